@@ -1,0 +1,40 @@
+# Everything there is to know: `make demo`, `make check`, `make test`. Each does its own set-up first.
+PYTHON ?= python3
+VENV := .venv
+SYNAPSE_VENV := .venv-synapse
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+LOCK := $(UV) -q pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help venv synapse servers ergo check format test demo bench lock clean
+
+help: ## This list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+venv: $(VENV)/.stamp ## Python environment with locked dependencies, in .venv
+
+$(VENV)/.uv: requirements-bootstrap.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "bridgekit needs Python 3.11 or newer; say which one with: make PYTHON=/path/to/python3.x"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+	  || { echo "This Python cannot make virtual environments (Debian: apt-get install python3-venv)."; exit 1; }
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
+	@touch $@
+
+$(VENV)/.stamp: $(VENV)/.uv requirements.lock pyproject.toml
+	$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements.lock
+	$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+synapse: $(SYNAPSE_VENV)/.stamp ## Synapse from PyPI in an environment of its own (for demo and test)
+
+$(SYNAPSE_VENV)/.stamp: $(VENV)/.uv requirements-synapse.lock
+	$(UV) -q venv --allow-existing --python $(BIN)/python $(SYNAPSE_VENV)
+	$(UV) pip install -q --python $(SYNAPSE_VENV)/bin/python --require-hashes -r requirements-synapse.lock
+	@touch $@
+
+lock: $(VENV)/.uv ## Resolve the dependencies of pyproject.toml anew
+	$(LOCK) --upgrade --all-extras --group dev pyproject.toml -o requirements.lock
+	$(LOCK) --upgrade --group bootstrap -o requirements-bootstrap.lock
+	$(LOCK) --upgrade requirements-synapse.in -o requirements-synapse.lock

@@ -1,0 +1,1 @@
+"""The connectors that ship with bridgekit, one package for each network."""

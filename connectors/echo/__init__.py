@@ -1,0 +1,1 @@
+"""The echo connector: the smallest whole connector."""
