@@ -1,0 +1,1 @@
+"""The words that everybody shares, and all that a connector may import."""

@@ -1,0 +1,141 @@
+"""What a connector is: a manifest, a way to connect, and sessions that read and perform."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from bridgekit.contract.capabilities import Capabilities
+from bridgekit.contract.facts import Fact
+from bridgekit.contract.ids import ChatId, NetworkId, PersonId
+from bridgekit.contract.people import File, Login, Person
+from bridgekit.contract.verbs import Sent, Verb
+
+API_VERSION = 1
+
+Emit = Callable[[Fact], None]
+"""Hands a fact to the bridge: synchronous, bounded, never raises. Resolve acknowledgements before emitting."""
+
+
+class LoginField(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a login needs: `password=True` is sealed at rest and never shown."""
+
+    name: str
+    title: str
+    password: bool = False
+    required: bool = False
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """Who the connector is. `config` is a pydantic model type: its section of the config file."""
+
+    id: str
+    name: str
+    config: type[Any]
+    api_version: int = API_VERSION
+    login_fields: tuple[LoginField, ...] = ()
+    example_chat: str = ""  # what a chat is called by people: "#channel"
+
+
+class Host(Protocol):
+    """All that a connector may ask of the bridge, for one network."""
+
+    network: NetworkId
+    log: structlog.typing.FilteringBoundLogger
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    async def get(self, key: str) -> bytes | None:
+        """Read from the connector's own sealed store."""
+        ...
+
+    async def put(self, key: str, value: bytes | None) -> None:
+        """Write (None deletes); on disk when it returns."""
+        ...
+
+    def put_later(self, key: str, value: bytes | None) -> None:
+        """Write with the next group commit, in order with everything that is committed after it."""
+        ...
+
+    def mount(self, method: str, path: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
+        """Serve `path` below the network's own prefix on the public listener."""
+        ...
+
+    def open_media(self, file: File) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Stream a Matrix file's bytes. Raises MatrixError."""
+        ...
+
+    def media_url(self, file: File) -> str | None:
+        """A signed, expiring https URL for a Matrix file; None where no public address is configured."""
+        ...
+
+    async def chats(self) -> list[ChatId]:
+        """The shared chats that are linked now: what the relay session should be in."""
+        ...
+
+    def owner_of(self, person: PersonId) -> PersonId | None:
+        """The Matrix user whose own login speaks as `person` on this network now, if any."""
+        ...
+
+
+class Session(Protocol):
+    """One login on one network, for as long as its `async with` lasts. It is entered when it is usable."""
+
+    @property
+    def me(self) -> Person:
+        """The account that this session speaks as, today."""
+        ...
+
+    def capabilities(self, chat: ChatId) -> Capabilities:
+        """What can be done in `chat` now; synchronous and cheap."""
+        ...
+
+    async def run(self, emit: Emit) -> None:
+        """Read until cancelled. Raise Disconnected to be restarted with backoff, LoginRejected to stop."""
+        ...
+
+    async def perform(self, verb: Verb) -> Sent | None:
+        """Do one verb out of `capabilities(verb.chat).verbs`.
+
+        Cancelled, or with the connection lost under it, it raises SendUncertain if bytes may have left and
+        Disconnected if none did (the verb is then tried again on the next connection).
+        """
+        ...
+
+
+class Connector(Protocol):
+    """One connector; it is stateless, and `network` is asked once per configured network."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    def network(self, config: Any, host: Host) -> Network:
+        """The network's shared state (who of ours is there, limits). No IO."""
+        ...
+
+
+class Network(Protocol):
+    """One configured network: what its sessions share, and how its chats and people are called."""
+
+    def connect(self, login: Login | None) -> AbstractAsyncContextManager[Session]:
+        """Open a session; `login=None` is the relay. Raises Disconnected or LoginRejected."""
+        ...
+
+    def chat_id(self, name: str) -> tuple[ChatId, bool] | None:
+        """The chat that people call `name` (`#Chan`, a nick) and whether it is private; None if it cannot be one."""
+        ...
+
+    def chat_name(self, chat: ChatId) -> str:
+        """What people call the chat."""
+        ...
+
+    def direct(self, person: PersonId) -> ChatId | None:
+        """The private chat with `person`; None where there is no such thing."""
+        ...
