@@ -20,21 +20,27 @@ class VerbBase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
 
 
 class PostMessage(VerbBase, frozen=True, kw_only=True):
-    """Say it. `key` is the same at every try; `at` (ms) is when it was first said."""
+    """Say it. `key` is the same at every try; `at` (ms) is when it was first said.
+
+    `prefix` names the speaker where the chat cannot show one: it stands before *every* line and piece, because
+    a line without it would be words that somebody put into the bridge's own mouth.
+    """
 
     content: Content
     key: str = ""
     at: int = 0
+    prefix: str = ""
     reply: Quote | None = None
     thread: MessageId | None = None
 
 
 class EditMessage(VerbBase, frozen=True, kw_only=True):
-    """Replace the words of `target`."""
+    """Replace the words of `target`. `prefix` as in PostMessage."""
 
     target: MessageId
     content: Content
     key: str = ""
+    prefix: str = ""
 
 
 class React(VerbBase, frozen=True, kw_only=True):
