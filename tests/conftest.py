@@ -1,0 +1,71 @@
+"""The real servers as fixtures, one of each for a run; where one is missing, fail in CI and skip elsewhere."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from bridgekit.testing.servers.postgres import Postgres
+from bridgekit.testing.servers.postgres import postgres as run_postgres
+from bridgekit.testing.servers.process import ServerUnavailable
+from bridgekit.testing.servers.synapse import Synapse
+from bridgekit.testing.servers.synapse import synapse as run_synapse
+from connectors.irc.testing.inspircd import Inspircd
+from connectors.irc.testing.inspircd import inspircd as run_inspircd
+from connectors.irc.testing.ngircd import Ngircd
+from connectors.irc.testing.ngircd import ngircd as run_ngircd
+
+Server = TypeVar("Server")
+
+
+def require(launch: Callable[[], AbstractAsyncContextManager[Server]]) -> Iterator[Server]:
+    """Run a server while the generator is held. Where it cannot be had: fail if $CI is set, else skip and say why.
+
+    On a loop of its own and with nothing set in the thread, so that it outlives the loop of each test.
+    """
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        server = launch()
+        try:
+            started = runner.run(server.__aenter__())
+        except ServerUnavailable as missing:
+            if os.environ.get("CI"):
+                pytest.fail(str(missing), pytrace=False)
+            pytest.skip(str(missing))
+        try:
+            yield started
+        finally:
+            runner.run(server.__aexit__(None, None, None))
+
+
+@pytest.fixture(scope="session")
+def synapse() -> Iterator[Synapse]:
+    """A homeserver shared by all tests: choose user names and aliases that nobody else has."""
+    yield from require(run_synapse)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A database server shared by all tests: `await postgres.create_database()` gives an empty database."""
+    yield from require(run_postgres)
+
+
+@pytest.fixture(scope="session")
+def ngircd() -> Iterator[Ngircd]:
+    """A plain IRC server shared by all tests: choose channel names and nicks that nobody else has."""
+    yield from require(run_ngircd)
+
+
+@pytest.fixture(scope="session")
+def inspircd() -> Iterator[Inspircd]:
+    """A modern IRC server with services shared by all tests: choose channels and nicks that nobody else has."""
+    yield from require(run_inspircd)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the source tree."""
+    return Path(__file__).parent.parent
