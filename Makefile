@@ -7,7 +7,7 @@ UV := $(BIN)/uv
 LOCK := $(UV) -q pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help venv synapse servers ergo check format test demo bench lock clean
+.PHONY: help venv synapse servers check format test demo bench lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -34,7 +34,32 @@ $(SYNAPSE_VENV)/.stamp: $(VENV)/.uv requirements-synapse.lock
 	$(UV) pip install -q --python $(SYNAPSE_VENV)/bin/python --require-hashes -r requirements-synapse.lock
 	@touch $@
 
+servers: ## IRC servers, services and PostgreSQL by apt, where that is allowed
+	@scripts/install-servers
+
+check: venv ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: venv ## Put the code into its form
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+test: venv synapse servers ## All tests; ARGS="tests/core -k edit" goes to pytest
+	$(BIN)/pytest $(ARGS)
+
+demo: venv synapse servers ## A real bridge between real servers; ONCE=1 plays the script, checks it and ends
+	$(BIN)/bridgekit demo $(if $(ONCE),--once)
+
+bench: venv ## The figures and the goals
+	$(BIN)/python -m tests.bench $(ARGS)
+
 lock: $(VENV)/.uv ## Resolve the dependencies of pyproject.toml anew
 	$(LOCK) --upgrade --all-extras --group dev pyproject.toml -o requirements.lock
 	$(LOCK) --upgrade --group bootstrap -o requirements-bootstrap.lock
 	$(LOCK) --upgrade requirements-synapse.in -o requirements-synapse.lock
+
+clean: ## Remove all that make made
+	rm -rf $(VENV) $(SYNAPSE_VENV) .lab dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

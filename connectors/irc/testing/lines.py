@@ -36,7 +36,7 @@ class LineClient:
         if caps:
             await self.send("CAP LS 302")
             await self.send(f"CAP REQ :{caps}")
-            await self.expect(r"^\S+ CAP \S+ ACK ")
+            await self.expect(r" CAP \S+ ACK ")
             await self.send("CAP END")
         await self.send(f"NICK {nick}")
         await self.send(f"USER {user} 0 * :{real}")
