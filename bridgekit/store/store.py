@@ -1,0 +1,139 @@
+"""The store: every repository over one open database, and the commits that make writes happen together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+
+from bridgekit.contract.errors import ConfigError
+from bridgekit.store import ids
+from bridgekit.store.driver import Driver, StoreError, Unit
+from bridgekit.store.migrate import migrate
+from bridgekit.store.registry import Ghosts, KeyValues, Links, Logins, Members, Portals
+from bridgekit.store.sealing import SealBroken, SealingKey
+from bridgekit.store.statements import Write
+from bridgekit.store.traffic import Copies, Inbox, Outbox, Transactions
+from bridgekit.store.urls import connect
+
+log = structlog.get_logger()
+
+_CANARY = "bridgekit"
+_KEEP_TRANSACTIONS_MS = 7 * 24 * 3600 * 1000
+_HOUSEKEEPING_EVERY = 3600.0
+
+
+class Store:
+    """An open store. Use it from one event loop, and `close` it.
+
+    `failures` counts units that the database refused; `trouble` says why writes wait just now, None while they do
+    not.
+    """
+
+    def __init__(self, driver: Driver, key: SealingKey) -> None:
+        self._driver = driver
+        self._loop = asyncio.get_running_loop()
+        self._collected: list[Unit] = []
+        self._closed = False
+        self._housekeeping: asyncio.Task[None] | None = None
+        self.failures = 0
+        self.inbox = Inbox(driver, key)
+        self.outbox = Outbox(driver)
+        self.transactions = Transactions(driver)
+        self.copies = Copies(driver)
+        self.portals = Portals(driver)
+        self.links = Links(driver)
+        self.ghosts = Ghosts(driver)
+        self.members = Members(driver)
+        self.logins = Logins(driver, key)
+        self.kv = KeyValues(driver, key)
+
+    @classmethod
+    async def open(cls, url: str, key: SealingKey) -> Store:
+        """Open (and make or migrate) the database: `sqlite:///relative.db`, `sqlite:////absolute.db`, `postgresql://...`.
+
+        Raises ConfigError, with a sentence: it cannot be reached, another bridgekit runs on it, it was sealed with
+        another key, its schema is newer than this code.
+        """
+        driver = await connect(url)
+        try:
+            await migrate(driver)
+            await check_key(driver, key)
+            newest = await driver.fetch(
+                "SELECT max(id) FROM (SELECT max(id) AS id FROM inbox UNION ALL SELECT max(message) FROM copies) AS ids"
+            )
+            ids.never_below(newest[0][0] or 0)
+        except BaseException:
+            await driver.close()
+            raise
+        store = cls(driver, key)
+        store._housekeeping = asyncio.create_task(store._keep_house(), name="store-housekeeping")
+        return store
+
+    @property
+    def trouble(self) -> str | None:
+        """Why writes wait just now (the database is away, its disk is full); None while they do not."""
+        return self._driver.trouble
+
+    def commit(self, *writes: Write) -> asyncio.Future[None]:
+        """Make the writes happen, all or none, after everything that was committed before.
+
+        The future resolves when they are on disk; it may be left alone: a failure (StoreError) is logged and
+        counted either way. Cancelling the future does not take the writes back.
+        """
+        future = self._loop.create_future()
+        if self._closed:
+            self._fail(future, StoreError("The store is closed."))
+            return future
+        if not self._collected:
+            # All commits of one turn of the event loop go to the writer together.
+            self._loop.call_soon(self._hand_over)
+        self._collected.append(Unit(writes, future))
+        return future
+
+    async def close(self) -> None:
+        """Write what was committed, and let go of the database. Twice is harmless."""
+        if self._closed:
+            return
+        self._closed = True
+        self._hand_over()
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+            await asyncio.gather(self._housekeeping, return_exceptions=True)
+        await self._driver.close()
+
+    def _hand_over(self) -> None:
+        units, self._collected = self._collected, []
+        if units:
+            self._driver.submit(units)
+
+    def _fail(self, future: asyncio.Future[None], error: StoreError) -> None:
+        self.failures += 1
+        log.error("store_write_failed", error=error.notice)
+        future.set_exception(error)
+        future.exception()  # it is logged: asyncio need not complain that nobody looked
+
+    async def _keep_house(self) -> None:
+        while True:
+            self.commit(self.transactions.prune(time.time_ns() // 1_000_000 - _KEEP_TRANSACTIONS_MS))
+            await asyncio.sleep(_HOUSEKEEPING_EVERY)
+
+
+async def check_key(driver: Driver, key: SealingKey) -> None:
+    """Compare the key with the one that sealed the database; a new database is sealed with it. Raises ConfigError."""
+    await driver.script(
+        [
+            (
+                "INSERT INTO meta (name, value) VALUES ('canary', $1) ON CONFLICT (name) DO NOTHING",
+                (key.seal(_CANARY.encode(), "meta.value", "canary"),),
+            )
+        ]
+    )
+    found = await driver.fetch("SELECT value FROM meta WHERE name = 'canary'")
+    try:
+        key.open(found[0][0], "meta.value", "canary")
+    except SealBroken:
+        raise ConfigError(
+            [("", "This database was sealed with another key: give the key file that it was made with.")]
+        ) from None

@@ -1,0 +1,59 @@
+"""The tables, as the newest migration leaves them; a test compares them with both databases."""
+
+from __future__ import annotations
+
+from bridgekit.store.statements import table
+
+META = table("meta", 1, name="text", value="bytea")
+
+INBOX = table(
+    "inbox", 1, id="bigint", side="text", chat="text", receiver="text", body="bytea", at="bigint", error="text"
+)
+OUTBOX = table("outbox", 2, inbox="bigint", step="bigint", state="text")
+TRANSACTIONS = table("transactions", 1, txn="text", at="bigint")
+COPIES = table(
+    "copies",
+    5,
+    message="bigint",
+    side="text",
+    chat="text",
+    id="text",
+    part="bigint",
+    room="text",
+    sender="text",
+    at="bigint",
+    origin="bigint",
+    kind="text",
+    parent="bigint",
+    key="text",
+)
+
+PORTALS = table(
+    "portals", 1, room="text", network="text", made="bigint", kind="text", creator="text", encrypted="bigint"
+)
+LINKS = table(
+    "links",
+    3,
+    network="text",
+    chat="text",
+    receiver="text",
+    room="text",
+    name="text",
+    reader="text",
+    creator="text",
+    static="bigint",
+    state="text",
+    reason="text",
+    since="bigint",
+)
+GHOSTS = table(
+    "ghosts", 1, mxid="text", network="text", person="text", name="text", avatar="text", avatar_source="text"
+)
+MEMBERS = table("members", 2, room="text", mxid="text", state="text")
+LOGINS = table(
+    "logins", 1, id="text", network="text", owner="text", fields="bytea", state="text", reason="text"
+)
+KV = table("kv", 2, namespace="text", key="text", value="bytea")
+
+TABLES = (INBOX, OUTBOX, TRANSACTIONS, COPIES, PORTALS, LINKS, GHOSTS, MEMBERS, LOGINS, KV)
+"""What `copy` copies; META belongs to one database file."""

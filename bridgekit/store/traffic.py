@@ -1,0 +1,215 @@
+"""Repositories of what is on its way: inbox, outbox, transactions, and the copies of what arrived."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId
+from bridgekit.store.driver import Reader
+from bridgekit.store.rows import Copy, InboxRow, ParkedRow
+from bridgekit.store.sealing import SealingKey
+from bridgekit.store.statements import Statement, Write, delete, insert, upsert
+from bridgekit.store.tables import COPIES, INBOX, OUTBOX, TRANSACTIONS
+
+_SEALED_BODY = "inbox.body"
+_INBOX_ADD = insert(INBOX)
+_INBOX_DONE = delete(INBOX)
+_INBOX_PARK = Statement(INBOX, "UPDATE inbox SET error = $2 WHERE id = $1")
+_INBOX_RETRY = Statement(INBOX, "UPDATE inbox SET error = NULL WHERE id = $1")
+_INBOX_COLUMNS = "id, side, chat, receiver, body, at"
+
+_OUTBOX_PUT = upsert(OUTBOX)
+_OUTBOX_CLEAR = delete(OUTBOX)
+
+_TRANSACTION_RECORD = insert(TRANSACTIONS)
+_TRANSACTIONS_PRUNE = Statement(TRANSACTIONS, "DELETE FROM transactions WHERE at < $1", wide=True)
+
+_COPIES_ADD = insert(COPIES)
+_COPIES_FORGET = delete(COPIES)
+_COPIES_SELECT = "SELECT " + ", ".join(column.name for column in COPIES.columns) + " FROM copies"
+_COPIES_ORDER = "ORDER BY message, origin DESC, side, chat, part, id"
+
+
+class Inbox:
+    """Facts that were accepted and are not done. A row leaves by `done`, together with its outbox rows."""
+
+    def __init__(self, reader: Reader, key: SealingKey) -> None:
+        self._reader = reader
+        self._key = key
+
+    def add(self, row: InboxRow) -> Write:
+        """Keep the row; one with the same id that is there already stays as it is."""
+        sealed = self._key.seal(row.body, _SEALED_BODY, str(row.id))
+        return Write(_INBOX_ADD, (row.id, row.side, row.chat, row.receiver, sealed, row.at, None))
+
+    def done(self, id: int) -> Write:
+        """Forget the row and its outbox rows."""
+        return Write(_INBOX_DONE, (id,), Write(_OUTBOX_CLEAR, (id,)))
+
+    def park(self, id: int, error: str) -> Write:
+        """Set the row aside with the error text; its body stays, sealed."""
+        # PostgreSQL has no NUL in text, neither has UTF-8 any surrogates; a traceback may quote both.
+        clean = error.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+        return Write(_INBOX_PARK, (id, clean))
+
+    def retry(self, id: int) -> Write:
+        """Make a parked row pending again."""
+        return Write(_INBOX_RETRY, (id,))
+
+    async def pending(self, after: int = 0, limit: int = 1000) -> list[InboxRow]:
+        """Rows that are neither done nor parked, by id, from `after` (exclusive) on."""
+        sql = f"SELECT {_INBOX_COLUMNS} FROM inbox WHERE id > $1 AND error IS NULL ORDER BY id LIMIT $2"
+        return [self._row(found) for found in await self._reader.fetch(sql, after, limit)]
+
+    async def parked(self, limit: int = 100) -> list[ParkedRow]:
+        """The newest parked rows, the newest first."""
+        sql = f"SELECT {_INBOX_COLUMNS}, error FROM inbox WHERE error IS NOT NULL ORDER BY id DESC LIMIT $1"
+        return [ParkedRow(row=self._row(found), error=found[6]) for found in await self._reader.fetch(sql, limit)]
+
+    async def count(self) -> int:
+        """How many rows are pending."""
+        found = await self._reader.fetch("SELECT count(*) FROM inbox WHERE error IS NULL")
+        return int(found[0][0])
+
+    async def count_parked(self) -> int:
+        """How many rows are parked."""
+        found = await self._reader.fetch("SELECT count(*) FROM inbox WHERE error IS NOT NULL")
+        return int(found[0][0])
+
+    def _row(self, found: Sequence[Any]) -> InboxRow:
+        id, side, chat, receiver, body, at = found[:6]
+        opened = self._key.open(body, _SEALED_BODY, str(id))
+        return InboxRow(id=id, side=side, chat=chat, receiver=receiver, body=opened, at=at)
+
+
+class Transactions:
+    """The homeserver's transactions that were answered; Store prunes those older than 7 days."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def record(self, txn_id: str) -> Write:
+        """Remember the transaction as of now."""
+        return Write(_TRANSACTION_RECORD, (txn_id, time.time_ns() // 1_000_000))
+
+    def prune(self, before: int) -> Write:
+        """Forget what was recorded before `before` (ms)."""
+        return Write(_TRANSACTIONS_PRUNE, (before,))
+
+    async def seen(self, txn_id: str) -> bool:
+        """Was it recorded?"""
+        return bool(await self._reader.fetch("SELECT 1 FROM transactions WHERE txn = $1", txn_id))
+
+
+class Outbox:
+    """What became of each step of an inbox row that leaves for a network: "sending", then "performed"."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def sending(self, inbox_id: int, index: int) -> Write:
+        """Committed before the bytes leave."""
+        return Write(_OUTBOX_PUT, (inbox_id, index, "sending"))
+
+    def performed(self, inbox_id: int, index: int) -> Write:
+        """The step has its fate and must not be repeated."""
+        return Write(_OUTBOX_PUT, (inbox_id, index, "performed"))
+
+    async def of(self, inbox_id: int) -> dict[int, str]:
+        """The state of each step that was begun."""
+        return {
+            int(step): str(state)
+            for step, state in await self._reader.fetch(
+                "SELECT step, state FROM outbox WHERE inbox = $1 ORDER BY step", inbox_id
+            )
+        }
+
+
+class Copies:
+    """Which message on one side is which on the others."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def add(self, copy: Copy) -> Write:
+        """Link one more copy to its message; the same copy twice is one."""
+        return Write(
+            _COPIES_ADD,
+            (
+                copy.message,
+                copy.side,
+                copy.chat,
+                copy.id,
+                copy.part,
+                copy.room,
+                copy.sender,
+                copy.at,
+                int(copy.origin),
+                copy.kind,
+                copy.parent,
+                copy.key,
+            ),
+        )
+
+    def forget(self, message: int) -> Write:
+        """Forget all copies of the message."""
+        return Write(_COPIES_FORGET, (message,))
+
+    async def of(self, side: NetworkId, chat: ChatId, id: MessageId) -> list[Copy]:
+        """All copies, on every side, of the message that has this id there; the newest message if several have.
+
+        The origin comes first, then by side, chat and part.
+        """
+        return await self._select(
+            "WHERE message = (SELECT message FROM copies WHERE side = $1 AND chat = $2 AND id = $3 "
+            f"ORDER BY message DESC LIMIT 1) {_COPIES_ORDER}",
+            side,
+            chat,
+            id,
+        )
+
+    async def by_message(self, message: int) -> list[Copy]:
+        """All copies of the message, on every side, the origin first."""
+        return await self._select(f"WHERE message = $1 {_COPIES_ORDER}", message)
+
+    async def reaction(self, parent_message: int, sender: PersonId, key: str) -> list[Copy]:
+        """All copies of the reactions `key` under that message of which `sender` has one; [] if there is none."""
+        return await self._select(
+            "WHERE message IN (SELECT message FROM copies WHERE parent = $1 AND sender = $2 AND key = $3 "
+            f"AND parent > 0 AND kind = 'reaction') {_COPIES_ORDER}",
+            parent_message,
+            sender,
+            key,
+        )
+
+    async def latest(self, side: NetworkId, chat: ChatId) -> Copy | None:
+        """The last part of the newest message (no reaction) in that chat; None where there is none."""
+        found = await self._select(
+            "WHERE side = $1 AND chat = $2 AND kind = 'message' ORDER BY message DESC, part DESC LIMIT 1",
+            side,
+            chat,
+        )
+        return found[0] if found else None
+
+    async def _select(self, tail: str, *params: int | str) -> list[Copy]:
+        return [_copy(found) for found in await self._reader.fetch(f"{_COPIES_SELECT} {tail}", *params)]
+
+
+def _copy(found: Sequence[Any]) -> Copy:
+    message, side, chat, id, part, room, sender, at, origin, kind, parent, key = found
+    return Copy(
+        message=message,
+        room=room,
+        side=side,
+        chat=chat,
+        id=id,
+        sender=sender,
+        at=at,
+        origin=bool(origin),
+        part=part,
+        kind=kind,
+        parent=parent,
+        key=key,
+    )

@@ -1,0 +1,35 @@
+"""Which driver opens which address."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bridgekit.contract.errors import ConfigError
+from bridgekit.store.driver import Driver
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file of a `sqlite:` address (three slashes: relative, four: absolute); None for another database.
+
+    Raises ConfigError for an address that is none.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme in ("postgresql", "postgres"):
+        return None
+    if scheme != "sqlite" or not rest.startswith("/") or rest in ("/", "/:memory:"):
+        raise ConfigError(
+            [("", "A database address is sqlite:///file.db, sqlite:////folder/file.db or postgresql://user@host/name.")]
+        )
+    return Path(rest[1:])
+
+
+async def connect(url: str) -> Driver:
+    """Open the database and lock it against a second bridge. Raises ConfigError."""
+    path = sqlite_path(url)
+    if path is not None:
+        from bridgekit.store.sqlite import SqliteDriver
+
+        return await SqliteDriver.open(path)
+    from bridgekit.store.postgres import PostgresDriver
+
+    return await PostgresDriver.open(url)
