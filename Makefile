@@ -37,11 +37,12 @@ $(SYNAPSE_VENV)/.stamp: $(VENV)/.uv requirements-synapse.lock
 servers: ## IRC servers, services and PostgreSQL by apt, where that is allowed
 	@scripts/install-servers
 
-check: venv ## ruff, mypy --strict, import-linter
+check: venv ## ruff, mypy --strict, import-linter, hadolint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 
 format: venv ## Put the code into its form
 	$(BIN)/ruff check --fix
@@ -58,6 +59,7 @@ bench: venv ## The figures and the goals
 
 lock: $(VENV)/.uv ## Resolve the dependencies of pyproject.toml anew
 	$(LOCK) --upgrade --all-extras --group dev pyproject.toml -o requirements.lock
+	$(LOCK) --all-extras --constraint requirements.lock pyproject.toml -o requirements-image.lock
 	$(LOCK) --upgrade --group bootstrap -o requirements-bootstrap.lock
 	$(LOCK) --upgrade requirements-synapse.in -o requirements-synapse.lock
 
