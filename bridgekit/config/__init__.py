@@ -1,0 +1,47 @@
+"""The configuration: one validated model, read from one file, with every problem told at once."""
+
+from bridgekit.config.connectors import Installed
+from bridgekit.config.load import ENV_PREFIX, load
+from bridgekit.config.model import (
+    Admin,
+    Appservice,
+    Config,
+    Homeserver,
+    Link,
+    Log,
+    LogFormat,
+    LogLevel,
+    Messages,
+    Network,
+    Public,
+    StatusEvents,
+    Store,
+)
+from bridgekit.config.show import secrets, show
+from bridgekit.config.types import Address, DatabaseUrl, Level
+from bridgekit.contract.errors import ConfigError
+
+__all__ = [
+    "ENV_PREFIX",
+    "Address",
+    "Admin",
+    "Appservice",
+    "Config",
+    "ConfigError",
+    "DatabaseUrl",
+    "Homeserver",
+    "Installed",
+    "Level",
+    "Link",
+    "Log",
+    "LogFormat",
+    "LogLevel",
+    "Messages",
+    "Network",
+    "Public",
+    "StatusEvents",
+    "Store",
+    "load",
+    "secrets",
+    "show",
+]

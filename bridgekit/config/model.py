@@ -1,0 +1,280 @@
+"""The whole configuration as one validated model; what each key means stands below it."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from string import Formatter
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+
+from bridgekit.config.types import (
+    SERVER_NAME,
+    Address,
+    DatabaseUrl,
+    Duration,
+    HttpUrl,
+    Level,
+    Listen,
+    ServerName,
+)
+from bridgekit.contract import ids
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys are refused, values never change, secrets never show."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+
+
+class Homeserver(Section):
+    """The Matrix homeserver that the bridge belongs to."""
+
+    url: HttpUrl
+    """Where the bridge reaches the homeserver's client-server API."""
+    server_name: ServerName
+    """The homeserver's name as in user ids: `example.org` for `@admin:example.org`."""
+
+
+def _localpart(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9._=/+-]+", value):
+        raise ValueError("may only have the characters a-z 0-9 . _ = / + -")
+    return value
+
+
+Localpart = Annotated[str, AfterValidator(_localpart)]
+
+
+def _token(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[\x21-\x7e]+", value.get_secret_value()):
+        raise ValueError("must be a token without spaces")
+    return value
+
+
+Token = Annotated[SecretStr, AfterValidator(_token)]
+
+
+class Appservice(Section):
+    """How the homeserver and the bridge find and trust each other (Matrix Application Service API)."""
+
+    listen: Listen = Address("127.0.0.1", 29330)
+    """Where the bridge waits for the homeserver."""
+    url: HttpUrl = ""
+    """How the homeserver reaches `listen`; `http://` and `listen` where it is not given."""
+    id: str = Field(default="bridgekit", pattern=r"^[A-Za-z0-9._-]+$")
+    """The name of the registration, unique on the homeserver."""
+    bot: Localpart = "bridgebot"
+    """The localpart of the bridge's own user."""
+    prefix: Localpart = "_bk_"
+    """What the localparts of all ghosts and the names of all aliases of the bridge start with."""
+    as_token: Token
+    """The bridge shows this token to the homeserver."""
+    hs_token: Token
+    """The homeserver shows this token to the bridge."""
+    registration: Path = Path("registration.yaml")
+    """The registration file that the homeserver reads; `bridgekit check` compares it with this config."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _url_from_listen(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("url") is None:
+            data = {**data, "url": f"http://{data.get('listen') or '127.0.0.1:29330'}"}
+        return data
+
+    @model_validator(mode="after")
+    def _two_tokens(self) -> Appservice:
+        if self.as_token.get_secret_value() == self.hs_token.get_secret_value():
+            raise ValueError("as_token and hs_token must differ")
+        return self
+
+
+def _database(value: DatabaseUrl) -> DatabaseUrl:
+    if not re.match(r"sqlite:///.|postgres(ql)?://", value.get_secret_value()):
+        raise ValueError("must be sqlite:///path/to/file.db or postgresql://user@host/database")
+    return value
+
+
+class Store(Section):
+    """Where the bridge keeps what it must not forget."""
+
+    url: Annotated[DatabaseUrl, AfterValidator(_database)] = Field(
+        default=DatabaseUrl("sqlite:///bridgekit.db")
+    )
+    """`sqlite:///` and a path (relative to this file; `sqlite:////` starts an absolute one), or
+    `postgresql://user:password@host/database`."""
+    key_file: Path = Path("bridgekit.key")
+    """The key under which passwords and tokens are sealed in the database; made at the first start. Keep a copy of
+    it apart from the backups of the database."""
+
+
+class Admin(Section):
+    """What the people and machines that look after the bridge use: health and metrics."""
+
+    listen: Listen = Address("127.0.0.1", 29331)
+    """Where `/health/live`, `/health/ready` and `/metrics` are served. It asks for no password: keep it local."""
+
+
+class Public(Section):
+    """The bridge's public address; it is served by the appservice listener under `/_bridgekit/`."""
+
+    url: HttpUrl
+    """The https address that a reverse proxy passes on to `appservice.listen`; links to files start with it."""
+    expires: Duration = 604800
+    """How long a link to a Matrix file works."""
+
+
+class StatusEvents(StrEnum):
+    """What senders are told about the fate of their messages."""
+
+    ALL = "all"
+    PROBLEMS = "problems"
+
+
+def _display_name(value: str) -> str:
+    try:
+        fields = {field for _, field, _, _ in Formatter().parse(value) if field is not None}
+        value.format(name="", network="", id="")
+    except (ValueError, KeyError, IndexError, AttributeError):
+        fields = {"?"}
+    if not fields <= {"name", "network", "id"}:
+        raise ValueError("may use {name}, {network} and {id}, and {{ or }} for a brace")
+    if not fields & {"name", "id"}:
+        raise ValueError("must use {name} or {id}, or nobody could be told apart")
+    return value
+
+
+class Messages(Section):
+    """How messages cross."""
+
+    display_name: Annotated[str, AfterValidator(_display_name)] = "{name} ({network})"
+    """How people of a network are called in Matrix: `{name}`, `{network}` (the network's `name`), `{id}`."""
+    status_events: StatusEvents = StatusEvents.ALL
+    """`all`: each sender's client is told what became of each message. `problems`: only when something went wrong."""
+    max_age: Duration = 86400
+    """A message that could not be passed on for this long is given up, and its sender is told."""
+
+
+class LogLevel(StrEnum):
+    """The least important events that are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """How events are written to standard error."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class Log(Section):
+    """What is written to standard error. No message, password or token is ever in it."""
+
+    level: LogLevel = LogLevel.INFO
+    """The least important events that are written."""
+    format: LogFormat = LogFormat.CONSOLE
+    """`console` for people, `json` (one object per line) for machines."""
+
+
+def _room(value: str) -> str:
+    if re.fullmatch(r"![^\s:]{1,250}", value):  # room version 12: room ids have no server part
+        return value
+    sigil, _, server = value.partition(":")
+    if not re.fullmatch(r"[!#]\S+", sigil) or not SERVER_NAME.fullmatch(server):
+        raise ValueError("must be a room id (!abc:example.org) or an alias (#room:example.org)")
+    return value
+
+
+class Link(Section):
+    """One chat of the network and the Matrix room that it is linked to."""
+
+    chat: str = Field(min_length=1)
+    """The chat as people call it on its network."""
+    room: Annotated[str, AfterValidator(_room)]
+    """A room id or an alias."""
+
+
+class NetworkSection(Section):
+    """One network. The other keys are the connector's own."""
+
+    connector: str
+    """Which connector speaks to it."""
+    name: str = ""
+    """What people call the network; its id where it is not given."""
+    space: bool = False
+    """Make a Matrix space that holds the network's rooms."""
+    links: tuple[Link, ...] = ()
+    """Chats that are always linked; others are linked with `!bridge link`."""
+
+    @model_validator(mode="after")
+    def _one_room_per_chat(self) -> NetworkSection:
+        chats = [link.chat for link in self.links]
+        if twice := {chat for chat in chats if chats.count(chat) > 1}:
+            raise ValueError(f"links: {', '.join(sorted(twice))} is linked twice; a chat has one room")
+        return self
+
+
+class Network(NetworkSection):
+    """One network, with what its connector made of its own keys."""
+
+    config: Any = None
+    """The connector's validated model."""
+
+
+def _permissions(value: dict[str, Level]) -> dict[str, Level]:
+    for who in value:
+        user = re.fullmatch(r"@[^\s:]+:(.+)", who)
+        if who != "*" and not SERVER_NAME.fullmatch(user[1] if user else who):
+            raise ValueError(f"{who!r} is no user (@name:example.org), no server (example.org) and not *")
+    if Level.ADMIN not in value.values():
+        raise ValueError("needs at least one user or server with the level admin")
+    return value
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    homeserver: Homeserver
+    appservice: Appservice
+    store: Store = Store()
+    admin: Admin = Admin()
+    public: Public | None = None
+    permissions: Annotated[dict[str, Level], AfterValidator(_permissions)]
+    """Who may do what: a user, a server or `*` (everybody), and a level: `admin`, `user`, `relay` or `none`. The
+    most exact entry counts."""
+    messages: Messages = Messages()
+    log: Log = Log()
+    networks: dict[ids.NetworkId, Network] = {}
+    """The networks by their id: lower case letters, digits and hyphens."""
+
+    _path: Path = PrivateAttr(default=Path("config.yaml"))
+
+    @property
+    def path(self) -> Path:
+        """The file that this was read from."""
+        return self._path
+
+    def level(self, user: str) -> Level:
+        """What the Matrix user may do: their own entry counts first, then their server's, then everybody's."""
+        server = user.partition(":")[2]
+        for who in (user, server, "*"):
+            if who in self.permissions:
+                return self.permissions[who]
+        return Level.NONE
+
+    @model_validator(mode="after")
+    def _listeners_differ(self) -> Config:
+        if self.admin.listen == self.appservice.listen and self.admin.listen.port:
+            raise ValueError("admin.listen and appservice.listen must be two different addresses")
+        return self

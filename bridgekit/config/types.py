@@ -1,0 +1,131 @@
+"""The kinds of values that a config key may have: addresses, durations, URLs, levels."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, NamedTuple
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from pydantic import AfterValidator, PlainSerializer, PlainValidator, Secret, WithJsonSchema
+
+SERVER_NAME = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+"""Matrix spec, appendices, "Server Name"."""
+
+
+class Level(StrEnum):
+    """What a Matrix user may do with the bridge; each level includes the ones before it."""
+
+    NONE = "none"  # as if the user were not there
+    RELAY = "relay"  # what they say in a linked room crosses
+    USER = "user"  # talks to the bot, opens private chats, logs in with their own account
+    ADMIN = "admin"  # links and unlinks any room
+
+    def includes(self, other: Level) -> bool:
+        """Is everything that `other` may do allowed here too?"""
+        order = list(Level)
+        return order.index(self) >= order.index(other)
+
+
+class Address(NamedTuple):
+    """Where a server listens. `host` has no brackets; port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def local(self) -> bool:
+        """Can only this machine reach it?"""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+
+def _address(value: object) -> Address:
+    if isinstance(value, Address):
+        return value
+    found = isinstance(value, str) and re.fullmatch(
+        r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]/]+)):(\d{1,5})", value
+    )
+    if not found or int(found[3]) > 65535:
+        raise ValueError("must be host:port, such as 127.0.0.1:29330 or [::1]:29330")
+    return Address(found[1] or found[2], int(found[3]))
+
+
+Listen = Annotated[
+    Address,
+    PlainValidator(_address),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "title": "host:port"}),
+]
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _duration(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    found = isinstance(value, str) and re.fullmatch(r"(\d{1,9}) ?([smhd]?)", value)
+    if not found:
+        raise ValueError("must be a time such as 90s, 10m, 12h or 7d")
+    return int(found[1]) * _UNITS[found[2] or "s"]
+
+
+def spell_duration(seconds: int) -> str:
+    """The shortest way to write it: 86400 is `1d`."""
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _UNITS[unit] == 0:
+            return f"{seconds // _UNITS[unit]}{unit}"
+    return f"{seconds}s"
+
+
+Duration = Annotated[
+    int,
+    PlainValidator(_duration),
+    PlainSerializer(spell_duration, return_type=str),
+    WithJsonSchema({"type": ["string", "integer"], "title": "time"}),
+]
+"""Seconds; written as a number of them or as `90s`, `10m`, `12h`, `7d`."""
+
+
+def _http_url(value: str) -> str:
+    parts = _split(value)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an http:// or https:// address")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must be an address without user, password, ? or #")
+    return value.rstrip("/")
+
+
+def _split(value: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url), WithJsonSchema({"type": "string", "title": "URL"})]
+"""An http(s) address without a slash at its end."""
+
+
+def _server_name(value: str) -> str:
+    if len(value) > 230 or not SERVER_NAME.fullmatch(value):
+        raise ValueError("must be the server's name as in user ids: for @admin:example.org it is example.org")
+    return value
+
+
+ServerName = Annotated[str, AfterValidator(_server_name)]
+
+
+class DatabaseUrl(Secret[str]):
+    """`sqlite:///path` or `postgresql://user:password@host/database`; the password is never shown."""
+
+    def _display(self) -> str:
+        parts = _split(self.get_secret_value())
+        if parts is None or "@" not in parts.netloc:
+            return self.get_secret_value().partition("?")[0]
+        user = (parts.username or "") + (":********" if parts.password is not None else "")
+        return urlunsplit((parts.scheme, f"{user}@{parts.netloc.rpartition('@')[2]}", parts.path, "", ""))
