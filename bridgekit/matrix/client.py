@@ -1,0 +1,176 @@
+"""The bridge's client of its homeserver (Client-Server API v1.12), as its bot or as any of its users."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+
+from bridgekit.contract.ids import ChatId, MessageId, PersonId
+from bridgekit.matrix.calls import CS, Calls, json_object, none_if_missing
+from bridgekit.matrix.sending import Sending
+from bridgekit.matrix.shapes import Identity, Json, Ping, Versions
+from bridgekit.matrix.transfer import Download, Transfer
+from bridgekit.matrix.transport import Homeserver, Metrics, quoted
+
+_encode = msgspec.json.Encoder().encode
+
+
+class MatrixClient(Calls):
+    """One appservice's calls, its sends and its files. Every call takes `user=`, whom it is made as; None is the bot.
+
+    `url` is the homeserver's address; `session` is what files travel through, made on demand. `client.patient`
+    makes the calls of `Calls` patient, over the same connections.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        as_token: str,
+        *,
+        bot: PersonId,
+        session: aiohttp.ClientSession | None = None,
+        metrics: Metrics | None = None,
+        tls: ssl.SSLContext | None = None,
+        connections: int = 64,
+    ) -> None:
+        super().__init__(Homeserver(url, as_token, metrics=metrics, tls=tls, connections=connections), bot)
+        self.server_name = bot.partition(":")[2]
+        self.patient = Calls(self.homeserver, bot, patient=True)
+        self._sending = Sending(self.homeserver)
+        self._transfer = Transfer(self.homeserver, url, as_token, session=session, tls=tls)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        self.homeserver.close()
+        await self._transfer.close()
+
+    @property
+    def available(self) -> bool:
+        """Whether the homeserver answers, as far as the last calls can tell."""
+        return self.homeserver.gate.available
+
+    async def send(
+        self,
+        room: ChatId,
+        type: str,
+        content: Mapping[str, Any] | bytes,
+        *,
+        txn: str,
+        user: PersonId | None = None,
+        at: int | None = None,
+        source: str | None = None,
+        since: int = 0,
+        recovering: bool = False,
+        device: str | None = None,
+        patient: bool = True,
+    ) -> MessageId:
+        """Send one event and return its id; patient unless told otherwise.
+
+        `content` is an object or its JSON. `txn` must be the same at every try and never serve two users. `at`
+        (ms) is the time that the event shall bear. Where the caller put `source` into the content as
+        `org.bridgekit.source`, an answer that was lost, or `recovering=True` (a try before a crash may have
+        arrived), leads to a look at what the room has had since `since` (ms, when it may first have been sent;
+        0 is unknown) before anything is sent again. `device` is the ghost's own device, if it has one.
+        """
+        return await self._sending.send(
+            room,
+            type,
+            content if isinstance(content, bytes) else _encode(content),
+            txn=txn,
+            user=user,
+            at=at,
+            source=source,
+            since=since,
+            recovering=recovering,
+            device=device,
+            patient=patient,
+        )
+
+    async def find_sent(
+        self, room: ChatId, sources: Collection[str], since: int = 0, *, user: PersonId | None = None
+    ) -> dict[str, MessageId]:
+        """Which of `sources` stand in the room's recent events, and as what.
+
+        Reads back as the bot (as `user`, where the bot may not read) to five minutes before `since` (ms), at
+        most 500 events where `since` is 0 and 2,000 where it is known. Waits for the homeserver.
+        """
+        return await self._sending.find(room, sources, since, user=user)
+
+    async def whoami(self, *, user: PersonId | None = None) -> Identity:
+        """Whom the homeserver takes us for."""
+        decode = msgspec.json.Decoder(Identity).decode
+        return await self._call("whoami", "GET", f"{CS}/account/whoami", None, decode, user=user)
+
+    async def account_data(
+        self, type: str, *, room: ChatId | None = None, user: PersonId | None = None
+    ) -> Json | None:
+        """The user's account data of that type, for one room or all in all; None where there is none."""
+        path = self._account_data(type, room, user)
+        return await none_if_missing(self._call("account_data", "GET", path, None, json_object, user=user))
+
+    async def put_account_data(
+        self,
+        type: str,
+        content: Mapping[str, Any],
+        *,
+        room: ChatId | None = None,
+        user: PersonId | None = None,
+    ) -> None:
+        """Replace it."""
+        await self._call(
+            "account_data", "PUT", self._account_data(type, room, user), content, json_object, user=user
+        )
+
+    def _account_data(self, type: str, room: ChatId | None, user: PersonId | None) -> str:
+        scope = "" if room is None else f"/rooms/{quoted(room)}"
+        return f"{CS}/user/{quoted(user or self.bot)}{scope}/account_data/{quoted(type)}"
+
+    # the homeserver
+
+    async def versions(self) -> Versions:
+        """What it can do."""
+        decode = msgspec.json.Decoder(Versions).decode
+        return await self._call("versions", "GET", "/_matrix/client/versions", None, decode)
+
+    async def ping(self, appservice_id: str, *, txn: str = "") -> float:
+        """Have the homeserver call us (MSC2659); returns the seconds that took it.
+
+        It also ends the homeserver's own waiting after we were away.
+        """
+        path = f"/_matrix/client/v1/appservice/{quoted(appservice_id)}/ping"
+        body = {"transaction_id": txn} if txn else {}
+        return (
+            await self._call("ping", "POST", path, body, msgspec.json.Decoder(Ping).decode)
+        ).duration_ms / 1000
+
+    # files
+
+    async def upload(
+        self,
+        stream: AsyncIterable[bytes] | bytes,
+        mime: str,
+        name: str = "",
+        *,
+        size: int | None = None,
+        user: PersonId | None = None,
+    ) -> str:
+        """Store a file; returns its mxc:// address. `size` (bytes) is sent along where it is known."""
+        return await self._transfer.upload(stream, mime, name, size=size, user=user)
+
+    def download(self, mxc: str, *, user: PersonId | None = None) -> AbstractAsyncContextManager[Download]:
+        """Open a file; the bytes are `async for chunk in download.chunks()` while the block lasts."""
+        return self._transfer.download(mxc, user=user)

@@ -1,0 +1,188 @@
+"""One request to the homeserver: through the gate, over the wire, its failure named; repeated where that is right."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from bridgekit.contract.errors import HomeserverUnavailable, MatrixError, MatrixRateLimited
+from bridgekit.contract.ids import PersonId
+from bridgekit.matrix.answers import named
+from bridgekit.matrix.gate import Gate
+from bridgekit.matrix.wire import Answer, AnswerLost, NotSent, Pool
+
+SECONDS = 60.0
+PROBE_SECONDS = 10.0
+T = TypeVar("T")
+
+decode_json = msgspec.json.Decoder().decode
+
+
+@lru_cache(maxsize=16384)
+def quoted(part: str) -> str:
+    """One segment of a path, or one value of a query, percent-encoded (RFC 3986)."""
+    return quote(part, safe="!@:$~_-.")
+
+
+class Metrics(Protocol):
+    """What is told of the calls; cheap, and never raises."""
+
+    def answered(self, call: str, status: int, seconds: float) -> None:
+        """One exchange is over; status 0 is no answer."""
+        ...
+
+    def homeserver(self, available: bool) -> None:
+        """It was lost, or is back."""
+        ...
+
+
+class _Silent:
+    def answered(self, call: str, status: int, seconds: float) -> None: ...
+
+    def homeserver(self, available: bool) -> None: ...
+
+
+class Homeserver:
+    """The homeserver at `url`, as one appservice sees it."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        metrics: Metrics | None = None,
+        tls: ssl.SSLContext | None = None,
+        connections: int = 64,
+    ) -> None:
+        if not token or not token.isascii() or any(c <= " " for c in token):
+            raise ValueError("the as_token is empty or holds characters that no token has")
+        self.pool = Pool(url, limit=connections, tls=tls)
+        self.metrics: Metrics = metrics or _Silent()
+        self.gate = Gate(self._probe, changed=self.metrics.homeserver)
+        self._headers = f"Authorization: Bearer {token}\r\nUser-Agent: bridgekit\r\n".encode("ascii")
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self.pool.close()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        decode: Callable[[bytes], T],
+        user: PersonId | None = None,
+        body: bytes | None = None,
+        query: Mapping[str, Any] | None = None,
+        device: str | None = None,
+        timeout: float = SECONDS,
+        patient: bool = False,
+        repeatable: bool = True,
+        look: Callable[[], Awaitable[T | None]] | None = None,
+        call: str = "",
+    ) -> T:
+        """Make a call and return its decoded answer.
+
+        `path` is quoted; `user` and `device` are whom to act as (MSC4326). `decode` raises msgspec.MsgspecError
+        on an answer that is none. Raises MatrixError. A patient call waits and repeats while the homeserver is
+        away or asks to slow down; but one that is not `repeatable` raises when it may have taken effect, and
+        where there is a `look`, its answer, if it finds one, spares the repetition.
+        """
+        target = _target(path, user, device, query)
+        delay = 0.5
+        while True:
+            try:
+                return await self._once(method, target, body, decode, user, timeout, patient, call)
+            except HomeserverUnavailable as error:
+                if not patient or not (error.certain or repeatable):
+                    raise
+                if not error.certain:
+                    # The gate stays open for one call's own trouble (a 500 for this room): wait here, then.
+                    await asyncio.sleep(delay)
+                    delay = min(delay * 2, 30.0)
+                    if look is not None and (found := await look()) is not None:
+                        return found
+            except MatrixRateLimited:
+                if not patient:
+                    raise
+
+    async def _once(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None,
+        decode: Callable[[bytes], T],
+        user: PersonId | None,
+        timeout: float,
+        patient: bool,
+        call: str,
+    ) -> T:
+        gate = self.gate
+        epoch = await gate.enter(user, patient=patient)
+        ok: bool | None = None
+        certain = False
+        status = 0
+        started = asyncio.get_running_loop().time()
+        try:
+            answer = await self.pool.request(method, target, self._headers, body, seconds=timeout)
+            status = answer.status
+            if 200 <= status < 300:
+                try:
+                    result = decode(answer.body)
+                except msgspec.MsgspecError:
+                    raise named(answer) from None
+                ok = True
+                return result
+            error = named(answer)
+            if isinstance(error, HomeserverUnavailable):
+                ok, certain = False, status in (502, 503, 504)
+            else:
+                ok = True
+                if isinstance(error, MatrixRateLimited):
+                    seconds = error.retry_after or 1.0
+                    gate.hold(user, seconds, everybody=b"M_LIMIT_EXCEEDED" not in answer.body)
+            raise error
+        except NotSent as reason:
+            ok, certain = False, True
+            raise _unreachable(str(reason), sent=False) from reason
+        except AnswerLost as reason:
+            ok = False
+            raise _unreachable(str(reason), sent=True) from reason
+        finally:
+            gate.leave(epoch, ok, certain=certain)
+            self.metrics.answered(call, status, asyncio.get_running_loop().time() - started)
+
+    async def _probe(self) -> bool:
+        try:
+            answer = await self.pool.request(
+                "GET", "/_matrix/client/versions", self._headers, None, seconds=PROBE_SECONDS
+            )
+        except (NotSent, AnswerLost):
+            return False
+        return answer.status == 200 and answer.body.lstrip()[:1] == b"{"
+
+
+def _target(path: str, user: PersonId | None, device: str | None, query: Mapping[str, Any] | None) -> str:
+    if user is None and query is None:
+        return path
+    pairs = [f"user_id={quoted(user)}"] if user is not None else []
+    if device is not None:
+        pairs.append(f"device_id={quoted(device)}")
+    if query:
+        pairs.append(urlencode(query, doseq=True))
+    return f"{path}?{'&'.join(pairs)}"
+
+
+def _unreachable(why: str, *, sent: bool) -> MatrixError:
+    error = HomeserverUnavailable(f"The homeserver does not answer ({why}); try again later.")
+    error.certain = not sent
+    return error
+
+
+__all__ = ["SECONDS", "Answer", "Homeserver", "Metrics", "decode_json", "quoted"]
