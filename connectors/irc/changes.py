@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from connectors.irc.state import Channel, User
+    from connectors.irc.batches import Batch
+    from connectors.irc.roll import Channel, User
 
 
 class Welcomed(msgspec.Struct, frozen=True):
@@ -120,6 +121,12 @@ class WhoEnded(msgspec.Struct, frozen=True):
     channel: Channel
 
 
+class BatchEnded(msgspec.Struct, frozen=True):
+    """A batch is over; a multiline batch has its lines."""
+
+    batch: Batch
+
+
 class Gone(msgspec.Struct, frozen=True):
     """We share no channel with this nick any more: what it was called means nothing from now on."""
 
@@ -142,5 +149,6 @@ Change = (
     | ModesAre
     | NamesEnded
     | WhoEnded
+    | BatchEnded
     | Gone
 )

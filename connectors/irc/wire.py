@@ -124,6 +124,13 @@ def clean(text: str, *, middle: bool = False) -> str:
     return text
 
 
+def need(line: Line, index: int) -> str:
+    """Parameter `index`, which the command cannot be without. Raises PeerMisbehaved where it is missing or empty."""
+    if index >= len(line.params) or not line.params[index]:
+        raise PeerMisbehaved(f"The server sent {line.command} with too few parameters.")
+    return line.params[index]
+
+
 def _text(raw: bytes) -> str:
     try:
         return raw.decode()
