@@ -7,11 +7,23 @@ from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
+import structlog
 
-from bridgekit.contract.errors import BridgeError
+from bridgekit.contract.errors import BridgeError, ConfigError
 from bridgekit.store.statements import Params, Value, Write
 
+log = structlog.get_logger()
+
 Dialect = Literal["sqlite", "postgres"]
+
+LOCKED = "Another bridgekit runs on this database: stop that one first, or give each its own database."
+CLOSE_WITHIN = 10.0
+"""Seconds that `close` gives the last writes."""
+
+
+def unusable(sentence: str) -> ConfigError:
+    """The database cannot be used as configured, and why."""
+    return ConfigError([("", sentence)])
 
 
 class StoreError(BridgeError):
@@ -23,6 +35,26 @@ class Unit(msgspec.Struct, frozen=True, eq=False):
 
     writes: Sequence[Write]
     future: asyncio.Future[None]
+
+
+def settle(units: Sequence[Unit], errors: dict[int, Exception]) -> int:
+    """Resolve the units' futures; `errors` are by position. Return how many failed. Failures are logged here."""
+    for position, unit in enumerate(units):
+        future = unit.future
+        if position not in errors:
+            if not future.done():
+                future.set_result(None)
+            continue
+        error = errors[position]
+        tables = sorted({write.statement.table.name for write in unit.writes})
+        # The type alone: a database's own words may quote the values.
+        log.error("store_write_failed", tables=tables, error=type(error).__name__)
+        if not future.done():
+            failed = error if isinstance(error, StoreError) else StoreError(f"The database refused a write: {error}")
+            failed.__cause__ = error if failed is not error else None
+            future.set_exception(failed)
+            future.exception()  # it is logged: asyncio need not complain that nobody looked
+    return len(errors)
 
 
 class Reader(Protocol):
@@ -38,6 +70,7 @@ class Driver(Reader, Protocol):
 
     dialect: Dialect
     trouble: str | None  # why writes are waiting just now; None while they are not
+    failures: int  # units that failed
 
     def submit(self, units: list[Unit]) -> None:
         """Write the units in order, in as few transactions as there is time for; resolve each future once durable.

@@ -7,8 +7,7 @@ from importlib.resources import files
 
 import msgspec
 
-from bridgekit.contract.errors import ConfigError
-from bridgekit.store.driver import Dialect, Driver
+from bridgekit.store.driver import Dialect, Driver, unusable
 from bridgekit.store.statements import Params
 
 _VERSION = "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT PRIMARY KEY)"
@@ -61,14 +60,9 @@ async def migrate(driver: Driver, steps: list[Migration] | None = None) -> int:
     version = await version_of(driver)
     newest = steps[-1].number if steps else 0
     if version > newest:
-        raise ConfigError(
-            [
-                (
-                    "",
-                    f"This database has schema {version}, and this bridgekit knows schemas up to {newest}: "
-                    "run the newer bridgekit that wrote it, or restore a backup.",
-                )
-            ]
+        raise unusable(
+            f"This database has schema {version}, and this bridgekit knows schemas up to {newest}: "
+            "run the newer bridgekit that wrote it, or restore a backup."
         )
     todo = [step for step in steps if step.number > version]
     for step in todo:

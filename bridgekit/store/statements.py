@@ -49,6 +49,7 @@ class Statement:
         self.bulk = bulk
         self.wide = wide
         self._tail = tail
+        self._rows: dict[int, str] = {}
 
     def __repr__(self) -> str:
         return f"Statement({self.sql!r})"
@@ -64,11 +65,15 @@ class Statement:
 
     def rows(self, count: int) -> str:
         """The SQLite form of `count` rows in one statement, with `?` parameters."""
-        columns = self.table.columns
-        if self.bulk == "delete":
-            return f"DELETE FROM {self.table.name} WHERE {columns[0].name} IN ({', '.join('?' * count)})"
-        row = f"({', '.join('?' * len(columns))})"
-        return f"{_into(self.table)} VALUES {', '.join([row] * count)} {self._tail}"
+        if (sql := self._rows.get(count)) is None:
+            columns = self.table.columns
+            if self.bulk == "delete":
+                sql = f"DELETE FROM {self.table.name} WHERE {columns[0].name} IN ({', '.join('?' * count)})"
+            else:
+                row = f"({', '.join('?' * len(columns))})"
+                sql = f"{_into(self.table)} VALUES {', '.join([row] * count)} {self._tail}"
+            self._rows[count] = sql
+        return sql
 
 
 def _into(on: Table) -> str:

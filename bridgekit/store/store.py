@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-import structlog
-
-from bridgekit.contract.errors import ConfigError
 from bridgekit.store import ids
-from bridgekit.store.driver import Driver, StoreError, Unit
+from bridgekit.store.driver import Driver, StoreError, Unit, settle, unusable
 from bridgekit.store.migrate import migrate
 from bridgekit.store.registry import Ghosts, KeyValues, Links, Logins, Members, Portals
 from bridgekit.store.sealing import SealBroken, SealingKey
@@ -17,19 +14,13 @@ from bridgekit.store.statements import Write
 from bridgekit.store.traffic import Copies, Inbox, Outbox, Transactions
 from bridgekit.store.urls import connect
 
-log = structlog.get_logger()
-
 _CANARY = "bridgekit"
 _KEEP_TRANSACTIONS_MS = 7 * 24 * 3600 * 1000
 _HOUSEKEEPING_EVERY = 3600.0
 
 
 class Store:
-    """An open store. Use it from one event loop, and `close` it.
-
-    `failures` counts units that the database refused; `trouble` says why writes wait just now, None while they do
-    not.
-    """
+    """An open store. Use it from one event loop, and `close` it."""
 
     def __init__(self, driver: Driver, key: SealingKey) -> None:
         self._driver = driver
@@ -37,7 +28,6 @@ class Store:
         self._collected: list[Unit] = []
         self._closed = False
         self._housekeeping: asyncio.Task[None] | None = None
-        self.failures = 0
         self.inbox = Inbox(driver, key)
         self.outbox = Outbox(driver)
         self.transactions = Transactions(driver)
@@ -76,6 +66,11 @@ class Store:
         """Why writes wait just now (the database is away, its disk is full); None while they do not."""
         return self._driver.trouble
 
+    @property
+    def failures(self) -> int:
+        """How many commits failed since the store was opened."""
+        return self._driver.failures
+
     def commit(self, *writes: Write) -> asyncio.Future[None]:
         """Make the writes happen, all or none, after everything that was committed before.
 
@@ -84,7 +79,7 @@ class Store:
         """
         future = self._loop.create_future()
         if self._closed:
-            self._fail(future, StoreError("The store is closed."))
+            self._driver.failures += settle([Unit(writes, future)], {0: StoreError("The store is closed.")})
             return future
         if not self._collected:
             # All commits of one turn of the event loop go to the writer together.
@@ -108,12 +103,6 @@ class Store:
         if units:
             self._driver.submit(units)
 
-    def _fail(self, future: asyncio.Future[None], error: StoreError) -> None:
-        self.failures += 1
-        log.error("store_write_failed", error=error.notice)
-        future.set_exception(error)
-        future.exception()  # it is logged: asyncio need not complain that nobody looked
-
     async def _keep_house(self) -> None:
         while True:
             self.commit(self.transactions.prune(time.time_ns() // 1_000_000 - _KEEP_TRANSACTIONS_MS))
@@ -134,6 +123,6 @@ async def check_key(driver: Driver, key: SealingKey) -> None:
     try:
         key.open(found[0][0], "meta.value", "canary")
     except SealBroken:
-        raise ConfigError(
-            [("", "This database was sealed with another key: give the key file that it was made with.")]
+        raise unusable(
+            "This database was sealed with another key: give the key file that it was made with."
         ) from None

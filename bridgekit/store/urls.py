@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bridgekit.contract.errors import ConfigError
-from bridgekit.store.driver import Driver
+from bridgekit.store.driver import Driver, unusable
+
+_FORMS = (
+    "A database address is sqlite:///file.db, sqlite:////folder/file.db or postgresql://user:password@host/name."
+)
 
 
 def sqlite_path(url: str) -> Path | None:
-    """The file of a `sqlite:` address (three slashes: relative, four: absolute); None for another database.
+    """The file of a `sqlite:` address (three slashes: relative, four: absolute); None for PostgreSQL.
 
     Raises ConfigError for an address that is none.
     """
@@ -17,9 +20,7 @@ def sqlite_path(url: str) -> Path | None:
     if scheme in ("postgresql", "postgres"):
         return None
     if scheme != "sqlite" or not rest.startswith("/") or rest in ("/", "/:memory:"):
-        raise ConfigError(
-            [("", "A database address is sqlite:///file.db, sqlite:////folder/file.db or postgresql://user@host/name.")]
-        )
+        raise unusable(_FORMS)
     return Path(rest[1:])
 
 

@@ -1,0 +1,308 @@
+"""SQLite: one writer thread with group commits, two reader threads, WAL, fsync at every commit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import queue
+import re
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from bridgekit.store.driver import CLOSE_WITHIN, LOCKED, Dialect, StoreError, Unit, settle, unusable
+from bridgekit.store.statements import Params, Run, Value, arrange
+
+log = structlog.get_logger()
+
+_READERS = 2
+_GROUP = 4096  # units in one transaction at most, so that it stays well below a second
+_ROWS = (64, 16, 4)  # rows in one statement; 64 rows of 13 columns stay below 999 parameters
+# The disk or another program stands in the way, not the data: wait, and try the same again.
+_PASSING = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+}
+_PRAGMAS = ("busy_timeout = 5000", "cache_size = -4096", "temp_store = MEMORY")
+
+
+
+class Passing(Exception):
+    """The database cannot be written just now."""
+
+
+Job = Callable[[sqlite3.Connection], None]
+
+
+@lru_cache(maxsize=1024)
+def numbered(sql: str) -> str:
+    """`$1` as SQLite counts parameters: `?1`."""
+    return re.sub(r"\$(\d+)", r"?\1", sql)
+
+
+def open_connection(path: Path) -> sqlite3.Connection:
+    """A connection in autocommit mode, for whichever one thread uses it."""
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=5
+    )
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+class SqliteDriver:
+    """One SQLite file, as Driver has it."""
+
+    dialect: Dialect = "sqlite"
+
+    def __init__(self, path: Path, lock: int, writer: sqlite3.Connection) -> None:
+        self.trouble: str | None = None
+        self.failures = 0
+        self._path = path
+        self._lock = lock
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._queue: queue.SimpleQueue[list[Unit] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._giving_up = threading.Event()
+        self._connections = threading.local()
+        self._opened: list[sqlite3.Connection] = []
+        self._readers = ThreadPoolExecutor(_READERS, "store-reader")
+        self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    async def open(cls, path: Path) -> SqliteDriver:
+        """Open the file, made with mode 0600 if it is missing. Raises ConfigError."""
+        lock = -1
+        try:
+            lock = _take_lock(path)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            writer = open_connection(path)
+            writer.execute("PRAGMA journal_mode = WAL")
+            writer.execute("PRAGMA synchronous = FULL")  # the plug may be pulled
+            writer.execute("PRAGMA journal_size_limit = 67108864")
+        except BaseException as error:
+            if lock >= 0:
+                os.close(lock)
+            if isinstance(error, OSError | sqlite3.Error):
+                raise unusable(f"The database {path} cannot be opened: {error}.") from error
+            raise
+        return cls(path, lock, writer)
+
+    # Reading
+
+    async def fetch(self, sql: str, *params: Value) -> list[Sequence[Any]]:
+        try:
+            return await self._loop.run_in_executor(self._readers, self._read, sql, params)
+        except sqlite3.Error as error:
+            raise StoreError(f"The database could not be read: {error}") from error
+
+    def _read(self, sql: str, params: Params) -> list[Sequence[Any]]:
+        connection: sqlite3.Connection | None = getattr(self._connections, "reader", None)
+        if connection is None:
+            connection = self._connections.reader = open_connection(self._path)
+            connection.execute("PRAGMA query_only = ON")
+            self._opened.append(connection)
+        return connection.execute(numbered(sql), params).fetchall()
+
+    # Writing
+
+    def submit(self, units: list[Unit]) -> None:
+        self._queue.put(units)
+
+    async def script(self, statements: Sequence[tuple[str, Params]]) -> None:
+        def job(connection: sqlite3.Connection) -> None:
+            for sql, params in statements:
+                connection.execute(numbered(sql), params)
+
+        await self._transact(job)
+
+    async def load(self, sql: str, rows: Sequence[Params]) -> None:
+        def job(connection: sqlite3.Connection) -> None:
+            connection.executemany(numbered(sql), rows)
+
+        await self._transact(job)
+
+    async def _transact(self, job: Job) -> None:
+        future: asyncio.Future[None] = self._loop.create_future()
+
+        def transact(connection: sqlite3.Connection) -> None:
+            error: Exception | None = None
+            try:
+                with self._transaction():
+                    job(connection)
+            except Exception as caught:
+                error = caught
+            self._loop.call_soon_threadsafe(_tell, future, error)
+
+        self._jobs.put(transact)
+        self._queue.put([])
+        await future
+
+    async def close(self) -> None:
+        self._queue.put(None)
+        late = self._loop.call_later(CLOSE_WITHIN, self._giving_up.set)
+        try:
+            await asyncio.to_thread(self._thread.join)
+        finally:
+            late.cancel()
+        await asyncio.to_thread(self._readers.shutdown)
+        for connection in self._opened:
+            connection.close()
+        self._writer.close()
+        os.close(self._lock)
+
+    # The writer thread
+
+    def _work(self) -> None:
+        closing = False
+        while not closing:
+            units: list[Unit] = []
+            while (more := self._queue.get()) is not None:
+                units += more
+                if len(units) >= _GROUP or self._queue.empty():
+                    break
+            closing = more is None
+            while not self._jobs.empty():
+                self._jobs.get()(self._writer)
+            if units:
+                errors = self._write(units)
+                # Only a loop that was closed before the store refuses.
+                with contextlib.suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(self._settle, units, errors)
+
+    def _settle(self, units: list[Unit], errors: dict[int, Exception]) -> None:
+        self.failures += settle(units, errors)
+
+    def _write(self, units: list[Unit]) -> dict[int, Exception]:
+        """Write the group; return the error of each unit that could not be, by position."""
+        wait = 0.05
+        while True:
+            try:
+                errors = self._group(units)
+            except Passing as passing:
+                if self.trouble is None:
+                    log.error("store_waits", reason=str(passing))
+                self.trouble = f"The database cannot be written: {passing}."
+                if self._giving_up.wait(wait):
+                    error = StoreError(f"The store was closed while it could not be written: {passing}.")
+                    return dict.fromkeys(range(len(units)), error)
+                wait = min(wait * 2, 5.0)
+                continue
+            if self.trouble is not None:
+                self.trouble = None
+                log.info("store_writes_again")
+            return errors
+
+    def _group(self, units: list[Unit]) -> dict[int, Exception]:
+        try:
+            with self._transaction():
+                self._perform(units)
+            return {}
+        except Passing:
+            raise
+        except Exception:
+            # One of them is bad: find it, and let the others pass.
+            errors: dict[int, Exception] = {}
+            with self._transaction():
+                self._divide(units, 0, errors)
+            return errors
+
+    def _divide(self, units: list[Unit], first: int, errors: dict[int, Exception]) -> None:
+        self._writer.execute("SAVEPOINT part")
+        try:
+            with passing():
+                self._perform(units)
+        except Passing:
+            raise
+        except Exception as error:
+            self._writer.execute("ROLLBACK TO part")
+            if len(units) == 1:
+                errors[first] = error
+            else:
+                middle = len(units) // 2
+                self._divide(units[:middle], first, errors)
+                self._divide(units[middle:], first + middle, errors)
+        self._writer.execute("RELEASE part")
+
+    def _perform(self, units: list[Unit]) -> None:
+        for run in arrange(unit.writes for unit in units):
+            perform(self._writer, run)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """BEGIN and COMMIT, or ROLLBACK. Raises Passing where the data is not to blame."""
+        try:
+            with passing():
+                self._writer.execute("BEGIN IMMEDIATE")
+                yield
+                self._writer.execute("COMMIT")
+        finally:
+            if self._writer.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    self._writer.execute("ROLLBACK")
+
+
+def perform(connection: sqlite3.Connection, run: Run) -> None:
+    """Execute one run, many rows in one statement where it can be.
+
+    Each statement gives the interpreter away and takes it back, which beside a busy event loop costs more than the
+    row itself.
+    """
+    rows, statement = run.rows, run.statement
+    at = 0
+    if statement.bulk is not None:
+        for size in _ROWS:
+            while len(rows) - at >= size:
+                flat = list(chain.from_iterable(rows[at : at + size]))
+                connection.execute(statement.rows(size), flat)
+                at += size
+    for row in rows[at:] if at else rows:
+        connection.execute(numbered(statement.sql), row)
+
+
+@contextmanager
+def passing() -> Iterator[None]:
+    """Turn the errors that pass by themselves into Passing."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF in _PASSING:
+            raise Passing(str(error)) from error
+        raise
+
+
+def _tell(future: asyncio.Future[None], error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+
+
+def _take_lock(path: Path) -> int:
+    """Lock the database for this process, as long as the returned descriptor is open. Raises ConfigError, OSError."""
+    # Beside the file and not on it: SQLite's own locks on it go with any descriptor that is closed (POSIX fcntl).
+    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise unusable(LOCKED) from None
+    return descriptor
