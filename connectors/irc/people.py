@@ -21,7 +21,7 @@ def _who(state: State, line: Line) -> list[Change]:
     user = state.known(need(line, 5))
     if user is not None:
         user.realname = line.param(7).partition(" ")[2]
-        _whoed(user, line.param(2), line.param(3), line.param(6))
+        _whoed(state, user, line.param(2), line.param(3), line.param(6))
     return []
 
 
@@ -33,7 +33,7 @@ def _whox(state: State, line: Line) -> list[Change]:
     if user is not None:
         user.account = "" if line.param(7) in ("0", "*") else line.param(7)
         user.realname = line.param(8)
-        _whoed(user, line.param(3), line.param(4), line.param(6))
+        _whoed(state, user, line.param(3), line.param(4), line.param(6))
     return []
 
 
