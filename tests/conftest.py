@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TypeVar
@@ -22,47 +22,59 @@ from connectors.irc.testing.ngircd import ngircd as run_ngircd
 Server = TypeVar("Server")
 
 
-def require(launch: Callable[[], AbstractAsyncContextManager[Server]]) -> Iterator[Server]:
-    """Run a server while the generator is held. Where it cannot be had: fail if $CI is set, else skip and say why.
-
-    On a loop of its own and with nothing set in the thread, so that it outlives the loop of each test.
-    """
+def run_for_all_tests(launch: Callable[[], AbstractAsyncContextManager[Server]]) -> Iterator[Server]:
+    """Run a server while the generator is held, on a loop of its own, so that it outlives the loop of each test."""
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         server = launch()
-        try:
-            started = runner.run(server.__aenter__())
-        except ServerUnavailable as missing:
-            if os.environ.get("CI"):
-                pytest.fail(str(missing), pytrace=False)
-            pytest.skip(str(missing))
+        started = runner.run(server.__aenter__())
         try:
             yield started
         finally:
             runner.run(server.__aexit__(None, None, None))
 
 
+def _require_servers() -> Generator[None, object, object]:
+    """Where a server cannot be had, by a fixture or by the test itself: fail if $CI is set, else skip and say why."""
+    try:
+        return (yield)
+    except ServerUnavailable as missing:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing), pytrace=False)
+        pytest.skip(str(missing))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, object, object]:
+    return (yield from _require_servers())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    return (yield from _require_servers())
+
+
 @pytest.fixture(scope="session")
 def synapse() -> Iterator[Synapse]:
     """A homeserver shared by all tests: choose user names and aliases that nobody else has."""
-    yield from require(run_synapse)
+    yield from run_for_all_tests(run_synapse)
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A database server shared by all tests: `await postgres.create_database()` gives an empty database."""
-    yield from require(run_postgres)
+    yield from run_for_all_tests(run_postgres)
 
 
 @pytest.fixture(scope="session")
 def ngircd() -> Iterator[Ngircd]:
     """A plain IRC server shared by all tests: choose channel names and nicks that nobody else has."""
-    yield from require(run_ngircd)
+    yield from run_for_all_tests(run_ngircd)
 
 
 @pytest.fixture(scope="session")
 def inspircd() -> Iterator[Inspircd]:
     """A modern IRC server with services shared by all tests: choose channels and nicks that nobody else has."""
-    yield from require(run_inspircd)
+    yield from run_for_all_tests(run_inspircd)
 
 
 @pytest.fixture(scope="session")

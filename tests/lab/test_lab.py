@@ -147,3 +147,19 @@ async def test_inspircd_keeps_accounts_over_a_restart_and_logs_in_by_certificate
             await erin.send("AUTHENTICATE +")
             await erin.expect(r" 900 .* laberin ")
             await erin.expect(r" 903 ")
+
+
+async def test_inspircd_replays_what_a_channel_said_with_the_ids_it_had(inspircd: Inspircd):
+    async with line_client(inspircd.port) as frank, line_client(inspircd.port) as grace:
+        await frank.register("labfrank", caps="message-tags echo-message")
+        await frank.send("JOIN #labhistory")
+        assert (await frank.expect(r" 353 labfrank = #labhistory :(\S+)"))[1] == "@labfrank"
+        await frank.send("MODE #labhistory +H 10:1h")
+        await frank.expect(r" MODE #labhistory \+H ")
+        await frank.send("PRIVMSG #labhistory :earlier")
+        echo = await frank.expect(r"msgid=([^; ]+).* PRIVMSG #labhistory :earlier$")
+        await grace.register("labgrace", caps="batch message-tags server-time")
+        await grace.send("JOIN #labhistory")
+        await grace.expect(r" BATCH \+\S+ chathistory :?#labhistory$")
+        replayed = await grace.expect(r"msgid=([^; ]+).* PRIVMSG #labhistory :earlier$")
+        assert replayed[1] == echo[1]

@@ -23,7 +23,7 @@ OPERATOR = ("operator", "operator-of-the-lab")
 _LINK_PASSWORD = "link-of-the-lab"
 
 _MODULES = """
-    allowinvite auditorium banexception botmode callerid cap cgiirc chghost customprefix cycle deaf delayjoin
+    allowinvite auditorium banexception botmode callerid cap cgiirc chanhistory chghost customprefix cycle deaf delayjoin
     hidechans hideoper inviteexception ircv3 ircv3_accounttag ircv3_batch ircv3_capnotify ircv3_chghost ircv3_ctctags
     ircv3_echomessage ircv3_invitenotify ircv3_labeledresponse ircv3_msgid ircv3_servertime knock monitor muteban
     namesx noctcp operprefix permchannels redirect sajoin sakick samode sanick sapart saquit sasl satopic
@@ -53,12 +53,13 @@ _CONFIG = """\
 <customprefix name="admin" letter="a" prefix="&amp;" rank="40000" ranktoset="50000">
 <customprefix name="halfop" letter="h" prefix="%" rank="20000" ranktoset="30000">
 <options prefixquit="Quit: " syntaxhints="no" announcets="yes" hostintopic="no" exemptchanops=""
-         defaultmodes="nt" allowzerolimit="no">
+         defaultmodes="not" allowzerolimit="no">
 <security hidewhois="" hidesplits="no" hidebans="no" maxtargets="20" customversion="">
 <performance clonesonconnect="no" netbuffersize="65536" somaxconn="512">
 <limits maxnick="30" maxchan="64" maxmodes="20" maxident="11" maxhost="64" maxquit="255" maxtopic="307"
         maxkick="255" maxreal="128" maxaway="200">
 <watch maxwatch="1000"> <monitor maxentries="1000"> <silence maxentries="100"> <callerid maxaccepts="128">
+<chanhistory maxlines="100" prefixmsg="no" bots="yes">
 <sasl target="{services}">
 <uline server="{services}" silent="yes">
 <link name="{services}" ipaddr="127.0.0.1" port="{link_port}" allowmask="127.0.0.1" timeout="30"
