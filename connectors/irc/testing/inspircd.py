@@ -25,8 +25,8 @@ _LINK_PASSWORD = "link-of-the-lab"
 _MODULES = """
     allowinvite auditorium banexception botmode callerid cap cgiirc chanhistory chghost customprefix cycle deaf
     delayjoin hidechans hideoper inviteexception ircv3 ircv3_accounttag ircv3_batch ircv3_capnotify ircv3_chghost
-    ircv3_ctctags ircv3_echomessage ircv3_invitenotify ircv3_labeledresponse ircv3_msgid ircv3_servertime knock monitor muteban
-    namesx noctcp operprefix permchannels redirect sajoin sakick samode sanick sapart saquit sasl satopic
+    ircv3_ctctags ircv3_echomessage ircv3_invitenotify ircv3_labeledresponse ircv3_msgid ircv3_servertime knock monitor
+    muteban namesx noctcp operprefix permchannels redirect sajoin sakick samode sanick sapart saquit sasl satopic
     services_account servprotect sethost setname silence spanningtree ssl_gnutls sslinfo sslmodes starttls stripcolor
     svshold uhnames uninvite watch
 """.split()
