@@ -6,14 +6,18 @@ Application Service API v1.12; transactions, queries, third-party lookups, ping 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import hmac
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
 import structlog
 from aiohttp import web
 
-from bridgekit.contract.ids import ChatId, MessageId, PersonId
+from bridgekit.contract.ids import PersonId
+from bridgekit.matrix.transactions import Encryption, NotATransaction, RawEvent, parse
 
 log = structlog.get_logger(__name__)
 
@@ -21,34 +25,14 @@ MAX_BODY = 50 * 1024 * 1024
 REMEMBERED = 10_000
 """Transaction ids that are known without asking the disk."""
 
-
-class RawEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One event of a transaction: its JSON as it came, and the few fields that were looked at."""
-
-    raw: bytes
-    room_id: ChatId
-    type: str
-    sender: PersonId
-    event_id: MessageId
-    origin_server_ts: int
-    state_key: str | None = None
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Encryption(msgspec.Struct, frozen=True, kw_only=True):
-    """What a transaction says to our devices (MSC2409, MSC3202).
+class _Ping(msgspec.Struct):
+    transaction_id: str | None = None
 
-    `to_device` are whole events as JSON; the rest is per user (and device): who changed devices, who left, how
-    many one-time keys the homeserver still has, and which fallback keys are unused.
-    """
 
-    to_device: tuple[bytes, ...] = ()
-    changed: tuple[PersonId, ...] = ()
-    left: tuple[PersonId, ...] = ()
-    one_time_keys: dict[PersonId, dict[str, dict[str, int]]] = {}
-    fallback_keys: dict[PersonId, dict[str, list[str]]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self.to_device or self.changed or self.left or self.one_time_keys or self.fallback_keys)
+_ping = msgspec.json.Decoder(_Ping).decode
 
 
 class Receiver(Protocol):
@@ -100,11 +84,173 @@ class Receiver(Protocol):
 
 
 class Appservice:
-    """The routes of one application service, authorised by `hs_token`."""
+    """The routes of one application service, authorised by `hs_token`.
+
+    Transactions are taken one after the other, in the order in which they are whole; so a transaction that is
+    delivered twice at once waits for itself and is then a duplicate.
+    """
 
     def __init__(self, hs_token: str, receiver: Receiver, *, max_body: int = MAX_BODY) -> None:
-        raise NotImplementedError
+        if not hs_token:
+            raise ValueError("the hs_token is empty")
+        self._token = hs_token.encode()
+        self._receiver = receiver
+        self._max_body = max_body
+        self._recent: OrderedDict[str, None] = OrderedDict()
+        self._turn = asyncio.Lock()
 
     def routes(self) -> list[web.RouteDef]:
-        """Every route, for `app.add_routes`."""
-        raise NotImplementedError
+        """Every route, for `app.add_routes`: stable, unstable and legacy paths."""
+        routes: list[web.RouteDef] = []
+        for prefix in ("/_matrix/app/v1", ""):  # "": before v1 had a prefix
+            routes += [
+                web.put(f"{prefix}/transactions/{{txn_id}}", self._authorised(self._transaction)),
+                web.get(f"{prefix}/users/{{user}}", self._authorised(self._user)),
+                web.get(f"{prefix}/rooms/{{alias}}", self._authorised(self._alias)),
+            ]
+        for prefix in ("/_matrix/app/v1/thirdparty", "/_matrix/app/unstable/thirdparty"):
+            routes += [
+                web.get(f"{prefix}/protocol/{{protocol}}", self._authorised(self._protocol)),
+                web.get(f"{prefix}/user/{{protocol}}", self._authorised(self._third_party_users)),
+                web.get(f"{prefix}/user", self._authorised(self._third_party_users)),
+                web.get(f"{prefix}/location/{{protocol}}", self._authorised(self._third_party_locations)),
+                web.get(f"{prefix}/location", self._authorised(self._third_party_locations)),
+            ]
+        for path in ("/_matrix/app/v1/ping", "/_matrix/app/unstable/fi.mau.msc2659/ping"):
+            routes.append(web.post(path, self._authorised(self._ping)))
+        # Application Service API, "Unknown routes".
+        routes.append(web.route("*", "/_matrix/app/{tail:.*}", self._authorised(self._unknown)))
+        return routes
+
+    # what comes in
+
+    async def _transaction(self, request: web.Request) -> web.Response:
+        txn_id = request.match_info["txn_id"]
+        body = await self._body(request)
+        if body is None:
+            return _refused(413, "M_TOO_LARGE", f"a transaction may have {self._max_body} bytes")
+        async with self._turn:
+            if txn_id in self._recent or await self._receiver.seen(txn_id):
+                self._remember(txn_id)
+                return _done()
+            try:
+                transaction = parse(body)
+            except NotATransaction as error:
+                return _refused(400, error.errcode, str(error))
+            for raw, why in transaction.malformed:
+                log.warning("malformed_event", txn_id=txn_id, why=why, size=len(raw))
+                self._receiver.malformed(raw, why)
+            await self._receiver.accept(txn_id, transaction.events, transaction.encryption)
+            self._remember(txn_id)
+        if transaction.ephemeral:
+            self._receiver.ephemeral(transaction.ephemeral)
+        return _done()
+
+    async def _ping(self, request: web.Request) -> web.Response:
+        body = await self._body(request)
+        try:
+            self._receiver.pinged(_ping(body or b"{}").transaction_id)
+        except msgspec.MsgspecError:
+            return _refused(400, "M_NOT_JSON", "not a ping")
+        return _done()
+
+    # what is asked
+
+    async def _user(self, request: web.Request) -> web.Response:
+        known = await self._receiver.has_user(PersonId(request.match_info["user"]))
+        return _done() if known else _not_found("no such user")
+
+    async def _alias(self, request: web.Request) -> web.Response:
+        known = await self._receiver.has_alias(request.match_info["alias"])
+        return _done() if known else _not_found("no such room")
+
+    async def _protocol(self, request: web.Request) -> web.Response:
+        described = await self._receiver.protocol(request.match_info["protocol"])
+        return _not_found("no such protocol") if described is None else _done(described)
+
+    async def _third_party_users(self, request: web.Request) -> web.Response:
+        fields = _fields(request)
+        return _done(await self._receiver.third_party_users(request.match_info.get("protocol"), fields))
+
+    async def _third_party_locations(self, request: web.Request) -> web.Response:
+        fields = _fields(request)
+        return _done(await self._receiver.third_party_locations(request.match_info.get("protocol"), fields))
+
+    async def _unknown(self, request: web.Request) -> web.Response:
+        return _refused(404, "M_UNRECOGNIZED", "no such call")
+
+    # within
+
+    def _authorised(self, handler: Handler) -> Handler:
+        async def checked(request: web.Request) -> web.StreamResponse:
+            refusal = self._check(request)
+            if refusal is not None:
+                return refusal
+            try:
+                return await handler(request)
+            except web.HTTPException:
+                raise
+            except Exception:
+                # The homeserver tries a transaction again, and tells the user of a failed query.
+                log.exception("appservice_call_failed", route=getattr(handler, "__name__", ""))
+                return _refused(500, "M_UNKNOWN", "the bridge failed; its log says why")
+
+        return checked
+
+    def _check(self, request: web.Request) -> web.Response | None:
+        """Application Service API, "Authorization": the header, and the query for homeservers before v1.4."""
+        given: list[str] = []
+        header = request.headers.get("Authorization")
+        if header is not None:
+            scheme, _, token = header.partition(" ")
+            if scheme.lower() != "bearer":
+                return _refused(401, "M_MISSING_TOKEN", "the Authorization header is no Bearer token")
+            given.append(token.strip())
+        if request.query_string and "access_token" in request.query_string:
+            given += request.query.getall("access_token", [])
+        if not given:
+            return _refused(401, "M_MISSING_TOKEN", "no token")
+        good = True
+        for token in given:  # all of them, so that the time tells nothing
+            good &= hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self._token)
+        return None if good else _refused(403, "M_FORBIDDEN", "not the homeserver's token")
+
+    async def _body(self, request: web.Request) -> bytes | None:
+        """The whole body; None where it is larger than allowed (a compressed one counts unpacked)."""
+        if (request.content_length or 0) > self._max_body:
+            return None
+        pieces: list[bytes] = []
+        size = 0
+        while piece := await request.content.readany():
+            pieces.append(piece)
+            size += len(piece)
+            if size > self._max_body:
+                return None
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _remember(self, txn_id: str) -> None:
+        self._recent[txn_id] = None
+        self._recent.move_to_end(txn_id)
+        if len(self._recent) > REMEMBERED:
+            self._recent.popitem(last=False)
+
+
+def _fields(request: web.Request) -> dict[str, str]:
+    return {key: value for key, value in request.query.items() if key != "access_token"}
+
+
+def _done(answer: Any = None) -> web.Response:
+    body = b"{}" if answer is None else msgspec.json.encode(answer)
+    return web.Response(body=body, content_type="application/json")
+
+
+def _not_found(why: str) -> web.Response:
+    return _refused(404, "M_NOT_FOUND", why)
+
+
+def _refused(status: int, errcode: str, why: str) -> web.Response:
+    body = msgspec.json.encode({"errcode": errcode, "error": why})
+    return web.Response(status=status, body=body, content_type="application/json")
+
+
+__all__ = ["MAX_BODY", "Appservice", "Encryption", "RawEvent", "Receiver"]

@@ -1,22 +1,146 @@
-"""Signed links that expire: how a remote network reads a Matrix file or a long message (pure)."""
+"""Signed links that expire: how a remote network reads a Matrix file or a long message (pure).
+
+A token is `base64url(claim + mac)`. The claim is one letter (its kind), the hour at which it ends, and what it
+names; event ids of today's rooms are packed, because a link must fit into a line of chat. The mac is the first 16
+bytes of HMAC-SHA256 over the claim and the name in the link's path, so neither can be changed.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
+import re
+import struct
 from collections.abc import Callable
+from typing import NamedTuple
+from urllib.parse import quote
 
 from bridgekit.contract.ids import ChatId, MessageId
 
+MEDIA_PATH = "/_bridgekit/media"
+TEXT_PATH = "/_bridgekit/text"
+MAC_BYTES = 16
+HOUR = 3600
+_MXC = re.compile(r"mxc://([A-Za-z0-9.:\[\]-]{1,255})/([A-Za-z0-9_-]{1,255})", re.ASCII)
+_PACKED_EVENT = re.compile(r"\$[A-Za-z0-9_-]{43}", re.ASCII)
+_HEAD = struct.Struct(">cI")
+
+
+class Mxc(NamedTuple):
+    """The parts of an mxc:// address; both are safe in a path."""
+
+    server: str
+    id: str
+
+
+class MediaClaim(NamedTuple):
+    """What a media link names."""
+
+    mxc: str
+
+
+class TextClaim(NamedTuple):
+    """What a text link names."""
+
+    room: ChatId
+    event_id: MessageId
+
+
+class Forged(Exception):
+    """The token was not made here, or was changed."""
+
+
+class Expired(Exception):
+    """The token was good once."""
+
+
+def parse_mxc(mxc: str) -> Mxc | None:
+    """The parts of an mxc:// address, None where it is none (Client-Server API, "mxc:// URIs")."""
+    match = _MXC.fullmatch(mxc)
+    return Mxc(match[1], match[2]) if match else None
+
 
 class Links:
-    """Links below `base_url` (None or empty: there are none), signed with `key`, valid for `lifetime` seconds."""
+    """Links below `base_url` (None or empty: there are none), signed with `key`, good for `lifetime` seconds.
+
+    `now` is seconds since the epoch. The end is rounded up to the hour: the same file has the same link for a
+    while, so that readers can cache it.
+    """
 
     def __init__(self, base_url: str | None, key: bytes, lifetime: int, *, now: Callable[[], float]) -> None:
-        raise NotImplementedError
+        if len(key) < 16:
+            raise ValueError("the key of the links is too short")
+        self._base = (base_url or "").rstrip("/")
+        self._key = key
+        self._lifetime = lifetime
+        self._now = now
 
     def media(self, mxc: str, name: str) -> str | None:
         """A link to a file; None where no public address is configured or `mxc` is no mxc address."""
-        raise NotImplementedError
+        if not self._base or parse_mxc(mxc) is None:
+            return None
+        name = file_name(name)
+        token = self._sign(b"m", mxc.removeprefix("mxc://").encode(), name)
+        return f"{self._base}{MEDIA_PATH}/{token}/{quote(name, safe='')}"
 
     def text(self, room: ChatId, event_id: MessageId) -> str | None:
         """A link to the words of one event; None where no public address is configured."""
-        raise NotImplementedError
+        if not self._base:
+            return None
+        if _PACKED_EVENT.fullmatch(event_id):
+            token = self._sign(b"T", _unbase(event_id[1:]) + room.encode(), "")
+        else:
+            token = self._sign(b"t", f"{room}\n{event_id}".encode(), "")
+        return f"{self._base}{TEXT_PATH}/{token}"
+
+    def open(self, token: str, name: str = "") -> MediaClaim | TextClaim:
+        """What a token names, with the name of its path. Raises Forged, Expired."""
+        try:
+            data = _unbase(token)
+            kind, hour = _HEAD.unpack_from(data)
+        except (ValueError, struct.error):
+            raise Forged from None
+        claim, mac = data[:-MAC_BYTES], data[-MAC_BYTES:]
+        if not hmac.compare_digest(mac, self._mac(claim, name)) or _base(data) != token:
+            raise Forged
+        if self._now() >= hour * HOUR:
+            raise Expired
+        what = claim[_HEAD.size :]
+        if kind == b"m":
+            return MediaClaim(f"mxc://{what.decode()}")
+        if kind == b"T":
+            return TextClaim(ChatId(what[32:].decode()), MessageId("$" + _base(what[:32])))
+        if kind == b"t":
+            room, _, event_id = what.decode().partition("\n")
+            return TextClaim(ChatId(room), MessageId(event_id))
+        raise Forged
+
+    def _sign(self, kind: bytes, what: bytes, name: str) -> str:
+        hour = -int(-(self._now() + self._lifetime) // HOUR)
+        claim = _HEAD.pack(kind, hour) + what
+        return _base(claim + self._mac(claim, name))
+
+    def _mac(self, claim: bytes, name: str) -> bytes:
+        # The claim's length first: no byte can move between claim and name.
+        text = struct.pack(">I", len(claim)) + claim + name.encode("utf-8", "surrogateescape")
+        return hmac.digest(self._key, text, hashlib.sha256)[:MAC_BYTES]
+
+
+def file_name(name: str) -> str:
+    """A name that is one harmless segment of a path, at most 100 characters; never empty."""
+    name = re.sub(r"[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069/\\]", "_", name).strip(". ")
+    if len(name) > 100:
+        stem, dot, ending = name.rpartition(".")
+        name = f"{stem[: 99 - len(ending)]}.{ending}" if dot and len(ending) <= 10 else name[:100]
+    return name.encode("utf-8", "replace").decode() or "file"
+
+
+def _base(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _unbase(text: str) -> bytes:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", text, re.ASCII):
+        raise ValueError("not base64url")
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

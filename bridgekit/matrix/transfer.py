@@ -2,32 +2,56 @@
 
 from __future__ import annotations
 
+import re
 import ssl
+import tempfile
 from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import asynccontextmanager
+from typing import BinaryIO, cast
 
 import aiohttp
+import msgspec
 
+from bridgekit.contract.errors import HomeserverUnavailable, MatrixRefused
 from bridgekit.contract.ids import PersonId
+from bridgekit.matrix.answers import named
+from bridgekit.matrix.links import parse_mxc
 from bridgekit.matrix.transport import Homeserver
+from bridgekit.matrix.wire import Answer
+
+PIECE = 64 * 1024
+SPOOL = 1024 * 1024
+"""A file of unknown size waits on disk from this many bytes on: a homeserver wants to know the length first."""
+SECONDS = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
+_MIME = re.compile(r"[\w.+-]+/[\w.+-]+(; ?[\w-]+=[\w.-]+)*", re.ASCII)
+
+
+class _Uploaded(msgspec.Struct):
+    content_uri: str
+
+
+_uploaded = msgspec.json.Decoder(_Uploaded).decode
 
 
 class Download:
-    """An open file: what the homeserver says of it, and its bytes."""
+    """An open file: its type and its size in bytes (None: unknown), as the homeserver says, and its bytes."""
 
-    def __init__(self, mime: str, size: int | None, response: aiohttp.ClientResponse) -> None:
-        self.mime = mime
-        self.size = size
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.mime = response.content_type
+        self.size = response.content_length
         self._response = response
 
-    async def chunks(self, size: int = 65536) -> AsyncIterator[bytes]:
+    async def chunks(self, size: int = PIECE) -> AsyncIterator[bytes]:
         """The bytes, in pieces of at most `size`. Raises HomeserverUnavailable when they end early."""
-        raise NotImplementedError
-        yield b""
+        try:
+            async for piece in self._response.content.iter_chunked(size):
+                yield piece
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _broken(error) from error
 
 
 class Transfer:
-    """Uploads and downloads of one appservice."""
+    """Uploads and downloads of one appservice. They are never repeated here: the stream is gone."""
 
     def __init__(
         self,
@@ -39,9 +63,17 @@ class Transfer:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._homeserver = homeserver
-        self._session = session
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {as_token}"}
+        self._session, self._own = session, session is None
+        self._tls = tls
+        self._old = False  # the homeserver has no authenticated media (before v1.11)
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Close the session, if it was made here."""
+        if self._own and self._session is not None:
+            await self._session.close()
+            self._session = None
 
     async def upload(
         self,
@@ -52,7 +84,123 @@ class Transfer:
         size: int | None,
         user: PersonId | None,
     ) -> str:
-        raise NotImplementedError
+        """See MatrixClient.upload."""
+        query = {"filename": name} if name else {}
+        if user is not None:
+            query["user_id"] = user
+        if isinstance(stream, bytes):
+            return await self._upload(stream, len(stream), mime, query, user)
+        if size is not None:
+            return await self._upload(_exactly(stream, size), size, mime, query, user)
+        # Synapse refuses an upload that does not say its length.
+        with tempfile.SpooledTemporaryFile(max_size=SPOOL) as file:
+            async for piece in stream:
+                file.write(piece)
+            size = file.tell()
+            file.seek(0)
+            return await self._upload(_pieces(cast(BinaryIO, file)), size, mime, query, user)
 
-    def download(self, mxc: str, *, user: PersonId | None) -> AbstractAsyncContextManager[Download]:
-        raise NotImplementedError
+    @asynccontextmanager
+    async def download(self, mxc: str, *, user: PersonId | None) -> AsyncIterator[Download]:
+        """See MatrixClient.download."""
+        address = parse_mxc(mxc)
+        if address is None:
+            raise MatrixRefused("This is no Matrix file.", errcode="M_INVALID_PARAM")
+        query: dict[str, str] = {"user_id": user} if user is not None else {}
+        if not self._old:
+            path = f"/_matrix/client/v1/media/download/{address.server}/{address.id}"
+            try:
+                async with self._exchange("GET", path, query, user) as response:
+                    yield Download(response)
+                    return
+            except MatrixRefused as error:
+                if error.errcode != "M_UNRECOGNIZED":
+                    raise
+                self._old = True
+        path = f"/_matrix/media/v3/download/{address.server}/{address.id}"
+        async with self._exchange("GET", path, query, user) as response:
+            yield Download(response)
+
+    async def _upload(
+        self,
+        data: AsyncIterable[bytes] | bytes,
+        size: int,
+        mime: str,
+        query: dict[str, str],
+        user: PersonId | None,
+    ) -> str:
+        headers = {
+            "Content-Type": mime if _MIME.fullmatch(mime) else "application/octet-stream",
+            "Content-Length": str(size),
+        }
+        path = "/_matrix/media/v3/upload"
+        async with self._exchange("POST", path, query, user, data=data, headers=headers) as response:
+            body = await response.read()
+            try:
+                return _uploaded(body).content_uri
+            except msgspec.MsgspecError:
+                raise named(_answer(response, body)) from None
+
+    @asynccontextmanager
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str],
+        user: PersonId | None,
+        *,
+        data: AsyncIterable[bytes] | bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(auto_decompress=False)
+        gate = self._homeserver.gate
+        epoch = await gate.enter(user, patient=False)
+        ok: bool | None = None
+        try:
+            async with self._session.request(
+                method,
+                self._url + path,
+                params=query,
+                data=data,
+                headers={**self._headers, **(headers or {})},
+                timeout=SECONDS,
+                ssl=self._tls or True,
+            ) as response:
+                if response.status != 200:
+                    error = named(_answer(response, await response.content.read(PIECE)))
+                    ok = not isinstance(error, HomeserverUnavailable)
+                    raise error
+                ok = True
+                yield response
+        except (aiohttp.ClientError, TimeoutError) as error:
+            ok = False
+            raise _broken(error) from error
+        finally:
+            gate.leave(epoch, ok)
+
+
+def _answer(response: aiohttp.ClientResponse, body: bytes) -> Answer:
+    return Answer(response.status, list(response.raw_headers), body)
+
+
+def _broken(error: Exception) -> HomeserverUnavailable:
+    return HomeserverUnavailable(
+        f"The file did not get through to or from the homeserver ({type(error).__name__}); try again later."
+    )
+
+
+async def _exactly(stream: AsyncIterable[bytes], size: int) -> AsyncIterator[bytes]:
+    """The stream, or an error where it is not `size` bytes: never a file that is cut off without a word."""
+    async for piece in stream:
+        size -= len(piece)
+        if size < 0:
+            break
+        yield piece
+    if size:
+        raise MatrixRefused("The file has not the size that it was said to have.", errcode="M_INVALID_PARAM")
+
+
+async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
+    while piece := file.read(PIECE):
+        yield piece

@@ -1,0 +1,213 @@
+"""What a transaction of the application service API holds: its parts, told apart and otherwise untouched (pure).
+
+Only a few fields of each event are looked at, so one event that is none spoils nothing for its neighbours, and the
+JSON of each can go to disk as it came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TypeVar
+
+import msgspec
+
+from bridgekit.contract.ids import ChatId, MessageId, PersonId
+
+DEEPEST = 200
+"""Events nested deeper than this are malformed, even where the decoder would follow them."""
+
+T = TypeVar("T")
+
+
+class RawEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of a transaction: its JSON as it came, and the few fields that were looked at."""
+
+    raw: bytes
+    room_id: ChatId
+    type: str
+    sender: PersonId
+    event_id: MessageId
+    origin_server_ts: int
+    state_key: str | None = None
+
+
+class Encryption(msgspec.Struct, frozen=True, kw_only=True):
+    """What a transaction says to our devices (MSC2409, MSC3202).
+
+    `to_device` are whole events as JSON; the rest is per user (and device): who changed devices, who left, how
+    many one-time keys the homeserver still has, and which fallback keys are unused.
+    """
+
+    to_device: tuple[bytes, ...] = ()
+    changed: tuple[PersonId, ...] = ()
+    left: tuple[PersonId, ...] = ()
+    one_time_keys: dict[PersonId, dict[str, dict[str, int]]] = {}
+    fallback_keys: dict[PersonId, dict[str, list[str]]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.to_device or self.changed or self.left or self.one_time_keys or self.fallback_keys)
+
+
+class Transaction(msgspec.Struct, frozen=True, kw_only=True):
+    """One transaction; `malformed` are (the JSON, why it is no event), `ephemeral` whole events as JSON."""
+
+    events: list[RawEvent]
+    malformed: list[tuple[bytes, str]]
+    ephemeral: list[bytes]
+    encryption: Encryption
+
+
+class NotATransaction(Exception):
+    """The body is not JSON (`errcode` M_NOT_JSON) or has another shape (M_BAD_JSON)."""
+
+    def __init__(self, errcode: str, why: str) -> None:
+        super().__init__(why)
+        self.errcode = errcode
+
+
+_MISSING = msgspec.Raw()
+
+
+class _Body(msgspec.Struct):
+    events: list[msgspec.Raw] = []
+    ephemeral: msgspec.Raw = _MISSING
+    ephemeral_2409: msgspec.Raw = msgspec.field(default=_MISSING, name="de.sorunome.msc2409.ephemeral")
+    to_device: msgspec.Raw = _MISSING
+    to_device_2409: msgspec.Raw = msgspec.field(default=_MISSING, name="de.sorunome.msc2409.to_device")
+    lists: msgspec.Raw = msgspec.field(default=_MISSING, name="device_lists")
+    lists_3202: msgspec.Raw = msgspec.field(default=_MISSING, name="org.matrix.msc3202.device_lists")
+    keys: msgspec.Raw = msgspec.field(default=_MISSING, name="device_one_time_keys_count")
+    keys_3202: msgspec.Raw = msgspec.field(
+        default=_MISSING, name="org.matrix.msc3202.device_one_time_keys_count"
+    )
+    # Synapse has always sent this spelling too.
+    keys_3202_too: msgspec.Raw = msgspec.field(
+        default=_MISSING, name="org.matrix.msc3202.device_one_time_key_counts"
+    )
+    fallback: msgspec.Raw = msgspec.field(default=_MISSING, name="device_unused_fallback_key_types")
+    fallback_3202: msgspec.Raw = msgspec.field(
+        default=_MISSING, name="org.matrix.msc3202.device_unused_fallback_key_types"
+    )
+
+
+class _Peek(msgspec.Struct):
+    room_id: ChatId
+    type: str
+    sender: PersonId
+    event_id: MessageId
+    origin_server_ts: int
+    state_key: str | None = None
+
+
+class _Lists(msgspec.Struct):
+    changed: tuple[PersonId, ...] = ()
+    left: tuple[PersonId, ...] = ()
+
+
+_body = msgspec.json.Decoder(_Body).decode
+_peek = msgspec.json.Decoder(_Peek).decode
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
+_lists = msgspec.json.Decoder(_Lists)
+_counts = msgspec.json.Decoder(dict[PersonId, dict[str, dict[str, int]]])
+_fallbacks = msgspec.json.Decoder(dict[PersonId, dict[str, list[str]]])
+_nothing = Encryption()
+
+
+def parse(body: bytes) -> Transaction:
+    """Take a transaction's body apart. Raises NotATransaction."""
+    malformed: list[tuple[bytes, str]] = []
+    try:
+        parts = _body(body)
+    except msgspec.ValidationError as error:
+        raise NotATransaction("M_BAD_JSON", str(error)) from None
+    except msgspec.DecodeError as error:
+        raise NotATransaction("M_NOT_JSON", str(error)) from None
+    except RecursionError:
+        # A homeserver repeats what it gets no 200 for: the one deep event must not stop all that come after it.
+        parts = _Body(events=[])
+        for event, depth in _elements(body):
+            if depth > DEEPEST:
+                malformed.append((event, f"nested {depth} deep"))
+            else:
+                parts.events.append(msgspec.Raw(event))
+    events: list[RawEvent] = []
+    for raw in parts.events:
+        try:
+            seen = _peek(raw)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            malformed.append((bytes(raw), str(error)))
+            continue
+        events.append(
+            RawEvent(
+                raw=bytes(raw),
+                room_id=seen.room_id,
+                type=seen.type,
+                sender=seen.sender,
+                event_id=seen.event_id,
+                origin_server_ts=seen.origin_server_ts,
+                state_key=seen.state_key,
+            )
+        )
+    return Transaction(
+        events=events,
+        malformed=malformed,
+        ephemeral=[bytes(raw) for raw in _first(_raws, [], malformed, parts.ephemeral, parts.ephemeral_2409)],
+        encryption=_encryption(parts, malformed),
+    )
+
+
+def _encryption(parts: _Body, malformed: list[tuple[bytes, str]]) -> Encryption:
+    to_device = _first(_raws, [], malformed, parts.to_device, parts.to_device_2409)
+    lists = _first(_lists, _Lists(), malformed, parts.lists, parts.lists_3202)
+    keys = _first(_counts, {}, malformed, parts.keys, parts.keys_3202, parts.keys_3202_too)
+    fallback = _first(_fallbacks, {}, malformed, parts.fallback, parts.fallback_3202)
+    if not (to_device or lists.changed or lists.left or keys or fallback):
+        return _nothing
+    return Encryption(
+        to_device=tuple(bytes(raw) for raw in to_device),
+        changed=lists.changed,
+        left=lists.left,
+        one_time_keys=keys,
+        fallback_keys=fallback,
+    )
+
+
+def _first(
+    decoder: msgspec.json.Decoder[T], default: T, malformed: list[tuple[bytes, str]], *names: msgspec.Raw
+) -> T:
+    """What the first of several names of one thing holds: stable before unstable, never both."""
+    for raw in names:
+        if raw and bytes(raw) != b"null":
+            try:
+                return decoder.decode(raw)
+            except (msgspec.MsgspecError, RecursionError) as error:
+                malformed.append((bytes(raw), str(error)))
+    return default
+
+
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+
+
+def _elements(body: bytes) -> Iterator[tuple[bytes, int]]:
+    """The elements of the top object's `events` and how deep each is nested; slow, and without recursion."""
+    depth = deepest = start = 0
+    key = b""
+    for token in _TOKEN.finditer(body):
+        what = token[0]
+        if what in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+            if depth == 2 and key == b'"events"' and what == b"[":
+                start = token.end()
+                deepest = 2
+        elif what in b"]},":
+            if start and depth == 2 and what != b"}":
+                if element := body[start : token.start()].strip():
+                    yield element, deepest - 2
+                start, deepest = token.end(), 2
+                if what == b"]":
+                    return
+            depth -= what != b","
+        elif depth == 1:
+            key = what
