@@ -19,9 +19,7 @@ _BODY = b"x" * 300
 
 def _inbox_row() -> InboxRow:
     now = time.time_ns() // 1_000_000
-    return InboxRow(
-        id=new_id(), side=_NETWORK, chat=ChatId("#channel"), receiver=None, body=_BODY, at=now
-    )
+    return InboxRow(id=new_id(), side=_NETWORK, chat=ChatId("#channel"), receiver=None, body=_BODY, at=now)
 
 
 def _copies(message: int) -> tuple[Copy, Copy]:

@@ -50,7 +50,11 @@ def settle(units: Sequence[Unit], errors: dict[int, Exception]) -> int:
         # The type alone: a database's own words may quote the values.
         log.error("store_write_failed", tables=tables, error=type(error).__name__)
         if not future.done():
-            failed = error if isinstance(error, StoreError) else StoreError(f"The database refused a write: {error}")
+            failed = (
+                error
+                if isinstance(error, StoreError)
+                else StoreError(f"The database refused a write: {error}")
+            )
             failed.__cause__ = error if failed is not error else None
             future.set_exception(failed)
             future.exception()  # it is logged: asyncio need not complain that nobody looked

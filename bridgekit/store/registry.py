@@ -43,9 +43,7 @@ class Portals:
     def put(self, portal: Portal) -> Write:
         """Add the portal, or replace the one of the same room."""
         made, encrypted = int(portal.made), int(portal.encrypted)
-        return Write(
-            _PORTAL_PUT, (portal.room, portal.network, made, portal.kind, portal.creator, encrypted)
-        )
+        return Write(_PORTAL_PUT, (portal.room, portal.network, made, portal.kind, portal.creator, encrypted))
 
     def remove(self, room: ChatId) -> Write:
         """Forget the portal; its links are removed by themselves."""
@@ -56,7 +54,12 @@ class Portals:
         found = await self._reader.fetch(f"{_select(PORTALS)} ORDER BY room")
         return [
             Portal(
-                room=room, network=network, made=bool(made), kind=kind, creator=creator, encrypted=bool(encrypted)
+                room=room,
+                network=network,
+                made=bool(made),
+                kind=kind,
+                creator=creator,
+                encrypted=bool(encrypted),
             )
             for room, network, made, kind, creator, encrypted in found
         ]
@@ -135,7 +138,12 @@ class Ghosts:
     async def _fetch(self, sql: str, *params: str) -> list[Ghost]:
         return [
             Ghost(
-                mxid=mxid, network=network, person=person, name=name, avatar=avatar, avatar_source=avatar_source
+                mxid=mxid,
+                network=network,
+                person=person,
+                name=name,
+                avatar=avatar,
+                avatar_source=avatar_source,
             )
             for mxid, network, person, name, avatar, avatar_source in await self._reader.fetch(sql, *params)
         ]

@@ -75,9 +75,13 @@ class SealingKey:
         if sealed[:1] != _VERSION:
             raise SealBroken(f"The sealed value of {kind} is of an unknown version.")
         try:
-            return self._aead.decrypt(sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :], _place(kind, row))
+            return self._aead.decrypt(
+                sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :], _place(kind, row)
+            )
         except (InvalidTag, ValueError) as error:
-            raise SealBroken(f"A sealed value of {kind} does not open: it was changed, moved or cut.") from error
+            raise SealBroken(
+                f"A sealed value of {kind} does not open: it was changed, moved or cut."
+            ) from error
 
 
 def _place(kind: str, row: tuple[str, ...]) -> bytes:

@@ -9,6 +9,7 @@ import os
 import queue
 import re
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,10 @@ log = structlog.get_logger()
 _READERS = 2
 _GROUP = 4096  # units in one transaction at most, so that it stays well below a second
 _ROWS = (64, 16, 4)  # rows in one statement; 64 rows of 13 columns stay below 999 parameters
+# A thread that wants the interpreter asks for it after this long. The interpreter's own 5 ms is longer than a busy
+# event loop goes without a system call, and each of those starts the wait anew: a commit then took 70 to 400 ms
+# beside a busy loop, and takes 2 to 20 with this (docs/decisions/0003-store.md).
+_SWITCH_INTERVAL = 0.00005
 # The disk or another program stands in the way, not the data: wait, and try the same again.
 _PASSING = {
     sqlite3.SQLITE_BUSY,
@@ -38,7 +43,6 @@ _PASSING = {
     sqlite3.SQLITE_CANTOPEN,
 }
 _PRAGMAS = ("busy_timeout = 5000", "cache_size = -4096", "temp_store = MEMORY")
-
 
 
 class Passing(Exception):
@@ -102,6 +106,7 @@ class SqliteDriver:
             if isinstance(error, OSError | sqlite3.Error):
                 raise unusable(f"The database {path} cannot be opened: {error}.") from error
             raise
+        sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL))
         return cls(path, lock, writer)
 
     # Reading

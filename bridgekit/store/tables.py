@@ -7,7 +7,15 @@ from bridgekit.store.statements import table
 META = table("meta", 1, name="text", value="bytea")
 
 INBOX = table(
-    "inbox", 1, id="bigint", side="text", chat="text", receiver="text", body="bytea", at="bigint", error="text"
+    "inbox",
+    1,
+    id="bigint",
+    side="text",
+    chat="text",
+    receiver="text",
+    body="bytea",
+    at="bigint",
+    error="text",
 )
 OUTBOX = table("outbox", 2, inbox="bigint", step="bigint", state="text")
 TRANSACTIONS = table("transactions", 1, txn="text", at="bigint")
@@ -27,6 +35,7 @@ COPIES = table(
     parent="bigint",
     key="text",
 )
+NEWEST = table("newest", 2, side="text", chat="text", message="bigint")
 
 PORTALS = table(
     "portals", 1, room="text", network="text", made="bigint", kind="text", creator="text", encrypted="bigint"
@@ -55,5 +64,5 @@ LOGINS = table(
 )
 KV = table("kv", 2, namespace="text", key="text", value="bytea")
 
-TABLES = (INBOX, OUTBOX, TRANSACTIONS, COPIES, PORTALS, LINKS, GHOSTS, MEMBERS, LOGINS, KV)
+TABLES = (INBOX, OUTBOX, TRANSACTIONS, COPIES, NEWEST, PORTALS, LINKS, GHOSTS, MEMBERS, LOGINS, KV)
 """What `copy` copies; META belongs to one database file."""

@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId
+from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.store.driver import Reader
 from bridgekit.store.rows import Copy, InboxRow, ParkedRow
 from bridgekit.store.sealing import SealingKey
 from bridgekit.store.statements import Statement, Write, delete, insert, upsert
-from bridgekit.store.tables import COPIES, INBOX, OUTBOX, TRANSACTIONS
+from bridgekit.store.tables import COPIES, INBOX, NEWEST, OUTBOX, TRANSACTIONS
 
 _SEALED_BODY = "inbox.body"
 _INBOX_ADD = insert(INBOX)
@@ -27,6 +27,7 @@ _TRANSACTION_RECORD = insert(TRANSACTIONS)
 _TRANSACTIONS_PRUNE = Statement(TRANSACTIONS, "DELETE FROM transactions WHERE at < $1", wide=True)
 
 _COPIES_ADD = insert(COPIES)
+_NEWEST_PUT = upsert(NEWEST)
 _COPIES_FORGET = delete(COPIES)
 _COPIES_SELECT = "SELECT " + ", ".join(column.name for column in COPIES.columns) + " FROM copies"
 _COPIES_ORDER = "ORDER BY message, origin DESC, side, chat, part, id"
@@ -63,10 +64,26 @@ class Inbox:
         sql = f"SELECT {_INBOX_COLUMNS} FROM inbox WHERE id > $1 AND error IS NULL ORDER BY id LIMIT $2"
         return [self._row(found) for found in await self._reader.fetch(sql, after, limit)]
 
+    async def sides(self) -> list[PortalKey]:
+        """The chats that have pending rows."""
+        sql = "SELECT DISTINCT side, chat, receiver FROM inbox WHERE error IS NULL"
+        return [PortalKey(*found) for found in await self._reader.fetch(sql)]
+
+    async def of(self, side: PortalKey, after: int = 0, limit: int = 500) -> list[InboxRow]:
+        """The pending rows of one chat, by id, from `after` (exclusive) on."""
+        sql = (
+            f"SELECT {_INBOX_COLUMNS} FROM inbox WHERE side = $1 AND chat = $2 AND "
+            "COALESCE(receiver, '') = $3 AND id > $4 AND error IS NULL ORDER BY id LIMIT $5"
+        )
+        found = await self._reader.fetch(sql, side.network, side.chat, side.receiver or "", after, limit)
+        return [self._row(row) for row in found]
+
     async def parked(self, limit: int = 100) -> list[ParkedRow]:
         """The newest parked rows, the newest first."""
         sql = f"SELECT {_INBOX_COLUMNS}, error FROM inbox WHERE error IS NOT NULL ORDER BY id DESC LIMIT $1"
-        return [ParkedRow(row=self._row(found), error=found[6]) for found in await self._reader.fetch(sql, limit)]
+        return [
+            ParkedRow(row=self._row(found), error=found[6]) for found in await self._reader.fetch(sql, limit)
+        ]
 
     async def count(self) -> int:
         """How many rows are pending."""
@@ -151,6 +168,7 @@ class Copies:
                 copy.parent,
                 copy.key,
             ),
+            Write(_NEWEST_PUT, (copy.side, copy.chat, copy.message)) if copy.kind == "message" else None,
         )
 
     def forget(self, message: int) -> Write:
@@ -185,13 +203,18 @@ class Copies:
         )
 
     async def latest(self, side: NetworkId, chat: ChatId) -> Copy | None:
-        """The last part of the newest message (no reaction) in that chat; None where there is none."""
-        found = await self._select(
-            "WHERE side = $1 AND chat = $2 AND kind = 'message' ORDER BY message DESC, part DESC LIMIT 1",
-            side,
-            chat,
+        """The last part of the message (no reaction) that was added last in that chat; None where there is none."""
+        here = "side = $1 AND chat = $2"
+        found = await self._reader.fetch(f"SELECT message FROM newest WHERE {here}", side, chat)
+        if not found:
+            return None
+        last = await self._select(
+            f"WHERE message = $3 AND {here} ORDER BY part DESC LIMIT 1", side, chat, found[0][0]
         )
-        return found[0] if found else None
+        if not last:  # it was forgotten: look through all of them, once in a while
+            order = "AND kind = 'message' ORDER BY message DESC, part DESC LIMIT 1"
+            last = await self._select(f"WHERE {here} {order}", side, chat)
+        return last[0] if last else None
 
     async def _select(self, tail: str, *params: int | str) -> list[Copy]:
         return [_copy(found) for found in await self._reader.fetch(f"{_COPIES_SELECT} {tail}", *params)]

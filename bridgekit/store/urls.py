@@ -6,9 +6,7 @@ from pathlib import Path
 
 from bridgekit.store.driver import Driver, unusable
 
-_FORMS = (
-    "A database address is sqlite:///file.db, sqlite:////folder/file.db or postgresql://user:password@host/name."
-)
+_FORMS = "A database address is sqlite:///file.db, sqlite:////folder/file.db or postgresql://user:password@host/name."
 
 
 def sqlite_path(url: str) -> Path | None:

@@ -52,8 +52,17 @@ CREATE TABLE copies (
 WITHOUT ROWID -- sqlite
 ;
 CREATE INDEX copies_by_id ON copies (id, chat, side);
-CREATE INDEX copies_by_chat ON copies (side, chat, message);
 CREATE INDEX copies_by_parent ON copies (parent, sender, key) WHERE parent > 0;
+
+-- The newest message of each chat: an index over all copies would cost more than half as much as the table itself.
+CREATE TABLE newest (
+    side    TEXT NOT NULL,
+    chat    TEXT NOT NULL,
+    message BIGINT NOT NULL,
+    PRIMARY KEY (side, chat)
+)
+WITHOUT ROWID -- sqlite
+;
 
 CREATE TABLE portals (
     room      TEXT PRIMARY KEY,
