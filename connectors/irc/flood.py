@@ -59,11 +59,11 @@ class Allowance:
             missing = max(missing, lead + PENALTY - max(limits.lead_max, PENALTY))
         return missing if missing > 1e-9 else 0.0
 
-    def spend(self, now: float) -> None:
-        """One line went; what is urgent may run into debt."""
+    def spend(self, now: float, lines: int = 1) -> None:
+        """So many lines went; what is urgent, or several lines in one, may run into debt."""
         self._count(now)
-        self._tokens -= 1.0
-        self._timer = max(self._timer, now) + PENALTY
+        self._tokens -= lines
+        self._timer = max(self._timer, now) + PENALTY * lines
 
     def _count(self, now: float) -> None:
         if now > self._counted and not self._limits.unlimited:
@@ -73,12 +73,13 @@ class Allowance:
 
 
 class Ticket:
-    """One line that waits for its turn."""
+    """What waits for its turn: one line, or `lines` of them that must not be parted."""
 
-    __slots__ = ("_write", "done")
+    __slots__ = ("_write", "done", "lines")
 
-    def __init__(self, write: Callable[[], None] | None) -> None:
+    def __init__(self, write: Callable[[], None] | None, lines: int = 1) -> None:
         self._write = write
+        self.lines = lines
         self.done = False
 
     def cancel(self) -> bool:
@@ -119,16 +120,21 @@ class Flood:
         self._closed = False
 
     @property
+    def unlimited(self) -> bool:
+        """Nothing ever waits."""
+        return self._limits.unlimited
+
+    @property
     def waiting(self) -> int:
         """Lines that wait for their turn."""
         queues = (self._moderation, *self._talk.values(), self._background)
         return sum(1 for queue in queues for ticket in queue if not ticket.cancelled)
 
     def submit(
-        self, write: Callable[[], None], priority: Priority = Priority.TALK, target: str = ""
+        self, write: Callable[[], None], priority: Priority = Priority.TALK, target: str = "", lines: int = 1
     ) -> Ticket:
         """Have `write` called when its turn has come: before this returns, if nothing stands in the way."""
-        ticket = Ticket(write)
+        ticket = Ticket(write, lines)
         if self._closed:
             ticket.cancel()
             return ticket
@@ -137,7 +143,7 @@ class Flood:
             return ticket
         now = self._clock()
         if priority is Priority.URGENT or (self._timer is None and self._allowance.wait(now) == 0.0):
-            self._allowance.spend(now)
+            self._allowance.spend(now, lines)
             ticket.go()
             return ticket
         match priority:
@@ -206,7 +212,7 @@ class Flood:
             ticket = self._next()
             if ticket is None:
                 return
-            self._allowance.spend(now)
+            self._allowance.spend(now, ticket.lines)
             ticket.go()
             if self._closed:
                 return

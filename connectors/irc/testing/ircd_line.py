@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from connectors.irc.testing.ircd import User
+    from connectors.irc.testing.ircd_people import User
 
 _FOLD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ[]\\~", "abcdefghijklmnopqrstuvwxyz{}|^")
 _ESCAPES = ((":", ";"), ("s", " "), ("r", "\r"), ("n", "\n"))

@@ -1,0 +1,377 @@
+"""What became of what we said: every line is followed until the server shows that it took or refused it.
+
+Where the server answers labels or sends our words back, that answer is the proof. Elsewhere one PING behind a batch
+of lines is: a server handles a connection's lines in order, so at the PONG every refusal has arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import count
+
+from bridgekit.contract.errors import BridgeError, Disconnected, SendRejected, SendUncertain
+from bridgekit.contract.ids import MessageId
+from bridgekit.contract.verbs import Sent
+from connectors.irc.changes import BatchEnded
+from connectors.irc.compose import OutLine
+from connectors.irc.explain import explain
+from connectors.irc.flood import Flood, Priority, Ticket
+from connectors.irc.state import State
+from connectors.irc.translate import Echo, Reading
+from connectors.irc.wire import Line, build
+
+PATIENCE = 3.0
+"""Seconds after which an echo or a labelled answer is no longer waited for without a PING."""
+PING_BY = 5.0
+"""Seconds that the confirming PING may wait behind other lines under flood control."""
+SOON = 0.05
+"""Under flood control a PING costs a line: so long it waits for what else is about to be said."""
+WARY = 60.0
+"""For so long after a refusal, each message to that target gets a PING of its own, so that the next is told apart."""
+TOKEN = "bk-"
+
+_LOST = (
+    "The connection to IRC was lost before the server confirmed the message: it may or may not have arrived."
+)
+_UNSENT = "The connection to IRC was lost before the message was sent."
+_PART = "Only a part of the message was sent."
+_TALK = frozenset({"PRIVMSG", "NOTICE", "TAGMSG"})
+
+
+class Flight:
+    """One line (or one batch of lines) on its way."""
+
+    __slots__ = (
+        "command",
+        "delivery",
+        "echoed",
+        "id",
+        "label",
+        "names",
+        "refusal",
+        "serial",
+        "settled",
+        "text",
+        "ticket",
+    )
+
+    def __init__(self, delivery: Delivery, line: OutLine, fold: Callable[[str], str]) -> None:
+        talk = line.command in _TALK
+        self.delivery = delivery
+        self.command = line.command
+        self.text = line.params[-1] if talk and len(line.params) > 1 else ""
+        self.names = {fold(p) for p in (line.params[:1] if talk else line.params)}
+        self.echoed = line.echoed
+        self.label = ""
+        self.serial = 0  # of the PING that was written behind it; 0 before that
+        self.settled = False
+        self.id: MessageId | None = None
+        self.refusal: Line | None = None
+        self.ticket: Ticket | None = None
+
+    @property
+    def written(self) -> bool:
+        """Bytes may have left."""
+        return self.ticket is None or self.ticket.done  # no ticket yet: being written at this moment
+
+    def concerns(self, line: Line, fold: Callable[[str], str]) -> bool:
+        """Whether the error `line` may be the answer to this."""
+        if line.command == "FAIL":
+            return line.param(0) == self.command
+        return line.param(1) == self.command or any(fold(p) in self.names for p in line.params[1:-1])
+
+
+class Delivery:
+    """One verb on its way: all its lines, and its fate."""
+
+    __slots__ = ("doubt", "fate", "flights", "target")
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.flights: list[Flight] = []
+        self.doubt: Line | None = None
+        self.fate: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()
+
+    def conclude(self) -> None:
+        """Decide, once every line has an answer."""
+        if self.fate.done() or not all(f.settled for f in self.flights):
+            return
+        refused = [f.refusal for f in self.flights if f.refusal is not None]
+        if self.doubt is not None:
+            self.fate.set_exception(
+                SendUncertain(
+                    f"The server refused one of the last messages, and it is not clear which: {explain(self.doubt)}"
+                )
+            )
+        elif refused and len(refused) == len(self.flights):
+            self.fate.set_exception(SendRejected(explain(refused[0])))
+        elif refused:
+            self.fate.set_exception(SendUncertain(f"{_PART} {explain(refused[0])}"))
+        else:
+            ids = [f.id for f in self.flights if f.id is not None]
+            lines = len(self.flights)
+            self.fate.set_result(
+                Sent(
+                    id=ids[0] if ids else None,
+                    more=tuple(ids[1:]),
+                    note=f"sent as {lines} lines" if lines > 1 else "",
+                )
+            )
+
+    def fail(self, unsent: BridgeError, uncertain: BridgeError) -> None:
+        """Decide now, without further answers."""
+        if not self.fate.done():
+            self.fate.set_exception(uncertain if any(f.written for f in self.flights) else unsent)
+
+
+class Deliveries:
+    """All that is on its way over one connection. `write` hands bytes to the socket."""
+
+    def __init__(self, state: State, flood: Flood, write: Callable[[bytes], None]) -> None:
+        self._state = state
+        self._flood = flood
+        self._write = write
+        self._loop = asyncio.get_running_loop()
+        self._alive: dict[Delivery, None] = {}
+        self._written: deque[Flight] = deque()  # in the order of the wire, the settled ones not yet taken out
+        self._labels: dict[str, Flight] = {}
+        self._numbers = count(1)
+        self._serials = count(1)
+        self._serial = 0  # of the last PING
+        self._answered = 0  # of the last PONG
+        self._ping_timer: asyncio.TimerHandle | None = None
+        self._ping_ticket: Ticket | None = None
+        self._wary: dict[str, float] = {}
+        self._closed = False
+
+    @property
+    def busy(self) -> bool:
+        """Something waits for an answer."""
+        return bool(self._written)
+
+    async def deliver(self, lines: Sequence[OutLine]) -> Sent:
+        """Write the lines in order and tell what became of them.
+
+        Raises SendRejected, SendUncertain or Disconnected. Cancelled, it takes back what was not written yet, and
+        raises Disconnected if that was everything, else SendUncertain.
+        """
+        if self._closed:
+            raise Disconnected(_UNSENT)
+        if not lines:
+            return Sent()
+        delivery = Delivery(self._state.fold(lines[0].params[0]) if lines[0].params else "")
+        self._alive[delivery] = None
+        labelled = "labeled-response" in self._state.caps
+        for group in _groups(lines):
+            flight = Flight(
+                delivery, group[-1] if group[0].command == "BATCH" else group[0], self._state.fold
+            )
+            if labelled:
+                flight.label = f"{next(self._numbers):x}"
+            delivery.flights.append(flight)
+            data = b"".join(line.encode(flight.label if i == 0 else "") for i, line in enumerate(group))
+            flight.ticket = self._flood.submit(
+                lambda flight=flight, data=data: self._go(flight, data),  # type: ignore[misc]
+                Priority(int(group[0].urgency)),
+                delivery.target,
+                len(group),
+            )
+        try:
+            return await delivery.fate
+        except asyncio.CancelledError:
+            self._take_back(delivery)
+            delivery.fate = self._loop.create_future()
+            delivery.fail(Disconnected("The message was withdrawn before it was sent."), SendUncertain(_LOST))
+            error = delivery.fate.exception()
+            assert error is not None
+            raise error from None
+        finally:
+            self._alive.pop(delivery, None)
+
+    def read(self, line: Line, reading: Reading) -> None:
+        """Look for answers in what was read. To be called for every line while `busy`."""
+        for echo in reading.echoes:
+            self._echoed(echo)
+        if (
+            line.tags
+            and (label := line.tags.get("label") or self._batch_label(line))
+            and label in self._labels
+        ):
+            flight = self._labels[label]
+            if _is_refusal(line):
+                flight.refusal = line
+            if line.command != "BATCH" and "batch" not in line.tags:
+                self._settle(flight)
+        elif line.command == "PONG":
+            if line.param(-1).startswith(TOKEN):
+                self._ponged(line.param(-1))
+        elif _is_refusal(line):
+            self._refused(line)
+        for change in reading.changes:
+            if isinstance(change, BatchEnded) and (ended := self._labels.get(change.batch.label)) is not None:
+                self._settle(ended)
+
+    def drop(self, target: str) -> int:
+        """Take back what waits to be said to `target`; how many messages that were."""
+        key, dropped = self._state.fold(target), 0
+        for delivery in list(self._alive):
+            if delivery.target == key and self._take_back(delivery):
+                delivery.fail(
+                    SendRejected("It was stopped before it was sent."),
+                    SendUncertain(f"{_PART} The rest was stopped."),
+                )
+                dropped += 1
+        return dropped
+
+    def lost(self) -> None:
+        """The connection is gone: everything gets its fate."""
+        self._closed = True
+        self._flood.close()
+        if self._ping_timer is not None:
+            self._ping_timer.cancel()
+        for delivery in list(self._alive):
+            delivery.fail(Disconnected(_UNSENT), SendUncertain(_LOST))
+        self._written.clear()
+        self._labels.clear()
+
+    # -- out
+
+    def _go(self, flight: Flight, data: bytes) -> None:
+        self._write(data)
+        self._written.append(flight)
+        if flight.label:
+            self._labels[flight.label] = flight
+        target = flight.delivery.target
+        if self._wary and self._wary.get(target, 0.0) > self._loop.time():
+            self._ping()
+        else:
+            self._ping_later(
+                proof=bool(flight.label) or (flight.echoed and "echo-message" in self._state.caps)
+            )
+
+    def _ping_later(self, *, proof: bool) -> None:
+        """Have a PING written behind what is written now; `proof` of another kind is expected."""
+        if self._ping_timer is not None or self._closed:
+            return
+        if not proof and self._serial != self._answered:
+            return  # one at a time: the next follows the PONG and covers more
+        delay = PATIENCE if proof else 0.0 if self._flood.unlimited else SOON
+        self._ping_timer = self._loop.call_later(delay, self._ping_turn, proof)
+
+    def _ping_turn(self, proof: bool) -> None:
+        if proof or self._flood.unlimited:
+            self._ping_if_open()
+            return
+        self._ping_timer = self._loop.call_later(PING_BY, self._ping_if_open)
+        self._ping_ticket = self._flood.submit(self._ping_if_open, Priority.BACKGROUND)
+
+    def _ping_if_open(self) -> None:
+        if self._ping_timer is not None:
+            self._ping_timer.cancel()
+            self._ping_timer = None
+        if self._ping_ticket is not None:
+            self._ping_ticket.cancel()
+            self._ping_ticket = None
+        if not self._closed and any(not f.settled and not f.serial for f in self._written):
+            self._ping()
+
+    def _ping(self) -> None:
+        self._serial = next(self._serials)
+        for flight in reversed(self._written):
+            if flight.serial:
+                break
+            flight.serial = self._serial
+        self._flood.submit(lambda: self._write(build("PING", f"{TOKEN}{self._serial}")), Priority.URGENT)
+
+    # -- in
+
+    def _batch_label(self, line: Line) -> str:
+        batch = self._state.batches.of(line)
+        return batch.label if batch is not None else ""
+
+    def _echoed(self, echo: Echo) -> None:
+        flight = self._labels.get(echo.label) if echo.label else None
+        if flight is None:
+            target = self._state.fold(echo.target)
+            for other in self._written:
+                if (
+                    not other.settled
+                    and other.command == echo.command
+                    and target in other.names
+                    and other.text == echo.text
+                ):
+                    flight = other
+                    break
+        if flight is None or flight.settled:
+            return
+        flight.id = echo.id or flight.id
+        self._settle(flight)
+
+    def _refused(self, line: Line) -> None:
+        fold = self._state.fold
+        open_ones = [
+            f for f in self._written if not f.settled and f.refusal is None and f.concerns(line, fold)
+        ]
+        if not open_ones:
+            return
+        first = open_ones[0]
+        first.refusal = line
+        self._wary[first.delivery.target] = self._loop.time() + WARY
+        echoing = first.echoed and "echo-message" in self._state.caps
+        if echoing or len(open_ones) == 1:  # what went well before it would have come back by now
+            self._settle(first)
+
+    def _ponged(self, token: str) -> None:
+        number = token[len(TOKEN) :]
+        if not number.isdecimal():
+            return
+        self._answered = max(self._answered, int(number))
+        due: list[Flight] = []
+        while self._written and 0 < self._written[0].serial <= self._answered:
+            flight = self._written.popleft()
+            if not flight.settled:
+                due.append(flight)
+        targets = {f.delivery.target for f in due if f.refusal is not None}
+        for target in targets:
+            same = [f for f in due if f.delivery.target == target]
+            if not all(f.refusal is not None for f in same) and len({f.delivery for f in same}) > 1:
+                doubt = next(f.refusal for f in same if f.refusal is not None)
+                for flight in same:
+                    flight.delivery.doubt = doubt
+        for flight in due:
+            self._settle(flight)
+        if any(not f.serial and not f.settled for f in self._written):
+            self._ping_later(proof=False)
+
+    def _settle(self, flight: Flight) -> None:
+        flight.settled = True
+        if flight.label:
+            self._labels.pop(flight.label, None)
+        while self._written and self._written[0].settled:
+            self._written.popleft()
+        flight.delivery.conclude()
+
+    def _take_back(self, delivery: Delivery) -> int:
+        return sum(
+            f.ticket.cancel() for f in delivery.flights if f.ticket is not None and not f.ticket.cancelled
+        )
+
+
+def _is_refusal(line: Line) -> bool:
+    return (
+        line.command == "FAIL"
+        or (len(line.command) == 3 and line.command[0] in "45" and line.command.isdecimal())
+        or (line.command in {"716", "742", "972", "974", "415", "477"})
+    )
+
+
+def _groups(lines: Sequence[OutLine]) -> list[list[OutLine]]:
+    groups: list[list[OutLine]] = []
+    for line in lines:
+        if line.glued and groups:
+            groups[-1].append(line)
+        else:
+            groups.append([line])
+    return groups

@@ -1,0 +1,268 @@
+"""From a fresh connection to a usable one: CAP, SASL, a nick, and the server's welcome."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from bridgekit.contract.errors import Disconnected, LoginRejected, PeerMisbehaved
+from connectors.irc import sasl
+from connectors.irc.changes import CapsChanged, CapsListed
+from connectors.irc.config import Mechanism
+from connectors.irc.connection import Connection
+from connectors.irc.explain import Closing, closing, explain
+from connectors.irc.nicks import next_nick, wanted_nick
+from connectors.irc.translate import Reader, Reading
+from connectors.irc.wire import Line, build, clean, parse
+
+SECONDS = 60.0
+"""A server that takes longer to welcome us is no use."""
+
+_MOTD_ENDS = {"376", "422"}
+_NICK_REFUSED = {"432", "433", "436", "437"}
+_SASL_DONE = {"903", "907"}
+_SASL_FAILED = {"902", "904", "905", "906"}
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """How to sign in; `certificate` says that the connection has a client certificate."""
+
+    mechanism: Mechanism = Mechanism.AUTO
+    account: str = ""
+    password: str = field(default="", repr=False)
+    certificate: bool = False
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Papers:
+    """Who we say that we are. `webirc` is (password, gateway, host name, address)."""
+
+    nick: str
+    username: str
+    realname: str
+    password: str = field(default="", repr=False)
+    sasl: Credentials | None = None
+    webirc: tuple[str, str, str, str] | None = field(default=None, repr=False)
+
+
+async def register(
+    connection: Connection, reader: Reader, papers: Papers, note: Callable[[Reading], None]
+) -> list[bytes]:
+    """Sign on. `note` sees all that was read; the lines that came behind the welcome are returned unread.
+
+    Raises LoginRejected (bans, passwords, failed required SASL) and Disconnected (everything that may pass).
+    """
+    try:
+        async with asyncio.timeout(SECONDS):
+            return await _Registering(connection, reader, papers, note).run()
+    except TimeoutError as error:
+        raise Disconnected(
+            "The IRC server took the connection and did not welcome us.", retry_after=30.0
+        ) from error
+
+
+class _Registering:
+    def __init__(
+        self, connection: Connection, reader: Reader, papers: Papers, note: Callable[[Reading], None]
+    ) -> None:
+        self._connection = connection
+        self._reader = reader
+        self._state = reader.state
+        self._papers = papers
+        self._note = note
+        self._wanted = wanted_nick(papers.nick, reader.state)
+        self._tried = [self._wanted]
+        self._asked: set[str] = set()
+        self._exchanges: Iterator[sasl.Exchange] = iter(())
+        self._exchange: sasl.Exchange | None = None
+        self._assembler = sasl.Assembler()
+        self._signed_in = False
+        self._ended = False
+
+    async def run(self) -> list[bytes]:
+        papers = self._papers
+        if papers.webirc:
+            self._send("WEBIRC", *papers.webirc)
+        if papers.password:
+            self._send("PASS", clean(papers.password))
+        self._send("CAP", "LS", "302")
+        self._send("NICK", self._wanted)
+        self._send(
+            "USER", clean(papers.username, middle=True) or "bridge", "0", "*", clean(papers.realname) or "-"
+        )
+        while True:
+            lines = await self._connection.lines()
+            for i, raw in enumerate(lines):
+                try:
+                    line = parse(raw)
+                    if line is None:
+                        continue
+                    reading = self._reader.read(line, time.time_ns() // 1_000_000)
+                except PeerMisbehaved:
+                    continue
+                self._note(reading)
+                if self._take(line, reading):
+                    return lines[i + 1 :]
+
+    def _send(self, command: str, *params: str) -> None:
+        self._connection.write(build(command, *params))
+
+    def _take(self, line: Line, reading: Reading) -> bool:
+        """True when we are in."""
+        for change in reading.changes:
+            match change:
+                case CapsListed():
+                    self._request(self._state.caps.requests())
+                case CapsChanged(enabled=enabled, refused=refused) if not self._ended:
+                    self._asked -= enabled | refused
+                    if len(refused) > 1:  # a NAK names the whole list: one bad name spoils the others
+                        for name in refused:
+                            self._request([name])
+                    elif not self._asked:
+                        self._start_sasl()
+                case _:
+                    pass
+        match line.command:
+            case "PING":
+                self._send("PONG", *line.params)
+            case "001":
+                self._welcome()
+            case "AUTHENTICATE":
+                self._authenticate(line.param(0))
+            case command if command in _SASL_DONE:
+                if self._exchange is None or self._exchange.complete:
+                    self._end(signed_in=True)
+                else:
+                    raise LoginRejected("The IRC server did not prove that it knows the account's password.")
+            case command if command in _SASL_FAILED and self._exchange is not None:
+                self._next_mechanism()
+            case command if command in _NICK_REFUSED and not self._state.registered:
+                self._wanted_is_taken()
+            case "464" | "465" | "466":
+                raise LoginRejected(explain(line))
+            case "ERROR":
+                raise closed(line.param(0))
+            case command if command in _MOTD_ENDS and self._state.registered:
+                return True
+            case _:
+                pass
+        return False
+
+    def _welcome(self) -> None:
+        credentials = self._papers.sasl
+        if credentials is not None and credentials.required and not self._signed_in:
+            raise LoginRejected(
+                "This IRC server offers no sign-in that the bridge can use, and signing in is required."
+            )
+
+    def _wanted_is_taken(self) -> None:
+        nick = next_nick(self._wanted, self._tried, self._state)
+        if nick in self._tried or len(self._tried) > 20:
+            raise Disconnected("The IRC server accepts none of the nicks that were tried.", retry_after=60.0)
+        self._tried.append(nick)
+        self._send("NICK", nick)
+
+    # -- capabilities
+
+    def _request(self, requests: list[str]) -> None:
+        for names in requests:
+            self._asked |= set(names.split())
+            self._send("CAP", "REQ", names)
+        if not self._asked:
+            self._start_sasl()
+
+    def _end(self, *, signed_in: bool) -> None:
+        self._signed_in = self._signed_in or signed_in
+        self._exchange = None
+        if not self._ended:
+            self._ended = True
+            self._send("CAP", "END")
+
+    # -- SASL
+
+    def _start_sasl(self) -> None:
+        if self._ended or self._exchange is not None:
+            return
+        credentials = self._papers.sasl
+        if credentials is None or "sasl" not in self._state.caps:
+            self._give_up("offers no SASL")
+            return
+        offered = self._state.caps.sasl_mechanisms()
+        self._exchanges = iter(
+            [
+                e
+                for e in _exchanges(credentials, secure=self._connection.secure)
+                if not offered or e.mechanism in offered
+            ]
+        )
+        self._next_mechanism()
+
+    def _next_mechanism(self) -> None:
+        refused = self._exchange is not None
+        self._exchange = next(self._exchanges, None)
+        if self._exchange is None:
+            self._give_up(
+                "refused the account's sign-in" if refused else "offers no SASL mechanism that can be used"
+            )
+            return
+        self._assembler = sasl.Assembler()
+        self._send("AUTHENTICATE", self._exchange.mechanism)
+
+    def _authenticate(self, chunk: str) -> None:
+        if self._exchange is None:
+            return
+        try:
+            message = self._assembler.feed(chunk)
+            if message is not None:
+                for part in sasl.chunks(self._exchange.respond(message)):
+                    self._send("AUTHENTICATE", part)
+        except PeerMisbehaved as error:
+            raise LoginRejected(f"Signing in was stopped. {error.notice}.") from error
+
+    def _give_up(self, why: str) -> None:
+        credentials = self._papers.sasl
+        if credentials is not None and credentials.required:
+            self._send("QUIT")
+            raise LoginRejected(
+                f"The IRC server {why}, and signing in is required: check the account and password."
+            )
+        self._end(signed_in=False)
+
+
+def _exchanges(credentials: Credentials, *, secure: bool) -> Iterator[sasl.Exchange]:
+    """What to try, the strongest first. A password never goes over a connection in the clear."""
+    wanted = credentials.mechanism
+    if credentials.certificate and wanted in (Mechanism.AUTO, Mechanism.EXTERNAL):
+        yield sasl.External(credentials.account)
+    if not credentials.password:
+        return
+    try:
+        if wanted in (Mechanism.AUTO, Mechanism.SCRAM):
+            yield sasl.ScramSha256(credentials.account, credentials.password, secrets.token_urlsafe(18))
+        if secure and wanted in (Mechanism.AUTO, Mechanism.PLAIN):
+            yield sasl.Plain(credentials.account, credentials.password)
+    except ValueError as error:
+        raise LoginRejected(f"The account or its password cannot be used: it holds {error}.") from error
+
+
+def closed(reason: str) -> Disconnected | LoginRejected:
+    """What follows from the server's last word."""
+    words = clean(reason).strip() or "no reason given"
+    match closing(reason):
+        case Closing.BANNED:
+            return LoginRejected(f"The IRC network has banned this connection: {words}")
+        case Closing.THROTTLED:
+            return Disconnected(f"The IRC server asks to connect less often: {words}", retry_after=120.0)
+        case Closing.TOO_MANY:
+            return Disconnected(
+                f"The IRC server has too many connections from here: {words}", retry_after=300.0
+            )
+        case Closing.KILLED:
+            return Disconnected(f"An IRC operator ended the connection: {words}", retry_after=300.0)
+        case Closing.OTHER:
+            return Disconnected(f"The IRC server ended the connection: {words}")
