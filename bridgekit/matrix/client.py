@@ -16,7 +16,7 @@ from bridgekit.matrix.calls import CS, Calls, json_object, none_if_missing
 from bridgekit.matrix.sending import Sending
 from bridgekit.matrix.shapes import Identity, Json, Ping, Versions
 from bridgekit.matrix.transfer import Download, Transfer
-from bridgekit.matrix.transport import Homeserver, Metrics, quoted
+from bridgekit.matrix.transport import BACKOFF, Homeserver, Metrics, quoted
 
 _encode = msgspec.json.Encoder().encode
 
@@ -24,7 +24,8 @@ _encode = msgspec.json.Encoder().encode
 class MatrixClient(Calls):
     """One appservice's calls, its sends and its files. Every call takes `user=`, whom it is made as; None is the bot.
 
-    `url` is the homeserver's address; `session` is what files travel through, made on demand. `client.patient`
+    `url` is the homeserver's address; `session` is what files travel through, made on demand; `backoff` is the
+    first and the longest wait (seconds) while the homeserver is away. `client.patient`
     makes the calls of `Calls` patient, over the same connections.
     """
 
@@ -38,8 +39,12 @@ class MatrixClient(Calls):
         metrics: Metrics | None = None,
         tls: ssl.SSLContext | None = None,
         connections: int = 64,
+        backoff: tuple[float, float] = BACKOFF,
     ) -> None:
-        super().__init__(Homeserver(url, as_token, metrics=metrics, tls=tls, connections=connections), bot)
+        homeserver = Homeserver(
+            url, as_token, metrics=metrics, tls=tls, connections=connections, backoff=backoff
+        )
+        super().__init__(homeserver, bot)
         self.server_name = bot.partition(":")[2]
         self.patient = Calls(self.homeserver, bot, patient=True)
         self._sending = Sending(self.homeserver)

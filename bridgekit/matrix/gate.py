@@ -97,7 +97,7 @@ class Gate:
                     self._widen()
             elif ok is False:
                 self._doubts += 1
-                if certain or self._allowed is not None or self._doubts >= DOUBTS:
+                if certain or self._doubts >= DOUBTS:
                     self._close()
         if self._waiters:
             self._wake()

@@ -86,14 +86,13 @@ class Sending:
         look = None
         if source is not None:
             if recovering:
-                # Any look of this process came after the try that may have arrived.
+                # Any look of this process began after the try that may have arrived.
                 found = await self._recall(room, source, since, user, started=0.0)
                 if found is not None:
                     return found
 
-            async def look() -> _EventId | None:
-                now = asyncio.get_running_loop().time()
-                found = await self._recall(room, source, since, user, started=now)
+            async def look(failed: float) -> _EventId | None:
+                found = await self._recall(room, source, since, user, started=failed)
                 return None if found is None else _EventId(found)
 
         answer = await self._homeserver.request(
@@ -147,8 +146,8 @@ class Sending:
                 return _Scan(asyncio.get_running_loop().time(), since)
 
     async def _read_back(self, room: ChatId, since: int, user: PersonId | None) -> _Scan:
-        loop = asyncio.get_running_loop()
-        scan: _Scan | None = None
+        scan = _Scan(asyncio.get_running_loop().time(), since)
+        self.scans += 1
         query: dict[str, str | int] = {"dir": "b", "limit": PAGE}
         left = MOST_SINCE if since else MOST_UNKNOWN
         while left > 0:
@@ -161,16 +160,12 @@ class Sending:
                 patient=True,
                 call="messages",
             )
-            if scan is None:
-                # Patient: it may have waited for the outage's end, and the room is as it was when the answer left.
-                scan = _Scan(loop.time(), since)
-                self.scans += 1
             newest = _take(page, scan.found)
             if page.end is None or not page.chunk or (newest is not None and newest < since - SLACK_MS):
                 break
             left -= len(page.chunk)
             query["from"] = page.end
-        return scan or _Scan(loop.time(), since)
+        return scan
 
     def _forget_old(self) -> None:
         oldest = asyncio.get_running_loop().time() - KEEP_SECONDS

@@ -14,11 +14,12 @@ import msgspec
 from bridgekit.contract.errors import HomeserverUnavailable, MatrixError, MatrixRateLimited
 from bridgekit.contract.ids import PersonId
 from bridgekit.matrix.answers import named
-from bridgekit.matrix.gate import Gate
+from bridgekit.matrix.gate import FIRST_SECONDS, LONGEST_SECONDS, Gate
 from bridgekit.matrix.wire import Answer, AnswerLost, NotSent, Pool
 
 SECONDS = 60.0
 PROBE_SECONDS = 10.0
+BACKOFF = (FIRST_SECONDS, LONGEST_SECONDS)
 T = TypeVar("T")
 
 decode_json = msgspec.json.Decoder().decode
@@ -59,12 +60,14 @@ class Homeserver:
         metrics: Metrics | None = None,
         tls: ssl.SSLContext | None = None,
         connections: int = 64,
+        backoff: tuple[float, float] = BACKOFF,
     ) -> None:
         if not token or not token.isascii() or any(c <= " " for c in token):
             raise ValueError("the as_token is empty or holds characters that no token has")
         self.pool = Pool(url, limit=connections, tls=tls)
         self.metrics: Metrics = metrics or _Silent()
-        self.gate = Gate(self._probe, changed=self.metrics.homeserver)
+        self.gate = Gate(self._probe, changed=self.metrics.homeserver, first=backoff[0], longest=backoff[1])
+        self._backoff = backoff
         self._headers = f"Authorization: Bearer {token}\r\nUser-Agent: bridgekit\r\n".encode("ascii")
 
     def close(self) -> None:
@@ -84,30 +87,35 @@ class Homeserver:
         timeout: float = SECONDS,
         patient: bool = False,
         repeatable: bool = True,
-        look: Callable[[], Awaitable[T | None]] | None = None,
+        look: Callable[[float], Awaitable[T | None]] | None = None,
         call: str = "",
     ) -> T:
         """Make a call and return its decoded answer.
 
         `path` is quoted; `user` and `device` are whom to act as (MSC4326). `decode` raises msgspec.MsgspecError
         on an answer that is none. Raises MatrixError. A patient call waits and repeats while the homeserver is
-        away or asks to slow down; but one that is not `repeatable` raises when it may have taken effect, and
-        where there is a `look`, its answer, if it finds one, spares the repetition.
+        away or asks to slow down; but one that is not `repeatable` raises when it may have taken effect. Where
+        there is a `look`, it is asked before each repetition of what may have taken effect, with the time of the
+        last failure (the event loop's); what it finds, if anything, is the answer.
         """
         target = _target(path, user, device, query)
-        delay = 0.5
+        delay, longest = self._backoff[0] / 2, self._backoff[1]
+        unsure = False
         while True:
             try:
                 return await self._once(method, target, body, decode, user, timeout, patient, call)
             except HomeserverUnavailable as error:
                 if not patient or not (error.certain or repeatable):
                     raise
+                failed = asyncio.get_running_loop().time()
                 if not error.certain:
+                    unsure = True
                     # The gate stays open for one call's own trouble (a 500 for this room): wait here, then.
                     await asyncio.sleep(delay)
-                    delay = min(delay * 2, 30.0)
-                    if look is not None and (found := await look()) is not None:
-                        return found
+                    delay = min(delay * 2, longest)
+                # Also after a try that did not leave: the one before it may have taken effect since the last look.
+                if unsure and look is not None and (found := await look(failed)) is not None:
+                    return found
             except MatrixRateLimited:
                 if not patient:
                     raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -53,26 +53,32 @@ class _Connection(asyncio.Protocol):
         self._size = 0
         self._head_done = False
         self._framed = False
+        self._answering = False
         self.reusable = False
         self.idle_since = 0.0
+        self.lost_unread = False  # closed before one byte of the answer came
 
     async def exchange(self, request: bytes, seconds: float) -> Answer:
         """Write `request` and return its answer. Raises NotSent, AnswerLost; closes itself when cancelled."""
         transport = self._transport
         if transport is None or transport.is_closing():
             raise NotSent("the connection is closed")
-        self.reusable = False
+        self.reusable = self._answering = False
         self._waiter = waiter = self._loop.create_future()
         timer = self._loop.call_later(seconds, self._fail, "no answer in time")
         try:
             transport.write(request)
             answer: Answer = await waiter
-            return answer
+        except BaseException:
+            self.reusable = False
+            transport.abort()  # the answer may still come, and nobody may take it for that of the next request
+            raise
         finally:
             timer.cancel()
             self._waiter = None
-            if not self.reusable:
-                transport.abort() if not waiter.done() or waiter.cancelled() else transport.close()
+        if not self.reusable:
+            transport.close()
+        return answer
 
     def close(self) -> None:
         """Close an idle connection."""
@@ -83,13 +89,13 @@ class _Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class has no common base with it
 
     def data_received(self, data: bytes) -> None:
         if self._waiter is None:  # words that nobody asked for, such as a 408 before the server hangs up
             self.close()
             return
+        self._answering = True
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -101,6 +107,7 @@ class _Connection(asyncio.Protocol):
             self._finish(keep=False)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.lost_unread = not self._answering
         self._fail("the connection was closed before the answer was whole")
         self._transport = None
         self.reusable = False
@@ -174,12 +181,23 @@ class Pool:
         )
         request = b"".join((line, self._host_header, b"\r\n", headers, length, body or b""))
         async with self._slots:
-            connection = self._take() or await self._connect()
-            answer = await connection.exchange(request, seconds)
-            if connection.reusable:
-                connection.idle_since = asyncio.get_running_loop().time()
-                self._idle.append(connection)
-            return answer
+            if (connection := self._take()) is not None:
+                try:
+                    return await self._exchange(connection, request, seconds)
+                except NotSent:
+                    pass  # the server closed it a moment ago
+                except AnswerLost:
+                    # RFC 9112 9.3.1: it may have been closed as idle; what changes nothing can be asked again.
+                    if method != "GET" or not connection.lost_unread:
+                        raise
+            return await self._exchange(await self._connect(), request, seconds)
+
+    async def _exchange(self, connection: _Connection, request: bytes, seconds: float) -> Answer:
+        answer = await connection.exchange(request, seconds)
+        if connection.reusable:
+            connection.idle_since = asyncio.get_running_loop().time()
+            self._idle.append(connection)
+        return answer
 
     def close(self) -> None:
         """Close the idle connections."""
