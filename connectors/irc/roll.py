@@ -9,6 +9,7 @@ from connectors.irc import casemap
 
 MAX_CHANNELS = 5_000
 MAX_MEMBERSHIPS = 300_000
+MAX_BANS = 1_000
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +42,16 @@ class Channel:
     key: str = ""
     named: bool = False  # NAMES came to its end
     naming: dict[str, str] | None = None  # what NAMES has said so far
+    bans: dict[str, tuple[tuple[str, str], ...]] = field(
+        default_factory=dict
+    )  # mask -> (person id, nick) it hit
+
+    def ban(self, mask: str, hit: tuple[tuple[str, str], ...]) -> None:
+        """Remember whom a ban mask hit; the oldest masks go after a thousand."""
+        self.bans.pop(mask, None)
+        self.bans[mask] = hit
+        if len(self.bans) > MAX_BANS:
+            del self.bans[next(iter(self.bans))]
 
 
 class Roll:

@@ -119,10 +119,10 @@ class State:
         """Take one line in; what it changed, in order. Lines of a history change nothing."""
         batch = self.batches.of(line) if "batch" in line.tags else None
         if batch is not None and line.command != "BATCH":
-            if batch.within(HISTORY):
-                return []
             if batch.kind == MULTILINE:
                 self.batches.collect(batch, line)
+            if batch.within(HISTORY):
+                return []
         if not self.msgids and "msgid" in line.tags:
             self.msgids = True
         changes: list[Change] = []
