@@ -1,1 +1,1 @@
-"""What tests and benchmarks of a bridge stand on: a fast fake homeserver, a message ledger, real servers, the connector contract suite."""
+"""What a bridge is tested with: a fake homeserver, a message ledger, real servers, a connector contract."""
