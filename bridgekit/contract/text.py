@@ -46,6 +46,8 @@ class Text(msgspec.Struct, frozen=True):
     def slice(self, start: int, end: int) -> Text:
         """The stretch `start:end` with the styles that lie over it."""
         body = self.body[start:end]
+        if not body:
+            return Text("")
         end = start + len(body)
         return Text(
             body,

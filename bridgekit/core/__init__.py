@@ -1,0 +1,1 @@
+"""Everything that decides: pure functions of facts, capabilities and policy."""
