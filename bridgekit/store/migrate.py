@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import msgspec
 
-from bridgekit.store.driver import Dialect, Driver, unusable
+from bridgekit.store.driver import Dialect, Driver, Reader, unusable
 from bridgekit.store.statements import Params
 
 _VERSION = "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT PRIMARY KEY)"
@@ -47,9 +47,9 @@ def statements(sql: str, dialect: Dialect) -> list[str]:
     return [text for part in re.split(r";\n", "\n".join(lines) + "\n") if (text := part.strip())]
 
 
-async def version_of(driver: Driver) -> int:
+async def version_of(reader: Reader) -> int:
     """The number of the last migration that the database has seen; 0 for an empty one."""
-    found = await driver.fetch("SELECT coalesce(max(version), 0) FROM schema_version")
+    found = await reader.fetch("SELECT coalesce(max(version), 0) FROM schema_version")
     return int(found[0][0])
 
 

@@ -6,15 +6,15 @@ import asyncio
 import time
 
 from bridgekit.store import ids
-from bridgekit.store.driver import Driver, StoreError, Unit, settle, unusable
+from bridgekit.store.canary import check_key
+from bridgekit.store.driver import Driver, StoreError, Unit, settle
 from bridgekit.store.migrate import migrate
 from bridgekit.store.registry import Ghosts, KeyValues, Links, Logins, Members, Portals
-from bridgekit.store.sealing import SealBroken, SealingKey
+from bridgekit.store.sealing import SealingKey
 from bridgekit.store.statements import Write
 from bridgekit.store.traffic import Copies, Inbox, Outbox, Transactions
 from bridgekit.store.urls import connect
 
-_CANARY = "bridgekit"
 _KEEP_TRANSACTIONS_MS = 7 * 24 * 3600 * 1000
 _HOUSEKEEPING_EVERY = 3600.0
 
@@ -107,22 +107,3 @@ class Store:
         while True:
             self.commit(self.transactions.prune(time.time_ns() // 1_000_000 - _KEEP_TRANSACTIONS_MS))
             await asyncio.sleep(_HOUSEKEEPING_EVERY)
-
-
-async def check_key(driver: Driver, key: SealingKey) -> None:
-    """Compare the key with the one that sealed the database; a new database is sealed with it. Raises ConfigError."""
-    await driver.script(
-        [
-            (
-                "INSERT INTO meta (name, value) VALUES ('canary', $1) ON CONFLICT (name) DO NOTHING",
-                (key.seal(_CANARY.encode(), "meta.value", "canary"),),
-            )
-        ]
-    )
-    found = await driver.fetch("SELECT value FROM meta WHERE name = 'canary'")
-    try:
-        key.open(found[0][0], "meta.value", "canary")
-    except SealBroken:
-        raise unusable(
-            "This database was sealed with another key: give the key file that it was made with."
-        ) from None

@@ -1,0 +1,38 @@
+"""The canary in the database: a sealed word that tells whether a key is the right one, before it is needed."""
+
+from __future__ import annotations
+
+from bridgekit.store.driver import Driver, Reader, unusable
+from bridgekit.store.sealing import SealBroken, SealingKey
+
+_WORD = b"bridgekit"
+_PLACE = ("meta.value", "canary")
+_PUT = "INSERT INTO meta (name, value) VALUES ('canary', $1) ON CONFLICT DO NOTHING"
+COPYING = "copying"
+"""The row of `meta` that stands there while a copy is under way."""
+
+
+async def check_key(driver: Driver, key: SealingKey) -> None:
+    """Compare the key with the one that sealed the database; a new database gets this one. Raises ConfigError."""
+    if await driver.fetch("SELECT 1 FROM meta WHERE name = $1", COPYING):
+        raise unusable("A copy into this database broke off half way: delete the database and copy again.")
+    if not await _sealed(driver):
+        await driver.script([(_PUT, (key.seal(_WORD, *_PLACE),))])
+    await check_sealed_with(driver, key)
+
+
+async def check_sealed_with(reader: Reader, key: SealingKey) -> None:
+    """Raises ConfigError unless the key opens the database's canary."""
+    sealed = await _sealed(reader)
+    try:
+        if sealed is None or key.open(sealed, *_PLACE) != _WORD:
+            raise SealBroken("no canary")
+    except SealBroken:
+        raise unusable(
+            "This database was sealed with another key: give the key file that it was made with."
+        ) from None
+
+
+async def _sealed(reader: Reader) -> bytes | None:
+    found = await reader.fetch("SELECT value FROM meta WHERE name = 'canary'")
+    return bytes(found[0][0]) if found else None
