@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from bridgekit.contract.errors import BridgeError, ConfigError
 
@@ -30,6 +32,7 @@ class SealingKey:
     def __init__(self, key: bytes) -> None:
         if len(key) != _KEY_BYTES:
             raise ConfigError([("", f"A sealing key has {_KEY_BYTES} bytes, this one has {len(key)}.")])
+        self._key = key
         self._aead = AESGCM(key)
 
     def __repr__(self) -> str:
@@ -64,6 +67,10 @@ class SealingKey:
                 [("", f"Other users can read the key file {path} (mode {mode:04o}). Run: chmod 600 {path}")]
             )
         return cls(_decode(content.decode("ascii", "replace"), f"The key file {path}"))
+
+    def derive(self, purpose: str) -> bytes:
+        """32 bytes for one other purpose (RFC 5869, SHA-256): the same at every start, and no way back to the key."""
+        return HKDF(hashes.SHA256(), 32, salt=None, info=f"bridgekit {purpose}".encode()).derive(self._key)
 
     def seal(self, value: bytes, kind: str, *row: str) -> bytes:
         """The value, sealed for one place: `kind` is "table.column", `row` the row's key."""

@@ -1,0 +1,25 @@
+"""Words that are meant for the bot and not for the other side."""
+
+from __future__ import annotations
+
+import shlex
+
+from bridgekit.contract.people import Content, Kind
+
+MARK = "!bridge"
+
+
+def command_in(content: Content) -> str | None:
+    """What follows `!bridge` in a message that is a command; None if it is not one."""
+    if content.kind is not Kind.TEXT or not content.text.body.startswith(MARK):
+        return None
+    rest = content.text.body[len(MARK) :]
+    return rest.strip() if not rest or rest[0].isspace() else None
+
+
+def split_words(command: str) -> list[str]:
+    """The words of a command; quotes group, and an unclosed quote is an ordinary character."""
+    try:
+        return shlex.split(command, comments=False)
+    except ValueError:
+        return command.split()

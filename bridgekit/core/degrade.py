@@ -1,0 +1,250 @@
+"""What a chat cannot carry, turned into what it can, or into a refusal with a reason."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import msgspec
+
+from bridgekit.contract import verbs
+from bridgekit.contract.capabilities import Capabilities
+from bridgekit.contract.people import Content, File, Kind, Person, Quote
+from bridgekit.contract.text import Style, Text, excerpt, join, plain
+from bridgekit.contract.verbs import Verb
+
+RECENT = 5 * 60_000
+"""A reply within this many ms needs no quote: everybody still sees what is answered."""
+QUOTE_CHARS = 60
+LONG_FACTOR = 5
+"""Without a public address for links, this many times the allowed lines are sent all the same."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """It is not done. `notice` is the sentence for the sender; empty where nobody needs to be told."""
+
+    notice: str
+
+
+class Aids(msgspec.Struct, frozen=True, kw_only=True):
+    """What degrading may lean on: `text_link` and `file_link` are URLs that work for the other side ("" if there
+    is no public address), `before` are the words that an edit replaces, `about` those that a reaction is
+    under, `label` is what people call the network, `now` milliseconds."""
+
+    label: str
+    now: int = 0
+    text_link: str = ""
+    file_link: str = ""
+    before: str = ""
+    about: str = ""
+
+
+def fit(verb: Verb, can: Capabilities, aids: Aids) -> tuple[Verb, ...] | Refusal:
+    """The verbs, all in `can.verbs`, that come nearest to `verb`. Pure; raises nothing."""
+    match verb:
+        case verbs.PostMessage():
+            return _post(verb, can, aids)
+        case verbs.EditMessage():
+            return _edit(verb, can, aids)
+        case verbs.React() | verbs.Unreact():
+            return _reaction(verb, can, aids)
+        case verbs.Retract() if not verb.target:
+            return Refusal(f"The message has no name on {aids.label}: it can still be read there.")
+        case _ if type(verb) in can.verbs:
+            return (verb,)
+        case verbs.Retract():
+            return Refusal(f"{aids.label} cannot take messages back: it can still be read there.")
+        case verbs.SetTopic():
+            return Refusal(f"The topic cannot be changed from here on {aids.label}.")
+        case verbs.Kick() | verbs.Ban() | verbs.Unban() | verbs.Invite() | verbs.SetRole():
+            deed = type(verb).__name__.lower()
+            return Refusal(f"The bridge cannot do that on {aids.label}: {deed} {verb.person.name}.")
+        case (
+            verbs.SetTyping()
+            | verbs.MarkRead()
+            | verbs.Join()
+            | verbs.Leave()
+            | verbs.ShowProfile()
+            | verbs.FetchHistory()
+        ):
+            return Refusal("")
+        case _:
+            assert_never(verb)
+
+
+# Words ------------------------------------------------------------------------------------------------------
+
+
+def _post(verb: verbs.PostMessage, can: Capabilities, aids: Aids) -> tuple[Verb, ...] | Refusal:
+    if verbs.PostMessage not in can.verbs:
+        return Refusal(f"Nothing can be said on {aids.label} from here.")
+    content = verb.content
+    if content.file is not None and not can.files:
+        if not aids.file_link:
+            return Refusal(
+                f"{aids.label} takes no files and this bridge has no public address to link to: "
+                f"{content.file.name} was not sent."
+            )
+        content = Content(text=_file_words(content.file, content.text, aids.file_link), kind=content.kind)
+    content, reply = _answering(verb, content, can, aids)
+    content, prefix = _spoken(content, verb.speaker, can)
+    text = _carried(content.text, can.styles)
+    shortened = _shortened(text, can, aids)
+    if isinstance(shortened, Refusal):
+        return shortened
+    speaker = verb.speaker if can.speakers else None
+    return (
+        msgspec.structs.replace(
+            verb,
+            content=Content(text=shortened, kind=content.kind, file=content.file),
+            reply=reply,
+            prefix=prefix,
+            thread=verb.thread if can.threads else None,
+            speaker=speaker,
+        ),
+    )
+
+
+def _file_words(file: File, caption: Text, link: str) -> Text:
+    words = f"{file.name} ({_size(file.size)}): {link}" if file.size else f"{file.name}: {link}"
+    return join(caption, "\n", words) if caption and caption.body != file.name else plain(words)
+
+
+def _size(count: int) -> str:
+    for unit, factor in (("MB", 1_000_000), ("kB", 1_000)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def _answering(
+    verb: verbs.PostMessage, content: Content, can: Capabilities, aids: Aids
+) -> tuple[Content, Quote | None]:
+    """The content with what it answers in words, where the chat cannot show that by itself."""
+    quote = verb.reply
+    if quote is None or (can.replies and quote.id):
+        return content, quote
+    if not quote.author or content.kind is Kind.EMOTE:
+        return content, None
+    if quote.words and aids.now - quote.at > RECENT:
+        lead = f"“{excerpt(plain(quote.words), QUOTE_CHARS)}” ← {quote.author}: "
+    else:
+        lead = f"{quote.author}: "
+    if content.text.body.startswith(lead):
+        return content, None
+    return Content(text=join(lead, content.text), kind=content.kind, file=content.file), None
+
+
+def _spoken(content: Content, speaker: Person | None, can: Capabilities) -> tuple[Content, str]:
+    """The content in a kind that the chat has, and the prefix that says who speaks."""
+    if speaker is None or can.speakers:
+        if content.kind in can.kinds:
+            return content, ""
+        if content.kind is Kind.EMOTE:
+            name = f"{speaker.name} " if speaker is not None else ""
+            return Content(text=join("* ", name, content.text), file=content.file), ""
+        return Content(text=content.text, file=content.file), ""
+    kind = content.kind if content.kind is Kind.NOTICE and Kind.NOTICE in can.kinds else Kind.TEXT
+    prefix = f"* {speaker.name} " if content.kind is Kind.EMOTE else f"<{speaker.name}> "
+    return Content(text=content.text, kind=kind, file=content.file), prefix
+
+
+def _carried(text: Text, styles: frozenset[Style]) -> Text:
+    """The text in the styles that the chat has; a link keeps its address and a spoiler its warning."""
+    if all(s.style in styles for s in text.spans):
+        return text
+    notes: list[tuple[int, str]] = []
+    for span in text.spans:
+        if span.style in styles:
+            continue
+        shown = text.body[span.start : span.end]
+        if span.style is Style.LINK and span.value and span.value not in (shown, f"mailto:{shown}"):
+            notes.append((span.end, f" ({span.value})"))
+        elif span.style is Style.SPOILER:
+            notes.append((span.start, f"[spoiler{': ' + span.value if span.value else ''}] "))
+        elif span.style is Style.QUOTE:
+            lines = [span.start, *(i + 1 for i in range(span.start, span.end - 1) if text.body[i] == "\n")]
+            notes += [(i, "> ") for i in lines]
+    return _with_notes(text, notes).keep(styles)
+
+
+def _with_notes(text: Text, notes: list[tuple[int, str]]) -> Text:
+    """The text with words put in at offsets; spans grow around what is put inside them."""
+    if not notes:
+        return text
+    notes.sort(key=lambda n: n[0])
+    parts: list[Text | str] = []
+    last = 0
+    for at, words in notes:
+        parts += [text.slice(last, at), words]
+        last = at
+    parts.append(text.slice(last, len(text.body)))
+    return join(*parts)
+
+
+def _shortened(text: Text, can: Capabilities, aids: Aids) -> Text | Refusal:
+    lines = text.body.count("\n") + 1
+    size = len(text.body.encode()) if can.max_bytes else 0
+    if (not can.max_lines or lines <= can.max_lines) and size <= can.max_bytes:
+        return text
+    if aids.text_link:
+        return join(plain(excerpt(text, 200)), f" [{lines} lines: {aids.text_link} ]")
+    if size > can.max_bytes or lines > LONG_FACTOR * can.max_lines:
+        return Refusal(
+            f"The message is too long for {aids.label} ({lines} lines, {len(text.body.encode())} bytes) and "
+            "this bridge has no public address to link to: send it in parts."
+        )
+    return text
+
+
+def _edit(verb: verbs.EditMessage, can: Capabilities, aids: Aids) -> tuple[Verb, ...] | Refusal:
+    if verbs.EditMessage in can.verbs and verb.target:
+        content, prefix = _spoken(verb.content, verb.speaker, can)
+        content = Content(text=_carried(content.text, can.styles), kind=content.kind, file=content.file)
+        speaker = verb.speaker if can.speakers else None
+        return (msgspec.structs.replace(verb, content=content, prefix=prefix, speaker=speaker),)
+    words = substitution(aids.before, verb.content.text.body)
+    text = plain(words) if words else join("* ", verb.content.text)
+    said = verbs.PostMessage(
+        chat=verb.chat, speaker=verb.speaker, key=verb.key, content=Content(text=text), at=aids.now
+    )
+    return _post(said, can, aids)
+
+
+def substitution(before: str, after: str) -> str:
+    """`s/old/new/` where one short stretch of one line changed and that says it in fewer words; else "".
+
+    The convention of chat rooms without edits; only where the old stretch stands once, so that it is clear.
+    """
+    if not before or "\n" in before or "\n" in after or before == after:
+        return ""
+    old, new = before.split(" "), after.split(" ")
+    start = 0
+    while start < min(len(old), len(new)) and old[start] == new[start]:
+        start += 1
+    end = 0
+    while end < min(len(old), len(new)) - start and old[-1 - end] == new[-1 - end]:
+        end += 1
+    cut = " ".join(old[start : len(old) - end])
+    put = " ".join(new[start : len(new) - end])
+    words = f"s/{cut}/{put}/"
+    clear = cut and "/" not in cut + put and before.count(cut) == 1
+    return words if clear and len(words) < len(after) // 2 + 12 and len(cut) <= 40 and len(put) <= 40 else ""
+
+
+def _reaction(verb: verbs.React | verbs.Unreact, can: Capabilities, aids: Aids) -> tuple[Verb, ...] | Refusal:
+    native = type(verb) in can.verbs and (verb.target or getattr(verb, "id", None))
+    if native and (verb.speaker is None or can.speakers):
+        return (verb,)
+    if isinstance(verb, verbs.Unreact):
+        return Refusal("")
+    words = f"reacted {verb.reaction}" + (f" to “{excerpt(plain(aids.about), 40)}”" if aids.about else "")
+    said = verbs.PostMessage(
+        chat=verb.chat,
+        speaker=verb.speaker,
+        key=verb.key,
+        content=Content(text=plain(words), kind=Kind.EMOTE),
+        at=aids.now,
+    )
+    return _post(said, can, aids)
+
+

@@ -1,0 +1,96 @@
+"""What the plan sees of a room, and what it decides: plain values, no behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+
+import msgspec
+
+from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, PersonId, PortalKey
+from bridgekit.contract.verbs import Verb
+from bridgekit.core.ghosts import Namespace
+
+
+def matrix_side(room: ChatId) -> PortalKey:
+    """The Matrix side of a room, addressed like any other chat."""
+    return PortalKey(MATRIX, room)
+
+
+class Permission(StrEnum):
+    """What the admin lets a Matrix user do."""
+
+    NONE = "none"  # not even relayed
+    RELAY = "relay"
+    USER = "user"  # may log in, start conversations and link rooms they administer
+    ADMIN = "admin"
+
+
+class SideView(msgspec.Struct, frozen=True, kw_only=True):
+    """One side of a room. `logins` are the Matrix users who speak there with their own account."""
+
+    key: PortalKey
+    label: str  # what people call the network
+    open: bool = True
+    reason: str = ""  # why it is not open: a sentence
+    logins: Mapping[PersonId, LoginId] = {}
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that crossed before: `number` is the bridge's own id for all its copies."""
+
+    number: int
+    origin: PortalKey
+    sender: PersonId
+    author: str = ""
+    words: str = ""
+    at: int = 0
+    reaction: str = ""  # not empty: it is a reaction with this key
+    parent: int = 0  # to this message
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """All that planning one fact may know. `sides` holds the Matrix side first, then every link."""
+
+    number: int  # the fact's own number, and its message's
+    origin: PortalKey
+    sides: tuple[SideView, ...]
+    namespace: Namespace
+    known: Mapping[MessageId, Known] = {}
+    owner: PersonId | None = None  # a direct chat belongs to this Matrix user
+    management: bool = False  # a room with the bot alone: every word is a command
+    permission: Permission = Permission.USER  # of the sender, where the fact comes from Matrix
+    puppets: bool = False  # double puppeting is on: an owner's own words may carry their own name
+    present: frozenset[PersonId] = frozenset()  # ghosts (user ids) in the Matrix room
+    counterpart: Callable[[PersonId, PortalKey, PortalKey], PersonId | None] = lambda *_: None
+    owner_of: Callable[[LoginId], PersonId | None] = lambda _: None
+
+
+RELAY = LoginId("")
+"""The lane of the bridge's own account on a network."""
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True):
+    """One verb for one side, in the lane of one acting identity.
+
+    `target`, `reply` and `thread` are numbers of messages whose id on that side is filled in when the verb is
+    performed, because the copy may still be on its way. 0 is none.
+    """
+
+    side: PortalKey
+    actor: str  # a user id on the Matrix side, a LoginId elsewhere
+    verb: Verb
+    target: int = 0
+    reply: int = 0
+    thread: int = 0
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What follows from one fact. `refused` is a sentence for the sender; `command` are words for the bot."""
+
+    actions: tuple[Action, ...] = ()
+    refused: str = ""
+    command: str | None = None
+
+
+NOTHING = Plan()

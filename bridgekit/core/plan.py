@@ -1,0 +1,409 @@
+"""The plan: one fact and its context in, the verbs for every other side out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import assert_never
+
+from bridgekit.contract import facts, verbs
+from bridgekit.contract.facts import Change, Fact
+from bridgekit.contract.ids import MATRIX, LoginId, MessageId, PersonId
+from bridgekit.contract.people import Content, Kind, Person, Quote
+from bridgekit.contract.text import Style
+from bridgekit.contract.verbs import Verb
+from bridgekit.core.commands import command_in
+from bridgekit.core.model import NOTHING, RELAY, Action, Context, Known, Permission, Plan, SideView
+
+PENDING = MessageId("")
+"""Stands in a verb for the id that the side has given, or will give, to the message of `Action.target`."""
+
+STRANGER = "You are not allowed to use this bridge: ask its admin."
+FORGOTTEN = "The bridge does not know that message: it was sent before the link was made."
+NOT_YOURS = "Only the sender of a message can change it."
+
+Make = Callable[[SideView, Person | None], Verb]
+"""A verb for one side, done in the name of a speaker (None: the acting account is the person itself)."""
+
+
+def plan(context: Context, fact: Fact) -> Plan:
+    """Decide what `fact` means for every other side of its room. Pure; raises nothing."""
+    if refusal := _refusal(context, fact):
+        return Plan(refused=refusal)
+    match fact:
+        case facts.Message():
+            return _message(context, fact)
+        case facts.Edit():
+            return _edit(context, fact)
+        case facts.Reaction():
+            return _reaction(context, fact)
+        case facts.Unreaction():
+            return _unreaction(context, fact)
+        case facts.Retraction():
+            return _retraction(context, fact)
+        case facts.Membership():
+            return _membership(context, fact)
+        case facts.Profile():
+            return _profile(context, fact)
+        case facts.Roster():
+            return _roster(context, fact)
+        case facts.RoleChange():
+            return _role_change(context, fact)
+        case facts.Topic():
+            return _topic(context, fact)
+        case facts.Typing(sender=sender, active=active):
+            return _everywhere(
+                context, sender, lambda s, who: verbs.SetTyping(chat=s.key.chat, speaker=who, active=active)
+            )
+        case facts.Receipt():
+            return _receipt(context, fact)
+        case (
+            facts.ChatVisibility()
+            | facts.Invitation()
+            | facts.ChatOpened()
+            | facts.ChatClosed()
+            | facts.Resync()
+        ):
+            return NOTHING  # about the link itself: the runtime keeps them, the other sides need not know
+        case _:
+            assert_never(fact)
+
+
+def _refusal(context: Context, fact: Fact) -> str:
+    """Why what a Matrix user said goes nowhere, as a sentence; empty if it may go."""
+    if context.origin.network != MATRIX or not isinstance(fact, facts.Message | facts.Edit | facts.Reaction):
+        return ""
+    if context.permission is Permission.NONE:
+        return STRANGER
+    if context.owner is not None and fact.sender.id != context.owner:
+        return f"This conversation belongs to {context.owner}: nobody else can be heard in it."
+    return ""
+
+
+# Who acts, and where ----------------------------------------------------------------------------------------
+
+
+def _others(context: Context) -> list[SideView]:
+    return [s for s in context.sides if s.key != context.origin]
+
+
+def _acting(
+    context: Context, side: SideView, sender: Person, own: LoginId | None = None
+) -> tuple[str, Person | None]:
+    """The lane, and the speaker to show, for what `sender` did on the origin side and `side` shall see."""
+    origin = context.origin
+    if side.key.network == MATRIX:
+        if own is not None and context.puppets and (owner := context.owner_of(own)) is not None:
+            return owner, None
+        return context.namespace.mxid(origin.network, sender.id), sender
+    if origin.network == MATRIX:
+        login = side.logins.get(sender.id)
+        return (RELAY, sender) if login is None else (login, None)
+    # From one network to another the relay speaks, and says where the person is.
+    label = next((s.label for s in context.sides if s.key == origin), origin.network)
+    return RELAY, Person(id=sender.id, name=f"{sender.name}/{label}", bot=sender.bot)
+
+
+def _everywhere(
+    context: Context,
+    sender: Person,
+    make: Make,
+    *,
+    own: LoginId | None = None,
+    target: int = 0,
+    reply: int = 0,
+    thread: int = 0,
+) -> Plan:
+    """The same happening on every other open side; where none is open, the sender reads why."""
+    actions = []
+    others = _others(context)
+    for side in others:
+        if side.open:
+            actor, speaker = _acting(context, side, sender, own)
+            verb = make(side, speaker)
+            actions.append(
+                Action(side=side.key, actor=actor, verb=verb, target=target, reply=reply, thread=thread)
+            )
+    if others and not actions:
+        return Plan(refused=" ".join(s.reason or f"{s.label} is not linked now." for s in others))
+    return Plan(actions=tuple(actions))
+
+
+def _on_matrix(context: Context, person: Person, make: Callable[[SideView], Verb]) -> Plan:
+    """Something that a ghost does in the Matrix room."""
+    for side in _others(context):
+        if side.key.network == MATRIX and side.open:
+            actor, _ = _acting(context, side, person)
+            return Plan(actions=(Action(side=side.key, actor=actor, verb=make(side)),))
+    return NOTHING
+
+
+def _translated(context: Context, content: Content, side: SideView) -> Content:
+    """The content with the people whom it mentions as `side` knows them."""
+    spans = content.text.spans
+    if not spans or not any(s.style is Style.MENTION for s in spans):
+        return content
+    text = content.text.map_values(
+        Style.MENTION, lambda who: context.counterpart(PersonId(who), context.origin, side.key)
+    )
+    return Content(text=text, kind=content.kind, file=content.file)
+
+
+# What was said ----------------------------------------------------------------------------------------------
+
+
+def _message(context: Context, fact: facts.Message) -> Plan:
+    if (words := command_in(fact.content)) is not None:
+        return Plan(command=words)
+    if context.management and fact.content.kind is Kind.TEXT and fact.content.text:
+        return Plan(command=fact.content.text.body)
+    replied = context.known.get(fact.reply_to) if fact.reply_to else None
+    thread = context.known.get(fact.thread) if fact.thread else None
+    quote = Quote(author=replied.author, words=replied.words, at=replied.at) if replied else None
+    return _everywhere(
+        context,
+        fact.sender,
+        lambda side, speaker: verbs.PostMessage(
+            chat=side.key.chat,
+            speaker=speaker,
+            content=_translated(context, fact.content, side),
+            key=f"{context.number:x}",
+            at=fact.at,
+            reply=quote,
+        ),
+        own=fact.own,
+        reply=replied.number if replied else 0,
+        thread=thread.number if thread else 0,
+    )
+
+
+def _edit(context: Context, fact: facts.Edit) -> Plan:
+    known = context.known.get(fact.target)
+    if known is None and context.origin.network == MATRIX:
+        return Plan(refused=FORGOTTEN)
+    if known is None:
+        # Nothing is lost: words that correct a message from before the link are said as their own.
+        return _message(
+            context,
+            facts.Message(
+                chat=fact.chat,
+                at=fact.at,
+                private=fact.private,
+                sender=fact.sender,
+                id=fact.id or MessageId(f"edit:{context.number:x}"),
+                content=fact.content,
+            ),
+        )
+    if known.sender != fact.sender.id:
+        return Plan(refused=NOT_YOURS)
+    return _everywhere(
+        context,
+        fact.sender,
+        lambda side, speaker: verbs.EditMessage(
+            chat=side.key.chat,
+            speaker=speaker,
+            target=PENDING,
+            content=_translated(context, fact.content, side),
+            key=f"{context.number:x}",
+        ),
+        target=known.number,
+    )
+
+
+def _reaction(context: Context, fact: facts.Reaction) -> Plan:
+    known = context.known.get(fact.target)
+    if known is None:
+        return Plan(refused=FORGOTTEN)
+    return _everywhere(
+        context,
+        fact.sender,
+        lambda side, speaker: verbs.React(
+            chat=side.key.chat,
+            speaker=speaker,
+            target=PENDING,
+            reaction=fact.key,
+            key=f"{context.number:x}",
+        ),
+        target=known.number,
+    )
+
+
+def _unreaction(context: Context, fact: facts.Unreaction) -> Plan:
+    """`context.known[fact.target]` is the *reaction*, where the bridge knows it."""
+    known = context.known.get(fact.target)
+    if known is None or not known.reaction or known.sender != fact.sender.id:
+        return Plan(refused=FORGOTTEN)
+    return _take_back_reaction(context, fact.sender, known)
+
+
+def _take_back_reaction(context: Context, sender: Person, known: Known) -> Plan:
+    return _everywhere(
+        context,
+        sender,
+        lambda side, speaker: verbs.Unreact(
+            chat=side.key.chat,
+            speaker=speaker,
+            target=PENDING,
+            reaction=known.reaction,
+            key=f"{context.number:x}",
+        ),
+        target=known.number,
+    )
+
+
+def _retraction(context: Context, fact: facts.Retraction) -> Plan:
+    known = context.known.get(fact.target)
+    if known is None:
+        return Plan(refused=FORGOTTEN)
+    if known.reaction:
+        return _take_back_reaction(context, fact.sender, known)
+    return _everywhere(
+        context,
+        fact.sender,
+        lambda side, speaker: verbs.Retract(
+            chat=side.key.chat,
+            speaker=speaker,
+            target=PENDING,
+            reason=fact.reason,
+            key=f"{context.number:x}",
+        ),
+        target=known.number,
+    )
+
+
+def _receipt(context: Context, fact: facts.Receipt) -> Plan:
+    known = context.known.get(fact.target)
+    if known is None:
+        return NOTHING
+    return _everywhere(
+        context,
+        fact.sender,
+        lambda side, speaker: verbs.MarkRead(chat=side.key.chat, speaker=speaker, target=PENDING),
+        target=known.number,
+    )
+
+
+# Who is there -----------------------------------------------------------------------------------------------
+
+
+def _membership(context: Context, fact: facts.Membership) -> Plan:
+    if context.origin.network == MATRIX:
+        return _matrix_membership(context, fact)
+    match fact.change:
+        case Change.JOIN:
+            return _on_matrix(
+                context, fact.person, lambda s: verbs.Join(chat=s.key.chat, speaker=fact.person)
+            )
+        case Change.LEAVE | Change.KICK | Change.BAN:
+            ghost = context.namespace.mxid(context.origin.network, fact.person.id)
+            if ghost not in context.present or fact.split:
+                return NOTHING
+            reason = fact.reason
+            if fact.actor is not None:
+                deed = "banned" if fact.change is Change.BAN else "kicked"
+                reason = f"{deed} by {fact.actor.name}" + (f": {reason}" if reason else "")
+            return _on_matrix(
+                context,
+                fact.person,
+                lambda s: verbs.Leave(chat=s.key.chat, speaker=fact.person, reason=reason),
+            )
+        case Change.UNBAN | Change.INVITE:
+            return NOTHING
+        case _:
+            assert_never(fact.change)
+
+
+def _matrix_membership(context: Context, fact: facts.Membership) -> Plan:
+    """A Matrix user's own account follows them; what is done to a ghost is asked of its network."""
+    actions: list[Action] = []
+    ghost = context.namespace.parse(fact.person.id)
+    for side in _others(context):
+        if not side.open:
+            continue
+        login = side.logins.get(fact.person.id)
+        if login is not None and fact.change is Change.JOIN:
+            actions.append(Action(side=side.key, actor=login, verb=verbs.Join(chat=side.key.chat)))
+        elif login is not None and fact.change in (Change.LEAVE, Change.KICK, Change.BAN):
+            leave = verbs.Leave(chat=side.key.chat, reason=fact.reason)
+            actions.append(Action(side=side.key, actor=login, verb=leave))
+        elif ghost is not None and ghost[0] == side.key.network and fact.actor is not None:
+            person = Person(id=ghost[1], name=fact.person.name)
+            verb = _asked_of_network(fact, side, person)
+            if verb is not None:
+                actions.append(Action(side=side.key, actor=side.logins.get(fact.actor.id, RELAY), verb=verb))
+    return Plan(actions=tuple(actions))
+
+
+def _asked_of_network(fact: facts.Membership, side: SideView, person: Person) -> Verb | None:
+    chat, who = side.key.chat, fact.actor
+    match fact.change:
+        case Change.KICK:
+            return verbs.Kick(chat=chat, speaker=who, person=person, reason=fact.reason)
+        case Change.BAN:
+            return verbs.Ban(chat=chat, speaker=who, person=person, reason=fact.reason)
+        case Change.UNBAN:
+            return verbs.Unban(chat=chat, speaker=who, person=person, reason=fact.reason)
+        case Change.INVITE:
+            return verbs.Invite(chat=chat, speaker=who, person=person, reason=fact.reason)
+        case Change.JOIN | Change.LEAVE:
+            return None
+        case _:
+            assert_never(fact.change)
+
+
+def _profile(context: Context, fact: facts.Profile) -> Plan:
+    """A new name is a rename of the same ghost; a Matrix user's name is theirs to give to their own accounts."""
+    if context.origin.network == MATRIX:
+        return NOTHING
+    return _on_matrix(context, fact.person, lambda s: verbs.ShowProfile(chat=s.key.chat, speaker=fact.person))
+
+
+def _roster(context: Context, fact: facts.Roster) -> Plan:
+    """Whoever is not named has left; whoever is named joins when there is time."""
+    network = context.origin.network
+    if network == MATRIX:
+        return NOTHING
+    matrix = next((s for s in context.sides if s.key.network == MATRIX), None)
+    if matrix is None or not matrix.open:
+        return NOTHING
+    named = {context.namespace.mxid(network, m.person.id): m for m in fact.members}
+    actions = []
+    for ghost in sorted(context.present - named.keys()):
+        parsed = context.namespace.parse(ghost)
+        if parsed is not None and parsed[0] == network:
+            gone = Person(id=parsed[1], name=parsed[1])
+            verb: Verb = verbs.Leave(chat=matrix.key.chat, speaker=gone)
+            actions.append(Action(side=matrix.key, actor=ghost, verb=verb))
+    for ghost, member in named.items():
+        join = verbs.Join(chat=matrix.key.chat, speaker=member.person)
+        actions.append(Action(side=matrix.key, actor=ghost, verb=join))
+        if member.role:
+            role = verbs.SetRole(
+                chat=matrix.key.chat, speaker=member.person, person=member.person, role=member.role
+            )
+            actions.append(Action(side=matrix.key, actor=ghost, verb=role))
+    return Plan(actions=tuple(actions))
+
+
+def _role_change(context: Context, fact: facts.RoleChange) -> Plan:
+    if context.origin.network == MATRIX:
+        return NOTHING  # a role given on Matrix is not given on a network
+    return _on_matrix(
+        context,
+        fact.person,
+        lambda s: verbs.SetRole(chat=s.key.chat, speaker=fact.person, person=fact.person, role=fact.role),
+    )
+
+
+def _topic(context: Context, fact: facts.Topic) -> Plan:
+    """A topic that somebody set goes everywhere; one that was only read goes to the Matrix room."""
+    if fact.actor is not None:
+        return _everywhere(
+            context,
+            fact.actor,
+            lambda s, who: verbs.SetTopic(chat=s.key.chat, speaker=who, topic=fact.topic),
+        )
+    matrix = next((s for s in _others(context) if s.key.network == MATRIX and s.open), None)
+    if matrix is None:
+        return NOTHING
+    verb = verbs.SetTopic(chat=matrix.key.chat, topic=fact.topic)
+    return Plan(actions=(Action(side=matrix.key, actor="", verb=verb),))

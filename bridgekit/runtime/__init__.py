@@ -1,0 +1,1 @@
+"""Starting, stopping, retrying: the shell around the plan."""

@@ -1,0 +1,260 @@
+"""The bot: explains itself, links rooms, and keeps people's own accounts, on request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from bridgekit.contract.connector import Manifest
+from bridgekit.contract.errors import BridgeError, NotAllowed
+from bridgekit.contract.ids import MATRIX, ChatId, LoginId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.people import Login, Person
+from bridgekit.core.commands import split_words
+from bridgekit.core.model import Permission
+from bridgekit.matrix.client import MatrixClient
+from bridgekit.runtime.cases import Case
+from bridgekit.runtime.portals import Portals
+from bridgekit.runtime.registry import OPEN, Registry
+from bridgekit.store.rows import LoginRow
+
+log = structlog.get_logger(__name__)
+
+ANSWER_EVERY = 10.0
+"""Seconds between two explanations in one remote chat, so that nobody can make the bridge flood it."""
+
+
+class Accounts:
+    """What the bot may do with sessions; the bridge provides it."""
+
+    def __init__(
+        self,
+        start: Callable[[LoginRow], None],
+        stop: Callable[[NetworkId, LoginId], Awaitable[None]],
+        status: Callable[[NetworkId, LoginId | None], str],
+    ) -> None:
+        self.start = start
+        self.stop = stop
+        self.status = status
+
+
+class Bot:
+    """Commands, from Matrix rooms (`!bridge ...`, or plain words in a direct room with the bot) and from chats."""
+
+    def __init__(
+        self,
+        client: MatrixClient,
+        portals: Portals,
+        registry: Registry,
+        accounts: Accounts,
+        manifests: dict[NetworkId, Manifest],
+        *,
+        me: PersonId,
+        label: Callable[[NetworkId], str],
+        permission: Callable[[PersonId], Permission],
+    ) -> None:
+        self._client = client
+        self._portals = portals
+        self._registry = registry
+        self._accounts = accounts
+        self._manifests = manifests
+        self._me = me
+        self._label = label
+        self._permission = permission
+        self._answered: dict[PortalKey, float] = {}
+        self._commands: dict[str, Callable[[ChatId, PersonId, list[str]], Awaitable[str]]] = {
+            "help": self._help,
+            "status": self._status,
+            "networks": self._networks,
+            "link": self._link,
+            "unlink": self._unlink,
+            "login": self._login,
+            "logout": self._logout,
+            "chat": self._chat,
+        }
+
+    async def obey(self, room: ChatId, case: Case, words: str) -> None:
+        """Answer one command where it was given."""
+        if case.origin.network != MATRIX:
+            await self._explain(case.origin)
+            return
+        sender: Person = case.fact.sender  # type: ignore[union-attr]
+        parts = split_words(words) or ["help"]
+        name, rest = parts[0].lower(), parts[1:]
+        command = self._commands.get(name)
+        try:
+            if self._permission(sender.id) in (Permission.NONE, Permission.RELAY) and name != "status":
+                raise NotAllowed("You are not allowed to command this bridge: ask its admin.")
+            if command is None:
+                raise NotAllowed(f"There is no command {name}. Say `help` to see what there is.")
+            if name == "login" and case.event is not None:
+                await self._hide(room, case)
+            answer = await command(room, sender.id, rest)
+        except BridgeError as error:
+            answer = error.notice
+        await self._portals.say(room, answer)
+
+    async def greet(self, room: ChatId, *, direct: bool) -> None:
+        """Say who this is on entering a room."""
+        here = "Every word here is a command" if direct else "In this room, start commands with `!bridge`"
+        words = f"I am a bridge to other networks. {here}; `help` tells what I can do."
+        await self._portals.say(room, words if direct else words.replace("`help`", "`!bridge help`"))
+
+    async def _hide(self, room: ChatId, case: Case) -> None:
+        """A command that may hold a password does not stay in the room."""
+        if case.event is None:
+            return
+        try:
+            await self._client.redact(room, case.event, txn=f"bk.{case.number:x}.hide", reason="may hold a password")
+        except BridgeError:
+            await self._portals.say(room, "Please delete your message yourself if it holds a password.")
+
+    async def _explain(self, side: PortalKey) -> None:
+        """What people on a network read when they ask who this is."""
+        now = time.monotonic()
+        if now - self._answered.get(side, -ANSWER_EVERY) < ANSWER_EVERY:
+            return
+        self._answered[side] = now
+        link = self._registry.links.get(side)
+        if link is None:
+            return
+        others = [self._label(o.key.network) for o in self._registry.links_of(link.room) if o.key != side]
+        also = f" and {', '.join(others)}" if others else ""
+        await self._portals.announce(
+            side, f"This chat is bridged to the Matrix room {link.room}{also} by {self._me}. Linked by {link.creator}."
+        )
+
+    # Commands ------------------------------------------------------------------------------------------------
+
+    async def _help(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        example = next((m.example_chat for m in self._manifests.values() if m.example_chat), "#chat")
+        network = next(iter(self._manifests), "network")
+        return "\n".join(
+            [
+                "I pass messages between this homeserver and other networks. In a room, start with `!bridge`:",
+                f"  !bridge link {network} {example}   link this room to a chat (you need to be a moderator here)",
+                f"  !bridge unlink {network} {example}   take that back",
+                "  !bridge status   what this room is linked to, and how your accounts are doing",
+                "  !bridge networks   where I can go",
+                f"  !bridge login {network} [field=value ...]   speak with an account of your own",
+                f"  !bridge logout {network}",
+                f"  !bridge chat {network} <name>   a direct conversation, with your own account",
+                "Logins hold passwords: give that command in a direct room with me.",
+            ]
+        )
+
+    async def _networks(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        lines = [
+            f"{network}: {self._label(network)} ({manifest.name}), {self._accounts.status(network, None)}"
+            for network, manifest in self._manifests.items()
+        ]
+        return "\n".join(lines) or "No networks are configured."
+
+    async def _status(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        lines = []
+        for link in self._registry.links_of(room):
+            seen = self._registry.visibility.get(link.key)
+            modes = f", modes {seen.detail}" if seen is not None and seen.detail else ""
+            state = "open" if link.state == OPEN else f"{link.state}: {link.reason}"
+            lines.append(f"{link.name} on {self._label(link.key.network)}: {state}{modes}")
+        for row in self._registry.logins.values():
+            if row.login.owner == sender:
+                status = self._accounts.status(row.network, row.login.id)
+                lines.append(f"Your account on {self._label(row.network)}: {status}")
+        return "\n".join(lines) or "This room is not linked, and you have no accounts here."
+
+    async def _link(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        if len(words) != 2:
+            raise NotAllowed("Say `!bridge link <network> <chat>`.")
+        await self._need_power(room, sender)
+        network, name = NetworkId(words[0]), words[1]
+        link = await self._portals.link(room, network, name, sender)
+        label = self._label(network)
+        await self._portals.announce(
+            link.key, f"This chat is now bridged to the Matrix room {room}, linked by {sender}. Say !bridge for more."
+        )
+        return (
+            f"This room is now linked to {link.name} on {label}: what is said here can be read there, and what is "
+            f"said there can be read here. {label} is not end-to-end encrypted."
+        )
+
+    async def _unlink(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        await self._need_power(room, sender)
+        links = self._registry.links_of(room)
+        if words:
+            side = self._portals.find_chat(NetworkId(words[0]), words[1] if len(words) > 1 else "")
+            links = [link for link in links if link.key == side]
+        if len(links) != 1:
+            raise NotAllowed("Say `!bridge unlink <network> <chat>`; `!bridge status` shows what is linked here.")
+        link = links[0]
+        if link.static:
+            raise NotAllowed("That link stands in the bridge's configuration: only its admin can remove it there.")
+        await self._portals.announce(link.key, "This chat is no longer bridged to Matrix.")
+        await self._portals.unlink(link.key, reason=f"unlinked by {sender}")
+        return f"This room is no longer linked to {link.name} on {self._label(link.key.network)}."
+
+    async def _need_power(self, room: ChatId, sender: PersonId) -> None:
+        """Linking is for those who may change the room (the level of m.bridge, else state_default)."""
+        if self._permission(sender) is Permission.ADMIN:
+            return
+        content: dict[str, Any] = await self._client.patient.state(room, "m.room.power_levels") or {}
+        have = content.get("users", {}).get(sender, content.get("users_default", 0))
+        need = content.get("events", {}).get("m.bridge", content.get("state_default", 50))
+        if have < need:
+            raise NotAllowed(f"You need power level {need} in this room for that; you have {have}.")
+
+    async def _login(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        network = self._network(words)
+        manifest = self._manifests[network]
+        allowed = {field.name: field for field in manifest.login_fields}
+        fields: dict[str, str] = {}
+        for word in words[1:]:
+            name, equals, value = word.partition("=")
+            if not equals or name not in allowed:
+                known = ", ".join(f"{f.name}= ({f.title})" for f in allowed.values())
+                raise NotAllowed(f"I do not understand that. {self._label(network)} takes: {known}.")
+            fields[name] = value
+        missing = [f.title for f in allowed.values() if f.required and not fields.get(f.name)]
+        if missing:
+            raise NotAllowed(f"{self._label(network)} also needs: {', '.join(missing)}.")
+        old = self._registry.logins_on(network).get(sender)
+        if old is not None:
+            await self._accounts.stop(network, old)
+        login = Login(id=LoginId(f"{network}/{sender}"), owner=sender, fields=fields)
+        row = LoginRow(login=login, network=network, state="wanted", reason="")
+        await self._registry.put_login(row)
+        self._accounts.start(row)
+        return f"Your account on {self._label(network)} is being signed in. `!bridge status` shows how it does."
+
+    async def _logout(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        network = self._network(words)
+        login = self._registry.logins_on(network).get(sender)
+        if login is None:
+            raise NotAllowed(f"You have no account on {self._label(network)} here.")
+        await self._accounts.stop(network, login)
+        for link in [link for link in self._registry.links.values() if link.key.receiver == login]:
+            await self._portals.unlink(link.key, reason="its owner logged out")
+        await self._registry.remove_login(login)
+        return f"Your account on {self._label(network)} was taken away from the bridge, with its password."
+
+    async def _chat(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        network = self._network(words)
+        login = self._registry.logins_on(network).get(sender)
+        if login is None:
+            raise NotAllowed(self._portals.no_login(network))
+        if len(words) != 2:
+            raise NotAllowed(f"Say `!bridge chat {network} <name>`.")
+        side, person = self._portals.find_person(network, words[1], login)
+        if (link := self._registry.links.get(side)) is None:
+            await self._portals.direct(side, person, sender)
+            return f"You are invited to a room with {words[1]}."
+        await self._client.patient.invite(link.room, sender)
+        return f"There is a room with {words[1]} already: you are invited to it."
+
+    def _network(self, words: list[str]) -> NetworkId:
+        if not words or words[0] not in self._manifests:
+            raise NotAllowed(f"Say which network: {', '.join(self._manifests) or 'none is configured'}.")
+        return NetworkId(words[0])
+

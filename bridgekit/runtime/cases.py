@@ -1,0 +1,200 @@
+"""A fact on its way: what it became on each side, and what is still open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from enum import StrEnum
+
+import msgspec
+
+from bridgekit.contract.facts import Fact
+from bridgekit.contract.ids import MessageId, PersonId, PortalKey
+from bridgekit.core.model import Action, Known
+from bridgekit.matrix.translate import StateChanged
+
+
+class Fate(StrEnum):
+    """How one action ended. There is no other end."""
+
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    UNCERTAIN = "uncertain"
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """The fate of one action. `notice` says why, or what the sender should know."""
+
+    side: PortalKey
+    fate: Fate
+    notice: str = ""
+
+
+class Tracked:
+    """One message and its copies, while people may still refer to it.
+
+    `ids[side]` are the ids of its copy there, in order; `pending[side]` is resolved when the copy's fate is known.
+    """
+
+    __slots__ = ("at", "author", "ids", "key", "number", "origin", "parent", "pending", "sender", "words")
+
+    def __init__(
+        self,
+        number: int,
+        origin: PortalKey,
+        sender: PersonId,
+        *,
+        author: str = "",
+        words: str = "",
+        at: int = 0,
+        key: str = "",
+        parent: int = 0,
+    ) -> None:
+        self.number = number
+        self.origin = origin
+        self.sender = sender
+        self.author = author
+        self.words = words
+        self.at = at
+        self.key = key
+        self.parent = parent
+        self.ids: dict[PortalKey, tuple[MessageId, ...]] = {}
+        self.pending: dict[PortalKey, asyncio.Future[None]] | None = None
+
+    def known(self) -> Known:
+        """What the plan may see of it."""
+        return Known(
+            number=self.number,
+            origin=self.origin,
+            sender=self.sender,
+            author=self.author,
+            words=self.words,
+            at=self.at,
+            reaction=self.key,
+            parent=self.parent,
+        )
+
+    def expect(self, side: PortalKey) -> None:
+        """A copy is on its way to `side`."""
+        if self.pending is None:
+            self.pending = {}
+        self.pending[side] = asyncio.get_running_loop().create_future()
+
+    def settle(self, side: PortalKey) -> None:
+        """The copy's fate on `side` is known."""
+        if self.pending is not None and (waiter := self.pending.pop(side, None)) is not None:
+            if not waiter.done():
+                waiter.set_result(None)
+            if not self.pending:
+                self.pending = None
+
+    async def arrived(self, side: PortalKey) -> tuple[MessageId, ...]:
+        """The ids of the copy on `side`, once its fate is known; empty if it has none."""
+        if self.pending is not None and (waiter := self.pending.get(side)) is not None:
+            await asyncio.shield(waiter)
+        return self.ids.get(side, ())
+
+
+class Recent:
+    """The messages of one room that are worth keeping in memory, the oldest of which fall out first."""
+
+    def __init__(self, limit: int = 256) -> None:
+        self._limit = limit
+        self._numbers: OrderedDict[int, Tracked] = OrderedDict()
+        self._ids: dict[tuple[PortalKey, MessageId], Tracked] = {}
+
+    def add(self, tracked: Tracked) -> None:
+        self._numbers[tracked.number] = tracked
+        while len(self._numbers) > self._limit:
+            number, oldest = next(iter(self._numbers.items()))
+            if oldest.pending is not None:
+                break  # still on its way: somebody may wait for it
+            del self._numbers[number]
+            for side, ids in oldest.ids.items():
+                for one in ids:
+                    self._ids.pop((side, one), None)
+
+    def name(self, tracked: Tracked, side: PortalKey, ids: tuple[MessageId, ...]) -> None:
+        """The message is called `ids` on `side`."""
+        tracked.ids[side] = ids
+        if tracked.number in self._numbers:
+            for one in ids:
+                self._ids[(side, one)] = tracked
+
+    def find(self, side: PortalKey, id: MessageId) -> Tracked | None:
+        return self._ids.get((side, id))
+
+    def numbered(self, number: int) -> Tracked | None:
+        return self._numbers.get(number)
+
+    def reaction(self, parent: int, sender: PersonId, key: str) -> Tracked | None:
+        """The newest reaction `key` of `sender` to the message `parent`."""
+        for tracked in reversed(self._numbers.values()):
+            if tracked.parent == parent and tracked.key == key and tracked.sender == sender:
+                return tracked
+        return None
+
+
+class Case:
+    """One fact from the inbox until all that follows from it has a fate."""
+
+    __slots__ = (
+        "accepted",
+        "durable",
+        "event",
+        "fact",
+        "linked",
+        "number",
+        "open",
+        "origin",
+        "outcomes",
+        "performed",
+        "recovering",
+        "started",
+        "tracked",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        origin: PortalKey,
+        fact: Fact | StateChanged,
+        *,
+        durable: bool,
+        recovering: bool = False,
+        event: MessageId | None = None,
+        accepted: int = 0,
+        started: float = 0.0,
+    ) -> None:
+        self.number = number
+        self.origin = origin
+        self.fact = fact
+        self.durable = durable  # it has a row in the inbox
+        self.recovering = recovering  # read back after a restart: parts of it may be done
+        self.accepted = accepted  # ms: nothing of it can have been sent before
+        self.event = event  # the Matrix event whose sender reads the fate
+        self.started = started
+        self.tracked: Tracked | None = None
+        self.linked = False  # its own id is among the copies
+        self.open = 0
+        self.outcomes: list[Outcome] = []
+        self.performed: dict[int, str] = {}
+
+
+class Step:
+    """One action of a case, as it travels in a lane."""
+
+    __slots__ = ("action", "actor", "case", "index", "marked")
+
+    def __init__(self, case: Case, action: Action, index: int) -> None:
+        self.case = case
+        self.action = action
+        self.actor = action.actor
+        self.index = index
+        self.marked = False  # "sending" is on disk
+
+
+def source_of(number: int, side: PortalKey) -> str:
+    """What marks a sent event so that it is found again after a crash: unique for message and side."""
+    return f"{number:x}@{side.chat}" if side.receiver else f"{number:x}"
+

@@ -1,0 +1,75 @@
+"""What a connector may ask of the bridge, for one network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import structlog
+from aiohttp import web
+
+from bridgekit.contract.ids import ChatId, NetworkId, PersonId
+from bridgekit.contract.people import File
+from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.links import Links
+from bridgekit.runtime.registry import Registry
+from bridgekit.store import Store
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class NetworkHost:
+    """`bridgekit.contract.connector.Host` over the store, the Matrix client and the public listener."""
+
+    def __init__(
+        self,
+        network: NetworkId,
+        *,
+        store: Store,
+        client: MatrixClient,
+        registry: Registry,
+        links: Links,
+        owner_on: Callable[[NetworkId, PersonId], PersonId | None],
+        routes: list[web.RouteDef],
+    ) -> None:
+        self.network = network
+        self.log = structlog.get_logger(f"connector.{network}", network=network)
+        self._store = store
+        self._client = client
+        self._registry = registry
+        self._links = links
+        self._owner_on = owner_on
+        self._routes = routes
+
+    def now(self) -> float:
+        return time.time()
+
+    async def get(self, key: str) -> bytes | None:
+        return await self._store.kv.get(self.network, key)
+
+    async def put(self, key: str, value: bytes | None) -> None:
+        await self._store.commit(self._store.kv.put(self.network, key, value))
+
+    def put_later(self, key: str, value: bytes | None) -> None:
+        self._store.commit(self._store.kv.put(self.network, key, value))
+
+    def mount(self, method: str, path: str, handler: Handler) -> None:
+        self._routes.append(web.route(method, f"/_bridgekit/network/{self.network}{path}", handler))
+
+    def open_media(self, file: File) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        return self._stream(file)
+
+    @asynccontextmanager
+    async def _stream(self, file: File) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with self._client.download(file.uri) as download:
+            yield download.chunks()
+
+    def media_url(self, file: File) -> str | None:
+        return self._links.media(file.uri, file.name)
+
+    async def chats(self) -> list[ChatId]:
+        return self._registry.shared_chats(self.network)
+
+    def owner_of(self, person: PersonId) -> PersonId | None:
+        return self._owner_on(self.network, person)

@@ -1,0 +1,204 @@
+"""The Matrix side of every room: performs verbs as ghosts, as double puppets, or as the bot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+import structlog
+
+from bridgekit.contract import verbs
+from bridgekit.contract.errors import MatrixForbidden, MatrixRefused, SendRejected
+from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId
+from bridgekit.contract.people import File, Role
+from bridgekit.contract.verbs import Sent, Verb
+from bridgekit.matrix import translate
+from bridgekit.matrix.client import MatrixClient
+from bridgekit.runtime.cases import Step, source_of
+from bridgekit.runtime.ghosts import Ghosts
+from bridgekit.runtime.worker import Ids
+
+log = structlog.get_logger(__name__)
+
+POWER_DELAY = 1.0
+"""Roles that change within a second become one power-level event: a mode flood costs one write."""
+
+Reupload = Callable[[File, PersonId], Coroutine[Any, Any, File]]
+
+
+class MatrixSide:
+    """One homeserver, all rooms."""
+
+    def __init__(
+        self,
+        client: MatrixClient,
+        ghosts: Ghosts,
+        *,
+        bot: PersonId,
+        reupload: Reupload,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self._client = client
+        self._ghosts = ghosts
+        self._bot = bot
+        self._reupload = reupload
+        self._spawn = spawn
+        self._powers: dict[ChatId, dict[PersonId, int]] = {}
+        self._typing: set[tuple[ChatId, PersonId]] = set()
+
+    async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None:
+        """Do one verb in the room. Waits while the homeserver is away; raises MatrixError where it refuses."""
+        verb, network = step.action.verb, step.case.origin.network
+        actor = PersonId(step.actor) if step.actor else self._bot
+        speaker = verb.speaker
+        if speaker is not None and not isinstance(verb, verbs.Join | verbs.Leave | verbs.ShowProfile):
+            if not self._ghosts.is_ready(actor, network, speaker, room):
+                await self._ghosts.ready(actor, network, speaker, room)
+        try:
+            return await self._do(room, step, actor, network, verb, ids)
+        except MatrixForbidden:
+            if speaker is None or isinstance(verb, verbs.Leave):
+                raise
+            # Somebody removed the ghost: it may have been let back in, or it may not come back.
+            self._ghosts.left(actor, room)
+            await self._ghosts.ready(actor, network, speaker, room)
+            return await self._do(room, step, actor, network, verb, ids)
+
+    async def _do(
+        self, room: ChatId, step: Step, actor: PersonId, network: NetworkId, verb: Verb, ids: Ids
+    ) -> Sent | None:
+        client = self._client.patient
+        match verb:
+            case verbs.PostMessage():
+                return await self._post(room, step, actor, verb, ids)
+            case verbs.EditMessage():
+                if ids.target is None:
+                    post = verbs.PostMessage(chat=room, speaker=verb.speaker, content=verb.content, key=verb.key)
+                    return await self._post(room, step, actor, post, ids)
+                edit = msgspec.structs.replace(verb, target=ids.target)
+                return await self._send(room, step, actor, translate.contents(edit))
+            case verbs.React():
+                if ids.target is None:
+                    raise SendRejected("The message is not in this room.")
+                react = msgspec.structs.replace(verb, target=ids.target)
+                return await self._send(room, step, actor, translate.contents(react))
+            case verbs.Unreact() | verbs.Retract():
+                if ids.target is None:
+                    return None  # nothing of it is in the room
+                reason = verb.reason if isinstance(verb, verbs.Retract) else ""
+                await self._redact(room, step, actor, ids, reason)
+            case verbs.SetTopic():
+                current = await client.state(room, "m.room.topic")
+                if (current or {}).get("topic", "") != verb.topic:
+                    await client.put_state(room, "m.room.topic", {"topic": verb.topic})
+            case verbs.SetTyping():
+                await self._client.typing(room, verb.active, user=actor)
+            case verbs.MarkRead():
+                if ids.target is not None:
+                    await self._client.receipt(room, ids.target, user=actor)
+            case verbs.Join():
+                if verb.speaker is not None:
+                    self._ghosts.soon(actor, network, verb.speaker, room)
+            case verbs.Leave():
+                await self._ghosts.leave(actor, room, verb.reason)
+            case verbs.ShowProfile():
+                if verb.speaker is not None:
+                    await self._ghosts.rename(actor, network, verb.speaker)
+            case verbs.SetRole():
+                self._set_power(room, actor, verb.role)
+            case verbs.Invite():
+                await client.invite(room, PersonId(verb.person.id), user=actor)
+            case verbs.Kick():
+                await client.kick(room, PersonId(verb.person.id), reason=verb.reason, user=actor)
+            case verbs.Ban():
+                await client.ban(room, PersonId(verb.person.id), reason=verb.reason, user=actor)
+            case verbs.Unban():
+                await client.unban(room, PersonId(verb.person.id), user=actor)
+            case verbs.FetchHistory():
+                return None  # the Matrix side is never asked for what it already has
+        return None
+
+    async def _post(
+        self, room: ChatId, step: Step, actor: PersonId, verb: verbs.PostMessage, ids: Ids
+    ) -> Sent | None:
+        if verb.content.file is not None and not verb.content.file.uri.startswith("mxc://"):
+            file = await self._reupload(verb.content.file, actor)
+            verb = msgspec.structs.replace(verb, content=msgspec.structs.replace(verb.content, file=file))
+        if verb.reply is not None or ids.thread is not None:
+            reply = msgspec.structs.replace(verb.reply, id=ids.reply) if verb.reply is not None else None
+            verb = msgspec.structs.replace(verb, reply=reply, thread=ids.thread)
+        return await self._send(room, step, actor, translate.contents(verb), at=verb.at)
+
+    async def _send(
+        self,
+        room: ChatId,
+        step: Step,
+        actor: PersonId,
+        contents: list[tuple[str, dict[str, Any]]],
+        *,
+        at: int = 0,
+    ) -> Sent | None:
+        case = step.case
+        sent: list[MessageId] = []
+        for part, (type, content) in enumerate(contents):
+            # The txn id names message, side and part, and each message has one sender: it never serves two.
+            source = f"{source_of(case.number, step.action.side)}.{part}"
+            content["org.bridgekit.source"] = source
+            sent.append(
+                await self._client.send(
+                    room,
+                    type,
+                    content,
+                    txn=f"bk.{source}",
+                    user=actor,
+                    at=at if getattr(case.fact, "replayed", False) else None,
+                    source=source,
+                    since=case.accepted,
+                    recovering=case.recovering,
+                )
+            )
+        return Sent(id=sent[0], more=tuple(sent[1:])) if sent else None
+
+    async def _redact(self, room: ChatId, step: Step, actor: PersonId, ids: Ids, reason: str) -> None:
+        """Every part of the message, by the ghost if it is its own and by the bot if it is not."""
+        targets = ids.about.ids.get(step.action.side, ()) if ids.about is not None else ()
+        for part, target in enumerate(targets):
+            txn = f"bk.{step.case.number:x}.r{part}"
+            client = self._client.patient
+            try:
+                await client.redact(room, target, txn=txn, reason=reason, user=actor)
+            except MatrixForbidden:
+                await client.redact(room, target, txn=f"{txn}.bot", reason=reason)
+
+    # Roles ---------------------------------------------------------------------------------------------------
+
+    def _set_power(self, room: ChatId, user: PersonId, role: Role) -> None:
+        waiting = self._powers.get(room)
+        if waiting is None:
+            waiting = self._powers[room] = {}
+            self._spawn(self._write_powers(room))
+        waiting[user] = int(role)
+
+    async def _write_powers(self, room: ChatId) -> None:
+        await asyncio.sleep(POWER_DELAY)
+        wanted: dict[PersonId, int] = self._powers.pop(room, {})
+        try:
+            client = self._client.patient
+            content = await client.state(room, "m.room.power_levels") or {}
+            users: dict[str, int] = dict(content.get("users", {}))
+            ceiling = users.get(self._bot, 100) - 1  # the bot lifts nobody up to itself
+            default: int = content.get("users_default", 0)
+            for user, level in wanted.items():
+                level = min(level, ceiling)
+                if level == default:
+                    users.pop(user, None)
+                elif users.get(user, default) < ceiling + 1:
+                    users[user] = level
+            if users != content.get("users", {}):
+                await client.put_state(room, "m.room.power_levels", {**content, "users": users})
+        except MatrixRefused as error:
+            log.warning("power_levels_refused", errcode=error.errcode)
+
+

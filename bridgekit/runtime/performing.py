@@ -1,0 +1,244 @@
+"""What a worker leans on: the context of a plan, and the performing of a verb on the side that it is for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from bridgekit.contract import facts, verbs
+from bridgekit.contract.errors import LoginRejected, SendRejected
+from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.people import Person
+from bridgekit.contract.verbs import Sent, Verb
+from bridgekit.core.degrade import Aids, Refusal, fit
+from bridgekit.core.ghosts import Namespace
+from bridgekit.core.model import RELAY, Context, Permission, SideView, matrix_side
+from bridgekit.matrix.links import Links
+from bridgekit.runtime.cases import Case, Step, Tracked
+from bridgekit.runtime.ghosts import Ghosts
+from bridgekit.runtime.matrix_side import MatrixSide
+from bridgekit.runtime.registry import OPEN, Registry
+from bridgekit.runtime.sessions import Supervised
+from bridgekit.runtime.worker import Ids
+from bridgekit.store import Store
+
+Sessions = dict[tuple[NetworkId, LoginId | None], Supervised]
+
+
+class Performing:
+    """Plans' contexts and verbs' performers for every room."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        registry: Registry,
+        ghosts: Ghosts,
+        matrix: MatrixSide,
+        sessions: Sessions,
+        links: Links,
+        namespace: Namespace,
+        label: Callable[[NetworkId], str],
+        permission: Callable[[PersonId], Permission],
+        puppets: bool,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._ghosts = ghosts
+        self._matrix = matrix
+        self._sessions = sessions
+        self._links = links
+        self._namespace = namespace
+        self._label = label
+        self._permission = permission
+        self._puppets = puppets
+        self._views: dict[ChatId, tuple[object, tuple[SideView, ...]]] = {}
+
+    # Context -------------------------------------------------------------------------------------------------
+
+    def context(self, room: ChatId, case: Case, known: dict[MessageId, Tracked]) -> Context:
+        """All that planning this case may know."""
+        fact, origin = case.fact, case.origin
+        permission = Permission.USER
+        if origin.network == MATRIX and (sender := getattr(fact, "sender", None)) is not None:
+            permission = self._permission(sender.id)
+        return Context(
+            number=case.number,
+            origin=origin,
+            sides=self._sides(room),
+            namespace=self._namespace,
+            known={id: tracked.known() for id, tracked in known.items()},
+            owner=self._owner(room),
+            management=self._is_management(room),
+            permission=permission,
+            puppets=self._puppets,
+            present=self._ghosts.present(room) if not isinstance(fact, _SAID) else frozenset(),
+            counterpart=self.counterpart,
+            owner_of=self._owner_of,
+        )
+
+    def _sides(self, room: ChatId) -> tuple[SideView, ...]:
+        links = self._registry.links_of(room)
+        stamp = (self._registry.changes, len(links))
+        cached = self._views.get(room)
+        if cached is not None and cached[0] == stamp:
+            return cached[1]
+        sides = [SideView(key=matrix_side(room), label="Matrix")]
+        for link in links:
+            key = link.key
+            # A direct chat is spoken in by the login that it belongs to; a shared one by everybody's own.
+            logins = self._registry.logins_on(key.network)
+            if key.receiver is not None:
+                logins = {who: login for who, login in logins.items() if login == key.receiver}
+            sides.append(
+                SideView(
+                    key=key,
+                    label=self._label(key.network),
+                    open=link.state == OPEN,
+                    reason=link.reason,
+                    logins=logins,
+                )
+            )
+        views = tuple(sides)
+        self._views[room] = (stamp, views)
+        return views
+
+    def _owner(self, room: ChatId) -> PersonId | None:
+        for link in self._registry.links_of(room):
+            if link.key.receiver is not None:
+                return self._owner_of(link.key.receiver)
+        return None
+
+    def _is_management(self, room: ChatId) -> bool:
+        portal = self._registry.portals.get(room)
+        return portal is not None and portal.kind == "management"
+
+    def _owner_of(self, login: LoginId) -> PersonId | None:
+        row = self._registry.logins.get(login)
+        return row.login.owner if row is not None else None
+
+    def counterpart(self, person: PersonId, origin: PortalKey, side: PortalKey) -> PersonId | None:
+        """Whom `side` knows as the person whom `origin` calls `person`; None where it knows nobody."""
+        if origin.network == MATRIX:
+            return self.remote_person(person, side.network)
+        owner = self.owner_on(origin.network, person)
+        mxid = owner or self._namespace.mxid(origin.network, person)
+        if side.network == MATRIX:
+            return mxid
+        return self.remote_person(owner, side.network) if owner is not None else None
+
+    def remote_person(self, mxid: PersonId, network: NetworkId) -> PersonId | None:
+        """Who a Matrix user id is on a network: a ghost's person, or a user's own account that is online."""
+        parsed = self._namespace.parse(mxid)
+        if parsed is not None:
+            return parsed[1] if parsed[0] == network else None
+        login = self._registry.logins_on(network).get(mxid)
+        supervised = self._sessions.get((network, login)) if login is not None else None
+        if supervised is not None and supervised.session is not None:
+            return supervised.session.me.id
+        return None
+
+    def owner_on(self, network: NetworkId, person: PersonId) -> PersonId | None:
+        """The Matrix user whose own account is `person` on the network now."""
+        for owner, login in self._registry.logins_on(network).items():
+            supervised = self._sessions.get((network, login))
+            if supervised is not None and supervised.session is not None:
+                if supervised.session.me.id == person:
+                    return owner
+        return None
+
+    # Verbs ---------------------------------------------------------------------------------------------------
+
+    def pipeline(self, side: PortalKey) -> int:
+        """How many verbs of one account may be under way on a side."""
+        supervised = self._sessions.get((side.network, side.receiver))
+        session = supervised.session if supervised is not None else None
+        return max(1, session.capabilities(side.chat).pipeline) if session is not None else 1
+
+    async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None:
+        """Do one step on its side. Raises BridgeError; Disconnected means that it is to be tried again."""
+        side = step.action.side
+        if side.network == MATRIX:
+            return await self._matrix.perform(room, step, ids)
+        supervised, verb = await self._account(step)
+        session = await supervised.ready()
+        if supervised.login is not None and side.receiver is None and side.chat not in supervised.joined:
+            supervised.joined.add(side.chat)
+            if verbs.Join in session.capabilities(side.chat).verbs and not isinstance(verb, verbs.Leave):
+                await supervised.perform(verbs.Join(chat=side.chat))
+        can = session.capabilities(side.chat)
+        fitted = fit(_named(verb, ids), can, self._aids(room, step, ids, verb))
+        if isinstance(fitted, Refusal):
+            raise SendRejected(fitted.notice)
+        if step.case.durable and not can.idempotent and not step.marked:
+            step.marked = True
+            await self._store.commit(self._store.outbox.sending(step.case.number, step.index))
+        sent: Sent | None = None
+        for one in fitted:
+            sent = await supervised.perform(one)
+        return sent
+
+    async def _account(self, step: Step) -> tuple[Supervised, Verb]:
+        """The session that acts: the sender's own, or the relay in their name where that cannot be used."""
+        side, verb = step.action.side, step.action.verb
+        login = LoginId(step.actor) if step.actor != RELAY else None
+        supervised = self._sessions.get((side.network, login))
+        if login is not None and side.receiver is None:
+            try:
+                if supervised is None:
+                    raise LoginRejected("This account is not known any more.")
+                await supervised.ready()
+            except LoginRejected:
+                supervised = self._sessions.get((side.network, None))
+                sender: Person | None = getattr(step.case.fact, "sender", None)
+                verb = msgspec.structs.replace(verb, speaker=sender)
+        if supervised is None:
+            raise SendRejected(f"{self._label(side.network)} is not configured any more.")
+        return supervised, verb
+
+    def _aids(self, room: ChatId, step: Step, ids: Ids, verb: Verb) -> Aids:
+        text_link = file_link = ""
+        if isinstance(verb, verbs.PostMessage):
+            file = verb.content.file
+            if file is not None:
+                if file.uri.startswith("mxc://"):
+                    file_link = self._links.media(file.uri, file.name) or ""
+                elif file.uri.startswith(("https://", "http://")):
+                    file_link = file.uri
+            if step.case.event is not None and not file_link:
+                text_link = self._links.text(room, step.case.event) or ""
+        about = ids.about
+        return Aids(
+            label=self._label(step.action.side.network),
+            now=time.time_ns() // 1_000_000,
+            text_link=text_link,
+            file_link=file_link,
+            before=about.words if about is not None and isinstance(verb, verbs.EditMessage) else "",
+            about=about.words if about is not None else "",
+        )
+
+
+_SAID = (facts.Message, facts.Edit, facts.Reaction)
+"""What is planned without a look at who is in the room: the hot path."""
+
+
+def _named(verb: Verb, ids: Ids) -> Verb:
+    """The verb with the ids that its side gave to the messages it is about."""
+    match verb:
+        case verbs.PostMessage(reply=reply) if reply is not None or ids.thread is not None:
+            if reply is not None:
+                reply = msgspec.structs.replace(reply, id=ids.reply)
+            return msgspec.structs.replace(verb, reply=reply, thread=ids.thread)
+        case verbs.Unreact():
+            return msgspec.structs.replace(verb, target=ids.parent or MessageId(""), id=ids.target)
+        case verbs.EditMessage() | verbs.React() | verbs.Retract():
+            return msgspec.structs.replace(verb, target=ids.target or MessageId(""))
+        case verbs.MarkRead():
+            if ids.target is None:
+                raise SendRejected("")
+            return msgspec.structs.replace(verb, target=ids.target)
+        case _:
+            return verb
+

@@ -1,0 +1,171 @@
+"""Reception: what the homeserver sends in goes to disk, then to its room; what it asks is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import structlog
+
+from bridgekit.contract.connector import Manifest
+from bridgekit.contract.errors import BridgeError
+from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.people import Person
+from bridgekit.core.ghosts import Namespace
+from bridgekit.matrix import translate
+from bridgekit.matrix.appservice import Encryption, RawEvent
+from bridgekit.runtime.ghosts import Ghosts
+from bridgekit.runtime.portals import Portals
+from bridgekit.runtime.registry import Registry
+from bridgekit.runtime.rooms import Rooms
+from bridgekit.store import Store
+
+log = structlog.get_logger(__name__)
+
+MARK = b'"org.bridgekit.source"'
+
+
+class Reception:
+    """`bridgekit.matrix.appservice.Receiver` over the store and the rooms."""
+
+    def __init__(
+        self,
+        store: Store,
+        rooms: Rooms,
+        registry: Registry,
+        portals: Portals,
+        ghosts: Ghosts,
+        namespace: Namespace,
+        manifests: Mapping[NetworkId, Manifest],
+        *,
+        bot: PersonId,
+        outcome: Callable[[str], None],
+        parked: Callable[[NetworkId], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self._store = store
+        self._rooms = rooms
+        self._registry = registry
+        self._portals = portals
+        self._ghosts = ghosts
+        self._namespace = namespace
+        self._manifests = manifests
+        self._bot = bot
+        self._outcome = outcome
+        self._parked = parked
+        self._spawn = spawn
+        self._typing: dict[ChatId, frozenset[PersonId]] = {}
+
+    async def seen(self, txn_id: str) -> bool:
+        known = await self._store.transactions.seen(txn_id)
+        if known:
+            self._outcome("repeated")
+        return known
+
+    async def accept(self, txn_id: str, events: list[RawEvent], encryption: Encryption) -> None:
+        writes, rows = self._rooms.matrix_rows([(e.room_id, e.raw) for e in events if not self._is_ours(e)])
+        await self._store.commit(self._store.transactions.record(txn_id), *writes)
+        self._outcome("accepted")
+        self._rooms.matrix(rows)
+
+    def _is_ours(self, event: RawEvent) -> bool:
+        """The echo of what the bridge itself did: by the bot, a ghost, or as a double puppet."""
+        if event.sender == self._bot or self._namespace.is_ours(event.sender):
+            return True
+        return MARK in event.raw and self._registry.is_owner(event.sender)
+
+    def malformed(self, raw: bytes, why: str) -> None:
+        self._parked(MATRIX)
+
+    def ephemeral(self, events: list[bytes]) -> None:
+        for raw in events:
+            for fact in translate.ephemeral(raw, self._typing):
+                sender = getattr(fact, "sender", None)
+                if sender is None or sender.id == self._bot or self._namespace.is_ours(sender.id):
+                    continue
+                self._rooms.fleeting(PortalKey(MATRIX, fact.chat), fact)
+
+    async def has_user(self, user: PersonId) -> bool:
+        parsed = self._namespace.parse(user)
+        if parsed is None or parsed[0] not in self._manifests:
+            return False
+        person = Person(id=parsed[1], name=str(parsed[1]))
+        await self._ghosts.exist(user, parsed[0], person)
+        return True
+
+    async def has_alias(self, alias: str) -> bool:
+        try:
+            return await self._portals.by_alias(alias)
+        except BridgeError as error:
+            log.info("alias_refused", reason=error.notice)
+            return False
+
+    async def protocol(self, protocol: str) -> dict[str, Any] | None:
+        networks = [n for n, m in self._manifests.items() if protocol in (m.id, n)]
+        if not networks:
+            return None
+        manifest = self._manifests[networks[0]]
+        field = {"regexp": ".+", "placeholder": manifest.example_chat or "name"}
+        return {
+            "user_fields": ["network", "name"],
+            "location_fields": ["network", "chat"],
+            "icon": "",
+            "field_types": {"network": {"regexp": "[a-z0-9-]+", "placeholder": networks[0]}, "name": field, "chat": field},
+            "instances": [
+                {"network_id": network, "desc": network, "fields": {"network": network}} for network in networks
+            ],
+        }
+
+    def _asked(self, protocol: str | None, fields: Mapping[str, str]) -> list[NetworkId]:
+        return [
+            n
+            for n, m in self._manifests.items()
+            if protocol in (None, m.id, n) and fields.get("network", n) == n
+        ]
+
+    async def third_party_users(self, protocol: str | None, fields: Mapping[str, str]) -> list[dict[str, Any]]:
+        if protocol is None:
+            parsed = self._namespace.parse(PersonId(fields.get("userid", "")))
+            if parsed is None or parsed[0] not in self._manifests:
+                return []
+            found = [(parsed[0], parsed[1])]
+        else:
+            found = [
+                (n, PersonId(chat[0]))
+                for n in self._asked(protocol, fields)
+                if (name := fields.get("name")) and (chat := self._portals.named(n, name)) and chat[1]
+            ]
+        return [
+            {
+                "userid": self._namespace.mxid(network, person),
+                "protocol": self._manifests[network].id,
+                "fields": {"network": network, "name": person},
+            }
+            for network, person in found
+        ]
+
+    async def third_party_locations(
+        self, protocol: str | None, fields: Mapping[str, str]
+    ) -> list[dict[str, Any]]:
+        if protocol is None:
+            parsed = self._namespace.parse_alias(fields.get("alias", ""))
+            if parsed is None or parsed[0] not in self._manifests:
+                return []
+            found = [(parsed[0], parsed[1])]
+        else:
+            found = [
+                (n, name)
+                for n in self._asked(protocol, fields)
+                if (name := fields.get("chat")) and (chat := self._portals.named(n, name)) and not chat[1]
+            ]
+        return [
+            {
+                "alias": self._namespace.alias(network, ChatId(name)),
+                "protocol": self._manifests[network].id,
+                "fields": {"network": network, "chat": name},
+            }
+            for network, name in found
+        ]
+
+    def pinged(self, txn_id: str | None) -> None:
+        log.info("homeserver_reaches_us")

@@ -1,0 +1,272 @@
+"""Rooms: facts come in from both sides, go to disk, and then to the worker of their room."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+import structlog
+
+from bridgekit.contract import facts
+from bridgekit.contract.errors import BridgeError, PeerMisbehaved
+from bridgekit.contract.facts import FLEETING, Fact
+from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
+from bridgekit.matrix import translate
+from bridgekit.runtime.cases import Case
+from bridgekit.runtime.registry import Registry
+from bridgekit.runtime.worker import Surroundings, Worker
+from bridgekit.store import Store
+from bridgekit.store.ids import new_id
+from bridgekit.store.rows import InboxRow
+from bridgekit.store.statements import Write
+
+log = structlog.get_logger(__name__)
+
+Names = Callable[[ChatId, PersonId], str]
+Unlinked = Callable[[PortalKey, Fact], Coroutine[Any, Any, ChatId | None]]
+"""Makes the room for a chat that has none; None where there shall be none."""
+
+
+class Rooms:
+    """All workers, and the way in to them."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        around: Surroundings,
+        *,
+        names: Names,
+        unlinked: Unlinked,
+        overhear: Callable[[PortalKey, Fact], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self._overhear = overhear
+        self._store = store
+        self._registry = registry
+        self._around = around
+        self._names = names
+        self._unlinked = unlinked
+        self._spawn = spawn
+        self._workers: dict[ChatId, Worker] = {}
+        self._tasks: dict[ChatId, asyncio.Task[None]] = {}
+        self._spilled: dict[PortalKey, int] = {}  # how often something was left on disk
+        self._newest: dict[PortalKey, int] = {}  # the last row that was handed over
+        self._recovering_until = 0
+        self._lobby: dict[PortalKey, list[Case]] = {}
+        self._stopping = False
+
+    # In ------------------------------------------------------------------------------------------------------
+
+    def remote(self, network: NetworkId, login: LoginId | None, fact: Fact) -> None:
+        """A session's fact: kept on disk, then planned. Synchronous, bounded, raises nothing."""
+        side = PortalKey(network, fact.chat, login if fact.private else None)
+        if not fact.private:
+            link = self._registry.links.get(side)
+            if link is not None and link.reader != login and not isinstance(fact, facts.Invitation):
+                return  # two accounts read one chat: its reader tells what happens there
+        if isinstance(fact, FLEETING):
+            self.fleeting(side, fact)
+            return
+        if side not in self._registry.links:
+            self._overhear(side, fact)
+        now = time.time_ns() // 1_000_000
+        number = new_id()
+        row = InboxRow(
+            id=number,
+            side=side.network,
+            chat=side.chat,
+            receiver=side.receiver,
+            body=facts.encode(fact),
+            at=now,
+        )
+        case = Case(number, side, fact, durable=True, accepted=now, started=time.monotonic())
+        written = self._store.commit(self._store.inbox.add(row))
+        written.add_done_callback(lambda _: self._hand(side, case))
+
+    def fleeting(self, side: PortalKey, fact: Fact) -> None:
+        """Something that is worth nothing a minute later, and goes to no disk."""
+        room = self.room_of(side)
+        if room is not None and self._registry.links_of(room) and not self._stopping:
+            self.worker(room).offer(Case(new_id(), side, fact, durable=False, started=time.monotonic()))
+
+    def matrix_rows(self, events: list[tuple[ChatId, bytes]]) -> tuple[list[Write], list[InboxRow]]:
+        """The writes that keep a transaction's events, and the rows to give to `matrix` when they are on disk."""
+        now = time.time_ns() // 1_000_000
+        rows = [
+            InboxRow(id=new_id(), side=MATRIX, chat=room, receiver=None, body=raw, at=now) for room, raw in events
+        ]
+        return [self._store.inbox.add(row) for row in rows], rows
+
+    def matrix(self, rows: list[InboxRow]) -> None:
+        """Events that are on disk."""
+        for row in rows:
+            side = PortalKey(MATRIX, row.chat)
+            if side in self._spilled:
+                self._spilled[side] += 1
+            elif (case := self._case(side, row)) is not None:
+                self._hand(side, case)
+
+    # To the workers ------------------------------------------------------------------------------------------
+
+    def _hand(self, side: PortalKey, case: Case) -> None:
+        if self._stopping:
+            return  # it is on disk, and the next start begins with it
+        room = self.room_of(side)
+        if side in self._spilled and case.durable:
+            self._spilled[side] += 1
+            return
+        if room is None:
+            self._wait_in_lobby(side, case)
+            return
+        worker = self.worker(room)
+        if worker.full and case.durable:
+            self._spill(side)
+            return
+        self._offer(worker, side, case)
+
+    def _offer(self, worker: Worker, side: PortalKey, case: Case) -> None:
+        if case.durable:
+            self._newest[side] = case.number
+        worker.offer(case)
+
+    def room_of(self, side: PortalKey) -> ChatId | None:
+        """The Matrix room that a side belongs to."""
+        if side.network == MATRIX:
+            return side.chat
+        link = self._registry.links.get(side)
+        return link.room if link is not None else None
+
+    def worker(self, room: ChatId) -> Worker:
+        """The room's worker, started if need be."""
+        worker = self._workers.get(room)
+        if worker is None:
+            worker = self._workers[room] = Worker(room, self._around)
+            self._tasks[room] = asyncio.create_task(worker.run(), name=f"room {room}")
+        return worker
+
+    def _wait_in_lobby(self, side: PortalKey, case: Case) -> None:
+        waiting = self._lobby.get(side)
+        if waiting is not None:
+            waiting.append(case)
+            return
+        self._lobby[side] = [case]
+        self._spawn(self._open_door(side, case.fact))
+
+    async def _open_door(self, side: PortalKey, fact: Fact) -> None:
+        room: ChatId | None = None
+        try:
+            room = await self._unlinked(side, fact)
+        except BridgeError as error:
+            log.warning("portal_not_made", network=side.network, reason=error.notice)
+        except Exception as error:
+            log.exception("portal_fault", network=side.network, kind=type(error).__name__)
+        waiting = self._lobby.pop(side, [])
+        if room is not None:
+            for case in waiting:
+                self.worker(room).offer(case)
+            return
+        done = [self._store.inbox.done(case.number) for case in waiting if case.durable]
+        if done:
+            self._store.commit(*done)
+
+    # More than memory should hold is on disk anyway, and comes back in order -----------------------------------
+
+    def _spill(self, side: PortalKey) -> None:
+        log.info("room_behind", network=side.network)
+        self._spilled[side] = 1
+        self._spawn(self._bring_back(side))
+
+    async def recover(self) -> int:
+        """Take up what the last run left in the inbox, oldest first; says how many facts that are.
+
+        Called once, before anything new comes in. What comes in later for a chat that has old facts waits
+        behind them, on disk.
+        """
+        self._recovering_until = new_id()
+        for side in await self._store.inbox.sides():
+            self._spilled[side] = 1
+            self._spawn(self._bring_back(side))
+        return await self._store.inbox.count()
+
+    async def _bring_back(self, side: PortalKey) -> None:
+        """Feed a side's rows from disk, as the worker takes them, until none are left."""
+        while True:
+            held = self._spilled[side]
+            rows = await self._store.inbox.of(side, after=self._newest.get(side, 0), limit=500)
+            for row in rows:
+                await self._until_slack(side)
+                if self._stopping:
+                    return
+                self._newest[side] = row.id
+                if (case := self._case(side, row)) is not None:
+                    if (room := self.room_of(side)) is not None:
+                        self.worker(room).offer(case)
+                    else:
+                        self._wait_in_lobby(side, case)
+            if not rows and held == self._spilled[side]:
+                del self._spilled[side]  # nothing was held back since the look: all is handed over
+                return
+
+    async def _until_slack(self, side: PortalKey) -> None:
+        while not self._stopping:
+            room = self.room_of(side)
+            if room is None or not self.worker(room).full:
+                return
+            await asyncio.sleep(0.01)
+
+    def _case(self, side: PortalKey, row: InboxRow) -> Case | None:
+        """What a row says; None where nothing follows from it, and then it is gone."""
+        event: MessageId | None = None
+        fact: Fact | None
+        try:
+            if side.network == MATRIX:
+                fact = translate.fact(row.body, self._names)
+                event = translate.event_id(row.body) if fact is not None else None
+            else:
+                fact = facts.decode(row.body)
+        except (PeerMisbehaved, msgspec.MsgspecError) as error:
+            log.warning("row_parked", network=side.network, kind=type(error).__name__)
+            self._store.commit(self._store.inbox.park(row.id, f"{type(error).__name__}: it cannot be read"))
+            return None
+        if fact is None:
+            self._store.commit(self._store.inbox.done(row.id))
+            return None
+        return Case(
+            row.id,
+            side,
+            fact,
+            durable=True,
+            recovering=row.id <= self._recovering_until,
+            event=event,
+            accepted=row.at,
+            started=time.monotonic(),
+        )
+
+    # Out -----------------------------------------------------------------------------------------------------
+
+    def depth(self) -> tuple[int, float]:
+        """Facts that wait or are under way, and the age of the oldest that waits, in seconds."""
+        waiting = sum(w.waiting + w.under_way for w in self._workers.values())
+        oldest = min((w.oldest for w in self._workers.values() if w.oldest), default=0.0)
+        return waiting, time.monotonic() - oldest if oldest else 0.0
+
+    async def drain(self, seconds: float) -> bool:
+        """Take no new facts, let what is under way end; False where something is left (it is on disk)."""
+        self._stopping = True
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if not any(w.waiting or w.under_way for w in self._workers.values()):
+                return True
+            await asyncio.sleep(0.02)
+        return False
+
+    async def stop(self) -> None:
+        """End every worker."""
+        self._stopping = True
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)

@@ -1,0 +1,148 @@
+"""Sessions: connected, kept alive, restarted with backoff and jitter, and stopped where a login is no use."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from enum import StrEnum
+
+import structlog
+
+from bridgekit.contract.connector import Emit, Network, Session
+from bridgekit.contract.errors import Disconnected, LoginRejected
+from bridgekit.contract.ids import ChatId, LoginId, NetworkId
+from bridgekit.contract.people import Login
+from bridgekit.contract.verbs import Sent, Verb
+
+log = structlog.get_logger(__name__)
+
+FIRST_WAIT = 1.0
+LONGEST_WAIT = 300.0
+STEADY = 60.0
+"""A session that lasted this long (s) starts its backoff anew."""
+
+
+class State(StrEnum):
+    CONNECTING = "connecting"
+    READY = "ready"
+    WAITING = "waiting"  # for the next try
+    REJECTED = "rejected"
+    STOPPED = "stopped"
+
+
+class Supervised:
+    """One login (None: the relay) of one network, for as long as the bridge wants it."""
+
+    def __init__(
+        self,
+        id: NetworkId,
+        network: Network,
+        login: Login | None,
+        emit: Emit,
+        changed: Callable[[Supervised], None],
+        *,
+        dice: random.Random | None = None,
+    ) -> None:
+        self.id = id
+        self.login = login
+        self.state = State.CONNECTING
+        self.reason = ""
+        self.reconnects = 0
+        self.joined: set[ChatId] = set()  # the chats that this session was told to enter
+        self.session: Session | None = None
+        self._network = network
+        self._emit = emit
+        self._changed = changed
+        self._dice = dice or random.Random()
+        self._settled = asyncio.Event()  # ready or rejected
+        self._lost = asyncio.Event()
+
+    @property
+    def name(self) -> LoginId | None:
+        return self.login.id if self.login else None
+
+    async def run(self) -> None:
+        """Hold the session until cancelled; returns where the login was rejected."""
+        wait = FIRST_WAIT
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            try:
+                await self._once()
+                retry = Disconnected("The session ended.")
+            except Disconnected as error:
+                retry = error
+            except LoginRejected as error:
+                self.session = None
+                self._set(State.REJECTED, error.notice)
+                self._settled.set()
+                return
+            except Exception as error:
+                log.exception("session_fault", network=self.id, kind=type(error).__name__)
+                retry = Disconnected("The connector has a fault; the log says more.")
+            self.session = None
+            self.joined.clear()
+            self._settled.clear()
+            if loop.time() - began > STEADY:
+                wait = FIRST_WAIT
+            pause = max(retry.retry_after or 0.0, wait * self._dice.uniform(0.5, 1.0))
+            wait = min(wait * 2, LONGEST_WAIT)
+            self.reconnects += 1
+            self._set(State.WAITING, retry.notice)
+            log.warning("session_lost", network=self.id, retry_in=round(pause, 1), reason=retry.notice)
+            await asyncio.sleep(pause)
+
+    async def _once(self) -> None:
+        self._set(State.CONNECTING, "")
+        self._lost.clear()
+        async with self._network.connect(self.login) as session:
+            self.session = session
+            self._set(State.READY, "")
+            self._settled.set()
+            log.info("session_ready", network=self.id, own=self.login is not None)
+            reader = asyncio.create_task(session.run(self._emit), name=f"{self.id} reader")
+            lost = asyncio.create_task(self._lost.wait(), name=f"{self.id} watch")
+            try:
+                await asyncio.wait({reader, lost}, return_when=asyncio.FIRST_COMPLETED)
+                if reader.done():
+                    await reader
+            finally:
+                self.session = None
+                for task in (reader, lost):
+                    task.cancel()
+                await asyncio.gather(reader, lost, return_exceptions=True)
+
+    def _set(self, state: State, reason: str) -> None:
+        if (state, reason) != (self.state, self.reason):
+            self.state, self.reason = state, reason
+            self._changed(self)
+
+    async def ready(self) -> Session:
+        """The session, as soon as there is one. Raises LoginRejected where there will be none."""
+        while True:
+            if self.session is not None:
+                return self.session
+            if self.state is State.REJECTED:
+                raise LoginRejected(self.reason)
+            if self.state is State.STOPPED:
+                raise LoginRejected("The account was taken away from the bridge.")
+            self._settled.clear()
+            await self._settled.wait()
+
+    async def perform(self, verb: Verb) -> Sent | None:
+        """Let the session do one verb, once there is one. Raises RemoteError; Disconnected means try again."""
+        session = await self.ready()
+        try:
+            return await session.perform(verb)
+        except Disconnected:
+            if self.session is session:
+                self.session = None  # nobody else runs into it; the supervisor starts the next one
+                self._lost.set()
+            raise
+
+    def stop(self) -> None:
+        """Nobody waits for this session any more."""
+        self.session = None
+        self._set(State.STOPPED, "")
+        self._settled.set()

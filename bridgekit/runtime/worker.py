@@ -1,0 +1,445 @@
+"""The worker of one room: takes its facts one after the other, plans each, and puts the verbs into lanes."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+import zlib
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+import structlog
+
+from bridgekit.contract import facts
+from bridgekit.contract.errors import BridgeError, Disconnected, RateLimited
+from bridgekit.contract.facts import Fact
+from bridgekit.contract.ids import MATRIX, ChatId, MessageId, PortalKey
+from bridgekit.contract.text import excerpt
+from bridgekit.contract.verbs import Sent
+from bridgekit.core.model import Action, Context
+from bridgekit.core.plan import plan
+from bridgekit.matrix.translate import StateChanged
+from bridgekit.runtime.cases import Case, Fate, Outcome, Recent, Step, Tracked
+from bridgekit.runtime.lanes import Lane
+from bridgekit.store import Store
+from bridgekit.store.rows import Copy
+from bridgekit.store.statements import Write
+
+log = structlog.get_logger(__name__)
+
+IN_MEMORY = 1000
+"""Facts that wait in memory; more wait on disk, where they are anyway."""
+UNDER_WAY = 500
+"""Cases of one room whose verbs have no fate yet; planning waits beyond that."""
+IDLE = 300.0
+"""Seconds after which a worker without work ends; its room's next fact starts another."""
+
+
+class Surroundings(Protocol):
+    """What a worker asks of the rest of the runtime."""
+
+    store: Store
+
+    def context(self, room: ChatId, case: Case, known: dict[MessageId, Tracked]) -> Context: ...
+    async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None: ...
+    def pipeline(self, side: PortalKey) -> int: ...
+    def observe(self, room: ChatId, case: Case) -> Coroutine[Any, Any, None] | None: ...
+    def command(self, room: ChatId, case: Case, words: str) -> Coroutine[Any, Any, None]: ...
+    def settled(self, room: ChatId, case: Case) -> Coroutine[Any, Any, None] | None: ...
+    async def introduce(self, room: ChatId, case: Case) -> None: ...
+    async def words(self, room: ChatId, event: MessageId) -> tuple[str, str]: ...
+    def spawn(self, work: Coroutine[Any, Any, None]) -> object: ...
+
+
+class Ids:
+    """What a step's message numbers are called on the side that performs it."""
+
+    __slots__ = ("about", "parent", "reply", "target", "thread")
+
+    def __init__(self) -> None:
+        self.target: MessageId | None = None
+        self.parent: MessageId | None = None  # of a reaction: the message under which it stands
+        self.reply: MessageId | None = None
+        self.thread: MessageId | None = None
+        self.about: Tracked | None = None
+
+
+class Worker:
+    """One room, both directions."""
+
+    def __init__(self, room: ChatId, around: Surroundings) -> None:
+        self.room = room
+        self._around = around
+        self._queue: deque[Case] = deque()
+        self._wake = asyncio.Event()
+        self._recent = Recent()
+        self._lanes: dict[PortalKey, Lane[Step]] = {}
+        self._under_way = 0
+        self._slack = asyncio.Event()
+        self._slack.set()
+        self.spilled = False  # more facts wait on disk than in memory
+
+    @property
+    def waiting(self) -> int:
+        """Facts in memory that have not been planned."""
+        return len(self._queue)
+
+    @property
+    def under_way(self) -> int:
+        """Cases that were planned and whose verbs have no fate yet."""
+        return self._under_way
+
+    @property
+    def oldest(self) -> float:
+        """When the fact that has waited longest was read (monotonic seconds); 0 where none waits."""
+        return self._queue[0].started if self._queue else 0.0
+
+    @property
+    def full(self) -> bool:
+        return len(self._queue) >= IN_MEMORY
+
+    def offer(self, case: Case) -> None:
+        """Queue a case behind the others of this room."""
+        self._queue.append(case)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            while self._queue:
+                if self._under_way >= UNDER_WAY:
+                    self._slack.clear()
+                    await self._slack.wait()
+                case = self._queue.popleft()
+                try:
+                    await self._take(case)
+                except Exception as error:  # a bug: it may cost this one fact, never its neighbours
+                    self._park(case, error)
+            self._wake.clear()
+            await self._wake.wait()
+
+    # One fact ------------------------------------------------------------------------------------------------
+
+    async def _take(self, case: Case) -> None:
+        fact = case.fact
+        if case.recovering:
+            case.performed = await self._around.store.outbox.of(case.number)
+        if isinstance(fact, facts.Message) and await self._is_known(case, fact):
+            self._finish(case)
+            return
+        if (work := self._around.observe(self.room, case)) is not None:
+            await work
+        if isinstance(fact, StateChanged):
+            self._finish(case)
+            return
+        if case.origin.network == MATRIX and _is_nameless(fact):
+            await self._around.introduce(self.room, case)
+            fact = case.fact
+        known = await self._named(case.origin, fact) if _names_messages(fact) else {}
+        decided = plan(self._around.context(self.room, case, known), fact)
+        if decided.command is not None:
+            self._around.spawn(self._obey(case, decided.command))
+            return
+        if decided.refused:
+            case.outcomes.append(Outcome(case.origin, Fate.FAILED, decided.refused))
+        if not decided.actions:
+            self._finish(case)
+            return
+        self._track(case, fact, known)
+        case.open = len(decided.actions)
+        self._under_way += 1
+        seen: dict[str, int] = {}
+        for action in decided.actions:
+            step = Step(case, action, _index(action, seen))
+            if case.tracked is not None:
+                case.tracked.expect(action.side)
+            self._lane(action.side).put(step)
+
+    async def _is_known(self, case: Case, fact: facts.Message) -> bool:
+        """Whether this very message came before: read twice, or replayed from a network's history."""
+        if self._recent.find(case.origin, fact.id) is not None:
+            return True
+        if not fact.replayed and not case.recovering:
+            return False
+        copies = await self._around.store.copies.of(case.origin.network, case.origin.chat, fact.id)
+        return any(c.message != case.number for c in copies)
+
+    async def _named(self, origin: PortalKey, fact: Fact) -> dict[MessageId, Tracked]:
+        known: dict[MessageId, Tracked] = {}
+        if isinstance(fact, facts.Unreaction):
+            tracked = await self._reaction_of(origin, fact)
+            return {fact.target: tracked} if tracked is not None else {}
+        for name in ("reply_to", "thread", "target"):
+            id: MessageId | None = getattr(fact, name, None)
+            if id and (tracked := await self.find(origin, id)) is not None:
+                known[id] = tracked
+        return known
+
+    async def find(self, side: PortalKey, id: MessageId) -> Tracked | None:
+        """The message that `side` calls `id`, if it ever crossed this room."""
+        if (tracked := self._recent.find(side, id)) is not None:
+            return tracked
+        return await self._recalled(await self._around.store.copies.of(side.network, side.chat, id))
+
+    async def _reaction_of(self, origin: PortalKey, fact: facts.Unreaction) -> Tracked | None:
+        parent = await self.find(origin, fact.target)
+        if parent is None:
+            return None
+        tracked = self._recent.reaction(parent.number, fact.sender.id, fact.key)
+        if tracked is not None:
+            return tracked
+        return await self._recalled(
+            await self._around.store.copies.reaction(parent.number, fact.sender.id, fact.key)
+        )
+
+    async def _recalled(self, copies: list[Copy]) -> Tracked | None:
+        """A message that fell out of memory, from its copies; its words are still in the Matrix room."""
+        origin = next((c for c in copies if c.origin), None)
+        if origin is None or any(c.room != self.room for c in copies):
+            return None
+        sides: dict[PortalKey, list[MessageId]] = {}
+        for copy in copies:
+            sides.setdefault(self._side_of(copy), []).append(copy.id)
+        tracked = Tracked(
+            origin.message,
+            self._side_of(origin),
+            origin.sender,
+            at=origin.at,
+            key=origin.key,
+            parent=origin.parent,
+        )
+        for side, ids in sides.items():
+            self._recent.name(tracked, side, tuple(ids))
+        event = next((c.id for c in copies if c.side == MATRIX), None)
+        if event is not None and not tracked.key:
+            tracked.author, tracked.words = await self._around.words(self.room, event)
+        return tracked
+
+    def _side_of(self, copy: Copy) -> PortalKey:
+        for side in self._lanes:
+            if side.network == copy.side and side.chat == copy.chat:
+                return side
+        return PortalKey(copy.side, copy.chat)
+
+    def _track(self, case: Case, fact: Fact, known: dict[MessageId, Tracked]) -> None:
+        match fact:
+            case facts.Message():
+                tracked = Tracked(
+                    case.number,
+                    case.origin,
+                    fact.sender.id,
+                    author=fact.sender.name,
+                    words=excerpt(fact.content.text, 200) if fact.content.text.body else "",
+                    at=fact.at,
+                )
+                id: MessageId | None = fact.id
+            case facts.Reaction():
+                parent = known[fact.target].number
+                tracked = Tracked(
+                    case.number, case.origin, fact.sender.id, at=fact.at, key=fact.key, parent=parent
+                )
+                id = fact.id
+            case _:
+                return
+        case.tracked = tracked
+        self._recent.add(tracked)
+        if id:
+            self._recent.name(tracked, case.origin, (id,))
+
+    # One verb ------------------------------------------------------------------------------------------------
+
+    def _lane(self, side: PortalKey) -> Lane[Step]:
+        lane = self._lanes.get(side)
+        if lane is None:
+            matrix = side.network == MATRIX
+            lane = Lane(self._carry, self._around.spawn, adaptive=matrix)
+            self._lanes[side] = lane
+        if side.network != MATRIX:
+            lane.pipeline = self._around.pipeline(side)
+        return lane
+
+    async def _carry(self, step: Step) -> bool:
+        """Perform one step; False where it must be tried again before what came after it."""
+        case, side = step.case, step.action.side
+        state = case.performed.get(step.index)
+        if state == "performed":
+            self._settle(step, Outcome(side, Fate.DELIVERED), None)
+            return True
+        if state == "sending":
+            notice = "The bridge was stopped while this was being sent: it may or may not have arrived."
+            self._settle(step, Outcome(side, Fate.UNCERTAIN, notice), None)
+            return True
+        try:
+            sent = await self._around.perform(self.room, step, await self._resolved(step))
+        except Disconnected as error:
+            log.info("send_waits", network=side.network, reason=error.notice)
+            return False  # `perform` waits for the next session, so this is no busy loop
+        except RateLimited as error:
+            await asyncio.sleep(error.retry_after or 1.0)
+            return False
+        except BridgeError as error:
+            fate = Fate.FAILED if error.certain else Fate.UNCERTAIN
+            self._settle(step, Outcome(side, fate, error.notice), None)
+        except Exception as error:
+            log.error("verb_failed", verb=type(step.action.verb).__name__, trace=_trace(error))
+            notice = "The bridge has a fault and could not pass this on; its log says more."
+            self._settle(step, Outcome(side, Fate.FAILED, notice), None)
+        else:
+            self._settle(step, Outcome(side, Fate.DELIVERED, sent.note if sent else ""), sent)
+        return True
+
+    async def _resolved(self, step: Step) -> Ids:
+        """The ids on the performing side of the messages that the step names, once their fates are known."""
+        ids, action = Ids(), step.action
+        if action.target:
+            about = await self._numbered(action.target)
+            ids.about = about
+            if about is not None:
+                ids.target = _last(await about.arrived(action.side))
+                if about.parent and (parent := await self._numbered(about.parent)) is not None:
+                    ids.parent = _last(await parent.arrived(action.side))
+        if action.reply and (replied := await self._numbered(action.reply)) is not None:
+            ids.reply = _last(await replied.arrived(action.side))
+        if action.thread and (thread := await self._numbered(action.thread)) is not None:
+            ids.thread = _last(await thread.arrived(action.side))
+        return ids
+
+    async def _numbered(self, number: int) -> Tracked | None:
+        if (tracked := self._recent.numbered(number)) is not None:
+            return tracked
+        return await self._recalled(await self._around.store.copies.by_message(number))
+
+    def _settle(self, step: Step, outcome: Outcome, sent: Sent | None) -> None:
+        """Write down what became of a step; with the last one the case leaves the inbox."""
+        case, side = step.case, step.action.side
+        case.outcomes.append(outcome)
+        case.open -= 1
+        tracked = case.tracked
+        writes: list[Write] = []
+        if tracked is not None:
+            if not case.linked:
+                case.linked = True
+                writes += self._copies(tracked, case.origin, tracked.ids.get(case.origin, ()), origin=True)
+            if sent is not None and sent.id:
+                ids = (sent.id, *sent.more)
+                self._recent.name(tracked, side, ids)
+                writes += self._copies(tracked, side, ids)
+            tracked.settle(side)
+        store = self._around.store
+        if case.open:
+            if case.durable:
+                writes.append(store.outbox.performed(case.number, step.index))
+            if writes:
+                store.commit(*writes)
+            return
+        self._under_way -= 1
+        if self._under_way < UNDER_WAY:
+            self._slack.set()
+        if (work := self._around.settled(self.room, case)) is None:
+            if case.durable:
+                writes.append(store.inbox.done(case.number))
+            if writes:
+                store.commit(*writes)
+            return
+        # The sender reads the fate before the row goes, so that a crash in between tells them twice and not never.
+        if case.durable:
+            writes.append(store.outbox.performed(case.number, step.index))
+        if writes:
+            store.commit(*writes)
+        self._around.spawn(self._tell(case, work))
+
+    async def _tell(self, case: Case, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            log.error("status_failed", trace=_trace(error))
+        if case.durable:
+            self._around.store.commit(self._around.store.inbox.done(case.number))
+
+    def _copies(
+        self, tracked: Tracked, side: PortalKey, ids: tuple[MessageId, ...], *, origin: bool = False
+    ) -> list[Write]:
+        return [
+            self._around.store.copies.add(
+                Copy(
+                    message=tracked.number,
+                    room=self.room,
+                    side=side.network,
+                    chat=side.chat,
+                    id=id,
+                    sender=tracked.sender,
+                    at=tracked.at,
+                    origin=origin,
+                    part=part,
+                    kind="reaction" if tracked.key else "message",
+                    parent=tracked.parent,
+                    key=tracked.key,
+                )
+            )
+            for part, id in enumerate(ids)
+        ]
+
+    def _finish(self, case: Case) -> None:
+        """A case from which nothing follows, or nothing but words to its sender."""
+        work = self._around.settled(self.room, case) if case.outcomes else None
+        if work is not None:
+            self._around.spawn(self._tell(case, work))
+        elif case.durable:
+            self._around.store.commit(self._around.store.inbox.done(case.number))
+
+    async def _obey(self, case: Case, words: str) -> None:
+        try:
+            await self._around.command(self.room, case, words)
+        except Exception as error:
+            self._park(case, error)
+        else:
+            self._finish(case)
+
+    def _park(self, case: Case, error: Exception) -> None:
+        log.error("fact_parked", network=case.origin.network, fact=type(case.fact).__name__, trace=_trace(error))
+        if case.durable:
+            self._around.store.commit(self._around.store.inbox.park(case.number, _trace(error)))
+        case.outcomes.append(
+            Outcome(case.origin, Fate.FAILED, "The bridge has a fault and could not pass this on.")
+        )
+        if (work := self._around.settled(self.room, case)) is not None:
+            self._around.spawn(_quietly(work))
+
+
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception as error:
+        log.error("status_failed", trace=_trace(error))
+
+
+def _is_nameless(fact: Fact) -> bool:
+    sender = getattr(fact, "sender", None)
+    return sender is not None and not sender.name
+
+
+def _names_messages(fact: Fact) -> bool:
+    if isinstance(fact, facts.Message):
+        return fact.reply_to is not None or fact.thread is not None
+    return isinstance(
+        fact, facts.Edit | facts.Reaction | facts.Unreaction | facts.Retraction | facts.Receipt
+    )
+
+
+def _index(action: Action, seen: dict[str, int]) -> int:
+    """A number for the step that is the same when the fact is planned again after a restart."""
+    name = f"{action.side}|{type(action.verb).__name__}"
+    count = seen[name] = seen.get(name, 0) + 1
+    return zlib.crc32(f"{name}|{count}".encode())
+
+
+def _last(ids: tuple[MessageId, ...]) -> MessageId | None:
+    return ids[0] if ids else None
+
+
+def _trace(error: BaseException) -> str:
+    """Where it went wrong; the message of the exception may quote what people said and is left out."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    places = " < ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno} {f.name}" for f in reversed(frames))
+    return f"{type(error).__name__} at {places}"
