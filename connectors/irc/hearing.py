@@ -11,9 +11,9 @@ from bridgekit.contract.ids import ChatId, LoginId, MessageId, PersonId
 from bridgekit.contract.people import Content, Kind, Person
 from bridgekit.contract.text import Span, Style, Text, join
 from connectors.irc.batches import HISTORY, Batch
-from connectors.irc.compose import OutLine, Urgency
 from connectors.irc.faces import Faces
 from connectors.irc.format import decode
+from connectors.irc.outline import OutLine, Urgency
 from connectors.irc.roll import Channel
 from connectors.irc.stamps import Ids, stamp, when
 from connectors.irc.wire import Line, clean, need

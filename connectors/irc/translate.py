@@ -15,13 +15,13 @@ from bridgekit.contract.policy import Visibility
 from connectors.irc import changes
 from connectors.irc.batches import HISTORY, MULTILINE, SPLITS, Batch
 from connectors.irc.changes import Change
-from connectors.irc.compose import OutLine
 from connectors.irc.explain import cannot_join, explain
 from connectors.irc.faces import Faces
 from connectors.irc.format import decode
 from connectors.irc.hearing import NOTHING, Echo, Heard, Hearing
 from connectors.irc.identity import View
 from connectors.irc.masks import singled_out
+from connectors.irc.outline import OutLine
 from connectors.irc.roll import Channel
 from connectors.irc.stamps import when
 from connectors.irc.standing import role, visibility
@@ -133,10 +133,10 @@ class Reader:
 
     def _count(self, line: Line, batch: Batch | None) -> None:
         """Count a message of a history; one of several lines counts where it begins."""
-        if batch is not None and batch.kind in HISTORY:
-            if line.command in ("PRIVMSG", "NOTICE") or line.param(0).startswith("+"):
-                batch.count += 1
-                batch.last = line.tags.get("time", batch.last)
+        starts = line.command in ("PRIVMSG", "NOTICE") or line.param(0).startswith("+")
+        if starts and batch is not None and batch.kind in HISTORY:
+            batch.count += 1
+            batch.last = line.tags.get("time", batch.last)
 
     # Changes ------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,177 @@
+"""Words on their way out: cut to what a line carries, in the form that the network has for them."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from bridgekit.contract import split
+from bridgekit.contract.errors import SendRejected
+from bridgekit.contract.ids import PersonId
+from bridgekit.contract.people import Kind
+from bridgekit.contract.text import Span, Style, Text, join
+from bridgekit.contract.verbs import PostMessage
+from connectors.irc.format import cost, encode
+from connectors.irc.identity import View
+from connectors.irc.nicks import speaker_nick
+from connectors.irc.outline import OutLine, Settings
+from connectors.irc.stamps import is_real
+from connectors.irc.state import State
+from connectors.irc.wire import clean
+
+CTCP = "\x01"
+_ACTION = f"{CTCP}ACTION {CTCP}"
+_LEAST = 16  # bytes; with less room than this there is no saying anything
+_MULTILINE = "draft/multiline"
+_MAX_NICK = 32
+
+
+def can_tag(name: str, state: State) -> bool:
+    """Whether the client-only tag `+name` reaches the others."""
+    return "message-tags" in state.caps and state.support.may_send_tag(name)
+
+
+def separators(state: State) -> str:
+    """What may stand between a speaker and our mark in RELAYMSG; "" where there is no RELAYMSG."""
+    return (state.caps.value("draft/relaymsg") or "/") if "draft/relaymsg" in state.caps else ""
+
+
+def post(verb: PostMessage, target: str, state: State, people: View, settings: Settings) -> list[OutLine]:
+    """The lines that say it, in order. Raises SendRejected where there is nothing to say or no way to."""
+    kind = verb.content.kind
+    text = _shown(verb, state, people, settings)
+    prefix = encode(Text(clean(verb.prefix)))
+    tags: dict[str, str] = {}
+    if verb.reply is not None:
+        if verb.reply.id is not None and is_real(verb.reply.id) and can_tag("draft/reply", state):
+            tags["+draft/reply"] = str(verb.reply.id)[:256]
+        elif verb.reply.author and kind is not Kind.EMOTE and not _addressed(text, verb.reply.author):
+            text = join(f"{clean(verb.reply.author)}: ", text)
+    command, params, budget = _way(verb, target, state)
+    wrapper = len(_ACTION) if kind is Kind.EMOTE else 0
+    room = budget - wrapper - len(prefix.encode())
+    if room < _LEAST:
+        raise SendRejected("The network leaves no room for words in a line to there.")
+    if command != "RELAYMSG" and kind is not Kind.EMOTE and _MULTILINE in state.caps:
+        batches = _batched(text, prefix, command, params, room, tags, verb.key, state)
+        if batches:
+            return batches
+    out: list[OutLine] = []
+    for line in split.lines(text):
+        for piece in split.pieces(line, room, cost):
+            words = prefix + encode(piece)
+            if kind is Kind.EMOTE:
+                words = f"{CTCP}ACTION {words}{CTCP}"
+            out.append(
+                OutLine(command=command, params=(*params, words), tags={} if out else tags, echoed=True)
+            )
+    if not out:
+        raise SendRejected("The message was empty.")
+    return out
+
+
+def _way(verb: PostMessage, target: str, state: State) -> tuple[str, tuple[str, ...], int]:
+    """The command, what stands before the words, and how many bytes they may have."""
+    if verb.speaker is not None and separators(state) and state.is_channel(target):
+        nick = speaker_nick(verb.speaker.name, separators(state)[0], min(_MAX_NICK, state.support.nicklen))
+        ours = state.support.linelen - len(f"RELAYMSG {target} {nick} :\r\n".encode())
+        # The others see `:nick!user@host PRIVMSG target :`, with a user and host of the server's making
+        theirs = state.budget("PRIVMSG", target) - max(0, len(nick) - len(state.nick))
+        return "RELAYMSG", (target, nick), min(ours, theirs)
+    command = "NOTICE" if verb.content.kind is Kind.NOTICE else "PRIVMSG"
+    return command, (target,), state.budget(command, target)
+
+
+def _shown(verb: PostMessage, state: State, people: View, settings: Settings) -> Text:
+    """The words without what may not stand on the wire, and with people called by their nicks."""
+    text = _clean(verb.content.text)
+    if any(s.style is Style.MENTION for s in text.spans):
+        text = _named(text, people)
+    return text if settings.formatting else Text(text.body)
+
+
+def _addressed(text: Text, author: str) -> bool:
+    return text.body.startswith((f"{author}: ", f"{author}, "))
+
+
+def _clean(text: Text) -> Text:
+    """Lone surrogates and the control characters that are no line end go; offsets are kept true."""
+    if text.body.isprintable():
+        return text
+    body = text.body.replace("\r\n", " \n").replace("\r", "\n")
+    body = "".join(
+        c if c == "\n" or not ("\ud800" <= c <= "\udfff" or c < " " or c == "\x7f") else " " for c in body
+    )
+    return Text(body, text.spans)
+
+
+def _named(text: Text, people: View) -> Text:
+    """Each mention becomes the nick that the person has now, which is what a client of IRC looks for."""
+    parts: list[Text | str] = []
+    at = 0
+    for span in sorted((s for s in text.spans if s.style is Style.MENTION), key=lambda s: s.start):
+        nick = people.nick(PersonId(span.value)) if span.value else None
+        if nick is None or span.start < at:
+            continue
+        name, around = clean(nick), text.slice(span.start, span.start + 1)
+        spans = tuple(Span(0, len(name), s.style, s.value) for s in around.spans) if name else ()
+        parts += [text.slice(at, span.start), Text(name, spans)]
+        at = span.end
+    return join(*parts, text.slice(at, len(text.body))) if parts else text
+
+
+# Several lines in one message -------------------------------------------------------------------------------
+
+
+def _batched(
+    text: Text, prefix: str, command: str, params: tuple[str, ...], room: int, tags: dict[str, str], key: str,
+    state: State,
+) -> list[OutLine]:  # fmt: skip
+    """The message as draft/multiline batches; [] where one plain line is enough, or where it is too long for one."""
+    body = text.body.strip("\n")
+    start = text.body.find(body) if body else 0
+    text = text.slice(start, start + len(body))
+    if not body or ("\n" not in body and cost(text) <= room):
+        return []
+    fields = state.caps.fields(_MULTILINE)
+    most_bytes, most_lines = (
+        _number(fields.get("max-bytes", ""), 4096),
+        _number(fields.get("max-lines", ""), 100),
+    )
+    ref = "b" + blake2b(f"{key}\0{body}".encode(), digest_size=6).hexdigest()
+    inner: list[OutLine] = []
+    size = 0
+    for words, goes_on in _lines_of(text, room, prefix):
+        size += len(words.encode()) + (0 if goes_on or not inner else 1)
+        line_tags = {"batch": ref, "draft/multiline-concat": ""} if goes_on else {"batch": ref}
+        inner.append(OutLine(command=command, params=(*params, words), tags=line_tags, glued=True))
+    if size > most_bytes or len(inner) > most_lines:
+        return []
+    return [
+        OutLine(command="BATCH", params=(f"+{ref}", _MULTILINE, *params), tags=tags, echoed=True),
+        *inner,
+        OutLine(command="BATCH", params=(f"-{ref}",), glued=True),
+    ]
+
+
+def _lines_of(text: Text, room: int, prefix: str) -> list[tuple[str, bool]]:
+    """Each line of the message in pieces: (words, whether they continue the line before).
+
+    With a prefix nothing continues: readers without multiline see each piece as a line of its own.
+    """
+    out: list[tuple[str, bool]] = []
+    start = 0
+    for raw in text.body.split("\n"):
+        line = text.slice(start, start + len(raw))
+        start += len(raw) + 1
+        at = 0
+        for piece in split.pieces(line, room - 1, cost) or [Text("")]:
+            # The space at a cut belongs to the message: the pieces are put together again without one
+            skipped = not raw.startswith(piece.body, at) and raw.startswith(" " + piece.body, at)
+            goes_on = at > 0 and not prefix
+            out.append((prefix + (" " if skipped and goes_on else "") + encode(piece), goes_on))
+            at += len(piece.body) + skipped
+    return out
+
+
+def _number(text: str, default: int) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else default
