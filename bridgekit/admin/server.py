@@ -74,8 +74,11 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 @asynccontextmanager
-async def serve(app: web.Application, listen: Address) -> AsyncIterator[Address]:
-    """Serve `app` inside the block; yields the address with the port that it got. Raises ConfigError if it is taken."""
+async def serve(app: web.Application, listen: Address, key: str = "") -> AsyncIterator[Address]:
+    """Serve `app` inside the block; yields the address with the port that it got.
+
+    Raises ConfigError if the address is taken; `key` is the config key that it came from.
+    """
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
     await runner.setup()
     try:
@@ -84,7 +87,7 @@ async def serve(app: web.Application, listen: Address) -> AsyncIterator[Address]
             await site.start()
         except OSError as error:
             why = f"nothing can listen on {listen}: {(error.strerror or str(error)).lower()}"
-            raise ConfigError([("admin.listen", why)]) from error
+            raise ConfigError([(key, why)]) from error
         yield Address(listen.host, runner.addresses[0][1])
     finally:
         await runner.cleanup()

@@ -17,8 +17,8 @@ from bridgekit.config.model import (
     StatusEvents,
     Store,
 )
-from bridgekit.config.show import secrets, show
-from bridgekit.config.types import Address, DatabaseUrl, Level
+from bridgekit.config.show import secrets, show, to_yaml
+from bridgekit.config.types import Address, DatabaseUrl
 from bridgekit.contract.errors import ConfigError
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "DatabaseUrl",
     "Homeserver",
     "Installed",
-    "Level",
     "Link",
     "Log",
     "LogFormat",
@@ -44,4 +43,5 @@ __all__ = [
     "load",
     "secrets",
     "show",
+    "to_yaml",
 ]

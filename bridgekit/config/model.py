@@ -16,11 +16,11 @@ from bridgekit.config.types import (
     DatabaseUrl,
     Duration,
     HttpUrl,
-    Level,
     Listen,
     ServerName,
 )
 from bridgekit.contract import ids
+from bridgekit.core.model import Permission
 
 
 class Section(BaseModel):
@@ -79,6 +79,9 @@ class Appservice(Section):
     """The bridge shows this token to the homeserver."""
     hs_token: Token
     """The homeserver shows this token to the bridge."""
+    double_puppets: bool = False
+    """What people say on a network with their own account, from elsewhere, carries their own name in Matrix. The
+    registration then covers every user of the homeserver, and the bridge is sent all that happens in their rooms."""
     registration: Path = Path("registration.yaml")
     """The registration file that the homeserver reads; `bridgekit check` compares it with this config."""
 
@@ -232,12 +235,12 @@ class Network(NetworkSection):
     """The connector's validated model."""
 
 
-def _permissions(value: dict[str, Level]) -> dict[str, Level]:
+def _permissions(value: dict[str, Permission]) -> dict[str, Permission]:
     for who in value:
         user = re.fullmatch(r"@[^\s:]+:(.+)", who)
         if who != "*" and not SERVER_NAME.fullmatch(user[1] if user else who):
             raise ValueError(f"{who!r} is no user (@name:example.org), no server (example.org) and not *")
-    if Level.ADMIN not in value.values():
+    if Permission.ADMIN not in value.values():
         raise ValueError("needs at least one user or server with the level admin")
     return value
 
@@ -250,7 +253,7 @@ class Config(Section):
     store: Store = Store()
     admin: Admin = Admin()
     public: Public | None = None
-    permissions: Annotated[dict[str, Level], AfterValidator(_permissions)]
+    permissions: Annotated[dict[str, Permission], AfterValidator(_permissions)]
     """Who may do what: a user, a server or `*` (everybody), and a level: `admin`, `user`, `relay` or `none`. The
     most exact entry counts."""
     messages: Messages = Messages()
@@ -265,13 +268,13 @@ class Config(Section):
         """The file that this was read from."""
         return self._path
 
-    def level(self, user: str) -> Level:
+    def permission(self, user: str) -> Permission:
         """What the Matrix user may do: their own entry counts first, then their server's, then everybody's."""
         server = user.partition(":")[2]
         for who in (user, server, "*"):
             if who in self.permissions:
                 return self.permissions[who]
-        return Level.NONE
+        return Permission.NONE
 
     @model_validator(mode="after")
     def _listeners_differ(self) -> Config:

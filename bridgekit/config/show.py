@@ -23,10 +23,15 @@ def show(config: Config) -> str:
         if isinstance(network.config, BaseModel):
             own = network.config.model_dump(mode="json", exclude_none=True)
         keys |= own if isinstance(own, dict) else {}
+    return to_yaml(values)
+
+
+def to_yaml(values: dict[str, Any]) -> str:
+    """Plain values as YAML, in their order."""
     out = io.StringIO()
-    yaml = YAML(typ="safe", pure=True)
+    yaml: Any = YAML(typ="safe", pure=True)  # its attributes are typed by what they are at first
     yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.sort_base_mapping_type_on_output = False
     yaml.width = 1000
     yaml.dump(values, out)
     return out.getvalue()

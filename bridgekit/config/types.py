@@ -1,9 +1,8 @@
-"""The kinds of values that a config key may have: addresses, durations, URLs, levels."""
+"""The kinds of values that a config key may have: addresses, durations, URLs."""
 
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from typing import Annotated, NamedTuple
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
@@ -11,20 +10,6 @@ from pydantic import AfterValidator, PlainSerializer, PlainValidator, Secret, Wi
 
 SERVER_NAME = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 """Matrix spec, appendices, "Server Name"."""
-
-
-class Level(StrEnum):
-    """What a Matrix user may do with the bridge; each level includes the ones before it."""
-
-    NONE = "none"  # as if the user were not there
-    RELAY = "relay"  # what they say in a linked room crosses
-    USER = "user"  # talks to the bot, opens private chats, logs in with their own account
-    ADMIN = "admin"  # links and unlinks any room
-
-    def includes(self, other: Level) -> bool:
-        """Is everything that `other` may do allowed here too?"""
-        order = list(Level)
-        return order.index(self) >= order.index(other)
 
 
 class Address(NamedTuple):

@@ -80,5 +80,5 @@ async def test_an_address_that_is_taken_is_a_sentence():
     app = application(Metrics(), dict)
     async with serve(app, HERE) as taken:
         with pytest.raises(ConfigError, match=f"admin.listen: nothing can listen on {taken}: "):
-            async with serve(application(Metrics(), dict), taken):
+            async with serve(application(Metrics(), dict), taken, "admin.listen"):
                 pass

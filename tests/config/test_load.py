@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridgekit.config import Address, Config, ConfigError, Level, load
+from bridgekit.config import Address, Config, ConfigError, load
+from bridgekit.core.model import Permission
 from tests.config.sample import CONNECTORS, WHOLE, External, Keys
 
 
@@ -247,12 +248,10 @@ def test_a_wrong_override_names_the_variable(tmp_path: Path):
 
 def test_the_most_exact_permission_counts(tmp_path: Path):
     config = loaded(tmp_path, WHOLE.replace('"*": relay', '"*": relay, "evil.example": none'))
-    assert config.level("@admin:example.org") is Level.ADMIN
-    assert config.level("@somebody:example.org") is Level.USER
-    assert config.level("@somebody:evil.example") is Level.NONE
-    assert config.level("@somebody:elsewhere.example") is Level.RELAY
-    assert Level.ADMIN.includes(Level.USER)
-    assert not Level.RELAY.includes(Level.USER)
+    assert config.permission("@admin:example.org") is Permission.ADMIN
+    assert config.permission("@somebody:example.org") is Permission.USER
+    assert config.permission("@somebody:evil.example") is Permission.NONE
+    assert config.permission("@somebody:elsewhere.example") is Permission.RELAY
 
 
 def test_somebody_must_be_admin(tmp_path: Path):

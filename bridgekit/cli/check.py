@@ -1,0 +1,134 @@
+"""`bridgekit check`: everything that must be right before the bridge can run, one line each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from aiohttp import web
+
+from bridgekit import logs
+from bridgekit.admin.server import serve
+from bridgekit.cli.registering import document
+from bridgekit.config import Config, load
+from bridgekit.contract.errors import BridgeError, ConfigError
+from bridgekit.contract.ids import PersonId
+
+PATIENCE = 30.0
+"""Seconds for each question to the homeserver and the database."""
+
+
+def check(path: Path) -> int:
+    """Print one line per check; 0 if all is well, 1 otherwise."""
+    logs.setup("critical")  # the lines below say it all
+    try:
+        config = load(path)
+    except ConfigError as error:
+        for where, why in error.problems:
+            _line(False, "config", f"{where}: {why}" if where else why)
+        return 1
+    links = sum(len(network.links) for network in config.networks.values())
+    _line(
+        True,
+        "config",
+        f"{config.path} is valid: {_count(len(config.networks), 'network')}, {_count(links, 'link')}",
+    )
+    results = [_registration(config), asyncio.run(_store(config)), asyncio.run(_homeserver(config))]
+    return 0 if all(results) else 1
+
+
+def _registration(config: Config) -> bool:
+    from bridgekit.matrix import registration
+
+    file = config.appservice.registration
+    if not file.exists():
+        return _tell(
+            "registration", [f"{file} is not there; write it with: bridgekit registration --write"], ""
+        )
+    try:
+        differences = registration.compare(document(config), registration.read(file))
+    except ConfigError as error:
+        return _tell("registration", [f"{where} {why}" for where, why in error.problems], "")
+    return _tell("registration", differences, f"{file} belongs to the config")
+
+
+async def _store(config: Config) -> bool:
+    from bridgekit.store import SealingKey, Store
+
+    try:
+        key = SealingKey.load_or_create(config.store.key_file)
+        async with asyncio.timeout(PATIENCE):
+            store = await Store.open(config.store.url.get_secret_value(), key)
+            await store.close()
+    except ConfigError as error:
+        return _tell("store", [why for _, why in error.problems], "")
+    except TimeoutError:
+        return _tell("store", [f"{config.store.url} does not answer"], "")
+    return _tell("store", [], f"{config.store.url} opens, and {config.store.key_file.name} fits")
+
+
+async def _homeserver(config: Config) -> bool:
+    from bridgekit.matrix.check import check_homeserver
+    from bridgekit.matrix.client import MatrixClient
+
+    bot = PersonId(f"@{config.appservice.bot}:{config.homeserver.server_name}")
+    token = config.appservice.as_token.get_secret_value()
+    try:
+        async with (
+            _answering_pings(config),
+            asyncio.timeout(PATIENCE),
+            MatrixClient(config.homeserver.url, token, bot=bot) as client,
+        ):
+            problems = await check_homeserver(client, document(config))
+    except BridgeError as error:
+        problems = [error.notice]
+    except TimeoutError:
+        problems = [f"{config.homeserver.url} does not answer"]
+    return _tell(
+        "homeserver", problems, f"{config.homeserver.url} knows the registration, and reaches the bridge"
+    )
+
+
+@asynccontextmanager
+async def _answering_pings(config: Config) -> AsyncIterator[None]:
+    """Stand in for the bridge while the homeserver tries the way back (MSC2659); a running bridge answers itself.
+
+    Everything but a ping is refused, so that the homeserver keeps it for the bridge.
+    """
+    expected = f"Bearer {config.appservice.hs_token.get_secret_value()}"
+
+    async def answer(request: web.Request) -> web.Response:
+        if not request.path.endswith("/ping"):
+            return web.json_response(
+                {"errcode": "M_UNKNOWN", "error": "bridgekit check is running"}, status=503
+            )
+        if not hmac.compare_digest(request.headers.get("Authorization", "").encode(), expected.encode()):
+            return web.json_response({"errcode": "M_FORBIDDEN", "error": "wrong hs_token"}, status=403)
+        return web.json_response({})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with contextlib.AsyncExitStack() as stack:
+        with contextlib.suppress(ConfigError):  # the address is taken: by the bridge, or the ping will tell
+            await stack.enter_async_context(serve(app, config.appservice.listen))
+        yield
+
+
+def _tell(name: str, problems: list[str], well: str) -> bool:
+    for problem in problems:
+        _line(False, name, problem)
+    if not problems:
+        _line(True, name, well)
+    return not problems
+
+
+def _line(well: bool, name: str, sentence: str) -> None:
+    print(f"{'ok  ' if well else 'FAIL'}  {name:<12}  {sentence}", flush=True)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

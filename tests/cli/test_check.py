@@ -1,0 +1,89 @@
+"""`bridgekit check` tells what is right and what is not, one line each."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from bridgekit.cli import main
+from bridgekit.testing.homeserver import FakeHomeserver
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BRIDGEKIT__APPSERVICE__LISTEN", f"127.0.0.1:{free_port()}")
+    main(["init", "--dir", str(tmp_path), "--server-name", "hs.test", "--network", "parrot=echo"])
+    main(["registration", "--write", "-c", str(tmp_path / "config.yaml")])
+    return tmp_path
+
+
+async def check(folder: Path) -> int:
+    return await asyncio.to_thread(main, ["check", "-c", str(folder / "config.yaml")])
+
+
+async def test_four_lines_when_all_is_well(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    async with FakeHomeserver(folder / "registration.yaml") as homeserver:
+        monkeypatch.setenv("BRIDGEKIT__HOMESERVER__URL", homeserver.url)
+        capsys.readouterr()
+        status = await check(folder)
+        out = capsys.readouterr().out
+    assert status == 0, out
+    assert [line.split()[:2] for line in out.splitlines()] == [
+        ["ok", "config"],
+        ["ok", "registration"],
+        ["ok", "store"],
+        ["ok", "homeserver"],
+    ]
+    assert "1 network, 0 links" in out
+
+
+async def test_a_homeserver_with_other_tokens_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    async with FakeHomeserver(folder / "registration.yaml") as homeserver:
+        monkeypatch.setenv("BRIDGEKIT__HOMESERVER__URL", homeserver.url)
+        monkeypatch.setenv("BRIDGEKIT__APPSERVICE__AS_TOKEN", "another-one")
+        capsys.readouterr()
+        assert await check(folder) == 1
+        out = capsys.readouterr().out
+    assert "FAIL  registration  `as_token` differs" in out
+    assert "FAIL  homeserver" in out
+    assert "another-one" not in out
+
+
+async def test_what_is_not_there_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    (folder / "registration.yaml").unlink()
+    (folder / "bridgekit.key").write_text("no key")
+    monkeypatch.setenv("BRIDGEKIT__HOMESERVER__URL", f"http://127.0.0.1:{free_port()}")
+    capsys.readouterr()
+    assert await check(folder) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["ok", "config"],
+        ["FAIL", "registration"],
+        ["FAIL", "store"],
+        ["FAIL", "homeserver"],
+    ]
+    assert "write it with: bridgekit registration --write" in lines[1]
+
+
+def test_a_config_that_is_no_use_ends_the_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "config.yaml").write_text("homeserver: {}\n")
+    assert main(["check", "-c", str(tmp_path / "config.yaml")]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    assert all(line.startswith("FAIL  config") for line in lines)

@@ -1,0 +1,146 @@
+"""The commands: what they print, and with which status they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from bridgekit import __version__
+from bridgekit.cli import main, parser
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    main(["init", "--dir", str(tmp_path), "--server-name", "example.org", "--network", "parrot=echo"])
+    return str(tmp_path / "config.yaml")
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"bridgekit {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["fly"], ["db"], ["config"], ["db", "copy"], ["run", "--fast"], ["demo", "--on"]]
+)
+def test_wrong_usage_ends_with_status_2(words: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert "usage: bridgekit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["run"], ["config", "show"], ["db", "migrate"], ["registration"]])
+def test_a_config_that_cannot_be_used_ends_with_status_2_and_sentences(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "config.yaml"
+    path.write_text("homeserver: {url: 5}\nlgo: {}\n")
+    assert main([*words, "-c", str(path)]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "homeserver.url: must be a text" in told.err
+    assert "lgo: there is no such key; did you mean `log`?" in told.err
+    assert "Traceback" not in told.err
+
+
+def test_config_show_masks_the_secrets(config: str, capsys: pytest.CaptureFixture[str]):
+    capsys.readouterr()
+    assert main(["config", "show", "-c", config]) == 0
+    shown = YAML(typ="safe", pure=True).load(capsys.readouterr().out)
+    assert shown["appservice"]["as_token"] == "**********"
+    assert shown["networks"]["parrot"] == {
+        "connector": "echo", "name": "parrot", "space": False, "links": [], "times": 1,
+    }  # fmt: skip
+
+
+def test_config_schema_is_json(capsys: pytest.CaptureFixture[str]):
+    assert main(["config", "schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "The configuration of bridgekit"
+
+
+def test_config_reference_is_markdown(capsys: pytest.CaptureFixture[str]):
+    assert main(["config", "reference"]) == 0
+    assert capsys.readouterr().out.startswith("# Configuration\n")
+
+
+def test_the_registration_is_printed_or_written(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    capsys.readouterr()
+    assert main(["registration", "-c", config]) == 0
+    yaml = YAML(typ="safe", pure=True)
+    printed = yaml.load(capsys.readouterr().out)
+    file = tmp_path / "registration.yaml"
+    assert printed == yaml.load(file)
+    file.unlink()
+    assert main(["registration", "--write", "-c", config]) == 0
+    assert printed == yaml.load(file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_double_puppets_are_in_the_registration(
+    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("BRIDGEKIT__APPSERVICE__DOUBLE_PUPPETS", "true")
+    capsys.readouterr()
+    main(["registration", "-c", config])
+    users = YAML(typ="safe", pure=True).load(capsys.readouterr().out)["namespaces"]["users"]
+    assert users[1] == {"exclusive": False, "regex": r"@.*:example\.org"}
+
+
+def test_the_config_is_found_by_the_environment(config: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("BRIDGEKIT_CONFIG", config)
+    assert main(["config", "show"]) == 0
+
+
+def test_a_database_is_made_backed_up_and_copied(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    capsys.readouterr()
+    assert main(["db", "migrate", "-c", config]) == 0
+    assert re.search(r"bridgekit\.db: \d+ migrations run", capsys.readouterr().out)
+    assert main(["db", "migrate", "-c", config]) == 0
+    assert "the schema is up to date" in capsys.readouterr().out
+    assert main(["check", "-c", config]) == 1  # no homeserver; the store has its key now
+    assert main(["db", "backup", "-c", config, str(tmp_path / "backup.db")]) == 0
+    assert (tmp_path / "backup.db").exists()
+    assert main(["db", "backup", "-c", config, str(tmp_path / "backup.db")]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main(["db", "copy", "-c", config, "--to", f"sqlite:///{tmp_path}/copy.db"]) == 0
+    assert "now set store.url to it" in capsys.readouterr().out
+
+
+def test_a_reader_that_goes_away_is_no_traceback(config: str):
+    code = "from bridgekit.cli import main; import sys; sys.exit(main())"
+    words = f"{sys.executable} -c '{code}' config schema | head -c 1"
+    done = subprocess.run(
+        ["bash", "-c", words], capture_output=True, text=True, check=False, env=dict(os.environ)
+    )
+    assert done.stdout == "{"
+    assert done.stderr == ""
+
+
+def test_every_command_says_what_it_does():
+    def texts(each: object) -> list[str]:
+        found: list[str] = []
+        for action in each._actions:  # type: ignore[attr-defined]
+            if action.choices and isinstance(action.choices, dict):
+                found += [about.help or "" for about in action._choices_actions]
+                for sub in action.choices.values():
+                    found += texts(sub)
+        return found
+
+    told = texts(parser())
+    assert len(told) >= 12
+    assert all(told)
