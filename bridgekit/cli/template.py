@@ -54,7 +54,6 @@ permissions:                     # none < relay < user < admin; the most exact e
 messages:
   display_name: "{{name}} ({{network}})"  # how people of a network are called in Matrix: {{name}}, {{network}}, {{id}}
   status_events: all             # all: each sender's client learns each message's fate; problems: only what went wrong
-  max_age: 1d                    # what could not be passed on for so long is given up, and its sender is told
 
 log:
   level: info                    # debug, info, warning, error

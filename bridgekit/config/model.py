@@ -161,8 +161,6 @@ class Messages(Section):
     """How people of a network are called in Matrix: `{name}`, `{network}` (the network's `name`), `{id}`."""
     status_events: StatusEvents = StatusEvents.ALL
     """`all`: each sender's client is told what became of each message. `problems`: only when something went wrong."""
-    max_age: Duration = 86400
-    """A message that could not be passed on for this long is given up, and its sender is told."""
 
 
 class LogLevel(StrEnum):
