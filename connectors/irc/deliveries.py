@@ -190,10 +190,11 @@ class Deliveries:
         finally:
             self._alive.pop(delivery, None)
 
-    def read(self, line: Line, reading: Reading) -> None:
-        """Look for answers in what was read. To be called for every line while `busy`."""
+    def read(self, line: Line, reading: Reading) -> bool:
+        """Look for answers in what was read; True if it was an echo of ours. For every line while `busy`."""
+        ours = False
         for echo in reading.echoes:
-            self._echoed(echo)
+            ours = self._echoed(echo) or ours
         if (
             line.tags
             and (label := line.tags.get("label") or self._batch_label(line))
@@ -212,6 +213,7 @@ class Deliveries:
         for change in reading.changes:
             if isinstance(change, BatchEnded) and (ended := self._labels.get(change.batch.label)) is not None:
                 self._settle(ended)
+        return ours
 
     def drop(self, target: str) -> int:
         """Take back what waits to be said to `target`; how many messages that were."""
@@ -291,7 +293,7 @@ class Deliveries:
         batch = self._state.batches.of(line)
         return batch.label if batch is not None else ""
 
-    def _echoed(self, echo: Echo) -> None:
+    def _echoed(self, echo: Echo) -> bool:
         flight = self._labels.get(echo.label) if echo.label else None
         if flight is None:
             target = self._state.fold(echo.target)
@@ -305,9 +307,10 @@ class Deliveries:
                     flight = other
                     break
         if flight is None or flight.settled:
-            return
+            return False
         flight.id = echo.id or flight.id
         self._settle(flight)
+        return True
 
     def _refused(self, line: Line) -> None:
         fold = self._state.fold

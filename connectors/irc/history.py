@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import datetime
 
 from bridgekit.contract.errors import Disconnected, SendRejected
-from bridgekit.contract.ids import ChatId
 from connectors.irc.compose import OutLine, Urgency
 from connectors.irc.deliveries import Deliveries
 from connectors.irc.explain import explain
+from connectors.irc.stamps import stamp
 from connectors.irc.state import State
 from connectors.irc.translate import HistoryEnd
 from connectors.irc.wire import Line
@@ -17,11 +17,6 @@ from connectors.irc.wire import Line
 PAGE = 100
 SECONDS = 30.0
 """A page that takes longer will not come."""
-
-
-def timestamp(at: int) -> str:
-    """`at` (ms) as CHATHISTORY wants it: UTC with milliseconds."""
-    return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at % 1000:03d}Z"
 
 
 def moment(text: str) -> int:
@@ -46,7 +41,7 @@ class History:
         """Whether this server keeps any."""
         return "draft/chathistory" in self._state.caps or "chathistory" in self._state.caps
 
-    async def fetch(self, chat: ChatId, target: str, *, since: int, limit: int) -> int:
+    async def fetch(self, target: str, *, since: int, limit: int) -> int:
         """Ask for at most `limit` messages to `target`, all since `since` (ms) or the last ones if that is 0.
 
         Returns how many came. Raises SendRejected where the server will not, Disconnected where it is gone.
@@ -57,14 +52,12 @@ class History:
         page = min(PAGE, self._state.support.chathistory or PAGE)
         async with self._locks.setdefault(key, asyncio.Lock()):
             if not since:
-                return (await self._page(key, chat, ("LATEST", target, "*", str(min(limit, page))))).count
+                return (await self._page(key, ("LATEST", target, "*", str(min(limit, page))))).count
             got = 0
             after = since - 1  # exclusive; what was seen already is known by its id
             while got < limit:
                 want = min(page, limit - got)
-                end = await self._page(
-                    key, chat, ("AFTER", target, f"timestamp={timestamp(after)}", str(want))
-                )
+                end = await self._page(key, ("AFTER", target, f"timestamp={stamp(after)}", str(want)))
                 got += end.count
                 last = moment(end.last)
                 if end.count < want or last <= after:
@@ -74,7 +67,7 @@ class History:
 
     def ended(self, end: HistoryEnd) -> None:
         """A batch of history is over."""
-        waiting = self._waiting.get(self._state.fold(str(end.chat)))
+        waiting = self._waiting.get(self._state.fold(end.target))
         if waiting is not None and not waiting.done():
             waiting.set_result(end)
 
@@ -84,7 +77,7 @@ class History:
             if not waiting.done() and any(self._state.fold(p) == key for p in line.params):
                 waiting.set_exception(SendRejected(explain(line)))
 
-    async def _page(self, key: str, chat: ChatId, params: tuple[str, ...]) -> HistoryEnd:
+    async def _page(self, key: str, params: tuple[str, ...]) -> HistoryEnd:
         waiting: asyncio.Future[HistoryEnd] = asyncio.get_running_loop().create_future()
         self._waiting[key] = waiting
         try:

@@ -126,6 +126,9 @@ class Client(asyncio.Protocol):
             return
         if out.command == "TAGMSG" and "message-tags" not in self.caps:
             return
+        if self._answers is not None and out.source == self.user.mask:
+            self._answers.append((out, {}))  # what their own command brought about
+            return
         tags = self._tags(out) if out.tags else {}
         self.write(tag_head(tags) + out.text())
 

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from connectors.irc.testing.ircd_people import User
 
 _FOLD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ[]\\~", "abcdefghijklmnopqrstuvwxyz{}|^")
+_BARE = {"BATCH", "MODE", "329", "354"}  # where no server puts a colon before the last word
 _ESCAPES = ((":", ";"), ("s", " "), ("r", "\r"), ("n", "\n"))
 
 
@@ -62,7 +63,7 @@ class Out:
         *middle, last = self.params or ("",)
         parts = [f":{self.source}", self.command, *middle]
         if self.params:
-            parts.append(f":{last}")
+            parts.append(last if self.command in _BARE and " " not in last and last else f":{last}")
         return " ".join(parts).encode()[:510] + b"\r\n"
 
 

@@ -1,0 +1,199 @@
+"""Getting into channels and staying there: at a bounded rate, again after a while where the door was closed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from bridgekit.contract.errors import Disconnected, SendRejected
+from connectors.irc.explain import explain
+from connectors.irc.flood import Flood, Priority
+from connectors.irc.state import State
+from connectors.irc.wire import Line, build, clean
+
+TOGETHER = 8
+"""Channels in one JOIN; keyed ones go alone."""
+SECONDS = 30.0
+RETRY = (60.0, 120.0, 300.0, 600.0)
+"""Seconds before each further try; the last one for ever."""
+
+_REFUSED = frozenset(
+    {
+        "403",
+        "405",
+        "407",
+        "437",
+        "448",
+        "471",
+        "473",
+        "474",
+        "475",
+        "476",
+        "477",
+        "479",
+        "480",
+        "489",
+        "495",
+        "500",
+        "520",
+    }
+)
+_FINAL = frozenset({"403", "448", "476", "479"})
+"""No such channel can be: nothing will change that."""
+
+
+@dataclass(slots=True)
+class _Door:
+    name: str
+    key: str = ""
+    asked: bool = False
+    tries: int = 0
+    retry_at: float | None = None  # None: not by itself
+    closed: str = ""  # why we are out, in words
+    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+
+
+class Joining:
+    """The channels that one connection should be in."""
+
+    def __init__(self, state: State, flood: Flood, write: Callable[[bytes], None]) -> None:
+        self._state = state
+        self._flood = flood
+        self._write = write
+        self._doors: dict[str, _Door] = {}
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def wanted(self) -> list[str]:
+        """The channels that it is to be in."""
+        return [door.name for door in self._doors.values()]
+
+    def key(self, channel: str) -> str:
+        """The key that let us in."""
+        door = self._doors.get(self._state.fold(channel))
+        return door.key if door else ""
+
+    def want(self, channels: Iterable[tuple[str, str]]) -> None:
+        """Get into all these (name, key), and stay there."""
+        doors = [self._door(name, key) for name, key in channels]
+        self._ask([door for door in doors if not door.asked and self._state.channel(door.name) is None])
+
+    async def join(self, channel: str, key: str = "") -> None:
+        """Get in, and stay there. Raises SendRejected where it will not be."""
+        if self._state.channel(channel) is not None:
+            self._door(channel, key)
+            return
+        door = self._door(channel, key)
+        if not door.asked:
+            self._ask([door])
+        await self._wait(door)
+
+    async def ready(self, channel: str) -> None:
+        """Wait while a join is under way. Raises SendRejected if we are not in it then."""
+        door = self._doors.get(self._state.fold(channel))
+        if self._state.channel(channel) is not None:
+            return
+        if door is not None and door.asked:
+            await self._wait(door)
+        elif door is not None and door.closed:
+            raise SendRejected(door.closed)
+        else:
+            raise SendRejected(f"The bridge is not in {channel} on IRC: ask for it to be linked again.")
+
+    def leave(self, channel: str) -> None:
+        """It is not wanted any more."""
+        self._doors.pop(self._state.fold(channel), None)
+
+    def came(self, channel: str) -> None:
+        """We are in."""
+        door = self._door(channel)
+        door.name, door.asked, door.tries, door.retry_at, door.closed = channel, False, 0, None, ""
+        self._tell(door, None)
+
+    def went(self, channel: str, reason: str, *, again: bool) -> None:
+        """We are out; `again`: and shall try to come back (nobody put us out)."""
+        door = self._doors.get(self._state.fold(channel))
+        if door is not None:
+            door.closed = reason
+            door.retry_at = self._loop.time() + RETRY[0] if again else None
+
+    def refused(self, line: Line) -> bool:
+        """Take a numeric in; False if it says once more what we were told before."""
+        if line.command not in _REFUSED:
+            return True
+        door = self._doors.get(self._state.fold(line.param(1)))
+        if door is None or not door.asked:
+            return True
+        first = not door.closed
+        door.asked = False
+        door.closed = explain(line, door.name)
+        final = line.command in _FINAL
+        door.retry_at = None if final else self._loop.time() + RETRY[min(door.tries, len(RETRY) - 1)]
+        door.tries += 1
+        self._tell(door, SendRejected(door.closed))
+        return first
+
+    def tick(self) -> None:
+        """Knock again where it is time."""
+        now = self._loop.time()
+        due = [
+            d for d in self._doors.values() if not d.asked and d.retry_at is not None and d.retry_at <= now
+        ]
+        self._ask([door for door in due if self._state.channel(door.name) is None])
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        for door in self._doors.values():
+            self._tell(door, Disconnected("The connection to IRC was lost before the channel was joined."))
+
+    def _door(self, name: str, key: str = "") -> _Door:
+        door = self._doors.setdefault(self._state.fold(name), _Door(name))
+        door.key = clean(key, middle=True) or door.key
+        return door
+
+    def _ask(self, doors: list[_Door]) -> None:
+        for door in doors:
+            door.asked, door.retry_at = True, None
+        for door in doors:
+            if door.key:
+                self._submit(door.name, door.key)
+        open_doors = [door.name for door in doors if not door.key]
+        together = TOGETHER if "TARGMAX" not in self._state.support.tokens else max(1, self._targets())
+        while open_doors:
+            batch: list[str] = []
+            while open_doors and len(batch) < together and sum(map(len, batch)) + len(open_doors[0]) < 380:
+                batch.append(open_doors.pop(0))
+            self._submit(",".join(batch or [open_doors.pop(0)]))
+
+    def _targets(self) -> int:
+        return min(TOGETHER, self._state.support.targets("JOIN"))
+
+    def _submit(self, *params: str) -> None:
+        try:
+            data = build("JOIN", *params)
+        except ValueError:
+            return  # a name that no channel can have; nobody will answer, and the waiters give up in time
+        self._flood.submit(lambda: self._write(data), Priority.BACKGROUND)
+
+    async def _wait(self, door: _Door) -> None:
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        door.waiters.append(waiter)
+        try:
+            async with asyncio.timeout(SECONDS):
+                await waiter
+        except TimeoutError:
+            door.asked = False
+            door.retry_at = self._loop.time() + RETRY[0]
+            raise SendRejected(
+                f"The IRC server did not let the bridge into {door.name} in time: try again."
+            ) from None
+        finally:
+            if waiter in door.waiters:
+                door.waiters.remove(waiter)
+
+    def _tell(self, door: _Door, error: Exception | None) -> None:
+        for waiter in door.waiters:
+            if not waiter.done():
+                waiter.set_exception(error) if error is not None else waiter.set_result(None)
+        door.waiters.clear()

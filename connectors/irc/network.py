@@ -1,0 +1,375 @@
+"""What the sessions of one IRC network share: who is who, who of ours is there, where we were, who may connect."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+
+from bridgekit.contract.connector import Host
+from bridgekit.contract.errors import Disconnected, LoginRejected
+from bridgekit.contract.facts import Edit, Fact, Message, Reaction, Receipt, Retraction, Typing, Unreaction
+from bridgekit.contract.ids import ChatId, LoginId, PersonId
+from bridgekit.contract.people import Login
+from connectors.irc import puppets
+from connectors.irc.compose import OutLine, Settings
+from connectors.irc.config import IrcConfig, PuppetMode, Server, read_secret
+from connectors.irc.connection import opened
+from connectors.irc.explain import Closing, closing
+from connectors.irc.format import decode
+from connectors.irc.ident import IdentServer
+from connectors.irc.identity import Identity
+from connectors.irc.registering import Papers, register
+from connectors.irc.session import IrcSession
+from connectors.irc.state import State
+from connectors.irc.translate import Reader, Reading
+
+SAVE_EVERY = 15.0
+MAX_EARLY = 200
+KILLED_AGAIN = 600.0
+"""An operator who ends a connection twice within so many seconds means it."""
+FEWER_FOR = 3600.0
+NICKLEN = 30
+"""Before a server has told: longer than RFC 1459's nine, which no server of today has."""
+
+_NICK = re.compile(r"[^\s\x00-\x20!@,:#&*?.][^\s\x00-\x20!@,:*?]{0,63}")
+_CHANNEL = re.compile(r"[^\s\x00-\x20,\x07]{2,200}")
+
+
+class _Memory(msgspec.Struct, array_like=True):
+    """What must outlive the process, apart from the identities. Times are milliseconds."""
+
+    keys: dict[str, str] = {}
+    seen: dict[str, int] = {}
+    channels: dict[str, list[str]] = {}  # login -> where its puppet was
+    nicklen: int = NICKLEN
+
+
+class IrcNetwork:
+    """`contract.Network`, and the sessions' common ground."""
+
+    def __init__(self, config: IrcConfig, host: Host, ident: IdentServer | None) -> None:
+        self.config = config
+        self.host = host
+        self.identity = Identity()
+        self.relay: IrcSession | None = None
+        self.puppets: dict[LoginId, IrcSession] = {}
+        self._called: dict[str, IrcSession] = {}  # puppets by folded nick
+        self._said: dict[LoginId, deque[tuple[str, str]]] = {}
+        self._ident = ident
+        self._memory: _Memory | None = None
+        self._dirty = False
+        self._identity_saved = 0
+        self._saved_at = 0.0
+        self._server = 0
+        self._next_connect = 0.0
+        self._connecting: set[LoginId] = set()
+        self._killed: dict[LoginId | None, float] = {}
+        self._ceiling: tuple[int, float] = (config.puppets.max_connections, 0.0)
+        self._loading = asyncio.Lock()
+
+    # -- contract
+
+    @contextlib.asynccontextmanager
+    async def connect(self, login: Login | None) -> AsyncIterator[IrcSession]:
+        """Open a session; it is registered, and signed in where that was required, when it is entered."""
+        await self._load()
+        papers = self._papers(login)
+        async with contextlib.AsyncExitStack() as stack:
+            if login is not None:
+                await stack.enter_async_context(self._turn(login))
+            ident = await self._hold_ident(stack)
+            server = self.config.servers[self._server % len(self.config.servers)]
+            try:
+                session = await stack.enter_async_context(self._session(server, login, papers, ident))
+            except Disconnected as error:
+                self._server += 1
+                self.host.log.info("irc_connect_failed", server=server.address, reason=error.notice)
+                raise
+            yield session
+
+    def chat_id(self, name: str) -> tuple[ChatId, bool] | None:
+        """`#chan` is shared, a nick is private."""
+        name = name.strip()
+        if name[:1] in self._chantypes:
+            return (ChatId(self.identity.fold(name)), False) if _CHANNEL.fullmatch(name) else None
+        if not _NICK.fullmatch(name):
+            return None
+        person = self.relay.people.peek(name) if self.relay is not None else None
+        return ChatId(person or self.identity.fold(name)), True
+
+    def chat_name(self, chat: ChatId) -> str:
+        """A channel as it writes itself; a person's present nick."""
+        if self.relay is not None:
+            if (channel := self.relay.state.channel(chat)) is not None:
+                return channel.name
+            if (
+                chat[:1] not in self._chantypes
+                and (nick := self.relay.people.nick(PersonId(chat))) is not None
+            ):
+                return nick
+        return chat if chat[:1] in self._chantypes else chat.partition("~")[0] or chat
+
+    def direct(self, person: PersonId) -> ChatId | None:
+        """The conversation with a person has the person's id."""
+        return ChatId(person)
+
+    # -- what the sessions ask
+
+    def settings(self, secure: bool) -> Settings:
+        """For translation."""
+        return Settings(max_lines=self.config.max_lines, tls=secure)
+
+    async def channels_of(self, session: IrcSession) -> list[tuple[str, str]]:
+        """Where the session should be: (channel, key)."""
+        memory = await self._load()
+        if session.login is None:
+            chats: Sequence[str] = [chat for chat in await self.host.chats() if chat[:1] in self._chantypes]
+        else:
+            chats = memory.channels.get(session.login.id, [])
+        return [(chat, memory.keys.get(self.identity.fold(chat), "")) for chat in chats]
+
+    async def key_of(self, chat: ChatId) -> str:
+        """The password of a channel, "" where none is known."""
+        return (await self._load()).keys.get(chat, "")
+
+    def keep_key(self, chat: ChatId, key: str) -> None:
+        """Remember a channel's password."""
+        if self._memory is not None and self._memory.keys.get(chat) != key:
+            self._memory.keys[chat] = key
+            self._dirty = True
+
+    def identify_words(self, session: IrcSession) -> tuple[str, str] | None:
+        """Whom to tell what, to be identified after the welcome."""
+        if session.login is not None:
+            return None
+        nickserv = self.config.nickserv
+        if nickserv is None:
+            return None
+        password = read_secret(nickserv.password, nickserv.password_file)
+        return (nickserv.service, f"IDENTIFY {password}") if password else None
+
+    def last_seen(self, chat: ChatId) -> int:
+        """When the last message that we saw in `chat` was said (ms), 0 where we saw none."""
+        return self._memory.seen.get(chat, 0) if self._memory is not None else 0
+
+    def seen(self, message: Message) -> None:
+        """Remember how far we have read."""
+        memory = self._memory
+        if memory is not None and message.at > memory.seen.get(message.chat, 0):
+            memory.seen[message.chat] = message.at
+            self._dirty = True
+
+    def joined(self, session: IrcSession, channel: str) -> None:
+        """A session is in a channel."""
+        if session.login is not None and self._memory is not None:
+            channels = self._memory.channels.setdefault(session.login.id, [])
+            if channel not in channels:
+                channels.append(channel)
+                self._dirty = True
+
+    def left(self, session: IrcSession, channel: str) -> None:
+        """A session left a channel for good."""
+        if session.login is not None and self._memory is not None:
+            key = self.identity.fold(channel)
+            kept = [
+                c for c in self._memory.channels.get(session.login.id, []) if self.identity.fold(c) != key
+            ]
+            self._memory.channels[session.login.id] = kept
+            self._dirty = True
+
+    def spoke(self, session: IrcSession, lines: Sequence[OutLine]) -> None:
+        """A puppet is about to say this, in case the relay must tell it from what its person says elsewhere."""
+        if session.login is None or not session.elsewhere:
+            return
+        said = self._said.setdefault(session.login.id, deque(maxlen=200))
+        for line in lines:
+            if line.command in ("PRIVMSG", "NOTICE") and len(line.params) > 1:
+                said.append((self.identity.fold(line.params[0]), _words(line.params[1])))
+
+    def from_relay(self, fact: Fact) -> Fact | None:
+        """What the relay heard, unless one of our own puppets said it through us."""
+        if not isinstance(fact, Message | Edit | Reaction | Unreaction | Retraction | Typing | Receipt):
+            return fact
+        puppet = self._called.get(self.identity.fold(fact.sender.name))
+        if puppet is None or puppet.login is None:
+            return fact
+        if not puppet.elsewhere or not isinstance(fact, Message):
+            return None
+        said = self._said.get(puppet.login.id)
+        words = (str(fact.chat), fact.content.text.body)
+        if said is not None and words in said:
+            said.remove(words)
+            return None
+        return msgspec.structs.replace(fact, own=puppet.login.id)
+
+    def renamed(self, session: IrcSession) -> None:
+        """One of our own has a new nick."""
+        if session.login is not None:
+            self._called = {nick: s for nick, s in self._called.items() if s is not session}
+            self._called[self.identity.fold(session.state.nick)] = session
+
+    def ended(
+        self, session: IrcSession, error: Disconnected | LoginRejected, words: str
+    ) -> Disconnected | LoginRejected:
+        """The server closed a session with an ERROR: what that means in the light of what went before."""
+        who = session.login.id if session.login else None
+        now = self.host.now()
+        match closing(words):
+            case Closing.KILLED:
+                before, self._killed[who] = self._killed.get(who, 0.0), now
+                if now - before < KILLED_AGAIN:
+                    return LoginRejected(
+                        f"IRC operators ended the connection twice; the bridge stays away. {error.notice}"
+                    )
+            case Closing.TOO_MANY:
+                self._ceiling = (max(1, len(self.puppets) - 1), now + FEWER_FOR)
+            case _:
+                pass
+        return error
+
+    def tick(self) -> None:
+        """Write down what changed, every now and then."""
+        now = self.host.now()
+        if now - self._saved_at >= SAVE_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Write down what changed."""
+        self._saved_at = self.host.now()
+        if self.relay is not None:
+            for channel in self.relay.state.channels.values():
+                if channel.key:
+                    self.keep_key(ChatId(self.identity.fold(channel.name)), channel.key)
+        if self._dirty and self._memory is not None:
+            self._dirty = False
+            self.host.put_later("memory", msgspec.msgpack.encode(self._memory))
+        if self.identity.version != self._identity_saved:
+            self._identity_saved = self.identity.version
+            self.host.put_later("identity", self.identity.export())
+
+    # -- inside
+
+    @property
+    def _chantypes(self) -> str:
+        return self.relay.state.support.chantypes if self.relay is not None else "#&"
+
+    async def _load(self) -> _Memory:
+        async with self._loading:
+            if self._memory is None:
+                raw, people = await self.host.get("memory"), await self.host.get("identity")
+                try:
+                    self._memory = msgspec.msgpack.decode(raw, type=_Memory) if raw else _Memory()
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    self._memory = _Memory()
+                if people:
+                    self.identity.restore(people)
+                self._identity_saved = self.identity.version
+            return self._memory
+
+    def _papers(self, login: Login | None) -> Papers:
+        try:
+            if login is None:
+                return puppets.relay_papers(self.config)
+            if self.config.puppets.mode is PuppetMode.OFF:
+                raise LoginRejected(
+                    "The administrator does not allow people's own connections to this IRC network."
+                )
+            return puppets.papers_of(
+                login, self.config.puppets, read_secret(self.config.password, self.config.password_file)
+            )
+        except OSError as error:
+            raise LoginRejected(f"A password file of the bridge cannot be read: {error.strerror}.") from error
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, login: Login) -> AsyncIterator[None]:
+        """A place among the puppets, and the time to connect."""
+        most, until = self._ceiling
+        if self.host.now() > until:
+            most = self.config.puppets.max_connections
+        busy = (self.puppets.keys() | self._connecting) - {login.id}
+        if len(busy) >= most:
+            raise Disconnected(
+                "Too many people of this bridge are connected to IRC already.", retry_after=300.0
+            )
+        self._connecting.add(login.id)
+        try:
+            loop = asyncio.get_running_loop()
+            start = max(loop.time(), self._next_connect)
+            self._next_connect = start + 1.0 / self.config.puppets.connects_per_second
+            await asyncio.sleep(start - loop.time())
+            yield
+        finally:
+            self._connecting.discard(login.id)
+
+    async def _hold_ident(self, stack: contextlib.AsyncExitStack) -> IdentServer | None:
+        if self._ident is None:
+            return None
+        try:
+            return await stack.enter_async_context(self._ident.held())
+        except OSError as error:
+            self.host.log.error(
+                "irc_ident_cannot_listen", address=self.config.ident_listen, reason=error.strerror
+            )
+            return None
+
+    @contextlib.asynccontextmanager
+    async def _session(
+        self, server: Server, login: Login | None, papers: Papers, ident: IdentServer | None
+    ) -> AsyncIterator[IrcSession]:
+        local = puppets.own_address(self.config.puppets, login.owner) if login is not None else None
+        name = f"login/{login.id}" if login is not None else "relay"
+        async with opened(
+            server, encoding=self.config.encoding, local=local, ident=ident, user=papers.username
+        ) as connection:
+            state = State(papers.nick)
+            state.support.nicklen = self._memory.nicklen if self._memory is not None else NICKLEN
+            view = self.identity.view(name)
+            session: IrcSession | None = None
+            try:
+                reader = Reader(state, view, login=login.id if login is not None else None)
+                early: deque[Reading] = deque(maxlen=MAX_EARLY)
+                unread = await register(connection, reader, papers, early.append)
+                session = IrcSession(
+                    self, connection, reader, papers, login=login, unread=unread, early=list(early)
+                )
+                self._enter(session)
+                yield session
+            finally:
+                if session is not None:
+                    self._leave(session)
+                    session.lost()
+                    await connection.close(session.farewell())
+                self.identity.drop(name)
+                self.save()
+
+    def _enter(self, session: IrcSession) -> None:
+        if self._memory is not None and self._memory.nicklen != session.state.support.nicklen:
+            self._memory.nicklen = session.state.support.nicklen
+            self._dirty = True
+        if session.login is None:
+            self.relay = session
+        else:
+            self.puppets[session.login.id] = session
+            self.renamed(session)
+        self.host.log.info(
+            "irc_connected", nick=session.state.nick, login=session.login.id if session.login else None
+        )
+
+    def _leave(self, session: IrcSession) -> None:
+        if session.login is None:
+            self.relay = None if self.relay is session else self.relay
+            return
+        if self.puppets.get(session.login.id) is session:
+            del self.puppets[session.login.id]
+        self._called = {nick: s for nick, s in self._called.items() if s is not session}
+
+
+def _words(text: str) -> str:
+    if text.startswith("\x01ACTION "):
+        text = text[8:].rstrip("\x01")
+    return decode(text).body

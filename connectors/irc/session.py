@@ -1,0 +1,361 @@
+"""One login's connection at work: it reads, performs, keeps its nick and its channels, and notices when it is dead."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, NoReturn
+
+import msgspec
+
+from bridgekit.contract.capabilities import Capabilities
+from bridgekit.contract.connector import Emit
+from bridgekit.contract.errors import Disconnected, PeerMisbehaved, RemoteError, SendRejected
+from bridgekit.contract.facts import Fact, Invitation, Message
+from bridgekit.contract.ids import ChatId
+from bridgekit.contract.people import Login, Person
+from bridgekit.contract.verbs import FetchHistory, Join, Leave, Sent, Verb
+from connectors.irc import compose
+from connectors.irc.changes import Came, CapsChanged, Change, Quit, Renamed, Went
+from connectors.irc.compose import OutLine
+from connectors.irc.connection import Connection
+from connectors.irc.deliveries import Deliveries
+from connectors.irc.flood import Flood, Priority
+from connectors.irc.history import History
+from connectors.irc.joining import Joining
+from connectors.irc.registering import Papers, closed
+from connectors.irc.translate import Reader, Reading
+from connectors.irc.wire import Line, build, parse
+
+if TYPE_CHECKING:
+    from connectors.irc.network import IrcNetwork
+
+PIPELINE = 64
+TICK = 5.0
+PING_AFTER = 25.0
+"""Seconds of silence after which the server is asked for a sign of life ..."""
+DEAD_AFTER = 50.0
+"""... and after which it is dead."""
+REGAIN = 60.0
+"""Seconds between two tries for the wanted nick where nobody was seen to give it up."""
+IDENTIFY_SECONDS = 5.0
+ANSWER_EVERY = 2.0
+"""Seconds between two CTCP answers."""
+
+_BOUNCERS = ("soju.im/", "znc.in/")
+
+
+class IrcSession:
+    """`contract.Session` over one registered connection."""
+
+    def __init__(
+        self,
+        network: IrcNetwork,
+        connection: Connection,
+        reader: Reader,
+        papers: Papers,
+        *,
+        login: Login | None,
+        unread: list[bytes],
+        early: list[Reading],
+    ) -> None:
+        self.login = login
+        self.state = reader.state
+        self.network = network
+        self._connection = connection
+        self._reader = reader
+        self.people = reader.people
+        self._wanted_nick = papers.nick
+        self._unread = unread
+        self._early = early
+        self._log = network.host.log.bind(login=str(login.id) if login else None)
+        self._loop = asyncio.get_running_loop()
+        self._flood = Flood(network.config.flood.limits())
+        self._deliveries = Deliveries(self.state, self._flood, connection.write)
+        self._joining = Joining(self.state, self._flood, connection.write)
+        self._history = History(self.state, self._deliveries)
+        self._tasks: asyncio.TaskGroup | None = None
+        self._emit: Emit = lambda fact: None
+        self._doom: RemoteError | None = None
+        self._asked_alive = 0.0
+        self._asked_nick = 0.0
+        self._answered = 0.0
+        self._identified = asyncio.Event()
+
+    # -- contract
+
+    @property
+    def me(self) -> Person:
+        """The account that this session speaks as, today."""
+        nick = self.state.nick
+        return Person(
+            id=self.people.person(nick), name=nick, account=self.state.account or None, bot=self.login is None
+        )
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the person may speak with this account from another client too: there is a bouncer between."""
+        return any(name.startswith(_BOUNCERS) for name in self.state.caps.offered)
+
+    def capabilities(self, chat: ChatId) -> Capabilities:
+        """What can be done in `chat` now."""
+        found = compose.capabilities(self.state, chat, self.network.settings(self._connection.secure))
+        return msgspec.structs.replace(found, pipeline=PIPELINE)
+
+    async def run(self, emit: Emit) -> None:
+        """Read until cancelled; the first thing is to get into the channels."""
+        self._emit = emit
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                tending = self._tasks.create_task(self._tend(), name="irc-tend")
+                starting = self._tasks.create_task(self._start(), name="irc-start")
+                try:
+                    await self._read()
+                finally:
+                    tending.cancel()
+                    starting.cancel()
+        except BaseExceptionGroup as failed:
+            raise _first(failed) from None
+        finally:
+            self._tasks = None
+            self.lost()
+
+    async def perform(self, verb: Verb) -> Sent | None:
+        """Do one verb; several at once keep their order on the wire."""
+        match verb:
+            case FetchHistory():
+                return await self._fetch(verb)
+            case Join():
+                return await self._join(verb)
+        if self.state.is_channel(verb.chat) and self.state.channel(verb.chat) is None:
+            if isinstance(verb, Leave):
+                self._joining.leave(verb.chat)
+                return None
+            await self._present(verb.chat)
+        lines = compose.lines(verb, self.state, self.people, self.network.settings(self._connection.secure))
+        if isinstance(verb, Leave):
+            self._joining.leave(verb.chat)
+            self.network.left(self, verb.chat)
+        elif self.login is not None:
+            self.network.spoke(self, lines)
+        return await self._deliveries.deliver(lines)
+
+    def stop_saying(self, chat: ChatId) -> int:
+        """Take back everything that still waits to be said in `chat`; how many messages that were."""
+        return self._deliveries.drop(chat)
+
+    def lost(self) -> None:
+        """The connection is gone, or going: every verb that waits gets its fate. May be called twice."""
+        self._deliveries.lost()
+        self._joining.lost()
+
+    def farewell(self) -> bytes:
+        """The last line."""
+        return build("QUIT", self.network.config.quit_message)
+
+    # -- reading
+
+    async def _read(self) -> NoReturn:
+        for reading in self._early:
+            self._take(None, reading)
+        self._early = []
+        lines = self._unread
+        now, parse_line, read, deliveries = self.network.host.now, parse, self._reader.read, self._deliveries
+        while True:
+            at = int(now() * 1000)
+            for raw in lines:
+                try:
+                    line = parse_line(raw)
+                    if line is None or (self.login is not None and self._is_chatter(line)):
+                        continue
+                    reading = read(line, at)
+                except PeerMisbehaved as error:
+                    self._log.warning("irc_line_skipped", reason=error.notice)
+                    continue
+                except Exception:  # one line that we cannot read must not take a thousand channels down
+                    self._log.exception("irc_line_broke_us")
+                    continue
+                ours = deliveries.busy and deliveries.read(line, reading)
+                self._take(line, reading, ours=ours)
+            await asyncio.sleep(0)
+            try:
+                lines = await self._connection.lines()
+            except Disconnected:
+                if self._doom is not None:
+                    raise self._doom from None
+                raise
+
+    def _is_chatter(self, line: Line) -> bool:
+        """What others say in channels is the relay's to read; a puppet does not even translate it."""
+        return (
+            line.command in ("PRIVMSG", "NOTICE", "TAGMSG")
+            and self.state.is_channel(line.param(0))
+            and not self.state.is_me(line.nick)
+        )
+
+    def _take(self, line: Line | None, reading: Reading, *, ours: bool = False) -> None:
+        facts = reading.facts
+        if facts and reading.echoes and (ours or self.login is None):
+            facts = ()  # the relay speaks for others, and nobody speaks as the relay elsewhere
+        if line is not None:
+            match line.command:
+                case "PING":
+                    pong = build("PONG", *line.params)
+                    self._flood.submit(lambda: self._connection.write(pong), Priority.URGENT)
+                case "ERROR":
+                    raise self.network.ended(self, closed(line.param(0)), line.param(0))
+                case "FAIL" if line.param(0) == "CHATHISTORY":
+                    self._history.refused(line)
+                case "900":
+                    self._identified.set()
+                case _ if (
+                    len(line.command) == 3 and line.command[0] in "45" and not self._joining.refused(line)
+                ):
+                    facts = ()  # a door that was closed before is still closed
+                case _:
+                    pass
+        for change in reading.changes:
+            self._changed(change)
+        if reading.history is not None:
+            self._history.ended(reading.history)
+        for answer in reading.answers:
+            if self._loop.time() - self._answered >= ANSWER_EVERY:
+                self._answered = self._loop.time()
+                self._say(answer, Priority.BACKGROUND)
+        for fact in facts:
+            self._offer(fact)
+
+    def _offer(self, fact: Fact) -> None:
+        """Emit it, if it is this session's to tell."""
+        if self.login is not None:
+            if not fact.private and not isinstance(fact, Invitation):
+                return
+        elif self.network.puppets:
+            kept = self.network.from_relay(fact)
+            if kept is None:
+                return
+            fact = kept
+        if self.login is None and isinstance(fact, Message) and not fact.private:
+            self.network.seen(fact)
+        self._emit(fact)
+
+    def _changed(self, change: Change) -> None:
+        match change:
+            case Came(channel=channel, own=True):
+                self._joining.came(channel.name)
+                self.network.joined(self, channel.name)
+                for line in compose.after_join(self.state, channel.name) if self.login is None else ():
+                    # The chat opens with MODE's answer; WHO has time
+                    self._say(line, Priority.TALK if line.command == "MODE" else Priority.BACKGROUND)
+                if self.login is None and self._history.offered and self._tasks is not None:
+                    self._tasks.create_task(self._fill(channel.name), name="irc-history")
+            case Went(channel=channel, own=True, kicked=kicked, reason=reason):
+                why = (
+                    f"The bridge was put out of {channel.name} on IRC: {reason}"
+                    if kicked
+                    else (f"The bridge left {channel.name} on IRC.")
+                )
+                self._joining.went(channel.name, why, again=False)
+            case Renamed(own=True):
+                self.network.renamed(self)
+            case Renamed(old=old) if self._is_wanted(old):
+                self._regain()
+            case Quit(user=user) if self._is_wanted(user.nick):
+                self._regain()
+            case CapsChanged(offered=offered) if offered:
+                for names in self.state.caps.requests():
+                    self._connection.write(build("CAP", "REQ", names))
+            case _:
+                pass
+
+    def _say(self, line: OutLine, priority: Priority) -> None:
+        data = line.encode()
+        self._flood.submit(lambda: self._connection.write(data), priority)
+
+    # -- keeping things as they should be
+
+    async def _start(self) -> None:
+        await self._identify()
+        channels = await self.network.channels_of(self)
+        self._joining.want(channels)
+
+    async def _identify(self) -> None:
+        words = self.network.identify_words(self)
+        if words is None or self.state.account:
+            return
+        service, text = words
+        data = build("PRIVMSG", service, text)
+        self._flood.submit(lambda: self._connection.write(data), Priority.URGENT)
+        with contextlib.suppress(TimeoutError):  # services that never answer: go on without them
+            async with asyncio.timeout(IDENTIFY_SECONDS):
+                await self._identified.wait()
+
+    async def _tend(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            now = self._loop.time()
+            silent = now - self._connection.heard_at
+            if silent > DEAD_AFTER:
+                self._doom = Disconnected("The IRC server went silent.")
+                await self._connection.close()
+                return
+            if silent > PING_AFTER and now - self._asked_alive > DEAD_AFTER - PING_AFTER:
+                self._asked_alive = now
+                self._flood.submit(lambda: self._connection.write(build("PING", "alive")), Priority.URGENT)
+            if not self.state.is_me(self._wanted_nick) and now - self._asked_nick > REGAIN:
+                self._regain()
+            self._joining.tick()
+            self.network.tick()
+
+    def _is_wanted(self, nick: str) -> bool:
+        return self.state.fold(nick) == self.state.fold(self._wanted_nick) and not self.state.is_me(nick)
+
+    def _regain(self) -> None:
+        self._asked_nick = self._loop.time()
+        data = build("NICK", self._wanted_nick)
+        self._flood.submit(lambda: self._connection.write(data), Priority.MODERATION)
+
+    async def _fill(self, channel: str) -> None:
+        """Fetch what was said in the channel since we last saw it."""
+        chat = ChatId(self.state.fold(channel))
+        since, limit = self.network.last_seen(chat), self.network.config.history_limit
+        if not since or not limit:
+            return
+        try:
+            await self._history.fetch(channel, since=since, limit=limit)
+        except RemoteError as error:
+            self._log.info("irc_history_missing", chat=chat, reason=error.notice)
+
+    # -- verbs that are more than lines
+
+    async def _join(self, verb: Join) -> Sent | None:
+        key = verb.secret or await self.network.key_of(verb.chat)
+        line = compose.lines(
+            verb, self.state, self.people, self.network.settings(self._connection.secure), key=key
+        )[0]
+        await self._joining.join(line.params[0], key)
+        if verb.secret:
+            self.network.keep_key(verb.chat, verb.secret)
+        return None
+
+    async def _present(self, chat: ChatId) -> None:
+        """Be in the channel: the relay waits for a join that is under way, a puppet goes there by itself."""
+        if self.login is None:
+            await self._joining.ready(chat)
+        else:
+            await self._joining.join(chat, await self.network.key_of(chat))
+
+    async def _fetch(self, verb: FetchHistory) -> Sent:
+        target: str | None = verb.chat
+        if not self.state.is_channel(verb.chat):
+            target = self.people.nick(verb.chat)  # type: ignore[arg-type]
+        if target is None:
+            raise SendRejected("Nobody on IRC is called that now.")
+        count = await self._history.fetch(target, since=verb.since, limit=verb.limit)
+        return Sent(note=f"{count} messages")
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The expected failure among several, else the first bug."""
+    leaves = [_first(e) if isinstance(e, BaseExceptionGroup) else e for e in group.exceptions]
+    return next((e for e in leaves if isinstance(e, RemoteError)), leaves[0])
