@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -96,7 +96,7 @@ class _Peek(msgspec.Struct):
     type: str
     sender: PersonId
     event_id: MessageId
-    origin_server_ts: int
+    origin_server_ts: Annotated[int, msgspec.Meta(ge=-(2**53) + 1, le=2**53 - 1)]  # as in canonical JSON
     state_key: str | None = None
 
 
