@@ -9,7 +9,7 @@ from bridgekit.contract.people import Login
 from bridgekit.store.driver import Reader
 from bridgekit.store.rows import Ghost, Link, LoginRow, Portal
 from bridgekit.store.sealing import SealingKey
-from bridgekit.store.statements import Table, Write, delete, upsert
+from bridgekit.store.statements import Table, Write, delete, storable, upsert
 from bridgekit.store.tables import GHOSTS, KV, LINKS, LOGINS, MEMBERS, PORTALS
 
 _PORTAL_PUT = upsert(PORTALS)
@@ -80,12 +80,12 @@ class Links:
                 link.key.chat,
                 link.key.receiver or "",
                 link.room,
-                link.name,
+                storable(link.name),
                 link.reader,
                 link.creator,
                 int(link.static),
                 link.state,
-                link.reason,
+                storable(link.reason),
                 link.since,
             ),
         )
@@ -123,7 +123,14 @@ class Ghosts:
         """Add the ghost, or replace what is known of it."""
         return Write(
             _GHOST_PUT,
-            (ghost.mxid, ghost.network, ghost.person, ghost.name, ghost.avatar, ghost.avatar_source),
+            (
+                ghost.mxid,
+                ghost.network,
+                ghost.person,
+                storable(ghost.name),
+                ghost.avatar,
+                ghost.avatar_source,
+            ),
         )
 
     async def all(self, network: NetworkId) -> list[Ghost]:
@@ -180,7 +187,9 @@ class Logins:
         """Add the login, or replace the one with the same id."""
         login = row.login
         sealed = self._key.seal(_encode(login.fields), _SEALED_FIELDS, login.id)
-        return Write(_LOGIN_PUT, (login.id, row.network, login.owner, sealed, row.state, row.reason))
+        return Write(
+            _LOGIN_PUT, (login.id, row.network, login.owner, sealed, row.state, storable(row.reason))
+        )
 
     def remove(self, id: LoginId) -> Write:
         """Forget the login."""

@@ -13,6 +13,13 @@ Params = tuple[Value, ...]
 Bulk = Literal["insert", "upsert", "delete"]
 
 
+def storable(text: str) -> str:
+    """Free text as every database takes it: without NUL (PostgreSQL) and without lone surrogates (UTF-8)."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
 class Column(msgspec.Struct, frozen=True):
     """A column's name and its PostgreSQL type: "bigint", "text" or "bytea"."""
 

@@ -10,7 +10,7 @@ from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId, Porta
 from bridgekit.store.driver import Reader
 from bridgekit.store.rows import Copy, InboxRow, ParkedRow
 from bridgekit.store.sealing import SealingKey
-from bridgekit.store.statements import Statement, Write, delete, insert, upsert
+from bridgekit.store.statements import Statement, Write, delete, insert, storable, upsert
 from bridgekit.store.tables import COPIES, INBOX, NEWEST, OUTBOX, TRANSACTIONS
 
 _SEALED_BODY = "inbox.body"
@@ -51,9 +51,7 @@ class Inbox:
 
     def park(self, id: int, error: str) -> Write:
         """Set the row aside with the error text; its body stays, sealed."""
-        # PostgreSQL has no NUL in text, neither has UTF-8 any surrogates; a traceback may quote both.
-        clean = error.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
-        return Write(_INBOX_PARK, (id, clean))
+        return Write(_INBOX_PARK, (id, storable(error)))
 
     def retry(self, id: int) -> Write:
         """Make a parked row pending again."""

@@ -1,0 +1,1 @@
+"""The store, against SQLite and PostgreSQL alike."""

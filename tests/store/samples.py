@@ -1,0 +1,108 @@
+"""Rows to write in tests."""
+
+from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.people import Login
+from bridgekit.store import Copy, Ghost, InboxRow, Link, LoginRow, Portal, Store, Write, new_id
+
+NETWORK = NetworkId("example")
+CHAT = ChatId("#lobby")
+ROOM = ChatId("!room:example.org")
+SECRET = "hunter2-is-not-in-the-file"
+
+
+def inbox_row(body: bytes = b"body", *, id: int | None = None, receiver: str | None = None) -> InboxRow:
+    return InboxRow(
+        id=new_id() if id is None else id,
+        side=NETWORK,
+        chat=CHAT,
+        receiver=LoginId(receiver) if receiver else None,
+        body=body,
+        at=1_700_000_000_000,
+    )
+
+
+def copies_of(message: int, name: str) -> tuple[Copy, Copy]:
+    """What somebody wrote on the network, and its copy in the room."""
+    here = Copy(
+        message=message,
+        room=ROOM,
+        side=NETWORK,
+        chat=CHAT,
+        id=MessageId(name),
+        sender=PersonId("ann"),
+        at=message,
+        origin=True,
+    )
+    there = Copy(
+        message=message,
+        room=ROOM,
+        side=MATRIX,
+        chat=ROOM,
+        id=MessageId(f"${name}"),
+        sender=PersonId("@_ann:example.org"),
+        at=message,
+        origin=False,
+    )
+    return here, there
+
+
+def portal(room: str = ROOM) -> Portal:
+    return Portal(
+        room=ChatId(room), network=NETWORK, made=True, kind="channel", creator=PersonId("@bob:example.org")
+    )
+
+
+def link(chat: str = CHAT, receiver: str | None = None, state: str = "open") -> Link:
+    return Link(
+        key=PortalKey(NETWORK, ChatId(chat), LoginId(receiver) if receiver else None),
+        room=ROOM,
+        name=chat,
+        reader=None,
+        creator=PersonId("@bob:example.org"),
+        static=False,
+        state=state,
+        reason="",
+        since=5,
+    )
+
+
+def ghost(name: str = "ann", network: NetworkId = NETWORK) -> Ghost:
+    return Ghost(
+        mxid=PersonId(f"@_{network}_{name}:example.org"),
+        network=network,
+        person=PersonId(name),
+        name=name.title(),
+        avatar="",
+        avatar_source="",
+    )
+
+
+def login(id: str = "login-1", password: str = SECRET) -> LoginRow:
+    return LoginRow(
+        login=Login(id=LoginId(id), owner=PersonId("@bob:example.org"), fields={"password": password}),
+        network=NETWORK,
+        state="connected",
+        reason="",
+    )
+
+
+def everything(store: Store) -> list[Write]:
+    """One row at least in every table."""
+    row = inbox_row(SECRET.encode(), receiver="login-1")
+    parked = inbox_row(SECRET.encode())
+    here, there = copies_of(new_id(), "one")
+    return [
+        store.inbox.add(row),
+        store.inbox.add(parked),
+        store.inbox.park(parked.id, "Traceback: ValueError"),
+        store.outbox.sending(row.id, 0),
+        store.transactions.record("txn-1"),
+        store.copies.add(here),
+        store.copies.add(there),
+        store.portals.put(portal()),
+        store.links.put(link()),
+        store.ghosts.put(ghost()),
+        store.members.put(ROOM, ghost().mxid, "join"),
+        store.logins.put(login()),
+        store.kv.put("example", "state", SECRET.encode()),
+    ]

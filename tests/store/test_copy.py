@@ -1,0 +1,144 @@
+"""A store moves between the engines whole, and a backup is one moment of a running one."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from bridgekit.contract.errors import ConfigError
+from bridgekit.store import SealingKey, Store
+from bridgekit.store.copy import backup, copy
+from bridgekit.store.migrate import migrate
+from bridgekit.store.tables import TABLES
+from bridgekit.store.urls import connect
+from tests.store.conftest import empty_database
+from tests.store.samples import NETWORK, everything, inbox_row
+
+
+async def contents(url: str) -> dict[str, list[tuple[object, ...]]]:
+    driver = await connect(url)
+    found = {
+        table.name: sorted(
+            (tuple(row) for row in await driver.fetch(f"SELECT * FROM {table.name}")), key=repr
+        )
+        for table in TABLES
+    }
+    await driver.close()
+    return found
+
+
+async def filled(url: str, key: SealingKey) -> None:
+    store = await Store.open(url, key)
+    await store.commit(*everything(store))
+    await asyncio.gather(*(store.commit(store.inbox.add(inbox_row(b"%d" % n))) for n in range(2500)))
+    await store.close()
+
+
+@pytest.fixture
+async def other_url(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database on the other engine."""
+    return await empty_database({"sqlite": "postgres", "postgres": "sqlite"}[engine], request, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def server(postgres):
+    return postgres
+
+
+async def test_a_copy_has_every_row_and_opens_with_the_same_key(url: str, other_url: str, key: SealingKey):
+    await filled(url, key)
+    copied = await copy(url, other_url, key)
+    assert copied["inbox"] == 2502
+    assert set(copied) == {table.name for table in TABLES}
+    assert min(copied.values()) >= 1
+    assert await contents(other_url) == await contents(url)
+    store = await Store.open(other_url, key)
+    assert len(await store.logins.all()) == 1
+    assert len(await store.inbox.pending(limit=5000)) == 2501
+    await store.commit(*everything(store))
+    await store.close()
+
+
+async def test_a_target_that_is_not_empty_is_refused(url: str, other_url: str, key: SealingKey):
+    await filled(url, key)
+    await (await Store.open(other_url, key)).close()
+    with pytest.raises(ConfigError, match="not empty"):
+        await copy(url, other_url, key)
+
+
+async def test_a_copy_with_the_wrong_key_is_refused(url: str, other_url: str, key: SealingKey):
+    await filled(url, key)
+    with pytest.raises(ConfigError, match="another key"):
+        await copy(url, other_url, SealingKey.generate())
+
+
+async def test_a_copy_of_a_running_store_is_refused(url: str, other_url: str, key: SealingKey):
+    store = await Store.open(url, key)
+    with pytest.raises(ConfigError, match="Another bridgekit"):
+        await copy(url, other_url, key)
+    await store.close()
+
+
+async def test_a_copy_that_broke_off_is_no_store(url: str, other_url: str, key: SealingKey, monkeypatch):
+    await filled(url, key)
+
+    async def break_off(*_: object) -> int:
+        raise asyncio.CancelledError
+
+    target = await connect(other_url)
+    await migrate(target)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(target), "load", break_off)
+        await target.close()
+        with pytest.raises(asyncio.CancelledError):
+            await copy(url, other_url, key)
+    with pytest.raises(ConfigError, match="broke off half way"):
+        await Store.open(other_url, key)
+
+
+async def test_a_source_that_is_not_there_is_refused_and_not_made(tmp_path: Path, key: SealingKey):
+    with pytest.raises(ConfigError, match="There is no database"):
+        await copy(f"sqlite:///{tmp_path}/none.db", f"sqlite:///{tmp_path}/target.db", key)
+    with pytest.raises(ConfigError, match="There is no database"):
+        await backup(f"sqlite:///{tmp_path}/none.db", tmp_path / "backup.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_an_old_schema_is_not_copied(tmp_path: Path, key: SealingKey):
+    sqlite3.connect(tmp_path / "old.db").close()
+    with pytest.raises(ConfigError, match="no bridgekit database"):
+        await copy(f"sqlite:///{tmp_path}/old.db", f"sqlite:///{tmp_path}/target.db", key)
+
+
+async def test_a_backup_of_a_running_store_is_one_moment_in_one_file(
+    url: str, key: SealingKey, tmp_path: Path
+):
+    store = await Store.open(url, key)
+    await store.commit(*everything(store))
+    stop = False
+
+    async def keep_writing() -> None:
+        n = 0
+        while not stop:
+            n += 1
+            await store.commit(store.kv.put("left", "n", b"%d" % n), store.kv.put("right", "n", b"%d" % n))
+
+    writing = asyncio.create_task(keep_writing())
+    await asyncio.sleep(0.05)
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    path = folder / "backup.db"
+    await backup(url, path)
+    stop = True
+    await writing
+    assert [file.name for file in folder.iterdir()] == ["backup.db"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    restored = await Store.open(f"sqlite:///{path}", key)
+    assert await restored.ghosts.all(NETWORK) == await store.ghosts.all(NETWORK)
+    assert await restored.logins.all() == await store.logins.all()
+    assert await restored.kv.get("left", "n") == await restored.kv.get("right", "n") is not None
+    await restored.close()
+    await store.close()
+    with pytest.raises(ConfigError, match="exists already"):
+        await backup(url, path)

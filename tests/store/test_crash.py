@@ -1,0 +1,135 @@
+"""What was acknowledged is there after a SIGKILL, and a unit is there whole or not at all."""
+
+import asyncio
+import random
+import sys
+from pathlib import Path
+
+from bridgekit.store import SealingKey, Store
+from bridgekit.testing.servers.postgres import postgres as run_postgres
+from tests.store.samples import inbox_row
+
+KILLS = 10
+
+
+async def acknowledged_until_killed(url: str, key_file: Path, seconds: float) -> list[tuple[int, int]]:
+    """Let a child write for so long after its first commit, kill it, and return what it was promised."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.store.writing_child", url, str(key_file), stdout=asyncio.subprocess.PIPE
+    )
+    assert child.stdout is not None
+    lines = [await child.stdout.readline()]
+
+    async def read() -> None:
+        assert child.stdout is not None
+        while line := await child.stdout.readline():
+            lines.append(line)
+
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(seconds)
+    child.kill()
+    await child.wait()
+    await reading
+    return [(int(done), int(left)) for done, left in (line.split() for line in lines)]
+
+
+async def test_every_acknowledged_commit_survives_ten_kills(url: str, tmp_path: Path):
+    key_file = tmp_path / "bridge.key"
+    key = SealingKey.load_or_create(key_file)
+    dice = random.Random(1)
+    promised: list[tuple[int, int]] = []
+    for _ in range(KILLS):
+        news = await acknowledged_until_killed(url, key_file, dice.uniform(0.02, 0.3))
+        assert news
+        promised += news
+        store = await Store.open(url, key)
+        waiting = {row.id for row in await store.inbox.pending(limit=1_000_000)}
+        for done, left in news:
+            assert done not in waiting
+            assert left in waiting
+            assert len(await store.copies.by_message(done)) == 2
+        # Whole or not at all: a row that is neither waiting nor linked would be lost.
+        for left in waiting:
+            assert len(await store.copies.by_message(left)) == 0
+        await store.close()
+    store = await Store.open(url, key)
+    waiting = {row.id for row in await store.inbox.pending(limit=1_000_000)}
+    assert {left for _, left in promised} <= waiting
+    await store.close()
+
+
+async def test_a_postgresql_that_restarts_in_the_middle_loses_and_reorders_nothing(key: SealingKey):
+    async with run_postgres() as server:
+        store = await Store.open(await server.create_database(), key)
+        rows = [inbox_row(b"%d" % n) for n in range(3000)]
+        futures = []
+
+        async def write() -> None:
+            for n, row in enumerate(rows):
+                last = store.kv.put("last", "n", b"%d" % n)
+                futures.append(store.commit(store.inbox.add(row), last, store.outbox.sending(row.id, n)))
+                if n % 10 == 0:
+                    await asyncio.sleep(0.003)
+
+        async def interrupt() -> None:
+            await asyncio.sleep(0.1)
+            server.kill()
+            read = asyncio.create_task(store.kv.get("last", "n"))
+            await asyncio.sleep(0.3)
+            assert store.trouble is not None
+            await server.start()
+            assert await read is not None
+            await asyncio.sleep(0.1)
+            await server.stop()
+            await server.start()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(write())
+            group.create_task(interrupt())
+        await asyncio.gather(*futures)
+        assert store.trouble is None
+        assert store.failures == 0
+        assert await store.inbox.pending(limit=5000) == rows
+        assert await store.kv.get("last", "n") == b"2999"
+        assert await store.outbox.of(rows[17].id) == {17: "sending"}
+        await store.close()
+
+
+async def test_a_store_whose_database_is_away_closes_and_says_what_was_not_written(
+    key: SealingKey, monkeypatch
+):
+    monkeypatch.setattr("bridgekit.store.postgres.CLOSE_WITHIN", 1.0)
+    async with run_postgres() as server:
+        store = await Store.open(await server.create_database(), key)
+        await store.commit(store.kv.put("a", "written", b""))
+        await server.stop()
+        lost = store.commit(store.kv.put("a", "lost", b""))
+        await asyncio.sleep(0.3)
+        async with asyncio.timeout(5):
+            await store.close()
+        assert "closed while the database was away" in str(lost.exception())
+        assert store.failures == 1
+
+
+async def test_another_bridge_that_took_the_database_over_is_not_written_into(postgres, key: SealingKey):
+    import asyncpg
+
+    url = await postgres.create_database()
+    first = await Store.open(url, key)
+    admin = await asyncpg.connect(url)
+    await admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE application_name = 'bridgekit' AND datname = current_database()"
+    )
+    second = await Store.open(url, key)
+    waiting = first.commit(first.kv.put("a", "b", b"from the first"))
+    while first.trouble is None:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert "Another bridgekit" in first.trouble
+    await second.commit(second.kv.put("a", "b", b"from the second"))
+    assert await second.kv.get("a", "b") == b"from the second"
+    await second.close()
+    await waiting
+    assert await first.kv.get("a", "b") == b"from the first"
+    await first.close()
+    await admin.close()

@@ -1,0 +1,148 @@
+"""Opening a store: what is refused, with which sentence, and what an old database becomes."""
+
+import sqlite3
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from bridgekit.contract.errors import ConfigError
+from bridgekit.store import SealingKey, Store
+from bridgekit.store.migrate import Migration, migrate, migrations, statements
+from bridgekit.store.tables import META, TABLES
+from bridgekit.store.urls import connect
+from bridgekit.testing.servers.process import free_port
+from tests.store.samples import CHAT, NETWORK, SECRET, ghost, link, login, portal
+
+FROZEN = Path(__file__).parent / "frozen"
+
+
+async def test_a_second_bridge_on_the_same_database_is_refused(url: str, key: SealingKey):
+    store = await Store.open(url, key)
+    with pytest.raises(ConfigError, match="Another bridgekit runs on this database"):
+        await Store.open(url, key)
+    await store.commit(store.kv.put("a", "b", b"c"))
+    await store.close()
+    await (await Store.open(url, key)).close()
+
+
+async def test_a_refused_open_lets_go_of_the_database(url: str, key: SealingKey):
+    await (await Store.open(url, key)).close()
+    with pytest.raises(ConfigError):
+        await Store.open(url, SealingKey.generate())
+    await (await Store.open(url, key)).close()
+
+
+async def test_a_database_newer_than_the_code_is_refused(url: str, key: SealingKey):
+    await (await Store.open(url, key)).close()
+    driver = await connect(url)
+    await driver.script([("INSERT INTO schema_version VALUES ($1)", (999,))])
+    await driver.close()
+    with pytest.raises(ConfigError, match=r"schema 999.*up to \d+: run the newer"):
+        await Store.open(url, key)
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(url: str):
+    driver = await connect(url)
+    first = Migration(1, "0001_good.sql", "CREATE TABLE good (a BIGINT);\n")
+    broken = Migration(2, "0002_broken.sql", "CREATE TABLE half (a BIGINT);\nCREATE TABLE good (a BIGINT);\n")
+    whole = Migration(2, "0002_whole.sql", "CREATE TABLE half (a BIGINT);\n")
+    with pytest.raises((sqlite3.Error, asyncpg.PostgresError)):
+        await migrate(driver, [first, broken])
+    assert await migrate(driver, [first, whole]) == 1
+    assert await migrate(driver, [first, whole]) == 0
+    assert await driver.fetch("SELECT a FROM half") == []
+    await driver.close()
+
+
+async def test_the_tables_have_the_columns_that_the_code_writes(url: str, key: SealingKey):
+    await (await Store.open(url, key)).close()
+    driver = await connect(url)
+    listing = (
+        "SELECT name, type, pk FROM pragma_table_info('{0}')"
+        if driver.dialect == "sqlite"
+        else "SELECT column_name, data_type, 0 FROM information_schema.columns WHERE table_name = '{0}'"
+    )
+    for table in (META, *TABLES):
+        found = {name: kind.lower() for name, kind, _ in await driver.fetch(listing.format(table.name))}
+        same = {"integer": "bigint", "blob": "bytea"}
+        assert {name: same.get(kind, kind) for name, kind in found.items()} == {
+            column.name: column.type for column in table.columns
+        }
+        if driver.dialect == "sqlite":
+            keys = {name for name, _, pk in await driver.fetch(listing.format(table.name)) if pk}
+            assert keys == {column.name for column in table.columns[: table.keys]}
+    await driver.close()
+
+
+def test_migrations_are_numbered_without_a_gap():
+    assert [step.number for step in migrations()] == list(range(1, len(migrations()) + 1))
+
+
+def test_a_line_may_be_for_one_database_alone():
+    sql = "CREATE TABLE a ( -- words\n  b BLOB -- sqlite\n  b BYTEA -- postgres\n)\n"
+    sql += "WITHOUT ROWID -- sqlite\n;\nDROP TABLE c;\n"
+    assert statements(sql, "sqlite") == ["CREATE TABLE a (\n  b BLOB\n)\nWITHOUT ROWID", "DROP TABLE c"]
+    assert statements(sql, "postgres") == ["CREATE TABLE a (\n  b BYTEA\n)", "DROP TABLE c"]
+
+
+async def test_the_first_schema_with_its_data_becomes_todays(url: str, tmp_path: Path):
+    """frozen/0001.sql is what version 1 wrote. It never changes; every later schema must take it over."""
+    key = SealingKey.load_or_create(
+        tmp_path / "none", environ={"BRIDGEKIT_KEY": (FROZEN / "0001.key.txt").read_text()}
+    )
+    driver = await connect(url)
+    dump = (FROZEN / "0001.sql").read_text()
+    await driver.script([(sql, ()) for sql in statements(dump, driver.dialect)])
+    await driver.close()
+    store = await Store.open(url, key)
+    (row,) = await store.inbox.pending()
+    assert (row.body, row.receiver) == (SECRET.encode(), "login-1")
+    (parked,) = await store.inbox.parked(10)
+    assert (parked.row.body, parked.error) == (SECRET.encode(), "Traceback: ValueError")
+    assert await store.outbox.of(row.id) == {0: "sending"}
+    latest = await store.copies.latest(NETWORK, CHAT)
+    assert latest is not None
+    assert [copy.id for copy in await store.copies.of(NETWORK, CHAT, latest.id)] == ["one", "$one"]
+    assert await store.portals.all() == [portal()]
+    assert await store.links.all() == [link()]
+    assert await store.ghosts.all(NETWORK) == [ghost()]
+    assert await store.members.of(portal().room) == {ghost().mxid: "join"}
+    assert await store.logins.all() == [login()]
+    assert await store.kv.get("example", "state") == SECRET.encode()
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["store.db", "mysql://x", "sqlite:", "sqlite://store.db", "sqlite:///", "sqlite:///:memory:"]
+)
+async def test_an_address_of_another_kind_is_refused(url: str, key: SealingKey):
+    with pytest.raises(ConfigError, match="A database address is sqlite:///"):
+        await Store.open(url, key)
+
+
+async def test_a_relative_sqlite_address_is_a_file_here(tmp_path: Path, key: SealingKey, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    await (await Store.open("sqlite:///here.db", key)).close()
+    assert (tmp_path / "here.db").exists()
+
+
+async def test_a_folder_that_is_not_there_is_refused(tmp_path: Path, key: SealingKey):
+    with pytest.raises(ConfigError, match=r"cannot be opened: .*No such file"):
+        await Store.open(f"sqlite:///{tmp_path}/nowhere/store.db", key)
+
+
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path, key: SealingKey):
+    (tmp_path / "store.db").write_text("This is a letter and no database. " * 100)
+    with pytest.raises(ConfigError, match="not a database"):
+        await Store.open(f"sqlite:///{tmp_path}/store.db", key)
+
+
+async def test_a_postgresql_that_is_not_there_is_refused_at_once(key: SealingKey):
+    with pytest.raises(ConfigError, match="PostgreSQL database cannot be opened"):
+        await Store.open(f"postgresql://someone:{SECRET}@127.0.0.1:{free_port()}/x", key)
+
+
+async def test_a_postgresql_database_that_is_not_there_is_refused(postgres, key: SealingKey):
+    with pytest.raises(ConfigError, match='"nowhere" does not exist'):
+        await Store.open(postgres.dsn("nowhere"), key)

@@ -1,0 +1,191 @@
+"""What each repository keeps and gives back, on both engines."""
+
+import msgspec
+
+from bridgekit.contract.ids import MATRIX, ChatId, MessageId, NetworkId, PersonId
+from bridgekit.contract.people import Login
+from bridgekit.store import Copy, Store, new_id
+from tests.store.samples import (
+    CHAT,
+    NETWORK,
+    ROOM,
+    copies_of,
+    ghost,
+    inbox_row,
+    link,
+    login,
+    portal,
+)
+
+
+async def test_pending_inbox_rows_come_back_in_order_and_in_pages(store: Store):
+    rows = [inbox_row(bytes([n]), receiver="me" if n % 2 else None) for n in range(5)]
+    await store.commit(*(store.inbox.add(row) for row in reversed(rows)))
+    assert await store.inbox.pending() == rows
+    assert await store.inbox.pending(after=rows[1].id, limit=2) == rows[2:4]
+    assert await store.inbox.count() == 5
+
+
+async def test_a_done_row_is_gone_and_its_outbox_rows_with_it(store: Store):
+    row, other = inbox_row(), inbox_row()
+    await store.commit(store.inbox.add(row), store.inbox.add(other))
+    await store.commit(store.outbox.sending(row.id, 0), store.outbox.sending(other.id, 0))
+    await store.commit(store.outbox.performed(row.id, 0), store.outbox.sending(row.id, 1))
+    assert await store.outbox.of(row.id) == {0: "performed", 1: "sending"}
+    await store.commit(store.inbox.done(row.id))
+    assert await store.inbox.pending() == [other]
+    assert await store.outbox.of(row.id) == {}
+    assert await store.outbox.of(other.id) == {0: "sending"}
+
+
+async def test_a_parked_row_keeps_its_body_and_the_error_until_it_is_retried(store: Store):
+    row = inbox_row(b"poison")
+    await store.commit(store.inbox.add(row))
+    await store.commit(store.inbox.park(row.id, "ValueError: \0 and \ud800"))
+    assert await store.inbox.pending() == []
+    assert await store.inbox.count() == 0
+    assert await store.inbox.count_parked() == 1
+    (parked,) = await store.inbox.parked(10)
+    assert parked.row == row
+    assert parked.error == "ValueError: \ufffd and ?"
+    await store.commit(store.inbox.retry(row.id))
+    assert await store.inbox.pending() == [row]
+    assert await store.inbox.parked(10) == []
+
+
+async def test_the_same_inbox_row_twice_is_one(store: Store):
+    row = inbox_row(b"first")
+    await store.commit(store.inbox.add(row))
+    await store.commit(store.inbox.add(msgspec.structs.replace(row, body=b"second")))
+    assert await store.inbox.pending() == [row]
+
+
+async def test_a_transaction_is_seen_once_it_is_recorded(store: Store):
+    assert not await store.transactions.seen("a")
+    await store.commit(store.transactions.record("a"))
+    assert await store.transactions.seen("a")
+    await store.commit(store.transactions.record("a"), store.transactions.prune(before=1))
+    assert await store.transactions.seen("a")
+    await store.commit(store.transactions.prune(before=2**62), store.transactions.record("b"))
+    assert not await store.transactions.seen("a")
+    assert await store.transactions.seen("b")
+
+
+async def test_any_copy_leads_to_all_copies_the_origin_first(store: Store):
+    here, there = copies_of(new_id(), "m1")
+    second = msgspec.structs.replace(there, id=MessageId("$m1-2"), part=1)
+    await store.commit(*(store.copies.add(copy) for copy in (second, there, here)))
+    expected = [here, there, second]
+    assert await store.copies.of(NETWORK, CHAT, MessageId("m1")) == expected
+    assert await store.copies.of(MATRIX, ROOM, MessageId("$m1-2")) == expected
+    assert await store.copies.by_message(here.message) == expected
+    assert await store.copies.of(NETWORK, ChatId("#other"), MessageId("m1")) == []
+    assert await store.copies.of(NetworkId("another"), CHAT, MessageId("m1")) == []
+
+
+async def test_an_id_that_came_twice_leads_to_the_newest_message(store: Store):
+    old, new = copies_of(new_id(), "again"), copies_of(new_id(), "again")
+    await store.commit(*(store.copies.add(copy) for copy in (*old, *new)))
+    assert await store.copies.of(NETWORK, CHAT, MessageId("again")) == list(new)
+
+
+async def test_a_forgotten_message_has_no_copies(store: Store):
+    old, new = copies_of(new_id(), "old"), copies_of(new_id(), "new")
+    await store.commit(*(store.copies.add(copy) for copy in (*old, *new)))
+    await store.commit(store.copies.forget(new[0].message))
+    assert await store.copies.by_message(new[0].message) == []
+    assert await store.copies.latest(NETWORK, CHAT) == old[0]
+
+
+async def test_a_reaction_is_found_by_its_parent_sender_and_key(store: Store):
+    parent, _ = copies_of(new_id(), "parent")
+    here, there = (
+        msgspec.structs.replace(copy, kind="reaction", parent=parent.message, key="👍")
+        for copy in copies_of(new_id(), "reaction")
+    )
+    await store.commit(store.copies.add(parent), store.copies.add(here), store.copies.add(there))
+    assert await store.copies.reaction(parent.message, here.sender, "👍") == [here, there]
+    assert await store.copies.reaction(parent.message, there.sender, "👍") == [here, there]
+    assert await store.copies.reaction(parent.message, here.sender, "👎") == []
+    assert await store.copies.reaction(parent.message, PersonId("eve"), "👍") == []
+    assert await store.copies.latest(NETWORK, CHAT) == parent
+
+
+async def test_the_latest_copy_is_the_last_part_of_the_newest_message(store: Store):
+    assert await store.copies.latest(NETWORK, CHAT) is None
+    first, _ = copies_of(new_id(), "first")
+    parts: list[Copy] = [
+        msgspec.structs.replace(copies_of(first.message + 1, f"part-{n}")[0], part=n) for n in range(3)
+    ]
+    await store.commit(*(store.copies.add(copy) for copy in (first, *parts)))
+    assert await store.copies.latest(NETWORK, CHAT) == parts[2]
+
+
+async def test_portals_are_put_replaced_and_removed(store: Store):
+    await store.commit(store.portals.put(portal("!b:x")), store.portals.put(portal("!a:x")))
+    changed = msgspec.structs.replace(portal("!b:x"), network=None, made=False, encrypted=True)
+    await store.commit(store.portals.put(changed))
+    assert await store.portals.all() == [portal("!a:x"), changed]
+    await store.commit(store.portals.remove(ChatId("!a:x")))
+    assert await store.portals.all() == [changed]
+
+
+async def test_two_logins_links_to_one_chat_are_two(store: Store):
+    shared, anns, bobs = link(), link(receiver="ann"), link(receiver="bob")
+    await store.commit(*(store.links.put(one) for one in (bobs, anns, shared)))
+    assert await store.links.all() == [shared, anns, bobs]
+    paused = link(receiver="bob", state="paused")
+    await store.commit(store.links.put(paused), store.links.remove(shared.key))
+    assert await store.links.all() == [anns, paused]
+
+
+async def test_ghosts_are_listed_by_network(store: Store):
+    ann, bob, other = ghost("ann"), ghost("bob"), ghost("ann", NetworkId("another"))
+    await store.commit(*(store.ghosts.put(one) for one in (bob, other, ann)))
+    assert await store.ghosts.all(NETWORK) == [ann, bob]
+    assert await store.ghosts.get(other.mxid) == other
+    assert await store.ghosts.get(PersonId("@nobody:example.org")) is None
+    await store.commit(store.ghosts.put(msgspec.structs.replace(ann, name="Ann \0")))
+    assert await store.ghosts.get(ann.mxid) == msgspec.structs.replace(ann, name="Ann \ufffd")
+
+
+async def test_members_of_a_room_are_a_dict(store: Store):
+    ann, bob = ghost("ann").mxid, ghost("bob").mxid
+    await store.commit(
+        store.members.put(ROOM, ann, "invite"),
+        store.members.put(ROOM, ann, "join"),
+        store.members.put(ROOM, bob, "join"),
+        store.members.put(ChatId("!other:x"), bob, "ban"),
+    )
+    assert await store.members.of(ROOM) == {ann: "join", bob: "join"}
+    await store.commit(store.members.remove(ROOM, bob))
+    assert await store.members.of(ROOM) == {ann: "join"}
+
+
+async def test_logins_come_back_with_their_fields(store: Store):
+    first, second = login("a"), login("b", "other")
+    await store.commit(store.logins.put(second), store.logins.put(first))
+    assert await store.logins.all() == [first, second]
+    moved = msgspec.structs.replace(
+        first,
+        login=Login(id=first.login.id, owner=first.login.owner, fields={"nick": "ä"}),
+        state="rejected",
+        reason="The password is wrong.",
+    )
+    await store.commit(store.logins.put(moved), store.logins.remove(second.login.id))
+    assert await store.logins.all() == [moved]
+
+
+async def test_values_are_kept_by_namespace_and_none_deletes(store: Store):
+    await store.commit(
+        store.kv.put("a", "x", b"1"),
+        store.kv.put("a", "y", b"2"),
+        store.kv.put("b", "x", b"3"),
+        store.kv.put("a", "x", None),
+        store.kv.put("a", "x", b"4"),
+    )
+    assert await store.kv.items("a") == {"x": b"4", "y": b"2"}
+    assert await store.kv.get("b", "x") == b"3"
+    assert await store.kv.get("b", "y") is None
+    await store.commit(store.kv.put("a", "x", None))
+    assert await store.kv.get("a", "x") is None
