@@ -37,7 +37,7 @@ _LOST = (
 )
 _UNSENT = "The connection to IRC was lost before the message was sent."
 _PART = "Only a part of the message was sent."
-_TALK = frozenset({"PRIVMSG", "NOTICE", "TAGMSG"})
+_TALK = frozenset({"PRIVMSG", "NOTICE", "TAGMSG", "RELAYMSG"})
 
 
 class Flight:
@@ -300,7 +300,7 @@ class Deliveries:
             for other in self._written:
                 if (
                     not other.settled
-                    and other.command == echo.command
+                    and other.command in (echo.command, "RELAYMSG")
                     and target in other.names
                     and other.text == echo.text
                 ):

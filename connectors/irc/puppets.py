@@ -73,7 +73,9 @@ def papers_of(login: Login, config: Puppets, server_password: str = "") -> Paper
     """How `login` signs on. Raises OSError where a secret's file cannot be read."""
     mxid, fields = str(login.owner), login.fields
     words = {**_words(mxid), "displayname": fields.get("displayname") or _words(mxid)["displayname"]}
-    nick = fields.get("nick") or _fill(config.nick, words)
+    chosen = fields.get("nick", "").strip()
+    stem, brace, suffix = config.nick.rpartition("}")  # what stands behind the name is no part of it
+    nick = chosen or _fill(stem + brace or suffix, words)
     password = fields.get("password", "")
     credentials = None
     if password:
@@ -94,6 +96,7 @@ def papers_of(login: Login, config: Puppets, server_password: str = "") -> Paper
         nick=nick,
         username=ident_of(mxid),
         realname=realname_of(config.realname, mxid, words["displayname"]),
+        suffix="" if chosen or not brace else suffix,
         password=fields.get("server_password") or server_password,
         sasl=credentials,
         webirc=webirc,

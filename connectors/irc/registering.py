@@ -40,11 +40,12 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Papers:
-    """Who we say that we are. `webirc` is (password, gateway, host name, address)."""
+    """Who we say that we are. `suffix` ends the nick; `webirc` is (password, gateway, host name, address)."""
 
     nick: str
     username: str
     realname: str
+    suffix: str = ""
     password: str = field(default="", repr=False)
     sasl: Credentials | None = None
     webirc: tuple[str, str, str, str] | None = field(default=None, repr=False)
@@ -75,7 +76,7 @@ class _Registering:
         self._state = reader.state
         self._papers = papers
         self._note = note
-        self._wanted = wanted_nick(papers.nick, reader.state)
+        self._wanted = wanted_nick(papers.nick, reader.state, suffix=papers.suffix)
         self._tried = [self._wanted]
         self._asked: set[str] = set()
         self._exchanges: Iterator[sasl.Exchange] = iter(())

@@ -23,6 +23,7 @@ from connectors.irc.deliveries import Deliveries
 from connectors.irc.flood import Flood, Priority
 from connectors.irc.history import History
 from connectors.irc.joining import Joining
+from connectors.irc.nicks import wanted_nick
 from connectors.irc.registering import Papers, closed
 from connectors.irc.translate import Reader, Reading
 from connectors.irc.wire import Line, build, parse
@@ -65,7 +66,7 @@ class IrcSession:
         self._connection = connection
         self._reader = reader
         self.people = reader.people
-        self._wanted_nick = papers.nick
+        self._wanted_nick = wanted_nick(papers.nick, reader.state, suffix=papers.suffix)
         self._unread = unread
         self._early = early
         self._log = network.host.log.bind(login=str(login.id) if login else None)
@@ -245,8 +246,7 @@ class IrcSession:
                 self._joining.came(channel.name)
                 self.network.joined(self, channel.name)
                 for line in compose.after_join(self.state, channel.name) if self.login is None else ():
-                    # The chat opens with MODE's answer; WHO has time
-                    self._say(line, Priority.TALK if line.command == "MODE" else Priority.BACKGROUND)
+                    self._say(line, Priority(int(line.urgency)))
                 if self.login is None and self._history.offered and self._tasks is not None:
                     self._tasks.create_task(self._fill(channel.name), name="irc-history")
             case Went(channel=channel, own=True, kicked=kicked, reason=reason):

@@ -1,0 +1,144 @@
+"""A bridge of a few lines for tests: a host in memory, and sessions that run while a test looks at their facts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+
+import structlog
+from aiohttp import web
+
+from bridgekit.contract.facts import Fact, Message
+from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId
+from bridgekit.contract.people import File, Login
+from connectors.irc.config import IrcConfig
+from connectors.irc.connector import connector
+from connectors.irc.network import IrcNetwork
+from connectors.irc.session import IrcSession
+from connectors.irc.testing.ircd import Ircd
+
+F = TypeVar("F", bound=Fact)
+
+
+class MemoryHost:
+    """`contract.Host` without a bridge; `kept` is what outlives a restart."""
+
+    def __init__(self, chats: list[str] | None = None, kept: dict[str, bytes] | None = None) -> None:
+        self.network = NetworkId("test")
+        self.log: structlog.typing.FilteringBoundLogger = structlog.get_logger("irc")
+        self.linked = [ChatId(chat) for chat in chats or []]
+        self.kept = kept if kept is not None else {}
+
+    def now(self) -> float:
+        """The wall clock."""
+        return time.time()
+
+    async def get(self, key: str) -> bytes | None:
+        """From memory."""
+        return self.kept.get(key)
+
+    async def put(self, key: str, value: bytes | None) -> None:
+        """To memory."""
+        self.put_later(key, value)
+
+    def put_later(self, key: str, value: bytes | None) -> None:
+        """To memory, at once."""
+        if value is None:
+            self.kept.pop(key, None)
+        else:
+            self.kept[key] = value
+
+    def mount(
+        self, method: str, path: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> None:
+        """Nothing is served."""
+
+    def open_media(self, file: File) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """There are no files."""
+        raise NotImplementedError
+
+    def media_url(self, file: File) -> str | None:
+        """There is no public address."""
+        return None
+
+    async def chats(self) -> list[ChatId]:
+        """What the test linked."""
+        return list(self.linked)
+
+    def owner_of(self, person: PersonId) -> PersonId | None:
+        """Nobody is looked up here."""
+        return None
+
+
+class Running:
+    """A session that runs: its facts so far, and how it ended."""
+
+    def __init__(self, session: IrcSession) -> None:
+        self.session = session
+        self.facts: list[Fact] = []
+        self.task: asyncio.Task[None] | None = None
+        self._came = asyncio.Event()
+
+    def emit(self, fact: Fact) -> None:
+        """Keep it."""
+        self.facts.append(fact)
+        self._came.set()
+
+    def all(self, kind: type[F]) -> list[F]:
+        """The facts of one kind."""
+        return [fact for fact in self.facts if isinstance(fact, kind)]
+
+    @property
+    def said(self) -> list[str]:
+        """The words of all messages."""
+        return [fact.content.text.body for fact in self.all(Message)]
+
+    async def fact(self, kind: type[F], count: int = 1, seconds: float = 5.0, **fields: Any) -> F:
+        """Wait for the `count`th fact of a kind whose fields are so; raises TimeoutError with what came instead."""
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    fit = [f for f in self.all(kind) if all(getattr(f, k) == v for k, v in fields.items())]
+                    if len(fit) >= count:
+                        return fit[count - 1]
+                    self._came.clear()
+                    await self._came.wait()
+        except TimeoutError:
+            raise TimeoutError(f"no {kind.__name__} {fields}; the last facts: {self.facts[-10:]}") from None
+
+    async def ended(self, seconds: float = 5.0) -> BaseException | None:
+        """Wait until `run` is over; what it raised."""
+        assert self.task is not None
+        await asyncio.wait([self.task], timeout=seconds)
+        if not self.task.done():
+            raise TimeoutError("the session goes on")
+        return self.task.exception()
+
+
+def network_of(ircd: Ircd, host: MemoryHost | None = None, **config: Any) -> IrcNetwork:
+    """A network of one server without TLS and without flood control, unless the test says otherwise."""
+    server = {"host": "127.0.0.1", "port": ircd.port, "tls": False}
+    settings = {"servers": [server], "flood": {"refill": 0}, **config}
+    return connector.network(IrcConfig.model_validate(settings), host or MemoryHost())
+
+
+def login_of(user: str, **fields: str) -> Login:
+    """A Matrix user's login."""
+    return Login(id=LoginId(user), owner=PersonId(f"@{user}:example.org"), fields=fields)
+
+
+@contextlib.asynccontextmanager
+async def running(network: IrcNetwork, login: Login | None = None) -> AsyncIterator[Running]:
+    """Connect and run for the length of an `async with`."""
+    async with network.connect(login) as session:
+        running = Running(session)
+        running.task = asyncio.create_task(session.run(running.emit), name="irc-run")
+        try:
+            yield running
+        finally:
+            running.task.cancel()
+            await asyncio.wait([running.task])
