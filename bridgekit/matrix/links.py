@@ -88,7 +88,7 @@ class Links:
         """A link to the words of one event; None where no public address is configured."""
         if not self._base:
             return None
-        if _PACKED_EVENT.fullmatch(event_id):
+        if _PACKED_EVENT.fullmatch(event_id) and _base(_unbase(event_id[1:])) == event_id[1:]:
             token = self._sign(b"T", _unbase(event_id[1:]) + room.encode(), "")
         else:
             token = self._sign(b"t", f"{room}\n{event_id}".encode(), "")

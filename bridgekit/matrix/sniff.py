@@ -45,8 +45,10 @@ def sniff(head: bytes, declared: str = "") -> str:
         return _BRANDS.get(head[8:12], "video/mp4")
     if head.startswith(b"OggS"):
         return "video/ogg" if b"theora" in head else "audio/ogg"
-    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 in (0xE2, 0xE4, 0xE6):
-        return "audio/mpeg"
+    if len(head) > 2 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2 and head[2] & 0xF0 != 0xF0:
+        return "audio/mpeg"  # a frame of layer III without a tag before it
+    if head[:1] == b"\xff" and head[1:2] in (b"\xf1", b"\xf9"):
+        return "audio/aac"
     declared = declared.lower()
     if not _MIME.fullmatch(declared) or declared.partition("/")[0] in ("image", "audio", "video"):
         # SVG is text, and an image that is text may hold scripts.

@@ -61,7 +61,8 @@ async def test_failures_that_may_be_one_calls_own_close_it_only_in_a_row():
 
 
 async def test_two_hundred_callers_wait_behind_one_probe_and_are_let_in_gradually():
-    server, changes = Server(), []
+    server = Server()
+    changes: list[bool] = []
     gate = gate_of(server, changes)
     await lose(gate)
     inside = 0

@@ -1,0 +1,249 @@
+"""Files and long texts for the public, and their way to and from the homeserver."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from bridgekit.contract.errors import HomeserverUnavailable, MatrixRefused
+from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.links import Links
+from bridgekit.matrix.media import PublicMedia
+from bridgekit.testing.homeserver import Drop, FakeHomeserver
+from tests.matrix.homeservers import GHOST, answer, client_of, one_room, read_request, scripted
+
+KEY = b"k" * 32
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 2000
+
+
+async def bytes_of(client: MatrixClient, mxc: str) -> tuple[str, bytes]:
+    async with client.download(mxc) as file:
+        return file.mime, b"".join([piece async for piece in file.chunks()])
+
+
+async def slowly(data: bytes, step: int = 50_000) -> AsyncIterator[bytes]:
+    for at in range(0, len(data), step):
+        await asyncio.sleep(0)
+        yield data[at : at + step]
+
+
+@pytest.mark.parametrize("way", ["whole", "streamed with its size", "streamed without"])
+async def test_a_file_goes_up_and_comes_down_unharmed(way):
+    async with one_room() as (_, client, _room):
+        stream = PNG if way == "whole" else slowly(PNG)
+        size = len(PNG) if way == "streamed with its size" else None
+        mxc = await client.upload(stream, "image/png", "kätzchen & co.png", size=size, user=GHOST)
+        assert mxc.startswith("mxc://hs.test/")
+        assert await bytes_of(client, mxc) == ("image/png", PNG)
+
+
+async def test_an_upload_says_its_length_because_synapse_asks_for_it():
+    seen: list[bytes] = []
+
+    async def talk(reader, writer):
+        seen.append(await read_request(reader))
+        writer.write(answer(b'{"content_uri":"mxc://x/y"}'))
+
+    async with scripted(talk) as url, client_of(url) as client:
+        await client.upload(slowly(b"abc"), "x/y\r\nEvil: 1", "a\nb")
+    head = seen[0].partition(b"\r\n\r\n")[0].lower()
+    assert b"content-length: 3" in head
+    assert b"content-type: application/octet-stream" in head
+    assert b"chunked" not in head
+    assert b"evil" not in head
+    assert b"filename=a%0ab" in head
+
+
+@pytest.mark.parametrize("size", [2, 4])
+async def test_a_stream_that_is_not_as_long_as_it_was_said_to_be_is_no_upload(size):
+    async with one_room() as (_, client, _room):
+        with pytest.raises((MatrixRefused, HomeserverUnavailable)):
+            await client.upload(slowly(b"abc", 1), "x/y", size=size)
+
+
+async def test_a_homeserver_without_authenticated_media_is_asked_the_old_way():
+    paths: list[str] = []
+
+    async def talk(reader, writer):
+        while True:
+            path = (await read_request(reader)).split()[1].decode()
+            paths.append(path)
+            if "/client/v1/" in path:
+                writer.write(answer(b'{"errcode":"M_UNRECOGNIZED"}', "404 Not Found"))
+            else:
+                writer.write(answer(b"old", "200 OK", "Content-Type: text/plain"))
+
+    async with scripted(talk) as url, client_of(url) as client:
+        assert await bytes_of(client, "mxc://x/y") == ("text/plain", b"old")
+        assert await bytes_of(client, "mxc://x/y") == ("text/plain", b"old")
+    old = "/_matrix/media/v3/download/x/y"
+    assert paths == ["/_matrix/client/v1/media/download/x/y", old, old]
+
+
+async def test_a_download_that_breaks_off_is_an_error_and_not_a_short_file():
+    async def talk(reader, writer):
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this")
+
+    async with scripted(talk) as url, client_of(url) as client:
+        with pytest.raises(HomeserverUnavailable):
+            await bytes_of(client, "mxc://x/y")
+
+
+async def test_a_missing_file_and_a_bad_address_are_refused():
+    async with one_room() as (_, client, _room):
+        for mxc in ("mxc://hs.test/nothing", "https://x/y"):
+            with pytest.raises(MatrixRefused):
+                await bytes_of(client, mxc)
+
+
+# The public side
+
+
+class Stage(SimpleNamespace):
+    hs: FakeHomeserver
+    client: MatrixClient
+    room: str
+    links: Links
+    http: TestClient[web.Request, web.Application]
+    clock: SimpleNamespace
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    async with one_room() as (hs, client, room):
+        clock = SimpleNamespace(now=1_700_000_000.0)
+        links = Links("https://b.example", KEY, 86400, now=lambda: clock.now)
+        app = web.Application()
+        app.add_routes(PublicMedia(links, client, limit=1_000_000).routes())
+        async with TestClient(TestServer(app)) as http:
+            yield Stage(hs=hs, client=client, room=room, links=links, http=http, clock=clock)
+
+
+def path(link: str | None) -> str:
+    assert link is not None
+    return link.removeprefix("https://b.example")
+
+
+async def test_a_signed_link_shows_the_file_and_lets_it_do_nothing(stage):
+    mxc = await stage.client.upload(PNG, "image/png", user=GHOST)
+    async with stage.http.get(path(stage.links.media(mxc, "kätzchen.png"))) as response:
+        assert (response.status, await response.read()) == (200, PNG)
+        assert response.headers["Content-Type"] == "image/png"
+        assert response.headers["Content-Length"] == str(len(PNG))
+        assert response.headers["Content-Disposition"].startswith("inline; ")
+        assert "filename*=UTF-8''k%C3%A4tzchen.png" in response.headers["Content-Disposition"]
+        assert response.headers["Content-Security-Policy"].startswith("sandbox; default-src 'none'")
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert "noindex" in response.headers["X-Robots-Tag"]
+    async with stage.http.head(path(stage.links.media(mxc, "kätzchen.png"))) as response:
+        assert (response.status, await response.read()) == (200, b"")
+        assert response.headers["Content-Length"] == str(len(PNG))
+
+
+@pytest.mark.parametrize(
+    ("mime", "kind"),
+    [
+        ("text/html", "attachment"),
+        ("image/svg+xml", "attachment"),
+        ("application/pdf", "attachment"),
+        ("application/xhtml+xml", "attachment"),
+        ("video/mp4", "inline"),
+        ("audio/ogg", "inline"),
+        ("text/plain", "inline"),
+    ],
+)
+async def test_only_what_no_browser_runs_is_shown_in_place(stage, mime, kind):
+    mxc = await stage.client.upload(b"<script>", mime)
+    async with stage.http.get(path(stage.links.media(mxc, "x"))) as response:
+        assert response.headers["Content-Disposition"].startswith(f"{kind};")
+        assert response.headers["Content-Type"].partition(";")[0] == mime
+
+
+async def test_forged_links_are_404_and_expired_ones_410(stage):
+    mxc = await stage.client.upload(PNG, "image/png")
+    good = path(stage.links.media(mxc, "a.png"))
+    text = path(stage.links.text(stage.room, "$e"))
+    for link in (
+        good.replace("a.png", "a.html"),
+        good[:30] + "A" + good[31:],
+        f"{text.replace('text', 'media')}/a.png",
+        text[:-1],
+    ):
+        async with stage.http.get(link) as response:
+            assert response.status == 404
+    stage.clock.now += 86400 + 3600
+    for link in (good, text):
+        async with stage.http.get(link) as response:
+            assert response.status == 410
+
+
+async def test_a_file_past_the_limit_is_refused(stage):
+    mxc = await stage.client.upload(b"x" * 1_000_001, "image/png")
+    async with stage.http.get(path(stage.links.media(mxc, "a.png"))) as response:
+        assert response.status == 413
+
+
+async def test_a_file_that_is_gone_is_404_and_a_homeserver_that_is_gone_503(stage):
+    link = path(stage.links.media("mxc://hs.test/nothing", "a.png"))
+    async with stage.http.get(link) as response:
+        assert response.status == 404
+    await stage.hs.pause()
+    async with stage.http.get(link) as response:
+        assert response.status == 503
+        assert int(response.headers["Retry-After"]) >= 1
+
+
+async def test_a_long_message_is_shown_as_plain_text_to_people_and_not_to_search_engines(stage):
+    words = "<b>many</b> words é\n" * 500
+    event = await stage.client.send(
+        stage.room, "m.room.message", {"msgtype": "m.text", "body": words}, txn="t"
+    )
+    async with stage.http.get(path(stage.links.text(stage.room, event))) as response:
+        assert (response.status, await response.text()) == (200, words)
+        assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert "noindex" in response.headers["X-Robots-Tag"]
+
+
+async def test_an_edit_shows_its_new_words_and_a_redacted_message_none(stage):
+    content = {
+        "body": "* new",
+        "m.new_content": {"body": "new"},
+        "m.relates_to": {"rel_type": "m.replace", "event_id": "$x"},
+    }
+    event = await stage.client.send(stage.room, "m.room.message", content, txn="t")
+    link = path(stage.links.text(stage.room, event))
+    async with stage.http.get(link) as response:
+        assert await response.text() == "new"
+    await stage.client.redact(stage.room, event, txn="r")
+    async with stage.http.get(link) as response:
+        assert response.status == 404
+
+
+async def test_a_file_that_breaks_off_upstream_breaks_off_here(stage):
+    async def talk(reader, writer):
+        await read_request(reader)
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\nContent-Type: image/png\r\n\r\n" + b"x" * 5000
+        )
+
+    async with scripted(talk) as url, client_of(url) as client:
+        app = web.Application()
+        app.add_routes(PublicMedia(stage.links, client).routes())
+        async with TestClient(TestServer(app)) as http:
+            with pytest.raises(aiohttp.ClientError):
+                async with http.get(path(stage.links.media("mxc://x/y", "a"))) as response:
+                    await response.read()
+
+
+async def test_an_upload_whose_answer_is_lost_raises_and_is_not_sure():
+    async with one_room() as (hs, client, _):
+        hs.fault("POST */upload", Drop(after_effect=True), times=1)
+        with pytest.raises(HomeserverUnavailable) as caught:
+            await client.upload(b"x", "text/plain")
+        assert not caught.value.certain
