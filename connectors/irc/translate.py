@@ -89,7 +89,7 @@ class Reader:
             if isinstance(change, changes.BatchEnded):
                 heard, history = self._ended(change.batch, at)
             else:
-                told += self._changed(change, then, split=split)
+                told += [fact for fact in self._changed(change, then, split=split) if fact not in told]
         if batch is None or batch.kind != MULTILINE:
             match line.command:
                 case "PRIVMSG" | "NOTICE":

@@ -35,7 +35,9 @@ def looks(text: Text) -> list[tuple[str, frozenset[tuple[Style, str | None]]]]:
     return [
         (
             char,
-            frozenset() if char == "\n" else frozenset((s.style, s.value) for s in text.spans if s.start <= i < s.end),
+            frozenset()
+            if char == "\n"
+            else frozenset((s.style, s.value) for s in text.spans if s.start <= i < s.end),
         )
         for i, char in enumerate(text.body)
     ]
@@ -46,7 +48,9 @@ def seen(text: Text) -> list[tuple[str, frozenset[tuple[Style, str | None]]]]:
     out = []
     for i, (char, _) in enumerate(looks(text)):
         over = [] if char == "\n" else [s for s in text.spans if s.start <= i < s.end]
-        found = {(s.style, s.value) for s in over if s.style not in (Style.COLOR, Style.BACKGROUND, Style.SPOILER)}
+        found = {
+            (s.style, s.value) for s in over if s.style not in (Style.COLOR, Style.BACKGROUND, Style.SPOILER)
+        }
         if any(s.style is Style.SPOILER for s in over):
             found.add((Style.SPOILER, None))
         else:
@@ -58,7 +62,7 @@ def seen(text: Text) -> list[tuple[str, frozenset[tuple[Style, str | None]]]]:
             }
             if colors.get(Style.COLOR) == colors.get(Style.BACKGROUND) and colors:
                 colors[Style.COLOR] = "#000000" if colors[Style.COLOR] == "#ffffff" else "#ffffff"
-            found |= {(style, value) for style, value in colors.items()}
+            found |= set(colors.items())
         out.append((char, frozenset(found)))
     return out
 
@@ -119,7 +123,10 @@ def test_the_codes_of_the_modern_irc_documentation_are_read(raw: str, text: Text
 
 
 def test_a_digit_after_a_colour_is_kept_apart() -> None:
-    assert encode(join(styled("a", Style.COLOR, "#ff0000"), styled("1", Style.BOLD))) == "\x0304a\x02\x03\x02\x021\x0f"
+    assert (
+        encode(join(styled("a", Style.COLOR, "#ff0000"), styled("1", Style.BOLD)))
+        == "\x0304a\x02\x03\x02\x021\x0f"
+    )
     assert decode(encode(styled("5 apples", Style.COLOR, "#ff0000"))).body == "5 apples"
 
 
