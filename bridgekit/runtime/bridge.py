@@ -411,12 +411,9 @@ class Bridge:
             await self.client.patient.leave(room, reason="You are not allowed to use this bridge.")
             return
         await self.client.patient.join(room)
-        members = await self.client.patient.joined_members(room)
-        if len(members) <= 2:
+        if fact.private:
             await self._keep_management(room, inviter, made=False)
-            await self._bot.greet(room, direct=True)
-        else:
-            await self._bot.greet(room, direct=False)
+        await self._bot.greet(room, direct=fact.private)
 
     async def introduce(self, room: ChatId, case: Case) -> None:
         """Give the sender of a Matrix fact their name."""

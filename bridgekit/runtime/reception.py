@@ -154,13 +154,13 @@ class Reception:
             found = [(parsed[0], parsed[1])]
         else:
             found = [
-                (n, name)
+                (n, ChatId(name))
                 for n in self._asked(protocol, fields)
                 if (name := fields.get("chat")) and (chat := self._portals.named(n, name)) and not chat[1]
             ]
         return [
             {
-                "alias": self._namespace.alias(network, ChatId(name)),
+                "alias": self._namespace.alias(network, name),
                 "protocol": self._manifests[network].id,
                 "fields": {"network": network, "chat": name},
             }

@@ -156,10 +156,11 @@ class Rooms:
         self._lobby[side] = [case]
         self._spawn(self._open_door(side, case.fact))
 
-    async def _open_door(self, side: PortalKey, fact: Fact) -> None:
+    async def _open_door(self, side: PortalKey, fact: Fact | translate.StateChanged) -> None:
         room: ChatId | None = None
         try:
-            room = await self._unlinked(side, fact)
+            if not isinstance(fact, translate.StateChanged):
+                room = await self._unlinked(side, fact)
         except BridgeError as error:
             log.warning("portal_not_made", network=side.network, reason=error.notice)
         except Exception as error:
@@ -221,7 +222,7 @@ class Rooms:
     def _case(self, side: PortalKey, row: InboxRow) -> Case | None:
         """What a row says; None where nothing follows from it, and then it is gone."""
         event: MessageId | None = None
-        fact: Fact | None
+        fact: Fact | translate.StateChanged | None
         try:
             if side.network == MATRIX:
                 fact = translate.fact(row.body, self._names)

@@ -122,20 +122,19 @@ class Worker:
     # One fact ------------------------------------------------------------------------------------------------
 
     async def _take(self, case: Case) -> None:
-        fact = case.fact
         if case.recovering:
             case.performed = await self._around.store.outbox.of(case.number)
-        if isinstance(fact, facts.Message) and await self._is_known(case, fact):
+        if isinstance(case.fact, facts.Message) and await self._is_known(case, case.fact):
             self._finish(case)
             return
         if (work := self._around.observe(self.room, case)) is not None:
             await work
+        if case.origin.network == MATRIX and _is_nameless(case.fact):
+            await self._around.introduce(self.room, case)
+        fact = case.fact
         if isinstance(fact, StateChanged):
             self._finish(case)
             return
-        if case.origin.network == MATRIX and _is_nameless(fact):
-            await self._around.introduce(self.room, case)
-            fact = case.fact
         known = await self._named(case.origin, fact) if _names_messages(fact) else {}
         decided = plan(self._around.context(self.room, case, known), fact)
         if decided.command is not None:
@@ -414,7 +413,7 @@ async def _quietly(work: Coroutine[Any, Any, None]) -> None:
         log.error("status_failed", trace=_trace(error))
 
 
-def _is_nameless(fact: Fact) -> bool:
+def _is_nameless(fact: Fact | StateChanged) -> bool:
     sender = getattr(fact, "sender", None)
     return sender is not None and not sender.name
 
