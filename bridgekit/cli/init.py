@@ -112,7 +112,7 @@ class _Interview:
     def _network(self, word: str, given: dict[str, str]) -> str:
         name, sign, connector = word.partition("=")
         installed = Installed()
-        if not sign or not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+        if not sign or not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", name):
             self.missing.append(("--network", f"{word} is not NAME=CONNECTOR with a lower case name"))
             return ""
         if connector not in installed:

@@ -31,6 +31,7 @@ appservice:
   prefix: _bk_                   # what its ghosts and aliases start with
   as_token: {as_token}
   hs_token: {hs_token}
+  # double_puppets: true         # what people say with their own account elsewhere carries their own name in Matrix
   registration: registration.yaml
 
 store:

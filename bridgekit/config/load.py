@@ -70,9 +70,9 @@ class _Loading:
     def _network(self, name: str, raw: Any, place: Place) -> Any:
         if name == ids.MATRIX:
             self.problems.append((place, "no network may be called so: it is the Matrix side itself"))
-        elif not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+        elif not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", name):
             self.problems.append(
-                (place, "a network's id has lower case letters, digits and hyphens, a letter first")
+                (place, "a network's id has up to 32 lower case letters, digits and hyphens, a letter first")
             )
         if not isinstance(raw, dict):
             return raw

@@ -109,8 +109,16 @@ def test_an_empty_file_says_what_is_required(tmp_path: Path):
         ("networks2: {}", "networks2", "did you mean `networks`?"),
         ("log: {level: loud}", "log.level", "must be 'debug', 'info', 'warning' or 'error'"),
         ("log: loud", "log", "must be keys and values"),
-        ("messages: {max_age: soon}", "messages.max_age", "must be a time such as 90s, 10m, 12h or 7d"),
-        ("messages: {max_age: true}", "messages.max_age", "must be a time such as 90s, 10m, 12h or 7d"),
+        (
+            "public: {url: 'http://a', expires: soon}",
+            "public.expires",
+            "must be a time such as 90s, 10m, 12h or 7d",
+        ),
+        (
+            "public: {url: 'http://a', expires: true}",
+            "public.expires",
+            "must be a time such as 90s, 10m, 12h or 7d",
+        ),
         ("messages: {display_name: '{nick}'}", "messages.display_name", "may use {name}"),
         ("messages: {display_name: '{name.__class__}'}", "messages.display_name", "may use {name}"),
         ("messages: {display_name: '{network}'}", "messages.display_name", "must use {name} or {id}"),
@@ -313,7 +321,7 @@ _scalars: st.SearchStrategy[Any] = (
 )
 _names = st.sampled_from(
     "homeserver appservice url listen store networks one connector servers host login permissions links chat room "
-    "type password password_file public messages max_age".split()
+    "type password password_file public messages expires".split()
 )
 _values = st.recursive(
     _scalars | st.sampled_from(["sample", "plain", "!a:b", "*"]),

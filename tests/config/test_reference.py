@@ -10,7 +10,7 @@ def test_the_reference_has_every_key_with_type_default_and_meaning():
     text = reference(CONNECTORS)
     assert "| `listen` | host:port | `127.0.0.1:29330` | Where the bridge waits for the homeserver. |" in text
     assert "| `as_token` | secret | **required** | The bridge shows this token to the homeserver. |" in text
-    assert "| `max_age` | time | `1d` |" in text
+    assert "| `expires` | time | `7d` |" in text
     assert "| `level` | `debug`, `info`, `warning`, `error` | `info` |" in text
     assert "| `links[].room` | text | **required** | A room id or an alias. |" in text
     assert "| `servers[].port` | number | `6697` | Its port. |" in text

@@ -9,12 +9,13 @@ from ruamel.yaml import YAML
 from bridgekit.config import Config, load, secrets, show
 from tests.config.sample import CONNECTORS, WHOLE
 
+PUBLIC = "public: {url: https://b.example.org, expires: 43200}\n"
 SECRETS = ("as-secret-as-it-gets", "heavily-guarded", "open-sesame", "data base")
 
 
 def whole(tmp_path: Path) -> Config:
     path = tmp_path / "config.yaml"
-    path.write_text(WHOLE + 'store: {url: "postgresql://me:data%20base@db.example.org/bridge"}\n')
+    path.write_text(WHOLE + 'store: {url: "postgresql://me:data%20base@db.example.org/bridge"}\n' + PUBLIC)
     return load(path, {}, CONNECTORS)
 
 
@@ -31,7 +32,7 @@ def test_config_show_has_everything_but_the_secrets(tmp_path: Path):
     assert values["store"]["url"] == "postgresql://me:********@db.example.org/bridge"
     assert values["appservice"]["as_token"] == "**********"
     assert values["appservice"]["listen"] == "127.0.0.1:29330"
-    assert values["messages"]["max_age"] == "1d"
+    assert values["public"]["expires"] == "12h"
     assert values["networks"]["one"]["servers"][0]["host"] == "irc.example.org"
     assert values["networks"]["one"]["links"] == [{"chat": "#chan", "room": "#room:example.org"}]
 
