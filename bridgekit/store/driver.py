@@ -47,14 +47,11 @@ def settle(units: Sequence[Unit], errors: dict[int, Exception]) -> int:
             continue
         error = errors[position]
         tables = sorted({write.statement.table.name for write in unit.writes})
-        # The type alone: a database's own words may quote the values.
         log.error("store_write_failed", tables=tables, error=type(error).__name__)
         if not future.done():
-            failed = (
-                error
-                if isinstance(error, StoreError)
-                else StoreError(f"The database refused a write: {error}")
-            )
+            # The type alone: a database's own words may quote the values.
+            refused = StoreError(f"The database refused a write ({type(error).__name__}).")
+            failed = error if isinstance(error, StoreError) else refused
             failed.__cause__ = error if failed is not error else None
             future.set_exception(failed)
             future.exception()  # it is logged: asyncio need not complain that nobody looked

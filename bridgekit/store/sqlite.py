@@ -49,13 +49,17 @@ class Passing(Exception):
     """The database cannot be written just now."""
 
 
+_PARAMETER = re.compile(r"\$(\d+)")
+
 Job = Callable[[sqlite3.Connection], None]
 
 
 @lru_cache(maxsize=1024)
 def numbered(sql: str) -> str:
-    """`$1` as SQLite counts parameters: `?1`."""
-    return re.sub(r"\$(\d+)", r"?\1", sql)
+    """`$1` as SQLite takes parameters: `?` where they stand in order, else `?1`."""
+    # Python 3.12.0 to 3.12.3 warn of ?1 as if it were a name (CPython issue 117995).
+    found = [int(number) for number in _PARAMETER.findall(sql)]
+    return _PARAMETER.sub("?" if found == list(range(1, len(found) + 1)) else r"?\1", sql)
 
 
 def open_connection(path: Path) -> sqlite3.Connection:

@@ -206,12 +206,10 @@ class Copies:
         found = await self._reader.fetch(f"SELECT message FROM newest WHERE {here}", side, chat)
         if not found:
             return None
-        last = await self._select(
-            f"WHERE message = $3 AND {here} ORDER BY part DESC LIMIT 1", side, chat, found[0][0]
-        )
+        order = "ORDER BY message DESC, part DESC LIMIT 1"
+        last = await self._select(f"WHERE {here} AND message = $3 {order}", side, chat, found[0][0])
         if not last:  # it was forgotten: look through all of them, once in a while
-            order = "AND kind = 'message' ORDER BY message DESC, part DESC LIMIT 1"
-            last = await self._select(f"WHERE {here} {order}", side, chat)
+            last = await self._select(f"WHERE {here} AND kind = 'message' {order}", side, chat)
         return last[0] if last else None
 
     async def _select(self, tail: str, *params: int | str) -> list[Copy]:

@@ -1,6 +1,8 @@
 """Opening a store: what is refused, with which sentence, and what an old database becomes."""
 
+import asyncio
 import sqlite3
+import time
 from pathlib import Path
 
 import asyncpg
@@ -146,3 +148,20 @@ async def test_a_postgresql_that_is_not_there_is_refused_at_once(key: SealingKey
 async def test_a_postgresql_database_that_is_not_there_is_refused(postgres, key: SealingKey):
     with pytest.raises(ConfigError, match='"nowhere" does not exist'):
         await Store.open(postgres.dsn("nowhere"), key)
+
+
+async def test_transactions_of_last_week_are_forgotten_when_the_store_opens(url: str, key: SealingKey):
+    store = await Store.open(url, key)
+    await store.commit(store.transactions.record("new"))
+    await store.close()
+    driver = await connect(url)
+    week_ago = time.time_ns() // 1_000_000 - 7 * 24 * 3600 * 1000
+    await driver.load(
+        "INSERT INTO transactions VALUES ($1, $2)", [("old", week_ago), ("6 days", week_ago + 10**8)]
+    )
+    await driver.close()
+    store = await Store.open(url, key)
+    await asyncio.sleep(0)  # housekeeping starts
+    await store.commit()
+    assert [await store.transactions.seen(txn) for txn in ("old", "6 days", "new")] == [False, True, True]
+    await store.close()

@@ -1,5 +1,7 @@
 """How a group of units becomes few runs with the same outcome."""
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +28,7 @@ STATEMENTS = {
     "prune": Statement(ONE, "DELETE FROM one WHERE v < $1", wide=True),
 }
 NAMES = {statement: name for name, statement in STATEMENTS.items()}
-World = tuple[dict[object, object], dict[object, object]]
+World = tuple[dict[Any, Any], dict[Any, Any]]
 
 
 def apply(world: World, statement: Statement, params: Params) -> None:
@@ -39,15 +41,13 @@ def apply(world: World, statement: Statement, params: Params) -> None:
         case "remove", (k,):
             one.pop(k, None)
         case "clear", (k,):
-            for key in [key for key in two if isinstance(key, tuple) and key[0] == k]:
-                del two[key]
+            for pair in [pair for pair in two if pair[0] == k]:
+                del two[pair]
         case "remove_one", (k, m):
             two.pop((k, m), None)
-        case "prune", (limit,):
-            for key in [
-                key for key, v in one.items() if isinstance(v, int) and isinstance(limit, int) and v < limit
-            ]:
-                del one[key]
+        case "prune", (int(limit),):
+            for old in [k for k, v in one.items() if v < limit]:
+                del one[old]
 
 
 small = st.integers(0, 2)

@@ -33,6 +33,7 @@ CREATE TABLE transactions (
 )
 WITHOUT ROWID -- sqlite
 ;
+CREATE INDEX transactions_by_time ON transactions (at);
 
 CREATE TABLE copies (
     message BIGINT NOT NULL,

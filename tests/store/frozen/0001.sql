@@ -34,6 +34,7 @@ CREATE TABLE transactions (
 )
 WITHOUT ROWID -- sqlite
 ;
+CREATE INDEX transactions_by_time ON transactions (at);
 
 CREATE TABLE copies (
     message BIGINT NOT NULL,
@@ -130,28 +131,28 @@ CREATE TABLE kv (
 CREATE TABLE schema_version (version BIGINT PRIMARY KEY);
 INSERT INTO schema_version VALUES (1);
 
-INSERT INTO meta (name, value) VALUES ('canary', x'01fe14ed82e1f127a52be698ade1c19efe9902750b234669880e71b32c6b6d98aa79ba979462') -- sqlite
-INSERT INTO meta (name, value) VALUES ('canary', '\x01fe14ed82e1f127a52be698ade1c19efe9902750b234669880e71b32c6b6d98aa79ba979462') -- postgres
+INSERT INTO meta (name, value) VALUES ('canary', x'01205bae2d30c65d40f7e9da60c031c7054f8a33ac25961aedf79ac415c599d75a43f63ae1b4') -- sqlite
+INSERT INTO meta (name, value) VALUES ('canary', '\x01205bae2d30c65d40f7e9da60c031c7054f8a33ac25961aedf79ac415c599d75a43f63ae1b4') -- postgres
 ;
-INSERT INTO inbox (id, side, chat, receiver, body, at, error) VALUES (3765221688631885824, 'example', '#lobby', 'login-1', x'01fc820b4e045d66a60ba95ecd43fd440b2e3b030b2d96486555bb8b3b55f7037752a5c084533097c7d1fc10166eced584eb554cd72c54', 1700000000000, NULL) -- sqlite
-INSERT INTO inbox (id, side, chat, receiver, body, at, error) VALUES (3765221688631885824, 'example', '#lobby', 'login-1', '\x01fc820b4e045d66a60ba95ecd43fd440b2e3b030b2d96486555bb8b3b55f7037752a5c084533097c7d1fc10166eced584eb554cd72c54', 1700000000000, NULL) -- postgres
+INSERT INTO inbox (id, side, chat, receiver, body, at, error) VALUES (3765222150194069504, 'example', '#lobby', 'login-1', x'0180975f0ce684e7861b94f6e3179c9da16e59a8f387c986600952081ec12c11d64a22a5be10fff414998cd4181732ea89a4b30078f0b5', 1700000000000, NULL) -- sqlite
+INSERT INTO inbox (id, side, chat, receiver, body, at, error) VALUES (3765222150194069504, 'example', '#lobby', 'login-1', '\x0180975f0ce684e7861b94f6e3179c9da16e59a8f387c986600952081ec12c11d64a22a5be10fff414998cd4181732ea89a4b30078f0b5', 1700000000000, NULL) -- postgres
 ;
-INSERT INTO inbox (id, side, chat, receiver, body, at, error) VALUES (3765221688631885825, 'example', '#lobby', NULL, x'019e90cf56851e1800c0427aa7b2d415a98b54627adae922027517ad161bdfdb2d4d2a9f4541edd0b7a4a5b113d31a448ef202de9f6655', 1700000000000, 'Traceback: ValueError') -- sqlite
-INSERT INTO inbox (id, side, chat, receiver, body, at, error) VALUES (3765221688631885825, 'example', '#lobby', NULL, '\x019e90cf56851e1800c0427aa7b2d415a98b54627adae922027517ad161bdfdb2d4d2a9f4541edd0b7a4a5b113d31a448ef202de9f6655', 1700000000000, 'Traceback: ValueError') -- postgres
+INSERT INTO inbox (id, side, chat, receiver, body, at, error) VALUES (3765222150194069505, 'example', '#lobby', NULL, x'01ca90790fb64a97ebc4ca0e25d63274acbba8876768e804801d6516351900f740de63d47d44a29f02077b1d4f9e12b4a2ea4f07443f72', 1700000000000, 'Traceback: ValueError') -- sqlite
+INSERT INTO inbox (id, side, chat, receiver, body, at, error) VALUES (3765222150194069505, 'example', '#lobby', NULL, '\x01ca90790fb64a97ebc4ca0e25d63274acbba8876768e804801d6516351900f740de63d47d44a29f02077b1d4f9e12b4a2ea4f07443f72', 1700000000000, 'Traceback: ValueError') -- postgres
 ;
-INSERT INTO outbox (inbox, step, state) VALUES (3765221688631885824, 0, 'sending');
-INSERT INTO transactions (txn, at) VALUES ('txn-1', 1795397610012);
-INSERT INTO copies (message, side, chat, id, part, room, sender, at, origin, kind, parent, key) VALUES (3765221688631885826, 'example', '#lobby', 'one', 0, '!room:example.org', 'ann', 3765221688631885826, 1, 'message', 0, '');
-INSERT INTO copies (message, side, chat, id, part, room, sender, at, origin, kind, parent, key) VALUES (3765221688631885826, 'matrix', '!room:example.org', '$one', 0, '!room:example.org', '@_ann:example.org', 3765221688631885826, 0, 'message', 0, '');
-INSERT INTO newest (side, chat, message) VALUES ('example', '#lobby', 3765221688631885826);
-INSERT INTO newest (side, chat, message) VALUES ('matrix', '!room:example.org', 3765221688631885826);
+INSERT INTO outbox (inbox, step, state) VALUES (3765222150194069504, 0, 'sending');
+INSERT INTO transactions (txn, at) VALUES ('txn-1', 1795397830102);
+INSERT INTO copies (message, side, chat, id, part, room, sender, at, origin, kind, parent, key) VALUES (3765222150194069506, 'example', '#lobby', 'one', 0, '!room:example.org', 'ann', 3765222150194069506, 1, 'message', 0, '');
+INSERT INTO copies (message, side, chat, id, part, room, sender, at, origin, kind, parent, key) VALUES (3765222150194069506, 'matrix', '!room:example.org', '$one', 0, '!room:example.org', '@_ann:example.org', 3765222150194069506, 0, 'message', 0, '');
+INSERT INTO newest (side, chat, message) VALUES ('example', '#lobby', 3765222150194069506);
+INSERT INTO newest (side, chat, message) VALUES ('matrix', '!room:example.org', 3765222150194069506);
 INSERT INTO portals (room, network, made, kind, creator, encrypted) VALUES ('!room:example.org', 'example', 1, 'channel', '@bob:example.org', 0);
 INSERT INTO links (network, chat, receiver, room, name, reader, creator, static, state, reason, since) VALUES ('example', '#lobby', '', '!room:example.org', '#lobby', NULL, '@bob:example.org', 0, 'open', '', 5);
 INSERT INTO ghosts (mxid, network, person, name, avatar, avatar_source) VALUES ('@_example_ann:example.org', 'example', 'ann', 'Ann', '', '');
 INSERT INTO members (room, mxid, state) VALUES ('!room:example.org', '@_example_ann:example.org', 'join');
-INSERT INTO logins (id, network, owner, fields, state, reason) VALUES ('login-1', 'example', '@bob:example.org', x'0127a02a59401cd70ee46c6379909af4a64b7c7f39487d01e094b29716c3914cdd2cd1ca3e351ff0da5bc4f9f33000fdd7250be8dfa4e494c3b98c864a4fdcf61e6d', 'connected', '') -- sqlite
-INSERT INTO logins (id, network, owner, fields, state, reason) VALUES ('login-1', 'example', '@bob:example.org', '\x0127a02a59401cd70ee46c6379909af4a64b7c7f39487d01e094b29716c3914cdd2cd1ca3e351ff0da5bc4f9f33000fdd7250be8dfa4e494c3b98c864a4fdcf61e6d', 'connected', '') -- postgres
+INSERT INTO logins (id, network, owner, fields, state, reason) VALUES ('login-1', 'example', '@bob:example.org', x'01b203ba3500ebc55908a1978b65566cdc54f6430d6cbaba976e036462a94d84ef72e5b605283908eea184bc9d368147ed3608e39d32ff70193cb47fb759ec3da7bd', 'connected', '') -- sqlite
+INSERT INTO logins (id, network, owner, fields, state, reason) VALUES ('login-1', 'example', '@bob:example.org', '\x01b203ba3500ebc55908a1978b65566cdc54f6430d6cbaba976e036462a94d84ef72e5b605283908eea184bc9d368147ed3608e39d32ff70193cb47fb759ec3da7bd', 'connected', '') -- postgres
 ;
-INSERT INTO kv (namespace, key, value) VALUES ('example', 'state', x'01f414bce0158a9929b669746814e8e9a46a39a50e4bb5cb9b50481f22ce0ec6c00d413339ca665b4af123f322476e56b36e7c844087be') -- sqlite
-INSERT INTO kv (namespace, key, value) VALUES ('example', 'state', '\x01f414bce0158a9929b669746814e8e9a46a39a50e4bb5cb9b50481f22ce0ec6c00d413339ca665b4af123f322476e56b36e7c844087be') -- postgres
+INSERT INTO kv (namespace, key, value) VALUES ('example', 'state', x'014fe43fcd008038dd5d9d283316c6c48de33c66e4d7c427f7bd60fe326148fd89fcfc801346d6868124988f474d074b9760a2c1b42572') -- sqlite
+INSERT INTO kv (namespace, key, value) VALUES ('example', 'state', '\x014fe43fcd008038dd5d9d283316c6c48de33c66e4d7c427f7bd60fe326148fd89fcfc801346d6868124988f474d074b9760a2c1b42572') -- postgres
 ;
