@@ -175,6 +175,28 @@ class View:
         """Who `nick` is, if they have been seen."""
         return self._persons.get(self._identity.fold(nick))
 
+    def past(self, nick: str, *, user: str = "", host: str = "", account: str = "") -> PersonId:
+        """Who was called `nick` when something was said that is told again now; nothing is mapped by it.
+
+        The present owner of the nick, unless the accounts say otherwise; else whoever proves to have had it.
+        """
+        whole, key = self._identity, self._identity.fold(nick)
+        seen = Trace(nick, user, host, account)
+        person = self._persons.get(key)
+        if person is not None:
+            now = whole._traces[person].account
+            if not now or not account or now == account:
+                return person
+        first = whole._traces.get(PersonId(key))
+        if first is not None and first.agrees(seen):
+            return PersonId(key)
+        return whole._recognise(key, seen) or whole._fresh(key)
+
+    def doubtful(self, nick: str) -> bool:
+        """Whether the nick was a renamed person's before the connection was lost: only proof says who it is."""
+        whole, key = self._identity, self._identity.fold(nick)
+        return key not in self._persons and key in whole._lost_nicks
+
     def rename(self, old: str, new: str) -> PersonId:
         """The person called `old` is called `new`. Whoever was called `new` is forgotten."""
         old_key, new_key = self._identity.fold(old), self._identity.fold(new)
@@ -210,6 +232,10 @@ class View:
         if person in self._identity._uses or (lost is not None and self._identity.fold(lost.nick) != key):
             return None  # seen elsewhere, under another name
         return str(person)
+
+    def set_casemapping(self, mapping: str) -> None:
+        """Fold by `mapping` from now on; it is the network's, so in every view."""
+        self._identity.set_casemapping(mapping)
 
     def settle(self) -> None:
         """Everything was read after a reconnect: whoever has not come back by now is forgotten."""

@@ -48,13 +48,13 @@ def seen(text: Text) -> list[tuple[str, frozenset[tuple[Style, str | None]]]]:
     out = []
     for i, (char, _) in enumerate(looks(text)):
         over = [] if char == "\n" else [s for s in text.spans if s.start <= i < s.end]
-        found = {
+        found: set[tuple[Style, str | None]] = {
             (s.style, s.value) for s in over if s.style not in (Style.COLOR, Style.BACKGROUND, Style.SPOILER)
         }
         if any(s.style is Style.SPOILER for s in over):
             found.add((Style.SPOILER, None))
         else:
-            colors = {
+            colors: dict[Style, str] = {
                 style: PALETTE[nearest(s.value)]
                 for style in (Style.COLOR, Style.BACKGROUND)
                 for s in over

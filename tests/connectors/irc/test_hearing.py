@@ -225,7 +225,8 @@ def test_a_spoiler_arrives_as_one() -> None:
 WORDS = st.sampled_from(
     "me #c #d & alice bob Alice carol * + - +o -v +b +k-k 0 1 LS ACK NEW DEL NAK * = @alice ~&x!y@z :x y+z "
     "netsplit netjoin chathistory draft/multiline +r1 -r1 +r2 -r2 PREFIX=(ov)@+ PREFIX= CHANMODES=a "
-    "CASEMAPPING=rfc1459 CASEMAPPING=ascii CHANTYPES= STATUSMSG=@ MODES=x NICKLEN=0 152 H@ \x01ACTION \x01VERSION\x01 \x02\x0304,99 :a.b "
+    "CASEMAPPING=rfc1459 CASEMAPPING=ascii CHANTYPES= STATUSMSG=@ "
+    "MODES=x NICKLEN=0 152 H@ \x01ACTION \x01VERSION\x01 \x02\x0304,99 :a.b "
     "sasl=PLAIN account-tag message-tags 2020-01-01 bob!b@h *!*@* *!*@bob.host".split(" ")
 )  # fmt: skip
 COMMANDS = st.sampled_from(
