@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator
+from typing import cast
 
 from bridgekit.contract.errors import Disconnected, LoginRejected
 from connectors.irc.config import Server
 from connectors.irc.ident import IdentServer
 
-CHUNK = 1 << 14
-"""Bytes read at once: some 200 messages, so that a burst costs few turns of the loop and yet none of 50 ms."""
+SLICE = 1 << 14
+"""Bytes worked through before the loop gets its turn: some 150 messages, 5 ms; a read may bring 256 KiB."""
+MAX_BUFFERED = 1 << 18
 MAX_UNFINISHED = 1 << 15
 CONNECT_SECONDS = 30.0
 _IP_FREEBIND = 15  # linux/in.h: bind to an address of a routed prefix that no interface has
@@ -21,18 +24,84 @@ _IP_FREEBIND = 15  # linux/in.h: bind to an address of a routed prefix that no i
 _UNTRUSTED = "Nothing is sent to a server that cannot prove who it is: its administrator must be told."
 
 
-class Connection:
-    """Lines in, bytes out. `heard_at` is the loop's time when the last bytes came."""
+class _Wire(asyncio.Protocol):
+    """Keeps what came until it is asked for, also when the connection broke behind it: the last words matter most."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, encoding: str) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.heard_at = self.loop.time()
+        self.chunks: deque[bytes] = deque()
+        self.size = 0
+        self.lost = False
+        self.error: Exception | None = None
+        self.transport: asyncio.Transport | None = None
+        self.paused = False
+        self._waiter: asyncio.Future[None] | None = None
+        self.gone: asyncio.Future[None] = self.loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_at = self.loop.time()
+        self.chunks.append(data)
+        self.size += len(data)
+        if self.size > MAX_BUFFERED and not self.paused and self.transport is not None:
+            self.paused = True
+            self.transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> None:
+        self.lost = True
+        self._wake()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost = True
+        self.error = error
+        if not self.gone.done():
+            self.gone.set_result(None)
+        self._wake()
+
+    async def take(self) -> bytes:
+        """What has come; b"" at the end."""
+        while not self.chunks and not self.lost:
+            self._waiter = self.loop.create_future()
+            await self._waiter
+        if not self.chunks:
+            return b""
+        data = self.chunks[0]
+        if len(data) > SLICE:
+            data, self.chunks[0] = data[:SLICE], data[SLICE:]
+        else:
+            self.chunks.popleft()
+        self.size -= len(data)
+        if self.paused and self.size < MAX_BUFFERED // 2 and self.transport is not None and not self.lost:
+            self.paused = False
+            self.transport.resume_reading()
+        return data
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Connection:
+    """Lines in, bytes out."""
+
+    def __init__(self, wire: _Wire, *, encoding: str) -> None:
+        if wire.transport is None:
+            raise ValueError("not connected")
+        self._wire = wire
+        self._transport = wire.transport
         self._rest = b""
         self._encoding = encoding
-        self._loop = asyncio.get_running_loop()
-        self.secure = writer.get_extra_info("ssl_object") is not None
-        self.heard_at = self._loop.time()
+        self.secure = wire.transport.get_extra_info("ssl_object") is not None
         self.closing = False
+
+    @property
+    def heard_at(self) -> float:
+        """The loop's time when the last bytes came."""
+        return self._wire.heard_at
 
     async def lines(self) -> list[bytes]:
         """The next lines, at least one, without their ends, in UTF-8 wherever it can be made out.
@@ -40,13 +109,11 @@ class Connection:
         Raises Disconnected at the end.
         """
         while True:
-            try:
-                data = await self._reader.read(CHUNK)
-            except OSError as error:
-                raise Disconnected(f"The connection to the IRC server broke: {_words(error)}.") from error
+            data = await self._wire.take()
             if not data:
+                if isinstance(self._wire.error, OSError):
+                    raise Disconnected(f"The connection to the IRC server broke: {_words(self._wire.error)}.")
                 raise Disconnected("The IRC server closed the connection.")
-            self.heard_at = self._loop.time()
             lines = (self._rest + data).split(b"\n")
             self._rest = lines.pop()
             if len(self._rest) > MAX_UNFINISHED:
@@ -66,26 +133,20 @@ class Connection:
     def write(self, data: bytes) -> None:
         """Hand bytes to the kernel, now or soon; does nothing once the connection is going down."""
         if not self.closing:
-            self._writer.write(data)
-
-    @property
-    def lost(self) -> bool:
-        """True when nothing written now could arrive."""
-        return self.closing or self._writer.is_closing()
+            self._transport.write(data)
 
     async def close(self, farewell: bytes = b"") -> None:
         """Say `farewell` and go; takes two seconds at most."""
         if self.closing:
             return
-        if farewell and not self._writer.is_closing():
-            self._writer.write(farewell)
+        if farewell and not self._transport.is_closing():
+            self._transport.write(farewell)
         self.closing = True
-        with contextlib.suppress(OSError, TimeoutError, ssl.SSLError):
+        self._transport.close()
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2):
-                await self._writer.drain()
-                self._writer.close()
-                await self._writer.wait_closed()
-        self._writer.transport.abort()
+                await asyncio.shield(self._wire.gone)
+        self._transport.abort()
 
 
 @contextlib.asynccontextmanager
@@ -116,8 +177,8 @@ async def opened(
                         ports = (sock.getsockname()[1], sock.getpeername()[1])
                         ident.announce(*ports, user)
                         stack.callback(ident.forget, *ports)
-                reader, writer = await asyncio.open_connection(
-                    sock=sock, ssl=context, server_hostname=server.host if context else None, limit=1 << 18
+                _, wire = await asyncio.get_running_loop().create_connection(
+                    _Wire, sock=sock, ssl=context, server_hostname=server.host if context else None
                 )
         except ssl.SSLCertVerificationError as error:
             raise Disconnected(
@@ -128,7 +189,7 @@ async def opened(
             raise Disconnected(f"{server.address} does not answer.", retry_after=10.0) from error
         except OSError as error:
             raise Disconnected(f"{server.address} cannot be reached: {_words(error)}.") from error
-        connection = Connection(reader, writer, encoding=encoding)
+        connection = Connection(wire, encoding=encoding)
         try:
             yield connection
         finally:

@@ -33,6 +33,7 @@ class IdentServer:
         self._opening = 0
         self._changed: asyncio.Event = asyncio.Event()
         self._holders = 0
+        self._askers: set[asyncio.StreamWriter] = set()
 
     @property
     def port(self) -> int:
@@ -54,6 +55,8 @@ class IdentServer:
             if not self._holders and self._server is not None:
                 server, self._server = self._server, None
                 server.close()
+                for asker in self._askers:
+                    asker.close()
 
     @contextlib.contextmanager
     def opening(self) -> Iterator[None]:
@@ -87,6 +90,7 @@ class IdentServer:
         self._changed = asyncio.Event()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._askers.add(writer)
         try:
             async with asyncio.timeout(30):
                 question = await reader.readline()
@@ -95,6 +99,7 @@ class IdentServer:
         except (TimeoutError, OSError, ValueError):
             pass  # a question that never ends, or an asker who left
         finally:
+            self._askers.discard(writer)
             writer.close()
 
     async def _reply(self, question: bytes) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from bridgekit.contract.errors import Disconnected, SendRejected
-from connectors.irc.explain import explain
+from connectors.irc.explain import cannot_join, explain
 from connectors.irc.flood import Flood, Priority
 from connectors.irc.state import State
 from connectors.irc.wire import Line, build, clean
@@ -17,30 +17,6 @@ TOGETHER = 8
 SECONDS = 30.0
 RETRY = (60.0, 120.0, 300.0, 600.0)
 """Seconds before each further try; the last one for ever."""
-
-_REFUSED = frozenset(
-    {
-        "403",
-        "405",
-        "407",
-        "437",
-        "448",
-        "471",
-        "473",
-        "474",
-        "475",
-        "476",
-        "477",
-        "479",
-        "480",
-        "489",
-        "495",
-        "500",
-        "520",
-    }
-)
-_FINAL = frozenset({"403", "448", "476", "479"})
-"""No such channel can be: nothing will change that."""
 
 
 @dataclass(slots=True)
@@ -120,7 +96,8 @@ class Joining:
 
     def refused(self, line: Line) -> bool:
         """Take a numeric in; False if it says once more what we were told before."""
-        if line.command not in _REFUSED:
+        final = cannot_join(line)
+        if final is None:
             return True
         door = self._doors.get(self._state.fold(line.param(1)))
         if door is None or not door.asked:
@@ -128,7 +105,6 @@ class Joining:
         first = not door.closed
         door.asked = False
         door.closed = explain(line, door.name)
-        final = line.command in _FINAL
         door.retry_at = None if final else self._loop.time() + RETRY[min(door.tries, len(RETRY) - 1)]
         door.tries += 1
         self._tell(door, SendRejected(door.closed))

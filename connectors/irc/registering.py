@@ -87,15 +87,16 @@ class _Registering:
 
     async def run(self) -> list[bytes]:
         papers = self._papers
-        if papers.webirc:
-            self._send("WEBIRC", *papers.webirc)
-        if papers.password:
-            self._send("PASS", clean(papers.password))
-        self._send("CAP", "LS", "302")
-        self._send("NICK", self._wanted)
-        self._send(
-            "USER", clean(papers.username, middle=True) or "bridge", "0", "*", clean(papers.realname) or "-"
-        )
+        username = clean(papers.username, middle=True) or "bridge"
+        first = [
+            build("WEBIRC", *papers.webirc) if papers.webirc else b"",
+            build("PASS", clean(papers.password)) if papers.password else b"",
+            build("CAP", "LS", "302"),
+            build("NICK", self._wanted),
+            build("USER", username, "0", "*", clean(papers.realname) or "-"),
+        ]
+        # In one piece: a server that turns us away at once says why, and a second write would lose that
+        self._connection.write(b"".join(first))
         while True:
             lines = await self._connection.lines()
             for i, raw in enumerate(lines):

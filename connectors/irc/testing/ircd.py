@@ -82,6 +82,7 @@ class Ircd:
         self.external_account = ""
         self.refuse: str = ""  # an ERROR line's text that greets every new connection
         self.flood_kick = False
+        self.refused_caps: set[str] = set()  # offered, and NAKed all the same
         self.silent = False  # answers nothing any more: a half-open socket
         self.delay = 0.0  # seconds before a line that was received is handled
         self.host_of_clients = "client.example"

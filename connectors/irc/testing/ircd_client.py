@@ -213,7 +213,7 @@ class Client(asyncio.Protocol):
             case "REQ":
                 self._negotiating = not self.registered
                 asked = params[1].split()
-                if all(name.lstrip("-") in offered for name in asked):
+                if all(name.lstrip("-") in offered for name in asked) and not self.ircd.refused_caps & set(asked):
                     for name in asked:
                         (self.caps.discard if name.startswith("-") else self.caps.add)(name.lstrip("-"))
                     self.answer(Out(self.ircd.name, "CAP", (nick, "ACK", params[1])))

@@ -23,6 +23,7 @@ class Control:
     def __init__(self, ircd: Ircd) -> None:
         self.ircd = ircd
         self._said = 0
+        self._open: set[asyncio.StreamWriter] = set()
 
     async def crowd(self, channel: str, count: int, prefix: str = "user") -> dict[str, Any]:
         """`count` people in a channel."""
@@ -108,12 +109,13 @@ class Control:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One control connection."""
+        self._open.add(writer)
         try:
             while raw := await reader.readline():
                 try:
                     order = json.loads(raw)
                     what = order.pop("do")
-                    if what.startswith("_") or what == "serve":
+                    if what.startswith("_") or what in ("serve", "close"):
                         raise ValueError(f"nothing is called {what}")
                     answer = {"ok": True, **await getattr(self, what)(**order)}
                 except Exception as error:  # whatever it was, the asker must know
@@ -123,7 +125,14 @@ class Control:
         except (OSError, ValueError):
             pass
         finally:
+            self._open.discard(writer)
             writer.close()
+
+    async def close(self) -> None:
+        """Hang up."""
+        for writer in self._open:
+            writer.close()
+        await asyncio.sleep(0.01)
 
 
 async def _run(arguments: argparse.Namespace) -> None:
@@ -135,12 +144,14 @@ async def _run(arguments: argparse.Namespace) -> None:
         loop.add_signal_handler(number, stopped.set)
     async with ircd.serving(arguments.port):
         where = {"port": ircd.port}
+        control = Control(ircd)
         if arguments.bench_control:
-            control = await asyncio.start_server(Control(ircd).serve, "127.0.0.1", 0, limit=1 << 20)
-            where["control"] = control.sockets[0].getsockname()[1]
+            server = await asyncio.start_server(control.serve, "127.0.0.1", 0, limit=1 << 20)
+            where["control"] = server.sockets[0].getsockname()[1]
         sys.stdout.write(json.dumps(where) + "\n")
         sys.stdout.flush()
         await stopped.wait()
+        await control.close()
 
 
 def main() -> None:

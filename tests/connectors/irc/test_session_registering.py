@@ -1,0 +1,274 @@
+"""From a socket to a welcome: capabilities, signing in, nicks, and every way of being turned away."""
+
+import asyncio
+import ssl
+from pathlib import Path
+
+import pytest
+
+from bridgekit.contract.errors import Disconnected, LoginRejected
+from bridgekit.contract.facts import ChatOpened, ChatVisibility
+from connectors.irc import session as session_module
+from connectors.irc.testing.certificate import write_certificate
+from connectors.irc.testing.harness import MemoryHost, login_of, network_of, running
+from connectors.irc.testing.ircd import FULL, PLAIN, Ircd
+
+ACCOUNTS = {"bridge": "secretpassword"}
+
+
+@pytest.fixture(params=[PLAIN, FULL], ids=["plain", "full"])
+def caps(request) -> dict[str, str]:
+    return dict(request.param)
+
+
+async def refused(network, login=None) -> LoginRejected | Disconnected:
+    with pytest.raises((LoginRejected, Disconnected)) as caught:
+        async with network.connect(login):
+            pass
+    return caught.value
+
+
+async def test_it_registers_and_joins_what_is_linked(caps):
+    ircd = Ircd(caps=caps)
+    async with ircd.serving(), running(network_of(ircd, MemoryHost(["#a", "#b"]))) as bridge:
+        await bridge.fact(ChatOpened, chat="#a")
+        await bridge.fact(ChatOpened, chat="#b")
+        assert ircd.lines("^JOIN") == ["JOIN #a,#b"]
+        assert bridge.session.me.name == "bridge"
+        assert bridge.session.me.bot
+
+
+async def test_a_secret_channel_is_opened_as_secret(caps):
+    ircd = Ircd(caps=caps)
+    ircd.user("op", "#a").mode("#a", "+s")
+    ircd.user("op").topic("#a", "the topic")
+    async with ircd.serving(), running(network_of(ircd, MemoryHost(["#a"]))) as bridge:
+        opened = await bridge.fact(ChatOpened)
+        assert (opened.name, opened.topic) == ("#a", "the topic")
+        seen = (await bridge.fact(ChatVisibility)).visibility
+        assert (seen.known, seen.listed, seen.detail) == (True, False, "+nst")
+
+
+async def test_everything_wanted_and_offered_is_requested():
+    ircd = Ircd(caps=FULL)
+    async with ircd.serving(), running(network_of(ircd)) as bridge:
+        on = bridge.session.state.caps.enabled
+        assert on >= {"message-tags", "server-time", "labeled-response", "echo-message", "batch", "account-tag"}
+        assert on >= {"draft/chathistory", "chghost", "setname", "extended-join", "away-notify", "cap-notify"}
+        assert ircd.client("bridge").caps == on
+
+
+async def test_a_refused_capability_does_not_cost_the_others():
+    """CAP REQ is answered by NAK for the whole list."""
+    ircd = Ircd(caps={**FULL, "chghost": ""})
+    ircd.refused_caps = {"chghost"}
+    async with ircd.serving(), running(network_of(ircd)) as bridge:
+        assert "message-tags" in bridge.session.state.caps
+        assert "chghost" not in bridge.session.state.caps
+
+
+async def test_a_taken_nick_gets_a_suffix_and_the_wanted_one_is_won_back_when_its_holder_quits(caps):
+    ircd = Ircd(caps=caps)
+    holder = ircd.user("bridge", "#a")
+    async with ircd.serving(), running(network_of(ircd, MemoryHost(["#a"]))) as bridge:
+        assert bridge.session.me.name == "bridge_"
+        await bridge.fact(ChatOpened)
+        holder.quit()
+        await ircd.until(lambda: "bridge" in ircd.users and ircd.users["bridge"].client)
+        await ircd.until(lambda: bridge.session.me.name == "bridge")
+
+
+async def test_the_wanted_nick_is_won_back_when_its_holder_is_renamed(caps):
+    ircd = Ircd(caps=caps)
+    holder = ircd.user("bridge", "#a")
+    async with ircd.serving(), running(network_of(ircd, MemoryHost(["#a"]))) as bridge:
+        await bridge.fact(ChatOpened)
+        holder.change_nick("somebody")
+        await ircd.until(lambda: bridge.session.me.name == "bridge")
+
+
+async def test_the_wanted_nick_is_tried_again_by_the_clock(caps, monkeypatch):
+    monkeypatch.setattr(session_module, "TICK", 0.02)
+    monkeypatch.setattr(session_module, "REGAIN", 0.05)
+    ircd = Ircd(caps=caps)
+    holder = ircd.user("bridge")  # in no channel of ours: nobody tells us that they leave
+    async with ircd.serving(), running(network_of(ircd)) as bridge:
+        await ircd.heard("^NICK bridge$", count=3)
+        holder.quit()
+        await ircd.until(lambda: bridge.session.me.name == "bridge")
+        asked = len(ircd.lines("^NICK"))
+        await asyncio.sleep(0.2)
+        assert len(ircd.lines("^NICK")) == asked
+
+
+async def test_a_wrong_server_password_is_the_owners_to_correct(caps):
+    ircd = Ircd(caps=caps)
+    ircd.password = "right"
+    async with ircd.serving():
+        error = await refused(network_of(ircd, password="wrong"))
+        assert isinstance(error, LoginRejected)
+        async with network_of(ircd, password="right").connect(None):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "at_least"),
+    [
+        ("K-Lined: spam", LoginRejected, None),
+        ("You are banned from this server", LoginRejected, None),
+        ("Trying to reconnect too fast.", Disconnected, 60),
+        ("Throttled: Reconnecting too fast", Disconnected, 60),
+        ("Too many connections from your IP", Disconnected, 200),
+        ("Server shutting down", Disconnected, 0.0),
+    ],
+)
+async def test_the_servers_last_word_decides_about_the_next_try(caps, words, kind, at_least):
+    """translation.md IRC 17: throttled -> wait; K-line -> stop; too many connections -> fewer at a time."""
+    ircd = Ircd(caps=caps)
+    ircd.refuse = words
+    async with ircd.serving():
+        error = await refused(network_of(ircd))
+        assert type(error) is kind
+        assert words in error.notice
+        if at_least is not None:
+            assert error.retry_after is not None
+            assert error.retry_after >= at_least
+
+
+async def test_scram_is_taken_where_both_sides_know_it():
+    ircd = Ircd(caps=FULL, accounts=ACCOUNTS)
+    async with ircd.serving():
+        network = network_of(ircd, MemoryHost(["#a"]), sasl={"account": "bridge", "password": "secretpassword"})
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+            assert ircd.lines("^AUTHENTICATE")[0] == "AUTHENTICATE SCRAM-SHA-256"
+            assert ircd.find("bridge").account == "bridge"
+            assert bridge.session.me.account == "bridge"
+    assert not any("secret" in line for line in ircd.lines())
+
+
+async def test_a_password_never_goes_in_the_clear_over_a_connection_without_tls():
+    """translation.md IRC 14: PLAIN over TLS only."""
+    ircd = Ircd(caps={**FULL, "sasl": "PLAIN"}, accounts=ACCOUNTS)
+    async with ircd.serving():
+        network = network_of(ircd, sasl={"account": "bridge", "password": "secretpassword"})
+        error = await refused(network)
+        assert isinstance(error, LoginRejected)
+    assert ircd.lines("^AUTHENTICATE") == []
+
+
+@pytest.mark.parametrize("mechanism", ["auto", "scram-sha-256"])
+async def test_where_signing_in_is_required_and_fails_nothing_is_joined(mechanism):
+    ircd = Ircd(caps=FULL, accounts=ACCOUNTS)
+    async with ircd.serving():
+        sasl = {"account": "bridge", "password": "wrong", "mechanism": mechanism}
+        error = await refused(network_of(ircd, MemoryHost(["#a"]), sasl=sasl))
+        assert isinstance(error, LoginRejected)
+        assert "check the account and password" in error.notice
+    assert ircd.lines("^JOIN") == []
+
+
+async def test_where_signing_in_is_not_required_the_bridge_goes_on_without():
+    ircd = Ircd(caps=FULL, accounts=ACCOUNTS)
+    async with ircd.serving():
+        sasl = {"account": "bridge", "password": "wrong", "required": False}
+        async with running(network_of(ircd, MemoryHost(["#a"]), sasl=sasl)) as bridge:
+            await bridge.fact(ChatOpened)
+
+
+async def test_a_server_without_capabilities_cannot_satisfy_a_required_sign_in():
+    ircd = Ircd(caps=PLAIN, accounts=ACCOUNTS)
+    async with ircd.serving():
+        sasl = {"account": "bridge", "password": "secretpassword"}
+        error = await refused(network_of(ircd, MemoryHost(["#a"]), sasl=sasl))
+        assert isinstance(error, LoginRejected)
+    assert ircd.lines("^JOIN") == []
+
+
+async def test_nickserv_is_told_before_anything_is_joined(caps):
+    ircd = Ircd(caps=caps, accounts=ACCOUNTS)
+    ircd.user("NickServ", service=True)
+    async with ircd.serving():
+        network = network_of(ircd, MemoryHost(["#a"]), nickserv={"password": "secretpassword"})
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+            spoken = ircd.lines("^(PRIVMSG|JOIN)")
+            assert spoken == ["PRIVMSG NickServ :IDENTIFY secretpassword", "JOIN #a"]
+
+
+async def test_services_that_never_answer_do_not_keep_the_bridge_out(caps, monkeypatch):
+    monkeypatch.setattr(session_module, "IDENTIFY_SECONDS", 0.1)
+    ircd = Ircd(caps=caps)
+    async with ircd.serving():
+        network = network_of(ircd, MemoryHost(["#a"]), nickserv={"password": "x y"})
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+
+
+def secure_ircd(folder: Path, **settings) -> tuple[Ircd, Path]:
+    certificate, key = write_certificate(folder, "irc.test")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return Ircd(tls=context, **settings), certificate
+
+
+async def test_plain_is_good_over_tls(tmp_path):
+    ircd, certificate = secure_ircd(tmp_path, caps={**FULL, "sasl": "PLAIN"}, accounts=ACCOUNTS)
+    async with ircd.serving():
+        server = {"host": "localhost", "port": ircd.port, "tls_ca_file": str(certificate)}
+        sasl = {"account": "bridge", "password": "secretpassword"}
+        async with running(network_of(ircd, MemoryHost(["#a"]), servers=[server], sasl=sasl)) as bridge:
+            await bridge.fact(ChatOpened)
+            assert ircd.find("bridge").account == "bridge"
+
+
+async def test_external_signs_in_with_the_certificate(tmp_path):
+    ircd, certificate = secure_ircd(tmp_path, caps=FULL)
+    ircd.external_account = "bridge"
+    async with ircd.serving():
+        key = next(p for p in tmp_path.iterdir() if p != certificate)
+        server = {"host": "localhost", "port": ircd.port, "tls_ca_file": str(certificate)}
+        server |= {"tls_cert_file": str(certificate), "tls_key_file": str(key)}
+        async with network_of(ircd, servers=[server], sasl={"mechanism": "external"}).connect(None):
+            assert ircd.lines("^AUTHENTICATE")[0] == "AUTHENTICATE EXTERNAL"
+
+
+async def test_a_certificate_that_nobody_vouches_for_gets_no_word_from_us(tmp_path):
+    ircd, _ = secure_ircd(tmp_path, caps=FULL)
+    async with ircd.serving():
+        server = {"host": "localhost", "port": ircd.port}
+        error = await refused(network_of(ircd, servers=[server]))
+        assert isinstance(error, Disconnected)
+        assert "not to be trusted" in error.notice
+        assert ircd.lines() == []
+
+
+async def test_the_next_server_is_tried_when_one_cannot_be_reached():
+    ircd = Ircd()
+    async with ircd.serving():
+        servers = [{"host": "127.0.0.1", "port": 1, "tls": False}, {"host": "127.0.0.1", "port": ircd.port, "tls": False}]
+        network = network_of(ircd, servers=servers)
+        error = await refused(network)
+        assert isinstance(error, Disconnected)
+        async with network.connect(None) as session:
+            assert session.me.name == "bridge"
+
+
+async def test_a_silent_server_is_given_up(monkeypatch):
+    monkeypatch.setattr("connectors.irc.registering.SECONDS", 0.1)
+    ircd = Ircd()
+    ircd.silent = True
+    async with ircd.serving():
+        error = await refused(network_of(ircd))
+        assert isinstance(error, Disconnected)
+        assert "did not welcome us" in error.notice
+
+
+async def test_a_puppet_signs_in_as_its_owner_says(caps):
+    ircd = Ircd(caps=FULL, accounts={"ali": "pw"})
+    async with ircd.serving():
+        async with network_of(ircd).connect(login_of("alice", nick="ali", password="pw")) as session:
+            assert session.me.name == "ali"
+            assert session.me.account == "ali"
+        error = await refused(network_of(ircd), login_of("bob", nick="bob", password="wrong"))
+        assert isinstance(error, LoginRejected)
