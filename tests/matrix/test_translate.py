@@ -1,0 +1,706 @@
+"""Matrix events become facts, verbs become event contents, and a stranger's event breaks nothing."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from bridgekit.contract import facts
+from bridgekit.contract.errors import PeerMisbehaved
+from bridgekit.contract.facts import (
+    Change,
+    Edit,
+    Fact,
+    Membership,
+    Message,
+    Profile,
+    Reaction,
+    Retraction,
+    Topic,
+    Typing,
+)
+from bridgekit.contract.ids import ChatId, MessageId, PersonId
+from bridgekit.contract.people import Content, File, Kind, Person, Quote
+from bridgekit.contract.text import Span, Style, Text, join, plain, styled
+from bridgekit.contract.verbs import EditMessage, PostMessage, React
+from bridgekit.matrix import translate
+from bridgekit.matrix.contents import MAX_CONTENT
+from bridgekit.matrix.translate import StateChanged
+
+ROOM = ChatId("!room:example.org")
+ALICE = PersonId("@alice:example.org")
+BOB = PersonId("@bob:example.org")
+NAMES = {ALICE: "Alice", BOB: "Bob"}
+MXC = "mxc://example.org/abc"
+
+Json = dict[str, Any]
+
+
+def names(room: ChatId, user: PersonId) -> str:
+    return NAMES.get(user, "")
+
+
+def event(type: str, content: Json, **more: Any) -> bytes:
+    return json.dumps(
+        {
+            "type": type,
+            "room_id": ROOM,
+            "sender": ALICE,
+            "event_id": "$event",
+            "origin_server_ts": 1_700_000_000_000,
+            "content": content,
+        }
+        | more
+    ).encode()
+
+
+def fact(type: str, content: Json, **more: Any) -> Fact | StateChanged | None:
+    return translate.fact(event(type, content, **more), names)
+
+
+def said(content: Json, **more: Any) -> Message:
+    found = fact("m.room.message", content, **more)
+    assert isinstance(found, Message)
+    return found
+
+
+# Messages in ----------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_message_becomes_a_fact() -> None:
+    assert said({"msgtype": "m.text", "body": "hello"}) == Message(
+        chat=ROOM,
+        at=1_700_000_000_000,
+        sender=Person(id=ALICE, name="Alice"),
+        id=MessageId("$event"),
+        content=Content(text=plain("hello")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("msgtype", "kind"),
+    [
+        ("m.text", Kind.TEXT),
+        ("m.notice", Kind.NOTICE),
+        ("m.emote", Kind.EMOTE),
+        ("m.server_notice", Kind.NOTICE),
+        ("org.example.dance", Kind.TEXT),
+    ],
+)
+def test_a_message_is_meant_as_its_msgtype_says_and_an_unknown_one_is_its_body(
+    msgtype: str, kind: Kind
+) -> None:
+    assert said({"msgtype": msgtype, "body": "waves"}).content == Content(text=plain("waves"), kind=kind)
+
+
+def test_html_is_preferred_to_the_body_unless_it_says_nothing() -> None:
+    html = {
+        "msgtype": "m.text",
+        "body": "*hi*",
+        "format": "org.matrix.custom.html",
+        "formatted_body": "<em>hi</em>",
+    }
+    assert said(html).content.text == styled("hi", Style.ITALIC)
+    assert said(html | {"formatted_body": "<b></b>"}).content.text == plain("*hi*")
+    assert said(html | {"format": "text/bbcode"}).content.text == plain("*hi*")
+
+
+def test_control_characters_never_come_in() -> None:
+    assert said({"body": "a\r\nb\x00\x02\x1bc\td"}).content.text == plain("a\nbc\td")
+
+
+def test_a_reply_loses_its_fallback_and_keeps_its_target() -> None:
+    """Client-Server API 11.23.1 (fallbacks, removed by MSC2781, still written by older clients)."""
+    reply = {
+        "msgtype": "m.text",
+        "body": "> <@bob:example.org> first\n> second\n\nyes",
+        "format": "org.matrix.custom.html",
+        "formatted_body": "<mx-reply><blockquote>first<br>second</blockquote></mx-reply>yes",
+        "m.relates_to": {"m.in_reply_to": {"event_id": "$first"}},
+    }
+    for content in (reply, reply | {"format": ""}):
+        found = said(content)
+        assert (found.content.text, found.reply_to, found.thread) == (plain("yes"), "$first", None)
+
+
+def test_a_quote_that_is_no_fallback_stays() -> None:
+    assert (
+        said({"body": "> <@bob:example.org> x\n\nyes"}).content.text.body == "> <@bob:example.org> x\n\nyes"
+    )
+    answer = {"body": "> markdown quote\n\nyes", "m.relates_to": {"m.in_reply_to": {"event_id": "$first"}}}
+    assert said(answer).content.text.body == "> markdown quote\n\nyes"
+
+
+@pytest.mark.parametrize(("falling_back", "reply_to"), [(True, None), (False, "$other")])
+def test_in_a_thread_a_fallback_reply_is_none(falling_back: bool, reply_to: str | None) -> None:
+    relation = {
+        "rel_type": "m.thread",
+        "event_id": "$root",
+        "is_falling_back": falling_back,
+        "m.in_reply_to": {"event_id": "$other"},
+    }
+    found = said({"body": "x", "m.relates_to": relation})
+    assert (found.thread, found.reply_to) == ("$root", reply_to)
+
+
+def test_an_edit_replaces_the_words_of_its_target() -> None:
+    content = {
+        "msgtype": "m.text",
+        "body": "* new",
+        "m.new_content": {"msgtype": "m.text", "body": "new"},
+        "m.relates_to": {"rel_type": "m.replace", "event_id": "$old"},
+    }
+    assert fact("m.room.message", content) == Edit(
+        chat=ROOM,
+        at=1_700_000_000_000,
+        sender=Person(id=ALICE, name="Alice"),
+        target=MessageId("$old"),
+        content=Content(text=plain("new")),
+        id=MessageId("$event"),
+    )
+
+
+def test_a_file_has_a_caption_where_its_name_differs_from_the_body() -> None:
+    info = {"mimetype": "image/jpeg", "size": 123, "w": 4, "h": 5}
+    image = {"msgtype": "m.image", "body": "cat.jpg", "url": MXC, "info": info}
+    file = File(uri=MXC, name="cat.jpg", mime="image/jpeg", size=123, width=4, height=5)
+    assert said(image).content == Content(file=file)
+    assert said(image | {"filename": "cat.jpg"}).content == Content(file=file)
+    captioned = said(image | {"filename": "cat.jpg", "body": "my cat"}).content
+    assert captioned == Content(text=plain("my cat"), file=file)
+
+
+@pytest.mark.parametrize(
+    ("msgtype", "mime"),
+    [
+        ("m.file", "application/octet-stream"),
+        ("m.audio", "audio/ogg"),
+        ("m.video", "video/mp4"),
+        ("m.image", "image/png"),
+    ],
+)
+def test_a_file_without_a_type_has_the_usual_one(msgtype: str, mime: str) -> None:
+    found = said(
+        {"msgtype": msgtype, "body": "x", "url": MXC, "info": {"mimetype": "no\ntype", "duration": 7}}
+    )
+    assert found.content.file == File(uri=MXC, name="x", mime=mime, duration=7)
+
+
+def test_an_encrypted_file_keeps_its_key() -> None:
+    key = {"url": MXC, "key": {"k": "secret"}, "iv": "iv", "hashes": {"sha256": "h"}, "v": "v2"}
+    found = said({"msgtype": "m.file", "body": "x", "file": key}).content.file
+    assert found is not None
+    assert found.key is not None
+    assert (found.uri, json.loads(found.key)) == (MXC, key)
+
+
+def test_a_file_without_an_address_is_its_body() -> None:
+    assert said({"msgtype": "m.image", "body": "cat", "url": "https://evil/x"}).content == Content(
+        text=plain("cat")
+    )
+    assert said({"msgtype": "m.image", "body": "cat", "file": {"url": 5}}).content == Content(
+        text=plain("cat")
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"), [("../../etc/passwd", "passwd"), ("a\\b.txt", "b.txt"), ("", "file"), ("x\r\ny", "x y")]
+)
+def test_a_file_name_is_no_path(name: str, kept: str) -> None:
+    file = said({"msgtype": "m.file", "body": name, "url": MXC}).content.file
+    assert file is not None
+    assert file.name == kept
+
+
+def test_a_sticker_is_a_picture() -> None:
+    found = fact("m.sticker", {"body": "cat", "url": MXC, "info": {"mimetype": "image/webp"}})
+    assert isinstance(found, Message)
+    assert found.content == Content(file=File(uri=MXC, name="cat", mime="image/webp"))
+
+
+def test_a_location_is_words_and_a_link() -> None:
+    content = {"msgtype": "m.location", "body": "Big Ben", "geo_uri": "geo:51.5008,0.1247;u=35"}
+    url = "https://www.openstreetmap.org/?mlat=51.5008&mlon=0.1247"
+    assert said(content).content.text == join("Big Ben ", styled("geo:51.5008,0.1247", Style.LINK, url))
+    assert said(content | {"geo_uri": "geo:x"}).content.text == plain("Big Ben")
+
+
+def test_a_poll_is_its_words() -> None:
+    found = fact("org.matrix.msc3381.poll.start", {"org.matrix.msc1767.text": "Lunch?\n1. yes\n2. no"})
+    assert isinstance(found, Message)
+    assert found.content.text == plain("Lunch?\n1. yes\n2. no")
+
+
+def test_mentions_are_pills_and_those_named_in_a_plain_body() -> None:
+    pill = f'<a href="https://matrix.to/#/{BOB}">Bob</a>: hi Alice'
+    html = {"body": "x", "format": "org.matrix.custom.html", "formatted_body": pill}
+    mentions = {"m.mentions": {"user_ids": [BOB, ALICE, "@nobody:x"]}}
+    both = Text("Bob: hi Alice", (Span(0, 3, Style.MENTION, BOB), Span(8, 13, Style.MENTION, ALICE)))
+    assert said(html | mentions).content.text == both
+    assert said({"body": "Bobby, @Bob!"} | mentions).content.text == Text(
+        "Bobby, @Bob!", (Span(7, 11, Style.MENTION, BOB),)
+    )
+    assert said({"body": f"ask {BOB}"} | mentions).content.text.spans == (Span(4, 20, Style.MENTION, BOB),)
+
+
+def test_a_redacted_message_says_nothing() -> None:
+    assert fact("m.room.message", {}) is None
+    assert (
+        fact("m.room.message", {"body": "x"}, unsigned={"redacted_because": {"type": "m.room.redaction"}})
+        is None
+    )
+    assert fact("m.room.message", {"body": "x"}, unsigned={"redacted_because": None}) is not None
+
+
+def test_what_the_bridge_does_not_speak_says_nothing() -> None:
+    assert fact("m.room.encrypted", {"ciphertext": "x"}) is None
+    assert fact("org.example.thing", {"body": "x"}) is None
+    assert fact("m.room.message", {"msgtype": "m.key.verification.request", "body": "x"}) is None
+
+
+def test_a_field_of_a_wrong_type_counts_as_absent() -> None:
+    odd: Json = {
+        "body": "cat",
+        "msgtype": "m.image",
+        "url": MXC,
+        "info": {"size": "big", "w": 1.5, "h": -3, "duration": 2**60},
+    }
+    more: Json = {"m.mentions": None, "m.relates_to": [1], "format": 7, "filename": {}}
+    assert said(odd | more, unsigned=[]).content == Content(file=File(uri=MXC, name="cat", mime="image/png"))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"\xff",
+        b"[" * 100_000,
+        event("m.room.message", {"msgtype": "m.text"}),
+        event("m.room.message", {"body": 5}),
+        event("m.room.message", {"body": "x"}, sender=None),
+        event("m.room.message", {"body": "x"}, sender="alice"),
+        event("m.room.message", {"body": "x"}, room_id=""),
+        event("m.room.message", {"body": "x"}, event_id=""),
+        event("m.room.message", {"body": "x"}, origin_server_ts=-1),
+        event("m.room.message", {"body": "x"}, origin_server_ts=2**70),
+        event("m.room.message", [], state_key=None),  # type: ignore[arg-type]
+        event("m.room.power_levels", 5, state_key=""),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_event_is_the_peers_fault(raw: bytes) -> None:
+    with pytest.raises(PeerMisbehaved):
+        translate.fact(raw, names)
+
+
+# Reactions, redactions, members, state --------------------------------------------------------------------------
+
+
+def test_a_reaction_and_its_redaction() -> None:
+    relation = {"rel_type": "m.annotation", "event_id": "$target", "key": "👍"}
+    sender = Person(id=ALICE, name="Alice")
+    assert fact("m.reaction", {"m.relates_to": relation}) == Reaction(
+        chat=ROOM,
+        at=1_700_000_000_000,
+        sender=sender,
+        target=MessageId("$target"),
+        key="👍",
+        id=MessageId("$event"),
+    )
+    retraction = Retraction(
+        chat=ROOM, at=1_700_000_000_000, sender=sender, target=MessageId("$reaction"), reason="oops"
+    )
+    assert fact("m.room.redaction", {"reason": "oops"}, redacts="$reaction") == retraction
+    assert fact("m.room.redaction", {"reason": "oops", "redacts": "$reaction"}) == retraction
+    assert fact("m.room.redaction", {}) is None
+    assert fact("m.reaction", {}) is None
+    assert fact("m.reaction", {"m.relates_to": relation | {"key": "x" * 101}}) is None
+
+
+def member(
+    membership: str,
+    before: str | None = None,
+    sender: str = BOB,
+    previous: Json | None = None,
+    **content: Any,
+) -> Fact | StateChanged | None:
+    unsigned = {"prev_content": {"membership": before} | (previous or {})} if before else {}
+    return fact(
+        "m.room.member", {"membership": membership} | content, state_key=BOB, sender=sender, unsigned=unsigned
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "sender", "change"),
+    [
+        (None, "join", BOB, Change.JOIN),
+        ("leave", "join", BOB, Change.JOIN),
+        ("invite", "join", BOB, Change.JOIN),
+        ("join", "leave", BOB, Change.LEAVE),
+        (None, "leave", BOB, Change.LEAVE),
+        ("join", "leave", ALICE, Change.KICK),
+        (None, "leave", ALICE, Change.KICK),
+        ("invite", "leave", BOB, Change.LEAVE),
+        ("invite", "leave", ALICE, Change.LEAVE),
+        ("join", "ban", ALICE, Change.BAN),
+        ("leave", "ban", ALICE, Change.BAN),
+        ("ban", "ban", ALICE, None),
+        ("ban", "leave", ALICE, Change.UNBAN),
+        (None, "invite", ALICE, Change.INVITE),
+        (None, "knock", BOB, None),
+        ("knock", "leave", ALICE, None),
+        ("leave", "leave", ALICE, None),
+        (None, "dance", BOB, None),
+    ],
+)
+def test_memberships_change(before: str | None, now: str, sender: str, change: Change | None) -> None:
+    found = member(now, before, sender)
+    if change is None:
+        assert found is None
+    else:
+        assert isinstance(found, Membership)
+        assert (found.change, found.person.id, found.person.name) == (change, BOB, "Bob")
+        assert found.actor == (None if sender == BOB else Person(id=ALICE, name="Alice"))
+
+
+def test_a_join_tells_the_name_and_the_picture() -> None:
+    found = member("join", displayname="Robert", avatar_url=MXC)
+    assert isinstance(found, Membership)
+    assert found.person == Person(id=BOB, name="Robert", avatar=File(uri=MXC, name="avatar"))
+
+
+def test_a_new_name_is_a_new_profile_of_the_same_person() -> None:
+    assert member("join", "join", previous={"displayname": "Bob"}, displayname="Robert") == Profile(
+        chat=ROOM, at=1_700_000_000_000, person=Person(id=BOB, name="Robert"), previous="Bob"
+    )
+    assert member("join", "join", previous={"displayname": "Bob"}, displayname="Bob") is None
+
+
+def test_who_has_no_name_is_called_by_their_localpart() -> None:
+    found = fact("m.room.member", {"membership": "leave"}, state_key="@carol:x", sender="@carol:x")
+    assert isinstance(found, Membership)
+    assert found.person == Person(id=PersonId("@carol:x"), name="carol")
+
+
+def test_an_invitation_to_a_direct_chat_is_private() -> None:
+    found = member("invite", sender=ALICE, is_direct=True)
+    assert isinstance(found, Membership)
+    assert found.private
+
+
+def test_a_topic_is_its_plain_text() -> None:
+    topic = {
+        "topic": "old",
+        "m.topic": {"m.text": [{"body": "<b>new</b>", "mimetype": "text/html"}, {"body": "new"}]},
+    }
+    found = fact("m.room.topic", topic, state_key="")
+    assert found == Topic(chat=ROOM, at=1_700_000_000_000, topic="new", actor=Person(id=ALICE, name="Alice"))
+    found = fact("m.room.topic", {"topic": "plain"}, state_key="")
+    assert isinstance(found, Topic)
+    assert found.topic == "plain"
+
+
+def test_other_state_is_told_as_it_is() -> None:
+    content = {"replacement_room": "!new:example.org", "body": "moved"}
+    assert fact(
+        "m.room.tombstone", content, state_key="", unsigned={"prev_content": {"a": 1}}
+    ) == StateChanged(
+        chat=ROOM,
+        at=1_700_000_000_000,
+        type="m.room.tombstone",
+        key="",
+        content=content,
+        sender=ALICE,
+        previous={"a": 1},
+    )
+
+
+# Ephemeral ------------------------------------------------------------------------------------------------------
+
+
+def test_typing_is_what_changed_since_the_last_list() -> None:
+    typists: dict[ChatId, frozenset[PersonId]] = {}
+
+    def now(*users: object) -> list[Fact]:
+        raw = json.dumps({"type": "m.typing", "room_id": ROOM, "content": {"user_ids": users}}).encode()
+        return translate.ephemeral(raw, typists, names, at=5)
+
+    alice, bob = Person(id=ALICE, name="Alice"), Person(id=BOB, name="Bob")
+    assert now(ALICE) == [Typing(chat=ROOM, at=5, sender=alice, active=True)]
+    assert now(ALICE) == []
+    assert now(BOB) == [
+        Typing(chat=ROOM, at=5, sender=alice, active=False),
+        Typing(chat=ROOM, at=5, sender=bob, active=True),
+    ]
+    assert now() == [Typing(chat=ROOM, at=5, sender=bob, active=False)]
+    assert typists == {}
+    assert now("odd", ALICE) == [Typing(chat=ROOM, at=5, sender=alice, active=True)]
+
+
+def test_only_public_receipts_are_told() -> None:
+    content = {
+        "$a": {"m.read": {ALICE: {"ts": 7}, BOB: {}}, "m.read.private": {BOB: {"ts": 8}}},
+        "$b": {"m.read": 5},
+    }
+    raw = json.dumps({"type": "m.receipt", "room_id": ROOM, "content": content}).encode()
+    assert translate.ephemeral(raw, {}, names) == [
+        facts.Receipt(chat=ROOM, at=7, sender=Person(id=ALICE, name="Alice"), target=MessageId("$a")),
+        facts.Receipt(chat=ROOM, at=0, sender=Person(id=BOB, name="Bob"), target=MessageId("$a")),
+    ]
+
+
+# Anything at all ------------------------------------------------------------------------------------------------
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+TYPES = st.sampled_from(
+    "m.room.message m.sticker m.reaction m.room.redaction m.room.member m.room.topic m.poll.start "
+    "org.matrix.msc3381.poll.start m.room.power_levels m.room.encrypted".split()
+)
+STRINGS = st.sampled_from(
+    [
+        "",
+        "x",
+        "> <@a:b> x\n\ny",
+        ALICE,
+        "$e",
+        MXC,
+        "m.text",
+        "m.image",
+        "m.location",
+        "geo:1,2",
+        "m.replace",
+        "m.thread",
+        "join",
+        "leave",
+        "org.matrix.custom.html",
+        '<a href="https://matrix.to/#/@a:b">x',
+    ]
+)
+FIELDS = (
+    "msgtype body format formatted_body filename url file info geo_uri m.relates_to m.mentions m.new_content rel_type "
+    "event_id key is_falling_back m.in_reply_to user_ids membership displayname avatar_url reason topic m.topic m.text "
+    "redacts mimetype size w h duration prev_content redacted_because m.read ts"
+).split()
+CONTENT = st.recursive(
+    STRINGS | JSON,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=5),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=1000)
+@given(
+    st.fixed_dictionaries(
+        {
+            "type": TYPES,
+            "room_id": st.just(ROOM),
+            "sender": st.just(ALICE) | st.just(BOB),
+            "event_id": st.just("$e"),
+            "origin_server_ts": st.just(1) | JSON,
+            "content": st.dictionaries(st.sampled_from(FIELDS), CONTENT, max_size=6) | CONTENT,
+        },
+        optional={"state_key": st.none() | st.just(BOB) | JSON, "unsigned": CONTENT, "redacts": JSON},
+    )
+    | JSON
+)
+@example(
+    {
+        "type": "m.room.message",
+        "content": {"body": "x", "m.relates_to": {"rel_type": "m.replace", "event_id": "$"}},
+    }
+)
+def test_any_json_is_a_fact_or_nothing_or_the_peers_fault(raw: object) -> None:
+    """A fuzz test. A fact must also survive the way to disk and back."""
+    try:
+        found = translate.fact(json.dumps(raw).encode(), names)
+    except PeerMisbehaved:
+        return
+    if found is not None and not isinstance(found, StateChanged):
+        assert facts.decode(facts.encode(found)) == found
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_the_peers_fault_at_worst(raw: bytes) -> None:
+    assert translate.ephemeral(raw, {}) == []
+    translate.event_id(raw)
+    with pytest.raises(PeerMisbehaved):
+        translate.fact(raw, names)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "type": st.sampled_from(["m.typing", "m.receipt"]),
+            "room_id": st.just(ROOM) | JSON,
+            "content": CONTENT,
+        },
+    )
+)
+def test_any_ephemeral_json_is_facts_or_nothing(raw: object) -> None:
+    for found in translate.ephemeral(json.dumps(raw).encode(), {}):
+        assert facts.decode(facts.encode(found)) == found
+
+
+# Out ------------------------------------------------------------------------------------------------------------
+
+
+def post(text: Text | str, **more: Any) -> PostMessage:
+    kind = more.pop("kind", Kind.TEXT)
+    file = more.pop("file", None)
+    words = plain(text) if isinstance(text, str) else text
+    return PostMessage(chat=ROOM, content=Content(text=words, kind=kind, file=file), **more)
+
+
+def test_a_plain_message_goes_out_plain() -> None:
+    assert translate.contents(post("a < b")) == [
+        ("m.room.message", {"msgtype": "m.text", "body": "a < b", "m.mentions": {}})
+    ]
+    assert translate.content(post("waves", kind=Kind.EMOTE))[1]["msgtype"] == "m.emote"
+    assert translate.content(post("beep", kind=Kind.NOTICE))[1]["msgtype"] == "m.notice"
+    assert translate.contents(post("")) == []
+
+
+def test_the_source_stands_in_every_content() -> None:
+    for verb in (post("x"), React(chat=ROOM, target=MessageId("$a"), reaction="👍")):
+        assert translate.content(verb, source="net/1")[1]["org.bridgekit.source"] == "net/1"
+
+
+def test_styled_words_go_out_with_html_and_mentions() -> None:
+    text = join(styled("Bob", Style.MENTION, BOB), ": ", styled("hi", Style.BOLD))
+    assert translate.content(post(text))[1] == {
+        "msgtype": "m.text",
+        "body": "Bob: hi",
+        "format": "org.matrix.custom.html",
+        "formatted_body": f'<a href="https://matrix.to/#/{BOB}">Bob</a>: <strong>hi</strong>',
+        "m.mentions": {"user_ids": [BOB]},
+    }
+
+
+def test_replies_and_threads_are_relations_without_a_quote() -> None:
+    reply = Quote(id=MessageId("$a"), author="Bob", words="old")
+    thread = MessageId("$root")
+    assert translate.content(post("x", reply=reply))[1]["m.relates_to"] == {
+        "m.in_reply_to": {"event_id": "$a"}
+    }
+    assert translate.content(post("x", reply=Quote(words="old")))[1].get("m.relates_to") is None
+    assert translate.content(post("x", thread=thread))[1]["m.relates_to"] == {
+        "rel_type": "m.thread",
+        "event_id": "$root",
+        "is_falling_back": True,
+        "m.in_reply_to": {"event_id": "$root"},
+    }
+    relation = translate.content(post("x", thread=thread, reply=reply))[1]["m.relates_to"]
+    assert (relation["is_falling_back"], relation["m.in_reply_to"]) == (False, {"event_id": "$a"})
+
+
+def test_a_file_goes_out_with_its_name_and_caption() -> None:
+    file = File(uri=MXC, name="cat.jpg", mime="image/jpeg", size=5, width=1, height=2)
+    bare = {
+        "msgtype": "m.image",
+        "body": "cat.jpg",
+        "filename": "cat.jpg",
+        "url": MXC,
+        "info": {"mimetype": "image/jpeg", "size": 5, "w": 1, "h": 2},
+        "m.mentions": {},
+    }
+    assert translate.content(post("", file=file))[1] == bare
+    assert translate.content(post("my cat", file=file))[1] == bare | {"body": "my cat"}
+    key = {"url": "mxc://old/x", "key": {"k": "secret"}, "iv": "iv"}
+    sealed = File(uri=MXC, name="a.bin", key=json.dumps(key).encode())
+    found = translate.content(post("", file=sealed))[1]
+    assert (found["msgtype"], found["file"], "url" in found) == ("m.file", key | {"url": MXC}, False)
+
+
+def test_an_edit_goes_out_with_its_new_content_and_a_starred_fallback() -> None:
+    edit = EditMessage(chat=ROOM, target=MessageId("$old"), content=Content(text=styled("new", Style.BOLD)))
+    new = {
+        "msgtype": "m.text",
+        "body": "new",
+        "format": "org.matrix.custom.html",
+        "formatted_body": "<strong>new</strong>",
+        "m.mentions": {},
+    }
+    assert translate.content(edit) == (
+        "m.room.message",
+        {
+            "msgtype": "m.text",
+            "body": "* new",
+            "format": "org.matrix.custom.html",
+            "formatted_body": "* <strong>new</strong>",
+            "m.mentions": {},
+            "m.new_content": new,
+            "m.relates_to": {"rel_type": "m.replace", "event_id": "$old"},
+        },
+    )
+
+
+def test_a_reaction_goes_out_as_an_annotation() -> None:
+    assert translate.content(React(chat=ROOM, target=MessageId("$a"), reaction="👍")) == (
+        "m.reaction",
+        {"m.relates_to": {"rel_type": "m.annotation", "event_id": "$a", "key": "👍"}},
+    )
+
+
+def test_characters_that_matrix_cannot_carry_are_replaced_one_for_one() -> None:
+    text = Text("a\x00\ud800b", (Span(3, 4, Style.BOLD),))
+    found = translate.content(post(text))[1]
+    assert (found["body"], found["formatted_body"]) == ("a��b", "a��<strong>b</strong>")
+
+
+def size(content: Json) -> int:
+    return len(msgspec.json.encode(content))
+
+
+@pytest.mark.parametrize("words", ["word " * 40_000, "漢" * 50_000, '"\\\n' * 30_000, "👨‍👩‍👧‍👦" * 6_000])
+def test_a_text_too_long_for_one_event_goes_out_as_several(words: str) -> None:
+    reply, thread = Quote(id=MessageId("$a")), MessageId("$root")
+    found = [content for _, content in translate.contents(post(words, reply=reply, thread=thread))]
+    assert len(found) > 1
+    assert all(size(content) <= MAX_CONTENT for content in found)
+    joined = "".join(content["body"] for content in found)
+    separators = (" ", "\n")
+    assert [c for c in joined if c not in separators] == [c for c in words if c not in separators]
+    assert [content["m.relates_to"]["is_falling_back"] for content in found] == [False] + [True] * (
+        len(found) - 1
+    )
+
+
+def test_a_long_styled_text_keeps_its_styles_in_every_piece() -> None:
+    found = [content for _, content in translate.contents(post(styled("x" * 100_000, Style.BOLD)))]
+    assert all(c["formatted_body"] == f"<strong>{c['body']}</strong>" for c in found)
+    assert all(size(c) <= MAX_CONTENT for c in found)
+
+
+def test_a_long_caption_goes_on_behind_its_file() -> None:
+    found = [c for _, c in translate.contents(post("word " * 20_000, file=File(uri=MXC, name="x")))]
+    assert [c["msgtype"] for c in found] == ["m.file", "m.text"]
+    assert all(size(c) <= MAX_CONTENT for c in found)
+
+
+@pytest.mark.parametrize("length", [30_000, 50_000, 200_000])
+def test_a_long_edit_is_one_event_that_fits(length: int) -> None:
+    edit = EditMessage(chat=ROOM, target=MessageId("$old"), content=Content(text=plain("x" * length)))
+    [(_, content)] = translate.contents(edit)
+    assert size(content) <= MAX_CONTENT
+    new = content["m.new_content"]["body"]
+    assert new == "x" * length if length <= 50_000 else new.endswith("x…")
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=30))
+def test_what_goes_out_comes_back_the_same(words: str) -> None:
+    type, content = translate.content(post(words))
+    assert said(content).content.text == plain(words)
+    assert type == "m.room.message"
