@@ -5,8 +5,10 @@ Labels are networks, directions, fates and kinds of calls: no rooms, no people, 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -37,6 +39,10 @@ class Queue(StrEnum):
     STORE = "store"  # writes that are not on disk yet
 
 
+Count = Callable[[], Awaitable[int]]
+PATIENCE = 2.0
+"""Seconds that the database has to count rows."""
+
 _Pair = tuple[Callable[[], None], Callable[[float], None]]
 """A counter's and a histogram's bound children: one look-up for both."""
 
@@ -46,8 +52,7 @@ class _Live(Collector):
 
     def __init__(self) -> None:
         self.queues: dict[str, Callable[[], tuple[int, float]]] = {}
-        self.inbox: Callable[[], int] = lambda: 0
-        self.parked: Callable[[], int] = lambda: 0
+        self.inbox: dict[str, int] = {}
         self.sessions: Callable[[], dict[tuple[NetworkId, str], int]] = dict
 
     def describe(self) -> list[GaugeMetricFamily]:
@@ -67,8 +72,8 @@ class _Live(Collector):
         inbox = GaugeMetricFamily(
             "bridgekit_inbox_rows", "Facts on disk that are not done.", labels=["state"]
         )
-        inbox.add_metric(["pending"], self.inbox())
-        inbox.add_metric(["parked"], self.parked())
+        for state, rows in self.inbox.items():
+            inbox.add_metric([state], rows)
         yield inbox
         sessions = GaugeMetricFamily(
             "bridgekit_sessions", "Connections to the networks by state.", labels=["network", "state"]
@@ -138,6 +143,7 @@ class Metrics:
         ProcessCollector(registry=reg)
         self._live = _Live()
         reg.register(self._live)
+        self._inbox: dict[str, Count] = {}
         self._bound: dict[tuple[str, str, str], _Pair] = {}
         self._answered: dict[tuple[str, int], _Pair] = {}
 
@@ -204,15 +210,21 @@ class Metrics:
         """`look` returns how many wait in `queue` and the age of the oldest in seconds."""
         self._live.queues[queue.value] = look
 
-    def watch_inbox(self, pending: Callable[[], int], parked: Callable[[], int] | None = None) -> None:
+    def watch_inbox(self, pending: Count, parked: Count) -> None:
         """How many rows of the inbox are not done, and how many are put aside."""
-        self._live.inbox = pending
-        self._live.parked = parked or self._live.parked
+        self._inbox = {"pending": pending, "parked": parked}
 
     def watch_sessions(self, look: Callable[[], dict[tuple[NetworkId, str], int]]) -> None:
         """`look` returns how many sessions of each network are in which state."""
         self._live.sessions = look
 
-    def exposition(self) -> bytes:
-        """Everything, in Prometheus' text format (CONTENT_TYPE)."""
+    async def exposition(self) -> bytes:
+        """Everything, in Prometheus' text format (CONTENT_TYPE). What cannot be counted now is left out."""
+        self._live.inbox = {}
+        for state, count in self._inbox.items():
+            with contextlib.suppress(
+                Exception
+            ):  # a database that is away is told by the health, not by a gap here
+                async with asyncio.timeout(PATIENCE):
+                    self._live.inbox[state] = await count()
         return generate_latest(self.registry)

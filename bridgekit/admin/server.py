@@ -53,7 +53,7 @@ def application(
         return _json(answer, status=200 if all_well else 503)
 
     async def exposition(_request: web.Request) -> web.Response:
-        return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=await metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
 
     app = web.Application()
     app.router.add_get("/health/live", live)

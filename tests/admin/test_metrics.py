@@ -48,19 +48,26 @@ def test_answers_of_the_homeserver_are_counted_by_call_and_class():
     assert value(metrics, "bridgekit_homeserver_request_seconds_count", call="send") == 3
 
 
-def test_what_waits_is_asked_for_when_somebody_looks():
+async def test_what_waits_is_asked_for_when_somebody_looks():
     metrics = Metrics()
     rows, queue = [1, 2, 3], [(4, 1.5)]
-    metrics.watch_inbox(lambda: len(rows), lambda: 7)
+
+    async def pending() -> int:
+        return len(rows)
+
+    async def broken() -> int:
+        raise OSError("the database is away")
+
+    metrics.watch_inbox(pending, broken)
     metrics.watch_queue(Queue.ROOMS, lambda: queue[0])
     metrics.watch_sessions(lambda: {(LIBERA, "ready"): 2})
-    assert value(metrics, "bridgekit_inbox_rows", state="pending") == 3
-    assert value(metrics, "bridgekit_inbox_rows", state="parked") == 7
+    rows.append(4)
+    shown = (await metrics.exposition()).decode().splitlines()
+    assert 'bridgekit_inbox_rows{state="pending"} 4.0' in shown
+    assert not [line for line in shown if "parked" in line and line.startswith("bridgekit_inbox_rows")]
     assert value(metrics, "bridgekit_queue_depth", queue="rooms") == 4
     assert value(metrics, "bridgekit_queue_oldest_seconds", queue="rooms") == 1.5
     assert value(metrics, "bridgekit_sessions", network="libera", state="ready") == 2
-    rows.append(4)
-    assert value(metrics, "bridgekit_inbox_rows", state="pending") == 4
 
 
 def test_rare_events_are_counted():
