@@ -28,6 +28,9 @@ SLOW = 0.5
 PATIENCE = 300.0
 """Seconds at most between two tries of a join that failed; there is no age at which it is given up."""
 
+REMEMBERED = 5000
+"""Display names that need not be made again for every message."""
+
 NameOf = Callable[[NetworkId], str]
 
 
@@ -51,6 +54,7 @@ class Ghosts:
         self._network_name = network_name
         self._known: dict[PersonId, Ghost] = {}
         self._present: dict[ChatId, set[PersonId]] = {}
+        self._names: dict[tuple[NetworkId, PersonId, str], str] = {}
         self._locks: dict[PersonId, asyncio.Lock] = {}
         self._queue: OrderedDict[tuple[ChatId, PersonId], tuple[NetworkId, Person, int]] = OrderedDict()
         self._spawn = spawn
@@ -84,9 +88,16 @@ class Ghosts:
 
     def name_for(self, network: NetworkId, person: Person) -> str:
         """How the person is called in Matrix."""
-        return display_name(
-            self._template, name=person.name, network=self._network_name(network), id=person.id
-        )
+        called = (network, person.id, person.name)
+        name = self._names.get(called)
+        if name is None:
+            name = display_name(
+                self._template, name=person.name, network=self._network_name(network), id=person.id
+            )
+            if len(self._names) >= REMEMBERED:
+                self._names.clear()
+            self._names[called] = name
+        return name
 
     def is_ready(self, mxid: PersonId, network: NetworkId, person: Person, room: ChatId) -> bool:
         """Whether the ghost can speak in the room as it is: the common case, answered without waiting."""

@@ -15,6 +15,7 @@ from bridgekit.contract import facts
 from bridgekit.contract.errors import BridgeError, Disconnected, RateLimited
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MATRIX, ChatId, MessageId, PortalKey
+from bridgekit.contract.people import Person
 from bridgekit.contract.text import excerpt
 from bridgekit.contract.verbs import Sent
 from bridgekit.core.model import Action, Context
@@ -28,7 +29,7 @@ from bridgekit.store.statements import Write
 
 log = structlog.get_logger(__name__)
 
-IN_MEMORY = 1000
+IN_MEMORY = 4000
 """Facts that wait in memory; more wait on disk, where they are anyway."""
 UNDER_WAY = 500
 """Cases of one room whose verbs have no fate yet; planning waits beyond that."""
@@ -399,6 +400,8 @@ class Worker:
         log.error("fact_parked", network=case.origin.network, fact=type(case.fact).__name__, trace=_trace(error))
         if case.durable:
             self._around.store.commit(self._around.store.inbox.park(case.number, _trace(error)))
+        if not isinstance(case.fact, facts.Message | facts.Edit | facts.Reaction | facts.Retraction):
+            return  # nobody waits for it
         case.outcomes.append(
             Outcome(case.origin, Fate.FAILED, "The bridge has a fault and could not pass this on.")
         )
@@ -415,7 +418,7 @@ async def _quietly(work: Coroutine[Any, Any, None]) -> None:
 
 def _is_nameless(fact: Fact | StateChanged) -> bool:
     sender = getattr(fact, "sender", None)
-    return sender is not None and not sender.name
+    return isinstance(sender, Person) and not sender.name
 
 
 def _names_messages(fact: Fact) -> bool:
