@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from functools import lru_cache
 
 RFC1459 = "rfc1459"
 RFC1459_STRICT = "rfc1459-strict"
@@ -22,6 +23,7 @@ def known(mapping: str) -> str:
     return mapping if mapping in _TABLES else RFC1459
 
 
+@lru_cache(maxsize=2048)  # a line asks a dozen times for the same few names
 def fold(name: str, mapping: str = RFC1459) -> str:
     """The key of a nick or a channel: two names are one exactly if their keys are equal. Idempotent."""
     return name.translate(_TABLES.get(mapping, _TABLES[RFC1459]))

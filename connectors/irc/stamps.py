@@ -27,7 +27,7 @@ def when(line: Line, at: int) -> int:
     if not _TIME.fullmatch(stamp):
         return at
     try:
-        then = datetime.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+        then = datetime.fromisoformat(f"{stamp[:19]}+00:00")
     except ValueError:
         return at
     millis = int(stamp[20:-1][:3].ljust(3, "0")) if len(stamp) > 20 else 0
