@@ -114,3 +114,14 @@ async def test_no_secret_lies_in_a_postgresql_table_in_clear(postgres, key: Seal
     finally:
         await connection.close()
     await store.close()
+
+
+def test_a_derived_key_is_the_same_at_every_start_and_another_for_each_purpose():
+    secret = os.urandom(32)
+    first, again = SealingKey(secret), SealingKey(secret)
+    assert first.derive("media") == again.derive("media")
+    assert (
+        len({first.derive("media"), first.derive("other"), SealingKey.generate().derive("media"), secret})
+        == 4
+    )
+    assert len(first.derive("media")) == 32
