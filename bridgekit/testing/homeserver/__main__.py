@@ -31,7 +31,9 @@ def main() -> None:
     parser.add_argument(
         "--until-stdin-closes", action="store_true", help="end with the process that started it"
     )
-    parser.add_argument("--selfbench", action="store_true", help="measure the sends per second, and end")
+    parser.add_argument(
+        "--selfbench", action="store_true", help="measure the speed of either direction, and end"
+    )
     words = parser.parse_args()
     _run(selfbench() if words.selfbench else _serve(words))
 

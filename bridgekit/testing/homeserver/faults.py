@@ -35,7 +35,11 @@ class Fail(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Drop(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The connection is lost; with `after_effect` the call took effect and only its answer is lost."""
+    """The connection is lost; with `after_effect` the call took effect and only its answer is lost.
+
+    aiohttp's client repeats an idempotent call (so every PUT) once by itself, at once and without a word: there
+    it takes two strikes in a row (`times=2`) for the caller to feel one.
+    """
 
     after_effect: bool = False
 

@@ -7,10 +7,11 @@ from bridgekit.testing.homeserver.refusals import Json
 
 
 class Human:
-    """A local user, whose account is made by the first act. `room` is an id or an alias everywhere.
+    """A local user. `room` is an id or an alias everywhere.
 
     What a client could not do raises `Refused`. Calls that make an event return its id. `id` is the full user id;
-    `token` opens the client-server API as this user, once `ready` or any other call was made.
+    `token` opens the client-server API as this user. On a remote homeserver the account is made by `ready` or
+    by the first act, on one in this process it is there at once.
     """
 
     def __init__(self, acts: Acts, name: str, server: str) -> None:

@@ -1,4 +1,4 @@
-"""How fast the fake homeserver is by itself: sends per second, with a client in another process."""
+"""How fast the fake homeserver is by itself: sends taken, events delivered; the other side is another process."""
 
 import asyncio
 import functools
@@ -12,32 +12,30 @@ from urllib.parse import quote
 
 import httptools
 
+from bridgekit.testing.homeserver.http import Listener, ok
 from bridgekit.testing.homeserver.registration import Namespace, Namespaces, Registration
 from bridgekit.testing.homeserver.server import FakeHomeserver
+from bridgekit.testing.homeserver.tasks import Tasks
 
 GHOSTS = 10
 PIPELINED = 2
 """Requests under way on each of the connections, of which every ghost has one."""
 
+_SINK = "from bridgekit.testing.homeserver.selfbench import sink; sink()"
 _CLIENT = "from bridgekit.testing.homeserver.selfbench import client; client()"
 
 
 async def selfbench(sends: int = 60_000) -> None:
     """Measure and print: sends per second as seen by the client, and the server's CPU per 1,000 sends."""
     rate, cpu = await measure(sends)
-    sys.stdout.write(f"{rate:,.0f} sends/s, {cpu:.3f} s of CPU per 1,000 sends\n")
+    sys.stdout.write(f"sends: {rate:,.0f}/s, {cpu:.3f} s of CPU per 1,000\n")
+    rate, cpu = await measure_delivery(sends)
+    sys.stdout.write(f"events said by people and delivered: {rate:,.0f}/s, {cpu:.3f} s of CPU per 1,000\n")
 
 
 async def measure(sends: int) -> tuple[float, float]:
     """Return (sends per second, server CPU seconds per 1,000 sends) for `sends` messages of ten ghosts."""
-    registration = Registration(
-        id="bench",
-        as_token="as",
-        hs_token="hs",
-        sender_localpart="bot",
-        namespaces=Namespaces(users=(Namespace(regex="@_bk_.*"),)),
-    )
-    async with FakeHomeserver(registration) as hs:
+    async with FakeHomeserver(_registration()) as hs:
         room = hs.world.create_room("@bot:hs.test", {"preset": "public_chat"})
         for number in range(GHOSTS):
             ghost = f"@_bk_{number}:hs.test"
@@ -53,6 +51,52 @@ async def measure(sends: int) -> tuple[float, float]:
         if process.returncode != 0 or hs.position - before != sends:
             raise RuntimeError(f"the client failed: {hs.position - before} of {sends} sends arrived")
         return sends / float(output), spent / sends * 1000
+
+
+async def measure_delivery(count: int) -> tuple[float, float]:
+    """Return (events per second, CPU seconds per 1,000) for messages of people to an appservice that says 200."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _SINK, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        url = f"http://127.0.0.1:{int(await process.stdout.readline())}"
+        async with FakeHomeserver(_registration(url)) as hs:
+            room = await hs.user("alice").create_room(preset="public_chat", invite=["@bot:hs.test"])
+            hs.world.set_membership("@bot:hs.test", room, "@bot:hs.test", {"membership": "join"})
+            await hs.settled()
+            cpu, began = _cpu(), time.monotonic()
+            await hs.chatter(room, ["alice"], count)
+            await hs.settled()
+            return count / (time.monotonic() - began), (_cpu() - cpu) / count * 1000
+    finally:
+        await process.communicate(b"")  # which closes its stdin, and it ends
+
+
+def sink() -> None:
+    """Be an appservice that answers 200 to everything, until stdin closes; print the port."""
+    asyncio.run(_sink())
+
+
+async def _sink() -> None:
+    tasks = Tasks()
+    listener = Listener(lambda request: ok(b"{}"), tasks)
+    sys.stdout.write(f"{await listener.open('127.0.0.1', 0)}\n")
+    sys.stdout.flush()
+    await asyncio.to_thread(sys.stdin.read)
+    listener.close()
+    await tasks.aclose()
+
+
+def _registration(url: str | None = None) -> Registration:
+    return Registration(
+        id="bench",
+        url=url,
+        as_token="as",
+        hs_token="hs",
+        sender_localpart="bot",
+        namespaces=Namespaces(users=(Namespace(regex="@_bk_.*"),)),
+    )
 
 
 def client() -> None:

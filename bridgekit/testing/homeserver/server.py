@@ -97,10 +97,13 @@ class FakeHomeserver:
     # People
 
     def user(self, name: str) -> Human:
-        """Return a person by local name or full id; the account is made by the first act."""
+        """Return a person by local name or full id; the account is made the first time."""
         user = self.world.user_id(name)
         if user not in self._humans:
-            self._humans[user] = Human(self.acts, user, self.server_name)
+            human = self._humans[user] = Human(self.acts, user, self.server_name)
+            if user not in self.world.profiles:
+                self.world.register(user)
+            self.app.give_token(user, human.token)
         return self._humans[user]
 
     async def chatter(
