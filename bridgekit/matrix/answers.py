@@ -36,6 +36,8 @@ SENTENCES = {
     "M_WEAK_PASSWORD": "The password is too weak.",
     "M_THREEPID_DENIED": "The homeserver does not allow this address.",
 }
+ABOUT_OTHERS = frozenset({"M_BAD_STATUS", "M_CONNECTION_FAILED", "M_CONNECTION_TIMEOUT"})
+"""5xx answers of POST /appservice/{id}/ping that say how the appservice, and not the homeserver, is."""
 _PLAIN_REFUSALS = {400: "M_BAD_JSON", 413: "M_TOO_LARGE", 414: "M_TOO_LARGE", 431: "M_TOO_LARGE"}
 
 
@@ -71,7 +73,7 @@ def named(answer: Answer) -> MatrixError:
         if status in _PLAIN_REFUSALS:  # a proxy's own words, true for this request every time
             code = _PLAIN_REFUSALS[status]
             return MatrixRefused(_sentence(_Error(code), "It was refused"), errcode=code, status=status)
-    if status == 501 and body is not None:
+    if body is not None and (status == 501 or body.errcode in ABOUT_OTHERS):
         return MatrixRefused(
             _sentence(body, "The homeserver cannot do it"), errcode=body.errcode, status=status
         )

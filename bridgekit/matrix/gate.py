@@ -47,7 +47,7 @@ class Gate:
         self._changed = changed or (lambda available: None)
         self._first, self._longest, self._dice = first, longest, dice
         self._allowed: int | None = None  # calls at once: None is no bound, 0 is closed
-        self._inside = 0
+        self._inside = 0  # of this epoch
         self._epoch: Epoch = 0
         self._doubts = 0
         self._failures = 0  # probes and first calls in a row
@@ -89,8 +89,8 @@ class Gate:
 
         `certain`: the failure is the homeserver's and not perhaps this one call's.
         """
-        self._inside -= 1
         if epoch == self._epoch:
+            self._inside -= 1
             if ok:
                 self._doubts = 0
                 if self._allowed:
@@ -139,8 +139,7 @@ class Gate:
             while self._allowed == 0:
                 await asyncio.sleep(max(self._next_probe - self._now(), 0.0))
                 if await self._probe():
-                    self._allowed = 1
-                    self._epoch += 1
+                    self._turn(1)
                     return
                 self._back_off()
                 if not patient:
@@ -159,11 +158,15 @@ class Gate:
             self._lost_at = self._now()
             log.warning("homeserver_lost")
             self._changed(False)
-        self._allowed = 0
-        self._doubts = 0
-        self._epoch += 1
+        self._turn(0)
         self.clear = False
         self._back_off()
+
+    def _turn(self, allowed: int) -> None:
+        """A new epoch: what was begun before it, and may hang for long, neither counts nor testifies."""
+        self._allowed = allowed
+        self._epoch += 1
+        self._inside = self._doubts = 0
 
     def _widen(self) -> None:
         assert self._allowed is not None

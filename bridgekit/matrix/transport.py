@@ -149,7 +149,10 @@ class Homeserver:
                 return result
             error = named(answer)
             if isinstance(error, HomeserverUnavailable):
-                ok, certain = False, status in (502, 503, 504)
+                # A proxy's 502 says that the homeserver is away; the homeserver's own, that some other server is.
+                own = answer.body.lstrip()[:1] == b"{"
+                certain = status == 503 or (status in (502, 504) and not own)
+                ok = None if own and status in (502, 504) else False
             else:
                 ok = True
                 if isinstance(error, MatrixRateLimited):
