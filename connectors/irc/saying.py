@@ -137,7 +137,7 @@ def _batched(
         _number(fields.get("max-bytes", ""), 4096),
         _number(fields.get("max-lines", ""), 100),
     )
-    ref = "b" + blake2b(f"{key}\0{body}".encode(), digest_size=6).hexdigest()
+    ref = "b" + blake2b(f"{key}\0{body}".encode("utf-8", "replace"), digest_size=6).hexdigest()
     inner: list[OutLine] = []
     size = 0
     for words, goes_on in _lines_of(text, room, prefix):

@@ -367,6 +367,7 @@ LINES_MOST = 40
 @example(verbs.Kick(chat=C, person=Person(id=PersonId("a b\r\nQUIT"), name="a b")), False, "")
 @example(verbs.Ban(chat=C, person=BOB, reason="\r\nQUIT"), False, "")
 @example(verbs.SetTopic(chat=C, topic="x\0\r\nQUIT"), False, "")
+@example(say("a\nb", key="\ud800"), True, "")
 @example(verbs.React(chat=C, target=MessageId("m\r\nQUIT"), reaction="\nQUIT"), True, "")
 def test_no_field_of_any_verb_gets_another_command_onto_the_wire(verb: Verb, modern: bool, host: str) -> None:
     """CVE-2023-38690: "IRC command injection via admin commands containing newlines"."""
