@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
 from typing import assert_never
 
 import msgspec
 
-from bridgekit.contract import verbs
+from bridgekit.contract import split, verbs
 from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.people import Content, File, Kind, Person, Quote
-from bridgekit.contract.text import Style, Text, excerpt, join, plain
+from bridgekit.contract.text import Span, Style, Text, excerpt, join, plain
 from bridgekit.contract.verbs import Verb
+from bridgekit.core.ghosts import shown
 
 RECENT = 5 * 60_000
 """A reply within this many ms needs no quote: everybody still sees what is answered."""
 QUOTE_CHARS = 60
+LEAST = 8
+"""Bytes of a shortened message that are worth showing before its link."""
 LONG_FACTOR = 5
 """Without a public address for links, this many times the allowed lines are sent all the same."""
 
@@ -86,22 +91,31 @@ def _post(verb: verbs.PostMessage, can: Capabilities, aids: Aids) -> tuple[Verb,
             )
         content = Content(text=_file_words(content.file, content.text, aids.file_link), kind=content.kind)
     content, reply = _answering(verb, content, can, aids)
-    content, prefix = _spoken(content, verb.speaker, can)
-    text = _carried(content.text, can.styles)
-    shortened = _shortened(text, can, aids)
-    if isinstance(shortened, Refusal):
-        return shortened
-    speaker = verb.speaker if can.speakers else None
+    worded = _worded(content, verb.speaker, can, aids)
+    if isinstance(worded, Refusal):
+        return worded
+    content, prefix = worded
     return (
         msgspec.structs.replace(
             verb,
-            content=Content(text=shortened, kind=content.kind, file=content.file),
+            content=content,
             reply=reply,
             prefix=prefix,
             thread=verb.thread if can.threads else None,
-            speaker=speaker,
+            speaker=verb.speaker if can.speakers else None,
         ),
     )
+
+
+def _worded(
+    content: Content, speaker: Person | None, can: Capabilities, aids: Aids
+) -> tuple[Content, str] | Refusal:
+    """The content in a kind, in styles and of a length that the chat has, and the prefix that says who speaks."""
+    content, prefix = _spoken(content, speaker, can)
+    text = _shortened(_carried(content.text, can.styles), can, aids)
+    if isinstance(text, Refusal):
+        return text
+    return Content(text=text, kind=content.kind, file=content.file), prefix
 
 
 def _file_words(file: File, caption: Text, link: str) -> Text:
@@ -123,12 +137,13 @@ def _answering(
     quote = verb.reply
     if quote is None or (can.replies and quote.id):
         return content, quote
-    if not quote.author or content.kind is Kind.EMOTE:
+    author = shown(quote.author)
+    if not author or content.kind is Kind.EMOTE:
         return content, None
     if quote.words and aids.now - quote.at > RECENT:
-        lead = f"“{excerpt(plain(quote.words), QUOTE_CHARS)}” ← {quote.author}: "
+        lead = f"“{excerpt(plain(quote.words), QUOTE_CHARS)}” ← {author}: "
     else:
-        lead = f"{quote.author}: "
+        lead = f"{author}: "
     if content.text.body.startswith(lead):
         return content, None
     return Content(text=join(lead, content.text), kind=content.kind, file=content.file), None
@@ -136,15 +151,17 @@ def _answering(
 
 def _spoken(content: Content, speaker: Person | None, can: Capabilities) -> tuple[Content, str]:
     """The content in a kind that the chat has, and the prefix that says who speaks."""
+    # A name is one line and has nothing that hides or turns: it must not pass for somebody else's words.
+    name = shown(speaker.name) or shown(speaker.id) if speaker is not None else ""
     if speaker is None or can.speakers:
         if content.kind in can.kinds:
             return content, ""
         if content.kind is Kind.EMOTE:
-            name = f"{speaker.name} " if speaker is not None else ""
+            name = f"{name} " if name else ""
             return Content(text=join("* ", name, content.text), file=content.file), ""
         return Content(text=content.text, file=content.file), ""
     kind = content.kind if content.kind is Kind.NOTICE and Kind.NOTICE in can.kinds else Kind.TEXT
-    prefix = f"* {speaker.name} " if content.kind is Kind.EMOTE else f"<{speaker.name}> "
+    prefix = f"* {name} " if content.kind is Kind.EMOTE else f"<{name}> "
     return Content(text=content.text, kind=kind, file=content.file), prefix
 
 
@@ -172,25 +189,44 @@ def _with_notes(text: Text, notes: list[tuple[int, str]]) -> Text:
     if not notes:
         return text
     notes.sort(key=lambda n: n[0])
-    parts: list[Text | str] = []
+    places = [at for at, _ in notes]
+    lengths = [0, *accumulate(len(words) for _, words in notes)]
+    parts: list[str] = []
     last = 0
     for at, words in notes:
-        parts += [text.slice(last, at), words]
+        parts += [text.body[last:at], words]
         last = at
-    parts.append(text.slice(last, len(text.body)))
-    return join(*parts)
+    parts.append(text.body[last:])
+    spans = (
+        Span(
+            s.start + lengths[bisect_right(places, s.start)],
+            s.end + lengths[bisect_left(places, s.end)],
+            s.style,
+            s.value,
+        )
+        for s in text.spans
+    )
+    return Text("".join(parts), tuple(spans))
 
 
 def _shortened(text: Text, can: Capabilities, aids: Aids) -> Text | Refusal:
-    lines = text.body.count("\n") + 1
-    size = len(text.body.encode()) if can.max_bytes else 0
+    body = text.body
+    # CR, LF and CRLF all end a line: what counts as one line here must not become many on the wire.
+    lines = body.count("\n") + body.count("\r") - body.count("\r\n") + 1
+    size = split.utf8_size(text) if can.max_bytes else 0
     if (not can.max_lines or lines <= can.max_lines) and size <= can.max_bytes:
         return text
     if aids.text_link:
-        return join(plain(excerpt(text, 200)), f" [{lines} lines: {aids.text_link} ]")
+        tail = f" [{lines} line{'s' if lines > 1 else ''}: {aids.text_link} ]"
+        lead = plain(excerpt(text, 200))
+        room = can.max_bytes - len(tail.encode())
+        if not can.max_bytes or split.utf8_size(lead) <= room:
+            return join(lead, tail)
+        if room >= LEAST:
+            return join(split.by_bytes(lead, room)[0], tail)
     if size > can.max_bytes or lines > LONG_FACTOR * can.max_lines:
         return Refusal(
-            f"The message is too long for {aids.label} ({lines} lines, {len(text.body.encode())} bytes) and "
+            f"The message is too long for {aids.label} ({lines} lines, {split.utf8_size(text)} bytes) and "
             "this bridge has no public address to link to: send it in parts."
         )
     return text
@@ -198,8 +234,13 @@ def _shortened(text: Text, can: Capabilities, aids: Aids) -> Text | Refusal:
 
 def _edit(verb: verbs.EditMessage, can: Capabilities, aids: Aids) -> tuple[Verb, ...] | Refusal:
     if verbs.EditMessage in can.verbs and verb.target:
-        content, prefix = _spoken(verb.content, verb.speaker, can)
-        content = Content(text=_carried(content.text, can.styles), kind=content.kind, file=content.file)
+        content = verb.content
+        if content.file is not None and not can.files:  # it was linked when it was first said
+            content = Content(text=content.text or plain(content.file.name), kind=content.kind)
+        worded = _worded(content, verb.speaker, can, aids)
+        if isinstance(worded, Refusal):
+            return worded
+        content, prefix = worded
         speaker = verb.speaker if can.speakers else None
         return (msgspec.structs.replace(verb, content=content, prefix=prefix, speaker=speaker),)
     words = substitution(aids.before, verb.content.text.body)
@@ -246,5 +287,3 @@ def _reaction(verb: verbs.React | verbs.Unreact, can: Capabilities, aids: Aids) 
         at=aids.now,
     )
     return _post(said, can, aids)
-
-

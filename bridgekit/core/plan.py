@@ -27,8 +27,8 @@ Make = Callable[[SideView, Person | None], Verb]
 
 def plan(context: Context, fact: Fact) -> Plan:
     """Decide what `fact` means for every other side of its room. Pure; raises nothing."""
-    if refusal := _refusal(context, fact):
-        return Plan(refused=refusal)
+    if (barred := _barred(context, fact)) is not None:
+        return barred
     match fact:
         case facts.Message():
             return _message(context, fact)
@@ -68,15 +68,23 @@ def plan(context: Context, fact: Fact) -> Plan:
             assert_never(fact)
 
 
-def _refusal(context: Context, fact: Fact) -> str:
-    """Why what a Matrix user said goes nowhere, as a sentence; empty if it may go."""
-    if context.origin.network != MATRIX or not isinstance(fact, facts.Message | facts.Edit | facts.Reaction):
-        return ""
+def _barred(context: Context, fact: Fact) -> Plan | None:
+    """What becomes of it where a Matrix user may not do it: words are refused with a sentence, the rest without."""
+    if context.origin.network != MATRIX or (
+        context.owner is None and context.permission is not Permission.NONE
+    ):
+        return None
+    doer: Person | None = next(
+        (who for name in ("sender", "actor", "person") if (who := getattr(fact, name, None)) is not None),
+        None,
+    )
     if context.permission is Permission.NONE:
-        return STRANGER
-    if context.owner is not None and fact.sender.id != context.owner:
-        return f"This conversation belongs to {context.owner}: nobody else can be heard in it."
-    return ""
+        why = STRANGER
+    elif doer is not None and doer.id != context.owner:
+        why = f"This conversation belongs to {context.owner}: nobody else can be heard in it."
+    else:
+        return None
+    return Plan(refused=why) if isinstance(fact, facts.Message | facts.Edit | facts.Reaction) else NOTHING
 
 
 # Who acts, and where ----------------------------------------------------------------------------------------
@@ -152,7 +160,8 @@ def _translated(context: Context, content: Content, side: SideView) -> Content:
 
 
 def _message(context: Context, fact: facts.Message) -> Plan:
-    if (words := command_in(fact.content)) is not None:
+    # What a network replays was answered when it was said.
+    if not fact.replayed and (words := command_in(fact.content)) is not None:
         return Plan(command=words)
     if context.management and fact.content.kind is Kind.TEXT and fact.content.text:
         return Plan(command=fact.content.text.body)

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from bridgekit.contract.ids import NetworkId, PersonId
@@ -14,6 +14,7 @@ NETWORKS = st.from_regex(r"[a-z][a-z0-9-]{0,31}", fullmatch=True).map(NetworkId)
 PEOPLE = st.text(min_size=1, max_size=40).map(PersonId)
 
 
+@settings(deadline=None)
 @given(NETWORKS, PEOPLE)
 @example(NetworkId("irc"), PersonId("Alice_[away]"))
 @example(NetworkId("irc"), PersonId("\udcff"))  # a byte that was no UTF-8, as Python keeps it
@@ -28,6 +29,7 @@ def test_a_ghost_is_parsed_back_to_its_person(network: NetworkId, person: Person
         assert NAMESPACE.parse(mxid) == (network, person)
 
 
+@settings(deadline=None)
 @given(NETWORKS, PEOPLE, NETWORKS, PEOPLE)
 @example(NetworkId("a"), PersonId("b_c"), NetworkId("a-b"), PersonId("c"))
 @example(NetworkId("a"), PersonId("b_c"), NetworkId("a"), PersonId("b__c"))
@@ -39,6 +41,7 @@ def test_two_people_never_share_a_ghost(
     assert NAMESPACE.mxid(network, person) != NAMESPACE.mxid(other_network, other)
 
 
+@settings(deadline=None)
 @given(
     st.from_regex(
         r"@_bk_[a-z0-9-]{1,4}_([a-z0-9._=/-]|=[0-9a-f]{2}|_[a-z_]){0,12}:example\.org", fullmatch=True
@@ -92,6 +95,7 @@ def test_other_users_are_not_ghosts(mxid: str) -> None:
     assert NAMESPACE.parse(mxid) is None
 
 
+@settings(deadline=None)
 @given(NETWORKS, st.text(min_size=1, max_size=40))
 @example(NetworkId("libera"), "#a:b=c d")
 def test_an_alias_is_parsed_back_to_its_chat(network: NetworkId, name: str) -> None:
@@ -129,6 +133,7 @@ def test_a_server_name_that_leaves_no_room_is_refused_at_once() -> None:
         Namespace("_bk_", "x" * 200)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200), st.text(max_size=20))
 def test_a_display_name_always_shows_the_network_and_nothing_unseen(name: str, id: str) -> None:
     found = display_name("{name} ({network})", name=name, network="Libera", id=id)
