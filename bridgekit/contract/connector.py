@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from enum import StrEnum
 from typing import Any, Protocol
 
 import msgspec
@@ -29,6 +30,14 @@ class LoginField(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     password: bool = False
     required: bool = False
+
+
+class OwnAccounts(StrEnum):
+    """Whether Matrix users speak on a network with accounts of their own."""
+
+    OFF = "off"
+    ON_REQUEST = "on_request"  # who logs in, or starts a direct conversation
+    AUTOMATIC = "automatic"  # everybody who speaks in a linked room
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +132,11 @@ class Connector(Protocol):
 
 class Network(Protocol):
     """One configured network: what its sessions share, and how its chats and people are called."""
+
+    @property
+    def own_accounts(self) -> OwnAccounts:
+        """Whether `connect` takes logins."""
+        ...
 
     def connect(self, login: Login | None) -> AbstractAsyncContextManager[Session]:
         """Open a session; `login=None` is the relay. Raises Disconnected or LoginRejected."""

@@ -10,34 +10,20 @@ import structlog
 
 from bridgekit.contract.connector import Manifest
 from bridgekit.contract.errors import BridgeError, NotAllowed
-from bridgekit.contract.ids import MATRIX, ChatId, LoginId, NetworkId, PersonId, PortalKey
-from bridgekit.contract.people import Login, Person
+from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.people import Person
 from bridgekit.core.commands import split_words
 from bridgekit.core.model import Permission
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.cases import Case
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.registry import OPEN, Registry
-from bridgekit.store.rows import LoginRow
 
 log = structlog.get_logger(__name__)
 
 ANSWER_EVERY = 10.0
 """Seconds between two explanations in one remote chat, so that nobody can make the bridge flood it."""
-
-
-class Accounts:
-    """What the bot may do with sessions; the bridge provides it."""
-
-    def __init__(
-        self,
-        start: Callable[[LoginRow], None],
-        stop: Callable[[NetworkId, LoginId], Awaitable[None]],
-        status: Callable[[NetworkId, LoginId | None], str],
-    ) -> None:
-        self.start = start
-        self.stop = stop
-        self.status = status
 
 
 class Bot:
@@ -107,7 +93,9 @@ class Bot:
         if case.event is None:
             return
         try:
-            await self._client.redact(room, case.event, txn=f"bk.{case.number:x}.hide", reason="may hold a password")
+            await self._client.redact(
+                room, case.event, txn=f"bk.{case.number:x}.hide", reason="may hold a password"
+            )
         except BridgeError:
             await self._portals.say(room, "Please delete your message yourself if it holds a password.")
 
@@ -123,7 +111,8 @@ class Bot:
         others = [self._label(o.key.network) for o in self._registry.links_of(link.room) if o.key != side]
         also = f" and {', '.join(others)}" if others else ""
         await self._portals.announce(
-            side, f"This chat is bridged to the Matrix room {link.room}{also} by {self._me}. Linked by {link.creator}."
+            side,
+            f"This chat is bridged to the Matrix room {link.room}{also} by {self._me}. Linked by {link.creator}.",
         )
 
     # Commands ------------------------------------------------------------------------------------------------
@@ -173,7 +162,8 @@ class Bot:
         link = await self._portals.link(room, network, name, sender)
         label = self._label(network)
         await self._portals.announce(
-            link.key, f"This chat is now bridged to the Matrix room {room}, linked by {sender}. Say !bridge for more."
+            link.key,
+            f"This chat is now bridged to the Matrix room {room}, linked by {sender}. Say !bridge for more.",
         )
         return (
             f"This room is now linked to {link.name} on {label}: what is said here can be read there, and what is "
@@ -187,10 +177,14 @@ class Bot:
             side = self._portals.find_chat(NetworkId(words[0]), words[1] if len(words) > 1 else "")
             links = [link for link in links if link.key == side]
         if len(links) != 1:
-            raise NotAllowed("Say `!bridge unlink <network> <chat>`; `!bridge status` shows what is linked here.")
+            raise NotAllowed(
+                "Say `!bridge unlink <network> <chat>`; `!bridge status` shows what is linked here."
+            )
         link = links[0]
         if link.static:
-            raise NotAllowed("That link stands in the bridge's configuration: only its admin can remove it there.")
+            raise NotAllowed(
+                "That link stands in the bridge's configuration: only its admin can remove it there."
+            )
         await self._portals.announce(link.key, "This chat is no longer bridged to Matrix.")
         await self._portals.unlink(link.key, reason=f"unlinked by {sender}")
         return f"This room is no longer linked to {link.name} on {self._label(link.key.network)}."
@@ -207,41 +201,32 @@ class Bot:
 
     async def _login(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
         network = self._network(words)
-        manifest = self._manifests[network]
-        allowed = {field.name: field for field in manifest.login_fields}
         fields: dict[str, str] = {}
         for word in words[1:]:
             name, equals, value = word.partition("=")
-            if not equals or name not in allowed:
-                known = ", ".join(f"{f.name}= ({f.title})" for f in allowed.values())
-                raise NotAllowed(f"I do not understand that. {self._label(network)} takes: {known}.")
+            if not equals:
+                raise NotAllowed(
+                    f"Say `login {network} field=value ...`, with quotes around what has spaces."
+                )
             fields[name] = value
-        missing = [f.title for f in allowed.values() if f.required and not fields.get(f.name)]
-        if missing:
-            raise NotAllowed(f"{self._label(network)} also needs: {', '.join(missing)}.")
-        old = self._registry.logins_on(network).get(sender)
-        if old is not None:
-            await self._accounts.stop(network, old)
-        login = Login(id=LoginId(f"{network}/{sender}"), owner=sender, fields=fields)
-        row = LoginRow(login=login, network=network, state="wanted", reason="")
-        await self._registry.put_login(row)
-        self._accounts.start(row)
-        return f"Your account on {self._label(network)} is being signed in. `!bridge status` shows how it does."
+        await self._accounts.open(network, sender, fields)
+        return (
+            f"Your account on {self._label(network)} is being signed in. `!bridge status` shows how it does."
+        )
 
     async def _logout(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
         network = self._network(words)
-        login = self._registry.logins_on(network).get(sender)
+        login = self._accounts.of(network, sender)
         if login is None:
             raise NotAllowed(f"You have no account on {self._label(network)} here.")
-        await self._accounts.stop(network, login)
         for link in [link for link in self._registry.links.values() if link.key.receiver == login]:
             await self._portals.unlink(link.key, reason="its owner logged out")
-        await self._registry.remove_login(login)
+        await self._accounts.close(network, login)
         return f"Your account on {self._label(network)} was taken away from the bridge, with its password."
 
     async def _chat(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
         network = self._network(words)
-        login = self._registry.logins_on(network).get(sender)
+        login = self._accounts.of(network, sender)
         if login is None:
             raise NotAllowed(self._portals.no_login(network))
         if len(words) != 2:
@@ -257,4 +242,3 @@ class Bot:
         if not words or words[0] not in self._manifests:
             raise NotAllowed(f"Say which network: {', '.join(self._manifests) or 'none is configured'}.")
         return NetworkId(words[0])
-

@@ -17,10 +17,10 @@ from bridgekit.admin import server as admin
 from bridgekit.admin.metrics import Direction, Metrics, Queue
 from bridgekit.config import Config, StatusEvents
 from bridgekit.contract import facts
-from bridgekit.contract.connector import Connector, Manifest, Network
+from bridgekit.contract.connector import Connector, Manifest, Network, OwnAccounts
 from bridgekit.contract.errors import BridgeError, ConfigError, MatrixError
 from bridgekit.contract.facts import Change
-from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.ids import MATRIX, ChatId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import File
 from bridgekit.contract.text import excerpt
 from bridgekit.core.ghosts import Namespace
@@ -31,7 +31,8 @@ from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.fetch import fetch_remote
 from bridgekit.matrix.links import Links
 from bridgekit.matrix.media import PublicMedia
-from bridgekit.runtime.bot import Accounts, Bot
+from bridgekit.runtime.accounts import Accounts
+from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.cases import Case, Fate
 from bridgekit.runtime.fates import Fates
 from bridgekit.runtime.ghosts import Ghosts
@@ -44,7 +45,7 @@ from bridgekit.runtime.reception import Reception
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.rooms import Rooms
 from bridgekit.runtime.sessions import State, Supervised
-from bridgekit.store import LoginRow, Portal, SealingKey, Store
+from bridgekit.store import Portal, SealingKey, Store
 
 log = structlog.get_logger(__name__)
 
@@ -61,8 +62,6 @@ class Bridge:
         self._connectors = connectors
         self._stack = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._sessions: dict[tuple[NetworkId, LoginId | None], Supervised] = {}
-        self._session_tasks: dict[tuple[NetworkId, LoginId | None], asyncio.Task[None]] = {}
         self._networks: dict[NetworkId, Network] = {}
         self._manifests: dict[NetworkId, Manifest] = {}
 
@@ -81,11 +80,7 @@ class Bridge:
     ) -> None:
         drained = await self.rooms.drain(DRAIN_SECONDS)
         log.info("bridge_stops", drained=drained)
-        for supervised in self._sessions.values():
-            supervised.stop()
-        for task in self._session_tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._session_tasks.values(), return_exceptions=True)
+        await self.accounts.stop_all()
         await self.rooms.stop()
         for task in list(self._tasks):
             task.cancel()
@@ -117,11 +112,7 @@ class Bridge:
         if left:
             log.info("recovering", facts=left)
         await self._listen()
-        for network in self._networks:
-            self._start_session(network, None)
-        for row in self.registry.logins.values():
-            if row.network in self._networks:
-                self._start_session(row.network, row)
+        self.accounts.start_all()
         self.spawn(self._settle_in())
 
     def _wire(self, links_key: bytes) -> None:
@@ -142,12 +133,20 @@ class Bridge:
         self._matrix = MatrixSide(
             self.client, self.ghosts, bot=self.bot, reupload=self._reupload, spawn=self.spawn
         )
+        self.accounts = Accounts(
+            self._networks,
+            self._manifests,
+            self.registry,
+            emit=lambda network, login, fact: self.rooms.remote(network, login, fact),
+            changed=self._session_changed,
+            label=self.label,
+        )
         self._performing = Performing(
             store=self.store,
             registry=self.registry,
             ghosts=self.ghosts,
             matrix=self._matrix,
-            sessions=self._sessions,
+            sessions=self.accounts.sessions,
             links=self._links,
             namespace=self.namespace,
             label=self.label,
@@ -171,7 +170,7 @@ class Bridge:
             self.client,
             self.registry,
             self.ghosts,
-            self._sessions,
+            self.accounts,
             self._networks,
             self.namespace,
             bot=self.bot,
@@ -183,7 +182,7 @@ class Bridge:
             self.client,
             self.portals,
             self.registry,
-            Accounts(self._start_login, self._stop_session, self._session_status),
+            self.accounts,
             self._manifests,
             me=self.bot,
             label=self.label,
@@ -215,7 +214,7 @@ class Bridge:
         )
         self.metrics.watch_queue(Queue.ROOMS, self.rooms.depth)
         self.metrics.watch_queue(Queue.JOINS, lambda: (self.ghosts.waiting, 0.0))
-        self.metrics.watch_sessions(self._session_states)
+        self.metrics.watch_sessions(self.accounts.states)
 
     async def _listen(self) -> None:
         appservice = Appservice(self.config.appservice.hs_token.get_secret_value(), self._reception)
@@ -281,32 +280,7 @@ class Bridge:
         self.config = config
         return [f"{name} has changed: restart the bridge for that." for name in fixed]
 
-    # Sessions ------------------------------------------------------------------------------------------------
-
-    def _start_session(self, network: NetworkId, row: LoginRow | None) -> None:
-        login = row.login if row is not None else None
-        id = login.id if login is not None else None
-        supervised = Supervised(
-            network,
-            self._networks[network],
-            login,
-            lambda fact: self.rooms.remote(network, id, fact),
-            self._session_changed,
-        )
-        self._sessions[network, id] = supervised
-        self._session_tasks[network, id] = asyncio.create_task(supervised.run(), name=f"session {network}")
-
-    def _start_login(self, row: LoginRow) -> None:
-        self._start_session(row.network, row)
-
-    async def _stop_session(self, network: NetworkId, login: LoginId) -> None:
-        supervised = self._sessions.pop((network, login), None)
-        task = self._session_tasks.pop((network, login), None)
-        if supervised is not None:
-            supervised.stop()
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+    # Accounts ------------------------------------------------------------------------------------------------
 
     def _session_changed(self, supervised: Supervised) -> None:
         if supervised.state is State.WAITING:
@@ -336,28 +310,14 @@ class Bridge:
             Portal(room=room, network=None, made=made, kind="management", creator=owner)
         )
 
-    def _session_status(self, network: NetworkId, login: LoginId | None) -> str:
-        supervised = self._sessions.get((network, login))
-        if supervised is None:
-            return "not started"
-        return f"{supervised.state}: {supervised.reason}" if supervised.reason else str(supervised.state)
-
-    def _session_states(self) -> dict[tuple[NetworkId, str], int]:
-        states: dict[tuple[NetworkId, str], int] = {}
-        for (network, _), supervised in self._sessions.items():
-            key = (network, supervised.state.value)
-            states[key] = states.get(key, 0) + 1
-        return states
-
     def _health(self) -> dict[str, admin.Part]:
         parts = {
             "homeserver": admin.Part(ok=self.client.available),
             "store": admin.Part(ok=self.store.trouble is None, detail=self.store.trouble or ""),
         }
         for network in self._networks:
-            supervised = self._sessions.get((network, None))
-            ok = supervised is not None and supervised.state is State.READY
-            parts[f"network.{network}"] = admin.Part(ok=ok, detail=self._session_status(network, None))
+            ok = self.accounts.is_ready(network)
+            parts[f"network.{network}"] = admin.Part(ok=ok, detail=self.accounts.status(network))
         return parts
 
     # What the workers lean on (bridgekit.runtime.worker.Surroundings) ------------------------------------------
@@ -381,10 +341,29 @@ class Bridge:
                 return self._state_changed(room, case.fact)
             case facts.Membership() if case.origin.network == MATRIX:
                 return self._matrix_member(room, case.fact)
+            case facts.Message(sender=sender) if case.origin.network == MATRIX:
+                return self._own_accounts(room, sender.id)
             case facts.ChatVisibility() | facts.ChatOpened() | facts.ChatClosed():
                 return self.portals.observe(case.origin, case.fact)
             case _:
                 return None
+
+    def _own_accounts(self, room: ChatId, sender: PersonId) -> Coroutine[Any, Any, None] | None:
+        """Accounts for somebody who speaks where everybody has their own, and has none yet."""
+        wanted = [
+            link.key.network
+            for link in self.registry.links_of(room)
+            if self._networks[link.key.network].own_accounts is OwnAccounts.AUTOMATIC
+            and sender not in self.registry.logins_on(link.key.network)
+        ]
+        if not wanted or self.permission(sender) in (Permission.NONE, Permission.RELAY):
+            return None
+
+        async def open_all() -> None:
+            for network in wanted:
+                await self.accounts.open(network, sender)
+
+        return open_all()
 
     async def _state_changed(self, room: ChatId, fact: translate.StateChanged) -> None:
         if fact.type == "m.room.tombstone":
@@ -466,7 +445,11 @@ class Bridge:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             level = log.warning if isinstance(error, BridgeError) else log.error
-            level("task_failed", kind=type(error).__name__, exc_info=None if isinstance(error, BridgeError) else error)
+            level(
+                "task_failed",
+                kind=type(error).__name__,
+                exc_info=None if isinstance(error, BridgeError) else error,
+            )
 
     # Small questions -------------------------------------------------------------------------------------------
 

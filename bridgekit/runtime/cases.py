@@ -197,4 +197,3 @@ class Step:
 def source_of(number: int, side: PortalKey) -> str:
     """What marks a sent event so that it is found again after a crash: unique for message and side."""
     return f"{number:x}@{side.chat}" if side.receiver else f"{number:x}"
-

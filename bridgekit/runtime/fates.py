@@ -64,7 +64,9 @@ class Fates:
         }
         if notices:
             content["status"] = "FAIL_RETRIABLE" if uncertain and not failed else "FAIL_PERMANENT"
-            content["reason"] = "com.beeper.undecided" if uncertain and not failed else "com.beeper.bridge_error"
+            content["reason"] = (
+                "com.beeper.undecided" if uncertain and not failed else "com.beeper.bridge_error"
+            )
             content["error"] = "uncertain" if uncertain and not failed else "failed"
             content["message"] = " ".join(notices)
         await self._client.send(

@@ -75,7 +75,9 @@ class MatrixSide:
                 return await self._post(room, step, actor, verb, ids)
             case verbs.EditMessage():
                 if ids.target is None:
-                    post = verbs.PostMessage(chat=room, speaker=verb.speaker, content=verb.content, key=verb.key)
+                    post = verbs.PostMessage(
+                        chat=room, speaker=verb.speaker, content=verb.content, key=verb.key
+                    )
                     return await self._post(room, step, actor, post, ids)
                 edit = msgspec.structs.replace(verb, target=ids.target)
                 return await self._send(room, step, actor, translate.contents(edit))
@@ -200,5 +202,3 @@ class MatrixSide:
                 await client.put_state(room, "m.room.power_levels", {**content, "users": users})
         except MatrixRefused as error:
             log.warning("power_levels_refused", errcode=error.errcode)
-
-

@@ -16,6 +16,7 @@ from bridgekit.core.degrade import Aids, Refusal, fit
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import RELAY, Context, Permission, SideView, matrix_side
 from bridgekit.matrix.links import Links
+from bridgekit.runtime.accounts import Key
 from bridgekit.runtime.cases import Case, Step, Tracked
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.matrix_side import MatrixSide
@@ -23,8 +24,6 @@ from bridgekit.runtime.registry import OPEN, Registry
 from bridgekit.runtime.sessions import Supervised
 from bridgekit.runtime.worker import Ids
 from bridgekit.store import Store
-
-Sessions = dict[tuple[NetworkId, LoginId | None], Supervised]
 
 
 class Performing:
@@ -37,7 +36,7 @@ class Performing:
         registry: Registry,
         ghosts: Ghosts,
         matrix: MatrixSide,
-        sessions: Sessions,
+        sessions: dict[Key, Supervised],
         links: Links,
         namespace: Namespace,
         label: Callable[[NetworkId], str],
@@ -241,4 +240,3 @@ def _named(verb: Verb, ids: Ids) -> Verb:
             return msgspec.structs.replace(verb, target=ids.target)
         case _:
             return verb
-

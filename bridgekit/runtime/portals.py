@@ -19,8 +19,8 @@ from bridgekit.contract.policy import Entry, Exposure, Visibility
 from bridgekit.contract.text import plain
 from bridgekit.core.ghosts import Namespace
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.ghosts import Ghosts
-from bridgekit.runtime.performing import Sessions
 from bridgekit.runtime.registry import CLOSED, OPEN, Registry
 from bridgekit.store.rows import Link, Portal
 
@@ -39,7 +39,7 @@ class Portals:
         client: MatrixClient,
         registry: Registry,
         ghosts: Ghosts,
-        sessions: Sessions,
+        accounts: Accounts,
         networks: dict[NetworkId, Network],
         namespace: Namespace,
         *,
@@ -52,7 +52,8 @@ class Portals:
         self._client = client.patient
         self._registry = registry
         self._ghosts = ghosts
-        self._sessions = sessions
+        self._accounts = accounts
+        self._sessions = accounts.sessions
         self._networks = networks
         self._namespace = namespace
         self._bot = bot
@@ -241,7 +242,9 @@ class Portals:
             "channel": {"id": link.key.chat, "displayname": link.name},
         }
         for type in BRIDGE_EVENTS:
-            await _allowed(self._client.put_state(link.room, type, content, state_key=self._state_key(link.key)))
+            await _allowed(
+                self._client.put_state(link.room, type, content, state_key=self._state_key(link.key))
+            )
 
     def _state_key(self, side: PortalKey) -> str:
         return f"org.bridgekit://{side.network}/{side.chat}"
@@ -266,9 +269,16 @@ class Portals:
         try:
             opened = await self._enter(side)
             seen = self._registry.visibility.get(side, Visibility())
-            if not seen.known or seen.entry is not Entry.OPEN or seen.exposure < Exposure.JOINED or not seen.listed:
+            if (
+                not seen.known
+                or seen.entry is not Entry.OPEN
+                or seen.exposure < Exposure.JOINED
+                or not seen.listed
+            ):
                 relay = self._sessions[(network, None)]
-                self._spawn(_quiet(relay.perform(verbs.Leave(chat=side.chat, reason="not open to everybody"))))
+                self._spawn(
+                    _quiet(relay.perform(verbs.Leave(chat=side.chat, reason="not open to everybody")))
+                )
                 log.info("alias_refused", network=network, visibility=seen.detail)
                 return False
             room = await self._create(side, opened, alias)
@@ -286,7 +296,11 @@ class Portals:
             name=f"{name} ({self._label(side.network)})",
             topic=opened.topic,
             initial_state=[
-                {"type": "m.room.history_visibility", "state_key": "", "content": {"history_visibility": "joined"}},
+                {
+                    "type": "m.room.history_visibility",
+                    "state_key": "",
+                    "content": {"history_visibility": "joined"},
+                },
                 {"type": "m.room.guest_access", "state_key": "", "content": {"guest_access": "forbidden"}},
             ],
         )
@@ -341,15 +355,21 @@ class Portals:
             await self._client.join(room, user=ghost)
             self._ghosts.entered(ghost, room)
             return
-        login = self._registry.logins_on(network).get(inviter)
+        login = self._accounts.of(network, inviter)
         chat = self._networks[network].direct(person)
+        if login is None and chat is not None and self._accounts.may_open(network):
+            login = await self._accounts.open(
+                network, inviter
+            )  # asking somebody in is a request for an account
         if login is None or chat is None:
             await self._client.leave(room, user=ghost, reason=self.no_login(network))
             return
         side = PortalKey(network, chat, login)
         if (link := self._registry.links.get(side)) is not None:
             await _allowed(self._client.invite(link.room, inviter))
-            await self._client.leave(room, user=ghost, reason="You have a conversation already: see your invitations.")
+            await self._client.leave(
+                room, user=ghost, reason="You have a conversation already: see your invitations."
+            )
             return
         await self._ghosts.exist(ghost, network, Person(id=person, name=str(person)))
         await self._client.join(room, user=ghost)
@@ -386,7 +406,8 @@ class Portals:
     async def _into_space(self, network: NetworkId, room: ChatId) -> None:
         """Put a room into its network's space, which is made when it is first needed."""
         space = next(
-            (p.room for p in self._registry.portals.values() if p.kind == "space" and p.network == network), None
+            (p.room for p in self._registry.portals.values() if p.kind == "space" and p.network == network),
+            None,
         )
         if space is None:
             space = await self._client.create_room(
@@ -405,7 +426,9 @@ class Portals:
         """Something that the bridge itself has to say in a room."""
         content = {"msgtype": "m.notice", "body": words, "m.mentions": {}}
         await _allowed(
-            self._sending.send(room, "m.room.message", content, txn=f"bk.say.{time.time_ns():x}", user=self._bot)
+            self._sending.send(
+                room, "m.room.message", content, txn=f"bk.say.{time.time_ns():x}", user=self._bot
+            )
         )
 
     async def announce(self, side: PortalKey, words: str) -> None:

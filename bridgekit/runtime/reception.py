@@ -110,9 +110,14 @@ class Reception:
             "user_fields": ["network", "name"],
             "location_fields": ["network", "chat"],
             "icon": "",
-            "field_types": {"network": {"regexp": "[a-z0-9-]+", "placeholder": networks[0]}, "name": field, "chat": field},
+            "field_types": {
+                "network": {"regexp": "[a-z0-9-]+", "placeholder": networks[0]},
+                "name": field,
+                "chat": field,
+            },
             "instances": [
-                {"network_id": network, "desc": network, "fields": {"network": network}} for network in networks
+                {"network_id": network, "desc": network, "fields": {"network": network}}
+                for network in networks
             ],
         }
 
@@ -123,7 +128,9 @@ class Reception:
             if protocol in (None, m.id, n) and fields.get("network", n) == n
         ]
 
-    async def third_party_users(self, protocol: str | None, fields: Mapping[str, str]) -> list[dict[str, Any]]:
+    async def third_party_users(
+        self, protocol: str | None, fields: Mapping[str, str]
+    ) -> list[dict[str, Any]]:
         if protocol is None:
             parsed = self._namespace.parse(PersonId(fields.get("userid", "")))
             if parsed is None or parsed[0] not in self._manifests:

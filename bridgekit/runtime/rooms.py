@@ -97,7 +97,8 @@ class Rooms:
         """The writes that keep a transaction's events, and the rows to give to `matrix` when they are on disk."""
         now = time.time_ns() // 1_000_000
         rows = [
-            InboxRow(id=new_id(), side=MATRIX, chat=room, receiver=None, body=raw, at=now) for room, raw in events
+            InboxRow(id=new_id(), side=MATRIX, chat=room, receiver=None, body=raw, at=now)
+            for room, raw in events
         ]
         return [self._store.inbox.add(row) for row in rows], rows
 

@@ -397,7 +397,9 @@ class Worker:
             self._finish(case)
 
     def _park(self, case: Case, error: Exception) -> None:
-        log.error("fact_parked", network=case.origin.network, fact=type(case.fact).__name__, trace=_trace(error))
+        log.error(
+            "fact_parked", network=case.origin.network, fact=type(case.fact).__name__, trace=_trace(error)
+        )
         if case.durable:
             self._around.store.commit(self._around.store.inbox.park(case.number, _trace(error)))
         if not isinstance(case.fact, facts.Message | facts.Edit | facts.Reaction | facts.Retraction):
@@ -424,9 +426,7 @@ def _is_nameless(fact: Fact | StateChanged) -> bool:
 def _names_messages(fact: Fact) -> bool:
     if isinstance(fact, facts.Message):
         return fact.reply_to is not None or fact.thread is not None
-    return isinstance(
-        fact, facts.Edit | facts.Reaction | facts.Unreaction | facts.Retraction | facts.Receipt
-    )
+    return isinstance(fact, facts.Edit | facts.Reaction | facts.Unreaction | facts.Retraction | facts.Receipt)
 
 
 def _index(action: Action, seen: dict[str, int]) -> int:

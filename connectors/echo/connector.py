@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pydantic import BaseModel, ConfigDict, Field
 
 from bridgekit.contract.capabilities import Capabilities
-from bridgekit.contract.connector import Emit, Host, Manifest
+from bridgekit.contract.connector import Emit, Host, Manifest, OwnAccounts
 from bridgekit.contract.errors import SendRejected
 from bridgekit.contract.facts import ChatOpened, Fact, Message
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
@@ -76,6 +76,8 @@ class EchoSession:
 
 class EchoNetwork:
     """What the sessions share, and how chats are called: `#anything` is shared, `echo` is a private chat."""
+
+    own_accounts = OwnAccounts.ON_REQUEST
 
     def __init__(self, config: EchoConfig, host: Host) -> None:
         self._config = config

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
-from bridgekit.contract.connector import Host
+from bridgekit.contract.connector import Host, OwnAccounts
 from bridgekit.contract.errors import Disconnected, LoginRejected
 from bridgekit.contract.facts import Edit, Fact, Message, Reaction, Receipt, Retraction, Typing, Unreaction
 from bridgekit.contract.ids import ChatId, LoginId, PersonId
@@ -73,6 +73,17 @@ class IrcNetwork:
         self._loading = asyncio.Lock()
 
     # -- contract
+
+    @property
+    def own_accounts(self) -> OwnAccounts:
+        """As the config has it."""
+        match self.config.puppets.mode:
+            case PuppetMode.OFF:
+                return OwnAccounts.OFF
+            case PuppetMode.ON_REQUEST:
+                return OwnAccounts.ON_REQUEST
+            case PuppetMode.AUTO:
+                return OwnAccounts.AUTOMATIC
 
     @contextlib.asynccontextmanager
     async def connect(self, login: Login | None) -> AsyncIterator[IrcSession]:

@@ -1,0 +1,136 @@
+"""Accounts: the bridge's own session on every network, and those of Matrix users, opened and closed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from bridgekit.contract.connector import Manifest, Network, OwnAccounts
+from bridgekit.contract.errors import NotAllowed
+from bridgekit.contract.facts import Fact
+from bridgekit.contract.ids import LoginId, NetworkId, PersonId
+from bridgekit.contract.people import Login
+from bridgekit.runtime.registry import Registry
+from bridgekit.runtime.sessions import State, Supervised
+from bridgekit.store import LoginRow
+
+Key = tuple[NetworkId, LoginId | None]
+
+
+class Accounts:
+    """Every session, by network and login; the relay's login is None."""
+
+    def __init__(
+        self,
+        networks: Mapping[NetworkId, Network],
+        manifests: Mapping[NetworkId, Manifest],
+        registry: Registry,
+        *,
+        emit: Callable[[NetworkId, LoginId | None, Fact], None],
+        changed: Callable[[Supervised], None],
+        label: Callable[[NetworkId], str],
+    ) -> None:
+        self.sessions: dict[Key, Supervised] = {}
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._networks = networks
+        self._manifests = manifests
+        self._registry = registry
+        self._emit = emit
+        self._changed = changed
+        self._label = label
+
+    def start_all(self) -> None:
+        """The relay of every network, and every login that is kept."""
+        for network in self._networks:
+            self._start(network, None)
+        for row in self._registry.logins.values():
+            if row.network in self._networks:
+                self._start(row.network, row.login)
+
+    def _start(self, network: NetworkId, login: Login | None) -> None:
+        id = login.id if login is not None else None
+        supervised = Supervised(
+            network,
+            self._networks[network],
+            login,
+            lambda fact: self._emit(network, id, fact),
+            self._changed,
+        )
+        self.sessions[network, id] = supervised
+        self._tasks[network, id] = asyncio.create_task(supervised.run(), name=f"session {network}")
+
+    async def stop_all(self) -> None:
+        """End every session."""
+        for supervised in self.sessions.values():
+            supervised.stop()
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _stop(self, network: NetworkId, login: LoginId) -> None:
+        supervised = self.sessions.pop((network, login), None)
+        task = self._tasks.pop((network, login), None)
+        if supervised is not None:
+            supervised.stop()
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    # Own accounts ---------------------------------------------------------------------------------------------
+
+    def of(self, network: NetworkId, owner: PersonId) -> LoginId | None:
+        """The account of a Matrix user on a network, if they have one."""
+        return self._registry.logins_on(network).get(owner)
+
+    def may_open(self, network: NetworkId) -> bool:
+        """Whether an account can be opened there without asking its owner for anything."""
+        return self._networks[network].own_accounts is not OwnAccounts.OFF and not any(
+            field.required for field in self._manifests[network].login_fields
+        )
+
+    async def open(
+        self, network: NetworkId, owner: PersonId, fields: Mapping[str, str] | None = None
+    ) -> LoginId:
+        """Keep an account and start its session; another of the same owner is replaced. Raises NotAllowed."""
+        if self._networks[network].own_accounts is OwnAccounts.OFF:
+            raise NotAllowed(f"{self._label(network)} is set up without accounts of your own: ask the admin.")
+        allowed = {field.name: field for field in self._manifests[network].login_fields}
+        given = dict(fields or {})
+        if unknown := sorted(given.keys() - allowed.keys()):
+            known = ", ".join(f"{f.name}= ({f.title})" for f in allowed.values()) or "nothing"
+            raise NotAllowed(f"{self._label(network)} knows no {', '.join(unknown)}; it takes {known}.")
+        if missing := [f.title for f in allowed.values() if f.required and not given.get(f.name)]:
+            raise NotAllowed(f"{self._label(network)} also needs: {', '.join(missing)}.")
+        login = Login(id=LoginId(f"{network}/{owner}"), owner=owner, fields=given)
+        if (old := self.of(network, owner)) is not None:
+            await self._stop(network, old)
+        await self._registry.put_login(LoginRow(login=login, network=network, state="wanted", reason=""))
+        self._start(network, login)
+        return login.id
+
+    async def close(self, network: NetworkId, login: LoginId) -> None:
+        """End the account's session and forget it with its password."""
+        await self._stop(network, login)
+        await self._registry.remove_login(login)
+
+    # How they are ----------------------------------------------------------------------------------------------
+
+    def is_ready(self, network: NetworkId, login: LoginId | None = None) -> bool:
+        """Whether the session is up."""
+        supervised = self.sessions.get((network, login))
+        return supervised is not None and supervised.state is State.READY
+
+    def status(self, network: NetworkId, login: LoginId | None = None) -> str:
+        """How a session is, for people."""
+        supervised = self.sessions.get((network, login))
+        if supervised is None:
+            return "not started"
+        return f"{supervised.state}: {supervised.reason}" if supervised.reason else str(supervised.state)
+
+    def states(self) -> dict[tuple[NetworkId, str], int]:
+        """How many sessions of each network are in which state."""
+        found: dict[tuple[NetworkId, str], int] = {}
+        for (network, _), supervised in self.sessions.items():
+            key = (network, supervised.state.value)
+            found[key] = found.get(key, 0) + 1
+        return found
