@@ -285,7 +285,8 @@ class Deliveries:
             if flight.serial:
                 break
             flight.serial = self._serial
-        self._flood.submit(lambda: self._write(build("PING", f"{TOKEN}{self._serial}")), Priority.URGENT)
+        data = build("PING", f"{TOKEN}{self._serial}")
+        self._flood.submit(lambda: self._write(data), Priority.MODERATION)
 
     # -- in
 

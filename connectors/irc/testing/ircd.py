@@ -81,6 +81,7 @@ class Ircd:
         self.password = ""
         self.external_account = ""
         self.refuse: str = ""  # an ERROR line's text that greets every new connection
+        self.censored = ""  # a word that no channel message may have
         self.flood_kick = False
         self.refused_caps: set[str] = set()  # offered, and NAKed all the same
         self.silent = False  # answers nothing any more: a half-open socket

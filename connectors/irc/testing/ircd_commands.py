@@ -262,6 +262,8 @@ def _message(client: Client, line: In) -> None:
         muted = channel.mute or (
             "404" if ("n" in channel.modes and modes is None) or ("m" in channel.modes and not modes) else ""
         )
+        if ircd.censored and text is not None and ircd.censored in text:
+            muted = "404"
         if muted:
             client.numeric(muted, target, _WHY.get(muted, "Refused"))
             return

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bridgekit.contract.errors import Disconnected, LoginRejected
+from bridgekit.contract.errors import Disconnected, LoginRejected, RemoteError
 from bridgekit.contract.facts import ChatOpened, ChatVisibility
 from connectors.irc import session as session_module
 from connectors.irc.testing.certificate import write_certificate
@@ -21,7 +21,7 @@ def caps(request) -> dict[str, str]:
     return dict(request.param)
 
 
-async def refused(network, login=None) -> LoginRejected | Disconnected:
+async def refused(network, login=None) -> RemoteError:
     with pytest.raises((LoginRejected, Disconnected)) as caught:
         async with network.connect(login):
             pass
@@ -53,7 +53,14 @@ async def test_everything_wanted_and_offered_is_requested():
     ircd = Ircd(caps=FULL)
     async with ircd.serving(), running(network_of(ircd)) as bridge:
         on = bridge.session.state.caps.enabled
-        assert on >= {"message-tags", "server-time", "labeled-response", "echo-message", "batch", "account-tag"}
+        assert on >= {
+            "message-tags",
+            "server-time",
+            "labeled-response",
+            "echo-message",
+            "batch",
+            "account-tag",
+        }
         assert on >= {"draft/chathistory", "chghost", "setname", "extended-join", "away-notify", "cap-notify"}
         assert ircd.client("bridge").caps == on
 
@@ -138,7 +145,9 @@ async def test_the_servers_last_word_decides_about_the_next_try(caps, words, kin
 async def test_scram_is_taken_where_both_sides_know_it():
     ircd = Ircd(caps=FULL, accounts=ACCOUNTS)
     async with ircd.serving():
-        network = network_of(ircd, MemoryHost(["#a"]), sasl={"account": "bridge", "password": "secretpassword"})
+        network = network_of(
+            ircd, MemoryHost(["#a"]), sasl={"account": "bridge", "password": "secretpassword"}
+        )
         async with running(network) as bridge:
             await bridge.fact(ChatOpened)
             assert ircd.lines("^AUTHENTICATE")[0] == "AUTHENTICATE SCRAM-SHA-256"
@@ -246,7 +255,10 @@ async def test_a_certificate_that_nobody_vouches_for_gets_no_word_from_us(tmp_pa
 async def test_the_next_server_is_tried_when_one_cannot_be_reached():
     ircd = Ircd()
     async with ircd.serving():
-        servers = [{"host": "127.0.0.1", "port": 1, "tls": False}, {"host": "127.0.0.1", "port": ircd.port, "tls": False}]
+        servers = [
+            {"host": "127.0.0.1", "port": 1, "tls": False},
+            {"host": "127.0.0.1", "port": ircd.port, "tls": False},
+        ]
         network = network_of(ircd, servers=servers)
         error = await refused(network)
         assert isinstance(error, Disconnected)
