@@ -216,8 +216,12 @@ class _Reader:
         self._block(_LINES_APART.get(name, 1))
         match name:
             case "pre":
-                mark = _Mark(self._length, Style.CODE_BLOCK, None)
-                self._marks.append(mark)
+                if self._pres:
+                    mark = self._pres[-1]
+                    mark.depth += 1
+                else:
+                    mark = _Mark(self._length, Style.CODE_BLOCK, None)
+                    self._marks.append(mark)
                 self._pres.append(mark)
                 self._push(name, mark)
                 self._fresh = True

@@ -44,11 +44,18 @@ def scan(html: str) -> Iterator[Tag | str]:
     """
     at = 0
     unclosed: set[str] = set()
-    while begun := _BEGIN.search(html, at):
-        begin = begun.start()
-        if begin > at:
-            yield words(html[at:begin])
-        if match := _TAG.match(html, begin):
+    while True:
+        match = _TAG.match(html, at)
+        if match is None:
+            begun = _BEGIN.search(html, at)
+            if begun is None:
+                break
+            begin = begun.start()
+            if begin > at:
+                yield words(html[at:begin])
+                at = begin
+                match = _TAG.match(html, at)
+        if match is not None:
             at = match.end()
             name = match[2].lower()
             end = _SKIPPED.get(name)
@@ -60,9 +67,8 @@ def scan(html: str) -> Iterator[Tag | str]:
                 else:
                     unclosed.add(name)
             continue
-        at = begin
-        closer = "-->" if html.startswith("<!--", begin) else _CLOSERS.get(html[begin + 1], "")
-        close = html.find(closer, begin + 2) if closer else -1
+        closer = "-->" if html.startswith("<!--", at) else _CLOSERS.get(html[at + 1], "")
+        close = html.find(closer, at + 2) if closer else -1
         if close < 0:  # a comment or a tag that never ends
             break
         at = close + len(closer)

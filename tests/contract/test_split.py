@@ -2,7 +2,7 @@
 
 import pytest
 import regex
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bridgekit.contract.split import by_bytes, lines, pieces, utf8_size
@@ -64,6 +64,7 @@ def indices(text: Text) -> list[int]:
     return [int(span.value or "") for span in text.spans if span.style is Style.LINK]
 
 
+@settings(deadline=None)
 @given(texts(), st.integers(4, 60))
 @example(plain("aaaa aaaa"), 4)
 @example(plain("aa \u0301aa"), 4)
@@ -83,6 +84,7 @@ def test_pieces_fit_and_lose_nothing_but_the_separator_at_a_cut(text: Text, limi
     assert text.body[at:] in ("", " ", "\n")
 
 
+@settings(deadline=None)
 @given(texts(), st.integers(25, 60))
 def test_no_grapheme_is_torn_where_it_fits_a_piece(text: Text, limit: int) -> None:
     graphemes = regex.findall(r"\X", text.body)
@@ -96,6 +98,7 @@ def test_no_grapheme_is_torn_where_it_fits_a_piece(text: Text, limit: int) -> No
     assert kept == graphemes
 
 
+@settings(deadline=None)
 @given(texts())
 def test_lines_are_the_body_without_its_line_ends(text: Text) -> None:
     found = lines(text)

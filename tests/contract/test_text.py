@@ -1,6 +1,6 @@
 """Neutral text: slicing and joining keep every character's styles."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridgekit.contract.text import Span, Style, Text, excerpt, join, plain, styled
@@ -27,6 +27,7 @@ def looks(text: Text) -> list[tuple[str, list[tuple[Style, str | None]]]]:
     ]
 
 
+@settings(deadline=None)
 @given(texts(), st.integers(0, 25), st.integers(0, 5))
 def test_a_slice_has_the_characters_and_styles_of_its_stretch(text: Text, start: int, length: int) -> None:
     found = text.slice(start, start + length)
@@ -34,11 +35,13 @@ def test_a_slice_has_the_characters_and_styles_of_its_stretch(text: Text, start:
     assert all(0 <= s.start < s.end <= len(found.body) for s in found.spans)
 
 
+@settings(deadline=None)
 @given(st.lists(texts(), max_size=4))
 def test_joined_parts_keep_their_styles(parts: list[Text]) -> None:
     assert looks(join(*parts)) == [look for part in parts for look in looks(part)]
 
 
+@settings(deadline=None)
 @given(texts(), st.integers(0, 20))
 def test_a_text_is_the_join_of_its_slices(text: Text, at: int) -> None:
     assert looks(join(text.slice(0, at), text.slice(at, len(text.body)))) == looks(text)

@@ -49,7 +49,7 @@ def texts(draw: st.DrawFn) -> Text:
     return Text(body, tuple(spans))
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(texts())
 @example(Text("q\nb", (Span(0, 1, Style.QUOTE),)))
 @example(Text("a\n\nq\n\n\nr", (Span(3, 4, Style.QUOTE), Span(7, 8, Style.CODE_BLOCK, "rust"))))
@@ -62,7 +62,7 @@ def test_what_goes_out_comes_back_in_normal_form(text: Text) -> None:
         assert from_html(html) == normal(text)
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(texts())
 def test_the_normal_form_is_stable_and_shows_the_same(text: Text) -> None:
     found = normal(text)
@@ -125,7 +125,7 @@ FRAGMENTS = st.one_of(
 )
 
 
-@settings(max_examples=1000)
+@settings(max_examples=500, deadline=None)
 @given(st.lists(FRAGMENTS, max_size=30).map("".join))
 def test_any_html_is_read_without_an_error_and_what_was_read_comes_back(html: str) -> None:
     """A fuzz test: whatever strangers send is text in normal form, which no network's line protocol chokes on."""
@@ -150,6 +150,7 @@ ELEMENTS = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(ELEMENTS)
 def test_the_scanner_agrees_with_a_full_parser_on_well_formed_html(html: str) -> None:
     lexbor = pytest.importorskip(
@@ -302,6 +303,7 @@ def test_64_kib_of_hostile_html_cost_no_more_than_honest_words(html: str) -> Non
     assert len(text.body) <= 3 * KIB_64
 
 
+@settings(deadline=None)
 @given(
     st.text(
         st.characters(exclude_characters=":", exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]),

@@ -500,7 +500,7 @@ CONTENT = st.recursive(
 )
 
 
-@settings(max_examples=1000)
+@settings(max_examples=500, deadline=None)
 @given(
     st.fixed_dictionaries(
         {
@@ -531,6 +531,7 @@ def test_any_json_is_a_fact_or_nothing_or_the_peers_fault(raw: object) -> None:
         assert facts.decode(facts.encode(found)) == found
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_the_peers_fault_at_worst(raw: bytes) -> None:
     assert translate.ephemeral(raw, {}) == []
@@ -539,6 +540,7 @@ def test_any_bytes_are_the_peers_fault_at_worst(raw: bytes) -> None:
         translate.fact(raw, names)
 
 
+@settings(deadline=None)
 @given(
     st.fixed_dictionaries(
         {},
@@ -699,6 +701,7 @@ def test_a_long_edit_is_one_event_that_fits(length: int) -> None:
     assert new == "x" * length if length <= 50_000 else new.endswith("x…")
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=30))
 def test_what_goes_out_comes_back_the_same(words: str) -> None:
     type, content = translate.content(post(words))
