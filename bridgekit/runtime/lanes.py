@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, Protocol, TypeVar
@@ -85,9 +86,12 @@ class Lane(Generic[E]):
             self._spawn(self._carry(serial, errand))
 
     async def _carry(self, serial: int, errand: E) -> None:
-        done = True
+        done = going_on = True
         try:
             done = await self._run(errand)
+        except asyncio.CancelledError:
+            going_on = False  # the bridge stops: whatever waits is on disk, and must not start now
+            raise
         finally:
             self.running -= 1
             left = self._running[errand.actor] - 1
@@ -99,4 +103,5 @@ class Lane(Generic[E]):
                 self._add(serial, errand)
             elif queue := self._waiting.get(errand.actor):
                 heapq.heappush(self._ready, (queue[0][0], errand.actor))
-            self._start()
+            if going_on:
+                self._start()

@@ -363,12 +363,12 @@ def test_kicking_a_ghost_asks_its_network_to_kick_the_person():
 
 def test_an_account_follows_its_matrix_user_in_and_out():
     around = context(MATRIX_SIDE, side(CHANNEL, logins={ANN.id: ANNS_LOGIN}))
-    followed: list[tuple[str, type[verbs.VerbBase]]] = [
-        (action.actor, type(action.verb))
+    followed = [
+        (action.actor, type(action.verb).__name__)
         for change in (Change.JOIN, Change.LEAVE, Change.BAN)
         for action in plan(around, came(change, ANN)).actions
     ]
-    assert followed == [(ANNS_LOGIN, verbs.Join), (ANNS_LOGIN, verbs.Leave), (ANNS_LOGIN, verbs.Leave)]
+    assert followed == [(ANNS_LOGIN, "Join"), (ANNS_LOGIN, "Leave"), (ANNS_LOGIN, "Leave")]
 
 
 def test_a_roster_lets_those_go_who_are_not_in_it_and_lets_those_in_who_are():

@@ -1,0 +1,1 @@
+"""Tests of the shell that starts, stops and retries."""
