@@ -23,7 +23,7 @@ class Closing(StrEnum):
 _SENTENCES: dict[str, str] = {
     "401": "There is no {nick} on the network now: try again when they are back.",
     "402": "There is no {nick} on the network now: try again when they are back.",
-    "403": "There is no channel {channel}: check how it is written.",
+    "403": "There is no {channel}: check how it is written.",
     "404": "{channel} does not let the bridge speak: ask an operator for voice (+v), or to lift +m or the ban.",
     "405": "The bridge is in as many channels as this network allows: leave one first.",
     "406": "There was no {nick} on the network.",
@@ -35,7 +35,7 @@ _SENTENCES: dict[str, str] = {
     "421": "The network's server does not know how to do that.",
     "432": "The network does not allow the nick {nick}: choose another one.",
     "433": "The nick {nick} is taken: choose another one, or get it back from NickServ.",
-    "435": "The nick cannot be changed to {nick} while one is banned in {channel}: ask an operator there.",
+    "435": "The nick cannot be changed by who is banned in {channel}: ask an operator there.",
     "436": "The nick {nick} is taken on another server: choose another one.",
     "437": "{channel} cannot be had for the moment, after a split of the network: try again in some minutes.",
     "438": "The nick was changed too often: wait some minutes.",
@@ -166,12 +166,9 @@ def explain(line: Line, channel: str = "") -> str:
         return (
             f"The network says: {_sentence(words)}" if words else "The network refused that without a reason."
         )
-    place = channel or about
     forward = line.param(2) if line.command == "470" else ""
-    return sentence.format(
-        channel=place or "The channel",
-        nick=about or channel or "that nick",
-        forward=forward or "another channel",
+    return _fill(
+        sentence, channel=channel or about, nick=about or channel, forward=forward or "another channel"
     )
 
 
@@ -183,6 +180,19 @@ def cannot_join(line: Line) -> bool | None:
 def closing(reason: str) -> Closing:
     """What an ERROR line, or a numeric 463-466, says about the next connection."""
     return next((found for found, words in _CLOSINGS if words.search(reason)), Closing.OTHER)
+
+
+def _fill(sentence: str, *, channel: str, nick: str, forward: str) -> str:
+    """The sentence with its names, or without those that the server left out."""
+    if not channel:
+        sentence = sentence.replace("no {channel}", "no such channel")
+    if not nick:
+        sentence = sentence.replace("no {nick}", "no such person").replace("The nick {nick}", "That nick")
+    starts = (sentence.startswith("{channel}") and not channel) or (
+        sentence.startswith("{nick}") and not nick
+    )
+    filled = sentence.format(channel=channel or "the channel", nick=nick or "this person", forward=forward)
+    return filled[0].upper() + filled[1:] if starts else filled
 
 
 def _sentence(words: str) -> str:
