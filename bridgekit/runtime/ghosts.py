@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
@@ -177,10 +178,8 @@ class Ghosts:
         if mxid not in self._present.get(room, ()):
             return
         async with self._locks.setdefault(mxid, asyncio.Lock()):
-            try:
+            with contextlib.suppress(MatrixForbidden):  # it was not in the room any more
                 await self._client.patient.leave(room, user=mxid, reason=reason)
-            except MatrixForbidden:
-                pass  # it was not in the room any more
             self.left(mxid, room)
 
     # The background ------------------------------------------------------------------------------------------

@@ -53,9 +53,9 @@ class MatrixSide:
         verb, network = step.action.verb, step.case.origin.network
         actor = PersonId(step.actor) if step.actor else self._bot
         speaker = verb.speaker
-        if speaker is not None and not isinstance(verb, verbs.Join | verbs.Leave | verbs.ShowProfile):
-            if not self._ghosts.is_ready(actor, network, speaker, room):
-                await self._ghosts.ready(actor, network, speaker, room)
+        speaks = speaker is not None and not isinstance(verb, verbs.Join | verbs.Leave | verbs.ShowProfile)
+        if speaker is not None and speaks and not self._ghosts.is_ready(actor, network, speaker, room):
+            await self._ghosts.ready(actor, network, speaker, room)
         try:
             return await self._do(room, step, actor, network, verb, ids)
         except MatrixForbidden:

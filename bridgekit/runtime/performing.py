@@ -143,9 +143,9 @@ class Performing:
         """The Matrix user whose own account is `person` on the network now."""
         for owner, login in self._registry.logins_on(network).items():
             supervised = self._sessions.get((network, login))
-            if supervised is not None and supervised.session is not None:
-                if supervised.session.me.id == person:
-                    return owner
+            session = supervised.session if supervised is not None else None
+            if session is not None and session.me.id == person:
+                return owner
         return None
 
     # Verbs ---------------------------------------------------------------------------------------------------

@@ -213,12 +213,12 @@ class Portals:
             raise NotAllowed("There is no such link.")
         await self._registry.remove_link(side)
         for (network, login), supervised in self._sessions.items():
-            if network == side.network and supervised.session is not None:
-                if login is None or side.chat in supervised.joined:
-                    supervised.joined.discard(side.chat)
-                    self._spawn(_quiet(supervised.perform(verbs.Leave(chat=side.chat, reason=reason))))
+            there = login is None or side.chat in supervised.joined
+            if network == side.network and supervised.session is not None and there:
+                supervised.joined.discard(side.chat)
+                self._spawn(_quiet(supervised.perform(verbs.Leave(chat=side.chat, reason=reason))))
         self._ghosts.forget_room(link.room)
-        if not any(l.key.network == side.network for l in self._registry.links_of(link.room)):
+        if not any(other.key.network == side.network for other in self._registry.links_of(link.room)):
             for ghost in sorted(self._ghosts.present(link.room)):
                 parsed = self._namespace.parse(ghost)
                 if parsed is not None and parsed[0] == side.network:
@@ -351,7 +351,7 @@ class Portals:
         if parsed is None or parsed[0] not in self._networks:
             return
         network, person = parsed
-        if any(l.key.network == network for l in self._registry.links_of(room)):
+        if any(other.key.network == network for other in self._registry.links_of(room)):
             await self._client.join(room, user=ghost)
             self._ghosts.entered(ghost, room)
             return
