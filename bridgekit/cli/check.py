@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
+import msgspec
 from aiohttp import web
 
 from bridgekit import logs
-from bridgekit.admin.server import serve
+from bridgekit.admin.server import Readiness, serve
 from bridgekit.cli.registering import document
 from bridgekit.config import Config, load
 from bridgekit.contract.errors import BridgeError, ConfigError
@@ -65,10 +67,25 @@ async def _store(config: Config) -> bool:
             store = await Store.open(config.store.url.get_secret_value(), key)
             await store.close()
     except ConfigError as error:
+        if await _running_bridge_has_it(config):
+            return _tell("store", [], f"{config.store.url} is open in the running bridge")
         return _tell("store", [why for _, why in error.problems], "")
     except TimeoutError:
         return _tell("store", [f"{config.store.url} does not answer"], "")
     return _tell("store", [], f"{config.store.url} opens, and {config.store.key_file.name} fits")
+
+
+async def _running_bridge_has_it(config: Config) -> bool:
+    """Whether this config's bridge runs now, and says that its store is well."""
+    timeout = aiohttp.ClientTimeout(total=5)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(f"http://{config.admin.listen}/health/ready") as answer,
+        ):
+            return msgspec.json.decode(await answer.read(), type=Readiness).parts["store"].ok
+    except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError, KeyError):
+        return False
 
 
 async def _homeserver(config: Config) -> bool:

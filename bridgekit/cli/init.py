@@ -156,7 +156,7 @@ def _create(folder: Path, text: str) -> None:
         path = folder / "config.yaml"
         _write(path, text)
         written.append(path)
-        config: Config = load(path, {})
+        config: Config = load(path)
         written += [folder / "registration.yaml", folder / "bridgekit.key"]
         registration.write(document(config), config.appservice.registration)
         SealingKey.load_or_create(config.store.key_file, environ={})

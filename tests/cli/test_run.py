@@ -76,7 +76,9 @@ async def running(tmp_path: Path, **env: str) -> AsyncIterator[Running]:
             await process.wait()
 
 
-async def test_it_starts_is_ready_and_stops_on_sigterm(tmp_path: Path):
+async def test_it_starts_is_ready_is_checked_and_stops_on_sigterm(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     async with running(tmp_path) as bridge:
         started = await bridge.hear("bridge_runs")
         assert started["networks"] == ["parrot"]
@@ -86,6 +88,8 @@ async def test_it_starts_is_ready_and_stops_on_sigterm(tmp_path: Path):
         status, body = await bridge.get("/health/ready")
         assert (status, msgspec.json.decode(body)["parts"]["network.parrot"]["ok"]) == (200, True)
         assert (await bridge.get("/health/live"))[0] == 200
+        assert await asyncio.to_thread(main, ["check", "-c", str(bridge.config)]) == 0
+        assert "is open in the running bridge" in capsys.readouterr().out
         assert b'bridgekit_sessions{network="parrot",state="ready"} 1.0' in (await bridge.get("/metrics"))[1]
         bridge.process.send_signal(signal.SIGTERM)
         await bridge.hear("bridge_stopped")
