@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
 import structlog
@@ -43,6 +44,7 @@ class Supervised:
         changed: Callable[[Supervised], None],
         *,
         dice: random.Random | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.id = id
         self.login = login
@@ -55,6 +57,8 @@ class Supervised:
         self._emit = emit
         self._changed = changed
         self._dice = dice or random.Random()
+        self._sleep = sleep
+        self._ready_at = math.inf
         self._settled = asyncio.Event()  # ready or rejected
         self._lost = asyncio.Event()
 
@@ -67,7 +71,7 @@ class Supervised:
         wait = FIRST_WAIT
         loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
+            self._ready_at = math.inf  # the time that a connection takes does not make it steady
             try:
                 await self._once()
                 retry = Disconnected("The session ended.")
@@ -84,20 +88,21 @@ class Supervised:
             self.session = None
             self.joined.clear()
             self._settled.clear()
-            if loop.time() - began > STEADY:
+            if loop.time() - self._ready_at > STEADY:
                 wait = FIRST_WAIT
             pause = max(retry.retry_after or 0.0, wait * self._dice.uniform(0.5, 1.0))
             wait = min(wait * 2, LONGEST_WAIT)
             self.reconnects += 1
             self._set(State.WAITING, retry.notice)
             log.warning("session_lost", network=self.id, retry_in=round(pause, 1), reason=retry.notice)
-            await asyncio.sleep(pause)
+            await self._sleep(pause)
 
     async def _once(self) -> None:
         self._set(State.CONNECTING, "")
         self._lost.clear()
         async with self._network.connect(self.login) as session:
             self.session = session
+            self._ready_at = asyncio.get_running_loop().time()
             self._set(State.READY, "")
             self._settled.set()
             log.info("session_ready", network=self.id, own=self.login is not None)
