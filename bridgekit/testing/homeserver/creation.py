@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from bridgekit.testing.homeserver.events import strings
 from bridgekit.testing.homeserver.refusals import Json, Refused, bad_json, invalid
 from bridgekit.testing.homeserver.rooms import Room
 
@@ -57,7 +58,7 @@ def first_state(creator: str, options: Json, *, alias: str | None, member: Json)
     version = version_of(options)
     public = options.get("visibility") == "public"
     preset = options.get("preset") or ("public_chat" if public else "private_chat")
-    if preset not in _PRESETS:
+    if not isinstance(preset, str) or preset not in _PRESETS:
         raise invalid(f"'{preset}' is not a valid preset")
     join_rule, history, guests = _PRESETS[preset]
     creation = {**(options.get("creation_content") or {}), "room_version": version}
@@ -67,7 +68,7 @@ def first_state(creator: str, options: Json, *, alias: str | None, member: Json)
     yield Initial("m.room.member", creator, member)
 
     supreme = int(version) >= 12
-    trusted = _strings(options.get("invite")) if preset == "trusted_private_chat" else []
+    trusted = strings(options.get("invite")) if preset == "trusted_private_chat" else []
     users = dict.fromkeys(trusted, 100) if supreme else dict.fromkeys([creator, *trusted], 100)
     levels: Json = {
         "users": users,
@@ -120,8 +121,9 @@ def upgraded_state(old: Room, creator: str, version: str, tombstone: str) -> Jso
             continue
         content = event.content
         if type == "m.room.power_levels" and int(version) >= 12:
-            users = {user: level for user, level in (content.get("users") or {}).items() if user != creator}
-            content = {**content, "users": users}
+            users = content.get("users")
+            users = users if isinstance(users, dict) else {}
+            content = {**content, "users": {user: level for user, level in users.items() if user != creator}}
         state.append({"type": type, "state_key": "", "content": content})
     state += [
         {"type": "m.room.member", "state_key": user, "content": {"membership": "ban"}}
@@ -133,13 +135,14 @@ def upgraded_state(old: Room, creator: str, version: str, tombstone: str) -> Jso
 
 def _initial_state(options: Json) -> Iterator[Initial]:
     for event in options.get("initial_state") or ():
-        if not isinstance(event, dict) or not isinstance(event.get("type"), str):
-            raise bad_json("initial_state needs events with a type")
-        content = event.get("content")
-        if not isinstance(content, dict):
-            raise bad_json("initial_state needs events with content")
-        yield Initial(event["type"], event.get("state_key", ""), content)
-
-
-def _strings(value: object) -> list[str]:
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+        match event:
+            case {"type": "m.room.create"}:
+                raise bad_json("m.room.create belongs into creation_content")
+            case {"type": "m.room.member", "content": {"membership": "ban"}, "state_key": str() as user}:
+                yield Initial("m.room.member", user, event["content"])
+            case {"type": "m.room.member"}:
+                raise bad_json("of memberships, initial_state takes bans only")
+            case {"type": str() as type, "content": dict() as content}:
+                yield Initial(type, str(event.get("state_key", "")), content)
+            case _:
+                raise bad_json("initial_state needs events with a type and content")

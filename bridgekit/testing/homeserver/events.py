@@ -84,6 +84,16 @@ def redacted(event: Event, because: Event) -> Event:
     return msgspec.structs.replace(event, content=content, unsigned=unsigned)
 
 
+def strings(value: object) -> list[str]:
+    """Return the strings of a list; [] for anything else (clients may put anything into a content)."""
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def objects(value: object) -> list[Json]:
+    """Return the objects of a list; [] for anything else."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
 def decode_object(body: bytes) -> Json:
     """Parse a request body that must be a JSON object; an empty body is {}.
 

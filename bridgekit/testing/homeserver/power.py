@@ -25,7 +25,7 @@ class PowerLevels:
         self._content = content
         self._users: dict[str, Any] = _object(content.get("users"))
         self._events: dict[str, Any] = _object(content.get("events"))
-        self._users_default = _level(content.get("users_default"), 0)
+        self.users_default = _level(content.get("users_default"), 0)
         self._events_default = _level(content.get("events_default"), 0)
         self._state_default = _level(content.get("state_default"), 50)
 
@@ -33,7 +33,7 @@ class PowerLevels:
         """Return a user's level."""
         if user in self._supreme:
             return math.inf
-        return _level(self._users.get(user), self._users_default)
+        return _level(self._users.get(user), self.users_default)
 
     def to_send(self, type: str, *, state: bool) -> int:
         """Return the level that sending this event type takes."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from bridgekit.testing.homeserver.events import Event, redacted
+from bridgekit.testing.homeserver.events import Event, objects, redacted, strings
 from bridgekit.testing.homeserver.power import PowerLevels
 from bridgekit.testing.homeserver.refusals import Json, Refused, forbidden, not_found
 
@@ -40,8 +40,8 @@ class Room:
         create = self.state.get(("m.room.create", ""))
         if create is None:
             return frozenset()
-        additional = create.content.get("additional_creators") if self.supreme_creators else ()
-        return frozenset({create.sender, *(additional or ())})
+        additional = create.content.get("additional_creators") if self.supreme_creators else None
+        return frozenset({create.sender, *strings(additional)})
 
     @property
     def supreme_creators(self) -> bool:
@@ -140,9 +140,7 @@ class Room:
         if rule == "public":
             return
         if rule in ("restricted", "knock_restricted"):
-            allowed = [
-                entry.get("room_id", "") for entry in rules.get("allow") or () if isinstance(entry, dict)
-            ]
+            allowed = [str(entry.get("room_id")) for entry in objects(rules.get("allow"))]
             if any(joined_elsewhere(user, room_id) for room_id in allowed):
                 return
         raise forbidden("You are not invited to this room.")

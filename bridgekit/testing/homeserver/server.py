@@ -304,11 +304,14 @@ class FakeHomeserver:
     # Watcher of the world
 
     def on_event(self, room: Room, event: Event, encoded: bytes) -> None:
-        """Wake who waits for it."""
+        """Wake who waits for it; what a test's question raises is raised in that test."""
         self._moved.set()
         for wanted, future in self._waits:
-            if not future.done() and wanted(event):
-                future.set_result(event)
+            try:
+                if not future.done() and wanted(event):
+                    future.set_result(event)
+            except Exception as error:
+                future.set_exception(error)
 
     def on_ephemeral(self, room: Room, edu: Json) -> None:
         """Nobody waits for these."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from bridgekit.testing.homeserver.creation import first_state, upgraded_state, version_of
-from bridgekit.testing.homeserver.events import Event, encode
+from bridgekit.testing.homeserver.events import Event, encode, strings
 from bridgekit.testing.homeserver.refusals import Json, Refused, bad_json, forbidden, not_found
 from bridgekit.testing.homeserver.registration import Registration
 from bridgekit.testing.homeserver.rooms import Room, with_unsigned
@@ -159,8 +159,8 @@ class World:
         return self.commit(room, sender, type, content, state_key=state_key, ts=ts)
 
     def _check_canonical(self, room: Room, content: Json) -> None:
-        for alias in (content.get("alias"), *(content.get("alt_aliases") or ())):
-            if alias and alias.endswith(f":{self.server}") and self.aliases.get(alias) != room.room_id:
+        for alias in strings([content.get("alias")]) + strings(content.get("alt_aliases")):
+            if alias.endswith(f":{self.server}") and self.aliases.get(alias) != room.room_id:
                 raise Refused(400, "M_BAD_ALIAS", f"Room alias {alias} does not point to the room")
 
     # Membership
@@ -259,7 +259,7 @@ class World:
                 self.commit(room, creator, type, content, state_key=state_key)
         room.published = options.get("visibility") == "public"
         direct = {"is_direct": True} if options.get("is_direct") else {}
-        for target in options.get("invite") or ():
+        for target in strings(options.get("invite")):
             self.set_membership(creator, room_id, target, {"membership": "invite", **direct})
         return room
 
@@ -285,7 +285,7 @@ class World:
         old.changes += 1
         new.changes += 1
         levels = old.content("m.room.power_levels")
-        closed = max(50, int(levels.get("users_default", 0)) + 1)
+        closed = max(50, old.power.users_default + 1)
         if levels:
             quiet = {**levels, "events_default": closed, "invite": closed}
             self.commit(old, user, "m.room.power_levels", quiet, state_key="")
