@@ -36,7 +36,6 @@ class Queue(StrEnum):
 
     ROOMS = "rooms"  # facts that are not planned yet, or whose verbs have no fate yet
     JOINS = "joins"  # ghosts that still have to enter a room
-    STORE = "store"  # writes that are not on disk yet
 
 
 Count = Callable[[], Awaitable[int]]
@@ -111,12 +110,6 @@ class Metrics:
             ["network"],
             registry=reg,
         )
-        self._resyncs = Counter(
-            "bridgekit_resyncs",
-            "Chats that were read anew because facts overflowed.",
-            ["network"],
-            registry=reg,
-        )
         self._requests = Histogram(
             "bridgekit_homeserver_request_seconds",
             "Requests to the homeserver by call.",
@@ -179,7 +172,7 @@ class Metrics:
         self._up.set(available)
 
     def transaction(self, outcome: str) -> None:
-        """The homeserver sent a transaction: `accepted`, `repeated` or `refused`."""
+        """The homeserver sent a transaction: `accepted`, or `repeated`."""
         self._transactions.labels(outcome).inc()
 
     def reconnect(self, network: NetworkId) -> None:
@@ -190,10 +183,6 @@ class Metrics:
         """A fact of this side (`matrix`, or a network) struck a fault and was put aside."""
         self._parked.labels(network).inc()
 
-    def resync(self, network: NetworkId) -> None:
-        """Facts of a chat overflowed; the chat is read anew."""
-        self._resyncs.labels(network).inc()
-
     def declare(self, networks: list[NetworkId]) -> None:
         """Show every series of these networks from the start, as zero: a rate needs a first value."""
         for network in networks:
@@ -201,7 +190,7 @@ class Metrics:
                 self._latency.labels(network, direction.value)
                 for fate in ("delivered", "failed", "uncertain"):
                     self._messages.labels(network, direction.value, fate)
-            for counter in (self._reconnects, self._parked, self._resyncs):
+            for counter in (self._reconnects, self._parked):
                 counter.labels(network)
 
     # Asked for when somebody looks: no cost before

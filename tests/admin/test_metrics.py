@@ -76,12 +76,10 @@ def test_rare_events_are_counted():
     metrics.transaction("accepted")
     metrics.reconnect(LIBERA)
     metrics.parked(MATRIX)
-    metrics.resync(LIBERA)
     assert value(metrics, "bridgekit_homeserver_up") == 1
     assert value(metrics, "bridgekit_transactions_total", outcome="accepted") == 1
     assert value(metrics, "bridgekit_reconnects_total", network="libera") == 1
     assert value(metrics, "bridgekit_parked_facts_total", network="matrix") == 1
-    assert value(metrics, "bridgekit_resyncs_total", network="libera") == 1
     metrics.homeserver(False)
     assert value(metrics, "bridgekit_homeserver_up") == 0
 
