@@ -103,6 +103,11 @@ class _Loading:
         except ConfigError as error:
             self.problems += [(place, why) for _, why in error.problems]
             return None
+        if taken := sorted(fields(model).keys() & fields(NetworkSection).keys()):
+            self.problems.append(
+                (place, f"the connector {name} has keys that belong to the bridge: {', '.join(taken)}")
+            )
+            return None
         return model
 
     def _validate(self, model: type[BaseModel], values: Any, place: Place) -> Any:

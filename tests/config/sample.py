@@ -56,6 +56,12 @@ class Careless(BaseModel):
     token: SecretStr
 
 
+class Greedy(Strict):
+    """A stranger's model that wants a key of the bridge's."""
+
+    links: list[str] = []
+
+
 class Sample:
     """As much of a connector as the config looks at."""
 
@@ -66,7 +72,7 @@ class Sample:
         raise NotImplementedError
 
 
-CONNECTORS: dict[str, Any] = {"sample": Sample(Keys), "careless": Sample(Careless)}
+CONNECTORS: dict[str, Any] = {"sample": Sample(Keys), "careless": Sample(Careless), "greedy": Sample(Greedy)}
 
 WHOLE = """\
 homeserver: {url: "http://127.0.0.1:8008/", server_name: example.org}

@@ -151,6 +151,7 @@ def test_a_wrong_value_is_named(tmp_path: Path, addition: str, path: str, why: s
         ("two: {servers: [{host: a}]}", "networks.two.connector", "is required"),
         ("two: {connector: sample}", "networks.two.servers", "is required"),
         ("two: {connector: sample, servers: []}", "networks.two.servers", "needs at least 1 of them"),
+        ("two: {connector: greedy}", "networks.two.connector", "has keys that belong to the bridge: links"),
         ("two: sample", "networks.two", "must be keys and values"),
         ("two: {connector: careless, token: some, tokne: x}", "networks.two.tokne", "did you mean `token`?"),
         (

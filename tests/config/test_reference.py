@@ -19,7 +19,7 @@ def test_the_reference_has_every_key_with_type_default_and_meaning():
 
 
 def test_the_schema_lets_secrets_come_from_files_and_knows_the_connectors():
-    document = schema(CONNECTORS)
+    document = schema({name: CONNECTORS[name] for name in ("sample", "careless")})
     appservice = document["$defs"]["Appservice"]
     assert appservice["properties"]["as_token_file"] == {
         "type": "string",

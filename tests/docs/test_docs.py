@@ -96,6 +96,18 @@ def test_every_metric_is_documented_and_every_documented_metric_exists():
     assert named <= there
 
 
+def test_every_event_that_the_log_section_names_is_logged_somewhere():
+    table = text("docs/operating.md").partition("## Logs")[2]
+    named = {
+        event
+        for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+        for event in re.findall(r"`(\w+)`", row)
+    }
+    code = "".join(path.read_text() for path in (ROOT / "bridgekit").rglob("*.py"))
+    assert len(named) > 8
+    assert [event for event in sorted(named) if f'"{event}"' not in code] == []
+
+
 def test_every_queue_is_documented():
     for queue in Queue:
         assert f"`{queue.value}`" in text("docs/operating.md")
