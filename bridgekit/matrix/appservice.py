@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 MAX_BODY = 50 * 1024 * 1024
 REMEMBERED = 10_000
-"""Transaction ids that are known without asking the disk."""
+"""Transactions that are known without asking the disk."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -38,12 +38,15 @@ _ping = msgspec.json.Decoder(_Ping).decode
 class Receiver(Protocol):
     """Who takes what the homeserver sends."""
 
-    async def seen(self, txn_id: str) -> bool:
-        """Whether `accept` succeeded for this transaction earlier, also before a restart."""
+    async def seen(self, txn: str) -> bool:
+        """Whether `accept` succeeded for this transaction earlier, also before a restart.
+
+        `txn` is made from the homeserver's id and the events (`Transaction.key`), for ids come again.
+        """
         ...
 
-    async def accept(self, txn_id: str, events: list[RawEvent], encryption: Encryption) -> None:
-        """Keep the transaction's id and content, in order; on disk when it returns. Raise to have it sent again."""
+    async def accept(self, txn: str, events: list[RawEvent], encryption: Encryption) -> None:
+        """Keep the transaction's key and content, in order; on disk when it returns. Raise to have it sent again."""
         ...
 
     def malformed(self, raw: bytes, why: str) -> None:
@@ -129,19 +132,21 @@ class Appservice:
         body = await self._body(request)
         if body is None:
             return _refused(413, "M_TOO_LARGE", f"a transaction may have {self._max_body} bytes")
-        async with self._turn:
-            if txn_id in self._recent or await self._receiver.seen(txn_id):
-                self._remember(txn_id)
-                return _done()
-            try:
-                transaction = parse(body)
-            except NotATransaction as error:
-                return _refused(400, error.errcode, str(error))
-            for raw, why in transaction.malformed:
-                log.warning("malformed_event", txn_id=txn_id, why=why, size=len(raw))
-                self._receiver.malformed(raw, why)
-            await self._receiver.accept(txn_id, transaction.events, transaction.encryption)
-            self._remember(txn_id)
+        try:
+            transaction = parse(body)
+        except NotATransaction as error:
+            return _refused(400, error.errcode, str(error))
+        if transaction.events or transaction.encryption or transaction.malformed:
+            key = transaction.key(txn_id)
+            async with self._turn:
+                if key in self._recent or await self._receiver.seen(key):
+                    self._remember(key)
+                    return _done()
+                for raw, why in transaction.malformed:
+                    log.warning("malformed_event", txn_id=txn_id, why=why, size=len(raw))
+                    self._receiver.malformed(raw, why)
+                await self._receiver.accept(key, transaction.events, transaction.encryption)
+                self._remember(key)
         if transaction.ephemeral:
             self._receiver.ephemeral(transaction.ephemeral)
         return _done()
@@ -228,9 +233,9 @@ class Appservice:
                 return None
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _remember(self, txn_id: str) -> None:
-        self._recent[txn_id] = None
-        self._recent.move_to_end(txn_id)
+    def _remember(self, key: str) -> None:
+        self._recent[key] = None
+        self._recent.move_to_end(key)
         if len(self._recent) > REMEMBERED:
             self._recent.popitem(last=False)
 

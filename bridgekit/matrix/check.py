@@ -10,6 +10,11 @@ from bridgekit.matrix.registration import Document
 
 OLDEST = (1, 1)
 """The first homeservers with /v3 paths."""
+_UNKNOWN = ("M_UNKNOWN_TOKEN", "M_MISSING_TOKEN")
+_UNKNOWN_TOKEN = (
+    "The homeserver does not know this registration: add it to app_service_config_files (Synapse; other "
+    "homeservers call it otherwise) and restart the homeserver. If it is there, its as_token is not the bridge's."
+)
 
 
 async def check_homeserver(client: MatrixClient, document: Document, *, ping: bool = True) -> list[str]:
@@ -20,6 +25,8 @@ async def check_homeserver(client: MatrixClient, document: Document, *, ping: bo
     try:
         versions = await client.versions()
     except BridgeError as error:
+        if isinstance(error, MatrixRefused) and error.errcode in _UNKNOWN:  # Synapse looks at it even here
+            return [_UNKNOWN_TOKEN]
         return [
             f"The homeserver cannot be reached: {error.notice} Check `homeserver.url` in the configuration."
         ]
@@ -41,12 +48,8 @@ async def _bot(client: MatrixClient) -> str | None:
     try:
         me = await client.whoami()
     except MatrixRefused as error:
-        if error.errcode in ("M_UNKNOWN_TOKEN", "M_MISSING_TOKEN"):
-            return (
-                "The homeserver does not know this registration: add it to app_service_config_files (Synapse; "
-                "other homeservers call it otherwise) and restart the homeserver. If it is there, its as_token "
-                "is not the bridge's."
-            )
+        if error.errcode in _UNKNOWN:
+            return _UNKNOWN_TOKEN
         if error.errcode in ("M_EXCLUSIVE", "M_FORBIDDEN"):
             return f"The homeserver does not let the bridge act as {client.bot}: {error.notice}"
         return f"The homeserver refuses the bridge's bot {client.bot}: {error.notice}"

@@ -6,8 +6,10 @@ JSON of each can go to disk as it came.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -56,6 +58,24 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     malformed: list[tuple[bytes, str]]
     ephemeral: list[bytes]
     encryption: Encryption
+
+    def key(self, txn_id: str) -> str:
+        """What is remembered of it: the same for each delivery of this transaction, and for no other.
+
+        The id alone is not enough: Synapse on SQLite counts from one again when it restarts with nothing unsent.
+        What is sent again has the same events, but may lack what was for devices.
+        """
+        what: Sequence[str] | Sequence[bytes] = [
+            event.event_id for event in self.events
+        ] or self.encryption.to_device
+        if not what:
+            return txn_id
+        digest = hashlib.blake2b(digest_size=9)
+        for part in what:
+            data = part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass")
+            digest.update(b"%d:" % len(data))
+            digest.update(data)
+        return f"{txn_id}.{base64.urlsafe_b64encode(digest.digest()).decode()}"
 
 
 class NotATransaction(Exception):

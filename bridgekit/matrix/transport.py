@@ -19,6 +19,7 @@ from bridgekit.matrix.wire import Answer, AnswerLost, NotSent, Pool
 
 SECONDS = 60.0
 PROBE_SECONDS = 10.0
+AGENT = b"User-Agent: bridgekit\r\n"
 BACKOFF = (FIRST_SECONDS, LONGEST_SECONDS)
 T = TypeVar("T")
 
@@ -68,7 +69,7 @@ class Homeserver:
         self.metrics: Metrics = metrics or _Silent()
         self.gate = Gate(self._probe, changed=self.metrics.homeserver, first=backoff[0], longest=backoff[1])
         self._backoff = backoff
-        self._headers = f"Authorization: Bearer {token}\r\nUser-Agent: bridgekit\r\n".encode("ascii")
+        self._headers = b"Authorization: Bearer %s\r\n" % token.encode("ascii") + AGENT
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -172,11 +173,11 @@ class Homeserver:
     async def _probe(self) -> bool:
         try:
             answer = await self.pool.request(
-                "GET", "/_matrix/client/versions", self._headers, None, seconds=PROBE_SECONDS
+                "GET", "/_matrix/client/versions", AGENT, None, seconds=PROBE_SECONDS
             )
         except (NotSent, AnswerLost):
             return False
-        return answer.status == 200 and answer.body.lstrip()[:1] == b"{"
+        return answer.status < 500 and answer.body.lstrip()[:1] == b"{"
 
 
 def _target(path: str, user: PersonId | None, device: str | None, query: Mapping[str, Any] | None) -> str:
