@@ -142,6 +142,7 @@ class Deliveries:
         self._serial = 0  # of the last PING
         self._answered = 0  # of the last PONG
         self._ping_timer: asyncio.TimerHandle | None = None
+        self._patient = False  # the timer waits for another proof first
         self._ping_ticket: Ticket | None = None
         self._wary: dict[str, float] = {}
         self._closed = False
@@ -255,11 +256,14 @@ class Deliveries:
 
     def _ping_later(self, *, proof: bool) -> None:
         """Have a PING written behind what is written now; `proof` of another kind is expected."""
-        if self._ping_timer is not None or self._closed:
+        if self._closed or (self._ping_timer is not None and (proof or not self._patient)):
             return
         if not proof and self._serial != self._answered:
             return  # one at a time: the next follows the PONG and covers more
         delay = PATIENCE if proof else 0.0 if self._flood.unlimited else SOON
+        if self._ping_timer is not None:
+            self._ping_timer.cancel()
+        self._patient = proof
         self._ping_timer = self._loop.call_later(delay, self._ping_turn, proof)
 
     def _ping_turn(self, proof: bool) -> None:

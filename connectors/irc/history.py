@@ -6,10 +6,12 @@ import asyncio
 from datetime import datetime
 
 from bridgekit.contract.errors import Disconnected, SendRejected
+from bridgekit.contract.facts import Message
+from bridgekit.contract.ids import MessageId
 from connectors.irc.compose import OutLine, Urgency
 from connectors.irc.deliveries import Deliveries
 from connectors.irc.explain import explain
-from connectors.irc.stamps import stamp
+from connectors.irc.stamps import is_real, stamp
 from connectors.irc.state import State
 from connectors.irc.translate import HistoryEnd
 from connectors.irc.wire import Line
@@ -34,6 +36,7 @@ class History:
         self._state = state
         self._deliveries = deliveries
         self._waiting: dict[str, asyncio.Future[HistoryEnd]] = {}
+        self._last: dict[str, MessageId] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
     @property
@@ -53,17 +56,32 @@ class History:
         async with self._locks.setdefault(key, asyncio.Lock()):
             if not since:
                 return (await self._page(key, ("LATEST", target, "*", str(min(limit, page))))).count
-            got = 0
-            after = since - 1  # exclusive; what was seen already is known by its id
+            got, after = 0, since - 1  # what was seen already is known by its id
+            bound = f"timestamp={stamp(after)}"
             while got < limit:
                 want = min(page, limit - got)
-                end = await self._page(key, ("AFTER", target, f"timestamp={stamp(after)}", str(want)))
+                self._last.pop(key, None)
+                end = await self._page(key, ("AFTER", target, bound, str(want)))
                 got += end.count
                 last = moment(end.last)
-                if end.count < want or last <= after:
-                    return got
-                after = last
+                if end.count < want or last < after:
+                    break
+                if self._by_id and (id := self._last.get(key)) is not None:
+                    bound = f"msgid={id}"
+                else:  # others may have spoken in the same millisecond: read twice rather than not at all
+                    if last == after:
+                        break
+                    bound, after = f"timestamp={stamp(last - 1 if last - 1 > after else last)}", last
             return got
+
+    def read(self, message: Message) -> None:
+        """A message of the past was read: the next page begins behind it."""
+        if self._waiting and is_real(message.id):
+            self._last[self._state.fold(message.chat)] = message.id
+
+    @property
+    def _by_id(self) -> bool:
+        return "msgid" in self._state.support.tokens.get("MSGREFTYPES", "")
 
     def ended(self, end: HistoryEnd) -> None:
         """A batch of history is over."""

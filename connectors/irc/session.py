@@ -223,6 +223,9 @@ class IrcSession:
             if self._loop.time() - self._answered >= ANSWER_EVERY:
                 self._answered = self._loop.time()
                 self._say(answer, Priority.BACKGROUND)
+        for fact in reading.facts if line is not None and "batch" in line.tags else ():
+            if isinstance(fact, Message) and fact.replayed:
+                self._history.read(fact)
         for fact in facts:
             self._offer(fact)
 

@@ -213,7 +213,9 @@ class Client(asyncio.Protocol):
             case "REQ":
                 self._negotiating = not self.registered
                 asked = params[1].split()
-                if all(name.lstrip("-") in offered for name in asked) and not self.ircd.refused_caps & set(asked):
+                if all(name.lstrip("-") in offered for name in asked) and not self.ircd.refused_caps & set(
+                    asked
+                ):
                     for name in asked:
                         (self.caps.discard if name.startswith("-") else self.caps.add)(name.lstrip("-"))
                     self.answer(Out(self.ircd.name, "CAP", (nick, "ACK", params[1])))
@@ -318,7 +320,8 @@ class Client(asyncio.Protocol):
         self.numeric("004", ircd.name, "scripted-1", "iow", "biklmnopstv")
         tokens = (
             f"CASEMAPPING=rfc1459 CHANTYPES=# PREFIX=(qaohv)~&@%+ CHANMODES=b,k,l,imnpst NICKLEN={ircd.nicklen} "
-            f"NETWORK=Scripted STATUSMSG=@+ TOPICLEN=390 {'WHOX ' if ircd.whox else ''}{ircd.isupport}"
+            f"NETWORK=Scripted STATUSMSG=@+ TOPICLEN=390 {'WHOX ' if ircd.whox else ''}"
+            f"{'MSGREFTYPES=msgid,timestamp ' if 'draft/chathistory' in ircd.caps else ''}{ircd.isupport}"
         ).split()
         self.numeric("005", *tokens, "are supported by this server")
         self.numeric("422", "There is no message of the day")

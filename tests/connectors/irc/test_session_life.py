@@ -1,0 +1,365 @@
+"""A session's life: what it emits, how it notices that the line is dead, and what it catches up with afterwards."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from bridgekit.contract.errors import Disconnected, LoginRejected, SendRejected
+from bridgekit.contract.facts import (
+    Change,
+    ChatClosed,
+    ChatOpened,
+    ChatVisibility,
+    Invitation,
+    Membership,
+    Message,
+    Profile,
+    RoleChange,
+    Roster,
+    Topic,
+)
+from bridgekit.contract.ids import ChatId
+from bridgekit.contract.people import Content, Role
+from bridgekit.contract.text import plain
+from bridgekit.contract.verbs import FetchHistory, Join, Leave, PostMessage, React, Retract
+from connectors.irc import joining
+from connectors.irc import session as session_module
+from connectors.irc.testing.harness import MemoryHost, network_of, running
+from connectors.irc.testing.ircd import FULL, PLAIN, Ircd
+
+C = ChatId("#c")
+
+
+@pytest.fixture(params=[PLAIN, FULL], ids=["plain", "full"])
+def caps(request) -> dict[str, str]:
+    return dict(request.param)
+
+
+@contextlib.asynccontextmanager
+async def bridge_in(ircd: Ircd, **config):
+    async with ircd.serving(), running(network_of(ircd, MemoryHost(["#c"]), **config)) as bridge:
+        await bridge.fact(ChatOpened)
+        yield bridge
+
+
+async def test_everybody_who_is_there_is_told_at_once(caps):
+    ircd = Ircd(caps=caps)
+    ircd.crowd(500, "#c")
+    ircd.user("op", account="boss").join("#c", prefix="o")
+    async with bridge_in(ircd) as bridge:
+        roster = await bridge.fact(Roster)
+        assert len(roster.members) == 501
+        assert {m.person.name: m.role for m in roster.members}["op"] is Role.MODERATOR
+        assert not any(m.person.name == "bridge" for m in roster.members)
+
+
+async def test_what_happens_in_the_channel_is_emitted(caps):
+    ircd = Ircd(caps=caps)
+    async with bridge_in(ircd) as bridge:
+        bob = ircd.user("bob", "#c")
+        person = (await bridge.fact(Membership, change=Change.JOIN)).person
+        bob.say("#c", "hello")
+        bob.act("#c", "waves")
+        assert (await bridge.fact(Message, 2)).sender.id == person.id
+        assert bridge.said == ["hello", "waves"]
+        bob.change_nick("robert")
+        profile = await bridge.fact(Profile)
+        assert (profile.person.id, profile.person.name, profile.previous) == (person.id, "robert", "bob")
+        op = ircd.user("op", "#c")
+        op.mode("#c", "+v", "robert")
+        assert (await bridge.fact(RoleChange)).role is Role.VOICE
+        op.topic("#c", "news")
+        assert (await bridge.fact(Topic)).topic == "news"
+        op.mode("#c", "+i")
+        assert (await bridge.fact(ChatVisibility, 2)).visibility.detail == "+int"
+        op.kick("#c", "robert", "enough")
+        kicked = await bridge.fact(Membership, change=Change.KICK)
+        assert (kicked.person.id, kicked.reason) == (person.id, "enough")
+        assert kicked.actor is not None
+        assert kicked.actor.name == "op"
+        op.quit("Quit: bye")
+        await bridge.fact(Membership, change=Change.LEAVE)
+        op = ircd.user("carol")
+        op.invite("bridge", "#elsewhere")
+        assert (await bridge.fact(Invitation)).chat == "#elsewhere"
+
+
+async def test_a_netsplit_is_marked_as_one(caps):
+    ircd = Ircd(caps=caps)
+    async with bridge_in(ircd) as bridge:
+        ircd.crowd(20, "#c")
+        ircd.split([f"user{i}" for i in range(20)])
+        await bridge.fact(Membership, 20, change=Change.LEAVE, split=True)
+
+
+async def test_a_private_message_is_private(caps):
+    ircd = Ircd(caps=caps)
+    async with bridge_in(ircd) as bridge:
+        ircd.user("bob").say("bridge", "psst")
+        message = await bridge.fact(Message)
+        assert message.private
+        assert message.chat == message.sender.id
+
+
+async def test_a_ping_is_answered_also_while_talk_waits(caps):
+    ircd = Ircd(caps=caps)
+    async with bridge_in(ircd, flood={"burst": 1, "refill": 2, "lead_max": 0}) as bridge:
+        talking = [
+            asyncio.create_task(bridge.session.perform(PostMessage(chat=C, content=Content(text=plain("x")))))
+            for _ in range(3)
+        ]
+        await asyncio.sleep(0.01)
+        ircd.client("bridge").write(b"PING :are you there\r\n")
+        await ircd.heard("^PONG :?are you there", seconds=1)
+        for task in talking:
+            task.cancel()
+        await asyncio.gather(*talking, return_exceptions=True)
+
+
+async def test_a_half_open_socket_is_noticed(caps, monkeypatch):
+    """translation.md IRC 19: a half-open socket is noticed in a minute."""
+    assert session_module.DEAD_AFTER + session_module.TICK <= 60
+    monkeypatch.setattr(session_module, "TICK", 0.02)
+    monkeypatch.setattr(session_module, "PING_AFTER", 0.1)
+    monkeypatch.setattr(session_module, "DEAD_AFTER", 0.3)
+    ircd = Ircd(caps=caps)
+    async with bridge_in(ircd) as bridge:
+        await ircd.heard("^PING alive")
+        ircd.silent = True
+        error = await bridge.ended()
+        assert isinstance(error, Disconnected)
+        assert error.notice == "The IRC server went silent."
+
+
+async def test_a_quiet_server_that_answers_is_not_dead(caps, monkeypatch):
+    monkeypatch.setattr(session_module, "TICK", 0.02)
+    monkeypatch.setattr(session_module, "PING_AFTER", 0.05)
+    monkeypatch.setattr(session_module, "DEAD_AFTER", 0.15)
+    ircd = Ircd(caps=caps)
+    async with bridge_in(ircd) as bridge:
+        await ircd.heard("^PING alive", count=3)
+        assert bridge.task is not None
+        assert not bridge.task.done()
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "retry"),
+    [
+        ("K-Lined", LoginRejected, None),
+        ("Killed (op (bye))", Disconnected, 300.0),
+        ("Ping timeout", Disconnected, 0.0),
+    ],
+)
+async def test_the_servers_last_word_is_heeded(caps, words, kind, retry):
+    ircd = Ircd(caps=caps)
+    async with bridge_in(ircd) as bridge:
+        ircd.kill("bridge", words)
+        error = await bridge.ended()
+        assert type(error) is kind
+        assert error.retry_after == retry
+
+
+async def test_who_is_killed_twice_stays_away(caps):
+    """translation.md IRC 17: KILL is not KICK."""
+    ircd = Ircd(caps=caps)
+    async with ircd.serving():
+        network = network_of(ircd)
+        kinds = []
+        for _ in range(2):
+            async with running(network) as bridge:
+                ircd.kill("bridge", "Killed (op (go away))")
+                kinds.append(type(await bridge.ended()))
+        assert kinds == [Disconnected, LoginRejected]
+
+
+async def test_at_the_end_the_channels_see_why(caps):
+    ircd = Ircd(caps=caps)
+    async with bridge_in(ircd, quit_message="upgrading"):
+        pass
+    assert ircd.lines("^QUIT") == ["QUIT upgrading"]
+
+
+async def test_a_closed_door_is_told_once_and_knocked_at_again(caps, monkeypatch):
+    monkeypatch.setattr(session_module, "TICK", 0.02)
+    monkeypatch.setattr(joining, "RETRY", (0.05,))
+    ircd = Ircd(caps=caps)
+    ircd.channel("#shut").refuse = "473"
+    async with ircd.serving(), running(network_of(ircd, MemoryHost(["#shut", "#open"]))) as bridge:
+        await bridge.fact(ChatOpened, chat=ChatId("#open"))
+        closed = await bridge.fact(ChatClosed)
+        assert (closed.chat, closed.final) == ("#shut", False)
+        assert closed.reason == "#shut is invite-only: ask an operator to invite the bridge."
+        await ircd.heard("^JOIN #shut", count=3)
+        assert len(bridge.all(ChatClosed)) == 1
+        ircd.channel("#shut").refuse = ""
+        await bridge.fact(ChatOpened, chat=ChatId("#shut"))
+
+
+async def test_a_join_that_is_refused_is_a_sentence(caps):
+    ircd = Ircd(caps=caps)
+    ircd.channel("#k").modes["k"] = "sesame"
+    async with bridge_in(ircd) as bridge:
+        with pytest.raises(SendRejected, match="#k needs a key"):
+            await bridge.session.perform(Join(chat=ChatId("#k")))
+        await bridge.session.perform(Join(chat=ChatId("#k"), secret="sesame"))
+        await bridge.fact(ChatOpened, chat=ChatId("#k"))
+
+
+async def test_the_key_that_let_us_in_is_remembered_over_a_restart(caps):
+    ircd = Ircd(caps=caps)
+    ircd.channel("#k").modes["k"] = "sesame"
+    host = MemoryHost()
+    async with ircd.serving():
+        async with running(network_of(ircd, host)) as bridge:
+            await bridge.session.perform(Join(chat=ChatId("#k"), secret="sesame"))
+        async with running(network_of(ircd, MemoryHost(["#k"], host.kept))) as bridge:
+            await bridge.fact(ChatOpened, chat=ChatId("#k"))
+
+
+async def test_leaving_is_leaving(caps):
+    ircd = Ircd(caps=caps)
+    async with bridge_in(ircd) as bridge:
+        await bridge.session.perform(Leave(chat=C, reason="unlinked"))
+        assert (await bridge.fact(ChatClosed)).final
+        assert ircd.lines("^(@\\S+ )?PART")[-1].endswith("PART #c unlinked")
+        with pytest.raises(SendRejected):
+            await bridge.session.perform(PostMessage(chat=C, content=Content(text=plain("x"))))
+
+
+async def test_words_for_a_channel_wait_for_the_join_that_is_under_way(caps):
+    ircd = Ircd(caps=caps)
+    ircd.delay = 0.05
+    async with ircd.serving(), running(network_of(ircd, MemoryHost(["#c"]))) as bridge:
+        await ircd.heard("^JOIN")
+        await bridge.session.perform(PostMessage(chat=C, content=Content(text=plain("early"))))
+        assert any("early" in line for line in ircd.lines("PRIVMSG"))
+
+
+async def test_the_gap_after_a_reconnect_is_filled():
+    ircd = Ircd(caps=FULL)
+    host = MemoryHost(["#c"])
+    bob = ircd.user("bob", "#c")
+    async with ircd.serving():
+        network = network_of(ircd, host)
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+            first = bob.say("#c", "before")
+            await bridge.fact(Message)
+            ircd.drop("bridge")
+            await bridge.ended()
+        missed = [bob.say("#c", f"missed {i}") for i in range(250)]
+        async with running(network) as bridge:
+            await ircd.until(lambda: "missed 249" in bridge.said)
+            bob.say("#c", "after")
+            await ircd.until(lambda: "after" in bridge.said)
+            messages = bridge.all(Message)
+            replayed = dict.fromkeys(m.id for m in messages if m.replayed)
+            assert [i for i in replayed if i != first] == missed
+            assert not messages[-1].replayed
+            assert messages[-1].content.text.body == "after"
+
+
+async def test_how_far_it_has_read_outlives_the_process():
+    ircd = Ircd(caps=FULL)
+    host = MemoryHost(["#c"])
+    bob = ircd.user("bob", "#c")
+    async with ircd.serving():
+        async with running(network_of(ircd, host)) as bridge:
+            await bridge.fact(ChatOpened)
+            bob.say("#c", "before")
+            await bridge.fact(Message)
+        bob.say("#c", "missed")
+        async with running(network_of(ircd, MemoryHost(["#c"], host.kept))) as bridge:
+            await bridge.fact(ChatOpened)
+            await ircd.until(lambda: "missed" in bridge.said)
+
+
+async def test_what_we_said_ourselves_is_not_in_the_history():
+    ircd = Ircd(caps=FULL)
+    async with bridge_in(ircd) as bridge:
+        ircd.user("bob", "#c").say("#c", "hi")
+        await bridge.session.perform(PostMessage(chat=C, content=Content(text=plain("ours"))))
+        await bridge.session.perform(FetchHistory(chat=C))
+        assert bridge.said == ["hi", "hi"]
+        assert [m.replayed for m in bridge.all(Message)] == [False, True]
+
+
+async def test_history_is_fetched_when_asked_for():
+    ircd = Ircd(caps=FULL)
+    bob = ircd.user("bob", "#c")
+    ids = [bob.say("#c", f"old {i}") for i in range(10)]
+    async with bridge_in(ircd) as bridge:
+        assert bridge.all(Message) == []
+        sent = await bridge.session.perform(FetchHistory(chat=C, limit=4))
+        assert sent is not None
+        assert sent.note == "4 messages"
+        assert [m.id for m in bridge.all(Message)] == ids[-4:]
+        assert all(m.replayed for m in bridge.all(Message))
+
+
+async def test_where_there_is_no_history_it_is_refused():
+    ircd = Ircd(caps=PLAIN)
+    async with bridge_in(ircd) as bridge:
+        with pytest.raises(SendRejected, match="keeps no history"):
+            await bridge.session.perform(FetchHistory(chat=C))
+
+
+async def test_reactions_and_retractions_go_both_ways_where_the_server_has_them():
+    ircd = Ircd(caps=FULL)
+    bob = ircd.user("bob", "#c")
+    async with bridge_in(ircd) as bridge:
+        theirs = bob.say("#c", "hello")
+        message = await bridge.fact(Message)
+        can = bridge.session.capabilities(C).verbs
+        assert React in can
+        assert Retract in can
+        await bridge.session.perform(React(chat=C, target=message.id, reaction="👍"))
+        assert any(f"+draft/react=👍;+draft/reply={theirs}" in line for line in ircd.lines("TAGMSG"))
+        ours = await bridge.session.perform(PostMessage(chat=C, content=Content(text=plain("mine"))))
+        assert ours is not None
+        assert ours.id is not None
+        await bridge.session.perform(Retract(chat=C, target=ours.id))
+        assert ircd.lines("REDACT")[-1].endswith(f"REDACT #c {ours.id}")
+        with pytest.raises(SendRejected):
+            await bridge.session.perform(Retract(chat=C, target=message.id))
+
+
+async def test_ctcp_is_answered_and_not_in_a_hurry(caps):
+    """translation.md IRC 6: answer VERSION/PING/TIME, rate limited."""
+    ircd = Ircd(caps=caps)
+    async with bridge_in(ircd) as bridge:
+        bob = ircd.user("bob")
+        for _ in range(10):
+            bob.say("bridge", "\x01VERSION\x01")
+        bob.say("bridge", "done")
+        await bridge.fact(Message)
+        await ircd.heard("NOTICE bob :\x01VERSION ")
+        assert len(ircd.lines("NOTICE bob")) == 1
+
+
+async def test_a_line_that_nobody_can_read_costs_only_itself(caps):
+    ircd = Ircd(caps=caps)
+    async with bridge_in(ircd) as bridge:
+        client = ircd.client("bridge")
+        for rubbish in (
+            b"\r\n",
+            b":\r\n",
+            b":x\r\n",
+            b"@ \r\n",
+            b"JOIN\r\n",
+            b":a!b@c MODE\r\n",
+            b"\xff\xfe\r\n",
+            b"x\0y\r\n",
+        ):
+            client.write(rubbish)
+        client.write(b":bob!b@h PRIVMSG #c :caf\xe9\r\n")
+        assert (await bridge.fact(Message)).content.text.body == "café"
+
+
+async def test_many_channels_are_joined_a_few_at_a_time(caps):
+    ircd = Ircd(caps=caps)
+    channels = [f"#c{i}" for i in range(40)]
+    async with ircd.serving(), running(network_of(ircd, MemoryHost(channels))) as bridge:
+        await ircd.until(lambda: len(bridge.all(ChatOpened)) == 40)
+        assert len(ircd.lines("^JOIN")) == 5
