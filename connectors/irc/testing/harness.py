@@ -121,7 +121,7 @@ class Running:
 
 def network_of(ircd: Ircd, host: MemoryHost | None = None, **config: Any) -> IrcNetwork:
     """A network of one server without TLS and without flood control, unless the test says otherwise."""
-    server = {"host": "127.0.0.1", "port": ircd.port, "tls": False}
+    server = {"host": "127.0.0.1", "port": ircd.port or 6667, "tls": False}
     settings = {"servers": [server], "flood": {"refill": 0}, **config}
     return connector.network(IrcConfig.model_validate(settings), host or MemoryHost())
 

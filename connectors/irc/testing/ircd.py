@@ -107,12 +107,12 @@ class Ircd:
         finally:
             await self.stop()
 
-    async def start(self, port: int = 0) -> int:
-        """Listen on 127.0.0.1; the same port again after a stop. The port comes back."""
+    async def start(self, port: int = 0, host: str = "127.0.0.1") -> int:
+        """Listen on `host`; the same port again after a stop. The port comes back."""
         loop = asyncio.get_running_loop()
         wanted = port or self.port
         self._server = await loop.create_server(
-            lambda: Client(self), "127.0.0.1", wanted, ssl=self.tls, reuse_address=True
+            lambda: Client(self), host, wanted, ssl=self.tls, reuse_address=True
         )
         self.port = self._server.sockets[0].getsockname()[1]
         return self.port

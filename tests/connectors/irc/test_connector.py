@@ -1,0 +1,371 @@
+"""The network that sessions share: puppets beside the relay, who hears whom, limits, and what operators may see."""
+
+import asyncio
+
+import pytest
+from pydantic import ValidationError
+
+from bridgekit.contract.connector import API_VERSION
+from bridgekit.contract.errors import Disconnected, LoginRejected, SendRejected
+from bridgekit.contract.facts import Change, ChatOpened, Invitation, Membership, Message
+from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.contract.people import Content
+from bridgekit.contract.text import plain
+from bridgekit.contract.verbs import Join, Leave, PostMessage, Sent
+from connectors.irc.config import IrcConfig
+from connectors.irc.connector import connector
+from connectors.irc.puppets import address_of, realname_of
+from connectors.irc.testing.harness import MemoryHost, login_of, network_of, running
+from connectors.irc.testing.ircd import FULL, PLAIN, Ircd
+
+C = ChatId("#c")
+BOUNCER = {**FULL, "soju.im/bouncer-networks": ""}
+FAST = {"connects_per_second": 1000}
+
+
+@pytest.fixture(params=[PLAIN, FULL], ids=["plain", "full"])
+def caps(request) -> dict[str, str]:
+    return dict(request.param)
+
+
+def post(words: str, chat: str = "#c") -> PostMessage:
+    return PostMessage(chat=ChatId(chat), content=Content(text=plain(words)))
+
+
+def test_the_manifest_says_what_a_login_needs():
+    manifest = connector.manifest
+    assert (manifest.id, manifest.config, manifest.api_version) == ("irc", IrcConfig, API_VERSION)
+    assert {field.name for field in manifest.login_fields if field.password} == {
+        "password",
+        "server_password",
+    }
+
+
+def test_every_option_is_described_and_an_unknown_one_is_a_mistake():
+    def described(schema: dict[str, object], names: dict[str, object]) -> None:
+        for name, option in names.items():
+            assert isinstance(option, dict)
+            assert option.get("description"), name
+
+    schema = IrcConfig.model_json_schema()
+    for section in (schema, *schema["$defs"].values()):
+        described(schema, section.get("properties", {}))
+    for wrong in (
+        {"nik": "x"},
+        {"flood": {"brust": 1}},
+        {"puppets": {"mode": "perhaps"}},
+        {"encoding": "klingon"},
+    ):
+        with pytest.raises(ValidationError):
+            IrcConfig.model_validate({"servers": [{"host": "irc.example"}], **wrong})
+
+
+async def test_what_people_call_a_chat():
+    network = network_of(Ircd())
+    assert network.chat_id("#Chan[]") == ("#chan{}", False)
+    assert network.chat_id("Alice") == ("alice", True)
+    for nonsense in ("", "#", "#a b", "#a,b", "a b", "a!b@c", "a,b", "two words", "#a\r\nQUIT", "#a\x07"):
+        assert network.chat_id(nonsense) is None
+    assert network.chat_name(C) == "#c"
+    assert network.direct(PersonId("alice")) == "alice"
+
+
+async def test_a_channel_is_called_as_it_writes_itself(caps):
+    ircd = Ircd(caps=caps)
+    ircd.channel("#ChAn")
+    async with ircd.serving():
+        network = network_of(ircd, MemoryHost(["#chan"]))
+        async with running(network) as relay:
+            await relay.fact(ChatOpened)
+            assert network.chat_name(ChatId("#chan")) == "#ChAn"
+            ircd.user("BoB").say("bridge", "hi")
+            message = await relay.fact(Message)
+            assert network.chat_name(message.chat) == "BoB"
+            assert network.chat_id("bOb") == (message.chat, True)
+
+
+async def test_a_puppet_is_told_from_the_relay_and_is_not_heard_twice(caps):
+    """What our own puppet says is neither emitted by the relay nor by the puppet; what others say, once."""
+    ircd = Ircd(caps=caps)
+    async with ircd.serving():
+        network = network_of(ircd, MemoryHost(["#c"]), puppets=FAST)
+        async with running(network) as relay, running(network, login_of("alice")) as puppet:
+            await relay.fact(ChatOpened)
+            await puppet.session.perform(Join(chat=C))
+            joined = await relay.fact(Membership, change=Change.JOIN)
+            assert joined.person.id == puppet.session.me.id
+            assert puppet.session.me.name == "alice[m]"
+            sent = await puppet.session.perform(post("hello"))
+            assert isinstance(sent, Sent)
+            ircd.user("bob", "#c").say("#c", "hi")
+            await relay.fact(Message)
+            await asyncio.sleep(0.05)
+            assert relay.said == ["hi"]
+            assert puppet.facts == []
+
+
+async def test_a_puppet_goes_where_it_is_to_speak(caps):
+    ircd = Ircd(caps=caps)
+    async with ircd.serving():
+        network = network_of(ircd, puppets=FAST)
+        async with running(network, login_of("alice")) as puppet:
+            sent = await puppet.session.perform(post("hello"))
+            assert isinstance(sent, Sent)
+            assert ircd.channel("#c").history[-1].source.startswith("alice[m]!")
+            ircd.channel("#shut").refuse = "474"
+            with pytest.raises(SendRejected, match="banned from #shut"):
+                await puppet.session.perform(post("hello", "#shut"))
+
+
+async def test_a_puppet_comes_back_to_its_channels(caps):
+    ircd = Ircd(caps=caps)
+    host = MemoryHost()
+    async with ircd.serving():
+        async with running(network_of(ircd, host, puppets=FAST), login_of("alice")) as puppet:
+            for channel in ("#a", "#b", "#c"):
+                await puppet.session.perform(Join(chat=ChatId(channel)))
+            await puppet.session.perform(Leave(chat=ChatId("#b")))
+        ircd.received.clear()
+        async with running(network_of(ircd, MemoryHost(kept=host.kept), puppets=FAST), login_of("alice")):
+            await ircd.heard("^JOIN #a,#c$")
+
+
+async def test_private_words_come_from_the_session_that_heard_them(caps):
+    ircd = Ircd(caps=caps)
+    async with ircd.serving():
+        network = network_of(ircd, MemoryHost(["#c"]), puppets=FAST)
+        async with running(network) as relay, running(network, login_of("alice")) as puppet:
+            bob = ircd.user("bob", "#c")
+            bob.say("alice[m]", "psst")
+            message = await puppet.fact(Message)
+            assert message.private
+            assert message.own is None
+            assert str(message.chat) == str(message.sender.id)
+            bob.invite("alice[m]", "#party")
+            assert (await puppet.fact(Invitation)).chat == "#party"
+            await puppet.session.perform(post("what?", str(message.chat)))
+            assert bob.heard[-1].params == ("bob", "what?")
+            assert relay.all(Message) == []
+            assert [type(fact) for fact in puppet.facts] == [Message, Invitation]
+
+
+async def test_what_a_person_says_from_elsewhere_with_their_own_account_is_theirs():
+    """A bouncer: the same nick speaks through the bridge and through another client."""
+    ircd = Ircd(caps=BOUNCER)
+    async with ircd.serving():
+        network = network_of(ircd, MemoryHost(["#c"]), puppets=FAST)
+        async with running(network) as relay, running(network, login_of("alice")) as puppet:
+            await relay.fact(ChatOpened)
+            await puppet.session.perform(post("through the bridge"))
+            await puppet.session.perform(
+                PostMessage(chat=C, content=Content(text=plain("/me by the bridge")))
+            )
+            ircd.find("alice[m]").say("#c", "from elsewhere")
+            message = await relay.fact(Message)
+            assert (message.content.text.body, message.own) == ("from elsewhere", "alice")
+            ircd.user("bob")
+            ircd.find("alice[m]").say("bob", "also from elsewhere")
+            private = await puppet.fact(Message)
+            assert (private.content.text.body, private.own, private.chat) == (
+                "also from elsewhere",
+                "alice",
+                "bob",
+            )
+            assert relay.said == ["from elsewhere"]
+
+
+async def test_what_the_puppet_said_to_a_person_is_not_heard_again():
+    for caps in (PLAIN, FULL, BOUNCER):
+        ircd = Ircd(caps=caps)
+        bob = ircd.user("bob")
+        async with ircd.serving(), running(network_of(ircd, puppets=FAST), login_of("alice")) as puppet:
+            await puppet.session.perform(post("hello", "bob"))
+            bob.say("alice[m]", "hi")
+            await puppet.fact(Message)
+            assert puppet.said == ["hi"]
+
+
+async def test_a_puppet_that_was_renamed_is_still_ours(caps):
+    ircd = Ircd(caps=caps)
+    async with ircd.serving():
+        network = network_of(ircd, MemoryHost(["#c"]), puppets=FAST)
+        async with running(network) as relay, running(network, login_of("alice")) as puppet:
+            await relay.fact(ChatOpened)
+            await puppet.session.perform(Join(chat=C))
+            before = puppet.session.me.id
+            ircd.rename(ircd.find("alice[m]"), "guest123")
+            await ircd.until(lambda: puppet.session.me.name == "guest123")
+            assert puppet.session.me.id == before
+            await puppet.session.perform(post("hello"))
+            ircd.user("bob", "#c").say("#c", "hi")
+            await relay.fact(Message)
+            assert relay.said == ["hi"]
+
+
+async def test_operators_see_which_matrix_user_it_is():
+    """translation.md IRC 15: the real name carries the Matrix id, the ident is unique for each Matrix user."""
+    ircd = Ircd()
+    async with ircd.serving():
+        network = network_of(ircd, puppets=FAST)
+        async with network.connect(login_of("alice")), network.connect(login_of("al-ice")):
+            alice, other = ircd.find("alice[m]"), ircd.find("al-ice[m]")
+            assert (alice.realname, other.realname) == ("@alice:example.org", "@al-ice:example.org")
+            assert alice.user != other.user
+            assert alice.user.startswith("alice")
+    assert realname_of("{displayname} ({mxid})", "@a:b", "Ann") == "Ann (@a:b)"
+    assert realname_of("{displayname}", "@a:b", "Ann") == "@a:b Ann"
+
+
+async def test_the_ident_server_knows_each_connection_while_it_lasts():
+    async def ask(port: int, ours: int, theirs: int) -> str:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"{ours}, {theirs}\r\n".encode())
+        answer = (await reader.read()).decode()
+        writer.close()
+        await writer.wait_closed()
+        return answer
+
+    ircd = Ircd()
+    asked: list[str] = []
+    async with ircd.serving():
+        network = network_of(ircd, ident_listen="127.0.0.1:0", puppets=FAST)
+        async with network.connect(login_of("alice")):
+            server = connector._idents["127.0.0.1:0"]
+            port = ircd.client("alice[m]").peer[1]
+            asked.append(await ask(server.port, port, ircd.port))
+            assert f"USERID : UNIX : {ircd.find('alice[m]').user}" in asked[0]
+            async with network.connect(login_of("bob")):
+                pass
+            assert "UNIX" in await ask(server.port, port, ircd.port)
+
+
+async def test_webirc_tells_the_server_a_host_and_an_address_of_their_own():
+    ircd = Ircd()
+    async with ircd.serving():
+        webirc = {"password": "gw", "host": "{localpart}.{domain}"}
+        network = network_of(ircd, puppets={**FAST, "webirc": webirc})
+        async with network.connect(login_of("alice")), network.connect(login_of("b@d_ name")):
+            first = ircd.lines("^WEBIRC")[0].split()
+            assert first[1:4] == ["gw", "bridgekit", "alice.example.org"]
+            assert first[4].startswith("fd62:6b69:7463:")
+            assert ircd.find("alice[m]").host == "alice.example.org"
+            assert ircd.lines("^WEBIRC")[1].split()[3] == "b-d--name.example.org"
+        async with network.connect(None):
+            assert len(ircd.lines("^WEBIRC")) == 2
+
+
+def test_each_user_has_an_address_of_their_own_that_stays_the_same():
+    one, two = (
+        address_of("2001:db8::/64", "@alice:example.org"),
+        address_of("2001:db8::/64", "@bob:example.org"),
+    )
+    assert one != two
+    assert one == address_of("2001:db8::/64", "@alice:example.org")
+    assert one.startswith("2001:db8:")
+
+
+async def test_a_puppet_connects_from_its_own_address():
+    ircd = Ircd()
+    await ircd.start(host="::1")
+    try:
+        server = {"host": "::1", "port": ircd.port, "tls": False}
+        network = network_of(ircd, servers=[server], puppets={**FAST, "ipv6_prefix": "::1/128"})
+        async with network.connect(login_of("alice")):
+            assert ircd.client("alice[m]").peer[0] == "::1"
+    finally:
+        await ircd.stop()
+
+
+async def test_there_is_a_limit_to_how_many_of_us_are_connected():
+    ircd = Ircd()
+    async with ircd.serving():
+        network = network_of(ircd, puppets={**FAST, "max_connections": 1})
+        async with network.connect(login_of("alice")):
+            with pytest.raises(Disconnected, match="Too many people") as caught:
+                async with network.connect(login_of("bob")):
+                    pass
+            assert caught.value.retry_after == 300.0
+            async with network.connect(None):
+                pass
+        async with network.connect(login_of("bob")):
+            pass
+
+
+async def test_connections_are_opened_one_after_the_other_and_the_relay_does_not_wait():
+    ircd = Ircd()
+    async with ircd.serving():
+        network = network_of(ircd, puppets={"connects_per_second": 10})
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+
+        async def one(name: str) -> float:
+            async with network.connect(login_of(name)):
+                return loop.time() - start
+
+        times = sorted(await asyncio.gather(*(one(f"user{i}") for i in range(4))))
+        assert times[-1] >= 0.3
+        start = loop.time()
+        async with network.connect(None):
+            assert loop.time() - start < 0.1
+
+
+async def test_after_too_many_connections_fewer_are_tried():
+    ircd = Ircd()
+    async with ircd.serving():
+        network = network_of(ircd, puppets=FAST)
+        async with running(network, login_of("a")) as a, running(network, login_of("b")):
+            ircd.kill("a[m]", "Too many connections from your host")
+            error = await a.ended()
+            assert isinstance(error, Disconnected)
+            with pytest.raises(Disconnected, match="Too many people"):
+                async with network.connect(login_of("c")):
+                    pass
+
+
+async def test_where_puppets_are_not_allowed_a_login_is_refused():
+    ircd = Ircd()
+    async with ircd.serving():
+        with pytest.raises(LoginRejected, match="does not allow"):
+            async with network_of(ircd, puppets={"mode": "off"}).connect(login_of("alice")):
+                pass
+
+
+async def test_a_password_file_that_is_not_there_is_said_plainly():
+    ircd = Ircd()
+    async with ircd.serving():
+        with pytest.raises(LoginRejected, match="password file"):
+            async with network_of(ircd, password_file="/nonexistent/file").connect(None):
+                pass
+
+
+async def test_the_wanted_nick_of_a_puppet_is_longer_than_nine_letters():
+    ircd = Ircd()
+    async with ircd.serving():
+        async with network_of(ircd, puppets=FAST).connect(login_of("averylongusername")) as session:
+            assert session.me.name == "averylongusername[m]"
+        ircd.nicklen = 12
+        network = network_of(ircd, puppets=FAST)
+        async with network.connect(None):
+            pass
+        async with network.connect(login_of("averylongusername")) as session:
+            assert session.me.name == "averylong[m]"
+
+
+async def test_people_are_the_same_after_a_restart():
+    ircd = Ircd(caps=FULL)
+    bob = ircd.user("bob", "#c", account="bob")
+    host = MemoryHost(["#c"])
+    async with ircd.serving():
+        async with running(network_of(ircd, host)) as relay:
+            await relay.fact(ChatOpened)
+            await ircd.heard("^WHO")
+            bob.say("#c", "one")
+            first = (await relay.fact(Message)).sender.id
+            bob.change_nick("robert")
+            bob.say("#c", "two")
+            assert (await relay.fact(Message, 2)).sender.id == first
+        async with running(network_of(ircd, MemoryHost(["#c"], host.kept))) as relay:
+            await relay.fact(ChatOpened)
+            bob.say("#c", "three")
+            await ircd.until(lambda: "three" in relay.said)
+            assert relay.all(Message)[-1].sender.id == first
