@@ -234,13 +234,17 @@ def _kick(nick: str, target: str, reason: str, state: State) -> OutLine:
     return OutLine(command="KICK", params=params, urgency=Urgency.MODERATION)
 
 
-def _masks(person: Person, nick: str, state: State, choice: BanMask) -> str:
+def _mask(nick: str, state: State, choice: BanMask) -> str:
+    """The mask that hits one person; a host that others share (a gateway, a bridge) is not banned whole."""
     user = state.known(nick)
     host = clean(user.host, middle=True) if user is not None else ""
+    shared = (
+        any(other.host == host and other is not user for other in state.users.values()) if host else False
+    )
     match choice:
-        case BanMask.HOST if host:
+        case BanMask.HOST if host and not shared:
             return f"*!*@{host}"
-        case BanMask.BOTH if host:
+        case BanMask.BOTH | BanMask.HOST if host:
             return f"{nick}!*@{host}"
         case _:
             return f"{nick}!*@*"
@@ -248,7 +252,7 @@ def _masks(person: Person, nick: str, state: State, choice: BanMask) -> str:
 
 def _ban(verb: verbs.Ban, target: str, state: State, people: View, settings: Settings) -> list[OutLine]:
     nick = _nick(verb.person, people)
-    mask = _masks(verb.person, nick, state, settings.ban_mask)
+    mask = _mask(nick, state, settings.ban_mask)
     out = [OutLine(command="MODE", params=(target, "+b", mask), urgency=Urgency.MODERATION)]
     channel = state.channel(target)
     if channel is not None and state.fold(nick) in channel.members:
@@ -273,7 +277,7 @@ def _unban(verb: verbs.Unban, target: str, state: State, people: View, settings:
             masks.append(mask)
     if not masks:
         nick = _clean_nick(nick)
-        masks = list(dict.fromkeys((_masks(verb.person, nick, state, settings.ban_mask), f"{nick}!*@*")))
+        masks = list(dict.fromkeys((_mask(nick, state, settings.ban_mask), f"{nick}!*@*")))
     changes = [(False, "b", mask) for mask in masks if mask and mask == clean(mask, middle=True)]
     return [
         OutLine(command="MODE", params=(target, *params), urgency=Urgency.MODERATION)

@@ -162,6 +162,8 @@ def explain(line: Line, channel: str = "") -> str:
     else:
         about = line.param(1) if len(line.params) > 2 else ""
         sentence = _SENTENCES.get(line.command, "")
+        if line.command == "437" and "topic" in words.lower():  # InspIRCd, twice within a second
+            sentence = "The topic of {channel} was changed a moment ago: try again in some seconds."
     if not sentence:
         return (
             f"The network says: {_sentence(words)}" if words else "The network refused that without a reason."

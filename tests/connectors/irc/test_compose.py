@@ -120,6 +120,9 @@ def test_moderation_goes_first_and_says_whom() -> None:
         == "MODE #c +b bob!*@bob.host"
     )
     assert wire(one, verbs.Unban(chat=C, person=BOB)) == ["MODE #c -bb *!*@bob.host bob!*@*"]
+    read(one, ":neighbour!n@bob.host JOIN #c")
+    assert wire(one, verbs.Ban(chat=C, person=BOB))[0] == "MODE #c +b bob!*@bob.host"
+    read(one, ":neighbour!n@bob.host PART #c")
     read(one, ":alice!a@h MODE #c +b *!*@*.host", ":alice!a@h MODE #c +b *!*@bob.host", ":bob!b@h PART #c")
     assert wire(one, verbs.Unban(chat=C, person=BOB)) == ["MODE #c -b *!*@bob.host"]
     assert wire(one, verbs.Invite(chat=C, person=BOB)) == ["INVITE bob #c"]

@@ -26,6 +26,8 @@ def explained(raw: str, channel: str = "") -> str:
         (":s 433 * bob :Nickname is already in use", "The nick bob is taken: choose another one, or get it back from "
          "NickServ."),
         (":s 470 me #x ##x :Forwarding", "#x sends everybody on to ##x: link that channel instead."),
+        (":s 437 me #x :Retry topic change later", "The topic of #x was changed a moment ago: try again in some "
+         "seconds."),
         (":s 471 me #x :x", "#x is full: try again when somebody has left, or ask an operator to "
          "raise the limit."),
         (":s 473 me #x :Cannot join channel (+i)", "#x is invite-only: ask an operator to invite the bridge."),
