@@ -224,17 +224,21 @@ async def test_reactions_replies_and_typing_cross_a_modern_server(inspircd: Insp
 
 
 async def test_a_split_second_of_nick_changes_keeps_who_is_who(inspircd: Inspircd) -> None:
-    async with peer(inspircd.port, "pw_ann", CAPS) as ann, peer(inspircd.port, "pw_bob", CAPS) as bob:
-        async with peer(inspircd.port, "pw_cat", CAPS) as cat:
-            for one in (ann, bob, cat):
-                await one.join("#pure-who")
-            await bob.client.send("NICK pw_old")
-            await bob.settle()
-            await cat.client.send("NICK pw_bob")
-            await cat.settle()
-            await bob.do(message_of("I was bob", to="#pure-who"))
-            await cat.do(message_of("I was cat", to="#pure-who"))
-            await ann.settle()
-            assert [(m.sender.id, m.sender.name) for m in ann.told(Message)] == [
-                ("pw_bob", "pw_old"), ("pw_cat", "pw_bob"),
-            ]  # fmt: skip
+    async with (
+        peer(inspircd.port, "pw_ann", CAPS) as ann,
+        peer(inspircd.port, "pw_bob", CAPS) as bob,
+        peer(inspircd.port, "pw_cat", CAPS) as cat,
+    ):
+        for one in (ann, bob, cat):
+            await one.join("#pure-who")
+        await bob.client.send("NICK pw_old")
+        await bob.settle()
+        await cat.client.send("NICK pw_bob")
+        await cat.settle()
+        await bob.do(message_of("I was bob", to="#pure-who"))
+        await cat.do(message_of("I was cat", to="#pure-who"))
+        await ann.settle()
+        assert [(m.sender.id, m.sender.name) for m in ann.told(Message)] == [
+            ("pw_bob", "pw_old"),
+            ("pw_cat", "pw_bob"),
+        ]
