@@ -1,7 +1,8 @@
 """What may go wrong, and the sentence that people read.
 
 BridgeError -- ConfigError
-            +- MatrixError:     HomeserverUnavailable (retry) . MatrixForbidden . MatrixRateLimited (retry after) . MatrixRefused
+            +- MatrixError:     HomeserverUnavailable (retry) . MatrixRateLimited (retry after) . MatrixForbidden
+            |                   . MatrixRefused
             +- RemoteError:     Disconnected (retry) . RateLimited . LoginRejected (stop, tell) . SendRejected
             |                   . SendUncertain . PeerMisbehaved
             +- EncryptionError: Undecryptable . WouldDowngrade

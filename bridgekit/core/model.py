@@ -58,6 +58,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     namespace: Namespace
     known: Mapping[MessageId, Known] = {}
     owner: PersonId | None = None  # a direct chat belongs to this Matrix user
+    made: bool = False  # the bridge made the room
     management: bool = False  # a room with the bot alone: every word is a command
     permission: Permission = Permission.USER  # of the sender, where the fact comes from Matrix
     puppets: bool = False  # double puppeting is on: an owner's own words may carry their own name

@@ -240,7 +240,7 @@ def _unreaction(context: Context, fact: facts.Unreaction) -> Plan:
     """`context.known[fact.target]` is the *reaction*, where the bridge knows it."""
     known = context.known.get(fact.target)
     if known is None or not known.reaction or known.sender != fact.sender.id:
-        return Plan(refused=FORGOTTEN)
+        return NOTHING
     return _take_back_reaction(context, fact.sender, known)
 
 
@@ -262,7 +262,7 @@ def _take_back_reaction(context: Context, sender: Person, known: Known) -> Plan:
 def _retraction(context: Context, fact: facts.Retraction) -> Plan:
     known = context.known.get(fact.target)
     if known is None:
-        return Plan(refused=FORGOTTEN)
+        return NOTHING  # what never crossed need not be taken back elsewhere
     if known.reaction:
         return _take_back_reaction(context, fact.sender, known)
     return _everywhere(
@@ -412,7 +412,7 @@ def _topic(context: Context, fact: facts.Topic) -> Plan:
             lambda s, who: verbs.SetTopic(chat=s.key.chat, speaker=who, topic=fact.topic),
         )
     matrix = next((s for s in _others(context) if s.key.network == MATRIX and s.open), None)
-    if matrix is None:
-        return NOTHING
+    if matrix is None or not context.made:
+        return NOTHING  # a room that people made keeps the topic that they gave it
     verb = verbs.SetTopic(chat=matrix.key.chat, topic=fact.topic)
     return Plan(actions=(Action(side=matrix.key, actor="", verb=verb),))

@@ -38,6 +38,7 @@ from bridgekit.matrix.words import clean
 from bridgekit.matrix.words import content as words_of
 
 __all__ = [
+    "Encrypted",
     "Names",
     "StateChanged",
     "content",
@@ -68,6 +69,14 @@ class StateChanged(msgspec.Struct, frozen=True, kw_only=True):
     previous: dict[str, Any] | None = None
 
 
+class Encrypted(msgspec.Struct, frozen=True, kw_only=True):
+    """Something was said that there is no key for; `at` is in milliseconds."""
+
+    chat: ChatId
+    at: int
+    sender: PersonId
+
+
 class _EventId(msgspec.Struct, frozen=True):
     event_id: str = ""
 
@@ -80,11 +89,11 @@ def event_id(raw: bytes) -> MessageId | None:
         return None
 
 
-def fact(raw: bytes | Event, names: Names) -> Fact | StateChanged | None:
+def fact(raw: bytes | Event, names: Names) -> Fact | StateChanged | Encrypted | None:
     """What an event of a transaction (or of /messages, or decrypted) says; None where nothing follows from it.
 
-    A person's name is what `names` says, or for a member event what the event says. Encrypted events say nothing
-    until they are decrypted. Raise PeerMisbehaved where the event is not what its type promises.
+    A person's name is what `names` says, or for a member event what the event says. Raise
+    PeerMisbehaved where the event is not what its type promises.
     """
     event = raw if isinstance(raw, Event) else read(Event, raw)
     if event.room_id[:1] != "!" or event.sender[:1] != "@" or not event.event_id:
@@ -94,6 +103,8 @@ def fact(raw: bytes | Event, names: Names) -> Fact | StateChanged | None:
         if event.state_key is None and present(unsigned_of(event).redacted_because):
             return None
         return translate(event, names)
+    if event.state_key is None and event.type == "m.room.encrypted":
+        return Encrypted(chat=event.room_id, at=event.origin_server_ts, sender=event.sender)
     if event.state_key is None:
         return None
     return _state_changed(event)

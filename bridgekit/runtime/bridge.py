@@ -188,7 +188,12 @@ class Bridge:
             label=self.label,
             permission=self.permission,
         )
-        self._fates = Fates(self.client, self.bot, every=config.messages.status_events is StatusEvents.ALL)
+        self._fates = Fates(
+            self.client,
+            self.bot,
+            every=config.messages.status_events is StatusEvents.ALL,
+            spawn=self.spawn,
+        )
         self.names = Names(self.client)
         self.rooms = Rooms(
             self.store,
@@ -215,6 +220,7 @@ class Bridge:
         self.metrics.watch_queue(Queue.ROOMS, self.rooms.depth)
         self.metrics.watch_queue(Queue.JOINS, lambda: (self.ghosts.waiting, 0.0))
         self.metrics.watch_sessions(self.accounts.states)
+        self.metrics.watch_inbox(self.store.inbox.count, self.store.inbox.count_parked)
 
     async def _listen(self) -> None:
         appservice = Appservice(self.config.appservice.hs_token.get_secret_value(), self._reception)
@@ -223,9 +229,13 @@ class Bridge:
         app.add_routes(PublicMedia(self._links, self.client).routes())
         app.add_routes(self._routes)
         listen = admin.serve
-        self.address = await self._stack.enter_async_context(listen(app, self.config.appservice.listen))
+        self.address = await self._stack.enter_async_context(
+            listen(app, self.config.appservice.listen, "appservice.listen")
+        )
         look = admin.application(self.metrics, self._health)
-        self.admin_address = await self._stack.enter_async_context(listen(look, self.config.admin.listen))
+        self.admin_address = await self._stack.enter_async_context(
+            listen(look, self.config.admin.listen, "admin.listen")
+        )
 
     async def _settle_in(self) -> None:
         """What wants the homeserver: the bot exists, the homeserver knows we are here, the config's links stand."""
@@ -268,9 +278,11 @@ class Bridge:
             for name in ("homeserver", "appservice", "store", "admin", "public")
             if getattr(config, name) != getattr(self.config, name)
         ]
+        if config.messages.display_name != self.config.messages.display_name:
+            fixed.append("messages.display_name")
         for id, section in config.networks.items():
             before = self.config.networks.get(id)
-            if before is None or before.config != section.config:
+            if before is None or (before.config, before.space) != (section.config, section.space):
                 fixed.append(f"networks.{id}")
                 continue
             for link in section.links:
@@ -317,7 +329,9 @@ class Bridge:
         }
         for network in self._networks:
             ok = self.accounts.is_ready(network)
-            parts[f"network.{network}"] = admin.Part(ok=ok, detail=self.accounts.status(network))
+            # A network that is away is shown, and is no reason to send the homeserver's transactions elsewhere.
+            status = self.accounts.status(network)
+            parts[f"network.{network}"] = admin.Part(ok=ok, detail=status, needed=False)
         return parts
 
     # What the workers lean on (bridgekit.runtime.worker.Surroundings) ------------------------------------------
@@ -327,6 +341,12 @@ class Bridge:
 
     def pipeline(self, side: PortalKey) -> int:
         return self._performing.pipeline(side)
+
+    def sides(self, room: ChatId) -> list[PortalKey]:
+        return [link.key for link in self.registry.links_of(room)]
+
+    def parked(self, side: PortalKey) -> None:
+        self.metrics.parked(side.network)
 
     async def perform(self, room: ChatId, step: Any, ids: Any) -> Any:
         return await self._performing.perform(room, step, ids)
@@ -343,7 +363,7 @@ class Bridge:
                 return self._matrix_member(room, case.fact)
             case facts.Message(sender=sender) if case.origin.network == MATRIX:
                 return self._own_accounts(room, sender.id)
-            case facts.ChatVisibility() | facts.ChatOpened() | facts.ChatClosed():
+            case facts.ChatVisibility() | facts.ChatOpened() | facts.ChatClosed() | facts.Resync():
                 return self.portals.observe(case.origin, case.fact)
             case _:
                 return None

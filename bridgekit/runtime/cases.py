@@ -11,7 +11,7 @@ import msgspec
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MessageId, PersonId, PortalKey
 from bridgekit.core.model import Action, Known
-from bridgekit.matrix.translate import StateChanged
+from bridgekit.matrix.translate import Encrypted, StateChanged
 
 
 class Fate(StrEnum):
@@ -158,7 +158,7 @@ class Case:
         self,
         number: int,
         origin: PortalKey,
-        fact: Fact | StateChanged,
+        fact: Fact | StateChanged | Encrypted,
         *,
         durable: bool,
         recovering: bool = False,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -10,27 +12,36 @@ from bridgekit.contract import facts
 from bridgekit.contract.errors import MatrixError
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.translate import Encrypted
 from bridgekit.runtime.cases import Case, Fate
 
 log = structlog.get_logger(__name__)
 
 STATUS = "com.beeper.message_send_status"
+SPOKEN = (facts.Message, facts.Edit, facts.Reaction, Encrypted)
+"""What its sender expects to arrive."""
+RECEIPT_DELAY = 0.5
+"""Seconds."""
+
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 
 class Fates:
     """Reports to Matrix senders: as `com.beeper.message_send_status`, and in words where something went wrong."""
 
-    def __init__(self, client: MatrixClient, bot: PersonId, *, every: bool) -> None:
+    def __init__(self, client: MatrixClient, bot: PersonId, *, every: bool, spawn: Spawn) -> None:
         self._client = client
         self._bot = bot
         self.every = every
+        self._spawn = spawn
+        self._newest: dict[ChatId, MessageId] = {}
 
     def concerns(self, case: Case) -> bool:
         """Whether somebody waits for this fate."""
         if case.event is None:
             return False
         problem = any(o.fate is not Fate.DELIVERED for o in case.outcomes)
-        if isinstance(case.fact, facts.Message | facts.Edit | facts.Reaction):
+        if isinstance(case.fact, SPOKEN):
             return problem or self.every
         return problem and any(o.notice for o in case.outcomes)
 
@@ -43,14 +54,28 @@ class Fates:
         silent = any(o.fate is Fate.FAILED and not o.notice for o in case.outcomes)
         notices = list(dict.fromkeys(o.notice for o in failed + uncertain))
         try:
-            if isinstance(case.fact, facts.Message | facts.Edit | facts.Reaction):
+            if isinstance(case.fact, SPOKEN):
                 await self._status(room, case, notices, failed=bool(failed), uncertain=bool(uncertain))
             if notices:
                 await self._say(room, case, case.event, " ".join(notices), failed=bool(failed))
             elif not silent:
-                await self._client.receipt(room, case.event)
+                self._read(room, case.event)
         except MatrixError as error:
             log.warning("status_refused", reason=error.notice)
+
+    def _read(self, room: ChatId, event: MessageId) -> None:
+        """The bot has read up to what it delivered last: one receipt for all that crossed within a moment."""
+        if room not in self._newest:
+            self._spawn(self._receipt(room))
+        self._newest[room] = event
+
+    async def _receipt(self, room: ChatId) -> None:
+        await asyncio.sleep(RECEIPT_DELAY)
+        event = self._newest.pop(room)
+        try:
+            await self._client.receipt(room, event)
+        except MatrixError as error:
+            log.info("receipt_refused", reason=error.notice)
 
     async def _status(
         self, room: ChatId, case: Case, notices: list[str], *, failed: bool, uncertain: bool
@@ -78,7 +103,7 @@ class Fates:
         if failed and any(o.fate is Fate.DELIVERED for o in case.outcomes):
             lead = "Not delivered everywhere"
         body = f"⚠ {lead}: {words}"
-        if not isinstance(case.fact, facts.Message | facts.Edit | facts.Reaction):
+        if not isinstance(case.fact, SPOKEN):
             body = f"⚠ {words}"
         content = {
             "msgtype": "m.notice",

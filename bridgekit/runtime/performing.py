@@ -63,6 +63,7 @@ class Performing:
         permission = Permission.USER
         if origin.network == MATRIX and (sender := getattr(fact, "sender", None)) is not None:
             permission = self._permission(sender.id)
+        portal = self._registry.portals.get(room)
         return Context(
             number=case.number,
             origin=origin,
@@ -70,7 +71,8 @@ class Performing:
             namespace=self._namespace,
             known={id: tracked.known() for id, tracked in known.items()},
             owner=self._owner(room),
-            management=self._is_management(room),
+            made=portal is not None and portal.made,
+            management=portal is not None and portal.kind == "management",
             permission=permission,
             puppets=self._puppets,
             present=self._ghosts.present(room) if not isinstance(fact, _SAID) else frozenset(),
@@ -109,10 +111,6 @@ class Performing:
             if link.key.receiver is not None:
                 return self._owner_of(link.key.receiver)
         return None
-
-    def _is_management(self, room: ChatId) -> bool:
-        portal = self._registry.portals.get(room)
-        return portal is not None and portal.kind == "management"
 
     def _owner_of(self, login: LoginId) -> PersonId | None:
         row = self._registry.logins.get(login)

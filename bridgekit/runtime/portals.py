@@ -87,8 +87,19 @@ class Portals:
                     log.info("chat_open", network=side.network)
             case facts.ChatClosed():
                 await self._closed(side, fact)
+            case facts.Resync():
+                self._spawn(self._catch_up(side, fact))
             case _:
                 pass
+
+    async def _catch_up(self, side: PortalKey, fact: facts.Resync) -> None:
+        """Ask for what may have been missed, where the network keeps it; copies make sure that nothing comes twice."""
+        supervised = self._sessions.get((side.network, side.receiver))
+        if supervised is None or supervised.session is None:
+            return
+        log.info("chat_read_anew", network=side.network, reason=fact.reason)
+        if verbs.FetchHistory in supervised.session.capabilities(side.chat).verbs:
+            await _quiet(supervised.perform(verbs.FetchHistory(chat=side.chat, since=fact.since)))
 
     async def _closed(self, side: PortalKey, fact: facts.ChatClosed) -> None:
         link = self._registry.links.get(side)

@@ -157,10 +157,12 @@ class Rooms:
         self._lobby[side] = [case]
         self._spawn(self._open_door(side, case.fact))
 
-    async def _open_door(self, side: PortalKey, fact: Fact | translate.StateChanged) -> None:
+    async def _open_door(
+        self, side: PortalKey, fact: Fact | translate.StateChanged | translate.Encrypted
+    ) -> None:
         room: ChatId | None = None
         try:
-            if not isinstance(fact, translate.StateChanged):
+            if not isinstance(fact, translate.StateChanged | translate.Encrypted):
                 room = await self._unlinked(side, fact)
         except BridgeError as error:
             log.warning("portal_not_made", network=side.network, reason=error.notice)
@@ -223,7 +225,7 @@ class Rooms:
     def _case(self, side: PortalKey, row: InboxRow) -> Case | None:
         """What a row says; None where nothing follows from it, and then it is gone."""
         event: MessageId | None = None
-        fact: Fact | translate.StateChanged | None
+        fact: Fact | translate.StateChanged | translate.Encrypted | None
         try:
             if side.network == MATRIX:
                 fact = translate.fact(row.body, self._names)

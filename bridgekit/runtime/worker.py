@@ -20,7 +20,7 @@ from bridgekit.contract.text import excerpt
 from bridgekit.contract.verbs import Sent
 from bridgekit.core.model import Action, Context
 from bridgekit.core.plan import plan
-from bridgekit.matrix.translate import StateChanged
+from bridgekit.matrix.translate import Encrypted, StateChanged
 from bridgekit.runtime.cases import Case, Fate, Outcome, Recent, Step, Tracked
 from bridgekit.runtime.lanes import Lane
 from bridgekit.store import Store
@@ -37,6 +37,9 @@ IDLE = 300.0
 """Seconds after which a worker without work ends; its room's next fact starts another."""
 
 
+UNREADABLE = "This room is encrypted, and the bridge has no key for what you said."
+
+
 class Surroundings(Protocol):
     """What a worker asks of the rest of the runtime."""
 
@@ -45,6 +48,8 @@ class Surroundings(Protocol):
     def context(self, room: ChatId, case: Case, known: dict[MessageId, Tracked]) -> Context: ...
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None: ...
     def pipeline(self, side: PortalKey) -> int: ...
+    def sides(self, room: ChatId) -> list[PortalKey]: ...
+    def parked(self, side: PortalKey) -> None: ...
     def observe(self, room: ChatId, case: Case) -> Coroutine[Any, Any, None] | None: ...
     def command(self, room: ChatId, case: Case, words: str) -> Coroutine[Any, Any, None]: ...
     def settled(self, room: ChatId, case: Case) -> Coroutine[Any, Any, None] | None: ...
@@ -112,11 +117,12 @@ class Worker:
                 if self._under_way >= UNDER_WAY:
                     self._slack.clear()
                     await self._slack.wait()
-                case = self._queue.popleft()
+                case = self._queue[0]  # it waits until it is planned
                 try:
                     await self._take(case)
                 except Exception as error:  # a bug: it may cost this one fact, never its neighbours
                     self._park(case, error)
+                self._queue.popleft()
             self._wake.clear()
             await self._wake.wait()
 
@@ -133,7 +139,9 @@ class Worker:
         if case.origin.network == MATRIX and _is_nameless(case.fact):
             await self._around.introduce(self.room, case)
         fact = case.fact
-        if isinstance(fact, StateChanged):
+        if isinstance(fact, StateChanged | Encrypted):
+            if isinstance(fact, Encrypted) and self._around.sides(self.room):
+                case.outcomes.append(Outcome(case.origin, Fate.FAILED, UNREADABLE))
             self._finish(case)
             return
         known = await self._named(case.origin, fact) if _names_messages(fact) else {}
@@ -146,15 +154,16 @@ class Worker:
         if not decided.actions:
             self._finish(case)
             return
+        lanes = [self._lane(action.side) for action in decided.actions]  # may ask a connector, which may fail
         self._track(case, fact, known)
         case.open = len(decided.actions)
         self._under_way += 1
         seen: dict[str, int] = {}
-        for action in decided.actions:
+        for lane, action in zip(lanes, decided.actions, strict=True):
             step = Step(case, action, _index(action, seen))
             if case.tracked is not None:
                 case.tracked.expect(action.side)
-            self._lane(action.side).put(step)
+            lane.put(step)
 
     async def _is_known(self, case: Case, fact: facts.Message) -> bool:
         """Whether this very message came before: read twice, or replayed from a network's history."""
@@ -163,7 +172,7 @@ class Worker:
         if not fact.replayed and not case.recovering:
             return False
         copies = await self._around.store.copies.of(case.origin.network, case.origin.chat, fact.id)
-        return any(c.message != case.number for c in copies)
+        return any(c.message != case.number and c.room == self.room for c in copies)
 
     async def _named(self, origin: PortalKey, fact: Fact) -> dict[MessageId, Tracked]:
         known: dict[MessageId, Tracked] = {}
@@ -189,9 +198,9 @@ class Worker:
         tracked = self._recent.reaction(parent.number, fact.sender.id, fact.key)
         if tracked is not None:
             return tracked
-        return await self._recalled(
-            await self._around.store.copies.reaction(parent.number, fact.sender.id, fact.key)
-        )
+        copies = await self._around.store.copies.reaction(parent.number, fact.sender.id, fact.key)
+        newest = max((c.message for c in copies), default=0)  # those before it were taken back
+        return await self._recalled([c for c in copies if c.message == newest])
 
     async def _recalled(self, copies: list[Copy]) -> Tracked | None:
         """A message that fell out of memory, from its copies; its words are still in the Matrix room."""
@@ -217,7 +226,7 @@ class Worker:
         return tracked
 
     def _side_of(self, copy: Copy) -> PortalKey:
-        for side in self._lanes:
+        for side in self._around.sides(self.room):
             if side.network == copy.side and side.chat == copy.chat:
                 return side
         return PortalKey(copy.side, copy.chat)
@@ -264,6 +273,7 @@ class Worker:
         case, side = step.case, step.action.side
         state = case.performed.get(step.index)
         if state == "performed":
+            await self._remember(case, side)
             self._settle(step, Outcome(side, Fate.DELIVERED), None)
             return True
         if state == "sending":
@@ -289,6 +299,13 @@ class Worker:
             self._settle(step, Outcome(side, Fate.DELIVERED, sent.note if sent else ""), sent)
         return True
 
+    async def _remember(self, case: Case, side: PortalKey) -> None:
+        """What the copies on `side` are called, which an earlier run of the bridge has written down."""
+        if case.tracked is not None:
+            copies = await self._around.store.copies.by_message(case.number)
+            ids = tuple(c.id for c in copies if self._side_of(c) == side)
+            self._recent.name(case.tracked, side, ids)
+
     async def _resolved(self, step: Step) -> Ids:
         """The ids on the performing side of the messages that the step names, once their fates are known."""
         ids, action = Ids(), step.action
@@ -296,13 +313,13 @@ class Worker:
             about = await self._numbered(action.target)
             ids.about = about
             if about is not None:
-                ids.target = _last(await about.arrived(action.side))
+                ids.target = _first(await about.arrived(action.side))
                 if about.parent and (parent := await self._numbered(about.parent)) is not None:
-                    ids.parent = _last(await parent.arrived(action.side))
+                    ids.parent = _first(await parent.arrived(action.side))
         if action.reply and (replied := await self._numbered(action.reply)) is not None:
-            ids.reply = _last(await replied.arrived(action.side))
+            ids.reply = _first(await replied.arrived(action.side))
         if action.thread and (thread := await self._numbered(action.thread)) is not None:
-            ids.thread = _last(await thread.arrived(action.side))
+            ids.thread = _first(await thread.arrived(action.side))
         return ids
 
     async def _numbered(self, number: int) -> Tracked | None:
@@ -400,6 +417,7 @@ class Worker:
         log.error(
             "fact_parked", network=case.origin.network, fact=type(case.fact).__name__, trace=_trace(error)
         )
+        self._around.parked(case.origin)
         if case.durable:
             self._around.store.commit(self._around.store.inbox.park(case.number, _trace(error)))
         if not isinstance(case.fact, facts.Message | facts.Edit | facts.Reaction | facts.Retraction):
@@ -418,7 +436,7 @@ async def _quietly(work: Coroutine[Any, Any, None]) -> None:
         log.error("status_failed", trace=_trace(error))
 
 
-def _is_nameless(fact: Fact | StateChanged) -> bool:
+def _is_nameless(fact: Fact | StateChanged | Encrypted) -> bool:
     sender = getattr(fact, "sender", None)
     return isinstance(sender, Person) and not sender.name
 
@@ -436,7 +454,7 @@ def _index(action: Action, seen: dict[str, int]) -> int:
     return zlib.crc32(f"{name}|{count}".encode())
 
 
-def _last(ids: tuple[MessageId, ...]) -> MessageId | None:
+def _first(ids: tuple[MessageId, ...]) -> MessageId | None:
     return ids[0] if ids else None
 
 

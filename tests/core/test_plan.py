@@ -220,7 +220,7 @@ def test_a_reaction_is_taken_back_by_who_gave_it():
 def test_nobody_takes_back_the_reaction_of_another():
     fact = facts.Unreaction(chat=ROOM, at=1, sender=ANN, target=MessageId("$e1"), key="👍")
     around = context(MATRIX_SIDE, side(CHANNEL), known=said_by(ADA, reaction="👍", parent=3))
-    assert plan(around, fact) == Plan(refused=FORGOTTEN)
+    assert plan(around, fact) == NOTHING
 
 
 def test_a_redacted_reaction_is_an_unreaction_and_a_redacted_message_a_retraction():
@@ -385,10 +385,20 @@ def test_a_roster_lets_those_go_who_are_not_in_it_and_lets_those_in_who_are():
 
 def test_a_topic_that_was_only_read_goes_to_the_room_alone():
     read = facts.Topic(chat=CHANNEL.chat, at=1, topic="news")
-    decided = plan(context(CHANNEL, side(CHANNEL), side(PARROT)), read)
+    decided = plan(context(CHANNEL, side(CHANNEL), side(PARROT), made=True), read)
     assert [(a.side, a.verb) for a in decided.actions] == [
         (MATRIX_SIDE, verbs.SetTopic(chat=ROOM, topic="news"))
     ]
+
+
+def test_a_room_that_people_made_keeps_the_topic_that_they_gave_it():
+    read = facts.Topic(chat=CHANNEL.chat, at=1, topic="news")
+    assert plan(context(CHANNEL, side(CHANNEL)), read) == NOTHING
+
+
+def test_what_never_crossed_need_not_be_taken_back():
+    fact = facts.Retraction(chat=ROOM, at=1, sender=ANN, target=MessageId("$unknown"))
+    assert plan(context(MATRIX_SIDE, side(CHANNEL)), fact) == NOTHING
 
 
 def test_a_topic_that_somebody_set_goes_everywhere():

@@ -28,7 +28,7 @@ from bridgekit.contract.text import Span, Style, Text, join, plain, styled
 from bridgekit.contract.verbs import EditMessage, PostMessage, React
 from bridgekit.matrix import translate
 from bridgekit.matrix.contents import MAX_CONTENT
-from bridgekit.matrix.translate import StateChanged
+from bridgekit.matrix.translate import Encrypted, StateChanged
 
 ROOM = ChatId("!room:example.org")
 ALICE = PersonId("@alice:example.org")
@@ -57,7 +57,7 @@ def event(type: str, content: Json, **more: Any) -> bytes:
     ).encode()
 
 
-def fact(type: str, content: Json, **more: Any) -> Fact | StateChanged | None:
+def fact(type: str, content: Json, **more: Any) -> Fact | StateChanged | Encrypted | None:
     return translate.fact(event(type, content, **more), names)
 
 
@@ -256,9 +256,14 @@ def test_a_redacted_message_says_nothing() -> None:
 
 
 def test_what_the_bridge_does_not_speak_says_nothing() -> None:
-    assert fact("m.room.encrypted", {"ciphertext": "x"}) is None
     assert fact("org.example.thing", {"body": "x"}) is None
     assert fact("m.room.message", {"msgtype": "m.key.verification.request", "body": "x"}) is None
+
+
+def test_an_encrypted_event_is_said_to_be_one() -> None:
+    found = fact("m.room.encrypted", {"ciphertext": "x"})
+    assert isinstance(found, Encrypted)
+    assert found.chat == ROOM
 
 
 def test_a_field_of_a_wrong_type_counts_as_absent() -> None:
@@ -327,7 +332,7 @@ def member(
     sender: str = BOB,
     previous: Json | None = None,
     **content: Any,
-) -> Fact | StateChanged | None:
+) -> Fact | StateChanged | Encrypted | None:
     unsigned = {"prev_content": {"membership": before} | (previous or {})} if before else {}
     return fact(
         "m.room.member", {"membership": membership} | content, state_key=BOB, sender=sender, unsigned=unsigned
@@ -527,7 +532,7 @@ def test_any_json_is_a_fact_or_nothing_or_the_peers_fault(raw: object) -> None:
         found = translate.fact(json.dumps(raw).encode(), names)
     except PeerMisbehaved:
         return
-    if found is not None and not isinstance(found, StateChanged):
+    if found is not None and not isinstance(found, StateChanged | Encrypted):
         assert facts.decode(facts.encode(found)) == found
 
 

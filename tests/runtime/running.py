@@ -12,7 +12,8 @@ from bridgekit.contract.connector import Connector
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import FakeHomeserver
 from bridgekit.testing.servers.process import free_port
-from connectors.echo.connector import EchoConfig, connector as echo
+from connectors.echo.connector import EchoConfig
+from connectors.echo.connector import connector as echo
 
 SERVER = "hs.test"
 BOT = f"@bridgebot:{SERVER}"

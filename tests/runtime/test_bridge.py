@@ -25,11 +25,14 @@ async def test_what_is_said_comes_back(tmp_path: Path) -> None:
     async with world(tmp_path) as place, place.bridge() as bridge:
         alice, room = await linked(place)
         said = await alice.send(room, "hello")
-        echo = await place.homeserver.wait_for(lambda e: e.sender.startswith("@_bk_echo_") and e.body == "hello", 5)
+        echo = await place.homeserver.wait_for(
+            lambda e: e.sender.startswith("@_bk_echo_") and e.body == "hello", 5
+        )
         assert echo.room_id == room
         status = await place.homeserver.wait_for(
-            lambda e: e.type == "com.beeper.message_send_status"
-            and e.content["m.relates_to"]["event_id"] == said,
+            lambda e: (
+                e.type == "com.beeper.message_send_status" and e.content["m.relates_to"]["event_id"] == said
+            ),
             5,
         )
         assert status.content["status"] == "SUCCESS"
