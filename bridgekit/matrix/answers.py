@@ -41,6 +41,10 @@ ABOUT_OTHERS = frozenset({"M_BAD_STATUS", "M_CONNECTION_FAILED", "M_CONNECTION_T
 _PLAIN_REFUSALS = {400: "M_BAD_JSON", 413: "M_TOO_LARGE", 414: "M_TOO_LARGE", 431: "M_TOO_LARGE"}
 
 
+class ElsewhereUnavailable(HomeserverUnavailable):
+    """The homeserver is well, but something that it needs for this is not: another server, one of its processes."""
+
+
 class _Error(msgspec.Struct):
     errcode: str
     error: str = ""
@@ -76,6 +80,11 @@ def named(answer: Answer) -> MatrixError:
     if body is not None and (status == 501 or body.errcode in ABOUT_OTHERS):
         return MatrixRefused(
             _sentence(body, "The homeserver cannot do it"), errcode=body.errcode, status=status
+        )
+    if body is not None and status in (502, 504):
+        return ElsewhereUnavailable(
+            _sentence(body, "The homeserver got no answer from another server"),
+            retry_after=_retry_after(answer, body),
         )
     where = (answer.header(b"location") or b"").decode("latin-1")
     if 300 <= status < 400:

@@ -31,8 +31,8 @@ class Calls:
 
     Each raises a MatrixError with a sentence for people: HomeserverUnavailable (`certain` is False where it may
     have taken effect), MatrixRateLimited, MatrixForbidden, MatrixRefused. Patient calls wait for the homeserver
-    and repeat until they are done or cancelled rather than raise the first two; only a new room whose fate is
-    unknown is not asked for again.
+    and repeat until they are done or cancelled rather than raise the first two; but a new room whose fate is
+    unknown is not asked for again, and another server that does not answer ours is waited for three times only.
     """
 
     def __init__(self, homeserver: Homeserver, bot: PersonId, *, patient: bool = False) -> None:
@@ -115,7 +115,15 @@ class Calls:
     async def profile(self, person: PersonId, *, user: PersonId | None = None) -> Json | None:
         """A person's `displayname` and `avatar_url`, where set; None where nobody is called so."""
         return await none_if_missing(
-            self._call("profile", "GET", f"{CS}/profile/{quoted(person)}", None, json_object, user=user)
+            self._call(
+                "profile",
+                "GET",
+                f"{CS}/profile/{quoted(person)}",
+                None,
+                json_object,
+                user=user,
+                federates=True,
+            )
         )
 
     # rooms
@@ -150,6 +158,7 @@ class Calls:
             user=user,
             query=query,
             timeout=SLOW_SECONDS,
+            federates=True,
         )
         return answer.room_id
 
@@ -181,7 +190,14 @@ class Calls:
         """Leave, or decline an invitation."""
         body = {"reason": reason} if reason else {}
         await self._call(
-            "leave", "POST", f"{_room(room)}/leave", body, json_object, user=user, timeout=SLOW_SECONDS
+            "leave",
+            "POST",
+            f"{_room(room)}/leave",
+            body,
+            json_object,
+            user=user,
+            timeout=SLOW_SECONDS,
+            federates=True,
         )
 
     async def forget(self, room: ChatId, *, user: PersonId | None = None) -> None:
@@ -259,7 +275,9 @@ class Calls:
     ) -> tuple[ChatId, list[str]] | None:
         """The room behind an alias and the servers that know it; None where there is none."""
         decode = msgspec.json.Decoder(shapes.Alias).decode
-        found = await none_if_missing(self._call("alias", "GET", _alias(alias), None, decode, user=user))
+        found = await none_if_missing(
+            self._call("alias", "GET", _alias(alias), None, decode, user=user, federates=True)
+        )
         return None if found is None else (found.room_id, found.servers)
 
     async def put_alias(self, alias: str, room: ChatId, *, user: PersonId | None = None) -> None:
@@ -285,7 +303,7 @@ class Calls:
         self, room: ChatId, verb: str, person: PersonId, reason: str, user: PersonId | None
     ) -> None:
         body = {"user_id": person, "reason": reason} if reason else {"user_id": person}
-        await self._call(verb, "POST", f"{_room(room)}/{verb}", body, json_object, user=user)
+        await self._call(verb, "POST", f"{_room(room)}/{verb}", body, json_object, user=user, federates=True)
 
     async def _call(
         self,
@@ -299,6 +317,7 @@ class Calls:
         query: Mapping[str, Any] | None = None,
         timeout: float = SECONDS,
         once: bool = False,
+        federates: bool = False,
     ) -> T:
         return await self.homeserver.request(
             method,
@@ -310,6 +329,7 @@ class Calls:
             timeout=timeout,
             patient=self._patient,
             repeatable=not once,
+            federates=federates,
             call=call,
         )
 

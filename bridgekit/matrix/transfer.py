@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 import aiohttp
 import msgspec
 
-from bridgekit.contract.errors import HomeserverUnavailable, MatrixRefused
+from bridgekit.contract.errors import BridgeError, HomeserverUnavailable, MatrixRefused
 from bridgekit.contract.ids import PersonId
 from bridgekit.matrix.answers import named
 from bridgekit.matrix.links import parse_mxc
@@ -91,14 +91,14 @@ class Transfer:
         if isinstance(stream, bytes):
             return await self._upload(stream, len(stream), mime, query, user)
         if size is not None:
-            return await self._upload(_exactly(stream, size), size, mime, query, user)
+            return await self._upload(_Sized(stream, size), size, mime, query, user)
         # Synapse refuses an upload that does not say its length.
         with tempfile.SpooledTemporaryFile(max_size=SPOOL) as file:
             async for piece in stream:
                 file.write(piece)
             size = file.tell()
             file.seek(0)
-            return await self._upload(_pieces(cast(BinaryIO, file)), size, mime, query, user)
+            return await self._upload(_Sized(_pieces(cast(BinaryIO, file)), size), size, mime, query, user)
 
     @asynccontextmanager
     async def download(self, mxc: str, *, user: PersonId | None) -> AsyncIterator[Download]:
@@ -122,12 +122,7 @@ class Transfer:
             yield Download(response)
 
     async def _upload(
-        self,
-        data: AsyncIterable[bytes] | bytes,
-        size: int,
-        mime: str,
-        query: dict[str, str],
-        user: PersonId | None,
+        self, data: _Sized | bytes, size: int, mime: str, query: dict[str, str], user: PersonId | None
     ) -> str:
         headers = {
             "Content-Type": mime if _MIME.fullmatch(mime) else "application/octet-stream",
@@ -135,7 +130,10 @@ class Transfer:
         }
         path = "/_matrix/media/v3/upload"
         async with self._exchange("POST", path, query, user, data=data, headers=headers) as response:
-            body = await response.read()
+            try:
+                body = await response.read()
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise _broken(error) from error
             try:
                 return _uploaded(body).content_uri
             except msgspec.MsgspecError:
@@ -149,16 +147,17 @@ class Transfer:
         query: dict[str, str],
         user: PersonId | None,
         *,
-        data: AsyncIterable[bytes] | bytes | None = None,
+        data: _Sized | bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A good answer, open while the block lasts. What goes wrong within the block is not looked at here."""
         if self._session is None:
             self._session = aiohttp.ClientSession(auto_decompress=False)
         gate = self._homeserver.gate
         epoch = await gate.enter(user, patient=False)
         ok: bool | None = None
         try:
-            async with self._session.request(
+            response = await self._session.request(
                 method,
                 self._url + path,
                 params=query,
@@ -166,18 +165,46 @@ class Transfer:
                 headers={**self._headers, **(headers or {})},
                 timeout=SECONDS,
                 ssl=self._tls or True,
-            ) as response:
-                if response.status != 200:
+            )
+            if response.status != 200:
+                async with response:
                     error = named(_answer(response, await response.content.read(PIECE)))
-                    ok = not isinstance(error, HomeserverUnavailable)
-                    raise error
-                ok = True
-                yield response
-        except (aiohttp.ClientError, TimeoutError) as error:
+                ok = not isinstance(error, HomeserverUnavailable)
+                raise error
+            ok = True
+        except (aiohttp.ClientError, TimeoutError) as reason:
+            if isinstance(data, _Sized) and data.trouble is not None:
+                raise data.trouble from None  # not the homeserver's fault
             ok = False
-            raise _broken(error) from error
+            raise _broken(reason) from reason
         finally:
             gate.leave(epoch, ok)
+        async with response:
+            yield response
+
+
+class _Sized:
+    """A stream of exactly `size` bytes: never a file that is cut off without a word. `trouble` is what ended it."""
+
+    def __init__(self, stream: AsyncIterable[bytes], size: int) -> None:
+        self._stream = stream
+        self._left = size
+        self.trouble: BridgeError | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._stream:
+                self._left -= len(piece)
+                if self._left < 0:
+                    break
+                yield piece
+            if self._left:
+                raise MatrixRefused(
+                    "The file has not the size that it was said to have.", errcode="M_INVALID_PARAM"
+                )
+        except BridgeError as trouble:
+            self.trouble = trouble
+            raise
 
 
 def _answer(response: aiohttp.ClientResponse, body: bytes) -> Answer:
@@ -188,17 +215,6 @@ def _broken(error: Exception) -> HomeserverUnavailable:
     return HomeserverUnavailable(
         f"The file did not get through to or from the homeserver ({type(error).__name__}); try again later."
     )
-
-
-async def _exactly(stream: AsyncIterable[bytes], size: int) -> AsyncIterator[bytes]:
-    """The stream, or an error where it is not `size` bytes: never a file that is cut off without a word."""
-    async for piece in stream:
-        size -= len(piece)
-        if size < 0:
-            break
-        yield piece
-    if size:
-        raise MatrixRefused("The file has not the size that it was said to have.", errcode="M_INVALID_PARAM")
 
 
 async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:

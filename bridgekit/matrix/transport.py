@@ -13,7 +13,7 @@ import msgspec
 
 from bridgekit.contract.errors import HomeserverUnavailable, MatrixError, MatrixRateLimited
 from bridgekit.contract.ids import PersonId
-from bridgekit.matrix.answers import named
+from bridgekit.matrix.answers import ElsewhereUnavailable, named
 from bridgekit.matrix.gate import FIRST_SECONDS, LONGEST_SECONDS, Gate
 from bridgekit.matrix.wire import Answer, AnswerLost, NotSent, Pool
 
@@ -88,6 +88,7 @@ class Homeserver:
         timeout: float = SECONDS,
         patient: bool = False,
         repeatable: bool = True,
+        federates: bool = False,
         look: Callable[[float], Awaitable[T | None]] | None = None,
         call: str = "",
     ) -> T:
@@ -95,18 +96,21 @@ class Homeserver:
 
         `path` is quoted; `user` and `device` are whom to act as (MSC4326). `decode` raises msgspec.MsgspecError
         on an answer that is none. Raises MatrixError. A patient call waits and repeats while the homeserver is
-        away or asks to slow down; but one that is not `repeatable` raises when it may have taken effect. Where
+        away or asks to slow down; but one that is not `repeatable` raises when it may have taken effect, and one
+        that `federates` raises at the third time that another server does not answer the homeserver. Where
         there is a `look`, it is asked before each repetition of what may have taken effect, with the time of the
         last failure (the event loop's); what it finds, if anything, is the answer.
         """
         target = _target(path, user, device, query)
         delay, longest = self._backoff[0] / 2, self._backoff[1]
         unsure = False
+        elsewhere = 0
         while True:
             try:
                 return await self._once(method, target, body, decode, user, timeout, patient, call)
             except HomeserverUnavailable as error:
-                if not patient or not (error.certain or repeatable):
+                elsewhere += isinstance(error, ElsewhereUnavailable)
+                if not patient or not (error.certain or repeatable) or (federates and elsewhere >= 3):
                     raise
                 failed = asyncio.get_running_loop().time()
                 if not error.certain:
@@ -150,10 +154,9 @@ class Homeserver:
                 return result
             error = named(answer)
             if isinstance(error, HomeserverUnavailable):
-                # A proxy's 502 says that the homeserver is away; the homeserver's own, that some other server is.
-                own = answer.body.lstrip()[:1] == b"{"
-                certain = status == 503 or (status in (502, 504) and not own)
-                ok = None if own and status in (502, 504) else False
+                # A proxy's 502 says that the homeserver is away; the homeserver's own, that somebody else is.
+                ok = None if isinstance(error, ElsewhereUnavailable) else False
+                certain = status in (502, 503, 504)
             else:
                 ok = True
                 if isinstance(error, MatrixRateLimited):

@@ -218,5 +218,9 @@ async def test_a_join_that_another_server_lets_fail_keeps_nobody_else_waiting():
         for _ in range(5):
             with pytest.raises(HomeserverUnavailable):
                 await client.join("#far:away.test")
+        with pytest.raises(HomeserverUnavailable, match="Failed to make_join"):
+            await client.patient.join(
+                "#far:away.test"
+            )  # patience ends: the other server may be gone for ever
         assert client.available
         await client.set_displayname("x")
