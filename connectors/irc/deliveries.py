@@ -149,8 +149,8 @@ class Deliveries:
 
     @property
     def busy(self) -> bool:
-        """Something waits for an answer."""
-        return bool(self._written)
+        """Something waits for an answer, if only a PING."""
+        return bool(self._written) or self._serial != self._answered
 
     async def deliver(self, lines: Sequence[OutLine]) -> Sent:
         """Write the lines in order and tell what became of them.

@@ -124,6 +124,17 @@ async def test_a_refusal_in_one_chat_is_not_held_against_another(caps):
         assert ircd.user("bob").heard[-1].params == ("bob", "b")
 
 
+async def test_after_a_refusal_the_next_message_elsewhere_is_vouched_for(caps):
+    """Found on ngircd: the PONG of a PING whose only message was refused before it went unheard."""
+    ircd = Ircd(caps=caps)
+    ircd.user("bob")
+    async with bridge_in(ircd) as bridge:
+        with pytest.raises(SendRejected):
+            await bridge.session.perform(post("a", "nobody"))
+        async with asyncio.timeout(1):
+            assert isinstance(await bridge.session.perform(post("b", "bob")), Sent)
+
+
 async def test_all_refused_are_all_rejected(caps):
     ircd = Ircd(caps=caps)
     async with bridge_in(ircd) as bridge:
