@@ -48,11 +48,12 @@ class Identity:
         self._uses: dict[PersonId, int] = {}  # in how many views
         self._lost: OrderedDict[PersonId, Trace] = OrderedDict()  # remembered, and to be proved
         self._lost_nicks: dict[str, PersonId] = {}
+        self._lost_by: dict[PersonId, str] = {}  # the view that had them; "" is an earlier process
 
     def view(self, name: str) -> View:
         """The view of the connection called `name` (unique), a new and empty one each time."""
         self.drop(name)
-        view = self._views[name] = View(self)
+        view = self._views[name] = View(self, name)
         return view
 
     def drop(self, name: str) -> None:
@@ -60,7 +61,7 @@ class Identity:
         view = self._views.pop(name, None)
         if view is not None:
             for key in list(view._persons):
-                view._unmap(key, remember=True)
+                view._unmap(key, lost_by=name)
 
     def export(self) -> bytes:
         """Everything that must outlive the process, for `Host.put`; bounded in size."""
@@ -76,7 +77,7 @@ class Identity:
             return
         for person, trace in memory.people.items():
             if PersonId(person) not in self._uses:
-                self._remember(PersonId(person), trace)
+                self._remember(PersonId(person), trace, "")
 
     def set_casemapping(self, mapping: str) -> None:
         """Fold by `mapping` from now on, in every view."""
@@ -96,9 +97,10 @@ class Identity:
         # Somebody under their first name is found again without a memory, unless the account finds them elsewhere
         return person != self.fold(trace.nick) or bool(trace.account)
 
-    def _remember(self, person: PersonId, trace: Trace) -> None:
+    def _remember(self, person: PersonId, trace: Trace, by: str) -> None:
         if not self._worth(person, trace):
             return
+        self._lost_by[person] = by
         self._lost[person] = trace
         self._lost_nicks[self.fold(trace.nick)] = person
         while len(self._lost) > MAX_REMEMBERED:
@@ -106,6 +108,7 @@ class Identity:
 
     def _forget_lost(self, person: PersonId) -> None:
         trace = self._lost.pop(person, None)
+        self._lost_by.pop(person, None)
         if trace is not None and self._lost_nicks.get(self.fold(trace.nick)) == person:
             del self._lost_nicks[self.fold(trace.nick)]
 
@@ -136,8 +139,9 @@ class Identity:
 class View:
     """What one connection has seen, as it saw it. Nicks and persons are one to one at every moment."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, name: str) -> None:
         self._identity = identity
+        self._name = name
         self._persons: dict[str, PersonId] = {}  # folded nick -> person
         self._nicks: dict[PersonId, str] = {}  # person -> folded nick
         self._strangers: OrderedDict[str, None] = OrderedDict()
@@ -238,9 +242,11 @@ class View:
         self._identity.set_casemapping(mapping)
 
     def settle(self) -> None:
-        """Everything was read after a reconnect: whoever has not come back by now is forgotten."""
-        for person in list(self._identity._lost):
-            self._identity._forget_lost(person)
+        """Everything was read after a reconnect: whoever this connection lost, or an earlier process, and who has
+        not come back by now, is forgotten; their names are free."""
+        for person, by in list(self._identity._lost_by.items()):
+            if by in ("", self._name):
+                self._identity._forget_lost(person)
 
     def _resolve(self, key: str, seen: Trace) -> PersonId:
         whole = self._identity
@@ -263,7 +269,7 @@ class View:
         if person != key:
             whole.version += 1
 
-    def _unmap(self, key: str, *, remember: bool = False) -> None:
+    def _unmap(self, key: str, *, lost_by: str | None = None) -> None:
         whole = self._identity
         person = self._persons.pop(key, None)
         self._strangers.pop(key, None)
@@ -274,8 +280,8 @@ class View:
         if not whole._uses[person]:
             del whole._uses[person]
             trace = whole._traces.pop(person)
-            if remember:
-                whole._remember(person, trace)
+            if lost_by is not None:
+                whole._remember(person, trace, lost_by)
 
     def _refold(self) -> None:
         for person, key in list(self._nicks.items()):

@@ -337,5 +337,7 @@ class State:
         channel = self.channel(name)
         if channel is None:
             return []
+        if not actor and channel.topic == topic:
+            return []
         channel.topic = topic
         return [TopicIs(channel, actor)]

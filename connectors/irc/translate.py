@@ -30,6 +30,8 @@ from connectors.irc.wire import Line
 
 __all__ = ["Echo", "HistoryEnd", "Reader", "Reading"]
 
+SETTLED = 10 * 60_000
+"""So long after a connection's first line (ms) whoever was not seen again is gone, and their names are free."""
 # "irc.one.example irc.two.example": what a server says for everybody who was behind the other. People cannot say
 # it: servers put "Quit: " before their words.
 _SPLIT = re.compile(r"(?=\S*\.)[\w*.:-]+ (?=\S*\.)[\w*.:-]+")
@@ -72,11 +74,14 @@ class Reader:
         self.people = people
         self.faces = Faces(state, people)
         self.hearing = Hearing(self.faces, login=login, version=version)
+        self._started = 0  # when the first line came; -1 once people are settled
         self._open: dict[ChatId, Visibility] = {}  # what was said of the chats that are open
         self._rosters: dict[ChatId, tuple[Member, ...]] = {}  # told after NAMES, until WHO has ended
 
     def read(self, line: Line, at: int) -> Reading:
         """Take `line` in, received at `at` (ms since the epoch). Raises PeerMisbehaved alone; go on after it."""
+        if self._started >= 0:
+            self._settle(at)
         batch = self.state.batches.of(line) if "batch" in line.tags else None
         happened = self.state.feed(line)
         told: list[Fact] = []
@@ -118,6 +123,12 @@ class Reader:
     def is_open(self, chat: ChatId) -> bool:
         """Whether ChatOpened was said of the channel on this connection."""
         return chat in self._open
+
+    def _settle(self, at: int) -> None:
+        self._started = self._started or at
+        if at - self._started > SETTLED:
+            self.people.settle()
+            self._started = -1
 
     # Batches ------------------------------------------------------------------------------------------------
 

@@ -106,6 +106,7 @@ class People(RuleBasedStateMachine):
             assert whole._uses == uses
             assert whole._traces.keys() == uses.keys()
             assert not whole._lost.keys() & uses.keys()
+            assert whole._lost_by.keys() == whole._lost.keys()
 
 
 TestPeople = People.TestCase
@@ -218,6 +219,15 @@ def test_while_proof_is_awaited_the_name_is_not_given_away_and_then_it_is() -> N
     assert view.nick(PersonId("alice")) is None
     view.settle()
     assert view.person("alice") == "alice"
+
+
+def test_one_connection_does_not_settle_what_another_lost() -> None:
+    whole, relay = one_view()
+    relay.person("alice", user="a", host="one.example")
+    relay.rename("alice", "bob")
+    whole.drop("relay")
+    whole.view("puppet").settle()
+    assert whole.view("relay").person("bob", user="a", host="one.example") == "alice"
 
 
 def test_history_is_told_of_whoever_had_the_nick_then() -> None:

@@ -19,6 +19,9 @@ from bridgekit.contract.facts import (
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Member, Person, Role
 from bridgekit.contract.policy import Entry, Exposure, Visibility
+from connectors.irc.identity import Identity
+from connectors.irc.state import State
+from connectors.irc.translate import Reader
 from tests.connectors.irc.reading import AT, HELLO, in_channel, read, reader
 
 C = ChatId("#c")
@@ -276,3 +279,18 @@ def test_server_time_is_when_it_happened_but_never_the_future() -> None:
         "@time=2020-13-45T99:99:99Z :alice!a@h TOPIC #c :x",
     )
     assert [f.at for f in facts] == [1577934245678, AT, AT]
+
+
+def test_names_that_await_proof_are_free_ten_minutes_after_a_reconnect() -> None:
+    whole = Identity()
+    before = whole.view("relay")
+    before.person("alice", user="a", host="one.example")
+    before.rename("alice", "bob")
+    one = Reader(State("me"), whole.view("relay"))
+    read(one, *HELLO)
+    assert one.people.person("alice", user="a", host="two.example", stranger=True) == "alice~2"
+    one.people.forget("alice")
+    read(one, "PING x", at=AT + 9 * 60_000)
+    assert one.people.nick(PersonId("alice")) is None
+    read(one, "PING x", at=AT + 11 * 60_000)
+    assert one.people.person("alice", user="a", host="two.example") == "alice"
