@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.rooms import Rooms
-from bridgekit.store import Store
+from bridgekit.store import InboxRow, Store, new_id
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +77,9 @@ class Reception:
 
     def malformed(self, raw: bytes, why: str) -> None:
         self._parked(MATRIX)
+        now = time.time_ns() // 1_000_000
+        row = InboxRow(id=new_id(), side=MATRIX, chat=ChatId(""), receiver=None, body=raw, at=now)
+        self._store.commit(self._store.inbox.add(row), self._store.inbox.park(row.id, why))
 
     def ephemeral(self, events: list[bytes]) -> None:
         for raw in events:

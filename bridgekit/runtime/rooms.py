@@ -146,8 +146,23 @@ class Rooms:
         worker = self._workers.get(room)
         if worker is None:
             worker = self._workers[room] = Worker(room, self._around)
-            self._tasks[room] = asyncio.create_task(worker.run(), name=f"room {room}")
+            self._run(room, worker)
         return worker
+
+    def _run(self, room: ChatId, worker: Worker) -> None:
+        task = self._tasks[room] = asyncio.create_task(worker.run(), name=f"room {room}")
+        task.add_done_callback(lambda ended: self._rest(room, worker, ended))
+
+    def _rest(self, room: ChatId, worker: Worker, ended: asyncio.Task[None]) -> None:
+        """A worker that had nothing to do has ended; what came in that very moment starts it again."""
+        if ended.cancelled() or self._stopping:
+            return
+        if error := ended.exception():
+            log.error("worker_fault", kind=type(error).__name__, exc_info=error)
+        if worker.waiting:
+            self._run(room, worker)
+        else:
+            del self._workers[room], self._tasks[room]
 
     def _wait_in_lobby(self, side: PortalKey, case: Case) -> None:
         waiting = self._lobby.get(side)

@@ -111,7 +111,7 @@ class Worker:
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled, or until there has been nothing to do for a while."""
         while True:
             while self._queue:
                 if self._under_way >= UNDER_WAY:
@@ -124,7 +124,12 @@ class Worker:
                     self._park(case, error)
                 self._queue.popleft()
             self._wake.clear()
-            await self._wake.wait()
+            try:
+                async with asyncio.timeout(IDLE):
+                    await self._wake.wait()
+            except TimeoutError:
+                if not self._queue and not self._under_way:
+                    return
 
     # One fact ------------------------------------------------------------------------------------------------
 

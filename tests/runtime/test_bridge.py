@@ -1,41 +1,237 @@
-"""A whole bridge on the echo network: what is said comes back as a ghost's words."""
+"""A whole bridge over the fake homeserver and the echo network."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.runtime.running import BOT, World, world
+import pytest
+
+from bridgekit.contract.ids import ChatId, NetworkId
+from bridgekit.testing.homeserver import Delay, Drop, Event, Human
+from connectors.echo.connector import EchoConfig
+from tests.runtime.running import BOT, SERVER, World, world
+
+STATUS = "com.beeper.message_send_status"
+ECHO = f"@_bk_echo_echo:{SERVER}"
 
 
-async def linked(place: World, chat: str = "#talk") -> tuple[object, str]:
-    """Alice's room, linked to an echo chat."""
-    alice = place.homeserver.user("alice")
+async def invited(place: World, alice: Human) -> str:
+    """A room of Alice's with the bot in it, as one of its admins."""
     room = await alice.create_room(preset="public_chat", invite=[BOT])
     await place.homeserver.wait_for(
-        lambda e: e.type == "m.room.member" and e.state_key == BOT and e.content["membership"] == "join", 5
+        lambda e: e.room_id == room and e.state_key == BOT and e.content.get("membership") == "join"
     )
     await alice.set_power(room, BOT, 100)
-    await alice.send(room, f"!bridge link echo {chat}")
-    await place.homeserver.wait_for(lambda e: e.sender == BOT and "now linked" in e.body, 5)
+    return room
+
+
+async def linked(place: World, chat: str = "#talk", network: str = "echo") -> tuple[Human, str]:
+    """A room of Alice's that is linked to a chat."""
+    alice = place.homeserver.user("alice")
+    room = await invited(place, alice)
+    await alice.send(room, f"!bridge link {network} {chat}")
+    await said(place, lambda e: e.room_id == room and e.sender == BOT and "now linked" in e.body)
     return alice, room
 
 
-async def test_what_is_said_comes_back(tmp_path: Path) -> None:
+async def said(place: World, wanted: Callable[[Event], bool], seconds: float = 5) -> Event:
+    return await place.homeserver.wait_for(wanted, seconds)
+
+
+async def until(holds: Callable[[], object], seconds: float = 5) -> None:
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - what is looked at has no event of its own
+            await asyncio.sleep(0.02)
+
+
+def is_echo(body: str) -> Callable[[Event], bool]:
+    return lambda e: e.sender.startswith("@_bk_") and e.body == body
+
+
+def has_fate(event: str) -> Callable[[Event], bool]:
+    return lambda e: e.type == STATUS and e.content["m.relates_to"]["event_id"] == event
+
+
+async def test_what_is_said_comes_back_and_its_sender_reads_its_fate(tmp_path: Path) -> None:
     async with world(tmp_path) as place, place.bridge() as bridge:
         alice, room = await linked(place)
-        said = await alice.send(room, "hello")
-        echo = await place.homeserver.wait_for(
-            lambda e: e.sender.startswith("@_bk_echo_") and e.body == "hello", 5
-        )
-        assert echo.room_id == room
-        status = await place.homeserver.wait_for(
-            lambda e: (
-                e.type == "com.beeper.message_send_status" and e.content["m.relates_to"]["event_id"] == said
-            ),
-            5,
-        )
-        assert status.content["status"] == "SUCCESS"
+        event = await alice.send(room, "hello")
+        echo = await said(place, is_echo("hello"))
+        assert (echo.room_id, echo.sender) == (room, ECHO)
+        fate = await said(place, has_fate(event))
+        assert fate.content["status"] == "SUCCESS"
         assert place.homeserver.unknown_calls == []
         await asyncio.sleep(0.1)
         assert await bridge.store.inbox.count() == 0
+        assert await bridge.store.inbox.parked() == []
+
+
+async def test_edits_reactions_and_redactions_find_their_message(tmp_path: Path) -> None:
+    async with world(tmp_path) as place, place.bridge():
+        alice, room = await linked(place)
+        event = await alice.send(room, "the quick brown fox")
+        await said(place, is_echo("the quick brown fox"))
+        await alice.edit(room, event, "the quick red fox")
+        await said(place, is_echo("s/brown/red/"))
+        await alice.react(room, event, "👍")
+        await said(place, lambda e: e.sender == ECHO and "reacted 👍" in e.body)
+        await alice.redact(room, event)
+        await said(place, lambda e: e.sender == BOT and "cannot take messages back" in e.body)
+
+
+async def test_two_networks_share_one_room(tmp_path: Path) -> None:
+    async with world(tmp_path) as place:
+        place.networks["parrot"] = {"connector": "echo", "config": EchoConfig(times=1), "name": "Parrots"}
+        async with place.bridge() as bridge:
+            alice, room = await linked(place)
+            await alice.send(room, "!bridge link parrot #cage")
+            await said(place, lambda e: e.sender == BOT and "#cage on Parrots" in e.body)
+            assert len(bridge.registry.links_of(ChatId(room))) == 2
+            await alice.send(room, "hello")
+            # Each echo is a bot's message to the other network, and is not echoed there again.
+            await said(place, lambda e: e.sender == ECHO and e.body == "hello")
+            await said(place, lambda e: e.sender == f"@_bk_parrot_echo:{SERVER}" and e.body == "hello")
+            await asyncio.sleep(0.3)
+            assert len([e for e in place.homeserver.messages(room) if e.body == "hello"]) == 3
+
+
+async def test_a_bridge_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
+    async with world(tmp_path) as place:
+        async with place.bridge():
+            alice, room = await linked(place)
+        await alice.send(room, "while you were out")
+        async with place.bridge() as bridge:
+            await said(place, is_echo("while you were out"))
+            assert [link.name for link in bridge.registry.links_of(ChatId(room))] == ["#talk"]
+
+
+async def test_a_lost_answer_is_no_second_message(tmp_path: Path) -> None:
+    async with world(tmp_path) as place, place.bridge():
+        alice, room = await linked(place)
+        await alice.send(room, "first")
+        await said(place, is_echo("first"))
+        place.homeserver.fault("PUT */send/m.room.message/*", Drop(after_effect=True), times=1)
+        await alice.send(room, "second")
+        await said(place, is_echo("second"), 20)
+        await asyncio.sleep(0.3)
+        assert [e.body for e in place.homeserver.messages(room) if e.sender == ECHO] == ["first", "second"]
+
+
+async def test_many_messages_of_one_sender_keep_their_order(tmp_path: Path) -> None:
+    async with world(tmp_path) as place, place.bridge():
+        alice, room = await linked(place)
+        place.homeserver.fault("PUT */send/*", Delay(seconds=0.002, up_to=0.004))
+        lines = [f"line {n}" for n in range(100)]
+        for line in lines:
+            await alice.send(room, line)
+        await said(place, is_echo("line 99"), 30)
+        assert [e.body for e in place.homeserver.messages(room) if e.sender == ECHO] == lines
+
+
+async def test_an_encrypted_message_has_a_visible_fate(tmp_path: Path) -> None:
+    async with world(tmp_path) as place, place.bridge():
+        alice, room = await linked(place)
+        event = await alice.send(
+            room, {"algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "x"}, "m.room.encrypted"
+        )
+        fate = await said(place, has_fate(event))
+        assert fate.content["status"] == "FAIL_PERMANENT"
+        await said(place, lambda e: e.sender == BOT and "encrypted" in e.body and "Not delivered" in e.body)
+
+
+async def test_an_encrypted_room_is_not_linked(tmp_path: Path) -> None:
+    async with world(tmp_path) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        room = await invited(place, alice)
+        await alice.set_state(room, "m.room.encryption", {"algorithm": "m.megolm.v1.aes-sha2"})
+        await alice.send(room, "!bridge link echo #talk")
+        await said(place, lambda e: e.sender == BOT and "is encrypted" in e.body)
+        assert bridge.registry.links == {}
+
+
+async def test_linking_needs_power_in_the_room(tmp_path: Path) -> None:
+    async with world(tmp_path) as place, place.bridge() as bridge:
+        room = await invited(place, place.homeserver.user("alice"))
+        bob = place.homeserver.user("bob")
+        await bob.join(room)
+        await bob.send(room, "!bridge link echo #talk")
+        await said(place, lambda e: e.sender == BOT and "power level 50" in e.body)
+        assert bridge.registry.links == {}
+
+
+async def test_a_link_is_taken_apart_again(tmp_path: Path) -> None:
+    async with world(tmp_path) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        await alice.send(room, "hello")
+        await said(place, is_echo("hello"))
+        await alice.send(room, "!bridge unlink")
+        await said(place, lambda e: e.sender == BOT and "no longer linked" in e.body)
+        await said(place, lambda e: e.state_key == ECHO and e.content.get("membership") == "leave")
+        assert bridge.registry.links == {}
+        assert place.homeserver.state(room, "m.bridge", "org.bridgekit://echo/#talk") == {}
+
+
+async def test_a_room_that_is_replaced_takes_the_bridge_along(tmp_path: Path) -> None:
+    async with world(tmp_path) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        await alice.send(room, "hello")
+        await said(place, is_echo("hello"))
+        new = await alice.upgrade(room, "11")
+        await said(
+            place,
+            lambda e: e.room_id == new and e.state_key == BOT and e.content.get("membership") == "join",
+            10,
+        )
+        await until(lambda: bridge.registry.links_of(ChatId(new)))
+        await alice.send(new, "anybody here?")
+        echo = await said(place, is_echo("anybody here?"))
+        assert echo.room_id == new
+
+
+async def test_inviting_a_ghost_starts_a_direct_chat_with_ones_own_account(tmp_path: Path) -> None:
+    async with world(tmp_path) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        room = await alice.create_room(preset="trusted_private_chat", is_direct=True, invite=[ECHO])
+        await said(
+            place,
+            lambda e: e.room_id == room and e.state_key == ECHO and e.content.get("membership") == "join",
+        )
+        await until(lambda: bridge.registry.links_of(ChatId(room)))
+        await alice.send(room, "just us")
+        echo = await said(place, is_echo("just us"))
+        assert echo.room_id == room
+        assert list(bridge.registry.logins_on(NetworkId("echo"))) == [f"@alice:{SERVER}"]
+
+
+async def test_a_direct_room_with_the_bot_takes_plain_words_as_commands(tmp_path: Path) -> None:
+    async with world(tmp_path) as place, place.bridge():
+        alice = place.homeserver.user("alice")
+        room = await alice.create_room(preset="trusted_private_chat", is_direct=True)
+        await alice.invite(room, BOT, is_direct=True)
+        await said(place, lambda e: e.room_id == room and e.sender == BOT and "Every word here" in e.body)
+        await alice.send(room, "networks")
+        await said(place, lambda e: e.room_id == room and e.sender == BOT and "echo (Echo), ready" in e.body)
+        await alice.send(room, "dance")
+        await said(place, lambda e: e.room_id == room and e.sender == BOT and "no command dance" in e.body)
+
+
+async def test_a_portal_is_made_for_an_alias_only_where_the_chat_is_known_to_be_open(tmp_path: Path) -> None:
+    """The echo network says nothing of who may read its chats, and unknown means secret."""
+    async with world(tmp_path) as place, place.bridge() as bridge:
+        assert not await bridge.portals.by_alias(f"#_bk_echo_#talk:{SERVER}")
+        assert bridge.registry.portals == {}
+
+
+@pytest.mark.parametrize("status_events", ["all", "problems"])
+async def test_who_sends_is_told_as_much_as_the_config_says(tmp_path: Path, status_events: str) -> None:
+    async with world(tmp_path) as place:
+        place.more["messages"] = {"status_events": status_events}
+        async with place.bridge():
+            alice, room = await linked(place)
+            event = await alice.send(room, "hello")
+            await said(place, is_echo("hello"))
+            await asyncio.sleep(0.3)
+            told = [e for e in place.homeserver.timeline(room) if has_fate(event)(e)]
+            assert len(told) == (1 if status_events == "all" else 0)
