@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -164,7 +165,11 @@ class Performing:
         if supervised.login is not None and side.receiver is None and side.chat not in supervised.joined:
             supervised.joined.add(side.chat)
             if verbs.Join in session.capabilities(side.chat).verbs and not isinstance(verb, verbs.Leave):
-                await supervised.perform(verbs.Join(chat=side.chat))
+                try:
+                    await supervised.perform(verbs.Join(chat=side.chat))
+                except BaseException:
+                    supervised.joined.discard(side.chat)
+                    raise
         can = session.capabilities(side.chat)
         fitted = fit(_named(verb, ids), can, self._aids(room, step, ids, verb))
         if isinstance(fitted, Refusal):
@@ -186,8 +191,9 @@ class Performing:
             try:
                 if supervised is None:
                     raise LoginRejected("This account is not known any more.")
-                await supervised.ready()
-            except LoginRejected:
+                async with asyncio.timeout(OWN_ACCOUNT_SECONDS):
+                    await supervised.ready()
+            except (LoginRejected, TimeoutError):
                 supervised = self._sessions.get((side.network, None))
                 sender: Person | None = getattr(step.case.fact, "sender", None)
                 verb = msgspec.structs.replace(verb, speaker=sender)
@@ -217,6 +223,8 @@ class Performing:
         )
 
 
+OWN_ACCOUNT_SECONDS = 30.0
+"""Somebody whose own account does not get in for this long is heard through the relay, by name."""
 _SAID = (facts.Message, facts.Edit, facts.Reaction)
 """What is planned without a look at who is in the room: the hot path."""
 
