@@ -224,17 +224,20 @@ class View:
     def nick(self, person: PersonId) -> str | None:
         """What the person is called now, as they write it.
 
-        A person never seen is called by their id. None where that name is somebody else's now, or where the id
+        What another connection of ours sees counts. A person never seen is called by their id. None where that name is somebody else's now, or where the id
         cannot be a name, so that nothing passes to a stranger.
         """
-        if person in self._nicks:
-            return self._identity._traces[person].nick
-        key = self._identity.fold(person)
+        whole = self._identity
+        seen = whole._traces.get(person)
+        if seen is not None:  # by this connection, or by another that knows better
+            taken = person not in self._nicks and whole.fold(seen.nick) in self._persons
+            return None if taken else seen.nick
+        key = whole.fold(person)
         if key != person or "~" in person or not person or key in self._persons:
             return None
-        lost = self._identity._lost.get(person)
-        if person in self._identity._uses or (lost is not None and self._identity.fold(lost.nick) != key):
-            return None  # seen elsewhere, under another name
+        lost = whole._lost.get(person)
+        if lost is not None and whole.fold(lost.nick) != key:
+            return None  # when last seen, they had another name
         return str(person)
 
     def set_casemapping(self, mapping: str) -> None:

@@ -175,6 +175,19 @@ def test_two_connections_agree_who_somebody_is() -> None:
     assert puppet.person("alice") == "alice~2" == relay.person("alice")
 
 
+def test_a_connection_knows_by_another_what_somebody_is_called() -> None:
+    whole, relay = one_view()
+    alice = relay.person("Alice")
+    puppet = whole.view("puppet")
+    assert puppet.nick(alice) == "Alice"
+    relay.rename("Alice", "bob")
+    assert puppet.nick(alice) == "bob"
+    puppet.person("alice")
+    assert puppet.nick(alice) == "bob"
+    relay.forget("bob")
+    assert puppet.nick(alice) is None
+
+
 def test_a_connection_that_lags_behind_keeps_what_it_has_seen() -> None:
     whole, relay = one_view()
     puppet = whole.view("puppet")
