@@ -224,8 +224,8 @@ class View:
     def nick(self, person: PersonId) -> str | None:
         """What the person is called now, as they write it.
 
-        What another connection of ours sees counts. A person never seen is called by their id. None where that name is somebody else's now, or where the id
-        cannot be a name, so that nothing passes to a stranger.
+        What another connection of ours sees counts. A person never seen is called by their id. None where that
+        name is somebody else's now, or where the id cannot be a name, so that nothing passes to a stranger.
         """
         whole = self._identity
         seen = whole._traces.get(person)
