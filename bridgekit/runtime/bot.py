@@ -196,7 +196,7 @@ class Bot:
         content: dict[str, Any] = await self._client.patient.state(room, "m.room.power_levels") or {}
         have = content.get("users", {}).get(sender, content.get("users_default", 0))
         need = content.get("events", {}).get("m.bridge", content.get("state_default", 50))
-        if have < need:
+        if have < need and sender not in await self._client.patient.creators(room):
             raise NotAllowed(f"You need power level {need} in this room for that; you have {have}.")
 
     async def _login(self, room: ChatId, sender: PersonId, words: list[str]) -> str:

@@ -397,12 +397,18 @@ class Bridge:
             if person == self.bot:
                 await self._bot_invited(room, fact)
             elif self.namespace.is_ours(person) and fact.actor is not None:
-                self.spawn(self.portals.invited(room, person, fact.actor.id))
+                await self._ghost_invited(room, person, fact.actor.id)
         elif self.namespace.is_ours(person):
             if fact.change in (Change.KICK, Change.BAN, Change.LEAVE):
                 self.ghosts.left(person, room)
         elif fact.change is Change.JOIN:
             self.names.learn(room, person, fact.person.name)
+
+    async def _ghost_invited(self, room: ChatId, ghost: PersonId, inviter: PersonId) -> None:
+        try:
+            await self.portals.invited(room, ghost, inviter)
+        except BridgeError as error:
+            log.warning("invitation_not_followed", reason=error.notice)
 
     async def _bot_invited(self, room: ChatId, fact: facts.Membership) -> None:
         inviter = fact.actor.id if fact.actor is not None else None

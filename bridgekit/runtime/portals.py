@@ -342,7 +342,6 @@ class Portals:
             is_direct=True,
             name=self._ghosts.name_for(side.network, person),
             invite=[ghost, owner],
-            power_level_content_override={"users": {self._bot: 100, ghost: 50}},
         )
         await self._client.join(room, user=ghost)
         self._ghosts.entered(ghost, room)
@@ -357,7 +356,10 @@ class Portals:
         await self._made(side, room, opened, owner, static=False, portal=portal)
 
     async def invited(self, room: ChatId, ghost: PersonId, inviter: PersonId) -> None:
-        """A Matrix user asked a ghost into a room: a direct chat, if they have an account to speak with."""
+        """A Matrix user asked a ghost into a room: a direct chat, if they have an account to speak with.
+
+        Returns when the chat is linked, so that what is said behind the invitation is not said to nobody.
+        """
         parsed = self._namespace.parse(ghost)
         if parsed is None or parsed[0] not in self._networks:
             return
