@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
@@ -12,34 +13,30 @@ from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.connector import Emit
 from bridgekit.contract.errors import Disconnected, PeerMisbehaved, RemoteError, SendRejected
 from bridgekit.contract.facts import Fact, Invitation, Message
-from bridgekit.contract.ids import ChatId
+from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Login, Person
-from bridgekit.contract.verbs import FetchHistory, Join, Leave, Sent, Verb
-from connectors.irc import compose
+from bridgekit.contract.verbs import Ban, FetchHistory, Invite, Join, Kick, Leave, Sent, SetRole, Unban, Verb
+from connectors.irc import compose, upkeep
+from connectors.irc.batches import HISTORY
 from connectors.irc.changes import Came, CapsChanged, Change, Quit, Renamed, Went
-from connectors.irc.compose import OutLine
 from connectors.irc.connection import Connection
 from connectors.irc.deliveries import Deliveries
 from connectors.irc.flood import Flood, Priority
+from connectors.irc.gap import Gaps
 from connectors.irc.history import History
 from connectors.irc.joining import Joining
 from connectors.irc.nicks import wanted_nick
 from connectors.irc.registering import Papers, closed
 from connectors.irc.translate import Reader, Reading
+from connectors.irc.upkeep import Pulse, Sign, WantedNick, idles
 from connectors.irc.wire import Line, build, parse
 
 if TYPE_CHECKING:
     from connectors.irc.network import IrcNetwork
 
 PIPELINE = 64
-TICK = 5.0
-PING_AFTER = 25.0
-"""Seconds of silence after which the server is asked for a sign of life ..."""
-DEAD_AFTER = 50.0
-"""... and after which it is dead."""
-REGAIN = 60.0
-"""Seconds between two tries for the wanted nick where nobody was seen to give it up."""
 IDENTIFY_SECONDS = 5.0
+HISTORY_TRIES = 3
 ANSWER_EVERY = 2.0
 """Seconds between two CTCP answers."""
 
@@ -66,7 +63,6 @@ class IrcSession:
         self._connection = connection
         self._reader = reader
         self.people = reader.people
-        self._wanted_nick = wanted_nick(papers.nick, reader.state, suffix=papers.suffix)
         self._unread = unread
         self._early = early
         self._log = network.host.log.bind(login=str(login.id) if login else None)
@@ -75,11 +71,13 @@ class IrcSession:
         self._deliveries = Deliveries(self.state, self._flood, connection.write)
         self._joining = Joining(self.state, self._flood, connection.write)
         self._history = History(self.state, self._deliveries)
+        self._gaps = Gaps()
         self._tasks: asyncio.TaskGroup | None = None
         self._emit: Emit = lambda fact: None
         self._doom: RemoteError | None = None
-        self._asked_alive = 0.0
-        self._asked_nick = 0.0
+        wanted = wanted_nick(papers.nick, reader.state, suffix=papers.suffix)
+        self._wanted = WantedNick(wanted, self.state, partial(self._send, Priority.MODERATION))
+        self._pulse = Pulse()
         self._answered = 0.0
         self._identified = asyncio.Event()
 
@@ -133,10 +131,12 @@ class IrcSession:
                 self._joining.leave(verb.chat)
                 return None
             await self._present(verb.chat)
+        self._acquaint(verb)
         lines = compose.lines(verb, self.state, self.people, self.network.settings(self._connection.secure))
         if isinstance(verb, Leave):
             self._joining.leave(verb.chat)
-            self.network.left(self, verb.chat)
+            if self.login is not None:
+                self.network.memory.keep_channels(self.login.id, left=verb.chat)
         elif self.login is not None:
             self.network.spoke(self, lines)
         return await self._deliveries.deliver(lines)
@@ -201,8 +201,7 @@ class IrcSession:
         if line is not None:
             match line.command:
                 case "PING":
-                    pong = build("PONG", *line.params)
-                    self._flood.submit(lambda: self._connection.write(pong), Priority.URGENT)
+                    self._send(Priority.URGENT, build("PONG", *line.params))
                 case "ERROR":
                     raise self.network.ended(self, closed(line.param(0)), line.param(0))
                 case "FAIL" if line.param(0) == "CHATHISTORY":
@@ -222,12 +221,13 @@ class IrcSession:
         for answer in reading.answers:
             if self._loop.time() - self._answered >= ANSWER_EVERY:
                 self._answered = self._loop.time()
-                self._say(answer, Priority.BACKGROUND)
+                self._send(Priority.BACKGROUND, answer.encode())
         for fact in reading.facts if line is not None and "batch" in line.tags else ():
             if isinstance(fact, Message) and fact.replayed:
                 self._history.read(fact)
         for fact in facts:
-            self._offer(fact)
+            if not self._gaps or not self._waits(line, fact):
+                self._offer(fact)
 
     def _offer(self, fact: Fact) -> None:
         """Emit it, if it is this session's to tell."""
@@ -239,41 +239,58 @@ class IrcSession:
             if kept is None:
                 return
             fact = kept
-        if self.login is None and isinstance(fact, Message) and not fact.private:
-            self.network.seen(fact)
-        self._emit(fact)
+        if self.login is not None or not isinstance(fact, Message) or fact.private:
+            self._emit(fact)
+            return
+        if not fact.replayed or not self.network.memory.was_own(fact.sender.name, fact.at):
+            self._emit(fact)
+        self.network.memory.keep_seen(fact.chat, fact.at)  # after the fact: what is on disk later says more
+
+    def _waits(self, line: Line | None, fact: Fact) -> bool:
+        """Whether the fact waits until what was missed in its channel has been told."""
+        past = isinstance(fact, Message) and fact.replayed
+        if line is not None and "batch" in line.tags and (batch := self.state.batches.of(line)) is not None:
+            past = past or batch.within(HISTORY) is not None
+        if not self._gaps.holds(fact, past=past):
+            return False
+        if self._gaps.full(fact.chat):
+            self._log.warning("irc_gap_given_up", chat=fact.chat)
+            self._close_gap(fact.chat)
+        return True
+
+    def _close_gap(self, chat: ChatId) -> None:
+        for fact in self._gaps.end(chat):
+            self._offer(fact)
 
     def _changed(self, change: Change) -> None:
         match change:
             case Came(channel=channel, own=True):
                 self._joining.came(channel.name)
-                self.network.joined(self, channel.name)
+                if self.login is not None:
+                    self.network.memory.keep_channels(self.login.id, came=channel.name)
                 for line in compose.after_join(self.state, channel.name) if self.login is None else ():
-                    self._say(line, Priority(int(line.urgency)))
-                if self.login is None and self._history.offered and self._tasks is not None:
-                    self._tasks.create_task(self._fill(channel.name), name="irc-history")
-            case Went(channel=channel, own=True, kicked=kicked, reason=reason):
-                why = (
-                    f"The bridge was put out of {channel.name} on IRC: {reason}"
-                    if kicked
-                    else (f"The bridge left {channel.name} on IRC.")
+                    self._send(Priority(int(line.urgency)), line.encode())
+                if self.login is None:
+                    self._catch_up(channel.name)
+            case Went(channel=channel, own=True):
+                self._joining.went(
+                    channel.name, f"The bridge is not in {channel.name} on IRC any more.", again=False
                 )
-                self._joining.went(channel.name, why, again=False)
+                if self.login is not None:
+                    self.network.memory.keep_channels(self.login.id, left=channel.name)
             case Renamed(own=True):
+                self.network.memory.keep_own(self.state.nick)
                 self.network.renamed(self)
-            case Renamed(old=old) if self._is_wanted(old):
-                self._regain()
-            case Quit(user=user) if self._is_wanted(user.nick):
-                self._regain()
+            case Renamed() | Quit():
+                self._wanted.notice(change)
             case CapsChanged(offered=offered) if offered:
                 for names in self.state.caps.requests():
                     self._connection.write(build("CAP", "REQ", names))
             case _:
                 pass
 
-    def _say(self, line: OutLine, priority: Priority) -> None:
-        data = line.encode()
-        self._flood.submit(lambda: self._connection.write(data), priority)
+    def _send(self, priority: Priority, data: bytes) -> None:
+        self._flood.submit(partial(self._connection.write, data), priority)
 
     # -- keeping things as they should be
 
@@ -287,58 +304,84 @@ class IrcSession:
         if words is None or self.state.account:
             return
         service, text = words
-        data = build("PRIVMSG", service, text)
-        self._flood.submit(lambda: self._connection.write(data), Priority.URGENT)
+        self._send(Priority.URGENT, build("PRIVMSG", service, text))
         with contextlib.suppress(TimeoutError):  # services that never answer: go on without them
             async with asyncio.timeout(IDENTIFY_SECONDS):
                 await self._identified.wait()
 
     async def _tend(self) -> None:
+        settles_at = self._loop.time() + upkeep.SETTLED
         while True:
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(upkeep.TICK)
             now = self._loop.time()
-            silent = now - self._connection.heard_at
-            if silent > DEAD_AFTER:
-                self._doom = Disconnected("The IRC server went silent.")
-                await self._connection.close()
-                return
-            if silent > PING_AFTER and now - self._asked_alive > DEAD_AFTER - PING_AFTER:
-                self._asked_alive = now
-                self._flood.submit(lambda: self._connection.write(build("PING", "alive")), Priority.URGENT)
-            if not self.state.is_me(self._wanted_nick) and now - self._asked_nick > REGAIN:
-                self._regain()
+            match self._pulse.feel(now, self._connection.heard_at):
+                case Sign.DEAD:
+                    self._doom = Disconnected("The IRC server went silent.")
+                    await self._connection.close()
+                    return
+                case Sign.ASK:
+                    self._send(Priority.URGENT, build("PING", "alive"))
+                case Sign.ALIVE:
+                    pass
+            if now > settles_at:
+                settles_at = float("inf")
+                self.people.settle()
+            self._wanted.tick()
             self._joining.tick()
+            self._part_if_idle()
             self.network.tick()
 
-    def _is_wanted(self, nick: str) -> bool:
-        return self.state.fold(nick) == self.state.fold(self._wanted_nick) and not self.state.is_me(nick)
-
-    def _regain(self) -> None:
-        self._asked_nick = self._loop.time()
-        data = build("NICK", self._wanted_nick)
-        self._flood.submit(lambda: self._connection.write(data), Priority.MODERATION)
-
-    async def _fill(self, channel: str) -> None:
-        """Fetch what was said in the channel since we last saw it."""
-        chat = ChatId(self.state.fold(channel))
-        since, limit = self.network.last_seen(chat), self.network.config.history_limit
-        if not since or not limit:
+    def _part_if_idle(self) -> None:
+        """A puppet that is let go does not leave its owner reading unseen."""
+        memory, config = self.network.memory, self.network.config.puppets
+        if self.login is None or not self.state.channels:
             return
-        try:
-            await self._history.fetch(channel, since=since, limit=limit)
-        except RemoteError as error:
-            self._log.info("irc_history_missing", chat=chat, reason=error.notice)
+        now = int(self.network.host.now() * 1000)
+        if idles(config, memory.spoken(self.login.id), now):
+            self._log.info("irc_puppet_idle", days=config.idle_days)
+            for channel in list(self.state.channels.values()):
+                self._joining.leave(channel.name)
+                memory.keep_channels(self.login.id, left=channel.name)
+                reason = f"Silent for {config.idle_days} days"
+                self._send(Priority.BACKGROUND, build("PART", channel.name, reason))
+
+    def _catch_up(self, channel: str) -> None:
+        """Have what was said in the channel since we last saw it fetched; what is said meanwhile waits behind it."""
+        chat = ChatId(self.state.fold(channel))
+        if not self.network.memory.seen(chat):
+            self.network.memory.begin(chat)
+        elif self.network.config.history_limit and self._history.offered and self._tasks is not None:
+            self._gaps.begin(chat)
+            self._tasks.create_task(self._fill(channel, chat), name="irc-history")
+
+    async def _fill(self, channel: str, chat: ChatId) -> None:
+        limit = self.network.config.history_limit
+        for _ in range(HISTORY_TRIES):
+            try:
+                got = await self._history.fetch(channel, since=self.network.memory.seen(chat), limit=limit)
+            except Disconnected as error:  # no answer in time; where the connection is gone, so is this task
+                self._log.warning("irc_history_missing", chat=chat, reason=error.notice)
+                continue
+            except RemoteError as error:
+                self._log.info("irc_history_missing", chat=chat, reason=error.notice)
+            else:
+                if got >= limit:
+                    self._log.warning("irc_history_cut", chat=chat, limit=limit)
+            break
+        if self._connection.closing:
+            return  # the next connection begins where this one did
+        self._close_gap(chat)
 
     # -- verbs that are more than lines
 
     async def _join(self, verb: Join) -> Sent | None:
-        key = verb.secret or await self.network.key_of(verb.chat)
+        key = verb.secret or self.network.memory.key(verb.chat)
         line = compose.lines(
             verb, self.state, self.people, self.network.settings(self._connection.secure), key=key
         )[0]
         await self._joining.join(line.params[0], key)
         if verb.secret:
-            self.network.keep_key(verb.chat, verb.secret)
+            self.network.memory.keep_key(verb.chat, verb.secret)
         return None
 
     async def _present(self, chat: ChatId) -> None:
@@ -346,7 +389,16 @@ class IrcSession:
         if self.login is None:
             await self._joining.ready(chat)
         else:
-            await self._joining.join(chat, await self.network.key_of(chat))
+            await self._joining.join(chat, self.network.memory.key(chat))
+
+    def _acquaint(self, verb: Verb) -> None:
+        """Learn from the other sessions who is meant, where this one has not seen them."""
+        wanted = [PersonId(verb.chat)] if not self.state.is_channel(verb.chat) else []
+        if isinstance(verb, Invite | Kick | Ban | Unban | SetRole):
+            wanted.append(verb.person.id)
+        for person in wanted:
+            if self.people.nick(person) is None and (nick := self.network.nick_of(person, self)) is not None:
+                self.people.person(nick, stranger=self.state.known(nick) is None)
 
     async def _fetch(self, verb: FetchHistory) -> Sent:
         target: str | None = verb.chat

@@ -23,8 +23,7 @@ from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Content, Role
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import FetchHistory, Join, Leave, PostMessage, React, Retract
-from connectors.irc import joining
-from connectors.irc import session as session_module
+from connectors.irc import joining, upkeep
 from connectors.irc.testing.harness import MemoryHost, network_of, running
 from connectors.irc.testing.ircd import FULL, PLAIN, Ircd
 
@@ -119,10 +118,10 @@ async def test_a_ping_is_answered_also_while_talk_waits(caps):
 
 async def test_a_half_open_socket_is_noticed(caps, monkeypatch):
     """translation.md IRC 19: a half-open socket is noticed in a minute."""
-    assert session_module.DEAD_AFTER + session_module.TICK <= 60
-    monkeypatch.setattr(session_module, "TICK", 0.02)
-    monkeypatch.setattr(session_module, "PING_AFTER", 0.1)
-    monkeypatch.setattr(session_module, "DEAD_AFTER", 0.3)
+    assert upkeep.DEAD_AFTER + upkeep.TICK <= 60
+    monkeypatch.setattr(upkeep, "TICK", 0.02)
+    monkeypatch.setattr(upkeep, "PING_AFTER", 0.1)
+    monkeypatch.setattr(upkeep, "DEAD_AFTER", 0.3)
     ircd = Ircd(caps=caps)
     async with bridge_in(ircd) as bridge:
         await ircd.heard("^PING alive")
@@ -133,9 +132,9 @@ async def test_a_half_open_socket_is_noticed(caps, monkeypatch):
 
 
 async def test_a_quiet_server_that_answers_is_not_dead(caps, monkeypatch):
-    monkeypatch.setattr(session_module, "TICK", 0.02)
-    monkeypatch.setattr(session_module, "PING_AFTER", 0.05)
-    monkeypatch.setattr(session_module, "DEAD_AFTER", 0.15)
+    monkeypatch.setattr(upkeep, "TICK", 0.02)
+    monkeypatch.setattr(upkeep, "PING_AFTER", 0.05)
+    monkeypatch.setattr(upkeep, "DEAD_AFTER", 0.15)
     ircd = Ircd(caps=caps)
     async with bridge_in(ircd) as bridge:
         await ircd.heard("^PING alive", count=3)
@@ -181,7 +180,7 @@ async def test_at_the_end_the_channels_see_why(caps):
 
 
 async def test_a_closed_door_is_told_once_and_knocked_at_again(caps, monkeypatch):
-    monkeypatch.setattr(session_module, "TICK", 0.02)
+    monkeypatch.setattr(upkeep, "TICK", 0.02)
     monkeypatch.setattr(joining, "RETRY", (0.05,))
     ircd = Ircd(caps=caps)
     ircd.channel("#shut").refuse = "473"

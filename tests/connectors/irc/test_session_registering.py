@@ -9,6 +9,7 @@ import pytest
 from bridgekit.contract.errors import Disconnected, LoginRejected, RemoteError
 from bridgekit.contract.facts import ChatOpened, ChatVisibility
 from connectors.irc import session as session_module
+from connectors.irc import upkeep
 from connectors.irc.testing.certificate import write_certificate
 from connectors.irc.testing.harness import MemoryHost, login_of, network_of, running
 from connectors.irc.testing.ircd import FULL, PLAIN, Ircd
@@ -95,8 +96,8 @@ async def test_the_wanted_nick_is_won_back_when_its_holder_is_renamed(caps):
 
 
 async def test_the_wanted_nick_is_tried_again_by_the_clock(caps, monkeypatch):
-    monkeypatch.setattr(session_module, "TICK", 0.02)
-    monkeypatch.setattr(session_module, "REGAIN", 0.05)
+    monkeypatch.setattr(upkeep, "TICK", 0.02)
+    monkeypatch.setattr(upkeep, "REGAIN", 0.05)
     ircd = Ircd(caps=caps)
     holder = ircd.user("bridge")  # in no channel of ours: nobody tells us that they leave
     async with ircd.serving(), running(network_of(ircd)) as bridge:
