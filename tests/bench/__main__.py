@@ -1,0 +1,122 @@
+"""`python -m tests.bench`: measure, print the table and a line for each goal; status 1 if one is missed."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import sqlite3
+import sys
+import time
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from bridgekit import __version__
+from tests.bench import measures
+from tests.bench.contestants import Loop, Ours
+from tests.bench.figures import Results, table, verdicts
+from tests.bench.measures import Size
+
+QUICK = Size(to_matrix=3_000, to_irc=2_000, seconds=5, far=1_000)
+PACKAGES = ("aiohttp", "httptools", "msgspec", "uvloop")
+
+
+async def measure(size: Size, repetitions: int) -> Results:
+    """Every repetition measures the bare loop and then the bridge, each in a fresh world."""
+    results = Results()
+    for number in range(1, repetitions + 1):
+        for part in (measures.near, measures.crowded, measures.far):
+            for make in (Loop, Ours):
+                began = time.monotonic()
+                await part(make, size, results)
+                spent = time.monotonic() - began
+                print(
+                    f"{number}/{repetitions} {part.__name__:8} {make.name:9} {spent:5.1f} s", file=sys.stderr
+                )
+        await measures.strict(partial(Loop, strict=True), size, results)
+    return results
+
+
+def machine() -> str:
+    """Where it was measured."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    return (
+        f"bridgekit {__version__}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {packages}; "
+        f"{os.cpu_count()} cores ({model}), {platform.system()} {platform.release()}"
+    )
+
+
+DOCUMENT = """# Benchmarks
+
+What the bridge costs and how fast it is, measured by `make bench` and written by
+`make bench ARGS="--repetitions {repetitions} --write docs/benchmarks.md"`. Medians of {repetitions} repetitions.
+
+{machine}. CPU time that the machine took away (steal) during the loads: {steal:.1%} on the average, {most:.1%} at most.
+
+{table}
+
+{goals}
+
+How it is measured:
+
+- The fake homeserver, the scripted IRC server and the bridge are processes of their own on one machine; the bridge is
+  `bridgekit run` with its defaults, on SQLite with every message on disk before it is sent; only IRC's flood control
+  is off. No network and no Synapse: this is the cost of the bridge, not of a deployment.
+- The bare loop is what remains without a bridge: it reads IRC lines and sends them with aiohttp, keeps the order of
+  each sender, and has no disk, no formatting, no retries and no memory of messages. It is measured in the same
+  repetition, just before the bridge; the ratio is the median of the repetitions' ratios.
+- Ten people take turns in one channel. A load counts only if every message arrived once, in its sender's order and
+  under the right name; otherwise the run fails.
+- Rates are from the first message said to the last one arrived. CPU is user and system time of the bridge's process
+  until its inbox is empty. Latency is from the moment of saying to the moment of arrival at the other server.
+- "10 ms away": every send waits 10 ms at the homeserver before it takes effect. A bridge that sends one message after
+  the other reaches what the strict order does; the bridge is strict while it keeps up and goes over to the order of
+  each sender when a backlog builds up.
+"""
+
+
+def main() -> int:
+    """0 where all goals are met."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Figures and goals")
+    parser.add_argument("--repetitions", type=int, default=3, help="how often everything is measured (3)")
+    parser.add_argument("--quick", action="store_true", help="small loads, to see that it works")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="also write the report, as Markdown")
+    arguments = parser.parse_args()
+    results = asyncio.run(measure(QUICK if arguments.quick else Size(), arguments.repetitions))
+    figures = table(results, Ours.name, Loop.name)
+    goals = verdicts(results, Ours.name)
+    steal = sum(results.steal) / len(results.steal), max(results.steal)
+    print(machine())
+    print(
+        f"medians of {arguments.repetitions}; CPU steal {steal[0]:.1%} on the average, {steal[1]:.1%} at most\n"
+    )
+    print(figures + "\n")
+    for fault in results.faults:
+        print(f"does not count: {fault}\n")
+    for _, line in goals:
+        print(line)
+    if arguments.write is not None:
+        text = DOCUMENT.format(
+            repetitions=arguments.repetitions,
+            machine=machine(),
+            steal=steal[0],
+            most=steal[1],
+            table=figures,
+            goals="\n".join(f"- {line}" for _, line in goals),
+        )
+        arguments.write.write_text(text)
+    return 0 if all(met for met, _ in goals) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
