@@ -15,6 +15,7 @@ from bridgekit.contract.errors import Disconnected, LoginRejected
 from bridgekit.contract.facts import Edit, Fact, Message, Reaction, Receipt, Retraction, Typing, Unreaction
 from bridgekit.contract.ids import ChatId, LoginId, PersonId
 from bridgekit.contract.people import Login
+from bridgekit.contract.verbs import Ban, Invite, Kick, SetRole, Unban, Verb
 from connectors.irc import puppets
 from connectors.irc.compose import OutLine, Settings
 from connectors.irc.config import IrcConfig, PuppetMode, Server, read_secret
@@ -166,10 +167,18 @@ class IrcNetwork:
             return None
         return msgspec.structs.replace(fact, own=puppet.login.id)
 
-    def nick_of(self, person: PersonId, asking: IrcSession) -> str | None:
-        """What another of the sessions sees that the person is called now."""
+    def acquaint(self, session: IrcSession, verb: Verb) -> None:
+        """Tell a session whom the verb means, where only another one has seen them."""
+        wanted = [PersonId(verb.chat)] if not session.state.is_channel(verb.chat) else []
+        if isinstance(verb, Invite | Kick | Ban | Unban | SetRole):
+            wanted.append(verb.person.id)
+        for person in wanted:
+            if session.people.nick(person) is None and (nick := self._nick_of(person)) is not None:
+                session.people.person(nick, stranger=session.state.known(nick) is None)
+
+    def _nick_of(self, person: PersonId) -> str | None:
         for session in (self.relay, *self.puppets.values()):
-            if session is not None and session is not asking:
+            if session is not None:
                 nick = session.people.nick(person)
                 if nick is not None and session.people.peek(nick) == person:
                     return nick

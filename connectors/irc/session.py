@@ -13,16 +13,15 @@ from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.connector import Emit
 from bridgekit.contract.errors import Disconnected, PeerMisbehaved, RemoteError, SendRejected
 from bridgekit.contract.facts import Fact, Invitation, Message
-from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Login, Person
-from bridgekit.contract.verbs import Ban, FetchHistory, Invite, Join, Kick, Leave, Sent, SetRole, Unban, Verb
+from bridgekit.contract.verbs import FetchHistory, Join, Leave, MarkRead, Sent, SetTyping, ShowProfile, Verb
 from connectors.irc import compose, upkeep
-from connectors.irc.batches import HISTORY
+from connectors.irc.catchup import CatchUp
 from connectors.irc.changes import Came, CapsChanged, Change, Quit, Renamed, Went
 from connectors.irc.connection import Connection
 from connectors.irc.deliveries import Deliveries
 from connectors.irc.flood import Flood, Priority
-from connectors.irc.gap import Gaps
 from connectors.irc.history import History
 from connectors.irc.joining import Joining
 from connectors.irc.nicks import wanted_nick
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
 PIPELINE = 64
 IDENTIFY_SECONDS = 5.0
-HISTORY_TRIES = 3
 ANSWER_EVERY = 2.0
 """Seconds between two CTCP answers."""
 
@@ -71,7 +69,10 @@ class IrcSession:
         self._deliveries = Deliveries(self.state, self._flood, connection.write)
         self._joining = Joining(self.state, self._flood, connection.write)
         self._history = History(self.state, self._deliveries)
-        self._gaps = Gaps()
+        self._catching_up = CatchUp(
+            self.state, self._history, network.memory, connection,
+            limit=network.config.history_limit, log=self._log, offer=self._offer,
+        )  # fmt: skip
         self._tasks: asyncio.TaskGroup | None = None
         self._emit: Emit = lambda fact: None
         self._doom: RemoteError | None = None
@@ -127,18 +128,27 @@ class IrcSession:
             case Join():
                 return await self._join(verb)
         if self.state.is_channel(verb.chat) and self.state.channel(verb.chat) is None:
-            if isinstance(verb, Leave):
-                self._joining.leave(verb.chat)
-                return None
-            await self._present(verb.chat)
-        self._acquaint(verb)
+            match verb:
+                case Leave():
+                    self._joining.leave(verb.chat)
+                    return None
+                case SetTyping() | MarkRead():
+                    return None  # nobody goes into a channel for that
+                case ShowProfile():
+                    pass
+                case _:
+                    await self._present(verb.chat)
+        self.network.acquaint(self, verb)
         lines = compose.lines(verb, self.state, self.people, self.network.settings(self._connection.secure))
-        if isinstance(verb, Leave):
-            self._joining.leave(verb.chat)
-            if self.login is not None:
-                self.network.memory.keep_channels(self.login.id, left=verb.chat)
-        elif self.login is not None:
-            self.network.spoke(self, lines)
+        match verb:
+            case Leave():
+                self._joining.leave(verb.chat)
+            case ShowProfile() if lines:
+                self._wanted.want(lines[0].params[0])
+            case _ if self.login is not None:
+                self.network.spoke(self, lines)
+            case _:
+                pass
         return await self._deliveries.deliver(lines)
 
     def stop_saying(self, chat: ChatId) -> int:
@@ -226,7 +236,7 @@ class IrcSession:
             if isinstance(fact, Message) and fact.replayed:
                 self._history.read(fact)
         for fact in facts:
-            if not self._gaps or not self._waits(line, fact):
+            if not self._catching_up.waits(line, fact):
                 self._offer(fact)
 
     def _offer(self, fact: Fact) -> None:
@@ -246,22 +256,6 @@ class IrcSession:
             self._emit(fact)
         self.network.memory.keep_seen(fact.chat, fact.at)  # after the fact: what is on disk later says more
 
-    def _waits(self, line: Line | None, fact: Fact) -> bool:
-        """Whether the fact waits until what was missed in its channel has been told."""
-        past = isinstance(fact, Message) and fact.replayed
-        if line is not None and "batch" in line.tags and (batch := self.state.batches.of(line)) is not None:
-            past = past or batch.within(HISTORY) is not None
-        if not self._gaps.holds(fact, past=past):
-            return False
-        if self._gaps.full(fact.chat):
-            self._log.warning("irc_gap_given_up", chat=fact.chat)
-            self._close_gap(fact.chat)
-        return True
-
-    def _close_gap(self, chat: ChatId) -> None:
-        for fact in self._gaps.end(chat):
-            self._offer(fact)
-
     def _changed(self, change: Change) -> None:
         match change:
             case Came(channel=channel, own=True):
@@ -270,8 +264,12 @@ class IrcSession:
                     self.network.memory.keep_channels(self.login.id, came=channel.name)
                 for line in compose.after_join(self.state, channel.name) if self.login is None else ():
                     self._send(Priority(int(line.urgency)), line.encode())
-                if self.login is None:
-                    self._catch_up(channel.name)
+                if (
+                    self.login is None
+                    and self._tasks is not None
+                    and (missed := self._catching_up.came(channel.name))
+                ):
+                    self._tasks.create_task(missed, name="irc-history")
             case Went(channel=channel, own=True):
                 self._joining.went(
                     channel.name, f"The bridge is not in {channel.name} on IRC any more.", again=False
@@ -333,44 +331,14 @@ class IrcSession:
 
     def _part_if_idle(self) -> None:
         """A puppet that is let go does not leave its owner reading unseen."""
-        memory, config = self.network.memory, self.network.config.puppets
-        if self.login is None or not self.state.channels:
+        config, now = self.network.config.puppets, int(self.network.host.now() * 1000)
+        if self.login is None or not idles(config, self.network.memory.spoken(self.login.id), now):
             return
-        now = int(self.network.host.now() * 1000)
-        if idles(config, memory.spoken(self.login.id), now):
-            self._log.info("irc_puppet_idle", days=config.idle_days)
-            for channel in list(self.state.channels.values()):
-                self._joining.leave(channel.name)
-                memory.keep_channels(self.login.id, left=channel.name)
-                reason = f"Silent for {config.idle_days} days"
-                self._send(Priority.BACKGROUND, build("PART", channel.name, reason))
-
-    def _catch_up(self, channel: str) -> None:
-        """Have what was said in the channel since we last saw it fetched; what is said meanwhile waits behind it."""
-        chat = ChatId(self.state.fold(channel))
-        if not self.network.memory.seen(chat):
-            self.network.memory.begin(chat)
-        elif self.network.config.history_limit and self._history.offered and self._tasks is not None:
-            self._gaps.begin(chat)
-            self._tasks.create_task(self._fill(channel, chat), name="irc-history")
-
-    async def _fill(self, channel: str, chat: ChatId) -> None:
-        limit = self.network.config.history_limit
-        for _ in range(HISTORY_TRIES):
-            try:
-                got = await self._history.fetch(channel, since=self.network.memory.seen(chat), limit=limit)
-            except Disconnected as error:  # no answer in time; where the connection is gone, so is this task
-                self._log.warning("irc_history_missing", chat=chat, reason=error.notice)
-                continue
-            except RemoteError as error:
-                self._log.info("irc_history_missing", chat=chat, reason=error.notice)
-            else:
-                if got >= limit:
-                    self._log.warning("irc_history_cut", chat=chat, limit=limit)
-            break
-        if self._connection.closing:
-            return  # the next connection begins where this one did
-        self._close_gap(chat)
+        for channel in list(self.state.channels.values()):
+            self._joining.leave(channel.name)
+            self._send(
+                Priority.BACKGROUND, build("PART", channel.name, f"Silent for {config.idle_days} days")
+            )
 
     # -- verbs that are more than lines
 
@@ -390,15 +358,6 @@ class IrcSession:
             await self._joining.ready(chat)
         else:
             await self._joining.join(chat, self.network.memory.key(chat))
-
-    def _acquaint(self, verb: Verb) -> None:
-        """Learn from the other sessions who is meant, where this one has not seen them."""
-        wanted = [PersonId(verb.chat)] if not self.state.is_channel(verb.chat) else []
-        if isinstance(verb, Invite | Kick | Ban | Unban | SetRole):
-            wanted.append(verb.person.id)
-        for person in wanted:
-            if self.people.nick(person) is None and (nick := self.network.nick_of(person, self)) is not None:
-                self.people.person(nick, stranger=self.state.known(nick) is None)
 
     async def _fetch(self, verb: FetchHistory) -> Sent:
         target: str | None = verb.chat

@@ -9,9 +9,9 @@ from bridgekit.contract.connector import API_VERSION
 from bridgekit.contract.errors import Disconnected, LoginRejected, SendRejected
 from bridgekit.contract.facts import Change, ChatOpened, Invitation, Membership, Message
 from bridgekit.contract.ids import ChatId, PersonId
-from bridgekit.contract.people import Content
+from bridgekit.contract.people import Content, Person
 from bridgekit.contract.text import plain
-from bridgekit.contract.verbs import Join, Leave, PostMessage, Sent
+from bridgekit.contract.verbs import Join, Leave, PostMessage, Sent, ShowProfile
 from connectors.irc import upkeep
 from connectors.irc.config import IrcConfig
 from connectors.irc.connector import connector
@@ -384,7 +384,7 @@ async def test_a_puppet_whose_user_is_silent_for_long_leaves_and_says_why(monkey
             assert not ircd.lines("^PART")
             network.memory._now.spoken["alice"] -= 8 * upkeep.DAY
             await ircd.heard("^PART #c :Silent for 7 days")
-            assert network.memory.channels("alice") == []
+            await ircd.until(lambda: not network.memory.channels("alice"))
 
 
 async def test_a_puppet_that_was_put_out_does_not_come_back_by_itself(caps):
@@ -400,3 +400,11 @@ async def test_a_puppet_that_was_put_out_does_not_come_back_by_itself(caps):
         async with running(network, login_of("alice")):
             await asyncio.sleep(0.05)
             assert not ircd.lines("JOIN")
+
+
+async def test_a_name_that_a_puppet_shows_by_itself_is_kept(caps):
+    ircd = Ircd(caps=caps)
+    async with ircd.serving(), running(network_of(ircd, puppets=FAST), login_of("alice")) as puppet:
+        speaker = Person(id=PersonId("@alice:example.org"), name="Alicia")
+        await puppet.session.perform(ShowProfile(chat=C, speaker=speaker))
+        await ircd.until(lambda: puppet.session.me.name == "Alicia")
