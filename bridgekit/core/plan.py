@@ -337,6 +337,8 @@ def _matrix_membership(context: Context, fact: facts.Membership) -> Plan:
         elif ghost is not None and ghost[0] == side.key.network and fact.actor is not None:
             person = Person(id=ghost[1], name=fact.person.name)
             verb = _asked_of_network(fact, side, person)
+            if isinstance(verb, verbs.Invite) and context.owner is not None:
+                verb = None  # into a direct conversation a ghost is asked here alone: that began it
             if verb is not None:
                 actions.append(Action(side=side.key, actor=side.logins.get(fact.actor.id, RELAY), verb=verb))
     return Plan(actions=tuple(actions))

@@ -269,6 +269,13 @@ def test_a_direct_conversation_is_its_owners_alone(fact: Fact):
     assert "@bob:example.org" in plan(around, FROM_MATRIX).refused
 
 
+def test_the_invitation_that_began_a_direct_conversation_is_not_asked_of_the_network():
+    ghost = Person(id=PersonId(ADAS_GHOST), name="Ada")
+    invited = facts.Membership(chat=ROOM, at=5, person=ghost, change=Change.INVITE, actor=ANN)
+    assert len(plan(context(MATRIX_SIDE, side(CHANNEL)), invited).actions) == 1
+    assert plan(context(MATRIX_SIDE, side(CHANNEL), owner=ANN.id), invited) == NOTHING
+
+
 def test_the_owner_is_heard_in_their_direct_conversation():
     assert len(plan(context(MATRIX_SIDE, side(CHANNEL), owner=ANN.id), FROM_MATRIX).actions) == 1
 
