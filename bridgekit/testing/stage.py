@@ -56,6 +56,9 @@ class Printer:
 
     def __init__(self) -> None:
         self.colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        self._brief = False
+        self._alike: tuple[str, ...] = ()
+        self._count = 0
 
     def line(self, words: str = "") -> None:
         sys.stdout.write(f"{words}\n")
@@ -69,8 +72,29 @@ class Printer:
         self.line()
         self.line(self.style(words, "1"))
 
+    @contextmanager
+    def brief(self) -> Iterator[None]:
+        """Of many deeds of one kind, show the first and count the others."""
+        self._brief = True
+        try:
+            yield
+        finally:
+            self._brief = False
+            self._settle(())
+
+    def _settle(self, alike: tuple[str, ...]) -> None:
+        if self._count > 1:
+            self.line(self.style(f"            … and {self._count - 1} more", "2"))
+        self._alike, self._count = alike, 0
+
     def deed(self, side: str, who: str, deed: str, words: Text | str) -> None:
         """Somebody says or sees something."""
+        if self._brief:
+            if self._alike != (side, who, deed):
+                self._settle((side, who, deed))
+            self._count += 1
+            if self._count > 1:
+                return
         shown = self.rich(words if isinstance(words, Text) else plain(words))
         mark = self.style(f"[{side}]".ljust(9), "2")
         self.line(f"  {mark} {who} {deed}: {shown}")
@@ -92,6 +116,8 @@ class Printer:
         return "".join(parts) + tail
 
     def verdict(self, name: str, problem: str, seconds: float) -> None:
+        """How a check ended."""
+        self._settle(())
         if problem:
             self.line(f"  {self.style('FAILED', '1', '31')} {name}")
             for line in problem.splitlines():
