@@ -277,20 +277,18 @@ class Worker:
         """Perform one step; False where it must be tried again before what came after it."""
         case, side = step.case, step.action.side
         state = case.performed.get(step.index)
-        if state == "performed":
+        if state is not None and state != _UNSENT:
             await self._remember(case, side)
-            self._settle(step, Outcome(side, Fate.DELIVERED), None)
-            return True
-        if state == "sending":
-            notice = "The bridge was stopped while this was being sent: it may or may not have arrived."
-            self._settle(step, Outcome(side, Fate.UNCERTAIN, notice), None)
+            self._settle(step, _ended_before(side, state), None)
             return True
         try:
             sent = await self._around.perform(self.room, step, await self._resolved(step))
         except Disconnected as error:
             log.info("send_waits", network=side.network, reason=error.notice)
+            self._unmark(step)
             return False  # `perform` waits for the next session, so this is no busy loop
         except RateLimited as error:
+            self._unmark(step)
             await asyncio.sleep(error.retry_after or 1.0)
             return False
         except BridgeError as error:
@@ -303,6 +301,13 @@ class Worker:
         else:
             self._settle(step, Outcome(side, Fate.DELIVERED, sent.note if sent else ""), sent)
         return True
+
+    def _unmark(self, step: Step) -> None:
+        """It was certainly not sent: a restart before the next try need not doubt it."""
+        if step.marked:
+            step.marked = False
+            store = self._around.store
+            store.commit(store.outbox.performed(step.case.number, step.index, _UNSENT))
 
     async def _remember(self, case: Case, side: PortalKey) -> None:
         """What the copies on `side` are called, which an earlier run of the bridge has written down."""
@@ -351,7 +356,7 @@ class Worker:
         store = self._around.store
         if case.open:
             if case.durable:
-                writes.append(store.outbox.performed(case.number, step.index))
+                writes.append(store.outbox.performed(case.number, step.index, _in_a_word(outcome)))
             if writes:
                 store.commit(*writes)
             return
@@ -366,7 +371,7 @@ class Worker:
             return
         # The sender reads the fate before the row goes, so that a crash in between tells them twice and not never.
         if case.durable:
-            writes.append(store.outbox.performed(case.number, step.index))
+            writes.append(store.outbox.performed(case.number, step.index, _in_a_word(outcome)))
         if writes:
             store.commit(*writes)
         self._around.spawn(self._tell(case, work))
@@ -457,6 +462,33 @@ def _index(action: Action, seen: dict[str, int]) -> int:
     name = f"{action.side}|{type(action.verb).__name__}"
     count = seen[name] = seen.get(name, 0) + 1
     return zlib.crc32(f"{name}|{count}".encode())
+
+
+_UNSENT = "unsent"
+"""The outbox's word for what was begun, and certainly was not sent."""
+_SILENT = "silent"
+"""The outbox's word for what failed without anybody being told."""
+
+
+def _in_a_word(outcome: Outcome) -> str:
+    """An outcome as the outbox keeps it: no sentences, they may quote what people said."""
+    return _SILENT if outcome.fate is Fate.FAILED and not outcome.notice else outcome.fate.value
+
+
+def _ended_before(side: PortalKey, state: str) -> Outcome:
+    """What an earlier run of the bridge has written down of a step."""
+    match state:
+        case "sending":
+            notice = "The bridge was stopped while this was being sent: it may or may not have arrived."
+            return Outcome(side, Fate.UNCERTAIN, notice)
+        case Fate.UNCERTAIN.value:
+            return Outcome(side, Fate.UNCERTAIN, "It may or may not have arrived.")
+        case Fate.FAILED.value:
+            return Outcome(side, Fate.FAILED, "It was refused just before the bridge was stopped.")
+        case _ if state == _SILENT:
+            return Outcome(side, Fate.FAILED)
+        case _:
+            return Outcome(side, Fate.DELIVERED)
 
 
 def _first(ids: tuple[MessageId, ...]) -> MessageId | None:

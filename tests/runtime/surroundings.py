@@ -58,6 +58,7 @@ class Around:
         self.telling.set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.width = 1
+        self.mark = True  # "sending" is written down before a verb leaves
         self._count = 0
 
     def context(self, room: ChatId, case: Case, known: Mapping[MessageId, Tracked]) -> Context:
@@ -71,7 +72,7 @@ class Around:
 
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None:
         self.begun.append(step.action.verb)
-        if step.action.side.network != MATRIX and step.case.durable and not step.marked:
+        if self.mark and step.action.side.network != MATRIX and step.case.durable and not step.marked:
             step.marked = True
             await self.store.commit(self.store.outbox.sending(step.case.number, step.index))
         sent = await self.behave(step) if self.behave is not None else None
