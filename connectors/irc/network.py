@@ -129,10 +129,14 @@ class IrcNetwork:
             chats = self.memory.channels(session.login.id)
         return [(chat, self.memory.key(chat)) for chat in chats]
 
-    def identify_words(self, session: IrcSession) -> tuple[str, str] | None:
-        """Whom to tell what, to be identified after the welcome."""
-        if session.login is not None:
-            return None
+    def identify_words(self, session: IrcSession, *, secure: bool) -> tuple[str, str] | None:
+        """Whom to tell what, to be identified after the welcome; None where nobody is to be told."""
+        if session.login is not None:  # signed in by SASL, or the server has none
+            fields = session.login.fields
+            if not fields.get("password") or "sasl" in session.state.caps.offered or not secure:
+                return None
+            account = fields.get("account") or fields.get("nick") or session.state.nick
+            return "NickServ", f"IDENTIFY {account} {fields['password']}"
         nickserv = self.config.nickserv
         if nickserv is None:
             return None

@@ -80,7 +80,7 @@ def papers_of(login: Login, config: Puppets, server_password: str = "") -> Paper
     credentials = None
     if password:
         account = fields.get("account") or nick
-        credentials = Credentials(mechanism=Mechanism.AUTO, account=account, password=password, required=True)
+        credentials = Credentials(mechanism=Mechanism.AUTO, account=account, password=password, services=True)
     webirc = None
     if config.webirc is not None:
         gateway = config.webirc

@@ -29,13 +29,17 @@ _SASL_FAILED = {"902", "904", "905", "906"}
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """How to sign in; `certificate` says that the connection has a client certificate."""
+    """How to sign in; `certificate` says that the connection has a client certificate.
+
+    `services`: where the server has no SASL at all, and nobody can listen in, NickServ is told instead.
+    """
 
     mechanism: Mechanism = Mechanism.AUTO
     account: str = ""
     password: str = field(default="", repr=False)
     certificate: bool = False
     required: bool = True
+    services: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +161,7 @@ class _Registering:
 
     def _welcome(self) -> None:
         credentials = self._papers.sasl
-        if credentials is not None and credentials.required and not self._signed_in:
+        if credentials is not None and credentials.required and not self._signed_in and not self._by_services:
             raise LoginRejected(
                 "This IRC server offers no sign-in that the bridge can use, and signing in is required."
             )
@@ -226,9 +230,15 @@ class _Registering:
         except PeerMisbehaved as error:
             raise LoginRejected(f"Signing in was stopped. {error.notice}.") from error
 
+    @property
+    def _by_services(self) -> bool:
+        credentials = self._papers.sasl
+        offered = "sasl" in self._state.caps.offered
+        return credentials is not None and credentials.services and self._connection.secure and not offered
+
     def _give_up(self, why: str) -> None:
         credentials = self._papers.sasl
-        if credentials is not None and credentials.required:
+        if credentials is not None and credentials.required and not self._by_services:
             self._send("QUIT")
             raise LoginRejected(
                 f"The IRC server {why}, and signing in is required: check the account and password."

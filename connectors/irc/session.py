@@ -38,6 +38,8 @@ IDENTIFY_SECONDS = 5.0
 ANSWER_EVERY = 2.0
 """Seconds between two CTCP answers."""
 
+PLAYBACK_MS = 60_000
+"""A bouncer's message that is older than the connection by more than this, and comes soon, is from its buffer."""
 _BOUNCERS = ("soju.im/", "znc.in/")
 
 
@@ -80,6 +82,7 @@ class IrcSession:
         self._wanted = WantedNick(wanted, self.state, partial(self._send, Priority.MODERATION))
         self._pulse = Pulse()
         self._answered = 0.0
+        self._since = int(network.host.now() * 1000)
         self._identified = asyncio.Event()
 
     # -- contract
@@ -249,12 +252,23 @@ class IrcSession:
             if kept is None:
                 return
             fact = kept
+        if isinstance(fact, Message) and self._is_playback(fact):
+            fact = msgspec.structs.replace(fact, replayed=True)
         if self.login is not None or not isinstance(fact, Message) or fact.private:
             self._emit(fact)
             return
         if not fact.replayed or not self.network.memory.was_own(fact.sender.name, fact.at):
             self._emit(fact)
         self.network.memory.keep_seen(fact.chat, fact.at)  # after the fact: what is on disk later says more
+
+    def _is_playback(self, message: Message) -> bool:
+        """Whether a bouncer tells what it kept while we were away, with no batch to say so."""
+        return (
+            self.elsewhere
+            and not message.replayed
+            and message.at < self._since - PLAYBACK_MS
+            and int(self.network.host.now() * 1000) < self._since + 2 * PLAYBACK_MS
+        )
 
     def _changed(self, change: Change) -> None:
         match change:
@@ -298,7 +312,7 @@ class IrcSession:
         self._joining.want(channels)
 
     async def _identify(self) -> None:
-        words = self.network.identify_words(self)
+        words = self.network.identify_words(self, secure=self._connection.secure)
         if words is None or self.state.account:
             return
         service, text = words
@@ -365,6 +379,10 @@ class IrcSession:
             target = self.people.nick(verb.chat)  # type: ignore[arg-type]
         if target is None:
             raise SendRejected("Nobody on IRC is called that now.")
+        if (
+            self.state.channel(verb.chat) is not None
+        ):  # who asks for the past may have missed who came and went too
+            self._send(Priority.BACKGROUND, build("NAMES", target))
         count = await self._history.fetch(target, since=verb.since, limit=verb.limit)
         return Sent(note=f"{count} messages")
 

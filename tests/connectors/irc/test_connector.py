@@ -408,3 +408,14 @@ async def test_a_name_that_a_puppet_shows_by_itself_is_kept(caps):
         speaker = Person(id=PersonId("@alice:example.org"), name="Alicia")
         await puppet.session.perform(ShowProfile(chat=C, speaker=speaker))
         await ircd.until(lambda: puppet.session.me.name == "Alicia")
+
+
+async def test_what_a_bouncer_kept_is_replayed_also_without_a_batch():
+    """ZNC's buffer: plain lines with an old server-time right behind the welcome."""
+    ircd = Ircd(caps=BOUNCER)
+    async with ircd.serving(), running(network_of(ircd, MemoryHost(["#c"]))) as relay:
+        await relay.fact(ChatOpened)
+        ircd.client("bridge").write(b"@time=2026-01-01T00:00:00.000Z :bob!b@h PRIVMSG #c :old\r\n")
+        assert (await relay.fact(Message)).replayed
+        ircd.user("bob", "#c").say("#c", "new")
+        assert not (await relay.fact(Message, 2)).replayed

@@ -285,3 +285,20 @@ async def test_a_puppet_signs_in_as_its_owner_says(caps):
             assert session.me.account == "ali"
         error = await refused(network_of(ircd), login_of("bob", nick="bob", password="wrong"))
         assert isinstance(error, LoginRejected)
+
+
+async def test_where_there_is_no_sasl_a_puppet_tells_nickserv_but_only_over_tls(tmp_path):
+    ircd, certificate = secure_ircd(tmp_path, caps=PLAIN, accounts={"ali": "pw"})
+    ircd.user("NickServ", service=True)
+    async with ircd.serving():
+        server = {"host": "localhost", "port": ircd.port, "tls_ca_file": str(certificate)}
+        async with running(
+            network_of(ircd, servers=[server]), login_of("alice", nick="ali", password="pw")
+        ) as puppet:
+            await ircd.heard("^PRIVMSG NickServ :IDENTIFY ali pw$")
+            await ircd.until(lambda: puppet.session.me.account == "ali")
+    clear = Ircd(caps=PLAIN, accounts={"ali": "pw"})
+    async with clear.serving():
+        error = await refused(network_of(clear), login_of("alice", nick="ali", password="pw"))
+        assert isinstance(error, LoginRejected)
+        assert not clear.lines("pw")
