@@ -12,10 +12,12 @@ import structlog
 from bridgekit.contract import verbs
 from bridgekit.contract.errors import MatrixForbidden, MatrixRefused, SendRejected
 from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId
-from bridgekit.contract.people import File, Role
+from bridgekit.contract.people import Content, File, Role
+from bridgekit.contract.text import join, plain
 from bridgekit.contract.verbs import Sent, Verb
 from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.fetch import FetchRefused
 from bridgekit.runtime.cases import Step, source_of
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.worker import Ids
@@ -25,7 +27,7 @@ log = structlog.get_logger(__name__)
 POWER_DELAY = 1.0
 """Roles that change within a second become one power-level event: a mode flood costs one write."""
 
-Reupload = Callable[[File, PersonId], Coroutine[Any, Any, File]]
+Bring = Callable[[File, PersonId], Coroutine[Any, Any, File]]
 
 
 class MatrixSide:
@@ -37,13 +39,13 @@ class MatrixSide:
         ghosts: Ghosts,
         *,
         bot: PersonId,
-        reupload: Reupload,
+        bring: Bring,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._client = client
         self._ghosts = ghosts
         self._bot = bot
-        self._reupload = reupload
+        self._bring = bring
         self._spawn = spawn
         self._powers: dict[ChatId, dict[PersonId, int]] = {}
         self._typing: set[tuple[ChatId, PersonId]] = set()
@@ -125,13 +127,25 @@ class MatrixSide:
     async def _post(
         self, room: ChatId, step: Step, actor: PersonId, verb: verbs.PostMessage, ids: Ids
     ) -> Sent | None:
-        if verb.content.file is not None and not verb.content.file.uri.startswith("mxc://"):
-            file = await self._reupload(verb.content.file, actor)
-            verb = msgspec.structs.replace(verb, content=msgspec.structs.replace(verb.content, file=file))
+        if verb.content.file is not None:
+            verb = msgspec.structs.replace(verb, content=await self._with_file(verb.content, actor))
         if verb.reply is not None or ids.thread is not None:
             reply = msgspec.structs.replace(verb.reply, id=ids.reply) if verb.reply is not None else None
             verb = msgspec.structs.replace(verb, reply=reply, thread=ids.thread)
         return await self._send(room, step, actor, translate.contents(verb), at=verb.at)
+
+    async def _with_file(self, content: Content, actor: PersonId) -> Content:
+        """The content with its file as a Matrix file; where that cannot be had, with a link and the reason."""
+        file = content.file
+        if file is None:
+            return content
+        try:
+            return msgspec.structs.replace(content, file=await self._bring(file, actor))
+        except (FetchRefused, MatrixRefused) as error:
+            where = file.uri if file.uri.startswith(("https://", "http://")) else ""
+            words = plain(": ".join(filter(None, (file.name, where))) + f" ({error.notice.rstrip('.')})")
+            caption = content.text if content.text.body != file.name else plain("")
+            return Content(text=join(caption, "\n", words) if caption else words, kind=content.kind)
 
     async def _send(
         self,

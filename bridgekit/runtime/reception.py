@@ -16,6 +16,7 @@ from bridgekit.core.ghosts import Namespace
 from bridgekit.matrix import translate
 from bridgekit.matrix.appservice import Encryption, RawEvent
 from bridgekit.runtime.ghosts import Ghosts
+from bridgekit.runtime.making import Making
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.rooms import Rooms
@@ -35,6 +36,7 @@ class Reception:
         rooms: Rooms,
         registry: Registry,
         portals: Portals,
+        making: Making,
         ghosts: Ghosts,
         namespace: Namespace,
         manifests: Mapping[NetworkId, Manifest],
@@ -48,6 +50,7 @@ class Reception:
         self._rooms = rooms
         self._registry = registry
         self._portals = portals
+        self._making = making
         self._ghosts = ghosts
         self._namespace = namespace
         self._manifests = manifests
@@ -99,7 +102,7 @@ class Reception:
 
     async def has_alias(self, alias: str) -> bool:
         try:
-            return await self._portals.by_alias(alias)
+            return await self._making.by_alias(alias)
         except BridgeError as error:
             log.info("alias_refused", reason=error.notice)
             return False

@@ -21,7 +21,7 @@ async def test_the_room_of_a_direct_chat_is_made_in_a_room_version_with_creators
     async with world(tmp_path) as place, place.bridge() as bridge:
         alice = await place.homeserver.user("alice").ready()
         side = PortalKey(NetworkId("echo"), ChatId("bob"), LoginId("echo/alice"))
-        room = await bridge.portals.direct(side, Person(id=PersonId("bob"), name="bob"), PersonId(alice.id))
+        room = await bridge.making.direct(side, Person(id=PersonId("bob"), name="bob"), PersonId(alice.id))
         assert set(place.homeserver.joined(room)) == {BOT, f"@_bk_echo_bob:{SERVER}"}
         assert place.homeserver.invitations(alice.id) == [room]
 
