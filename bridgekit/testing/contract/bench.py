@@ -15,7 +15,6 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Login
 from bridgekit.contract.verbs import Join, Sent, Verb
-from bridgekit.runtime.lanes import Lane
 from bridgekit.testing.contract.peer import Peer
 from bridgekit.testing.contract.samples import is_sentence, post
 
@@ -23,16 +22,6 @@ F = TypeVar("F", bound=Fact)
 FACTS: tuple[type[Fact], ...] = get_args(Fact)
 PATIENCE = 10.0
 """Seconds in which a peer on the same machine must have been heard."""
-
-
-class Errand:
-    """One verb in a lane, and what became of it."""
-
-    actor = ""
-
-    def __init__(self, verb: Verb) -> None:
-        self.verb = verb
-        self.outcome: asyncio.Future[Sent | BridgeError | None] = asyncio.get_running_loop().create_future()
 
 
 class Bench:
@@ -125,31 +114,16 @@ class Bench:
         return failure
 
     async def pipelined(self, verbs: list[Verb]) -> list[Sent | BridgeError | None]:
-        """Perform them all, as many at once as the session allows, as a lane of the bridge does."""
-        running: set[asyncio.Task[None]] = set()
-
-        async def carry(errand: Errand) -> bool:
-            try:
-                errand.outcome.set_result(await self.perform(errand.verb))
-            except BridgeError as error:
-                errand.outcome.set_result(error)
-            except BaseException as error:
-                errand.outcome.set_exception(error)
-                raise
-            return True
-
-        lane: Lane[Errand] = Lane(
-            carry,
-            lambda work: running.add(asyncio.create_task(work)),
-            adaptive=False,
-            pipeline=self.can().pipeline,
-        )
-        errands = [Errand(verb) for verb in verbs]
-        for errand in errands:
-            lane.put(errand)
-        outcomes = [await errand.outcome for errand in errands]
-        await asyncio.gather(*running)
-        return outcomes
+        """Perform them all, in order, as many at once as the session allows."""
+        most = self.can().pipeline
+        tasks: list[asyncio.Task[Sent | BridgeError | None]] = []
+        running: set[asyncio.Task[Sent | BridgeError | None]] = set()
+        for verb in verbs:
+            if len(running) >= most:
+                _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            tasks.append(asyncio.create_task(self.attempt(verb)))
+            running.add(tasks[-1])
+        return list(await asyncio.gather(*tasks))
 
     async def received(self, words: str, count: int = 1, chat: ChatId | None = None) -> list[str]:
         """The peer's messages that hold `words`, once there are `count` of them. Raises TimeoutError."""

@@ -50,6 +50,20 @@ def post(chat: ChatId, words: str, *, prefix: str = "", kind: Kind = Kind.TEXT) 
     return PostMessage(chat=chat, content=Content(text=plain(words), kind=kind), prefix=prefix)
 
 
+def harmless(chat: ChatId) -> list[Verb]:
+    """What anybody may do in a chat, in an order in which it makes sense."""
+    return [
+        verbs.Join(chat=chat),
+        verbs.SetTyping(chat=chat, active=True),
+        post(chat, "typed"),
+        verbs.SetTyping(chat=chat, active=False),
+        verbs.ShowProfile(chat=chat),
+        verbs.FetchHistory(chat=chat, limit=5),
+        verbs.Leave(chat=chat),
+        verbs.Join(chat=chat),
+    ]
+
+
 def one_of_each(chat: ChatId, person: Person, words: str, target: MessageId) -> list[Verb]:
     """A verb of every type with `words` wherever words can stand; Leave comes last, so that the others find a chat."""
     content = Content(text=plain(words))

@@ -15,7 +15,15 @@ from bridgekit.contract.ids import MessageId, PersonId
 from bridgekit.contract.people import Kind, Person
 from bridgekit.contract.verbs import PostMessage, Sent, Verb
 from bridgekit.testing.contract.bench import Bench, chat_called, check_sent
-from bridgekit.testing.contract.samples import HOSTILE, MARK, SURROGATES, is_sentence, one_of_each, post
+from bridgekit.testing.contract.samples import (
+    HOSTILE,
+    MARK,
+    SURROGATES,
+    harmless,
+    is_sentence,
+    one_of_each,
+    post,
+)
 
 VERBS: tuple[type[Verb], ...] = get_args(Verb)
 EVE = Person(id=PersonId("eve"), name="eve")
@@ -48,6 +56,14 @@ class SpeakingContract:
             assert Kind.TEXT in can.kinds
             assert can.pipeline >= 1
             assert min(can.max_bytes, can.max_lines) >= 0
+
+    async def test_what_is_declared_is_done(self, bench: Bench) -> None:
+        """Of what needs no message and no rights: the bridge asks for whatever is declared, and expects it to work."""
+        can = bench.can().verbs
+        for verb in harmless(bench.shared):
+            if type(verb) in can:
+                outcome = await bench.attempt(verb)
+                assert not isinstance(outcome, BridgeError), f"{type(verb).__name__}: {outcome}"
 
     async def test_every_verb_is_performed_or_refused_with_a_sentence(self, bench: Bench) -> None:
         """Those that are not declared, too: a capability may be gone by the time that a verb arrives."""
