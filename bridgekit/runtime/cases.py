@@ -12,6 +12,7 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MessageId, PersonId, PortalKey
 from bridgekit.core.model import Action, Known
 from bridgekit.matrix.translate import Encrypted, StateChanged
+from bridgekit.runtime.lanes import Turn
 
 
 class Fate(StrEnum):
@@ -184,7 +185,7 @@ class Case:
 class Step:
     """One action of a case, as it travels in a lane."""
 
-    __slots__ = ("action", "actor", "case", "index", "marked")
+    __slots__ = ("action", "actor", "case", "index", "marked", "turn")
 
     def __init__(self, case: Case, action: Action, index: int) -> None:
         self.case = case
@@ -192,6 +193,7 @@ class Step:
         self.actor = action.actor
         self.index = index
         self.marked = False  # "sending" is on disk
+        self.turn: Turn | None = None  # while it is under way in a lane
 
 
 def source_of(number: int, side: PortalKey) -> str:

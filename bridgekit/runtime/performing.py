@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from bridgekit.contract import facts, verbs
-from bridgekit.contract.errors import LoginRejected, SendRejected
+from bridgekit.contract.connector import Session
+from bridgekit.contract.errors import Disconnected, LoginRejected, RemoteError, SendRejected, SendUncertain
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Person
 from bridgekit.contract.verbs import Sent, Verb
@@ -177,10 +178,15 @@ class Performing:
         if step.case.durable and not can.idempotent and not step.marked:
             step.marked = True
             await self._store.commit(self._store.outbox.sending(step.case.number, step.index))
-        sent: Sent | None = None
-        for one in fitted:
-            sent = await supervised.perform(one)
-        return sent
+        try:
+            if step.turn is not None and not await step.turn.come():
+                raise Disconnected("What was said before this has to be said again first.")
+            return await _all(supervised, session, fitted)
+        except Disconnected:
+            if step.marked:  # nothing of it has left: if the bridge is stopped now, the next one may begin it
+                step.marked = False
+                self._store.commit(self._store.outbox.unsent(step.case.number, step.index))
+            raise
 
     async def _account(self, step: Step) -> tuple[Supervised, Verb]:
         """The session that acts: the sender's own, or the relay in their name where that cannot be used."""
@@ -227,6 +233,19 @@ OWN_ACCOUNT_SECONDS = 30.0
 """Somebody whose own account does not get in for this long is heard through the relay, by name."""
 _SAID = (facts.Message, facts.Edit, facts.Reaction)
 """What is planned without a look at who is in the room: the hot path."""
+
+
+async def _all(supervised: Supervised, session: Session, fitted: Sequence[Verb]) -> Sent | None:
+    """Do the verbs that one became, over one session; where not all of them went, it is not begun again."""
+    sent: Sent | None = None
+    for number, one in enumerate(fitted):
+        try:
+            sent = await supervised.perform(one, session)
+        except RemoteError as error:
+            if number:
+                raise SendUncertain(f"Only a part of it was sent. {error.notice}") from error
+            raise
+    return sent
 
 
 def _named(verb: Verb, ids: Ids) -> Verb:

@@ -135,9 +135,16 @@ class Supervised:
             self._settled.clear()
             await self._settled.wait()
 
-    async def perform(self, verb: Verb) -> Sent | None:
-        """Let the session do one verb, once there is one. Raises RemoteError; Disconnected means try again."""
-        session = await self.ready()
+    async def perform(self, verb: Verb, session: Session | None = None) -> Sent | None:
+        """Let the session do one verb, once there is one. Raises RemoteError; Disconnected means try again.
+
+        With `session`, it is that one or none: what was meant for a connection that is gone must not overtake, on
+        the next one, what has to be said again.
+        """
+        if session is None:
+            session = await self.ready()
+        elif session is not self.session:
+            raise Disconnected("The connection was lost before this was sent.")
         try:
             return await session.perform(verb)
         except Disconnected:
