@@ -37,7 +37,19 @@ class Tracked:
     `ids[side]` are the ids of its copy there, in order; `pending[side]` is resolved when the copy's fate is known.
     """
 
-    __slots__ = ("at", "author", "ids", "key", "number", "origin", "parent", "pending", "sender", "words")
+    __slots__ = (
+        "at",
+        "author",
+        "ids",
+        "key",
+        "number",
+        "origin",
+        "parent",
+        "pending",
+        "sender",
+        "words",
+        "written",
+    )
 
     def __init__(
         self,
@@ -61,6 +73,7 @@ class Tracked:
         self.parent = parent
         self.ids: dict[PortalKey, tuple[MessageId, ...]] = {}
         self.pending: dict[PortalKey, asyncio.Future[None]] | None = None
+        self.written: asyncio.Future[None] | None = None  # done when its copies are on disk
 
     def known(self) -> Known:
         """What the plan may see of it."""
@@ -108,8 +121,8 @@ class Recent:
         self._numbers[tracked.number] = tracked
         while len(self._numbers) > self._limit:
             number, oldest = next(iter(self._numbers.items()))
-            if oldest.pending is not None:
-                break  # still on its way: somebody may wait for it
+            if oldest.pending is not None or not (oldest.written is None or oldest.written.done()):
+                break  # still on its way, to a side or to the disk: somebody may ask for it
             del self._numbers[number]
             for side, ids in oldest.ids.items():
                 for one in ids:

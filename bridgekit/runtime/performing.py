@@ -178,15 +178,9 @@ class Performing:
         if step.case.durable and not can.idempotent and not step.marked:
             step.marked = True
             await self._store.commit(self._store.outbox.sending(step.case.number, step.index))
-        try:
-            if step.turn is not None and not await step.turn.come():
-                raise Disconnected("What was said before this has to be said again first.")
-            return await _all(supervised, session, fitted)
-        except Disconnected:
-            if step.marked:  # nothing of it has left: if the bridge is stopped now, the next one may begin it
-                step.marked = False
-                self._store.commit(self._store.outbox.unsent(step.case.number, step.index))
-            raise
+        if step.turn is not None and not await step.turn.come():
+            raise Disconnected("What was said before this has to be said again first.")
+        return await _all(supervised, session, fitted)
 
     async def _account(self, step: Step) -> tuple[Supervised, Verb]:
         """The session that acts: the sender's own, or the relay in their name where that cannot be used."""

@@ -116,6 +116,8 @@ class Rooms:
     def _hand(self, side: PortalKey, case: Case) -> None:
         if self._stopping:
             return  # it is on disk, and the next start begins with it
+        if case.durable and case.number <= self._newest.get(side, 0):
+            return  # it was brought back from disk before the news that it is there came to us
         room = self.room_of(side)
         if side in self._spilled and case.durable:
             self._spilled[side] += 1

@@ -357,8 +357,7 @@ class Worker:
         if case.open:
             if case.durable:
                 writes.append(store.outbox.performed(case.number, step.index, _in_a_word(outcome)))
-            if writes:
-                store.commit(*writes)
+            self._write(tracked, writes)
             return
         self._under_way -= 1
         if self._under_way < UNDER_WAY:
@@ -366,15 +365,19 @@ class Worker:
         if (work := self._around.settled(self.room, case)) is None:
             if case.durable:
                 writes.append(store.inbox.done(case.number))
-            if writes:
-                store.commit(*writes)
+            self._write(tracked, writes)
             return
         # The sender reads the fate before the row goes, so that a crash in between tells them twice and not never.
         if case.durable:
             writes.append(store.outbox.performed(case.number, step.index, _in_a_word(outcome)))
-        if writes:
-            store.commit(*writes)
+        self._write(tracked, writes)
         self._around.spawn(self._tell(case, work))
+
+    def _write(self, tracked: Tracked | None, writes: list[Write]) -> None:
+        if writes:
+            written = self._around.store.commit(*writes)
+            if tracked is not None:
+                tracked.written = written
 
     async def _tell(self, case: Case, work: Coroutine[Any, Any, None]) -> None:
         try:

@@ -22,7 +22,6 @@ _INBOX_COLUMNS = "id, side, chat, receiver, body, at"
 
 _OUTBOX_PUT = upsert(OUTBOX)
 _OUTBOX_CLEAR = delete(OUTBOX)
-_OUTBOX_TAKE_BACK = delete(OUTBOX, 2)
 
 _TRANSACTION_RECORD = insert(TRANSACTIONS)
 _TRANSACTIONS_PRUNE = Statement(TRANSACTIONS, "DELETE FROM transactions WHERE at < $1", wide=True)
@@ -128,10 +127,6 @@ class Outbox:
     def sending(self, inbox_id: int, index: int) -> Write:
         """Committed before the bytes leave."""
         return Write(_OUTBOX_PUT, (inbox_id, index, "sending"))
-
-    def unsent(self, inbox_id: int, index: int) -> Write:
-        """No byte of it has left after all: it may be begun again."""
-        return Write(_OUTBOX_TAKE_BACK, (inbox_id, index))
 
     def performed(self, inbox_id: int, index: int, fate: str = "performed") -> Write:
         """The step has its fate, in one word, and must not be repeated."""

@@ -38,18 +38,6 @@ async def test_a_done_row_is_gone_and_its_outbox_rows_with_it(store: Store):
     assert await store.outbox.of(other.id) == {0: "sending"}
 
 
-async def test_what_was_not_sent_after_all_has_no_trace_in_the_outbox(store: Store):
-    row = inbox_row()
-    await store.commit(store.inbox.add(row))
-    await store.commit(store.outbox.sending(row.id, 0), store.outbox.sending(row.id, 1))
-    await store.commit(store.outbox.unsent(row.id, 0))
-    assert await store.outbox.of(row.id) == {1: "sending"}
-    store.commit(store.outbox.unsent(row.id, 1))
-    store.commit(store.outbox.sending(row.id, 1))  # in one group: the order counts
-    await store.commit(store.outbox.unsent(row.id, 0))
-    assert await store.outbox.of(row.id) == {1: "sending"}
-
-
 async def test_a_parked_row_keeps_its_body_and_the_error_until_it_is_retried(store: Store):
     row = inbox_row(b"poison")
     await store.commit(store.inbox.add(row))
