@@ -36,6 +36,7 @@ from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.matrix_side import MatrixSide
 from bridgekit.runtime.names import Names
 from bridgekit.runtime.performing import Performing
+from bridgekit.runtime.pictures import Pictures
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.reception import Reception
 from bridgekit.runtime.registry import Registry
@@ -85,9 +86,11 @@ class Bridge:
         log.info("bridge_stops", drained=drained)
         await self.accounts.stop_all()
         await self.rooms.stop()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.ghosts.stop()
+        while self._tasks:
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._stack.aclose()
 
     async def _start(self) -> None:
@@ -134,7 +137,14 @@ class Bridge:
             spawn=self.spawn,
         )
         files = Files(self.client, self._fetch)
-        self._matrix = MatrixSide(self.client, self.ghosts, bot=self.bot, bring=files.bring, spawn=self.spawn)
+        self._matrix = MatrixSide(
+            self.client,
+            self.ghosts,
+            bot=self.bot,
+            files=files,
+            pictures=Pictures(self.client, self.ghosts, files, spawn=self.spawn),
+            spawn=self.spawn,
+        )
         self.accounts = Accounts(
             self._networks,
             self._manifests,

@@ -29,16 +29,18 @@ class Files:
         self._client = client
         self._fetch = fetch
 
-    async def bring(self, file: File, user: PersonId) -> File:
+    async def bring(self, file: File, user: PersonId | None, *, limit: int = LIMIT, only: str = "") -> File:
         """The file as a Matrix file, stored as `user`'s; one that is there already comes back as it is.
 
-        Raises FetchRefused with a sentence where it cannot or must not be fetched, MatrixRefused where the
-        homeserver does not take it.
+        `limit` is in bytes; `only` is what its type must start with. Raises FetchRefused with a sentence where
+        it cannot or must not be fetched, MatrixRefused where the homeserver does not take it.
         """
         if file.uri.startswith("mxc://"):
             return file
         try:
-            async with asyncio.timeout(SECONDS), self._fetch(file.uri, LIMIT) as remote:
+            async with asyncio.timeout(SECONDS), self._fetch(file.uri, limit) as remote:
+                if not remote.mime.startswith(only):
+                    raise FetchRefused(f"The file is not what it should be ({remote.mime}).")
                 mxc = await self._client.upload(remote.chunks(), mime=remote.mime, name=file.name, user=user)
         except TimeoutError:
             raise FetchRefused("The file could not be fetched (no answer in time).") from None

@@ -61,6 +61,7 @@ class Ghosts:
         self._spawn = spawn
         self._joining = 0
         self._pace = 0.0
+        self._stopping = False
 
     async def load(self, networks: list[NetworkId], rooms: list[ChatId]) -> None:
         """Read back who exists and who is where."""
@@ -81,6 +82,19 @@ class Ghosts:
             return parsed[1]
         ghost = self._known.get(mxid)
         return ghost.person if ghost is not None else None
+
+    def row(self, mxid: PersonId) -> Ghost | None:
+        """What is kept of a ghost that exists."""
+        return self._known.get(mxid)
+
+    def keep(self, ghost: Ghost) -> None:
+        """The ghost is like this now."""
+        self._known[ghost.mxid] = ghost
+        self._store.commit(self._store.ghosts.put(ghost))
+
+    def picture_from(self, source: str) -> str:
+        """The Matrix file of a picture that some ghost has from there already; empty if none has."""
+        return next((g.avatar for g in self._known.values() if g.avatar_source == source), "")
 
     def shown(self, mxid: PersonId) -> str:
         """The ghost's display name, if it has one yet."""
@@ -143,8 +157,7 @@ class Ghosts:
             avatar=ghost.avatar if ghost else "",
             avatar_source=ghost.avatar_source if ghost else "",
         )
-        self._known[mxid] = ghost
-        self._store.commit(self._store.ghosts.put(ghost))
+        self.keep(ghost)
 
     async def _enter(self, mxid: PersonId, room: ChatId) -> None:
         if mxid in self._present.get(room, ()):
@@ -196,7 +209,14 @@ class Ghosts:
         """Joins that wait for their turn."""
         return len(self._queue)
 
+    def stop(self) -> None:
+        """Nobody else is let in; who still waits is in the next roster."""
+        self._stopping = True
+        self._queue.clear()
+
     def _more(self) -> None:
+        if self._stopping:
+            return
         limit = 1 if self._pace > SLOW else AT_ONCE
         while self._queue and self._joining < limit:
             key, what = self._queue.popitem(last=False)
@@ -215,15 +235,21 @@ class Ghosts:
             )
         finally:
             self._joining -= 1
-            self._pace += 0.2 * (time.monotonic() - began - self._pace)
-            if self._pace > SLOW:
-                # The homeserver labours: leave it as much time as the join took for everybody else.
-                asyncio.get_running_loop().call_later(min(self._pace, 5.0), self._more)
-            else:
-                self._more()
+            self._measure(time.monotonic() - began)
+
+    def _measure(self, seconds: float) -> None:
+        """Go on as fast as the last joins were."""
+        if self._stopping:
+            return
+        self._pace += 0.2 * (seconds - self._pace)
+        if self._pace > SLOW:
+            # The homeserver labours: leave it as much time as the join took for everybody else.
+            asyncio.get_running_loop().call_later(min(self._pace, 5.0), self._more)
+        else:
+            self._more()
 
     def _again(self, key: tuple[ChatId, PersonId], what: tuple[NetworkId, Person, int]) -> None:
-        if key[1] not in self._present.get(key[0], ()):
+        if not self._stopping and key[1] not in self._present.get(key[0], ()):
             self._queue.setdefault(key, what)
             self._more()
 

@@ -12,14 +12,16 @@ import structlog
 from bridgekit.contract import verbs
 from bridgekit.contract.errors import MatrixForbidden, MatrixRefused, SendRejected
 from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId
-from bridgekit.contract.people import Content, File, Role
+from bridgekit.contract.people import Content, Role
 from bridgekit.contract.text import join, plain
 from bridgekit.contract.verbs import Sent, Verb
 from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.fetch import FetchRefused
 from bridgekit.runtime.cases import Step, source_of
+from bridgekit.runtime.files import Files
 from bridgekit.runtime.ghosts import Ghosts
+from bridgekit.runtime.pictures import Pictures
 from bridgekit.runtime.worker import Ids
 
 log = structlog.get_logger(__name__)
@@ -27,7 +29,8 @@ log = structlog.get_logger(__name__)
 POWER_DELAY = 1.0
 """Roles that change within a second become one power-level event: a mode flood costs one write."""
 
-Bring = Callable[[File, PersonId], Coroutine[Any, Any, File]]
+_UNSPOKEN = (verbs.Join, verbs.Leave, verbs.ShowProfile, verbs.SetRole)
+"""What is about somebody who need not be in the room for it."""
 
 
 class MatrixSide:
@@ -39,13 +42,15 @@ class MatrixSide:
         ghosts: Ghosts,
         *,
         bot: PersonId,
-        bring: Bring,
+        files: Files,
+        pictures: Pictures,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._client = client
         self._ghosts = ghosts
         self._bot = bot
-        self._bring = bring
+        self._files = files
+        self._pictures = pictures
         self._spawn = spawn
         self._powers: dict[ChatId, dict[PersonId, int]] = {}
         self._typing: set[tuple[ChatId, PersonId]] = set()
@@ -55,9 +60,11 @@ class MatrixSide:
         verb, network = step.action.verb, step.case.origin.network
         actor = PersonId(step.actor) if step.actor else self._bot
         speaker = verb.speaker
-        speaks = speaker is not None and not isinstance(verb, verbs.Join | verbs.Leave | verbs.ShowProfile)
-        if speaker is not None and speaks and not self._ghosts.is_ready(actor, network, speaker, room):
-            await self._ghosts.ready(actor, network, speaker, room)
+        if speaker is not None and not isinstance(verb, _UNSPOKEN):
+            if not self._ghosts.is_ready(actor, network, speaker, room):
+                await self._ghosts.ready(actor, network, speaker, room)
+            if speaker.avatar is not None:
+                self._pictures.show(actor, speaker.avatar)
         try:
             return await self._do(room, step, actor, network, verb, ids)
         except MatrixForbidden:
@@ -110,6 +117,8 @@ class MatrixSide:
             case verbs.ShowProfile():
                 if verb.speaker is not None:
                     await self._ghosts.rename(actor, network, verb.speaker)
+                    if verb.speaker.avatar is not None:
+                        self._pictures.show(actor, verb.speaker.avatar)
             case verbs.SetRole():
                 self._set_power(room, actor, verb.role)
             case verbs.Invite():
@@ -140,7 +149,7 @@ class MatrixSide:
         if file is None:
             return content
         try:
-            return msgspec.structs.replace(content, file=await self._bring(file, actor))
+            return msgspec.structs.replace(content, file=await self._files.bring(file, actor))
         except (FetchRefused, MatrixRefused) as error:
             where = file.uri if file.uri.startswith(("https://", "http://")) else ""
             words = plain(": ".join(filter(None, (file.name, where))) + f" ({error.notice.rstrip('.')})")

@@ -8,8 +8,7 @@ import pytest
 
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Person
-from tests.runtime.running import BOT, SERVER, world
-from tests.runtime.test_bridge import said
+from tests.runtime.running import BOT, SERVER, said, world
 
 
 @pytest.fixture(autouse=True)

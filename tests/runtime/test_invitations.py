@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.runtime.running import SERVER, world
-from tests.runtime.test_bridge import is_echo, said
+from tests.runtime.running import SERVER, is_echo, said, world
 
 
 async def test_what_is_said_as_soon_as_the_ghost_is_there_is_heard(tmp_path: Path) -> None:
