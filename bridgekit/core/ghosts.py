@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from functools import lru_cache
 
 import regex
 
@@ -50,12 +51,16 @@ class Namespace:
         self._user = f"@{prefix}"
         self._alias = f"#{prefix}"
         self._end = f":{server}"
+        self._mxids = lru_cache(maxsize=4096)(self._mxid)  # every message asks for its sender's
         room = MAX_BYTES - len(f"@{prefix}_:{server}".encode()) - _LONGEST_NETWORK
         if room < len(_MARK) + _HASH_LENGTH:
             raise ValueError(f"the prefix {prefix!r} and the server name leave no room for user ids")
 
     def mxid(self, network: NetworkId, person: PersonId) -> PersonId:
         """The ghost of `person`. Raises ValueError for what is no network's name and for an empty id."""
+        return self._mxids(network, person)
+
+    def _mxid(self, network: NetworkId, person: PersonId) -> PersonId:
         escaped = _IN_USER_ID.sub(_escape, person.encode("utf-8", "surrogatepass")).decode()
         return PersonId(self._fitted(self._user, network, person, escaped))
 

@@ -14,7 +14,7 @@ import msgspec
 
 from bridgekit.contract.errors import MatrixForbidden
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
-from bridgekit.matrix.transport import Homeserver, quoted
+from bridgekit.matrix.transport import Homeserver, quoted, quoted_once
 
 SOURCE = "org.bridgekit.source"
 """The key in an event's content that holds the id of what it is a copy of."""
@@ -97,7 +97,7 @@ class Sending:
 
         answer = await self._homeserver.request(
             "PUT",
-            f"/_matrix/client/v3/rooms/{quoted(room)}/send/{quoted(type)}/{quoted(txn)}",
+            f"/_matrix/client/v3/rooms/{quoted(room)}/send/{quoted(type)}/{quoted_once(txn)}",
             decode=_event_id,
             user=user,
             device=device,

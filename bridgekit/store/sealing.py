@@ -93,6 +93,8 @@ class SealingKey:
 
 def _place(kind: str, row: tuple[str, ...]) -> bytes:
     # Lengths first, so that ("a", "bc") and ("ab", "c") are two places.
+    if len(row) == 1:  # the inbox, for every message
+        return f"{kind}\0{len(row[0])}:{row[0]}".encode("utf-8", "surrogatepass")
     return "\0".join((kind, *(f"{len(part)}:{part}" for part in row))).encode("utf-8", "surrogatepass")
 
 
