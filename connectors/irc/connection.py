@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections import deque
@@ -223,4 +224,6 @@ async def _dial(server: Server, local: str | None) -> socket.socket:
 
 
 def _words(error: OSError) -> str:
+    if error.errno and not isinstance(error, ssl.SSLError | socket.gaierror):
+        return os.strerror(error.errno)
     return error.strerror or str(error) or type(error).__name__

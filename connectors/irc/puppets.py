@@ -55,7 +55,7 @@ def relay_papers(config: IrcConfig) -> Papers:
     if sasl is not None:
         credentials = Credentials(
             mechanism=sasl.mechanism,
-            account=sasl.account or config.nick,
+            account=sasl.account,
             password=read_secret(sasl.password, sasl.password_file),
             certificate=any(server.tls_cert_file for server in config.servers),
             required=sasl.required,

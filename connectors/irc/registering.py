@@ -29,7 +29,7 @@ _SASL_FAILED = {"902", "904", "905", "906"}
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """How to sign in; `certificate` says that the connection has a client certificate.
+    """How to sign in; `certificate` says that the connection has a client certificate. No account: the nick's.
 
     `services`: where the server has no SASL at all, and nobody can listen in, NickServ is told instead.
     """
@@ -202,7 +202,7 @@ class _Registering:
         self._exchanges = iter(
             [
                 e
-                for e in _exchanges(credentials, secure=self._connection.secure)
+                for e in _exchanges(credentials, self._papers.nick, secure=self._connection.secure)
                 if not offered or e.mechanism in offered
             ]
         )
@@ -246,18 +246,19 @@ class _Registering:
         self._end(signed_in=False)
 
 
-def _exchanges(credentials: Credentials, *, secure: bool) -> Iterator[sasl.Exchange]:
+def _exchanges(credentials: Credentials, nick: str, *, secure: bool) -> Iterator[sasl.Exchange]:
     """What to try, the strongest first. A password never goes over a connection in the clear."""
     wanted = credentials.mechanism
     if credentials.certificate and wanted in (Mechanism.AUTO, Mechanism.EXTERNAL):
         yield sasl.External(credentials.account)
     if not credentials.password:
         return
+    account = credentials.account or nick
     try:
         if wanted in (Mechanism.AUTO, Mechanism.SCRAM):
-            yield sasl.ScramSha256(credentials.account, credentials.password, secrets.token_urlsafe(18))
+            yield sasl.ScramSha256(account, credentials.password, secrets.token_urlsafe(18))
         if secure and wanted in (Mechanism.AUTO, Mechanism.PLAIN):
-            yield sasl.Plain(credentials.account, credentials.password)
+            yield sasl.Plain(account, credentials.password)
     except ValueError as error:
         raise LoginRejected(f"The account or its password cannot be used: it holds {error}.") from error
 
