@@ -51,9 +51,10 @@ def plan(context: Context, fact: Fact) -> Plan:
         case facts.Topic():
             return _topic(context, fact)
         case facts.Typing(sender=sender, active=active):
-            return _everywhere(
+            shown = _everywhere(
                 context, sender, lambda s, who: verbs.SetTyping(chat=s.key.chat, speaker=who, active=active)
             )
+            return Plan(actions=shown.actions)  # nobody need be told that their typing was not seen
         case facts.Receipt():
             return _receipt(context, fact)
         case (
@@ -121,19 +122,19 @@ def _everywhere(
     reply: int = 0,
     thread: int = 0,
 ) -> Plan:
-    """The same happening on every other open side; where none is open, the sender reads why."""
-    actions = []
-    others = _others(context)
-    for side in others:
-        if side.open:
-            actor, speaker = _acting(context, side, sender, own)
-            verb = make(side, speaker)
-            actions.append(
-                Action(side=side.key, actor=actor, verb=verb, target=target, reply=reply, thread=thread)
-            )
-    if others and not actions:
-        return Plan(refused=" ".join(s.reason or f"{s.label} is not linked now." for s in others))
-    return Plan(actions=tuple(actions))
+    """The same happening on every other open side; of those that are not open, the sender reads why."""
+    actions: list[Action] = []
+    closed: list[str] = []
+    for side in _others(context):
+        if not side.open:
+            closed.append(side.reason or f"{side.label} is not linked now.")
+            continue
+        actor, speaker = _acting(context, side, sender, own)
+        verb = make(side, speaker)
+        actions.append(
+            Action(side=side.key, actor=actor, verb=verb, target=target, reply=reply, thread=thread)
+        )
+    return Plan(actions=tuple(actions), refused=" ".join(closed))
 
 
 def _on_matrix(context: Context, person: Person, make: Callable[[SideView], Verb]) -> Plan:
@@ -283,12 +284,13 @@ def _receipt(context: Context, fact: facts.Receipt) -> Plan:
     known = context.known.get(fact.target)
     if known is None:
         return NOTHING
-    return _everywhere(
+    shown = _everywhere(
         context,
         fact.sender,
         lambda side, speaker: verbs.MarkRead(chat=side.key.chat, speaker=speaker, target=PENDING),
         target=known.number,
     )
+    return Plan(actions=shown.actions)
 
 
 # Who is there -----------------------------------------------------------------------------------------------
@@ -387,7 +389,8 @@ def _roster(context: Context, fact: facts.Roster) -> Plan:
     for ghost, member in named.items():
         join = verbs.Join(chat=matrix.key.chat, speaker=member.person)
         actions.append(Action(side=matrix.key, actor=ghost, verb=join))
-        if member.role:
+        # Who is in the room may have had a role until now; of everybody else there is none to take away.
+        if member.role or ghost in context.present:
             role = verbs.SetRole(
                 chat=matrix.key.chat, speaker=member.person, person=member.person, role=member.role
             )

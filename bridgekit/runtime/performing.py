@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -63,8 +63,8 @@ class Performing:
         """All that planning this case may know."""
         fact, origin = case.fact, case.origin
         permission = Permission.USER
-        if origin.network == MATRIX and (sender := getattr(fact, "sender", None)) is not None:
-            permission = self._permission(sender.id)
+        if origin.network == MATRIX and (doer := _doer(fact)) is not None:
+            permission = self._permission(doer.id)
         portal = self._registry.portals.get(room)
         return Context(
             number=case.number,
@@ -161,6 +161,8 @@ class Performing:
         side = step.action.side
         if side.network == MATRIX:
             return await self._matrix.perform(room, step, ids)
+        if not step.case.durable and not self._is_there(step):
+            return None  # it is worth nothing when the session is back
         supervised, verb = await self._account(step)
         session = await supervised.ready()
         if supervised.login is not None and side.receiver is None and side.chat not in supervised.joined:
@@ -175,12 +177,23 @@ class Performing:
         fitted = fit(_named(verb, ids), can, self._aids(room, step, ids, verb))
         if isinstance(fitted, Refusal):
             raise SendRejected(fitted.notice)
+        if isinstance(verb, verbs.Retract) and ids.about is not None:
+            fitted = tuple(_every_part(fitted, ids.about.ids.get(side, ())))
         if step.case.durable and not can.idempotent and not step.marked:
             step.marked = True
             await self._store.commit(self._store.outbox.sending(step.case.number, step.index))
         if step.turn is not None and not await step.turn.come():
             raise Disconnected("What was said before this has to be said again first.")
         return await _all(supervised, session, fitted)
+
+    def _is_there(self, step: Step) -> bool:
+        """Whether the acting account is connected, and in the chat."""
+        side = step.action.side
+        login = LoginId(step.actor) if step.actor != RELAY else None
+        supervised = self._sessions.get((side.network, login))
+        if supervised is None or supervised.session is None:
+            return False
+        return login is None or side.receiver is not None or side.chat in supervised.joined
 
     async def _account(self, step: Step) -> tuple[Supervised, Verb]:
         """The session that acts: the sender's own, or the relay in their name where that cannot be used."""
@@ -240,6 +253,21 @@ async def _all(supervised: Supervised, session: Session, fitted: Sequence[Verb])
                 raise SendUncertain(f"Only a part of it was sent. {error.notice}") from error
             raise
     return sent
+
+
+def _every_part(fitted: tuple[Verb, ...], parts: tuple[MessageId, ...]) -> Iterator[Verb]:
+    """A message that took several is taken back in all its parts."""
+    for verb in fitted:
+        if isinstance(verb, verbs.Retract):
+            yield from (msgspec.structs.replace(verb, target=part) for part in parts)
+        else:
+            yield verb
+
+
+def _doer(fact: object) -> Person | None:
+    """Whose permission counts."""
+    named = (getattr(fact, name, None) for name in ("sender", "actor", "person"))
+    return next((who for who in named if who is not None), None)
 
 
 def _named(verb: Verb, ids: Ids) -> Verb:

@@ -73,15 +73,16 @@ class Rooms:
             return
         if side not in self._registry.links:
             self._overhear(side, fact)
+        try:
+            body = facts.encode(fact)
+        except (msgspec.MsgspecError, UnicodeEncodeError, OverflowError, TypeError) as error:
+            log.error("fact_unwritable", network=network, fact=type(fact).__name__, kind=type(error).__name__)
+            self._around.parked(side)
+            return
         now = time.time_ns() // 1_000_000
         number = new_id()
         row = InboxRow(
-            id=number,
-            side=side.network,
-            chat=side.chat,
-            receiver=side.receiver,
-            body=facts.encode(fact),
-            at=now,
+            id=number, side=side.network, chat=side.chat, receiver=side.receiver, body=body, at=now
         )
         case = Case(number, side, fact, durable=True, accepted=now, started=time.monotonic())
         written = self._store.commit(self._store.inbox.add(row))
@@ -90,8 +91,11 @@ class Rooms:
     def fleeting(self, side: PortalKey, fact: Fact) -> None:
         """Something that is worth nothing a minute later, and goes to no disk."""
         room = self.room_of(side)
-        if room is not None and self._registry.links_of(room) and not self._stopping:
-            self.worker(room).offer(Case(new_id(), side, fact, durable=False, started=time.monotonic()))
+        if room is None or self._stopping or not self._registry.links_of(room):
+            return
+        worker = self.worker(room)
+        if not worker.is_behind and side not in self._spilled:
+            worker.offer(Case(new_id(), side, fact, durable=False, started=time.monotonic()))
 
     def matrix_rows(self, events: list[tuple[ChatId, bytes]]) -> tuple[list[Write], list[InboxRow]]:
         """The writes that keep a transaction's events, and the rows to give to `matrix` when they are on disk."""

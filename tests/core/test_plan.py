@@ -294,6 +294,12 @@ def test_where_every_side_is_closed_the_sender_reads_why():
 def test_a_closed_side_does_not_keep_the_others_from_hearing_it():
     decided = plan(context(MATRIX_SIDE, side(CHANNEL, open=False), side(PARROT)), FROM_MATRIX)
     assert [a.side for a in decided.actions] == [PARROT]
+    assert decided.refused == "Ircnet is not linked now."
+
+
+def test_nobody_is_told_that_their_typing_was_not_seen():
+    typing = facts.Typing(chat=ROOM, at=1, sender=ANN, active=True)
+    assert plan(context(MATRIX_SIDE, side(CHANNEL, open=False)), typing) == NOTHING
 
 
 def test_a_room_without_links_is_not_talked_about():
@@ -444,11 +450,12 @@ def test_nothing_goes_back_nothing_goes_to_a_closed_side_and_only_known_messages
 
 
 @given(contexts(), some_facts)
-def test_a_refusal_or_a_command_comes_without_actions_and_a_refusal_is_a_sentence(
-    around: Context, fact: Fact
-):
+def test_a_command_comes_alone_and_a_refusal_is_a_sentence(around: Context, fact: Fact):
     decided = plan(around, fact)
-    assert bool(decided.actions) + bool(decided.refused) + (decided.command is not None) <= 1
+    assert decided.command is None or (not decided.actions and not decided.refused)
+    if decided.refused and decided.actions:
+        assert any(not side.open for side in around.sides)
+        assert not isinstance(fact, facts.FLEETING)
     if decided.command is not None:
         assert isinstance(fact, facts.Message | facts.Edit)
         assert fact.content.kind is Kind.TEXT
