@@ -146,6 +146,13 @@ def _on_matrix(context: Context, person: Person, make: Callable[[SideView], Verb
     return NOTHING
 
 
+def _is_nobodys_ghost(context: Context, person: Person) -> bool:
+    """Whether somebody on a network is the bridge or a Matrix user's own account: they are in the room themselves."""
+    matrix = next((s.key for s in context.sides if s.key.network == MATRIX), None)
+    who = context.counterpart(person.id, context.origin, matrix) if matrix is not None else None
+    return who is not None and not context.namespace.is_ours(who)
+
+
 def _translated(context: Context, content: Content, side: SideView) -> Content:
     """The content with the people whom it mentions as `side` knows them."""
     spans = content.text.spans
@@ -299,6 +306,8 @@ def _receipt(context: Context, fact: facts.Receipt) -> Plan:
 def _membership(context: Context, fact: facts.Membership) -> Plan:
     if context.origin.network == MATRIX:
         return _matrix_membership(context, fact)
+    if _is_nobodys_ghost(context, fact.person):
+        return NOTHING
     match fact.change:
         case Change.JOIN:
             return _on_matrix(
@@ -365,7 +374,7 @@ def _asked_of_network(fact: facts.Membership, side: SideView, person: Person) ->
 
 def _profile(context: Context, fact: facts.Profile) -> Plan:
     """A new name is a rename of the same ghost; a Matrix user's name is theirs to give to their own accounts."""
-    if context.origin.network == MATRIX:
+    if context.origin.network == MATRIX or _is_nobodys_ghost(context, fact.person):
         return NOTHING
     return _on_matrix(context, fact.person, lambda s: verbs.ShowProfile(chat=s.key.chat, speaker=fact.person))
 
@@ -378,7 +387,8 @@ def _roster(context: Context, fact: facts.Roster) -> Plan:
     matrix = next((s for s in context.sides if s.key.network == MATRIX), None)
     if matrix is None or not matrix.open:
         return NOTHING
-    named = {context.namespace.mxid(network, m.person.id): m for m in fact.members}
+    members = [m for m in fact.members if not _is_nobodys_ghost(context, m.person)]
+    named = {context.namespace.mxid(network, m.person.id): m for m in members}
     actions = []
     for ghost in sorted(context.present - named.keys()):
         parsed = context.namespace.parse(ghost)
@@ -399,7 +409,7 @@ def _roster(context: Context, fact: facts.Roster) -> Plan:
 
 
 def _role_change(context: Context, fact: facts.RoleChange) -> Plan:
-    if context.origin.network == MATRIX:
+    if context.origin.network == MATRIX or _is_nobodys_ghost(context, fact.person):
         return NOTHING  # a role given on Matrix is not given on a network
     return _on_matrix(
         context,

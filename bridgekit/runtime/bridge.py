@@ -38,6 +38,7 @@ from bridgekit.runtime.names import Names
 from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.pictures import Pictures
 from bridgekit.runtime.portals import Portals
+from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.reception import Reception
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.rooms import Rooms
@@ -137,13 +138,14 @@ class Bridge:
             spawn=self.spawn,
         )
         files = Files(self.client, self._fetch)
+        powers = Powers(self.client, bot=self.bot, spawn=self.spawn)
         self._matrix = MatrixSide(
             self.client,
             self.ghosts,
             bot=self.bot,
             files=files,
             pictures=Pictures(self.client, self.ghosts, files, spawn=self.spawn),
-            spawn=self.spawn,
+            powers=powers,
         )
         self.accounts = Accounts(
             self._networks,
@@ -161,6 +163,7 @@ class Bridge:
             sessions=self.accounts.sessions,
             links=self._links,
             namespace=self.namespace,
+            bot=self.bot,
             label=self.label,
             permission=self.permission,
             puppets=config.appservice.double_puppets,
@@ -244,6 +247,7 @@ class Bridge:
             making=self.making,
             management=self.management,
             upgrades=Upgrades(self.client, self.registry, self.portals),
+            powers=powers,
             bot=self._bot,
             fates=self._fates,
             metrics=self.metrics,

@@ -76,6 +76,14 @@ class Ghosts:
         """The ghosts in a room."""
         return frozenset(self._present.get(room, ()))
 
+    def is_present(self, mxid: PersonId, room: ChatId) -> bool:
+        """Whether the ghost is in a room; of who is no ghost of ours, the bridge knows nothing and says yes."""
+        return mxid in self._present.get(room, ()) or not self._namespace.is_ours(mxid)
+
+    def of(self, network: NetworkId, person: PersonId) -> PersonId:
+        """The ghost of somebody, whether it exists or not."""
+        return self._namespace.mxid(network, person)
+
     def person(self, mxid: PersonId) -> PersonId | None:
         """Whom a ghost stands for: by its name, or by the store where the name is a hash."""
         if (parsed := self._namespace.parse(mxid)) is not None:

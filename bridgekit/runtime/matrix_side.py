@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
 from typing import Any
 
 import msgspec
@@ -12,7 +11,7 @@ import structlog
 from bridgekit.contract import verbs
 from bridgekit.contract.errors import MatrixForbidden, MatrixRefused, SendRejected
 from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId
-from bridgekit.contract.people import Content, Role
+from bridgekit.contract.people import Content, Person, Role
 from bridgekit.contract.text import join, plain
 from bridgekit.contract.verbs import Sent, Verb
 from bridgekit.matrix import translate
@@ -22,12 +21,10 @@ from bridgekit.runtime.cases import Step, source_of
 from bridgekit.runtime.files import Files
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.pictures import Pictures
+from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.worker import Ids
 
 log = structlog.get_logger(__name__)
-
-POWER_DELAY = 1.0
-"""Roles that change within a second become one power-level event: a mode flood costs one write."""
 
 _UNSPOKEN = (verbs.Join, verbs.Leave, verbs.ShowProfile, verbs.SetRole)
 """What is about somebody who need not be in the room for it."""
@@ -44,22 +41,22 @@ class MatrixSide:
         bot: PersonId,
         files: Files,
         pictures: Pictures,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        powers: Powers,
     ) -> None:
         self._client = client
         self._ghosts = ghosts
         self._bot = bot
         self._files = files
         self._pictures = pictures
-        self._spawn = spawn
-        self._powers: dict[ChatId, dict[PersonId, int]] = {}
-        self._typing: set[tuple[ChatId, PersonId]] = set()
+        self._powers = powers
 
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None:
         """Do one verb in the room. Waits while the homeserver is away; raises MatrixError where it refuses."""
         verb, network = step.action.verb, step.case.origin.network
         actor = PersonId(step.actor) if step.actor else self._bot
         speaker = verb.speaker
+        if not step.case.durable and not self._ghosts.is_present(actor, room):
+            return None  # nobody enters a room to be seen typing or reading in it
         if speaker is not None and not isinstance(verb, _UNSPOKEN):
             if not self._ghosts.is_ready(actor, network, speaker, room):
                 await self._ghosts.ready(actor, network, speaker, room)
@@ -68,12 +65,28 @@ class MatrixSide:
         try:
             return await self._do(room, step, actor, network, verb, ids)
         except MatrixForbidden:
-            if speaker is None or isinstance(verb, verbs.Leave):
+            if speaker is None and actor != self._bot:
+                return await self._without_puppet(room, step, actor, network, verb, ids)
+            if speaker is None or isinstance(verb, verbs.Leave | verbs.SetTopic):
                 raise
             # Somebody removed the ghost: it may have been let back in, or it may not come back.
             self._ghosts.left(actor, room)
             await self._ghosts.ready(actor, network, speaker, room)
             return await self._do(room, step, actor, network, verb, ids)
+
+    async def _without_puppet(
+        self, room: ChatId, step: Step, actor: PersonId, network: NetworkId, verb: Verb, ids: Ids
+    ) -> Sent | None:
+        """Somebody's own user may not do it: they enter, if they are invited, or their ghost does it."""
+        with contextlib.suppress(MatrixRefused):
+            await self._client.patient.join(room, user=actor)
+            return await self._do(room, step, actor, network, verb, ids)
+        sender: Person | None = getattr(step.case.fact, "sender", None)
+        if sender is None:
+            raise SendRejected("The room does not let its owner in.")
+        ghost = self._ghosts.of(network, sender.id)
+        await self._ghosts.ready(ghost, network, sender, room)
+        return await self._do(room, step, ghost, network, verb, ids)
 
     async def _do(
         self, room: ChatId, step: Step, actor: PersonId, network: NetworkId, verb: Verb, ids: Ids
@@ -114,13 +127,14 @@ class MatrixSide:
                     self._ghosts.soon(actor, network, verb.speaker, room)
             case verbs.Leave():
                 await self._ghosts.leave(actor, room, verb.reason)
+                self._powers.give(room, actor, Role.NONE)
             case verbs.ShowProfile():
                 if verb.speaker is not None:
                     await self._ghosts.rename(actor, network, verb.speaker)
                     if verb.speaker.avatar is not None:
                         self._pictures.show(actor, verb.speaker.avatar)
             case verbs.SetRole():
-                self._set_power(room, actor, verb.role)
+                self._powers.give(room, actor, verb.role)
             case verbs.Invite():
                 await client.invite(room, PersonId(verb.person.id), user=actor)
             case verbs.Kick():
@@ -196,32 +210,3 @@ class MatrixSide:
                 await client.redact(room, target, txn=txn, reason=reason, user=actor)
             except MatrixForbidden:
                 await client.redact(room, target, txn=f"{txn}.bot", reason=reason)
-
-    # Roles ---------------------------------------------------------------------------------------------------
-
-    def _set_power(self, room: ChatId, user: PersonId, role: Role) -> None:
-        waiting = self._powers.get(room)
-        if waiting is None:
-            waiting = self._powers[room] = {}
-            self._spawn(self._write_powers(room))
-        waiting[user] = int(role)
-
-    async def _write_powers(self, room: ChatId) -> None:
-        await asyncio.sleep(POWER_DELAY)
-        wanted: dict[PersonId, int] = self._powers.pop(room, {})
-        try:
-            client = self._client.patient
-            content = await client.state(room, "m.room.power_levels") or {}
-            users: dict[str, int] = dict(content.get("users", {}))
-            ceiling = users.get(self._bot, 100) - 1  # the bot lifts nobody up to itself
-            default: int = content.get("users_default", 0)
-            for user, level in wanted.items():
-                level = min(level, ceiling)
-                if level == default:
-                    users.pop(user, None)
-                elif users.get(user, default) < ceiling + 1:
-                    users[user] = level
-            if users != content.get("users", {}):
-                await client.put_state(room, "m.room.power_levels", {**content, "users": users})
-        except MatrixRefused as error:
-            log.warning("power_levels_refused", errcode=error.errcode)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from bridgekit.contract import facts, verbs
+from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.connector import Session
 from bridgekit.contract.errors import Disconnected, LoginRejected, RemoteError, SendRejected, SendUncertain
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
@@ -41,6 +42,7 @@ class Performing:
         sessions: dict[Key, Supervised],
         links: Links,
         namespace: Namespace,
+        bot: PersonId,
         label: Callable[[NetworkId], str],
         permission: Callable[[PersonId], Permission],
         puppets: bool,
@@ -52,6 +54,7 @@ class Performing:
         self._sessions = sessions
         self._links = links
         self._namespace = namespace
+        self._bot = bot
         self._label = label
         self._permission = permission
         self._puppets = puppets
@@ -122,7 +125,7 @@ class Performing:
         """Whom `side` knows as the person whom `origin` calls `person`; None where it knows nobody."""
         if origin.network == MATRIX:
             return self.remote_person(person, side.network)
-        owner = self.owner_on(origin.network, person)
+        owner = self._bot if self._is_relay(origin.network, person) else self.owner_on(origin.network, person)
         mxid = owner or self._namespace.mxid(origin.network, person)
         if side.network == MATRIX:
             return mxid
@@ -138,6 +141,11 @@ class Performing:
         if supervised is not None and supervised.session is not None:
             return supervised.session.me.id
         return None
+
+    def _is_relay(self, network: NetworkId, person: PersonId) -> bool:
+        supervised = self._sessions.get((network, None))
+        session = supervised.session if supervised is not None else None
+        return session is not None and session.me.id == person
 
     def owner_on(self, network: NetworkId, person: PersonId) -> PersonId | None:
         """The Matrix user whose own account is `person` on the network now."""
@@ -165,15 +173,11 @@ class Performing:
             return None  # it is worth nothing when the session is back
         supervised, verb = await self._account(step)
         session = await supervised.ready()
-        if supervised.login is not None and side.receiver is None and side.chat not in supervised.joined:
-            supervised.joined.add(side.chat)
-            if verbs.Join in session.capabilities(side.chat).verbs and not isinstance(verb, verbs.Leave):
-                try:
-                    await supervised.perform(verbs.Join(chat=side.chat))
-                except BaseException:
-                    supervised.joined.discard(side.chat)
-                    raise
         can = session.capabilities(side.chat)
+        if side.receiver is None and side.chat not in supervised.joined and self._may_enter(side, verb, can):
+            # Before it is marked: what waits for a door to open has certainly not been sent.
+            await supervised.enter(side.chat, session)
+            can = session.capabilities(side.chat)
         fitted = fit(_named(verb, ids), can, self._aids(room, step, ids, verb))
         if isinstance(fitted, Refusal):
             raise SendRejected(fitted.notice)
@@ -185,6 +189,10 @@ class Performing:
         if step.turn is not None and not await step.turn.come():
             raise Disconnected("What was said before this has to be said again first.")
         return await _all(supervised, session, fitted)
+
+    def _may_enter(self, side: PortalKey, verb: Verb, can: Capabilities) -> bool:
+        leaves = isinstance(verb, verbs.Leave | verbs.Join)
+        return not leaves and verbs.Join in can.verbs and side in self._registry.links
 
     def _is_there(self, step: Step) -> bool:
         """Whether the acting account is connected, and in the chat."""

@@ -31,6 +31,7 @@ from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.names import Names
 from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.portals import Portals
+from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.upgrades import Upgrades
 from bridgekit.runtime.worker import Ids
@@ -59,6 +60,7 @@ class RoomSurroundings:
         making: Making,
         management: ManagementRooms,
         upgrades: Upgrades,
+        powers: Powers,
         bot: Bot,
         fates: Fates,
         metrics: Metrics,
@@ -83,6 +85,7 @@ class RoomSurroundings:
         self._making = making
         self._management = management
         self._upgrades = upgrades
+        self._powers = powers
         self._bot = bot
         self._fates = fates
         self._metrics = metrics
@@ -131,6 +134,8 @@ class RoomSurroundings:
             await self._accounts.open(network, owner)
 
     async def _state_changed(self, room: ChatId, fact: translate.StateChanged) -> None:
+        if fact.type == "m.room.power_levels":
+            self._powers.changed(room, fact.content)
         if fact.type == "m.room.tombstone":
             replacement = fact.content.get("replacement_room")
             if isinstance(replacement, str) and replacement:

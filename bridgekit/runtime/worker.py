@@ -33,6 +33,8 @@ IN_MEMORY = 4000
 """Facts that wait in memory; more wait on disk, where they are anyway."""
 UNDER_WAY = 500
 """Cases of one room whose verbs have no fate yet; planning waits beyond that."""
+BEHIND = 32
+"""Facts waiting or under way from which on nobody is shown who types, or who has read what."""
 IDLE = 300.0
 """Seconds after which a worker without work ends; its room's next fact starts another."""
 
@@ -100,6 +102,11 @@ class Worker:
     def oldest(self) -> float:
         """When the fact that has waited longest was read (monotonic seconds); 0 where none waits."""
         return self._queue[0].started if self._queue else 0.0
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether what is said now is heard late."""
+        return len(self._queue) + self._under_way >= BEHIND
 
     @property
     def full(self) -> bool:
