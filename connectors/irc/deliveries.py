@@ -113,8 +113,9 @@ class Deliveries:
             if line.command != "BATCH" and "batch" not in line.tags:
                 self._settle(flight)
         elif line.command == "PONG":
-            if line.param(-1).startswith(TOKEN):
-                self._ponged(line.param(-1))
+            for param in line.params:
+                if param.startswith(TOKEN):
+                    self._ponged(param)
         elif is_refusal(line):
             self._refused(line)
         for change in reading.changes:
