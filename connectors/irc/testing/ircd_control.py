@@ -36,8 +36,8 @@ class Control:
     ) -> dict[str, Any]:
         """`users` people take turns in saying `count` lines, `rate` a second or as fast as it goes.
 
-        {n} counts from 1 up over all bursts, {t} is the monotonic time. Answers when the last one is in the socket: "first" and "last" are
-        monotonic seconds.
+        {n} counts from 1 up over all bursts, {t} is the monotonic time. Answers when the last one is in the
+        socket: "first" and "last" are monotonic seconds.
         """
         speakers = self.ircd.crowd(users, channel)
         first = time.monotonic()
