@@ -357,6 +357,8 @@ class IrcSession:
     # -- verbs that are more than lines
 
     async def _join(self, verb: Join) -> Sent | None:
+        if self.login is None:
+            await self._joining.begun()
         key = verb.secret or self.network.memory.key(verb.chat)
         line = compose.lines(
             verb, self.state, self.people, self.network.settings(self._connection.secure), key=key

@@ -274,6 +274,59 @@ async def test_how_far_it_has_read_outlives_the_process():
             await ircd.until(lambda: "missed" in bridge.said)
 
 
+async def test_what_was_said_after_the_first_join_is_fetched_though_nothing_was_heard_before_the_kill():
+    ircd = Ircd(caps=FULL)
+    host = MemoryHost(["#c"])
+    bob = ircd.user("bob", "#c")
+    bob.say("#c", "before we came")
+    await asyncio.sleep(0.01)
+    async with ircd.serving():
+        async with running(network_of(ircd, host)) as bridge:
+            await bridge.fact(ChatOpened)
+            kept = dict(host.kept)  # what a process has on disk that is killed now
+        bob.say("#c", "missed")
+        async with running(network_of(ircd, MemoryHost(["#c"], kept))) as bridge:
+            await ircd.until(lambda: bridge.said)
+            assert bridge.said == ["missed"]
+
+
+async def test_what_is_said_while_the_gap_is_read_waits_behind_it_and_comes_once():
+    ircd = Ircd(caps=FULL)
+    host = MemoryHost(["#c"])
+    bob = ircd.user("bob", "#c")
+    async with ircd.serving():
+        async with running(network_of(ircd, host)) as bridge:
+            await bridge.fact(ChatOpened)
+        missed = [f"missed {i}" for i in range(250)]
+        for words in missed:
+            bob.say("#c", words)
+        ircd.delay = 0.02
+        async with running(network_of(ircd, MemoryHost(["#c"], host.kept))) as bridge:
+            await ircd.heard("CHATHISTORY")
+            bob.say("#c", "meanwhile")
+            await ircd.until(lambda: "meanwhile" in bridge.said)
+            assert list(dict.fromkeys(bridge.said)) == [*missed, "meanwhile"]
+            assert bridge.said.count("meanwhile") == 1
+
+
+async def test_what_an_earlier_connection_of_ours_said_under_a_nick_that_lingers_is_no_strangers():
+    """After a power cut the server still holds our nick, and its history our words."""
+    ircd = Ircd(caps=FULL)
+    host = MemoryHost(["#c"])
+    async with ircd.serving():
+        async with running(network_of(ircd, host)) as bridge:
+            await bridge.fact(ChatOpened)
+            await bridge.session.perform(PostMessage(chat=C, content=Content(text=plain("ours"))))
+            ircd.user("bob", "#c").say("#c", "theirs")
+            await bridge.fact(Message)
+            kept = dict(host.kept)
+        ircd.user("bridge", "#c")
+        async with running(network_of(ircd, MemoryHost(["#c"], kept))) as bridge:
+            await ircd.until(lambda: "theirs" in bridge.said)
+            assert bridge.session.me.name != "bridge"
+            assert "ours" not in bridge.said
+
+
 async def test_what_we_said_ourselves_is_not_in_the_history():
     ircd = Ircd(caps=FULL)
     async with bridge_in(ircd) as bridge:

@@ -8,6 +8,10 @@ import pytest
 
 from bridgekit.contract.errors import Disconnected, LoginRejected, RemoteError
 from bridgekit.contract.facts import ChatOpened, ChatVisibility
+from bridgekit.contract.ids import ChatId
+from bridgekit.contract.people import Content
+from bridgekit.contract.text import plain
+from bridgekit.contract.verbs import Join, PostMessage
 from connectors.irc import session as session_module
 from connectors.irc import upkeep
 from connectors.irc.testing.certificate import write_certificate
@@ -204,6 +208,25 @@ async def test_nickserv_is_told_before_anything_is_joined(caps):
             await bridge.fact(ChatOpened)
             spoken = ircd.lines("^(PRIVMSG|JOIN)")
             assert spoken == ["PRIVMSG NickServ :IDENTIFY secretpassword", "JOIN #a"]
+
+
+async def test_what_is_said_before_the_relay_is_identified_waits_for_it(caps):
+    """The runtime performs as soon as there is a session; then nothing has been joined yet."""
+    ircd = Ircd(caps=caps, accounts=ACCOUNTS)
+    ircd.delay = 0.05
+    ircd.user("NickServ", service=True)
+    async with ircd.serving():
+        network = network_of(ircd, MemoryHost(["#a"]), nickserv={"password": "secretpassword"})
+        async with running(network) as bridge:
+            post = PostMessage(chat=ChatId("#a"), content=Content(text=plain("early")))
+            await asyncio.gather(
+                bridge.session.perform(Join(chat=ChatId("#a"))), bridge.session.perform(post)
+            )
+            spoken = [
+                line.partition(" ")[2] if line.startswith("@") else line
+                for line in ircd.lines("PRIVMSG|JOIN")
+            ]
+            assert spoken == ["PRIVMSG NickServ :IDENTIFY secretpassword", "JOIN #a", "PRIVMSG #a early"]
 
 
 async def test_services_that_never_answer_do_not_keep_the_bridge_out(caps, monkeypatch):
