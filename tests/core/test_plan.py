@@ -276,6 +276,35 @@ def test_the_invitation_that_began_a_direct_conversation_is_not_asked_of_the_net
     assert plan(context(MATRIX_SIDE, side(CHANNEL), owner=ANN.id), invited) == NOTHING
 
 
+@pytest.mark.parametrize(
+    "fact",
+    [
+        facts.Membership(chat=CHANNEL.chat, at=5, person=ADA, change=Change.JOIN),
+        facts.Roster(chat=CHANNEL.chat, at=5, members=(Member(person=ADA, role=Role.ADMIN),)),
+        facts.RoleChange(chat=CHANNEL.chat, at=5, person=ADA, role=Role.ADMIN),
+        facts.Profile(chat=CHANNEL.chat, at=5, person=ADA),
+    ],
+)
+@pytest.mark.parametrize("who", [ANN.id, "@bridgebot:example.org"])
+def test_a_matrix_users_own_account_and_the_bridges_have_no_ghost(fact: Fact, who: str):
+    around = context(CHANNEL, side(CHANNEL), counterpart=lambda *_: PersonId(who))
+    assert plan(around, fact) == NOTHING
+    assert len(plan(context(CHANNEL, side(CHANNEL)), fact).actions) >= 1
+
+
+def test_who_signs_in_as_somebody_who_was_there_before_is_no_ghost_any_more():
+    """The roster of the next connection takes the ghost out of the room."""
+    around = context(
+        CHANNEL,
+        side(CHANNEL),
+        counterpart=lambda *_: ANN.id,
+        present=frozenset({PersonId(ADAS_GHOST)}),
+    )
+    fact = facts.Roster(chat=CHANNEL.chat, at=5, members=(Member(person=ADA),))
+    (action,) = plan(around, fact).actions
+    assert (action.actor, type(action.verb)) == (ADAS_GHOST, verbs.Leave)
+
+
 def test_the_owner_is_heard_in_their_direct_conversation():
     assert len(plan(context(MATRIX_SIDE, side(CHANNEL), owner=ANN.id), FROM_MATRIX).actions) == 1
 
