@@ -22,6 +22,7 @@ from bridgekit.store.rows import Ghost
 log = structlog.get_logger(__name__)
 
 JOINED = "join"
+BANNED = "ban"
 AT_ONCE = 8
 """Joins in the background that are under way at once while the homeserver answers quickly."""
 SLOW = 0.5
@@ -55,6 +56,7 @@ class Ghosts:
         self._network_name = network_name
         self._known: dict[PersonId, Ghost] = {}
         self._present: dict[ChatId, set[PersonId]] = {}
+        self._banned: set[tuple[ChatId, PersonId]] = set()
         self._names: dict[tuple[NetworkId, PersonId, str], str] = {}
         self._locks: dict[PersonId, asyncio.Lock] = {}
         self._queue: OrderedDict[tuple[ChatId, PersonId], tuple[NetworkId, Person, int]] = OrderedDict()
@@ -71,6 +73,7 @@ class Ghosts:
         for room in rooms:
             members = await self._store.members.of(room)
             self._present[room] = {m for m, state in members.items() if state == JOINED}
+            self._banned |= {(room, m) for m, state in members.items() if state == BANNED}
 
     def present(self, room: ChatId) -> frozenset[PersonId]:
         """The ghosts in a room."""
@@ -192,6 +195,20 @@ class Ghosts:
         if mxid in self._present.get(room, ()):
             self._present[room].discard(mxid)
             self._store.commit(self._store.members.remove(room, mxid))
+
+    def banned(self, mxid: PersonId, room: ChatId) -> None:
+        """The ghost was put out for good."""
+        self._present.get(room, set()).discard(mxid)
+        self._banned.add((room, mxid))
+        self._store.commit(self._store.members.put(room, mxid, BANNED))
+
+    def allowed(self, mxid: PersonId, room: ChatId) -> bool:
+        """The ghost may come back; says whether it was banned until now."""
+        if (room, mxid) not in self._banned:
+            return False
+        self._banned.discard((room, mxid))
+        self._store.commit(self._store.members.remove(room, mxid))
+        return True
 
     async def leave(self, mxid: PersonId, room: ChatId, reason: str = "") -> None:
         """Take the ghost out of the room."""

@@ -154,10 +154,11 @@ class Making:
         if parsed is None or parsed[0] not in self._networks:
             return
         network, person = parsed
-        if any(other.key.network == network for other in self._registry.links_of(room)):
-            await self._client.join(room, user=ghost)
-            self._ghosts.entered(ghost, room)
-            return
+        if links := self._registry.links_of(room):
+            if not any(link.key.network == network and link.key.receiver is None for link in links):
+                why = "This room is linked already: ask me into one with nobody else."
+                await self._client.leave(room, user=ghost, reason=why)
+            return  # the network is asked, and the ghost comes when its person does
         login = self._accounts.of(network, inviter)
         chat = self._networks[network].direct(person)
         if login is None and chat is not None and self._accounts.may_open(network):
@@ -177,9 +178,17 @@ class Making:
         await self._ghosts.exist(ghost, network, Person(id=person, name=str(person)))
         await self._client.join(room, user=ghost)
         self._ghosts.entered(ghost, room)
+        if not await self._are_alone(room, ghost, inviter):
+            why = "What is said here would be said by one person alone: ask me into a room with nobody else."
+            await self._ghosts.leave(ghost, room, why)
+            return
         await allowed(self._client.invite(room, self._bot, user=ghost))
         await allowed(self._client.join(room))
         await self._made_direct(side, room, Person(id=person, name=str(person)), inviter, made=False)
+
+    async def _are_alone(self, room: ChatId, ghost: PersonId, inviter: PersonId) -> bool:
+        members = await self._client.joined_members(room, user=ghost)
+        return all(m == inviter or m == self._bot or self._namespace.is_ours(m) for m in members)
 
     def no_login(self, network: NetworkId) -> str:
         """Why nobody can be spoken to from here."""

@@ -107,6 +107,8 @@ class RoomSurroundings:
             case translate.StateChanged():
                 return self._state_changed(room, case.fact)
             case facts.Membership() if case.origin.network == MATRIX:
+                if self._namespace.is_ours(case.fact.person.id):
+                    case.fact = self._about_ghost(room, case.fact)
                 return self._matrix_member(room, case.fact)
             case facts.Message(sender=sender) if case.origin.network == MATRIX:
                 return self._own_accounts(room, sender.id)
@@ -141,6 +143,18 @@ class RoomSurroundings:
             if isinstance(replacement, str) and replacement:
                 await self._upgrades.follow(room, ChatId(replacement))
 
+    def _about_ghost(self, room: ChatId, fact: facts.Membership) -> facts.Membership:
+        """The fact with what the bridge itself knows: events tell neither the name of who left nor, on some
+        homeservers, that they were banned before."""
+        ghost, change = fact.person.id, fact.change
+        if change is Change.BAN:
+            self._ghosts.banned(ghost, room)
+        elif self._ghosts.allowed(ghost, room) and change in (Change.KICK, Change.LEAVE):
+            change = Change.UNBAN
+        name = self._ghosts.shown(ghost) or str(self._ghosts.person(ghost))
+        person = msgspec.structs.replace(fact.person, name=name)
+        return msgspec.structs.replace(fact, person=person, change=change)
+
     async def _matrix_member(self, room: ChatId, fact: facts.Membership) -> None:
         person = fact.person.id
         if fact.change is Change.INVITE:
@@ -152,7 +166,7 @@ class RoomSurroundings:
             except BridgeError as error:
                 log.warning("invitation_not_followed", reason=error.notice)
         elif self._namespace.is_ours(person):
-            if fact.change in (Change.KICK, Change.BAN, Change.LEAVE):
+            if fact.change in (Change.KICK, Change.LEAVE):
                 self._ghosts.left(person, room)
         elif fact.change is Change.JOIN:
             self._names.learn(room, person, fact.person.name)
