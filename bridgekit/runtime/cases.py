@@ -166,6 +166,7 @@ class Case:
         "recovering",
         "started",
         "tracked",
+        "written",
     )
 
     def __init__(
@@ -193,6 +194,7 @@ class Case:
         self.open = 0
         self.outcomes: list[Outcome] = []
         self.performed: dict[int, str] = {}
+        self.written: asyncio.Future[None] | None = None  # done when it is on disk, where it was not yet
 
 
 class Step:

@@ -283,6 +283,8 @@ class Worker:
     async def _carry(self, step: Step) -> bool:
         """Perform one step; False where it must be tried again before what came after it."""
         case, side = step.case, step.action.side
+        if case.written is not None and not case.written.done():
+            await asyncio.wait((case.written,))
         state = case.performed.get(step.index)
         if state is not None and state != _UNSENT:
             await self._remember(case, side)
