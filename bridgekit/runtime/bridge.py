@@ -246,7 +246,7 @@ class Bridge:
             portals=self.portals,
             making=self.making,
             management=self.management,
-            upgrades=Upgrades(self.client, self.registry, self.portals),
+            upgrades=Upgrades(self.client, self.registry, self.ghosts, self.portals, spawn=self.spawn),
             powers=powers,
             bot=self._bot,
             fates=self._fates,

@@ -33,6 +33,8 @@ PATIENCE = 300.0
 REMEMBERED = 5000
 """Display names that need not be made again for every message."""
 
+_Wish = tuple[NetworkId, Person | None, int]
+"""Whose ghost wants to enter (None: it is as it is), and how often that failed."""
 NameOf = Callable[[NetworkId], str]
 
 
@@ -59,7 +61,8 @@ class Ghosts:
         self._banned: set[tuple[ChatId, PersonId]] = set()
         self._names: dict[tuple[NetworkId, PersonId, str], str] = {}
         self._locks: dict[PersonId, asyncio.Lock] = {}
-        self._queue: OrderedDict[tuple[ChatId, PersonId], tuple[NetworkId, Person, int]] = OrderedDict()
+        self._queue: OrderedDict[tuple[ChatId, PersonId], _Wish] = OrderedDict()
+        self._later: set[tuple[ChatId, PersonId]] = set()  # joins that failed and are tried again
         self._spawn = spawn
         self._joining = 0
         self._pace = 0.0
@@ -213,9 +216,10 @@ class Ghosts:
     async def leave(self, mxid: PersonId, room: ChatId, reason: str = "") -> None:
         """Take the ghost out of the room."""
         self._queue.pop((room, mxid), None)
-        if mxid not in self._present.get(room, ()):
-            return
-        async with self._locks.setdefault(mxid, asyncio.Lock()):
+        self._later.discard((room, mxid))
+        async with self._locks.setdefault(mxid, asyncio.Lock()):  # it may be entering this very moment
+            if mxid not in self._present.get(room, ()):
+                return
             with contextlib.suppress(MatrixForbidden):  # it was not in the room any more
                 await self._client.patient.leave(room, user=mxid, reason=reason)
             self.left(mxid, room)
@@ -224,9 +228,16 @@ class Ghosts:
 
     def soon(self, mxid: PersonId, network: NetworkId, person: Person, room: ChatId) -> None:
         """Let the ghost in when there is time: behind everybody who speaks, at a rate that the homeserver bears."""
-        if mxid in self._present.get(room, ()):
-            return
-        self._queue[(room, mxid)] = (network, person, 0)
+        if mxid not in self._present.get(room, ()):
+            self._queue[(room, mxid)] = (network, person, 0)
+            self._more()
+
+    def move(self, old: ChatId, new: ChatId) -> None:
+        """Let the ghosts of one room into another, as they are and when there is time."""
+        for mxid in sorted(self._present.get(old, ())):
+            ghost = self._known.get(mxid)
+            if ghost is not None and mxid not in self._present.get(new, ()):
+                self._queue[(new, mxid)] = (ghost.network, None, 0)
         self._more()
 
     @property
@@ -248,13 +259,18 @@ class Ghosts:
             self._joining += 1
             self._spawn(self._join(key, what))
 
-    async def _join(self, key: tuple[ChatId, PersonId], what: tuple[NetworkId, Person, int]) -> None:
+    async def _join(self, key: tuple[ChatId, PersonId], what: _Wish) -> None:
         (room, mxid), (network, person, tries) = key, what
         began = time.monotonic()
         try:
-            await self.ready(mxid, network, person, room)
+            if person is not None:
+                await self.ready(mxid, network, person, room)
+            else:
+                async with self._locks.setdefault(mxid, asyncio.Lock()):
+                    await self._enter(mxid, room)
         except BridgeError as error:
             log.info("ghost_join_failed", network=network, reason=type(error).__name__, tries=tries)
+            self._later.add(key)
             asyncio.get_running_loop().call_later(
                 min(PATIENCE, 2.0**tries), self._again, key, (network, person, tries + 1)
             )
@@ -273,12 +289,15 @@ class Ghosts:
         else:
             self._more()
 
-    def _again(self, key: tuple[ChatId, PersonId], what: tuple[NetworkId, Person, int]) -> None:
-        if not self._stopping and key[1] not in self._present.get(key[0], ()):
+    def _again(self, key: tuple[ChatId, PersonId], what: _Wish) -> None:
+        wanted = key in self._later
+        self._later.discard(key)
+        if wanted and not self._stopping and key[1] not in self._present.get(key[0], ()):
             self._queue.setdefault(key, what)
             self._more()
 
-    def forget_room(self, room: ChatId) -> None:
-        """Nothing is wanted in the room any more."""
-        for key in [k for k in self._queue if k[0] == room]:
+    def forget(self, room: ChatId, network: NetworkId) -> None:
+        """Nobody of the network is wanted in the room any more."""
+        for key in [k for k, (of, _, _) in self._queue.items() if k[0] == room and of == network]:
             del self._queue[key]
+        self._later = {key for key in self._later if key[0] != room}

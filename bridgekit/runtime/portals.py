@@ -225,16 +225,15 @@ class Portals:
             raise NotAllowed("There is no such link.")
         await self._registry.remove_link(side)
         for (network, login), supervised in self._sessions.items():
-            there = login is None or side.chat in supervised.joined
+            there = login == side.receiver or (side.receiver is None and side.chat in supervised.joined)
             if network == side.network and supervised.session is not None and there:
                 supervised.joined.discard(side.chat)
                 self._spawn(quiet(supervised.perform(verbs.Leave(chat=side.chat, reason=reason))))
-        self._ghosts.forget_room(link.room)
         if not any(other.key.network == side.network for other in self._registry.links_of(link.room)):
-            for ghost in sorted(self._ghosts.present(link.room)):
-                parsed = self._namespace.parse(ghost)
-                if parsed is not None and parsed[0] == side.network:
-                    self._spawn(quiet(self._ghosts.leave(ghost, link.room, reason)))
+            self._ghosts.forget(link.room, side.network)
+            if self._spaces.wants(link):
+                self._spawn(self._spaces.let_go(side.network, link.room))
+            self._spawn(self._clear_out(link.room, side.network, reason))
         for type in BRIDGE_EVENTS:
             await allowed(self._client.put_state(link.room, type, {}, state_key=self._state_key(side)))
         portal = self._registry.portals.get(link.room)
@@ -242,6 +241,13 @@ class Portals:
             alias = self._namespace.alias(side.network, ChatId(link.name))
             await allowed(self._client.delete_alias(alias))
             await self._registry.remove_portal(link.room)
+
+    async def _clear_out(self, room: ChatId, network: NetworkId, reason: str) -> None:
+        """Let the network's ghosts leave, one after the other: it is no hurry."""
+        for ghost in sorted(self._ghosts.present(room)):
+            row = self._ghosts.row(ghost)
+            if row is not None and row.network == network:
+                await quiet(self._ghosts.leave(ghost, room, reason))
 
     async def describe(self, link: Link) -> None:
         """MSC2346: what this room is bridged to, for clients and for other bridges."""

@@ -11,11 +11,12 @@ import msgspec
 import structlog
 
 from bridgekit.contract import facts
-from bridgekit.contract.errors import BridgeError, PeerMisbehaved
+from bridgekit.contract.errors import PeerMisbehaved
 from bridgekit.contract.facts import FLEETING, Fact
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.matrix import translate
 from bridgekit.runtime.cases import Case
+from bridgekit.runtime.lobby import Lobby, Unlinked
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.worker import Surroundings, Worker
 from bridgekit.store import Store
@@ -26,8 +27,6 @@ from bridgekit.store.statements import Write
 log = structlog.get_logger(__name__)
 
 Names = Callable[[ChatId, PersonId], str]
-Unlinked = Callable[[PortalKey, Fact], Coroutine[Any, Any, ChatId | None]]
-"""Makes the room for a chat that has none; None where there shall be none."""
 
 
 class Rooms:
@@ -49,14 +48,16 @@ class Rooms:
         self._registry = registry
         self._around = around
         self._names = names
-        self._unlinked = unlinked
         self._spawn = spawn
         self._workers: dict[ChatId, Worker] = {}
         self._tasks: dict[ChatId, asyncio.Task[None]] = {}
         self._spilled: dict[PortalKey, int] = {}  # how often something was left on disk
         self._newest: dict[PortalKey, int] = {}  # the last row that was handed over
+        self._writing: dict[PortalKey, int] = {}  # how many are on their way to the disk, and not handed over
         self._recovering_until = 0
-        self._lobby: dict[PortalKey, list[Case]] = {}
+        self._lobby = Lobby(
+            unlinked=unlinked, deliver=self._deliver, forget=self._forget, park=self._park, spawn=spawn
+        )
         self._stopping = False
 
     # In ------------------------------------------------------------------------------------------------------
@@ -86,7 +87,28 @@ class Rooms:
         )
         case = Case(number, side, fact, durable=True, accepted=now, started=time.monotonic())
         written = self._store.commit(self._store.inbox.add(row))
-        written.add_done_callback(lambda _: self._hand(side, case))
+        if isinstance(fact, facts.Message) and self._is_quiet(side):
+            case.written = written  # it is planned while the disk works, and performed when that is done
+            self._hand(side, case)
+            return
+        self._writing[side] = self._writing.get(side, 0) + 1
+        written.add_done_callback(lambda _: self._written(side, case))
+
+    def _is_quiet(self, side: PortalKey) -> bool:
+        """Whether nothing waits anywhere that a fact of this side could overtake."""
+        if side in self._spilled or side in self._writing or side in self._lobby:
+            return False
+        room = self.room_of(side)
+        worker = self._workers.get(room) if room is not None else None
+        return worker is not None and not worker.waiting and not worker.under_way
+
+    def _written(self, side: PortalKey, case: Case) -> None:
+        left = self._writing[side] - 1
+        if left:
+            self._writing[side] = left
+        else:
+            del self._writing[side]
+        self._hand(side, case)
 
     def fleeting(self, side: PortalKey, fact: Fact) -> None:
         """Something that is worth nothing a minute later, and goes to no disk."""
@@ -126,8 +148,11 @@ class Rooms:
         if side in self._spilled and case.durable:
             self._spilled[side] += 1
             return
-        if room is None:
-            self._wait_in_lobby(side, case)
+        if room is None or side in self._lobby:
+            if self._lobby.is_full(side) and case.durable:
+                self._spill(side)
+            else:
+                self._lobby.wait(side, case)
             return
         worker = self.worker(room)
         if worker.full and case.durable:
@@ -137,7 +162,7 @@ class Rooms:
 
     def _offer(self, worker: Worker, side: PortalKey, case: Case) -> None:
         if case.durable:
-            self._newest[side] = case.number
+            self._newest[side] = max(case.number, self._newest.get(side, 0))
         worker.offer(case)
 
     def room_of(self, side: PortalKey) -> ChatId | None:
@@ -170,33 +195,17 @@ class Rooms:
         else:
             del self._workers[room], self._tasks[room]
 
-    def _wait_in_lobby(self, side: PortalKey, case: Case) -> None:
-        waiting = self._lobby.get(side)
-        if waiting is not None:
-            waiting.append(case)
-            return
-        self._lobby[side] = [case]
-        self._spawn(self._open_door(side, case.fact))
+    def _deliver(self, room: ChatId, side: PortalKey, case: Case) -> None:
+        self._offer(self.worker(room), side, case)
 
-    async def _open_door(
-        self, side: PortalKey, fact: Fact | translate.StateChanged | translate.Encrypted
-    ) -> None:
-        room: ChatId | None = None
-        try:
-            if not isinstance(fact, translate.StateChanged | translate.Encrypted):
-                room = await self._unlinked(side, fact)
-        except BridgeError as error:
-            log.warning("portal_not_made", network=side.network, reason=error.notice)
-        except Exception as error:
-            log.exception("portal_fault", network=side.network, kind=type(error).__name__)
-        waiting = self._lobby.pop(side, [])
-        if room is not None:
-            for case in waiting:
-                self.worker(room).offer(case)
-            return
-        done = [self._store.inbox.done(case.number) for case in waiting if case.durable]
-        if done:
-            self._store.commit(*done)
+    def _forget(self, case: Case) -> None:
+        if case.durable:
+            self._store.commit(self._store.inbox.done(case.number))
+
+    def _park(self, case: Case, why: str) -> None:
+        self._around.parked(case.origin)
+        if case.durable:
+            self._store.commit(self._store.inbox.park(case.number, why))
 
     # More than memory should hold is on disk anyway, and comes back in order -----------------------------------
 
@@ -228,10 +237,11 @@ class Rooms:
                     return
                 self._newest[side] = row.id
                 if (case := self._case(side, row)) is not None:
-                    if (room := self.room_of(side)) is not None:
-                        self.worker(room).offer(case)
+                    room = self.room_of(side)
+                    if room is None or side in self._lobby:
+                        self._lobby.wait(side, case)
                     else:
-                        self._wait_in_lobby(side, case)
+                        self.worker(room).offer(case)
             if not rows and held == self._spilled[side]:
                 del self._spilled[side]  # nothing was held back since the look: all is handed over
                 return
@@ -239,7 +249,8 @@ class Rooms:
     async def _until_slack(self, side: PortalKey) -> None:
         while not self._stopping:
             room = self.room_of(side)
-            if room is None or not self.worker(room).full:
+            behind = self._lobby.is_full(side) if room is None else self.worker(room).full
+            if not behind:
                 return
             await asyncio.sleep(0.01)
 

@@ -141,7 +141,7 @@ class RoomSurroundings:
         if fact.type == "m.room.tombstone":
             replacement = fact.content.get("replacement_room")
             if isinstance(replacement, str) and replacement:
-                await self._upgrades.follow(room, ChatId(replacement))
+                self._upgrades.follow(room, ChatId(replacement))
 
     def _about_ghost(self, room: ChatId, fact: facts.Membership) -> facts.Membership:
         """The fact with what the bridge itself knows: events tell neither the name of who left nor, on some
@@ -173,10 +173,13 @@ class RoomSurroundings:
 
     async def _bot_invited(self, room: ChatId, fact: facts.Membership) -> None:
         inviter = fact.actor.id if fact.actor is not None else None
-        if inviter is None or self._permission(inviter) in (Permission.NONE, Permission.RELAY):
+        stranger = inviter is None or self._permission(inviter) in (Permission.NONE, Permission.RELAY)
+        if inviter is None or (stranger and not self._upgrades.awaits(room)):
             await self._client.leave(room, reason="You are not allowed to use this bridge.")
             return
         await self._client.join(room)
+        if await self._upgrades.entered(room):
+            return
         if fact.private:
             await self._management.keep(room, inviter, made=False)
         await self._bot.greet(room, direct=fact.private)
