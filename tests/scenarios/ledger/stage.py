@@ -111,24 +111,23 @@ class Stage:
         await self.bridge.start()
         await self.homeserver.wait_for(lambda e: e.type == "m.bridge", 30)
 
-    async def talk_on_irc(self, each: int, rate: float) -> None:
-        """Everybody on IRC says `each` messages, `rate` a second in all."""
+    async def talk_on_irc(self, each: int, rate: float, *, first: int = 0) -> None:
+        """Everybody on IRC says `each` messages, from number `first` on, `rate` a second in all."""
         began = time.monotonic()
-        for seq in range(each):
+        for seq in range(first, first + each):
             for number, nick in enumerate(IRC_PEOPLE):
-                await asyncio.sleep(began + (seq * len(IRC_PEOPLE) + number) / rate - time.monotonic())
+                said = (seq - first) * len(IRC_PEOPLE) + number
+                await asyncio.sleep(began + said / rate - time.monotonic())
                 id = marker(number, seq)
                 ghost = f"@_bk_{NETWORK}_{nick}:{SERVER}"
                 self.heard.to_matrix.sent(id, ghost, seq)
                 await self.ircd.order("say", nick=nick, target=CHANNEL, text=f"{id} hello")
 
-    async def talk_on_matrix(self, each: int, rate: float, *, at_once: int = 25) -> None:
-        """Everybody on Matrix says `each` messages, `rate` a second in all."""
-        for first in range(0, each, at_once):
-            count = min(at_once, each - first)
-            for said in await self.homeserver.chatter(
-                self.room, MATRIX_PEOPLE, count, rate=rate, first=first
-            ):
+    async def talk_on_matrix(self, each: int, rate: float, *, first: int = 0, at_once: int = 25) -> None:
+        """Everybody on Matrix says `each` messages, from number `first` on, `rate` a second in all."""
+        for seq in range(first, first + each, at_once):
+            count = min(at_once, first + each - seq)
+            for said in await self.homeserver.chatter(self.room, MATRIX_PEOPLE, count, rate=rate, first=seq):
                 name = said.sender[1:].partition(":")[0]
                 self.heard.to_irc.sent(said.id, name, said.seq)
 
