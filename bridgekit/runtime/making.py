@@ -62,6 +62,8 @@ class Making:
         network, name = parsed
         side = self._portals.find_chat(network, name)
         if (link := self._registry.links.get(side)) is not None:
+            if not self._is_open(side):
+                return False  # the alias would show the room to everybody who can guess the chat's name
             await self._client.put_alias(alias, link.room)
             return True
         if (making := self._portals.making.get(side)) is not None:
@@ -71,22 +73,21 @@ class Making:
         room: ChatId | None = None
         try:
             opened = await self._portals.enter(side)
-            seen = self._registry.visibility.get(side, Visibility())
-            if (
-                not seen.known
-                or seen.entry is not Entry.OPEN
-                or seen.exposure < Exposure.JOINED
-                or not seen.listed
-            ):
+            if not self._is_open(side):
                 relay = self._sessions[(network, None)]
                 self._spawn(quiet(relay.perform(verbs.Leave(chat=side.chat, reason="not open to everybody"))))
-                log.info("alias_refused", network=network, visibility=seen.detail)
+                log.info("alias_refused", network=network)
                 return False
             room = await self._create(side, opened, alias)
             return True
         finally:
             making.set_result(room)
             del self._portals.making[side]
+
+    def _is_open(self, side: PortalKey) -> bool:
+        """Whether the chat's network says that anybody may find it, enter it and read it. Unknown means secret."""
+        seen = self._registry.visibility.get(side, Visibility())
+        return seen.known and seen.listed and seen.entry is Entry.OPEN and seen.exposure >= Exposure.JOINED
 
     async def _create(self, side: PortalKey, opened: facts.ChatOpened, alias: str) -> ChatId:
         name = opened.name or self._networks[side.network].chat_name(side.chat)

@@ -130,7 +130,7 @@ class TownSession:
 
     def __init__(self, town: Town, login: Login | None) -> None:
         self._town = town
-        self._login = login.id if login is not None else None
+        self.login = login.id if login is not None else None
         name = login.owner[1:].partition(":")[0] if login is not None else "bridge"
         self.me = Person(id=PersonId(f"own-{name}" if login else "bridge"), name=name)
         self._heard: asyncio.Queue[Fact | None] = asyncio.Queue()
@@ -156,8 +156,8 @@ class TownSession:
         if self._lost:
             raise Disconnected("The town is cut off.")
         if town.behave is not None:
-            await town.behave(self._login, verb)
-        id = town.record(self._login, verb)
+            await town.behave(self.login, verb)
+        id = town.record(self.login, verb)
         match verb:
             case Join(chat=chat):
                 if chat in town.closed:
@@ -200,6 +200,7 @@ class TownNetwork:
             yield session
         finally:
             session.lose()
+            town.sessions.pop(session.login, None)
 
     def chat_id(self, name: str) -> tuple[ChatId, bool] | None:
         if name.startswith("#"):
