@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from bridgekit.testing.homeserver import RemoteFakeHomeserver
 from bridgekit.testing.homeserver.events import Event
+from bridgekit.testing.homeserver.faults import Delay
 from bridgekit.testing.ledger import Ledger, find_marker, marker
 from tests.bridge_process import BridgeProcess
 from tests.ircd_process import RemoteIrcd
@@ -19,7 +20,8 @@ from tests.runtime.running import BOT, SERVER
 CHANNEL = "#talk"
 NETWORK = "net"
 STATUS = "com.beeper.message_send_status"
-IRC_PEOPLE = [f"ivan{i}" for i in range(5)]
+CROWD = [f"ivan{i}" for i in range(60)]
+IRC_PEOPLE = CROWD[:5]
 MATRIX_PEOPLE = [f"mary{i}" for i in range(5)]
 
 
@@ -111,12 +113,20 @@ class Stage:
         await self.bridge.start()
         await self.homeserver.wait_for(lambda e: e.type == "m.bridge", 30)
 
-    async def talk_on_irc(self, each: int, rate: float, *, first: int = 0) -> None:
+    async def slow_down(self) -> None:
+        """Let both servers take their time, so that a kill finds calls without effect, and effects without answer."""
+        await self.homeserver.fault("PUT */send/*", Delay(seconds=0.0, up_to=0.02))
+        await self.homeserver.fault("PUT */send/*", Delay(seconds=0.0, up_to=0.03, after_effect=True))
+        await self.ircd.order("fault", delay=0.02)
+
+    async def talk_on_irc(
+        self, each: int, rate: float, *, first: int = 0, people: Sequence[str] = IRC_PEOPLE
+    ) -> None:
         """Everybody on IRC says `each` messages, from number `first` on, `rate` a second in all."""
         began = time.monotonic()
         for seq in range(first, first + each):
-            for number, nick in enumerate(IRC_PEOPLE):
-                said = (seq - first) * len(IRC_PEOPLE) + number
+            for number, nick in enumerate(people):
+                said = (seq - first) * len(people) + number
                 await asyncio.sleep(began + said / rate - time.monotonic())
                 id = marker(number, seq)
                 ghost = f"@_bk_{NETWORK}_{nick}:{SERVER}"
@@ -136,7 +146,7 @@ class Stage:
         await self.heard.look()
         said = (await self.ircd.order("transcript", channel=CHANNEL, after=self._transcript))["said"]
         for place, (nick, text) in enumerate(said, self._transcript):
-            if nick not in IRC_PEOPLE and (found := find_marker(text)) is not None:
+            if nick not in CROWD and (found := find_marker(text)) is not None:
                 speaker = text.partition(">")[0].removeprefix("<")
                 self.heard.to_irc.received(found.id, speaker, found.seq, float(place))
         self._transcript += len(said)
@@ -196,7 +206,7 @@ async def stage(folder: Path, *, store: str | None = None, **irc: Any) -> AsyncI
     ):
         room = await make_room(homeserver)
         await ircd.order("keep", channel=CHANNEL, count=1_000_000)
-        for nick in IRC_PEOPLE:
+        for nick in CROWD:
             await ircd.order("join", nick=nick, channel=CHANNEL)
         irc = {"history_limit": 100_000, **irc}
         bridge.configure(homeserver.url, network(ircd.port, room, **irc), store=store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import os
 import sys
 import time
@@ -11,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from bridgekit.testing.homeserver.faults import Delay, Drop, Fail, Fault, RateLimit, Repeat
-from tests.scenarios.ledger.stage import IRC_PEOPLE, Stage, stage
+from tests.scenarios.ledger.stage import CROWD, Stage, stage
 
 SENDS = "PUT */send/*"
 TRANSACTIONS = "PUT /_matrix/app/v1/transactions/*"
-EACH = 60
+EACH = 40
 OUTAGE = float(os.environ.get("BRIDGEKIT_LEDGER_OUTAGE", "60"))
 WAITING = 5000
 AT_ONCE = 40
@@ -37,12 +38,12 @@ FAULTS: dict[str, list[tuple[str, Fault, float]]] = {
     "answers to transactions are lost": [(TRANSACTIONS, Drop(after_effect=True), 0.4)],
     "a limit that names its seconds": [(SENDS, RateLimit(retry_after_ms=200), 0.05)],
     "a proxy that gives up, with and without effect": [
-        (SENDS, Fail(status=504, after_effect=True), 0.05),
-        (SENDS, Fail(status=502), 0.05),
+        (SENDS, Fail(status=504, after_effect=True), 0.03),
+        (SENDS, Fail(status=502), 0.03),
     ],
     "a homeserver that fails, with and without effect": [
-        (SENDS, Fail(status=500, after_effect=True), 0.05),
-        (SENDS, Fail(status=503), 0.05),
+        (SENDS, Fail(status=500, after_effect=True), 0.03),
+        (SENDS, Fail(status=503), 0.03),
     ],
     "everything takes its time": [("*", Delay(seconds=0.0, up_to=0.03), 1.0)],
 }
@@ -71,24 +72,29 @@ async def test_after_an_outage_what_waited_comes_without_a_flood_and_without_hav
     """A homeserver that has just come back is the last that wants 5,000 calls at once."""
     async with stage(tmp_path) as here:
         await here.ready()
-        await _talk(here, each=10)
+        await here.talk_on_irc(1, 100.0, people=CROWD)
         await here.settle()
         before = here.bridge.memory()
         began = time.monotonic()
         await here.homeserver.pause()
-        await here.talk_on_irc(WAITING // len(IRC_PEOPLE), 1000.0, first=10)
-        await here.talk_on_matrix(10, 1000.0, first=10)
+        await here.talk_on_irc(WAITING // len(CROWD), 1000.0, first=1, people=CROWD)
+        await here.talk_on_matrix(10, 1000.0)
         await asyncio.sleep(began + OUTAGE - time.monotonic())
         grown = here.bridge.memory("VmHWM") - before
         slow = 0.1  # while each call takes so long, what arrives in that time was under way at once
         rule = await here.homeserver.fault(SENDS, Delay(seconds=slow))
         back = time.monotonic()
         await here.homeserver.resume()
-        await asyncio.sleep(40)  # a probe may have been 30 s away
+        arrived: list[float] = []
+        while len(arrived) < 1000:  # the first may take 30 s: it waits for a probe
+            await asyncio.sleep(0.5)
+            arrived = [
+                at for event, at in await here.homeserver.arrivals(here.room) if event.sender[:5] == "@_bk_"
+            ]
+            arrived = [at for at in arrived if at > back]
         await here.homeserver.heal(rule)
         await here.settle()
-        arrived = [at for _, at in await here.homeserver.arrivals(here.room) if at > back]
-        at_once = max(sum(1 for other in arrived if at <= other < at + slow) for at in arrived[:2000])
+        at_once = max(bisect.bisect_left(arrived, at + slow) - place for place, at in enumerate(arrived))
         with capsys.disabled():
             sys.stdout.write(
                 f"\n{OUTAGE:g} s without a homeserver, {WAITING} messages waited: RSS grew by {grown >> 20} MiB, "

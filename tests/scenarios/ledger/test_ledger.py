@@ -40,6 +40,7 @@ async def test_whatever_happens_each_message_arrives_once_or_its_sender_is_told(
     store = await database.create_database() if database is not None else f"sqlite:///{tmp_path}/bridge.db"
     async with stage(tmp_path, store=store) as here:
         await here.ready()
+        await here.slow_down()
         troubles = trouble.draw(SEED, MESSAGES / RATE, kills=KILLS)
         async with asyncio.TaskGroup() as group:
             group.create_task(here.talk_on_irc(MESSAGES // len(IRC_PEOPLE), RATE))
