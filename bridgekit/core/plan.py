@@ -101,7 +101,7 @@ def _acting(
     """The lane, and the speaker to show, for what `sender` did on the origin side and `side` shall see."""
     origin = context.origin
     if side.key.network == MATRIX:
-        if own is not None and context.puppets and (owner := context.owner_of(own)) is not None:
+        if context.puppets and (owner := _owner(context, side, sender, own)) is not None:
             return owner, None
         return context.namespace.mxid(origin.network, sender.id), sender
     if origin.network == MATRIX:
@@ -110,6 +110,17 @@ def _acting(
     # From one network to another the relay speaks, and says where the person is.
     label = next((s.label for s in context.sides if s.key == origin), origin.network)
     return RELAY, Person(id=sender.id, name=f"{sender.name}/{label}", bot=sender.bot)
+
+
+def _owner(context: Context, side: SideView, sender: Person, own: LoginId | None) -> PersonId | None:
+    """The Matrix user whose own account did it: by the fact's word, or because the account is theirs now.
+
+    Edits and reactions say nothing of accounts, and must be done by whoever said the message.
+    """
+    if own is not None:
+        return context.owner_of(own)
+    who = context.counterpart(sender.id, context.origin, side.key)
+    return None if who is None or context.namespace.is_ours(who) else who
 
 
 def _everywhere(

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -17,7 +18,7 @@ from bridgekit.admin.metrics import Metrics, Queue
 from bridgekit.config import Config, StatusEvents
 from bridgekit.contract.connector import Connector, Manifest, Network
 from bridgekit.contract.errors import BridgeError, MatrixError
-from bridgekit.contract.ids import NetworkId, PersonId
+from bridgekit.contract.ids import LoginId, NetworkId, PersonId
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Permission
 from bridgekit.matrix.appservice import Appservice
@@ -275,6 +276,8 @@ class Bridge:
             self.namespace,
             self._manifests,
             bot=self.bot,
+            puppets=config.appservice.double_puppets,
+            is_echo=self._matrix.is_echo,
             outcome=self.metrics.transaction,
             parked=self.metrics.parked,
             spawn=self.spawn,
@@ -335,9 +338,19 @@ class Bridge:
     def _session_changed(self, supervised: Supervised) -> None:
         if supervised.state is State.WAITING:
             self.metrics.reconnect(supervised.id)
-        if supervised.login is not None and supervised.state is State.REJECTED:
-            words = f"Your account on {self.label(supervised.id)} cannot be used: {supervised.reason}"
-            self.spawn(self.management.tell(supervised.login.owner, words))
+        if supervised.login is not None and supervised.state in (State.REJECTED, State.READY):
+            self.spawn(self._login_changed(supervised.login.id, supervised.reason))
+
+    async def _login_changed(self, login: LoginId, rejected: str) -> None:
+        """Keep whether a login is of use; its owner is told once of each reason why it is not."""
+        row = self.registry.logins.get(login)
+        state = "rejected" if rejected else "wanted"
+        if row is None or (row.state, row.reason) == (state, rejected):
+            return
+        await self.registry.put_login(msgspec.structs.replace(row, state=state, reason=rejected))
+        if rejected:
+            words = f"Your account on {self.label(row.network)} cannot be used: {rejected}"
+            await self.management.tell(row.login.owner, words)
 
     def _health(self) -> dict[str, admin.Part]:
         parts = {

@@ -86,6 +86,10 @@ class Ghosts:
         """Whether the ghost is in a room; of who is no ghost of ours, the bridge knows nothing and says yes."""
         return mxid in self._present.get(room, ()) or not self._namespace.is_ours(mxid)
 
+    def is_one(self, mxid: PersonId) -> bool:
+        """Whether the user id is a ghost's."""
+        return self._namespace.is_ours(mxid)
+
     def of(self, network: NetworkId, person: PersonId) -> PersonId:
         """The ghost of somebody, whether it exists or not."""
         return self._namespace.mxid(network, person)

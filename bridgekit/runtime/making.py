@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 
 import structlog
@@ -21,6 +22,9 @@ from bridgekit.runtime.lenient import allowed, now, quiet
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.registry import Registry
 from bridgekit.store.rows import Portal
+
+TOLD_SECONDS = 3.0
+"""A network that says nothing for so long of who may read a chat keeps it secret."""
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +77,7 @@ class Making:
         room: ChatId | None = None
         try:
             opened = await self._portals.enter(side)
+            await self._told(side)
             if not self._is_open(side):
                 relay = self._sessions[(network, None)]
                 self._spawn(quiet(relay.perform(verbs.Leave(chat=side.chat, reason="not open to everybody"))))
@@ -83,6 +88,13 @@ class Making:
         finally:
             making.set_result(room)
             del self._portals.making[side]
+
+    async def _told(self, side: PortalKey) -> None:
+        """Give the network a moment to say who may read the chat: some are asked only after entering."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TOLD_SECONDS):
+                while not self._registry.visibility.get(side, Visibility()).known:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
 
     def _is_open(self, side: PortalKey) -> bool:
         """Whether the chat's network says that anybody may find it, enter it and read it. Unknown means secret."""
@@ -121,7 +133,17 @@ class Making:
         row = self._registry.logins.get(side.receiver)
         if row is None or fact.content.kind is Kind.NOTICE:
             return None
-        return await self.direct(side, fact.sender, row.login.owner)
+        person = fact.sender if fact.own is None else self._other_end(side)
+        return await self.direct(side, person, row.login.owner) if person is not None else None
+
+    def _other_end(self, side: PortalKey) -> Person | None:
+        """With whom a direct chat is, where only its owner has spoken in it yet."""
+        network = self._networks[side.network]
+        name = network.chat_name(side.chat)
+        for id in (PersonId(side.chat), PersonId(name)):
+            if network.direct(id) == side.chat:
+                return Person(id=id, name=name)
+        return None
 
     async def direct(self, side: PortalKey, person: Person, owner: PersonId) -> ChatId:
         """Make the room of a direct chat and ask its owner in."""

@@ -26,6 +26,8 @@ from bridgekit.runtime.worker import Ids
 
 log = structlog.get_logger(__name__)
 
+REMEMBERED = 200
+"""Redactions by double puppets whose echo may still come."""
 _UNSPOKEN = (verbs.Join, verbs.Leave, verbs.ShowProfile, verbs.SetRole)
 """What is about somebody who need not be in the room for it."""
 
@@ -49,6 +51,7 @@ class MatrixSide:
         self._files = files
         self._pictures = pictures
         self._powers = powers
+        self._taken_back: dict[bytes, None] = {}  # events that double puppets redacted, the oldest first
 
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None:
         """Do one verb in the room. Waits while the homeserver is away; raises MatrixError where it refuses."""
@@ -200,11 +203,25 @@ class MatrixSide:
             )
         return Sent(id=sent[0], more=tuple(sent[1:])) if sent else None
 
+    def _expect(self, target: MessageId) -> None:
+        self._taken_back[target.encode()] = None
+        if len(self._taken_back) > REMEMBERED:
+            del self._taken_back[next(iter(self._taken_back))]
+
+    def is_echo(self, raw: bytes) -> bool:
+        """Whether an event of somebody with an own account is a redaction that the bridge did as their double
+        puppet: unlike what is sent, a redaction cannot be marked."""
+        if not self._taken_back or b'"m.room.redaction"' not in raw:
+            return False
+        return any(target in raw for target in self._taken_back)
+
     async def _redact(self, room: ChatId, step: Step, actor: PersonId, ids: Ids, reason: str) -> None:
         """Every part of the message, by the ghost if it is its own and by the bot if it is not."""
         targets = ids.about.ids.get(step.action.side, ()) if ids.about is not None else ()
         for part, target in enumerate(targets):
             txn = f"bk.{step.case.number:x}.r{part}"
+            if actor != self._bot and not self._ghosts.is_one(actor):
+                self._expect(target)
             client = self._client.patient
             try:
                 await client.redact(room, target, txn=txn, reason=reason, user=actor)

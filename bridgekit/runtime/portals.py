@@ -155,7 +155,11 @@ class Portals:
         found = self._networks[network].chat_id(name)
         if found is None or not found[1]:
             raise NotAllowed(f"{name} is nobody who can be spoken to on {self._label(network)}.")
-        return PortalKey(network, found[0], login), Person(id=PersonId(found[0]), name=name)
+        side = PortalKey(network, found[0], login)
+        for id in (PersonId(found[0]), PersonId(name), PersonId(name.lower())):
+            if self._networks[network].direct(id) == found[0]:
+                return side, Person(id=id, name=name)
+        return side, Person(id=PersonId(found[0]), name=name)
 
     async def link(
         self, room: ChatId, network: NetworkId, name: str, creator: PersonId, *, static: bool = False

@@ -42,6 +42,8 @@ class Reception:
         manifests: Mapping[NetworkId, Manifest],
         *,
         bot: PersonId,
+        puppets: bool,
+        is_echo: Callable[[bytes], bool],
         outcome: Callable[[str], None],
         parked: Callable[[NetworkId], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
@@ -55,6 +57,8 @@ class Reception:
         self._namespace = namespace
         self._manifests = manifests
         self._bot = bot
+        self._puppets = puppets
+        self._is_echo = is_echo
         self._outcome = outcome
         self._parked = parked
         self._spawn = spawn
@@ -66,17 +70,20 @@ class Reception:
             self._outcome("repeated")
         return known
 
+    def is_own(self, event: RawEvent) -> bool:
+        return event.sender == self._bot or self._namespace.is_ours(event.sender)
+
     async def accept(self, txn_id: str, events: list[RawEvent], encryption: Encryption) -> None:
-        writes, rows = self._rooms.matrix_rows([(e.room_id, e.raw) for e in events if not self._is_ours(e)])
+        writes, rows = self._rooms.matrix_rows([(e.room_id, e.raw) for e in events if not self._is_puppets(e)])
         await self._store.commit(self._store.transactions.record(txn_id), *writes)
         self._outcome("accepted")
         self._rooms.matrix(rows)
 
-    def _is_ours(self, event: RawEvent) -> bool:
-        """The echo of what the bridge itself did: by the bot, a ghost, or as a double puppet."""
-        if event.sender == self._bot or self._namespace.is_ours(event.sender):
-            return True
-        return MARK in event.raw and self._registry.is_owner(event.sender)
+    def _is_puppets(self, event: RawEvent) -> bool:
+        """The echo of what the bridge itself did as a double puppet."""
+        if not self._puppets or not self._registry.is_owner(event.sender):
+            return False  # somebody may have forwarded what the bridge has marked
+        return MARK in event.raw or self._is_echo(event.raw)
 
     def malformed(self, raw: bytes, why: str) -> None:
         self._parked(MATRIX)

@@ -29,8 +29,11 @@ ECHO = f"@_bk_echo_echo:{SERVER}"
 STATUS = "com.beeper.message_send_status"
 
 
-def registration(port: int) -> dict[str, Any]:
-    """What the fake homeserver is told of the bridge."""
+def registration(port: int, *, everybody: bool = False) -> dict[str, Any]:
+    """What the fake homeserver is told of the bridge; `everybody`: that it may act as any user."""
+    users = [{"exclusive": True, "regex": "@_bk_.*:hs\\.test"}]
+    if everybody:
+        users.append({"exclusive": False, "regex": "@.*:hs\\.test"})
     return {
         "id": "bridgekit",
         "url": f"http://127.0.0.1:{port}",
@@ -40,19 +43,32 @@ def registration(port: int) -> dict[str, Any]:
         "rate_limited": False,
         "receive_ephemeral": True,
         "namespaces": {
-            "users": [{"exclusive": True, "regex": "@_bk_.*:hs\\.test"}],
+            "users": users,
             "aliases": [{"exclusive": True, "regex": "#_bk_.*:hs\\.test"}],
             "rooms": [],
         },
     }
 
 
-def config(folder: Path, homeserver: str, port: int, networks: Mapping[str, Any], **more: Any) -> Config:
+def config(
+    folder: Path,
+    homeserver: str,
+    port: int,
+    networks: Mapping[str, Any],
+    *,
+    double_puppets: bool = False,
+    **more: Any,
+) -> Config:
     """A config as the loader would make it, with one admin called alice."""
     return Config.model_validate(
         {
             "homeserver": {"url": homeserver, "server_name": SERVER},
-            "appservice": {"listen": f"127.0.0.1:{port}", "as_token": "as-secret", "hs_token": "hs-secret"},
+            "appservice": {
+                "listen": f"127.0.0.1:{port}",
+                "as_token": "as-secret",
+                "hs_token": "hs-secret",
+                "double_puppets": double_puppets,
+            },
             "admin": {"listen": "127.0.0.1:0"},
             "store": {"url": f"sqlite:///{folder}/bridge.db", "key_file": str(folder / "bridge.key")},
             "permissions": {f"@alice:{SERVER}": "admin", SERVER: "user", "*": "relay"},
@@ -86,11 +102,13 @@ class World:
 
 
 @asynccontextmanager
-async def world(folder: Path) -> AsyncIterator[World]:
+async def world(folder: Path, *, double_puppets: bool = False) -> AsyncIterator[World]:
     """A fake homeserver that knows a bridge."""
     port = free_port()
-    async with FakeHomeserver(registration(port)) as homeserver:
-        yield World(folder, homeserver, port)
+    async with FakeHomeserver(registration(port, everybody=double_puppets)) as homeserver:
+        place = World(folder, homeserver, port)
+        place.more["double_puppets"] = double_puppets
+        yield place
 
 
 def ghost(name: str, network: str = "town") -> str:
@@ -106,9 +124,11 @@ def townsfolk(place: World, town: Town, **section: Any) -> World:
 
 
 @asynccontextmanager
-async def town_world(folder: Path, town: Town, **section: Any) -> AsyncIterator[World]:
+async def town_world(
+    folder: Path, town: Town, *, double_puppets: bool = False, **section: Any
+) -> AsyncIterator[World]:
     """A fake homeserver that knows a bridge, which knows a town."""
-    async with world(folder) as place:
+    async with world(folder, double_puppets=double_puppets) as place:
         yield townsfolk(place, town, **section)
 
 
