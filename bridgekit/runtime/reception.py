@@ -74,7 +74,9 @@ class Reception:
         return event.sender == self._bot or self._namespace.is_ours(event.sender)
 
     async def accept(self, txn_id: str, events: list[RawEvent], encryption: Encryption) -> None:
-        writes, rows = self._rooms.matrix_rows([(e.room_id, e.raw) for e in events if not self._is_puppets(e)])
+        writes, rows = self._rooms.matrix_rows(
+            [(e.room_id, e.raw) for e in events if not self._is_puppets(e)]
+        )
         await self._store.commit(self._store.transactions.record(txn_id), *writes)
         self._outcome("accepted")
         self._rooms.matrix(rows)
