@@ -52,7 +52,7 @@ from bridgekit.store import SealingKey, Store
 
 log = structlog.get_logger(__name__)
 
-DRAIN_SECONDS = 8.0
+DRAIN_SECONDS = 6.0
 
 
 class Bridge:

@@ -108,10 +108,15 @@ class Lane(Generic[E]):
         self.waiting = 0
         self.running = 0
         self._width = order.STRICT
+        self._halted = False
 
     @property
     def idle(self) -> bool:
         return not self.waiting and not self.running
+
+    def halt(self) -> None:
+        """Start nothing more."""
+        self._halted = True
 
     def put(self, errand: E) -> None:
         """Add an errand behind all others of its actor."""
@@ -131,7 +136,7 @@ class Lane(Generic[E]):
     def _start(self) -> None:
         if self._adaptive:
             self._width = order.width(self._width, self.waiting, self.running)
-        while self._ready and (not self._adaptive or self.running < self._width):
+        while self._ready and not self._halted and (not self._adaptive or self.running < self._width):
             serial, name = heapq.heappop(self._ready)
             actor = self._actors.get(name)
             if actor is None or not actor.waiting or actor.waiting[0][0] != serial:

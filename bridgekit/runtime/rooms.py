@@ -26,6 +26,11 @@ from bridgekit.store.statements import Write
 
 log = structlog.get_logger(__name__)
 
+STALLED = 2.0
+"""Seconds without a single fate after which a stopping bridge waits no longer."""
+GRACE = 1.5
+"""Seconds that a verb under way has to end when the bridge stops."""
+
 Names = Callable[[ChatId, PersonId], str]
 
 
@@ -266,6 +271,7 @@ class Rooms:
                 fact = facts.decode(row.body)
         except (PeerMisbehaved, msgspec.MsgspecError) as error:
             log.warning("row_parked", network=side.network, kind=type(error).__name__)
+            self._around.parked(side)
             self._store.commit(self._store.inbox.park(row.id, f"{type(error).__name__}: it cannot be read"))
             return None
         if fact is None:
@@ -279,24 +285,36 @@ class Rooms:
             recovering=row.id <= self._recovering_until,
             event=event,
             accepted=row.at,
-            started=time.monotonic(),
+            started=time.monotonic() - max(0.0, time.time() - row.at / 1000),
         )
 
     # Out -----------------------------------------------------------------------------------------------------
 
     def depth(self) -> tuple[int, float]:
         """Facts that wait or are under way, and the age of the oldest that waits, in seconds."""
-        waiting = sum(w.waiting + w.under_way for w in self._workers.values())
+        waiting = sum(w.waiting + w.under_way for w in self._workers.values()) + self._lobby.waiting
         oldest = min((w.oldest for w in self._workers.values() if w.oldest), default=0.0)
         return waiting, time.monotonic() - oldest if oldest else 0.0
 
     async def drain(self, seconds: float) -> bool:
-        """Take no new facts, let what is under way end; False where something is left (it is on disk)."""
+        """Take no new facts, let what is under way end; False where something is left (it is on disk).
+
+        It takes `seconds` at most and `GRACE` more, and less where nothing gets on.
+        """
         self._stopping = True
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if not any(w.waiting or w.under_way for w in self._workers.values()):
+        left, moved = -1, time.monotonic()
+        while time.monotonic() < min(deadline, moved + STALLED):
+            if (now := sum(w.waiting + w.under_way for w in self._workers.values())) != left:
+                left, moved = now, time.monotonic()
+            if not left:
                 return True
+            await asyncio.sleep(0.02)
+        # What is cut off in the middle is in doubt: begin nothing more, and let what has begun end.
+        for worker in self._workers.values():
+            worker.halt()
+        deadline = time.monotonic() + GRACE
+        while time.monotonic() < deadline and any(w.running for w in self._workers.values()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         return False
 

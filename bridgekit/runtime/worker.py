@@ -84,6 +84,8 @@ class Worker:
         self._recent = Recent()
         self._lanes: dict[PortalKey, Lane[Step]] = {}
         self._under_way = 0
+        self._started: dict[int, float] = {}  # by number, the oldest first: the cases that are under way
+        self._halted = False
         self._slack = asyncio.Event()
         self._slack.set()
         self.spilled = False  # more facts wait on disk than in memory
@@ -100,8 +102,21 @@ class Worker:
 
     @property
     def oldest(self) -> float:
-        """When the fact that has waited longest was read (monotonic seconds); 0 where none waits."""
+        """When the fact was read that has been longest without its fate (monotonic seconds); 0 where all have it."""
+        if self._started:
+            return next(iter(self._started.values()))
         return self._queue[0].started if self._queue else 0.0
+
+    def halt(self) -> None:
+        """Begin nothing more; what is under way may end."""
+        self._halted = True
+        for lane in self._lanes.values():
+            lane.halt()
+
+    @property
+    def running(self) -> int:
+        """Verbs that are being performed."""
+        return sum(lane.running for lane in self._lanes.values())
 
     @property
     def is_behind(self) -> bool:
@@ -124,6 +139,8 @@ class Worker:
                 if self._under_way >= UNDER_WAY:
                     self._slack.clear()
                     await self._slack.wait()
+                if self._halted:
+                    return
                 case = self._queue[0]  # it waits until it is planned
                 try:
                     await self._take(case)
@@ -170,6 +187,7 @@ class Worker:
         self._track(case, fact, known)
         case.open = len(decided.actions)
         self._under_way += 1
+        self._started[case.number] = case.started
         seen: dict[str, int] = {}
         for lane, action in zip(lanes, decided.actions, strict=True):
             step = Step(case, action, _index(action, seen))
@@ -369,6 +387,7 @@ class Worker:
             self._write(tracked, writes)
             return
         self._under_way -= 1
+        self._started.pop(case.number, None)
         if self._under_way < UNDER_WAY:
             self._slack.set()
         if (work := self._around.settled(self.room, case)) is None:
