@@ -7,8 +7,6 @@ import hashlib
 import re
 from functools import lru_cache
 
-import regex
-
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 
 MAX_BYTES = 255
@@ -156,6 +154,8 @@ def _clipped(name: str, limit: int) -> str:
     """The first graphemes of `name` in at most `limit` code points, with an ellipsis where something was cut."""
     if len(name) <= limit:
         return name
+    import regex  # 4 MB of memory that few names need
+
     end = 0
     for match in regex.finditer(r"\X", name):
         if match.end() > limit - 1:
