@@ -38,6 +38,8 @@ IDENTIFY_SECONDS = 5.0
 ANSWER_EVERY = 2.0
 """Seconds between two CTCP answers."""
 
+HEAR_OUT = 1.0
+"""Seconds in which a server answers a QUIT; one that does not is dead."""
 PLAYBACK_MS = 60_000
 """A bouncer's message that is older than the connection by more than this, and comes soon, is from its buffer."""
 _BOUNCERS = ("soju.im/", "znc.in/")
@@ -78,6 +80,7 @@ class IrcSession:
         self._tasks: asyncio.TaskGroup | None = None
         self._emit: Emit = lambda fact: None
         self._doom: RemoteError | None = None
+        self._parting = False
         wanted = wanted_nick(papers.nick, reader.state, suffix=papers.suffix)
         self._wanted = WantedNick(wanted, self.state, partial(self._send, Priority.MODERATION))
         self._pulse = Pulse()
@@ -119,6 +122,10 @@ class IrcSession:
                     starting.cancel()
         except BaseExceptionGroup as failed:
             raise _first(failed) from None
+        except asyncio.CancelledError:
+            self._tasks = None
+            await self._hear_out()
+            raise
         finally:
             self._tasks = None
             self.lost()
@@ -164,7 +171,10 @@ class IrcSession:
         self._joining.lost()
 
     def farewell(self) -> bytes:
-        """The last line."""
+        """The last line; nothing where it was said already."""
+        if self._parting:
+            return b""
+        self._parting = True
         return build("QUIT", self.network.config.quit_message)
 
     # -- reading
@@ -198,6 +208,20 @@ class IrcSession:
                 if self._doom is not None:
                     raise self._doom from None
                 raise
+
+    async def _hear_out(self) -> None:
+        """Say goodbye and read on until the server hangs up: what people said until then was said to us."""
+        self._connection.write(self.farewell())
+        with contextlib.suppress(TimeoutError, RemoteError):
+            async with asyncio.timeout(HEAR_OUT):
+                while True:
+                    for raw in await self._connection.lines():
+                        with contextlib.suppress(PeerMisbehaved):
+                            line = parse(raw)
+                            if line is None or line.command == "ERROR" or self.state.is_me(line.nick):
+                                continue
+                            if self.login is None or not self._is_chatter(line):
+                                self._take(line, self._reader.read(line, int(self.network.host.now() * 1000)))
 
     def _is_chatter(self, line: Line) -> bool:
         """What others say in channels is the relay's to read; a puppet does not even translate it."""

@@ -53,6 +53,29 @@ async def test_everybody_who_is_there_is_told_at_once(caps):
         assert not any(m.person.name == "bridge" for m in roster.members)
 
 
+async def test_what_was_said_before_the_goodbye_is_heard(caps):
+    """A bridge that is stopped has read what the server sent before it answered the QUIT."""
+    ircd = Ircd(caps=caps)
+    async with bridge_in(ircd) as bridge:
+        bob = ircd.user("bob", "#c")
+        await bridge.fact(Membership, change=Change.JOIN)
+        bob.say("#c", "last words")
+        bridge.task.cancel()
+        await asyncio.wait([bridge.task])
+        assert bridge.said == ["last words"]
+    assert len(ircd.lines("QUIT")) == 1
+
+
+async def test_a_server_that_says_nothing_holds_up_no_goodbye(caps, monkeypatch):
+    monkeypatch.setattr("connectors.irc.session.HEAR_OUT", 0.1)
+    ircd = Ircd(caps=caps)
+    async with bridge_in(ircd) as bridge:
+        ircd.silent = True
+        bridge.task.cancel()
+        await asyncio.wait([bridge.task], timeout=1)
+        assert bridge.task.cancelled()
+
+
 async def test_what_happens_in_the_channel_is_emitted(caps):
     ircd = Ircd(caps=caps)
     async with bridge_in(ircd) as bridge:
@@ -307,6 +330,32 @@ async def test_what_is_said_while_the_gap_is_read_waits_behind_it_and_comes_once
             await ircd.until(lambda: "meanwhile" in bridge.said)
             assert list(dict.fromkeys(bridge.said)) == [*missed, "meanwhile"]
             assert bridge.said.count("meanwhile") == 1
+
+
+async def test_a_gap_whose_reading_was_cut_off_is_read_by_the_next_connection():
+    """What was said meanwhile must not be told before the gap, or nobody would ever ask for the gap again."""
+    ircd = Ircd(caps=FULL)
+    host = MemoryHost(["#c"])
+    bob = ircd.user("bob", "#c")
+    async with ircd.serving():
+        async with running(network_of(ircd, host)) as bridge:
+            await bridge.fact(ChatOpened)
+        missed = [f"missed {i}" for i in range(250)]
+        for words in missed:
+            bob.say("#c", words)
+        network = network_of(ircd, host)
+        ircd.delay = 0.05
+        async with running(network) as bridge:
+            await ircd.heard("CHATHISTORY", count=2)
+            bob.say("#c", "meanwhile")
+            await asyncio.sleep(0.02)
+            ircd.drop("bridge")
+            await bridge.ended()
+            heard = bridge.said
+        assert "meanwhile" not in heard
+        async with running(network) as bridge:
+            await ircd.until(lambda: "meanwhile" in bridge.said)
+            assert list(dict.fromkeys([*heard, *bridge.said])) == [*missed, "meanwhile"]
 
 
 async def test_what_an_earlier_connection_of_ours_said_under_a_nick_that_lingers_is_no_strangers():
