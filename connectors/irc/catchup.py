@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 
 import structlog
 
-from bridgekit.contract.errors import Disconnected, RemoteError
+from bridgekit.contract.errors import RemoteError, SendRejected
 from bridgekit.contract.facts import Fact, Message
 from bridgekit.contract.ids import ChatId
 from connectors.irc.batches import HISTORY
@@ -75,14 +75,15 @@ class CatchUp:
         for _ in range(TRIES):
             try:
                 got = await self._history.fetch(channel, since=self._memory.seen(chat), limit=self._limit)
-            except Disconnected as error:  # no answer in time; where the connection is gone, so is this task
-                self._log.warning("irc_history_missing", chat=chat, reason=error.notice)
-                continue
             except RemoteError as error:
-                self._log.info("irc_history_missing", chat=chat, reason=error.notice)
+                if not self._connection.alive:
+                    return  # what waits was not told to anybody: the next connection begins where this one did
+                self._log.warning("irc_history_missing", chat=chat, reason=error.notice)
+                if not isinstance(error, SendRejected):  # no answer in time
+                    continue
             else:
                 if got >= self._limit:
                     self._log.warning("irc_history_cut", chat=chat, limit=self._limit)
             break
-        if not self._connection.closing:  # else the next connection begins where this one did
+        if self._connection.alive:
             self._close(chat)

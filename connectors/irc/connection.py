@@ -104,6 +104,11 @@ class Connection:
         """The loop's time when the last bytes came."""
         return self._wire.heard_at
 
+    @property
+    def alive(self) -> bool:
+        """Whether neither end has gone, as far as is known."""
+        return not self.closing and not self._wire.lost
+
     async def lines(self) -> list[bytes]:
         """The next lines, at least one, without their ends, in UTF-8 wherever it can be made out.
 

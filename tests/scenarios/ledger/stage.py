@@ -57,6 +57,7 @@ class Heard:
         self.said: dict[str, str] = {}  # event id -> marker
         self.fates: dict[str, list[str]] = {}  # marker -> the statuses that its sender was told, in order
         self.notices = 0
+        self.copies: dict[str, list[str]] = {}  # marker -> what each copy in the room says of its making
         self._homeserver = homeserver
         self._room = room
         self._since = 0
@@ -83,6 +84,8 @@ class Heard:
         elif event.type == "m.room.message" and (found := find_marker(event.body)) is not None:
             if event.sender.startswith("@_bk_"):
                 self.to_matrix.received(found.id, event.sender, found.seq, float(place))
+                source = str(event.content.get("org.bridgekit.source"))
+                self.copies.setdefault(found.id, []).append(f"{source} at {event.origin_server_ts}")
             else:
                 self.said[event.event_id] = found.id
 
@@ -173,8 +176,10 @@ class Stage:
         fates = {
             status: len(heard.told(status)) for status in ("SUCCESS", "FAIL_RETRIABLE", "FAIL_PERMANENT")
         }
+        doubled = {id: copies for id, copies in heard.copies.items() if len(copies) > 1}
+        twice = f"twice in the room: {doubled}\n" if doubled else ""
         return (
-            f"IRC to Matrix: {heard.to_matrix.report()}\nMatrix to IRC: {heard.to_irc.report()}\n"
+            f"{twice}IRC to Matrix: {heard.to_matrix.report()}\nMatrix to IRC: {heard.to_irc.report()}\n"
             f"senders told: {fates}, nothing: {len(heard.untold())}; the bridge was started {self.bridge.starts} times"
         )
 
