@@ -86,13 +86,15 @@ class Bridge:
     ) -> None:
         drained = await self.rooms.drain(DRAIN_SECONDS)
         log.info("bridge_stops", drained=drained)
-        await self.accounts.stop_all()
         await self.rooms.stop()
         self.ghosts.stop()
         while self._tasks:
+            await asyncio.sleep(0)  # what was spawned this moment begins, and takes up what it was given
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Only now: what waits for a session is on disk, and must not be told that there will be none.
+        await self.accounts.stop_all()
         await self._stack.aclose()
 
     async def _start(self) -> None:
@@ -276,6 +278,7 @@ class Bridge:
             self.namespace,
             self._manifests,
             bot=self.bot,
+            label=self.label,
             puppets=config.appservice.double_puppets,
             is_echo=self._matrix.is_echo,
             outcome=self.metrics.transaction,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec
 
 import structlog
 
@@ -24,11 +24,15 @@ async def allowed(call: Coroutine[Any, Any, object]) -> bool:
     return True
 
 
-async def quiet(work: Coroutine[Any, Any, object], seconds: float = 30.0) -> None:
-    """Do it if it can be done within `seconds`."""
+P = ParamSpec("P")
+SECONDS = 30.0
+
+
+async def quiet(work: Callable[P, Coroutine[Any, Any, object]], *args: P.args, **more: P.kwargs) -> None:
+    """Do it if it can be done within `SECONDS`."""
     try:
-        async with asyncio.timeout(seconds):
-            await work
+        async with asyncio.timeout(SECONDS):
+            await work(*args, **more)
     except (BridgeError, TimeoutError) as error:
         log.info("left_undone", kind=type(error).__name__)
 

@@ -80,7 +80,7 @@ class Making:
             await self._told(side)
             if not self._is_open(side):
                 relay = self._sessions[(network, None)]
-                self._spawn(quiet(relay.perform(verbs.Leave(chat=side.chat, reason="not open to everybody"))))
+                self._spawn(quiet(relay.perform, verbs.Leave(chat=side.chat, reason="not open to everybody")))
                 log.info("alias_refused", network=network)
                 return False
             room = await self._create(side, opened, alias)
@@ -133,17 +133,8 @@ class Making:
         row = self._registry.logins.get(side.receiver)
         if row is None or fact.content.kind is Kind.NOTICE:
             return None
-        person = fact.sender if fact.own is None else self._other_end(side)
+        person = fact.sender if fact.own is None else self._portals.other_end(side.network, side.chat)
         return await self.direct(side, person, row.login.owner) if person is not None else None
-
-    def _other_end(self, side: PortalKey) -> Person | None:
-        """With whom a direct chat is, where only its owner has spoken in it yet."""
-        network = self._networks[side.network]
-        name = network.chat_name(side.chat)
-        for id in (PersonId(side.chat), PersonId(name)):
-            if network.direct(id) == side.chat:
-                return Person(id=id, name=name)
-        return None
 
     async def direct(self, side: PortalKey, person: Person, owner: PersonId) -> ChatId:
         """Make the room of a direct chat and ask its owner in."""

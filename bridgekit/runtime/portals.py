@@ -100,7 +100,7 @@ class Portals:
             return
         log.info("chat_read_anew", network=side.network, reason=fact.reason)
         if verbs.FetchHistory in supervised.session.capabilities(side.chat).verbs:
-            await quiet(supervised.perform(verbs.FetchHistory(chat=side.chat, since=fact.since)))
+            await quiet(supervised.perform, verbs.FetchHistory(chat=side.chat, since=fact.since))
 
     async def _closed(self, side: PortalKey, fact: facts.ChatClosed) -> None:
         link = self._registry.links.get(side)
@@ -155,11 +155,19 @@ class Portals:
         found = self._networks[network].chat_id(name)
         if found is None or not found[1]:
             raise NotAllowed(f"{name} is nobody who can be spoken to on {self._label(network)}.")
-        side = PortalKey(network, found[0], login)
-        for id in (PersonId(found[0]), PersonId(name), PersonId(name.lower())):
-            if self._networks[network].direct(id) == found[0]:
-                return side, Person(id=id, name=name)
-        return side, Person(id=PersonId(found[0]), name=name)
+        person = self.other_end(network, found[0], name)
+        if person is None:
+            raise NotAllowed(f"{name} is nobody who can be spoken to on {self._label(network)}.")
+        return PortalKey(network, found[0], login), person
+
+    def other_end(self, network: NetworkId, chat: ChatId, name: str = "") -> Person | None:
+        """With whom a private chat is, as far as names tell; `name` is what people call them, if it is known."""
+        known = self._networks[network]
+        name = name or known.chat_name(chat)
+        for id in (chat, name, name.lower()):
+            if id and known.direct(PersonId(id)) == chat:
+                return Person(id=PersonId(id), name=name)
+        return None
 
     async def link(
         self, room: ChatId, network: NetworkId, name: str, creator: PersonId, *, static: bool = False
@@ -232,7 +240,7 @@ class Portals:
             there = login == side.receiver or (side.receiver is None and side.chat in supervised.joined)
             if network == side.network and supervised.session is not None and there:
                 supervised.joined.discard(side.chat)
-                self._spawn(quiet(supervised.perform(verbs.Leave(chat=side.chat, reason=reason))))
+                self._spawn(quiet(supervised.perform, verbs.Leave(chat=side.chat, reason=reason)))
         if not any(other.key.network == side.network for other in self._registry.links_of(link.room)):
             self._ghosts.forget(link.room, side.network)
             if self._spaces.wants(link):
@@ -251,7 +259,7 @@ class Portals:
         for ghost in sorted(self._ghosts.present(room)):
             row = self._ghosts.row(ghost)
             if row is not None and row.network == network:
-                await quiet(self._ghosts.leave(ghost, room, reason))
+                await quiet(self._ghosts.leave, ghost, room, reason)
 
     async def describe(self, link: Link) -> None:
         """MSC2346: what this room is bridged to, for clients and for other bridges."""
@@ -285,4 +293,4 @@ class Portals:
         relay = self._sessions.get((side.network, side.receiver))
         if relay is not None:
             content = Content(text=plain(words), kind=Kind.NOTICE)
-            await quiet(relay.perform(verbs.PostMessage(chat=side.chat, content=content)))
+            await quiet(relay.perform, verbs.PostMessage(chat=side.chat, content=content))

@@ -42,6 +42,7 @@ class Reception:
         manifests: Mapping[NetworkId, Manifest],
         *,
         bot: PersonId,
+        label: Callable[[NetworkId], str],
         puppets: bool,
         is_echo: Callable[[bytes], bool],
         outcome: Callable[[str], None],
@@ -57,6 +58,7 @@ class Reception:
         self._namespace = namespace
         self._manifests = manifests
         self._bot = bot
+        self._label = label
         self._puppets = puppets
         self._is_echo = is_echo
         self._outcome = outcome
@@ -132,7 +134,7 @@ class Reception:
                 "chat": field,
             },
             "instances": [
-                {"network_id": network, "desc": network, "fields": {"network": network}}
+                {"network_id": network, "desc": self._label(network), "fields": {"network": network}}
                 for network in networks
             ],
         }
@@ -154,9 +156,12 @@ class Reception:
             found = [(parsed[0], parsed[1])]
         else:
             found = [
-                (n, PersonId(chat[0]))
+                (n, person.id)
                 for n in self._asked(protocol, fields)
-                if (name := fields.get("name")) and (chat := self._portals.named(n, name)) and chat[1]
+                if (name := fields.get("name"))
+                and (chat := self._portals.named(n, name))
+                and chat[1]
+                and (person := self._portals.other_end(n, chat[0], name)) is not None
             ]
         return [
             {
