@@ -54,6 +54,7 @@ async def test_only_who_may_change_the_room_may_link_and_unlink_it(lab: Lab):
         assert "You need power level 50" in await lab.command(mallory, room, f"link plain {channel}")
         await lab.answer(alice, room)  # she reads it as well
         await lab.link(alice, room, PLAIN, channel)
+        await lab.answer(mallory, room)
         assert "You need power level 50" in await lab.command(mallory, room, f"unlink plain {channel}")
         assert (await lab.command(mallory, room, "status")).startswith(f"{channel} on Plain: open")
 
