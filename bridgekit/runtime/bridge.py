@@ -16,6 +16,7 @@ from aiohttp import web
 from bridgekit.admin import server as admin
 from bridgekit.admin.metrics import Metrics, Queue
 from bridgekit.config import Config, StatusEvents
+from bridgekit.contract import facts
 from bridgekit.contract.connector import Connector, Manifest, Network
 from bridgekit.contract.errors import BridgeError, MatrixError
 from bridgekit.contract.ids import LoginId, NetworkId, PersonId
@@ -263,8 +264,9 @@ class Bridge:
             self.store,
             self.registry,
             around,
-            names=self.names.of,
+            names=self.names,
             unlinked=self.making.unlinked,
+            invitation=self._invited,
             overhear=self.portals.overhear,
             spawn=self.spawn,
         )
@@ -354,6 +356,19 @@ class Bridge:
         if rejected:
             words = f"Your account on {self.label(row.network)} cannot be used: {rejected}"
             await self.management.tell(row.login.owner, words)
+
+    async def _invited(self, network: NetworkId, login: LoginId | None, fact: facts.Invitation) -> None:
+        """An account was asked into a chat: its owner is told, and nothing is joined by itself."""
+        row = self.registry.logins.get(login) if login is not None else None
+        if row is None:
+            log.info("invited", network=network)  # the relay: who links a chat asks it in
+            return
+        name = fact.name or self._networks[network].chat_name(fact.chat)
+        await self.management.tell(
+            row.login.owner,
+            f"{fact.sender.name} asks you into {name} on {self.label(network)}. To take part, invite me to a room "
+            f"and say there: !bridge link {network} {name}",
+        )
 
     def _health(self) -> dict[str, admin.Part]:
         parts = {

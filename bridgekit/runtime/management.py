@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.runtime.lenient import allowed
 from bridgekit.runtime.registry import Registry
 from bridgekit.store.rows import Portal
 
@@ -25,7 +26,13 @@ class ManagementRooms:
     async def tell(self, owner: PersonId, words: str) -> None:
         """Say it to a user in their room, which is made if there is none. Raises MatrixError."""
         async with self._lock:
-            room = self._of(owner) or await self._make(owner)
+            room = self._of(owner)
+            if room is None:
+                room = await self._make(owner)
+            else:
+                await allowed(
+                    self._client.invite(room, owner)
+                )  # they may have left; refused where they are in
         await self._say(room, words)
 
     async def keep(self, room: ChatId, owner: PersonId, *, made: bool) -> None:

@@ -13,10 +13,11 @@ import structlog
 from bridgekit.contract import facts
 from bridgekit.contract.errors import PeerMisbehaved
 from bridgekit.contract.facts import FLEETING, Fact
-from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PortalKey
 from bridgekit.matrix import translate
 from bridgekit.runtime.cases import Case
 from bridgekit.runtime.lobby import Lobby, Unlinked
+from bridgekit.runtime.names import Names
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.worker import Surroundings, Worker
 from bridgekit.store import Store
@@ -31,7 +32,8 @@ STALLED = 2.0
 GRACE = 1.5
 """Seconds that a verb under way has to end when the bridge stops."""
 
-Names = Callable[[ChatId, PersonId], str]
+Invited = Callable[[NetworkId, LoginId | None, facts.Invitation], Coroutine[Any, Any, None]]
+"""Tells who is concerned that an account was asked into a chat."""
 
 
 class Rooms:
@@ -45,10 +47,12 @@ class Rooms:
         *,
         names: Names,
         unlinked: Unlinked,
+        invitation: Invited,
         overhear: Callable[[PortalKey, Fact], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._overhear = overhear
+        self._invitation = invitation
         self._store = store
         self._registry = registry
         self._around = around
@@ -76,6 +80,9 @@ class Rooms:
                 return  # two accounts read one chat: its reader tells what happens there
         if isinstance(fact, FLEETING):
             self.fleeting(side, fact)
+            return
+        if isinstance(fact, facts.Invitation):
+            self._spawn(self._invitation(network, login, fact))
             return
         if side not in self._registry.links:
             self._overhear(side, fact)
@@ -265,7 +272,10 @@ class Rooms:
         fact: Fact | translate.StateChanged | translate.Encrypted | None
         try:
             if side.network == MATRIX:
-                fact = translate.fact(row.body, self._names)
+                fact = translate.fact(row.body, self._names.of)
+                # At once: what somebody says right behind their new name is named in the same breath.
+                if isinstance(fact, facts.Profile | facts.Membership):
+                    self._names.notice(side.chat, fact)
                 event = translate.event_id(row.body) if fact is not None else None
             else:
                 fact = facts.decode(row.body)

@@ -165,11 +165,8 @@ class RoomSurroundings:
                     await self._making.invited(room, person, fact.actor.id)
             except BridgeError as error:
                 log.warning("invitation_not_followed", reason=error.notice)
-        elif self._namespace.is_ours(person):
-            if fact.change in (Change.KICK, Change.LEAVE):
-                self._ghosts.left(person, room)
-        elif fact.change is Change.JOIN:
-            self._names.learn(room, person, fact.person.name)
+        elif self._namespace.is_ours(person) and fact.change in (Change.KICK, Change.LEAVE):
+            self._ghosts.left(person, room)
 
     async def _bot_invited(self, room: ChatId, fact: facts.Membership) -> None:
         inviter = fact.actor.id if fact.actor is not None else None

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from bridgekit.contract.connector import LoginField, OwnAccounts
-from bridgekit.contract.facts import Edit, Reaction, Retraction
+from bridgekit.contract.facts import Edit, Invitation, Reaction, Retraction
 from bridgekit.contract.ids import ChatId, LoginId, MessageId, NetworkId, PersonId
 from bridgekit.contract.people import Content, Person
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import EditMessage, Join, PostMessage, React, Retract
 from bridgekit.testing.homeserver import Human
-from tests.runtime.fake_network import TALK, Town, now, says
+from tests.runtime.fake_network import TALK, Town, now, person, says
 from tests.runtime.running import BOT, SERVER, World, by, ghost, linked, said, town_world, until
 
 TOWN = NetworkId("town")
@@ -265,3 +265,15 @@ async def test_what_one_says_from_elsewhere_in_a_new_direct_chat_makes_its_room(
         event = await said(place, by(ghost("own-alice"), "hi Bob"))
         assert ghost("bob") in place.homeserver.joined(event.room_id)
         assert bridge.registry.links_of(ChatId(event.room_id))[0].key.chat == "dm:bob"
+
+
+async def test_who_is_asked_into_a_chat_is_told_and_asked_what_to_do(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = await place.homeserver.user("alice").ready()
+        await bridge.accounts.open(TOWN, PersonId(alice.id))
+        await until(lambda: ALICE in town.sessions)
+        town.emit(Invitation(chat=ChatId("#den"), at=now(), sender=person("Bob"), name="#Den"), login=ALICE)
+        event = await said(place, by(BOT, "Bob asks you into #Den on Town."))
+        assert place.homeserver.invitations(alice.id) == [event.room_id]
+        assert town.done(Join) == []

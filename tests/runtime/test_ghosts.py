@@ -6,6 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from bridgekit.contract.facts import Change, Membership, Profile, Roster
@@ -166,3 +167,34 @@ async def test_a_join_that_fails_is_tried_again(tmp_path: Path) -> None:
         place.homeserver.fault("POST */join/*", Fail(status=403), times=2)
         town.emit(came("Bob"))
         await until(lambda: ghost("bob") in place.homeserver.joined(room), 8)
+
+
+async def test_a_matrix_user_who_is_renamed_is_heard_under_the_new_name(tmp_path: Path) -> None:
+    """With and without the homeserver telling what the member event replaced."""
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        await alice.send(room, "one")
+        await town.until(lambda: town.said() == ["<alice> one"])
+        await alice.set_displayname("Alice Liddell")
+        await alice.send(room, "two")
+        await town.until(lambda: "<Alice Liddell> two" in town.said())
+        event = {
+            "type": "m.room.member",
+            "event_id": "$renamed",
+            "room_id": room,
+            "sender": alice.id,
+            "state_key": alice.id,
+            "origin_server_ts": now(),
+            "content": {"membership": "join", "displayname": "Al"},
+            "unsigned": {"prev_content": {"membership": "join", "displayname": "Alice Liddell"}},
+        }
+        headers = {"Authorization": "Bearer hs-secret"}
+        url = f"http://{bridge.address}/_matrix/app/v1/transactions/by-hand"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.put(url, json={"events": [event]}, headers=headers),
+        ):
+            pass
+        await alice.send(room, "three")
+        await town.until(lambda: "<Al> three" in town.said())
