@@ -107,7 +107,7 @@ class Connection:
     @property
     def alive(self) -> bool:
         """Whether neither end has gone, as far as is known."""
-        return not self.closing and not self._wire.lost
+        return not self.closing and not self._wire.lost and not self._transport.is_closing()
 
     async def lines(self) -> list[bytes]:
         """The next lines, at least one, without their ends, in UTF-8 wherever it can be made out.
@@ -137,8 +137,8 @@ class Connection:
         return line
 
     def write(self, data: bytes) -> None:
-        """Hand bytes to the kernel, now or soon; does nothing once the connection is going down."""
-        if not self.closing:
+        """Hand bytes to the kernel, now or soon; does nothing once either end has gone."""
+        if self.alive:  # uvloop raises where asyncio's own transports keep silent
             self._transport.write(data)
 
     async def close(self, farewell: bytes = b"") -> None:

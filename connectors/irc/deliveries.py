@@ -33,12 +33,19 @@ TOKEN = "bk-"
 
 
 class Deliveries:
-    """All that is on its way over one connection. `write` hands bytes to the socket."""
+    """All that is on its way over one connection. `write` hands bytes to the socket, while it `is_open`."""
 
-    def __init__(self, state: State, flood: Flood, write: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        state: State,
+        flood: Flood,
+        write: Callable[[bytes], None],
+        is_open: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._state = state
         self._flood = flood
         self._write = write
+        self._is_open = is_open
         self._loop = asyncio.get_running_loop()
         self._alive: dict[Delivery, None] = {}
         self._written: deque[Flight] = deque()  # in the order of the wire, the settled ones not yet taken out
@@ -64,7 +71,7 @@ class Deliveries:
         Raises SendRejected, SendUncertain or Disconnected. Cancelled, it takes back what was not written yet, and
         raises Disconnected if that was everything, else SendUncertain.
         """
-        if self._closed:
+        if self._closed or not self._is_open():
             raise Disconnected(UNSENT)
         if not lines:
             return Sent()
@@ -149,6 +156,9 @@ class Deliveries:
     # -- out
 
     def _go(self, flight: Flight, data: bytes) -> None:
+        if not self._is_open():
+            flight.unsent = True  # `lost` follows, when all that came before has been read
+            return
         self._write(data)
         self._written.append(flight)
         if flight.label:

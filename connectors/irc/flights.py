@@ -36,6 +36,7 @@ class Flight:
         "settled",
         "text",
         "ticket",
+        "unsent",
     )
 
     def __init__(self, delivery: Delivery, line: OutLine, fold: Callable[[str], str]) -> None:
@@ -51,10 +52,13 @@ class Flight:
         self.id: MessageId | None = None
         self.refusal: Line | None = None
         self.ticket: Ticket | None = None
+        self.unsent = False  # its turn came when the connection was gone
 
     @property
     def written(self) -> bool:
         """Bytes may have left."""
+        if self.unsent:
+            return False
         return self.ticket is None or self.ticket.done  # no ticket yet: being written at this moment
 
     def concerns(self, line: Line, fold: Callable[[str], str]) -> bool:

@@ -70,7 +70,7 @@ class IrcSession:
         self._log = network.host.log.bind(login=str(login.id) if login else None)
         self._loop = asyncio.get_running_loop()
         self._flood = Flood(network.config.flood.limits())
-        self._deliveries = Deliveries(self.state, self._flood, connection.write)
+        self._deliveries = Deliveries(self.state, self._flood, connection.write, lambda: connection.alive)
         self._joining = Joining(self.state, self._flood, connection.write)
         self._history = History(self.state, self._deliveries)
         self._catching_up = CatchUp(

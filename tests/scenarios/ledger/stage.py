@@ -21,8 +21,8 @@ CHANNEL = "#talk"
 NETWORK = "net"
 STATUS = "com.beeper.message_send_status"
 CROWD = [f"ivan{i}" for i in range(60)]
-IRC_PEOPLE = CROWD[:5]
-MATRIX_PEOPLE = [f"mary{i}" for i in range(5)]
+IRC_PEOPLE = CROWD[:8]
+MATRIX_PEOPLE = [f"mary{i}" for i in range(8)]
 
 
 def network(port: int, room: str, **more: Any) -> dict[str, Any]:
@@ -118,8 +118,8 @@ class Stage:
 
     async def slow_down(self) -> None:
         """Let both servers take their time, so that a kill finds calls without effect, and effects without answer."""
-        await self.homeserver.fault("PUT */send/*", Delay(seconds=0.0, up_to=0.02))
-        await self.homeserver.fault("PUT */send/*", Delay(seconds=0.0, up_to=0.03, after_effect=True))
+        await self.homeserver.fault("PUT */send/*", Delay(seconds=0.0, up_to=0.01))
+        await self.homeserver.fault("PUT */send/*", Delay(seconds=0.0, up_to=0.02, after_effect=True))
         await self.ircd.order("fault", delay=0.02)
 
     async def talk_on_irc(
