@@ -41,6 +41,10 @@ class Contestant(Protocol):
 
     async def stop(self) -> None: ...
 
+    def tail(self) -> str:
+        """The end of its log."""
+        ...
+
 
 class Ours:
     """`bridgekit run` on SQLite, with its defaults save for flood control."""
@@ -78,6 +82,9 @@ class Ours:
 
     async def stop(self) -> None:
         await self._bridge.stop()
+
+    def tail(self) -> str:
+        return self._bridge.tail()
 
 
 class Loop:
@@ -120,6 +127,9 @@ class Loop:
         if self._process is not None:
             await self._process.stop()
 
+    def tail(self) -> str:
+        return self._process.log_tail() if self._process is not None else ""
+
 
 def cpu(pid: int) -> float:
     """User and system seconds of a process so far (proc(5), /proc/PID/stat)."""
@@ -135,7 +145,16 @@ def memory(pid: int) -> float:
     raise KeyError("VmRSS")
 
 
-def steal() -> tuple[float, float]:
-    """Seconds that the machine took from us, and all seconds, over all cores so far (proc(5), /proc/stat)."""
-    fields = [int(f) for f in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-    return fields[7] / _TICKS, sum(fields) / _TICKS
+class Machine(msgspec.Struct, frozen=True):
+    """All cores together since they were started, in seconds (proc(5), /proc/stat)."""
+
+    total: float
+    busy: float
+    stolen: float  # by the host, from this machine
+
+    @classmethod
+    def now(cls) -> Machine:
+        """As it stands."""
+        fields = [int(f) / _TICKS for f in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        user, nice, system, _idle, _iowait, irq, softirq, stolen = fields
+        return cls(sum(fields), user + nice + system + irq + softirq, stolen)

@@ -66,6 +66,7 @@ class Results:
         self._values: dict[tuple[str, str], list[float]] = {}
         self.faults: list[str] = []
         self.steal: list[float] = []
+        self.others: list[float] = []
 
     def add(self, who: str, name: str, value: float) -> None:
         """One figure of one repetition."""

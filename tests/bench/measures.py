@@ -34,6 +34,7 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
 
 def _note(results: Results, who: str, what: str, load: Load) -> Load:
     results.steal.append(load.steal)
+    results.others.append(load.others)
     if load.fault:
         results.faults.append(f"{who}, {what}: {load.fault}")
     return load

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,8 +17,8 @@ from bridgekit.contract.ids import NetworkId, PersonId
 from bridgekit.core.ghosts import Namespace
 from bridgekit.testing.homeserver import RemoteFakeHomeserver
 from bridgekit.testing.ledger import Ledger, Report, find_marker
-from tests.bench.contestants import Contestant, cpu, memory, steal
-from tests.ircd_process import RemoteIrcd
+from tests.bench.contestants import Contestant, Machine, cpu, memory
+from tests.ircd_process import OrderFailed, RemoteIrcd
 from tests.runtime.running import BOT, SERVER, registration
 
 CHANNEL = "#talk"
@@ -29,13 +30,25 @@ _NUMBERED = re.compile(r"^(\d+) ([\d.]+)$")
 _SPOKEN = re.compile(r"^PRIVMSG \S+ :<\W*(\w+)\W*> (.*)$")
 
 
+class Mark(msgspec.Struct, frozen=True):
+    """How much CPU was used up to a moment: by the contestant, by all of this bench, by the machine."""
+
+    contestant: float
+    bench: float
+    machine: Machine
+
+
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What one load cost: messages, seconds from the first word to the last arrival, the process's CPU seconds."""
+    """What one load cost: messages, seconds from the first word to the last arrival, the process's CPU seconds.
+
+    `steal` and `others` are the shares of the machine's CPU that its host and other programs took meanwhile.
+    """
 
     count: int
     seconds: float
     cpu: float
     steal: float
+    others: float
     report: Report
 
     @property
@@ -82,7 +95,12 @@ class Stage:
         await self.ircd.order("crowd", channel=CHANNEL, count=members)
         began = time.monotonic()
         self.who.launch()
-        joined = (await self.ircd.order("wait", pattern=f"^JOIN {CHANNEL}", seconds=30))["at"]
+        try:
+            joined = (await self.ircd.order("wait", pattern=f"^JOIN {CHANNEL}", seconds=30))["at"]
+        except OrderFailed as error:
+            raise RuntimeError(
+                f"{self.who.name} does not join its channel: {error}\n{self.who.tail()}"
+            ) from None
         load = await self.to_matrix(1)
         if load.fault:
             raise RuntimeError(f"the first message of {self.who.name} went wrong: {load.fault}")
@@ -92,12 +110,12 @@ class Stage:
     async def to_matrix(self, count: int, *, rate: float = 0, speakers: int = SPEAKERS) -> Load:
         """`speakers` people take turns on IRC, `rate` a second or as fast as it goes."""
         since = await self.hs.position()
-        steal_before, cpu_before = steal(), cpu(self.who.pid)
+        before = self._mark()
         order = {"channel": CHANNEL, "count": count, "users": speakers, "rate": rate, "text": "{n} {t}"}
         answer = await self.ircd.order("burst", **order)
         await self._arrived(since, count, lambda m: _NUMBERED.match(m) is not None)
         await self._settled()
-        spent = cpu(self.who.pid) - cpu_before
+        after = self._mark()
         ledger = Ledger()
         arrivals = await self.hs.arrivals(self.room, since)
         found = [(_NUMBERED.match(event.body), event, at) for event, at in arrivals]
@@ -110,12 +128,12 @@ class Stage:
                 ledger.received(match[1], event.sender, int(match[1]), at)
         self._said += count
         last = max((at for match, _, at in found if match), default=time.monotonic())
-        return self._load(count, last - answer["first"], spent, steal_before, ledger)
+        return self._load(count, last - answer["first"], before, after, ledger)
 
     async def to_irc(self, count: int, *, rate: float | None = None) -> Load:
         """`SPEAKERS` people take turns in the room."""
-        after = (await self.ircd.order("received", after=1 << 60))["next"]
-        steal_before, cpu_before = steal(), cpu(self.who.pid)
+        line = (await self.ircd.order("received", after=1 << 60))["next"]
+        before = self._mark()
         each = count // SPEAKERS
         people = [self.hs.user(f"m{i}").id for i in range(SPEAKERS)]
         said = await self.hs.chatter(self.room, people, each, rate=rate, first=self._turns)
@@ -123,15 +141,15 @@ class Stage:
         lines: list[tuple[float, str, str]] = []
         quiet = time.monotonic()
         while len(lines) < len(said) and time.monotonic() - quiet < PATIENCE:
-            answer = await self.ircd.order("received", after=after)
-            after = answer["next"]
-            new = [(at, *m.groups()) for at, _, line in answer["received"] if (m := _SPOKEN.match(line))]
+            answer = await self.ircd.order("received", after=line)
+            line = answer["next"]
+            new = [(at, *m.groups()) for at, _, raw in answer["received"] if (m := _SPOKEN.match(raw))]
             if new:
                 lines += new
                 quiet = time.monotonic()
             await asyncio.sleep(0.05)
         await self._settled()
-        spent = cpu(self.who.pid) - cpu_before
+        after = self._mark()
         ledger = Ledger()
         for one in said:
             ledger.sent(one.id, one.sender, one.seq, at=one.at)
@@ -139,7 +157,7 @@ class Stage:
             if (found := find_marker(text)) is not None:
                 ledger.received(found.id, f"@{speaker}:{SERVER}", found.seq, at)
         last = max((at for at, _, _ in lines), default=time.monotonic())
-        return self._load(len(said), last - said[0].at, spent, steal_before, ledger)
+        return self._load(len(said), last - said[0].at, before, after, ledger)
 
     async def everybody(self, members: int, seconds: float = 60) -> float:
         """When (monotonic) the last of `members` ghosts joined the room. Raises TimeoutError."""
@@ -172,15 +190,20 @@ class Stage:
         while await self.who.waiting() and time.monotonic() < deadline:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.05)
 
-    def _load(
-        self, count: int, seconds: float, spent: float, before: tuple[float, float], ledger: Ledger
-    ) -> Load:
-        taken, total = (b - a for a, b in zip(before, steal(), strict=True))
+    def _mark(self) -> Mark:
+        mine = cpu(self.who.pid)
+        servers = [pid for pid in (self.hs.pid, self.ircd.pid) if pid is not None]
+        return Mark(mine, mine + cpu(os.getpid()) + sum(map(cpu, servers)), Machine.now())
+
+    def _load(self, count: int, seconds: float, before: Mark, after: Mark, ledger: Ledger) -> Load:
+        total = max(after.machine.total - before.machine.total, 0.01)
+        busy = after.machine.busy - before.machine.busy
         return Load(
             count=count,
             seconds=seconds,
-            cpu=spent,
-            steal=taken / total if total else 0.0,
+            cpu=after.contestant - before.contestant,
+            steal=(after.machine.stolen - before.machine.stolen) / total,
+            others=max(busy - (after.bench - before.bench), 0.0) / total,
             report=ledger.report(),
         )
 
