@@ -9,6 +9,7 @@ import platform
 import sqlite3
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -18,25 +19,46 @@ from bridgekit import __version__
 from tests.bench import measures
 from tests.bench.contestants import Loop, Ours
 from tests.bench.figures import Results, table, verdicts
-from tests.bench.measures import Size
+from tests.bench.measures import Make, Size
 
+Part = Callable[[Make, Size, Results], Awaitable[None]]
 QUICK = Size(to_matrix=3_000, to_irc=2_000, seconds=5, far=1_000)
 PACKAGES = ("aiohttp", "httptools", "msgspec", "uvloop")
 
 
-async def measure(size: Size, repetitions: int) -> Results:
-    """Every repetition measures the bare loop and then the bridge, each in a fresh world."""
-    results = Results()
+QUIET = 0.1
+"""Of the machine's CPU: a part during which others took more is measured again."""
+
+
+async def measure(size: Size, repetitions: int, tries: int) -> tuple[Results, int]:
+    """The results, and how many noisy tries were left out.
+
+    Every repetition measures the bare loop and then the bridge, each in a fresh world, part by part. Of a part
+    that was disturbed in all of its tries, the quietest counts.
+    """
+    results, dropped = Results(), 0
     for number in range(1, repetitions + 1):
         for part in (measures.near, measures.crowded, measures.far):
-            for make in (Loop, Ours):
-                began = time.monotonic()
-                await part(make, size, results)
-                spent = time.monotonic() - began
-                print(
-                    f"{number}/{repetitions} {part.__name__:8} {make.name:9} {spent:5.1f} s", file=sys.stderr
-                )
-        await measures.strict(partial(Loop, strict=True), size, results)
+            found: list[Results] = []
+            while not found or (found[-1].noise > QUIET and len(found) < tries):
+                found.append(await _pair(part, size, f"{number}/{repetitions}"))
+            quietest = min(found, key=lambda one: one.noise)
+            for one in found:
+                quietest.faults += one.faults if one is not quietest else []  # a lost message is no noise
+            results.take(quietest)
+            dropped += len(found) - 1
+    await measures.strict(partial(Loop, strict=True), size, results)
+    return results, dropped
+
+
+async def _pair(part: Part, size: Size, which: str) -> Results:
+    results = Results()
+    for make in (Loop, Ours):
+        began = time.monotonic()
+        await part(make, size, results)
+        spent = time.monotonic() - began
+        noise = f"{spent:5.1f} s, others took up to {results.noise:.0%}"
+        print(f"{which} {part.__name__:8} {make.name:9} {noise}", file=sys.stderr)
     return results
 
 
@@ -86,12 +108,12 @@ How it is measured:
 """
 
 
-def disturbance(results: Results) -> str:
+def disturbance(results: Results, dropped: int) -> str:
     """How much of the CPU was not ours to use while we measured."""
     steal, others = results.steal, results.others
     return (
         f"during the loads the host took {mean(steal):.1%} of the CPU ({max(steal):.1%} at most), "
-        f"other programs {mean(others):.1%} ({max(others):.1%} at most)"
+        f"other programs {mean(others):.1%} ({max(others):.1%} at most); {dropped} noisier tries were left out"
     )
 
 
@@ -99,13 +121,17 @@ def main() -> int:
     """0 where all goals are met."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Figures and goals")
     parser.add_argument("--repetitions", type=int, default=3, help="how often everything is measured (3)")
+    parser.add_argument(
+        "--tries", type=int, default=2, help="how often a part is tried while others use the machine (2)"
+    )
     parser.add_argument("--quick", action="store_true", help="small loads, to see that it works")
     parser.add_argument("--write", type=Path, metavar="FILE", help="also write the report, as Markdown")
     arguments = parser.parse_args()
-    results = asyncio.run(measure(QUICK if arguments.quick else Size(), arguments.repetitions))
+    size = QUICK if arguments.quick else Size()
+    results, dropped = asyncio.run(measure(size, arguments.repetitions, arguments.tries))
     figures = table(results, Ours.name, Loop.name)
     goals = verdicts(results, Ours.name)
-    noise = disturbance(results)
+    noise = disturbance(results, dropped)
     print(machine())
     print(f"medians of {arguments.repetitions}; {noise}\n")
     print(figures + "\n")

@@ -72,6 +72,19 @@ class Results:
         """One figure of one repetition."""
         self._values.setdefault((who, name), []).append(value)
 
+    @property
+    def noise(self) -> float:
+        """The largest share of the machine's CPU that its host and other programs took during one load."""
+        return max((a + b for a, b in zip(self.steal, self.others, strict=True)), default=0.0)
+
+    def take(self, more: Results) -> None:
+        """Add all that another one holds."""
+        for key, values in more._values.items():
+            self._values.setdefault(key, []).extend(values)
+        self.faults += more.faults
+        self.steal += more.steal
+        self.others += more.others
+
     def of(self, who: str, name: str) -> float | None:
         """The median over the repetitions; None where it was not measured."""
         values = self._values.get((who, name))
