@@ -69,9 +69,9 @@ class IrcDemo:
 
     async def play(self, stage: Stage) -> None:
         alice = stage.people[0]
-        async with irc_person(self.port, "bob") as bob, irc_person(self.port, "carol") as carol:
-            play = _Play(stage, alice, bob, carol)
-            await play.all()
+        bob = await stage.keep(irc_person(self.port, "bob"))
+        carol = await stage.keep(irc_person(self.port, "carol"))
+        await _Play(stage, alice, bob, carol).all()
 
 
 class _Play:
