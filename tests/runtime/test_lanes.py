@@ -271,7 +271,7 @@ class Turns:
             self.sent_back.append(word.number)
             return False
         self.said.append(word.number)
-        return await over
+        return bool(await over)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
