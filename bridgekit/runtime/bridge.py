@@ -250,6 +250,7 @@ class Bridge:
             portals=self.portals,
             making=self.making,
             management=self.management,
+            standing=self._standing,
             upgrades=Upgrades(self.client, self.registry, self.ghosts, self.portals, spawn=self.spawn),
             powers=powers,
             bot=self._bot,

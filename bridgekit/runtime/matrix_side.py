@@ -22,7 +22,7 @@ from bridgekit.runtime.files import Files
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.pictures import Pictures
 from bridgekit.runtime.powers import Powers
-from bridgekit.runtime.worker import Ids
+from bridgekit.runtime.recall import Ids
 
 log = structlog.get_logger(__name__)
 

@@ -23,9 +23,9 @@ from bridgekit.runtime.accounts import Key
 from bridgekit.runtime.cases import Case, Step, Tracked
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.matrix_side import MatrixSide
+from bridgekit.runtime.recall import Ids
 from bridgekit.runtime.registry import OPEN, Registry
 from bridgekit.runtime.sessions import Supervised
-from bridgekit.runtime.worker import Ids
 from bridgekit.store import Store
 
 
@@ -178,6 +178,8 @@ class Performing:
             # Before it is marked: what waits for a door to open has certainly not been sent.
             await supervised.enter(side.chat, session)
             can = session.capabilities(side.chat)
+        if isinstance(verb, verbs.Leave):
+            supervised.joined.discard(side.chat)
         fitted = fit(_named(verb, ids), can, self._aids(room, step, ids, verb))
         if isinstance(fitted, Refusal):
             raise SendRejected(fitted.notice)
@@ -212,9 +214,14 @@ class Performing:
             try:
                 if supervised is None:
                     raise LoginRejected("This account is not known any more.")
-                async with asyncio.timeout(OWN_ACCOUNT_SECONDS):
-                    await supervised.ready()
+                if supervised.session is None:
+                    # Once waited for in vain, it is not waited for with every message until it is back.
+                    async with asyncio.timeout(0.0 if supervised.given_up else OWN_ACCOUNT_SECONDS):
+                        await supervised.ready()
+                supervised.given_up = False
             except (LoginRejected, TimeoutError):
+                if supervised is not None:
+                    supervised.given_up = True
                 supervised = self._sessions.get((side.network, None))
                 sender: Person | None = getattr(step.case.fact, "sender", None)
                 verb = msgspec.structs.replace(verb, speaker=sender)

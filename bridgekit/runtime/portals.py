@@ -178,6 +178,9 @@ class Portals:
             if old.room == room:
                 return old
             raise NotAllowed(f"{name} is linked to another room already: unlink it there first.")
+        portal = self._registry.portals.get(room)
+        if portal is not None and portal.kind != "channel":
+            raise NotAllowed("This room is not one to link: say it in the room that shall be linked.")
         if await self._client.state(room, "m.room.encryption") is not None:
             raise NotAllowed(
                 f"This room is encrypted and {self._label(network)} is not: nothing would cross. "

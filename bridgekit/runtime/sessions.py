@@ -53,6 +53,7 @@ class Supervised:
         self.reconnects = 0
         self.joined: set[ChatId] = set()  # the chats that this session was told to enter
         self.session: Session | None = None
+        self.given_up = False  # somebody waited for it in vain since it was last there
         self._doors: dict[ChatId, asyncio.Lock] = {}
         self._network = network
         self._emit = emit

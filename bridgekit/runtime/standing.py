@@ -57,6 +57,12 @@ class StandingLinks:
         for one in sorted(new):
             self._spawn(self._make(one))
 
+    def lost(self, side: PortalKey) -> None:
+        """A link of the config is gone, against the config's word: it is tried until it stands again."""
+        for one in sorted(self._wanted):
+            if self._side(one[0], one[1]) == side:
+                self._spawn(self._make(one))
+
     def _side(self, network: NetworkId, chat: str) -> PortalKey | None:
         found = self._portals.named(network, chat)
         return PortalKey(network, found[0]) if found is not None else None

@@ -32,9 +32,10 @@ from bridgekit.runtime.names import Names
 from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
+from bridgekit.runtime.recall import Ids
 from bridgekit.runtime.registry import Registry
+from bridgekit.runtime.standing import StandingLinks
 from bridgekit.runtime.upgrades import Upgrades
-from bridgekit.runtime.worker import Ids
 from bridgekit.store import Store
 
 log = structlog.get_logger(__name__)
@@ -59,6 +60,7 @@ class RoomSurroundings:
         portals: Portals,
         making: Making,
         management: ManagementRooms,
+        standing: StandingLinks,
         upgrades: Upgrades,
         powers: Powers,
         bot: Bot,
@@ -84,6 +86,7 @@ class RoomSurroundings:
         self._portals = portals
         self._making = making
         self._management = management
+        self._standing = standing
         self._upgrades = upgrades
         self._powers = powers
         self._bot = bot
@@ -165,8 +168,18 @@ class RoomSurroundings:
                     await self._making.invited(room, person, fact.actor.id)
             except BridgeError as error:
                 log.warning("invitation_not_followed", reason=error.notice)
+        elif person == self._me and fact.change in (Change.KICK, Change.BAN):
+            self.spawn(self._put_out(room))
         elif self._namespace.is_ours(person) and fact.change in (Change.KICK, Change.LEAVE):
             self._ghosts.left(person, room)
+
+    async def _put_out(self, room: ChatId) -> None:
+        """The room has put the bridge out: it does not want to be linked."""
+        for link in list(self._registry.links_of(room)):
+            await self._portals.announce(link.key, "This chat is no longer bridged to Matrix.")
+            await self._portals.unlink(link.key, reason="the bridge was removed from the room")
+            if link.static:
+                self._standing.lost(link.key)
 
     async def _bot_invited(self, room: ChatId, fact: facts.Membership) -> None:
         inviter = fact.actor.id if fact.actor is not None else None

@@ -17,7 +17,8 @@ from bridgekit.contract.verbs import Sent, Verb
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Context, SideView, matrix_side
 from bridgekit.runtime.cases import Case, Fate, Step, Tracked
-from bridgekit.runtime.worker import Ids, Worker
+from bridgekit.runtime.recall import Ids
+from bridgekit.runtime.worker import Worker
 from bridgekit.store import InboxRow, Store, new_id
 
 ROOM = ChatId("!room:example.org")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bridgekit.contract.connector import LoginField, OwnAccounts
+from bridgekit.contract.errors import Disconnected
 from bridgekit.contract.facts import Edit, Invitation, Reaction, Retraction
 from bridgekit.contract.ids import ChatId, LoginId, MessageId, NetworkId, PersonId
 from bridgekit.contract.people import Content, Person
 from bridgekit.contract.text import plain
-from bridgekit.contract.verbs import EditMessage, Join, PostMessage, React, Retract
+from bridgekit.contract.verbs import EditMessage, Join, Leave, PostMessage, React, Retract
+from bridgekit.runtime.sessions import Supervised
 from bridgekit.testing.homeserver import Human
 from tests.runtime.fake_network import TALK, Town, now, person, says
 from tests.runtime.running import BOT, SERVER, World, by, ghost, linked, said, town_world, until
@@ -152,6 +155,49 @@ async def test_an_account_is_used_in_the_direct_chats_that_it_sees_until_it_is_t
         await alice.send(room, "logout town")
         await until(lambda: not bridge.registry.links)
         await until(lambda: ghost("bob") not in place.homeserver.joined(direct))
+
+
+async def test_somebody_whose_account_does_not_come_back_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridgekit.runtime.performing.OWN_ACCOUNT_SECONDS", 0.5)
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        await bridge.accounts.open(TOWN, PersonId(alice.id))
+        await until(lambda: ALICE in town.sessions)
+        await alice.send(room, "by myself")
+        await town.until(lambda: town.done(PostMessage, ALICE))
+        monkeypatch.setattr(Supervised, "_once", _never)
+        town.sessions[ALICE].lose()
+        began = time.monotonic()
+        for n in range(5):
+            await alice.send(room, f"relayed {n}")
+        await town.until(lambda: len(town.said()) == 6)
+        assert town.said()[1:] == [f"<alice> relayed {n}" for n in range(5)]
+        assert time.monotonic() - began < 1.5
+
+
+async def test_an_account_goes_where_its_owner_goes(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        await linked(place)
+        [room] = [link.room for link in bridge.registry.links.values()]
+        carol = place.homeserver.user("carol")
+        login = await bridge.accounts.open(TOWN, PersonId(carol.id))
+        await until(lambda: login in town.sessions)
+        await carol.join(room)
+        await town.until(lambda: town.done(Join, login))
+        await carol.leave(room)
+        await town.until(lambda: town.done(Leave, login))
+        await carol.join(room)
+        await carol.send(room, "back")
+        await town.until(lambda: town.done(PostMessage, login))
+        assert type(town.deeds[-2].verb) is Join
+
+
+async def _never(self: Supervised) -> None:
+    raise Disconnected("The town is cut off for this account.")
 
 
 # Permissions -------------------------------------------------------------------------------------------------

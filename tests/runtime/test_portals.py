@@ -202,6 +202,33 @@ async def test_history_is_not_repeated_after_a_restart(tmp_path: Path) -> None:
             ]
 
 
+async def test_a_room_that_puts_the_bridge_out_is_unlinked(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        room = await alice.create_room(preset="public_chat", invite=[BOT])
+        await until(lambda: BOT in place.homeserver.joined(room))
+        await alice.send(room, "!bridge link town #talk")
+        await said(place, by(BOT, "now linked"))
+        town.emit(says("Bob", "hello"))
+        await said(place, by(ghost("bob"), "hello"))
+        await alice.kick(room, BOT)
+        await until(lambda: not bridge.registry.links)
+        await until(lambda: ghost("bob") not in place.homeserver.joined(room))
+        assert [leave.chat for leave in town.done(Leave)] == ["#talk"]
+
+
+async def test_the_room_of_the_bot_itself_is_not_linked(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        room = await alice.create_room(preset="trusted_private_chat", is_direct=True, invite=[BOT])
+        await said(place, by(BOT, "Every word here"))
+        await alice.send(room, "link town #talk")
+        await said(place, by(BOT, "say it in the room that shall be linked"))
+        assert bridge.registry.links == {}
+
+
 # Spaces ------------------------------------------------------------------------------------------------------
 
 
