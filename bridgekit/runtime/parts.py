@@ -1,0 +1,224 @@
+"""The parts of a running bridge, and who knows whom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from bridgekit.admin.metrics import Metrics
+from bridgekit.config import Config, StatusEvents
+from bridgekit.contract.connector import Connector, Manifest, Network
+from bridgekit.contract.ids import NetworkId, PersonId
+from bridgekit.core.ghosts import Namespace
+from bridgekit.core.model import Permission
+from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.links import Links
+from bridgekit.runtime.accounts import Accounts
+from bridgekit.runtime.bot import Bot
+from bridgekit.runtime.fates import Fates
+from bridgekit.runtime.files import Fetch, Files
+from bridgekit.runtime.ghosts import Ghosts
+from bridgekit.runtime.host import NetworkHost
+from bridgekit.runtime.making import Making
+from bridgekit.runtime.management import ManagementRooms
+from bridgekit.runtime.matrix_side import MatrixSide
+from bridgekit.runtime.names import Names
+from bridgekit.runtime.owners import Owners
+from bridgekit.runtime.performing import Performing
+from bridgekit.runtime.pictures import Pictures
+from bridgekit.runtime.portals import Portals
+from bridgekit.runtime.powers import Powers
+from bridgekit.runtime.reception import Reception
+from bridgekit.runtime.registry import Registry
+from bridgekit.runtime.rooms import Rooms
+from bridgekit.runtime.spaces import Spaces
+from bridgekit.runtime.standing import StandingLinks
+from bridgekit.runtime.surroundings import RoomSurroundings
+from bridgekit.runtime.upgrades import Upgrades
+from bridgekit.store import Store
+
+
+class Parts:
+    """Everything that lives as long as the bridge runs; nothing is started here, and nothing read or written."""
+
+    def __init__(
+        self,
+        config: Config,
+        connectors: Mapping[str, Connector],
+        *,
+        client: MatrixClient,
+        store: Store,
+        registry: Registry,
+        metrics: Metrics,
+        me: PersonId,
+        links_key: bytes,
+        fetch: Fetch,
+        label: Callable[[NetworkId], str],
+        permission: Callable[[PersonId], Permission],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        namespace = Namespace(config.appservice.prefix, config.homeserver.server_name)
+        self.networks: dict[NetworkId, Network] = {}
+        self.manifests: dict[NetworkId, Manifest] = {}
+        public = config.public
+        self.links = Links(
+            public.url if public else None, links_key, int(public.expires) if public else 0, now=time.time
+        )
+        self.routes: list[web.RouteDef] = []
+        self.ghosts = Ghosts(
+            client,
+            store,
+            namespace,
+            template=config.messages.display_name,
+            network_name=label,
+            spawn=spawn,
+        )
+        files = Files(client, fetch)
+        powers = Powers(client, bot=me, spawn=spawn)
+        self.matrix = MatrixSide(
+            client,
+            self.ghosts,
+            bot=me,
+            files=files,
+            pictures=Pictures(client, self.ghosts, files, spawn=spawn),
+            powers=powers,
+        )
+        self.accounts = Accounts(
+            self.networks,
+            self.manifests,
+            registry,
+            emit=lambda network, login, fact: self.rooms.remote(network, login, fact),
+            changed=lambda supervised: self.owners.session_changed(supervised),
+            label=label,
+        )
+        self.performing = Performing(
+            store=store,
+            registry=registry,
+            ghosts=self.ghosts,
+            matrix=self.matrix,
+            sessions=self.accounts.sessions,
+            links=self.links,
+            namespace=namespace,
+            bot=me,
+            label=label,
+            permission=permission,
+            puppets=config.appservice.double_puppets,
+        )
+        for id, section in config.networks.items():
+            connector = connectors[section.connector]
+            host = NetworkHost(
+                id,
+                store=store,
+                client=client,
+                registry=registry,
+                links=self.links,
+                owner_on=self.performing.owner_on,
+                routes=self.routes,
+            )
+            self.manifests[id] = connector.manifest
+            self.networks[id] = connector.network(section.config, host)
+        self.portals = Portals(
+            client,
+            registry,
+            self.ghosts,
+            self.accounts,
+            self.networks,
+            namespace,
+            bot=me,
+            label=label,
+            spaces=Spaces(
+                client,
+                registry,
+                namespace,
+                bot=me,
+                label=label,
+                networks=frozenset(n for n, section in config.networks.items() if section.space),
+            ),
+            spawn=spawn,
+        )
+        self.making = Making(
+            client,
+            registry,
+            self.ghosts,
+            self.accounts,
+            self.portals,
+            self.networks,
+            namespace,
+            bot=me,
+            label=label,
+            spawn=spawn,
+        )
+        self.management = ManagementRooms(client, registry, self.portals.say)
+        self.owners = Owners(registry, self.management, self.networks, metrics, label=label, spawn=spawn)
+        self.standing = StandingLinks(client, registry, self.portals, bot=me, spawn=spawn)
+        self.commands = Bot(
+            client,
+            self.portals,
+            self.making,
+            registry,
+            self.accounts,
+            self.manifests,
+            me=me,
+            label=label,
+            permission=permission,
+        )
+        self.fates = Fates(
+            client,
+            me,
+            every=config.messages.status_events is StatusEvents.ALL,
+            spawn=spawn,
+        )
+        self.names = Names(client)
+        around = RoomSurroundings(
+            client=client,
+            store=store,
+            registry=registry,
+            accounts=self.accounts,
+            networks=self.networks,
+            ghosts=self.ghosts,
+            names=self.names,
+            performing=self.performing,
+            portals=self.portals,
+            making=self.making,
+            management=self.management,
+            standing=self.standing,
+            upgrades=Upgrades(client, registry, self.ghosts, self.portals, spawn=spawn),
+            powers=powers,
+            bot=self.commands,
+            fates=self.fates,
+            metrics=metrics,
+            namespace=namespace,
+            me=me,
+            permission=permission,
+            spawn=spawn,
+        )
+        self.rooms = Rooms(
+            store,
+            registry,
+            around,
+            names=self.names,
+            unlinked=self.making.unlinked,
+            invitation=self.owners.invited,
+            overhear=self.portals.overhear,
+            spawn=spawn,
+        )
+        self.reception = Reception(
+            store,
+            self.rooms,
+            registry,
+            self.portals,
+            self.making,
+            self.ghosts,
+            namespace,
+            self.manifests,
+            bot=me,
+            label=label,
+            puppets=config.appservice.double_puppets,
+            is_echo=self.matrix.is_echo,
+            outcome=metrics.transaction,
+            parked=metrics.parked,
+            spawn=spawn,
+        )
