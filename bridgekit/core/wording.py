@@ -218,7 +218,9 @@ ALREADY_IN = "You have not opted out. Say !optout and your messages stay here."
 
 def blocker(user: str, name: str, label: str, why: str, *, minutes: int, removes: bool) -> str:
     """Who holds a room up, why, since when, and what to do."""
-    then = "is taken out of the room then" if removes else "nothing passes until that is mended"
+    then = (
+        "who stays unseen is taken out of the room" if removes else "the bridge has no power to take them out"
+    )
     return (
         f"{user} is in this room and is not seen in {name} on {label} ({why}), since {_minutes(minutes)}. "
         f"Sign in, join {name}, or leave this room; {then}."
