@@ -290,3 +290,13 @@ def quarantined(who: str, name: str) -> str:
 
 STRANGER_WAITS = "You are new here: your messages are passed on when an operator has nodded."
 REJECTED = "An operator has decided not to pass it on."
+
+# Other bridges --------------------------------------------------------------------------------------------------
+
+
+def bridged_already(name: str, bot: str) -> str:
+    """Why a link is refused."""
+    return (
+        f"{bot} bridges this room to {name} already: a second bridge would say everything twice. "
+        "Take that bridge out of the room first."
+    )

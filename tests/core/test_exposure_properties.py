@@ -1,10 +1,15 @@
-"""No sequence of facts ever leaves a room more open than the meet: a machine that plays network, admin and people."""
+"""No sequence of facts ever leaves a room more open than the meet: a machine that plays network, admin and people.
+
+`HYPOTHESIS_PROFILE=thorough` plays ten thousand games instead of two hundred; that takes some minutes.
+"""
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -28,6 +33,8 @@ from bridgekit.core.corrections import (
 from bridgekit.core.exposure import OPEN, Bound, JoinRule, LinkView, allowed
 from bridgekit.core.scopes import Consent, Policy, Scope
 from bridgekit.core.steady import Steady, calmed, heard
+
+EXAMPLES = 10_000 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 200
 
 KEYS = [PortalKey(NetworkId(n), ChatId(c)) for n, c in (("parrot", "#a"), ("parrot", "#b"), ("crow", "#a"))]
 TYPES = [HISTORY_TYPE, JOIN_TYPE, GUEST_TYPE, ALIAS_TYPE]
@@ -304,9 +311,11 @@ class World(RuleBasedStateMachine):
             assert self.passing == {s.link.key for s in decided.standing}
 
 
+World.TestCase.settings = settings(max_examples=EXAMPLES, stateful_step_count=30, deadline=None)
 TestNoSequenceOfFactsEverExceedsTheMeet = pytest.mark.timeout(3600)(World.TestCase)  # thorough takes its time
 
 
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(bounds, bounds, bounds)
 def test_the_meet_is_a_meet(a: Bound, b: Bound, c: Bound):
     assert a.meet(b) == b.meet(a)
