@@ -41,7 +41,8 @@ async def _demo(printer: Printer, shows: list[Show], *, once: bool) -> int:
         printer.style("bridgekit demo: real servers, the bridge between them, and people who talk", "1")
     )
     printer.line()
-    async with stage(printer, shows) as scene, scene.person("alice"):
+    async with stage(printer, shows) as scene:
+        await scene.person("alice")
         for show in shows:
             await show.play(scene)
         status = _verdict(scene, time.monotonic() - started)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -51,6 +52,7 @@ async def _run(config: Config, path: Path) -> int:
     try:
         async with Bridge(config, Installed()) as bridge:
             started = True
+            _settle_garbage()
             loop.add_signal_handler(signal.SIGHUP, reload, bridge, path)
             log.info("bridge_runs", version=__version__, networks=list(config.networks))
             _tell_systemd("READY=1")
@@ -77,6 +79,16 @@ def reload(bridge: Bridge, path: Path) -> None:
     _log_as(config)
     fixed = bridge.reload(config)
     log.info("config_reloaded", after_a_restart=fixed)
+
+
+def _settle_garbage() -> None:
+    """What is loaded by now stays to the end: the collector need not walk it again and again.
+
+    That took a tenth of the CPU under load, in pauses of up to 90 ms.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5000, 20, 10)
 
 
 def _log_as(config: Config) -> None:

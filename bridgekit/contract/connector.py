@@ -74,7 +74,9 @@ class Host(Protocol):
         """Write with the next group commit, in order with everything that is committed after it."""
         ...
 
-    def mount(self, method: str, path: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
+    def mount(
+        self, method: str, path: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> None:
         """Serve `path` below the network's own prefix on the public listener."""
         ...
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-
-import regex
+from functools import cache
+from typing import Any
 
 from bridgekit.contract.text import Span, Text
 
-_NEWLINE = regex.compile(r"\r\n|\r|\n")
-_GRAPHEME = regex.compile(r"\X")
+_NEWLINE = re.compile(r"\r\n|\r|\n")
+
+
+@cache
+def _grapheme() -> Any:
+    """Its module takes 4 MB of memory, so it is loaded for the first text that must be cut."""
+    import regex
+
+    return regex.compile(r"\X")
 
 
 def lines(text: Text) -> list[Text]:
@@ -104,12 +112,12 @@ def _boundaries(body: str) -> list[int] | range:
     """Where the graphemes of `body` end, in code points."""
     if body.isascii() and "\r" not in body:
         return range(1, len(body) + 1)
-    return [match.end() for match in _GRAPHEME.finditer(body)]
+    return [match.end() for match in _grapheme().finditer(body)]
 
 
 def _is_boundary(body: str, at: int) -> bool:
     """Whether the separator at `at` is a grapheme of its own: no combining mark sits on it."""
-    match = _GRAPHEME.match(body, at)
+    match = _grapheme().match(body, at)
     return match is not None and match.end() == at + 1
 
 

@@ -52,7 +52,7 @@ def fit(verb: Verb, can: Capabilities, aids: Aids) -> tuple[Verb, ...] | Refusal
             return _edit(verb, can, aids)
         case verbs.React() | verbs.Unreact():
             return _reaction(verb, can, aids)
-        case verbs.Retract() if not verb.target:
+        case verbs.Retract() if not verb.target and verbs.Retract in can.verbs:
             return Refusal(f"The message has no name on {aids.label}: it can still be read there.")
         case _ if type(verb) in can.verbs:
             return (verb,)

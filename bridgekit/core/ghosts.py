@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-
-import regex
+from functools import lru_cache
 
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 
@@ -50,12 +49,16 @@ class Namespace:
         self._user = f"@{prefix}"
         self._alias = f"#{prefix}"
         self._end = f":{server}"
+        self._mxids = lru_cache(maxsize=4096)(self._mxid)  # every message asks for its sender's
         room = MAX_BYTES - len(f"@{prefix}_:{server}".encode()) - _LONGEST_NETWORK
         if room < len(_MARK) + _HASH_LENGTH:
             raise ValueError(f"the prefix {prefix!r} and the server name leave no room for user ids")
 
     def mxid(self, network: NetworkId, person: PersonId) -> PersonId:
         """The ghost of `person`. Raises ValueError for what is no network's name and for an empty id."""
+        return self._mxids(network, person)
+
+    def _mxid(self, network: NetworkId, person: PersonId) -> PersonId:
         escaped = _IN_USER_ID.sub(_escape, person.encode("utf-8", "surrogatepass")).decode()
         return PersonId(self._fitted(self._user, network, person, escaped))
 
@@ -151,6 +154,8 @@ def _clipped(name: str, limit: int) -> str:
     """The first graphemes of `name` in at most `limit` code points, with an ellipsis where something was cut."""
     if len(name) <= limit:
         return name
+    import regex  # 4 MB of memory that few names need
+
     end = 0
     for match in regex.finditer(r"\X", name):
         if match.end() > limit - 1:

@@ -87,7 +87,8 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What follows from one fact. `refused` is a sentence for the sender; `command` are words for the bot."""
+    """What follows from one fact. `refused` is a sentence for the sender, about all sides or about those that no
+    action is for; `command` are words for the bot."""
 
     actions: tuple[Action, ...] = ()
     refused: str = ""

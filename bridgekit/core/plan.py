@@ -51,9 +51,10 @@ def plan(context: Context, fact: Fact) -> Plan:
         case facts.Topic():
             return _topic(context, fact)
         case facts.Typing(sender=sender, active=active):
-            return _everywhere(
+            shown = _everywhere(
                 context, sender, lambda s, who: verbs.SetTyping(chat=s.key.chat, speaker=who, active=active)
             )
+            return Plan(actions=shown.actions)  # nobody need be told that their typing was not seen
         case facts.Receipt():
             return _receipt(context, fact)
         case (
@@ -100,7 +101,7 @@ def _acting(
     """The lane, and the speaker to show, for what `sender` did on the origin side and `side` shall see."""
     origin = context.origin
     if side.key.network == MATRIX:
-        if own is not None and context.puppets and (owner := context.owner_of(own)) is not None:
+        if context.puppets and (owner := _owner(context, side, sender, own)) is not None:
             return owner, None
         return context.namespace.mxid(origin.network, sender.id), sender
     if origin.network == MATRIX:
@@ -109,6 +110,17 @@ def _acting(
     # From one network to another the relay speaks, and says where the person is.
     label = next((s.label for s in context.sides if s.key == origin), origin.network)
     return RELAY, Person(id=sender.id, name=f"{sender.name}/{label}", bot=sender.bot)
+
+
+def _owner(context: Context, side: SideView, sender: Person, own: LoginId | None) -> PersonId | None:
+    """The Matrix user whose own account did it: by the fact's word, or because the account is theirs now.
+
+    Edits and reactions say nothing of accounts, and must be done by whoever said the message.
+    """
+    if own is not None:
+        return context.owner_of(own)
+    who = context.counterpart(sender.id, context.origin, side.key)
+    return None if who is None or context.namespace.is_ours(who) else who
 
 
 def _everywhere(
@@ -121,19 +133,19 @@ def _everywhere(
     reply: int = 0,
     thread: int = 0,
 ) -> Plan:
-    """The same happening on every other open side; where none is open, the sender reads why."""
-    actions = []
-    others = _others(context)
-    for side in others:
-        if side.open:
-            actor, speaker = _acting(context, side, sender, own)
-            verb = make(side, speaker)
-            actions.append(
-                Action(side=side.key, actor=actor, verb=verb, target=target, reply=reply, thread=thread)
-            )
-    if others and not actions:
-        return Plan(refused=" ".join(s.reason or f"{s.label} is not linked now." for s in others))
-    return Plan(actions=tuple(actions))
+    """The same happening on every other open side; of those that are not open, the sender reads why."""
+    actions: list[Action] = []
+    closed: list[str] = []
+    for side in _others(context):
+        if not side.open:
+            closed.append(side.reason or f"{side.label} is not linked now.")
+            continue
+        actor, speaker = _acting(context, side, sender, own)
+        verb = make(side, speaker)
+        actions.append(
+            Action(side=side.key, actor=actor, verb=verb, target=target, reply=reply, thread=thread)
+        )
+    return Plan(actions=tuple(actions), refused=" ".join(closed))
 
 
 def _on_matrix(context: Context, person: Person, make: Callable[[SideView], Verb]) -> Plan:
@@ -143,6 +155,13 @@ def _on_matrix(context: Context, person: Person, make: Callable[[SideView], Verb
             actor, _ = _acting(context, side, person)
             return Plan(actions=(Action(side=side.key, actor=actor, verb=make(side)),))
     return NOTHING
+
+
+def _is_nobodys_ghost(context: Context, person: Person) -> bool:
+    """Whether somebody on a network is the bridge or a Matrix user's own account: they are in the room themselves."""
+    matrix = next((s.key for s in context.sides if s.key.network == MATRIX), None)
+    who = context.counterpart(person.id, context.origin, matrix) if matrix is not None else None
+    return who is not None and not context.namespace.is_ours(who)
 
 
 def _translated(context: Context, content: Content, side: SideView) -> Content:
@@ -283,12 +302,13 @@ def _receipt(context: Context, fact: facts.Receipt) -> Plan:
     known = context.known.get(fact.target)
     if known is None:
         return NOTHING
-    return _everywhere(
+    shown = _everywhere(
         context,
         fact.sender,
         lambda side, speaker: verbs.MarkRead(chat=side.key.chat, speaker=speaker, target=PENDING),
         target=known.number,
     )
+    return Plan(actions=shown.actions)
 
 
 # Who is there -----------------------------------------------------------------------------------------------
@@ -297,6 +317,8 @@ def _receipt(context: Context, fact: facts.Receipt) -> Plan:
 def _membership(context: Context, fact: facts.Membership) -> Plan:
     if context.origin.network == MATRIX:
         return _matrix_membership(context, fact)
+    if _is_nobodys_ghost(context, fact.person):
+        return NOTHING
     match fact.change:
         case Change.JOIN:
             return _on_matrix(
@@ -337,6 +359,8 @@ def _matrix_membership(context: Context, fact: facts.Membership) -> Plan:
         elif ghost is not None and ghost[0] == side.key.network and fact.actor is not None:
             person = Person(id=ghost[1], name=fact.person.name)
             verb = _asked_of_network(fact, side, person)
+            if isinstance(verb, verbs.Invite) and context.owner is not None:
+                verb = None  # into a direct conversation a ghost is asked here alone: that began it
             if verb is not None:
                 actions.append(Action(side=side.key, actor=side.logins.get(fact.actor.id, RELAY), verb=verb))
     return Plan(actions=tuple(actions))
@@ -361,7 +385,7 @@ def _asked_of_network(fact: facts.Membership, side: SideView, person: Person) ->
 
 def _profile(context: Context, fact: facts.Profile) -> Plan:
     """A new name is a rename of the same ghost; a Matrix user's name is theirs to give to their own accounts."""
-    if context.origin.network == MATRIX:
+    if context.origin.network == MATRIX or _is_nobodys_ghost(context, fact.person):
         return NOTHING
     return _on_matrix(context, fact.person, lambda s: verbs.ShowProfile(chat=s.key.chat, speaker=fact.person))
 
@@ -374,7 +398,8 @@ def _roster(context: Context, fact: facts.Roster) -> Plan:
     matrix = next((s for s in context.sides if s.key.network == MATRIX), None)
     if matrix is None or not matrix.open:
         return NOTHING
-    named = {context.namespace.mxid(network, m.person.id): m for m in fact.members}
+    members = [m for m in fact.members if not _is_nobodys_ghost(context, m.person)]
+    named = {context.namespace.mxid(network, m.person.id): m for m in members}
     actions = []
     for ghost in sorted(context.present - named.keys()):
         parsed = context.namespace.parse(ghost)
@@ -385,7 +410,8 @@ def _roster(context: Context, fact: facts.Roster) -> Plan:
     for ghost, member in named.items():
         join = verbs.Join(chat=matrix.key.chat, speaker=member.person)
         actions.append(Action(side=matrix.key, actor=ghost, verb=join))
-        if member.role:
+        # Who is in the room may have had a role until now; of everybody else there is none to take away.
+        if member.role or ghost in context.present:
             role = verbs.SetRole(
                 chat=matrix.key.chat, speaker=member.person, person=member.person, role=member.role
             )
@@ -394,7 +420,7 @@ def _roster(context: Context, fact: facts.Roster) -> Plan:
 
 
 def _role_change(context: Context, fact: facts.RoleChange) -> Plan:
-    if context.origin.network == MATRIX:
+    if context.origin.network == MATRIX or _is_nobodys_ghost(context, fact.person):
         return NOTHING  # a role given on Matrix is not given on a network
     return _on_matrix(
         context,

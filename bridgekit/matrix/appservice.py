@@ -45,6 +45,13 @@ class Receiver(Protocol):
         """
         ...
 
+    def is_own(self, event: RawEvent) -> bool:
+        """Whether the bot or a ghost did it: the echo of a call of ours, from which nothing follows, ever.
+
+        Such events are not handed to `accept`, and a transaction of nothing else is not remembered.
+        """
+        ...
+
     async def accept(self, txn: str, events: list[RawEvent], encryption: Encryption) -> None:
         """Keep the transaction's key and content, in order; on disk when it returns. Raise to have it sent again."""
         ...
@@ -136,7 +143,8 @@ class Appservice:
             transaction = parse(body)
         except NotATransaction as error:
             return _refused(400, error.errcode, str(error))
-        if transaction.events or transaction.encryption or transaction.malformed:
+        events = [event for event in transaction.events if not self._receiver.is_own(event)]
+        if events or transaction.encryption or transaction.malformed:
             key = transaction.key(txn_id)
             async with self._turn:
                 if key in self._recent or await self._receiver.seen(key):
@@ -145,7 +153,7 @@ class Appservice:
                 for raw, why in transaction.malformed:
                     log.warning("malformed_event", txn_id=txn_id, why=why, size=len(raw))
                     self._receiver.malformed(raw, why)
-                await self._receiver.accept(key, transaction.events, transaction.encryption)
+                await self._receiver.accept(key, events, transaction.encryption)
                 self._remember(key)
         if transaction.ephemeral:
             self._receiver.ephemeral(transaction.ephemeral)

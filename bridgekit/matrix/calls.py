@@ -256,6 +256,18 @@ class Calls:
         """Every state event of the room."""
         return await self._call("room_state", "GET", f"{_room(room)}/state", None, _objects, user=user)
 
+    async def creators(self, room: ChatId, *, user: PersonId | None = None) -> frozenset[str]:
+        """Who stands above all power levels: from room version 12 on (MSC4289) those who made the room."""
+        path, query = _state(room, "m.room.create", ""), {"format": "event"}
+        found = await none_if_missing(
+            self._call("state", "GET", path, None, json_object, user=user, query=query)
+        )
+        made = found.get("content") if found is not None else None
+        if found is None or not isinstance(made, dict) or not _counts_creators(made.get("room_version")):
+            return frozenset()
+        more = made.get("additional_creators")
+        return frozenset(str(one) for one in [found.get("sender"), *(more if isinstance(more, list) else [])])
+
     async def successor(self, room: ChatId, *, user: PersonId | None = None) -> ChatId | None:
         """The room that replaced this one (m.room.tombstone), if it was upgraded."""
         content = await self.state(room, "m.room.tombstone", user=user)
@@ -336,6 +348,10 @@ class Calls:
 
 def _room(room: ChatId) -> str:
     return f"{CS}/rooms/{quoted(room)}"
+
+
+def _counts_creators(version: object) -> bool:
+    return isinstance(version, str) and (not version.isdecimal() or int(version) >= 12)
 
 
 def _state(room: ChatId, type: str, state_key: str) -> str:

@@ -111,7 +111,7 @@ class MatrixClient(Calls):
         """Which of `sources` stand in the room's recent events, and as what.
 
         Reads back as the bot (as `user`, where the bot may not read) to five minutes before `since` (ms), at
-        most 500 events where `since` is 0 and 2,000 where it is known. Waits for the homeserver.
+        most 500 events where `since` is 0 and 50,000 where it is known. Waits for the homeserver.
         """
         return await self._sending.find(room, sources, since, user=user)
 

@@ -24,6 +24,8 @@ DOUBTS = 3
 """So many failures in a row that might be one call's own (500, no answer in time) close the gate."""
 WIDE_OPEN = 64
 """So many calls at once end the slow start."""
+PROVEN = 8
+"""So many answers in one slow start prove that it is there, however often it fails: delays begin anew."""
 
 Epoch = int
 
@@ -53,6 +55,7 @@ class Gate:
         self._failures = 0  # probes and first calls in a row
         self._probing = False
         self._next_probe = 0.0
+        self._away = False
         self._lost_at = 0.0
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._held: dict[PersonId | None, float] = {}
@@ -154,7 +157,8 @@ class Gate:
         self._next_probe = self._now() + delay * (0.5 + self._dice() / 2)
 
     def _close(self) -> None:
-        if self._failures == 0:
+        if not self._away:
+            self._away = True
             self._lost_at = self._now()
             log.warning("homeserver_lost")
             self._changed(False)
@@ -171,11 +175,14 @@ class Gate:
     def _widen(self) -> None:
         assert self._allowed is not None
         self._allowed += 1
+        if self._allowed > PROVEN:
+            self._failures = 0
         if self._allowed < WIDE_OPEN and self._waiters:
             return
         # The real calls succeed too, and nobody is left waiting or there are enough of them: it is back.
         self._allowed = None
         self._failures = 0
+        self._away = False
         self._refresh()
         log.info("homeserver_back", away=round(self._now() - self._lost_at, 3))
         self._changed(True)

@@ -14,14 +14,17 @@ import msgspec
 
 from bridgekit.contract.errors import MatrixForbidden
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
-from bridgekit.matrix.transport import Homeserver, quoted
+from bridgekit.matrix.transport import Homeserver, quoted, quoted_once
 
 SOURCE = "org.bridgekit.source"
 """The key in an event's content that holds the id of what it is a copy of."""
 SLACK_MS = 5 * 60 * 1000
 PAGE = 100
+LARGE_PAGE = 500
+"""After the first: what is looked for is mostly at the top, and what is not there takes the whole way back."""
 MOST_UNKNOWN = 500
-MOST_SINCE = 2000
+MOST_SINCE = 50_000
+"""Events of one look: a room where more than this was said since the first try is given up, and may hear it twice."""
 KEEP_SECONDS = 300.0
 
 
@@ -97,7 +100,7 @@ class Sending:
 
         answer = await self._homeserver.request(
             "PUT",
-            f"/_matrix/client/v3/rooms/{quoted(room)}/send/{quoted(type)}/{quoted(txn)}",
+            f"/_matrix/client/v3/rooms/{quoted(room)}/send/{quoted(type)}/{quoted_once(txn)}",
             decode=_event_id,
             user=user,
             device=device,
@@ -165,6 +168,7 @@ class Sending:
                 break
             left -= len(page.chunk)
             query["from"] = page.end
+            query["limit"] = min(left, LARGE_PAGE)
         return scan
 
     def _forget_old(self) -> None:

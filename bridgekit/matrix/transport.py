@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
@@ -26,10 +27,16 @@ T = TypeVar("T")
 decode_json = msgspec.json.Decoder().decode
 
 
-@lru_cache(maxsize=16384)
-def quoted(part: str) -> str:
+_PLAIN = re.compile(r"[A-Za-z0-9!@:$~_.-]*").fullmatch
+
+
+def quoted_once(part: str) -> str:
     """One segment of a path, or one value of a query, percent-encoded (RFC 3986)."""
-    return quote(part, safe="!@:$~_-.")
+    return part if _PLAIN(part) else quote(part, safe="!@:$~_-.")
+
+
+quoted = lru_cache(maxsize=8192)(quoted_once)
+"""The same, for what will be asked again."""
 
 
 class Metrics(Protocol):
@@ -200,4 +207,4 @@ def _unreachable(why: str, *, sent: bool) -> MatrixError:
     return error
 
 
-__all__ = ["SECONDS", "Answer", "Homeserver", "Metrics", "decode_json", "quoted"]
+__all__ = ["SECONDS", "Answer", "Homeserver", "Metrics", "decode_json", "quoted", "quoted_once"]

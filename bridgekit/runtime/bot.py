@@ -17,6 +17,7 @@ from bridgekit.core.model import Permission
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.cases import Case
+from bridgekit.runtime.making import Making
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.registry import OPEN, Registry
 
@@ -33,6 +34,7 @@ class Bot:
         self,
         client: MatrixClient,
         portals: Portals,
+        making: Making,
         registry: Registry,
         accounts: Accounts,
         manifests: dict[NetworkId, Manifest],
@@ -43,6 +45,7 @@ class Bot:
     ) -> None:
         self._client = client
         self._portals = portals
+        self._making = making
         self._registry = registry
         self._accounts = accounts
         self._manifests = manifests
@@ -196,7 +199,7 @@ class Bot:
         content: dict[str, Any] = await self._client.patient.state(room, "m.room.power_levels") or {}
         have = content.get("users", {}).get(sender, content.get("users_default", 0))
         need = content.get("events", {}).get("m.bridge", content.get("state_default", 50))
-        if have < need:
+        if have < need and sender not in await self._client.patient.creators(room):
             raise NotAllowed(f"You need power level {need} in this room for that; you have {have}.")
 
     async def _login(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
@@ -228,12 +231,12 @@ class Bot:
         network = self._network(words)
         login = self._accounts.of(network, sender)
         if login is None:
-            raise NotAllowed(self._portals.no_login(network))
+            raise NotAllowed(self._making.no_login(network))
         if len(words) != 2:
             raise NotAllowed(f"Say `!bridge chat {network} <name>`.")
         side, person = self._portals.find_person(network, words[1], login)
         if (link := self._registry.links.get(side)) is None:
-            await self._portals.direct(side, person, sender)
+            await self._making.direct(side, person, sender)
             return f"You are invited to a room with {words[1]}."
         await self._client.patient.invite(link.room, sender)
         return f"There is a room with {words[1]} already: you are invited to it."

@@ -14,18 +14,14 @@ import structlog
 from aiohttp import web
 
 from bridgekit.admin import server as admin
-from bridgekit.admin.metrics import Direction, Metrics, Queue
+from bridgekit.admin.metrics import Metrics, Queue
 from bridgekit.config import Config, StatusEvents
 from bridgekit.contract import facts
-from bridgekit.contract.connector import Connector, Manifest, Network, OwnAccounts
-from bridgekit.contract.errors import BridgeError, ConfigError, MatrixError
-from bridgekit.contract.facts import Change
-from bridgekit.contract.ids import MATRIX, ChatId, MessageId, NetworkId, PersonId, PortalKey
-from bridgekit.contract.people import File
-from bridgekit.contract.text import excerpt
+from bridgekit.contract.connector import Connector, Manifest, Network
+from bridgekit.contract.errors import BridgeError, MatrixError
+from bridgekit.contract.ids import LoginId, NetworkId, PersonId
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Permission
-from bridgekit.matrix import translate
 from bridgekit.matrix.appservice import Appservice
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.fetch import fetch_remote
@@ -33,31 +29,42 @@ from bridgekit.matrix.links import Links
 from bridgekit.matrix.media import PublicMedia
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
-from bridgekit.runtime.cases import Case, Fate
 from bridgekit.runtime.fates import Fates
+from bridgekit.runtime.files import Fetch, Files
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.host import NetworkHost
+from bridgekit.runtime.making import Making
+from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.matrix_side import MatrixSide
 from bridgekit.runtime.names import Names
 from bridgekit.runtime.performing import Performing
+from bridgekit.runtime.pictures import Pictures
 from bridgekit.runtime.portals import Portals
+from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.reception import Reception
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.rooms import Rooms
 from bridgekit.runtime.sessions import State, Supervised
-from bridgekit.store import Portal, SealingKey, Store
+from bridgekit.runtime.spaces import Spaces
+from bridgekit.runtime.standing import StandingLinks
+from bridgekit.runtime.surroundings import RoomSurroundings
+from bridgekit.runtime.upgrades import Upgrades
+from bridgekit.store import SealingKey, Store
 
 log = structlog.get_logger(__name__)
 
-DRAIN_SECONDS = 8.0
-REMOTE_FILE_LIMIT = 50 * 1024 * 1024
+DRAIN_SECONDS = 6.0
 
 
 class Bridge:
     """One bridge process. `async with Bridge(config, connectors)` runs it; leaving the block drains and stops it."""
 
-    def __init__(self, config: Config, connectors: Mapping[str, Connector]) -> None:
+    def __init__(
+        self, config: Config, connectors: Mapping[str, Connector], *, fetch: Fetch = fetch_remote
+    ) -> None:
+        """`fetch` opens the files that networks point at."""
         self.config = config
+        self._fetch = fetch
         self.metrics = Metrics()
         self._connectors = connectors
         self._stack = AsyncExitStack()
@@ -80,11 +87,15 @@ class Bridge:
     ) -> None:
         drained = await self.rooms.drain(DRAIN_SECONDS)
         log.info("bridge_stops", drained=drained)
-        await self.accounts.stop_all()
         await self.rooms.stop()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.ghosts.stop()
+        while self._tasks:
+            await asyncio.sleep(0)  # what was spawned this moment begins, and takes up what it was given
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Only now: what waits for a session is on disk, and must not be told that there will be none.
+        await self.accounts.stop_all()
         await self._stack.aclose()
 
     async def _start(self) -> None:
@@ -130,8 +141,15 @@ class Bridge:
             network_name=self.label,
             spawn=self.spawn,
         )
+        files = Files(self.client, self._fetch)
+        powers = Powers(self.client, bot=self.bot, spawn=self.spawn)
         self._matrix = MatrixSide(
-            self.client, self.ghosts, bot=self.bot, reupload=self._reupload, spawn=self.spawn
+            self.client,
+            self.ghosts,
+            bot=self.bot,
+            files=files,
+            pictures=Pictures(self.client, self.ghosts, files, spawn=self.spawn),
+            powers=powers,
         )
         self.accounts = Accounts(
             self._networks,
@@ -149,6 +167,7 @@ class Bridge:
             sessions=self.accounts.sessions,
             links=self._links,
             namespace=self.namespace,
+            bot=self.bot,
             label=self.label,
             permission=self.permission,
             puppets=config.appservice.double_puppets,
@@ -175,12 +194,36 @@ class Bridge:
             self.namespace,
             bot=self.bot,
             label=self.label,
-            spaces=frozenset(n for n, section in config.networks.items() if section.space),
+            spaces=Spaces(
+                self.client,
+                self.registry,
+                self.namespace,
+                bot=self.bot,
+                label=self.label,
+                networks=frozenset(n for n, section in config.networks.items() if section.space),
+            ),
             spawn=self.spawn,
+        )
+        self.making = Making(
+            self.client,
+            self.registry,
+            self.ghosts,
+            self.accounts,
+            self.portals,
+            self._networks,
+            self.namespace,
+            bot=self.bot,
+            label=self.label,
+            spawn=self.spawn,
+        )
+        self.management = ManagementRooms(self.client, self.registry, self.portals.say)
+        self._standing = StandingLinks(
+            self.client, self.registry, self.portals, bot=self.bot, spawn=self.spawn
         )
         self._bot = Bot(
             self.client,
             self.portals,
+            self.making,
             self.registry,
             self.accounts,
             self._manifests,
@@ -195,12 +238,36 @@ class Bridge:
             spawn=self.spawn,
         )
         self.names = Names(self.client)
+        around = RoomSurroundings(
+            client=self.client,
+            store=self.store,
+            registry=self.registry,
+            accounts=self.accounts,
+            networks=self._networks,
+            ghosts=self.ghosts,
+            names=self.names,
+            performing=self._performing,
+            portals=self.portals,
+            making=self.making,
+            management=self.management,
+            standing=self._standing,
+            upgrades=Upgrades(self.client, self.registry, self.ghosts, self.portals, spawn=self.spawn),
+            powers=powers,
+            bot=self._bot,
+            fates=self._fates,
+            metrics=self.metrics,
+            namespace=self.namespace,
+            me=self.bot,
+            permission=self.permission,
+            spawn=self.spawn,
+        )
         self.rooms = Rooms(
             self.store,
             self.registry,
-            self,
-            names=self.names.of,
-            unlinked=self.portals.unlinked,
+            around,
+            names=self.names,
+            unlinked=self.making.unlinked,
+            invitation=self._invited,
             overhear=self.portals.overhear,
             spawn=self.spawn,
         )
@@ -209,10 +276,14 @@ class Bridge:
             self.rooms,
             self.registry,
             self.portals,
+            self.making,
             self.ghosts,
             self.namespace,
             self._manifests,
             bot=self.bot,
+            label=self.label,
+            puppets=config.appservice.double_puppets,
+            is_echo=self._matrix.is_echo,
             outcome=self.metrics.transaction,
             parked=self.metrics.parked,
             spawn=self.spawn,
@@ -246,28 +317,7 @@ class Bridge:
             await self.client.ping(self.config.appservice.id)
         except MatrixError as error:
             log.warning("homeserver_check", reason=error.notice)
-        for id, section in self.config.networks.items():
-            for link in section.links:
-                self.spawn(self._link_static(id, link.chat, link.room))
-
-    async def _link_static(self, network: NetworkId, chat: str, room: str) -> None:
-        """A link of the config: tried until it stands."""
-        wait = 5.0
-        while True:
-            try:
-                found = ChatId(room)
-                if room.startswith("#"):
-                    resolved = await self.client.patient.resolve_alias(room)
-                    if resolved is None:
-                        raise ConfigError([(f"networks.{network}.links", f"there is no room {room}")])
-                    found = resolved[0]
-                await self.client.patient.join(room if room.startswith("#") else found)
-                await self.portals.link(found, network, chat, self.bot, static=True)
-                return
-            except BridgeError as error:
-                log.warning("link_not_made", network=network, reason=error.notice, retry_in=wait)
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, 300.0)
+        self._standing.stand(self.config)
 
     def reload(self, config: Config) -> list[str]:
         """Take over what can change while the bridge runs; says, as sentences, what needs a restart."""
@@ -284,12 +334,9 @@ class Bridge:
             before = self.config.networks.get(id)
             if before is None or (before.config, before.space) != (section.config, section.space):
                 fixed.append(f"networks.{id}")
-                continue
-            for link in section.links:
-                if link not in before.links:
-                    self.spawn(self._link_static(id, link.chat, link.room))
         fixed += [f"networks.{id}" for id in self.config.networks if id not in config.networks]
         self.config = config
+        self._standing.stand(config)
         return [f"{name} has changed: restart the bridge for that." for name in fixed]
 
     # Accounts ------------------------------------------------------------------------------------------------
@@ -297,29 +344,31 @@ class Bridge:
     def _session_changed(self, supervised: Supervised) -> None:
         if supervised.state is State.WAITING:
             self.metrics.reconnect(supervised.id)
-        if supervised.login is not None and supervised.state is State.REJECTED:
-            self.spawn(self._tell_owner(supervised))
+        if supervised.login is not None and supervised.state in (State.REJECTED, State.READY):
+            self.spawn(self._login_changed(supervised.login.id, supervised.reason))
 
-    async def _tell_owner(self, supervised: Supervised) -> None:
-        if supervised.login is None:
+    async def _login_changed(self, login: LoginId, rejected: str) -> None:
+        """Keep whether a login is of use; its owner is told once of each reason why it is not."""
+        row = self.registry.logins.get(login)
+        state = "rejected" if rejected else "wanted"
+        if row is None or (row.state, row.reason) == (state, rejected):
             return
-        room = await self._management_room(supervised.login.owner)
-        label = self.label(supervised.id)
-        await self.portals.say(room, f"Your account on {label} cannot be used: {supervised.reason}")
+        await self.registry.put_login(msgspec.structs.replace(row, state=state, reason=rejected))
+        if rejected:
+            words = f"Your account on {self.label(row.network)} cannot be used: {rejected}"
+            await self.management.tell(row.login.owner, words)
 
-    async def _management_room(self, owner: PersonId) -> ChatId:
-        for portal in self.registry.portals.values():
-            if portal.kind == "management" and portal.creator == owner:
-                return portal.room
-        room = await self.client.patient.create_room(
-            preset="trusted_private_chat", is_direct=True, invite=[owner], name="bridgekit"
-        )
-        await self._keep_management(room, owner, made=True)
-        return room
-
-    async def _keep_management(self, room: ChatId, owner: PersonId, *, made: bool) -> None:
-        await self.registry.put_portal(
-            Portal(room=room, network=None, made=made, kind="management", creator=owner)
+    async def _invited(self, network: NetworkId, login: LoginId | None, fact: facts.Invitation) -> None:
+        """An account was asked into a chat: its owner is told, and nothing is joined by itself."""
+        row = self.registry.logins.get(login) if login is not None else None
+        if row is None:
+            log.info("invited", network=network)  # the relay: who links a chat asks it in
+            return
+        name = fact.name or self._networks[network].chat_name(fact.chat)
+        await self.management.tell(
+            row.login.owner,
+            f"{fact.sender.name} asks you into {name} on {self.label(network)}. To take part, invite me to a room "
+            f"and say there: !bridge link {network} {name}",
         )
 
     def _health(self) -> dict[str, admin.Part]:
@@ -333,126 +382,6 @@ class Bridge:
             status = self.accounts.status(network)
             parts[f"network.{network}"] = admin.Part(ok=ok, detail=status, needed=False)
         return parts
-
-    # What the workers lean on (bridgekit.runtime.worker.Surroundings) ------------------------------------------
-
-    def context(self, room: ChatId, case: Case, known: Any) -> Any:
-        return self._performing.context(room, case, known)
-
-    def pipeline(self, side: PortalKey) -> int:
-        return self._performing.pipeline(side)
-
-    def sides(self, room: ChatId) -> list[PortalKey]:
-        return [link.key for link in self.registry.links_of(room)]
-
-    def parked(self, side: PortalKey) -> None:
-        self.metrics.parked(side.network)
-
-    async def perform(self, room: ChatId, step: Any, ids: Any) -> Any:
-        return await self._performing.perform(room, step, ids)
-
-    def command(self, room: ChatId, case: Case, words: str) -> Coroutine[Any, Any, None]:
-        return self._bot.obey(room, case, words)
-
-    def observe(self, room: ChatId, case: Case) -> Coroutine[Any, Any, None] | None:
-        """What the runtime itself has to do about a fact, before it is planned."""
-        match case.fact:
-            case translate.StateChanged():
-                return self._state_changed(room, case.fact)
-            case facts.Membership() if case.origin.network == MATRIX:
-                return self._matrix_member(room, case.fact)
-            case facts.Message(sender=sender) if case.origin.network == MATRIX:
-                return self._own_accounts(room, sender.id)
-            case facts.ChatVisibility() | facts.ChatOpened() | facts.ChatClosed() | facts.Resync():
-                return self.portals.observe(case.origin, case.fact)
-            case _:
-                return None
-
-    def _own_accounts(self, room: ChatId, sender: PersonId) -> Coroutine[Any, Any, None] | None:
-        """Accounts for somebody who speaks where everybody has their own, and has none yet."""
-        wanted = [
-            link.key.network
-            for link in self.registry.links_of(room)
-            if self._networks[link.key.network].own_accounts is OwnAccounts.AUTOMATIC
-            and sender not in self.registry.logins_on(link.key.network)
-        ]
-        if not wanted or self.permission(sender) in (Permission.NONE, Permission.RELAY):
-            return None
-
-        async def open_all() -> None:
-            for network in wanted:
-                await self.accounts.open(network, sender)
-
-        return open_all()
-
-    async def _state_changed(self, room: ChatId, fact: translate.StateChanged) -> None:
-        if fact.type == "m.room.tombstone":
-            replacement = fact.content.get("replacement_room")
-            if isinstance(replacement, str) and replacement:
-                await self.portals.upgraded(room, ChatId(replacement))
-
-    async def _matrix_member(self, room: ChatId, fact: facts.Membership) -> None:
-        person = fact.person.id
-        if fact.change is Change.INVITE:
-            if person == self.bot:
-                await self._bot_invited(room, fact)
-            elif self.namespace.is_ours(person) and fact.actor is not None:
-                self.spawn(self.portals.invited(room, person, fact.actor.id))
-        elif self.namespace.is_ours(person):
-            if fact.change in (Change.KICK, Change.BAN, Change.LEAVE):
-                self.ghosts.left(person, room)
-        elif fact.change is Change.JOIN:
-            self.names.learn(room, person, fact.person.name)
-
-    async def _bot_invited(self, room: ChatId, fact: facts.Membership) -> None:
-        inviter = fact.actor.id if fact.actor is not None else None
-        if inviter is None or self.permission(inviter) in (Permission.NONE, Permission.RELAY):
-            await self.client.patient.leave(room, reason="You are not allowed to use this bridge.")
-            return
-        await self.client.patient.join(room)
-        if fact.private:
-            await self._keep_management(room, inviter, made=False)
-        await self._bot.greet(room, direct=fact.private)
-
-    async def introduce(self, room: ChatId, case: Case) -> None:
-        """Give the sender of a Matrix fact their name."""
-        sender = getattr(case.fact, "sender", None)
-        if sender is None:
-            return
-        name = await self.names.find(room, sender.id)
-        named = msgspec.structs.replace(sender, name=name)
-        case.fact = msgspec.structs.replace(case.fact, sender=named)
-
-    async def words(self, room: ChatId, event: MessageId) -> tuple[str, str]:
-        """Who said what in an event of the room, for quotes; empty where it cannot be read."""
-        found = await self.client.patient.event(room, event)
-        if found is None:
-            return "", ""
-        fact = translate.fact(msgspec.json.encode(found), self.names.of)
-        if not isinstance(fact, facts.Message):
-            return "", ""
-        name = self.ghosts.shown(fact.sender.id) or await self.names.find(room, fact.sender.id)
-        return name, excerpt(fact.content.text, 200) if fact.content.text else ""
-
-    def settled(self, room: ChatId, case: Case) -> Coroutine[Any, Any, None] | None:
-        """Everything about a case has a fate: count it, and tell its sender."""
-        if isinstance(case.fact, facts.Message):
-            seconds = time.monotonic() - case.started
-            for outcome in case.outcomes:
-                outgoing = outcome.side.network != MATRIX
-                network = outcome.side.network if outgoing else case.origin.network
-                direction = Direction.TO_NETWORK if outgoing else Direction.TO_MATRIX
-                self.metrics.message(network, direction, outcome.fate.value, seconds)
-        if case.event is None:
-            if any(o.fate is Fate.FAILED and o.notice for o in case.outcomes):
-                log.warning(
-                    "not_delivered",
-                    network=case.origin.network,
-                    fact=type(case.fact).__name__,
-                    why=next(o.notice for o in case.outcomes if o.notice),
-                )
-            return None
-        return self._fates.report(room, case) if self._fates.concerns(case) else None
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Own a task until it ends; a fault in it is logged."""
@@ -481,9 +410,3 @@ class Bridge:
     def permission(self, user: PersonId) -> Permission:
         """What the admin lets a Matrix user do."""
         return self.config.permission(user)
-
-    async def _reupload(self, file: File, user: PersonId) -> File:
-        """A network's file as a Matrix file."""
-        async with fetch_remote(file.uri, REMOTE_FILE_LIMIT) as remote:
-            mxc = await self.client.upload(remote.chunks(), mime=remote.mime, name=file.name, user=user)
-        return msgspec.structs.replace(file, uri=mxc, mime=remote.mime)

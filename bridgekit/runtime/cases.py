@@ -12,6 +12,7 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MessageId, PersonId, PortalKey
 from bridgekit.core.model import Action, Known
 from bridgekit.matrix.translate import Encrypted, StateChanged
+from bridgekit.runtime.lanes import Turn
 
 
 class Fate(StrEnum):
@@ -36,7 +37,19 @@ class Tracked:
     `ids[side]` are the ids of its copy there, in order; `pending[side]` is resolved when the copy's fate is known.
     """
 
-    __slots__ = ("at", "author", "ids", "key", "number", "origin", "parent", "pending", "sender", "words")
+    __slots__ = (
+        "at",
+        "author",
+        "ids",
+        "key",
+        "number",
+        "origin",
+        "parent",
+        "pending",
+        "sender",
+        "words",
+        "written",
+    )
 
     def __init__(
         self,
@@ -60,6 +73,7 @@ class Tracked:
         self.parent = parent
         self.ids: dict[PortalKey, tuple[MessageId, ...]] = {}
         self.pending: dict[PortalKey, asyncio.Future[None]] | None = None
+        self.written: asyncio.Future[None] | None = None  # done when its copies are on disk
 
     def known(self) -> Known:
         """What the plan may see of it."""
@@ -107,8 +121,8 @@ class Recent:
         self._numbers[tracked.number] = tracked
         while len(self._numbers) > self._limit:
             number, oldest = next(iter(self._numbers.items()))
-            if oldest.pending is not None:
-                break  # still on its way: somebody may wait for it
+            if oldest.pending is not None or not (oldest.written is None or oldest.written.done()):
+                break  # still on its way, to a side or to the disk: somebody may ask for it
             del self._numbers[number]
             for side, ids in oldest.ids.items():
                 for one in ids:
@@ -152,6 +166,7 @@ class Case:
         "recovering",
         "started",
         "tracked",
+        "written",
     )
 
     def __init__(
@@ -179,12 +194,13 @@ class Case:
         self.open = 0
         self.outcomes: list[Outcome] = []
         self.performed: dict[int, str] = {}
+        self.written: asyncio.Future[None] | None = None  # done when it is on disk, where it was not yet
 
 
 class Step:
     """One action of a case, as it travels in a lane."""
 
-    __slots__ = ("action", "actor", "case", "index", "marked")
+    __slots__ = ("action", "actor", "case", "index", "marked", "turn")
 
     def __init__(self, case: Case, action: Action, index: int) -> None:
         self.case = case
@@ -192,6 +208,7 @@ class Step:
         self.actor = action.actor
         self.index = index
         self.marked = False  # "sending" is on disk
+        self.turn: Turn | None = None  # while it is under way in a lane
 
 
 def source_of(number: int, side: PortalKey) -> str:

@@ -5,25 +5,87 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable, Coroutine
+from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
 from bridgekit.core import order
 
 
 class Errand(Protocol):
-    """What travels in a lane: one action of one fact."""
+    """What travels in a lane: one action of one fact. The lane sets `turn` when it starts."""
 
     actor: str
+    turn: Turn | None
 
 
 E = TypeVar("E", bound=Errand)
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 
+class _Place(Enum):
+    COMING = 0
+    GONE = 1  # its effect takes place before that of whoever comes next
+    ENDED = 2  # without having gone
+
+
+class _Actor(Generic[E]):
+    """One acting identity in one lane."""
+
+    __slots__ = ("broken", "last", "running", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[int, E]] = []  # a heap by serial
+        self.running = 0
+        self.broken = False  # one must be done again: nobody goes before all that is under way has ended
+        self.last: Turn | None = None  # of the errand that was started last
+
+
+class Turn:
+    """An errand's place among those of its actor that are under way.
+
+    They prepare themselves side by side, which may take each of them a different time; whoever is ready comes to
+    its turn, and its effect begins when that of everybody before has begun.
+    """
+
+    __slots__ = ("_actor", "_before", "_place", "_waiter")
+
+    def __init__(self, actor: _Actor[Any]) -> None:
+        self._actor = actor
+        self._before = actor.last
+        self._place = _Place.COMING
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def come(self) -> bool:
+        """Return when it is this errand's turn: True. False: somebody before must go again, and so must this one."""
+        while self._before is not None and not self._actor.broken:
+            before = self._before
+            if before._place is _Place.COMING:
+                before._waiter = asyncio.get_running_loop().create_future()
+                await before._waiter
+            else:
+                self._before = before._before
+        if self._actor.broken:
+            return False
+        self._leave(_Place.GONE)
+        return True
+
+    def end(self) -> None:
+        """The errand is over."""
+        if self._place is _Place.COMING:
+            self._leave(_Place.ENDED)
+
+    def _leave(self, place: _Place) -> None:
+        self._place = place
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
 class Lane(Generic[E]):
     """One side of one room.
 
-    Errands of one actor start in the order in which they were put in, at most `pipeline` of them at a time.
+    Errands of one actor start in the order in which they were put in, at most `pipeline` of them at a time. One
+    that must be done again is done again before all that came after it: nothing else of its actor starts until
+    what is under way has ended.
     `adaptive` lanes also bound how many are under way over all actors (core.order decides); the others let
     each actor go at its own pace.
     """
@@ -41,16 +103,20 @@ class Lane(Generic[E]):
         self._adaptive = adaptive
         self.pipeline = pipeline
         self._serial = 0
-        self._waiting: dict[str, list[tuple[int, E]]] = {}  # per actor, a heap by serial
+        self._actors: dict[str, _Actor[E]] = {}
         self._ready: list[tuple[int, str]] = []  # heads of actors that may start, a heap by serial
-        self._running: dict[str, int] = {}
         self.waiting = 0
         self.running = 0
         self._width = order.STRICT
+        self._halted = False
 
     @property
     def idle(self) -> bool:
         return not self.waiting and not self.running
+
+    def halt(self) -> None:
+        """Start nothing more."""
+        self._halted = True
 
     def put(self, errand: E) -> None:
         """Add an errand behind all others of its actor."""
@@ -59,33 +125,34 @@ class Lane(Generic[E]):
         self._start()
 
     def _add(self, serial: int, errand: E) -> None:
-        queue = self._waiting.setdefault(errand.actor, [])
-        heapq.heappush(queue, (serial, errand))
+        actor = self._actors.get(errand.actor)
+        if actor is None:
+            actor = self._actors[errand.actor] = _Actor()
+        heapq.heappush(actor.waiting, (serial, errand))
         self.waiting += 1
-        if queue[0][0] == serial:
+        if actor.waiting[0][0] == serial:
             heapq.heappush(self._ready, (serial, errand.actor))
 
     def _start(self) -> None:
         if self._adaptive:
             self._width = order.width(self._width, self.waiting, self.running)
-        while self._ready and (not self._adaptive or self.running < self._width):
-            serial, actor = heapq.heappop(self._ready)
-            queue = self._waiting.get(actor)
-            if not queue or queue[0][0] != serial:
+        while self._ready and not self._halted and (not self._adaptive or self.running < self._width):
+            serial, name = heapq.heappop(self._ready)
+            actor = self._actors.get(name)
+            if actor is None or not actor.waiting or actor.waiting[0][0] != serial:
                 continue  # a head that was overtaken or is gone
-            if self._running.get(actor, 0) >= self.pipeline:
+            if actor.running >= self.pipeline or actor.broken:
                 continue  # it comes back when one of the actor's errands ends
-            _, errand = heapq.heappop(queue)
+            _, errand = heapq.heappop(actor.waiting)
             self.waiting -= 1
-            if queue:
-                heapq.heappush(self._ready, (queue[0][0], actor))
-            else:
-                del self._waiting[actor]
-            self._running[actor] = self._running.get(actor, 0) + 1
+            if actor.waiting:
+                heapq.heappush(self._ready, (actor.waiting[0][0], name))
+            errand.turn = actor.last = Turn(actor)
+            actor.running += 1
             self.running += 1
-            self._spawn(self._carry(serial, errand))
+            self._spawn(self._carry(serial, errand, actor))
 
-    async def _carry(self, serial: int, errand: E) -> None:
+    async def _carry(self, serial: int, errand: E, actor: _Actor[E]) -> None:
         done = going_on = True
         try:
             done = await self._run(errand)
@@ -94,14 +161,18 @@ class Lane(Generic[E]):
             raise
         finally:
             self.running -= 1
-            left = self._running[errand.actor] - 1
-            if left:
-                self._running[errand.actor] = left
-            else:
-                del self._running[errand.actor]
+            actor.running -= 1
+            actor.broken = actor.broken or not done
+            if errand.turn is not None:
+                errand.turn.end()
             if not done:
                 self._add(serial, errand)
-            elif queue := self._waiting.get(errand.actor):
-                heapq.heappush(self._ready, (queue[0][0], errand.actor))
+            if not actor.running:
+                actor.broken = False
+                actor.last = None
+            if actor.waiting:
+                heapq.heappush(self._ready, (actor.waiting[0][0], errand.actor))
+            elif not actor.running:
+                del self._actors[errand.actor]
             if going_on:
                 self._start()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
 from typing import Any
 
 import msgspec
@@ -12,20 +11,25 @@ import structlog
 from bridgekit.contract import verbs
 from bridgekit.contract.errors import MatrixForbidden, MatrixRefused, SendRejected
 from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId
-from bridgekit.contract.people import File, Role
+from bridgekit.contract.people import Content, Person, Role
+from bridgekit.contract.text import join, plain
 from bridgekit.contract.verbs import Sent, Verb
 from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.fetch import FetchRefused
 from bridgekit.runtime.cases import Step, source_of
+from bridgekit.runtime.files import Files
 from bridgekit.runtime.ghosts import Ghosts
-from bridgekit.runtime.worker import Ids
+from bridgekit.runtime.pictures import Pictures
+from bridgekit.runtime.powers import Powers
+from bridgekit.runtime.recall import Ids
 
 log = structlog.get_logger(__name__)
 
-POWER_DELAY = 1.0
-"""Roles that change within a second become one power-level event: a mode flood costs one write."""
-
-Reupload = Callable[[File, PersonId], Coroutine[Any, Any, File]]
+REMEMBERED = 200
+"""Redactions by double puppets whose echo may still come."""
+_UNSPOKEN = (verbs.Join, verbs.Leave, verbs.ShowProfile, verbs.SetRole)
+"""What is about somebody who need not be in the room for it."""
 
 
 class MatrixSide:
@@ -37,34 +41,55 @@ class MatrixSide:
         ghosts: Ghosts,
         *,
         bot: PersonId,
-        reupload: Reupload,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        files: Files,
+        pictures: Pictures,
+        powers: Powers,
     ) -> None:
         self._client = client
         self._ghosts = ghosts
         self._bot = bot
-        self._reupload = reupload
-        self._spawn = spawn
-        self._powers: dict[ChatId, dict[PersonId, int]] = {}
-        self._typing: set[tuple[ChatId, PersonId]] = set()
+        self._files = files
+        self._pictures = pictures
+        self._powers = powers
+        self._taken_back: dict[bytes, None] = {}  # events that double puppets redacted, the oldest first
 
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None:
         """Do one verb in the room. Waits while the homeserver is away; raises MatrixError where it refuses."""
         verb, network = step.action.verb, step.case.origin.network
         actor = PersonId(step.actor) if step.actor else self._bot
         speaker = verb.speaker
-        speaks = speaker is not None and not isinstance(verb, verbs.Join | verbs.Leave | verbs.ShowProfile)
-        if speaker is not None and speaks and not self._ghosts.is_ready(actor, network, speaker, room):
-            await self._ghosts.ready(actor, network, speaker, room)
+        if not step.case.durable and not self._ghosts.is_present(actor, room):
+            return None  # nobody enters a room to be seen typing or reading in it
+        if speaker is not None and not isinstance(verb, _UNSPOKEN):
+            if not self._ghosts.is_ready(actor, network, speaker, room):
+                await self._ghosts.ready(actor, network, speaker, room)
+            if speaker.avatar is not None:
+                self._pictures.show(actor, speaker.avatar)
         try:
             return await self._do(room, step, actor, network, verb, ids)
         except MatrixForbidden:
-            if speaker is None or isinstance(verb, verbs.Leave):
+            if speaker is None and actor != self._bot:
+                return await self._without_puppet(room, step, actor, network, verb, ids)
+            if speaker is None or isinstance(verb, verbs.Leave | verbs.SetTopic):
                 raise
             # Somebody removed the ghost: it may have been let back in, or it may not come back.
             self._ghosts.left(actor, room)
             await self._ghosts.ready(actor, network, speaker, room)
             return await self._do(room, step, actor, network, verb, ids)
+
+    async def _without_puppet(
+        self, room: ChatId, step: Step, actor: PersonId, network: NetworkId, verb: Verb, ids: Ids
+    ) -> Sent | None:
+        """Somebody's own user may not do it: they enter, if they are invited, or their ghost does it."""
+        with contextlib.suppress(MatrixRefused):
+            await self._client.patient.join(room, user=actor)
+            return await self._do(room, step, actor, network, verb, ids)
+        sender: Person | None = getattr(step.case.fact, "sender", None)
+        if sender is None:
+            raise SendRejected("The room does not let its owner in.")
+        ghost = self._ghosts.of(network, sender.id)
+        await self._ghosts.ready(ghost, network, sender, room)
+        return await self._do(room, step, ghost, network, verb, ids)
 
     async def _do(
         self, room: ChatId, step: Step, actor: PersonId, network: NetworkId, verb: Verb, ids: Ids
@@ -105,11 +130,14 @@ class MatrixSide:
                     self._ghosts.soon(actor, network, verb.speaker, room)
             case verbs.Leave():
                 await self._ghosts.leave(actor, room, verb.reason)
+                self._powers.give(room, actor, Role.NONE)
             case verbs.ShowProfile():
                 if verb.speaker is not None:
                     await self._ghosts.rename(actor, network, verb.speaker)
+                    if verb.speaker.avatar is not None:
+                        self._pictures.show(actor, verb.speaker.avatar)
             case verbs.SetRole():
-                self._set_power(room, actor, verb.role)
+                self._powers.give(room, actor, verb.role)
             case verbs.Invite():
                 await client.invite(room, PersonId(verb.person.id), user=actor)
             case verbs.Kick():
@@ -125,13 +153,25 @@ class MatrixSide:
     async def _post(
         self, room: ChatId, step: Step, actor: PersonId, verb: verbs.PostMessage, ids: Ids
     ) -> Sent | None:
-        if verb.content.file is not None and not verb.content.file.uri.startswith("mxc://"):
-            file = await self._reupload(verb.content.file, actor)
-            verb = msgspec.structs.replace(verb, content=msgspec.structs.replace(verb.content, file=file))
+        if verb.content.file is not None:
+            verb = msgspec.structs.replace(verb, content=await self._with_file(verb.content, actor))
         if verb.reply is not None or ids.thread is not None:
             reply = msgspec.structs.replace(verb.reply, id=ids.reply) if verb.reply is not None else None
             verb = msgspec.structs.replace(verb, reply=reply, thread=ids.thread)
         return await self._send(room, step, actor, translate.contents(verb), at=verb.at)
+
+    async def _with_file(self, content: Content, actor: PersonId) -> Content:
+        """The content with its file as a Matrix file; where that cannot be had, with a link and the reason."""
+        file = content.file
+        if file is None:
+            return content
+        try:
+            return msgspec.structs.replace(content, file=await self._files.bring(file, actor))
+        except (FetchRefused, MatrixRefused) as error:
+            where = file.uri if file.uri.startswith(("https://", "http://")) else ""
+            words = plain(": ".join(filter(None, (file.name, where))) + f" ({error.notice.rstrip('.')})")
+            caption = content.text if content.text.body != file.name else plain("")
+            return Content(text=join(caption, "\n", words) if caption else words, kind=content.kind)
 
     async def _send(
         self,
@@ -163,42 +203,27 @@ class MatrixSide:
             )
         return Sent(id=sent[0], more=tuple(sent[1:])) if sent else None
 
+    def _expect(self, target: MessageId) -> None:
+        self._taken_back[target.encode()] = None
+        if len(self._taken_back) > REMEMBERED:
+            del self._taken_back[next(iter(self._taken_back))]
+
+    def is_echo(self, raw: bytes) -> bool:
+        """Whether an event of somebody with an own account is a redaction that the bridge did as their double
+        puppet: unlike what is sent, a redaction cannot be marked."""
+        if not self._taken_back or b'"m.room.redaction"' not in raw:
+            return False
+        return any(target in raw for target in self._taken_back)
+
     async def _redact(self, room: ChatId, step: Step, actor: PersonId, ids: Ids, reason: str) -> None:
         """Every part of the message, by the ghost if it is its own and by the bot if it is not."""
         targets = ids.about.ids.get(step.action.side, ()) if ids.about is not None else ()
         for part, target in enumerate(targets):
             txn = f"bk.{step.case.number:x}.r{part}"
+            if actor != self._bot and not self._ghosts.is_one(actor):
+                self._expect(target)
             client = self._client.patient
             try:
                 await client.redact(room, target, txn=txn, reason=reason, user=actor)
             except MatrixForbidden:
                 await client.redact(room, target, txn=f"{txn}.bot", reason=reason)
-
-    # Roles ---------------------------------------------------------------------------------------------------
-
-    def _set_power(self, room: ChatId, user: PersonId, role: Role) -> None:
-        waiting = self._powers.get(room)
-        if waiting is None:
-            waiting = self._powers[room] = {}
-            self._spawn(self._write_powers(room))
-        waiting[user] = int(role)
-
-    async def _write_powers(self, room: ChatId) -> None:
-        await asyncio.sleep(POWER_DELAY)
-        wanted: dict[PersonId, int] = self._powers.pop(room, {})
-        try:
-            client = self._client.patient
-            content = await client.state(room, "m.room.power_levels") or {}
-            users: dict[str, int] = dict(content.get("users", {}))
-            ceiling = users.get(self._bot, 100) - 1  # the bot lifts nobody up to itself
-            default: int = content.get("users_default", 0)
-            for user, level in wanted.items():
-                level = min(level, ceiling)
-                if level == default:
-                    users.pop(user, None)
-                elif users.get(user, default) < ceiling + 1:
-                    users[user] = level
-            if users != content.get("users", {}):
-                await client.put_state(room, "m.room.power_levels", {**content, "users": users})
-        except MatrixRefused as error:
-            log.warning("power_levels_refused", errcode=error.errcode)

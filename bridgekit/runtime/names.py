@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from bridgekit.contract import facts
 from bridgekit.contract.errors import MatrixRefused
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.matrix.client import MatrixClient
@@ -25,6 +26,11 @@ class Names:
         """A member event told the name."""
         if room in self._rooms:
             self._rooms[room][user] = name or localpart(user)
+
+    def notice(self, room: ChatId, fact: facts.Profile | facts.Membership) -> None:
+        """A member event was read."""
+        if isinstance(fact, facts.Profile) or fact.change is facts.Change.JOIN:
+            self.learn(room, fact.person.id, fact.person.name)
 
     async def find(self, room: ChatId, user: PersonId) -> str:
         """The user's name, read from the room if need be; never empty."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from bridgekit.contract import facts, verbs
-from bridgekit.contract.errors import LoginRejected, SendRejected
+from bridgekit.contract.capabilities import Capabilities
+from bridgekit.contract.connector import Session
+from bridgekit.contract.errors import Disconnected, LoginRejected, RemoteError, SendRejected, SendUncertain
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Person
 from bridgekit.contract.verbs import Sent, Verb
@@ -21,9 +23,9 @@ from bridgekit.runtime.accounts import Key
 from bridgekit.runtime.cases import Case, Step, Tracked
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.matrix_side import MatrixSide
+from bridgekit.runtime.recall import Ids
 from bridgekit.runtime.registry import OPEN, Registry
 from bridgekit.runtime.sessions import Supervised
-from bridgekit.runtime.worker import Ids
 from bridgekit.store import Store
 
 
@@ -40,6 +42,7 @@ class Performing:
         sessions: dict[Key, Supervised],
         links: Links,
         namespace: Namespace,
+        bot: PersonId,
         label: Callable[[NetworkId], str],
         permission: Callable[[PersonId], Permission],
         puppets: bool,
@@ -51,6 +54,7 @@ class Performing:
         self._sessions = sessions
         self._links = links
         self._namespace = namespace
+        self._bot = bot
         self._label = label
         self._permission = permission
         self._puppets = puppets
@@ -62,8 +66,8 @@ class Performing:
         """All that planning this case may know."""
         fact, origin = case.fact, case.origin
         permission = Permission.USER
-        if origin.network == MATRIX and (sender := getattr(fact, "sender", None)) is not None:
-            permission = self._permission(sender.id)
+        if origin.network == MATRIX and (doer := _doer(fact)) is not None:
+            permission = self._permission(doer.id)
         portal = self._registry.portals.get(room)
         return Context(
             number=case.number,
@@ -121,7 +125,7 @@ class Performing:
         """Whom `side` knows as the person whom `origin` calls `person`; None where it knows nobody."""
         if origin.network == MATRIX:
             return self.remote_person(person, side.network)
-        owner = self.owner_on(origin.network, person)
+        owner = self._bot if self._is_relay(origin.network, person) else self.owner_on(origin.network, person)
         mxid = owner or self._namespace.mxid(origin.network, person)
         if side.network == MATRIX:
             return mxid
@@ -137,6 +141,11 @@ class Performing:
         if supervised is not None and supervised.session is not None:
             return supervised.session.me.id
         return None
+
+    def _is_relay(self, network: NetworkId, person: PersonId) -> bool:
+        supervised = self._sessions.get((network, None))
+        session = supervised.session if supervised is not None else None
+        return session is not None and session.me.id == person
 
     def owner_on(self, network: NetworkId, person: PersonId) -> PersonId | None:
         """The Matrix user whose own account is `person` on the network now."""
@@ -160,27 +169,41 @@ class Performing:
         side = step.action.side
         if side.network == MATRIX:
             return await self._matrix.perform(room, step, ids)
+        if not step.case.durable and not self._is_there(step):
+            return None  # it is worth nothing when the session is back
         supervised, verb = await self._account(step)
         session = await supervised.ready()
-        if supervised.login is not None and side.receiver is None and side.chat not in supervised.joined:
-            supervised.joined.add(side.chat)
-            if verbs.Join in session.capabilities(side.chat).verbs and not isinstance(verb, verbs.Leave):
-                try:
-                    await supervised.perform(verbs.Join(chat=side.chat))
-                except BaseException:
-                    supervised.joined.discard(side.chat)
-                    raise
         can = session.capabilities(side.chat)
+        if side.receiver is None and side.chat not in supervised.joined and self._may_enter(side, verb, can):
+            # Before it is marked: what waits for a door to open has certainly not been sent.
+            await supervised.enter(side.chat, session)
+            can = session.capabilities(side.chat)
+        if isinstance(verb, verbs.Leave):
+            supervised.joined.discard(side.chat)
         fitted = fit(_named(verb, ids), can, self._aids(room, step, ids, verb))
         if isinstance(fitted, Refusal):
             raise SendRejected(fitted.notice)
+        if isinstance(verb, verbs.Retract) and ids.about is not None:
+            fitted = tuple(_every_part(fitted, ids.about.ids.get(side, ())))
         if step.case.durable and not can.idempotent and not step.marked:
             step.marked = True
             await self._store.commit(self._store.outbox.sending(step.case.number, step.index))
-        sent: Sent | None = None
-        for one in fitted:
-            sent = await supervised.perform(one)
-        return sent
+        if step.turn is not None and not await step.turn.come():
+            raise Disconnected("What was said before this has to be said again first.")
+        return await _all(supervised, session, fitted)
+
+    def _may_enter(self, side: PortalKey, verb: Verb, can: Capabilities) -> bool:
+        leaves = isinstance(verb, verbs.Leave | verbs.Join)
+        return not leaves and verbs.Join in can.verbs and side in self._registry.links
+
+    def _is_there(self, step: Step) -> bool:
+        """Whether the acting account is connected, and in the chat."""
+        side = step.action.side
+        login = LoginId(step.actor) if step.actor != RELAY else None
+        supervised = self._sessions.get((side.network, login))
+        if supervised is None or supervised.session is None:
+            return False
+        return login is None or side.receiver is not None or side.chat in supervised.joined
 
     async def _account(self, step: Step) -> tuple[Supervised, Verb]:
         """The session that acts: the sender's own, or the relay in their name where that cannot be used."""
@@ -191,9 +214,14 @@ class Performing:
             try:
                 if supervised is None:
                     raise LoginRejected("This account is not known any more.")
-                async with asyncio.timeout(OWN_ACCOUNT_SECONDS):
-                    await supervised.ready()
+                if supervised.session is None:
+                    # Once waited for in vain, it is not waited for with every message until it is back.
+                    async with asyncio.timeout(0.0 if supervised.given_up else OWN_ACCOUNT_SECONDS):
+                        await supervised.ready()
+                supervised.given_up = False
             except (LoginRejected, TimeoutError):
+                if supervised is not None:
+                    supervised.given_up = True
                 supervised = self._sessions.get((side.network, None))
                 sender: Person | None = getattr(step.case.fact, "sender", None)
                 verb = msgspec.structs.replace(verb, speaker=sender)
@@ -227,6 +255,34 @@ OWN_ACCOUNT_SECONDS = 30.0
 """Somebody whose own account does not get in for this long is heard through the relay, by name."""
 _SAID = (facts.Message, facts.Edit, facts.Reaction)
 """What is planned without a look at who is in the room: the hot path."""
+
+
+async def _all(supervised: Supervised, session: Session, fitted: Sequence[Verb]) -> Sent | None:
+    """Do the verbs that one became, over one session; where not all of them went, it is not begun again."""
+    sent: Sent | None = None
+    for number, one in enumerate(fitted):
+        try:
+            sent = await supervised.perform(one, session)
+        except RemoteError as error:
+            if number:
+                raise SendUncertain(f"Only a part of it was sent. {error.notice}") from error
+            raise
+    return sent
+
+
+def _every_part(fitted: tuple[Verb, ...], parts: tuple[MessageId, ...]) -> Iterator[Verb]:
+    """A message that took several is taken back in all its parts."""
+    for verb in fitted:
+        if isinstance(verb, verbs.Retract):
+            yield from (msgspec.structs.replace(verb, target=part) for part in parts)
+        else:
+            yield verb
+
+
+def _doer(fact: object) -> Person | None:
+    """Whose permission counts."""
+    named = (getattr(fact, name, None) for name in ("sender", "actor", "person"))
+    return next((who for who in named if who is not None), None)
 
 
 def _named(verb: Verb, ids: Ids) -> Verb:

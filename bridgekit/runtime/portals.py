@@ -11,17 +11,18 @@ import structlog
 
 from bridgekit.contract import facts, verbs
 from bridgekit.contract.connector import Network
-from bridgekit.contract.errors import BridgeError, MatrixForbidden, MatrixRefused, NotAllowed, SendRejected
+from bridgekit.contract.errors import NotAllowed, SendRejected
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Content, Kind, Person
-from bridgekit.contract.policy import Entry, Exposure, Visibility
 from bridgekit.contract.text import plain
 from bridgekit.core.ghosts import Namespace
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.ghosts import Ghosts
+from bridgekit.runtime.lenient import allowed, now, quiet
 from bridgekit.runtime.registry import CLOSED, OPEN, Registry
+from bridgekit.runtime.spaces import Spaces
 from bridgekit.store.rows import Link, Portal
 
 log = structlog.get_logger(__name__)
@@ -45,7 +46,7 @@ class Portals:
         *,
         bot: PersonId,
         label: Callable[[NetworkId], str],
-        spaces: frozenset[NetworkId],
+        spaces: Spaces,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._sending = client
@@ -61,7 +62,7 @@ class Portals:
         self._spaces = spaces
         self._spawn = spawn
         self._entering: dict[PortalKey, asyncio.Future[facts.ChatOpened]] = {}
-        self._making: dict[PortalKey, asyncio.Future[ChatId | None]] = {}
+        self.making: dict[PortalKey, asyncio.Future[ChatId | None]] = {}
 
     # What the network says of chats ---------------------------------------------------------------------------
 
@@ -99,7 +100,7 @@ class Portals:
             return
         log.info("chat_read_anew", network=side.network, reason=fact.reason)
         if verbs.FetchHistory in supervised.session.capabilities(side.chat).verbs:
-            await _quiet(supervised.perform(verbs.FetchHistory(chat=side.chat, since=fact.since)))
+            await quiet(supervised.perform, verbs.FetchHistory(chat=side.chat, since=fact.since))
 
     async def _closed(self, side: PortalKey, fact: facts.ChatClosed) -> None:
         link = self._registry.links.get(side)
@@ -108,7 +109,7 @@ class Portals:
         log.warning("chat_closed", network=side.network, reason=fact.reason)
         await self.say(link.room, f"{link.name} on {self._label(side.network)}: {fact.reason}")
 
-    async def _enter(self, side: PortalKey) -> facts.ChatOpened:
+    async def enter(self, side: PortalKey) -> facts.ChatOpened:
         """Let the relay into a chat. Raises BridgeError with the reason where it cannot get in."""
         relay = self._sessions.get((side.network, None))
         if relay is None:
@@ -154,7 +155,19 @@ class Portals:
         found = self._networks[network].chat_id(name)
         if found is None or not found[1]:
             raise NotAllowed(f"{name} is nobody who can be spoken to on {self._label(network)}.")
-        return PortalKey(network, found[0], login), Person(id=PersonId(found[0]), name=name)
+        person = self.other_end(network, found[0], name)
+        if person is None:
+            raise NotAllowed(f"{name} is nobody who can be spoken to on {self._label(network)}.")
+        return PortalKey(network, found[0], login), person
+
+    def other_end(self, network: NetworkId, chat: ChatId, name: str = "") -> Person | None:
+        """With whom a private chat is, as far as names tell; `name` is what people call them, if it is known."""
+        known = self._networks[network]
+        name = name or known.chat_name(chat)
+        for id in (chat, name, name.lower()):
+            if id and known.direct(PersonId(id)) == chat:
+                return Person(id=PersonId(id), name=name)
+        return None
 
     async def link(
         self, room: ChatId, network: NetworkId, name: str, creator: PersonId, *, static: bool = False
@@ -165,26 +178,29 @@ class Portals:
             if old.room == room:
                 return old
             raise NotAllowed(f"{name} is linked to another room already: unlink it there first.")
+        portal = self._registry.portals.get(room)
+        if portal is not None and portal.kind != "channel":
+            raise NotAllowed("This room is not one to link: say it in the room that shall be linked.")
         if await self._client.state(room, "m.room.encryption") is not None:
             raise NotAllowed(
                 f"This room is encrypted and {self._label(network)} is not: nothing would cross. "
                 "Link a room without encryption."
             )
-        if side in self._making:
+        if side in self.making:
             raise NotAllowed(f"{name} is being linked this moment.")
         making: asyncio.Future[ChatId | None] = asyncio.get_running_loop().create_future()
-        self._making[side] = making
+        self.making[side] = making
         try:
-            opened = await self._enter(side)
-            link = await self._made(side, room, opened, creator, static=static, portal=None)
+            opened = await self.enter(side)
+            link = await self.made(side, room, opened, creator, static=static, portal=None)
             making.set_result(room)
             return link
         finally:
-            del self._making[side]
+            del self.making[side]
             if not making.done():
                 making.set_result(None)
 
-    async def _made(
+    async def made(
         self,
         side: PortalKey,
         room: ChatId,
@@ -205,16 +221,16 @@ class Portals:
             static=static,
             state=OPEN,
             reason="",
-            since=_now(),
+            since=now(),
         )
         if portal is None:
             portal = self._registry.portals.get(room) or Portal(
                 room=room, network=None, made=False, kind="channel", creator=creator
             )
         await self._registry.put_link(link, portal)
-        await self._describe(link)
-        if side.network in self._spaces:
-            self._spawn(self._into_space(side.network, room))
+        await self.describe(link)
+        if self._spaces.wants(link):
+            self._spawn(self._spaces.take_in(link))
         return link
 
     async def unlink(self, side: PortalKey, *, reason: str = "unlinked") -> None:
@@ -224,25 +240,31 @@ class Portals:
             raise NotAllowed("There is no such link.")
         await self._registry.remove_link(side)
         for (network, login), supervised in self._sessions.items():
-            there = login is None or side.chat in supervised.joined
+            there = login == side.receiver or (side.receiver is None and side.chat in supervised.joined)
             if network == side.network and supervised.session is not None and there:
                 supervised.joined.discard(side.chat)
-                self._spawn(_quiet(supervised.perform(verbs.Leave(chat=side.chat, reason=reason))))
-        self._ghosts.forget_room(link.room)
+                self._spawn(quiet(supervised.perform, verbs.Leave(chat=side.chat, reason=reason)))
         if not any(other.key.network == side.network for other in self._registry.links_of(link.room)):
-            for ghost in sorted(self._ghosts.present(link.room)):
-                parsed = self._namespace.parse(ghost)
-                if parsed is not None and parsed[0] == side.network:
-                    self._spawn(_quiet(self._ghosts.leave(ghost, link.room, reason)))
+            self._ghosts.forget(link.room, side.network)
+            if self._spaces.wants(link):
+                self._spawn(self._spaces.let_go(side.network, link.room))
+            self._spawn(self._clear_out(link.room, side.network, reason))
         for type in BRIDGE_EVENTS:
-            await _allowed(self._client.put_state(link.room, type, {}, state_key=self._state_key(side)))
+            await allowed(self._client.put_state(link.room, type, {}, state_key=self._state_key(side)))
         portal = self._registry.portals.get(link.room)
         if portal is not None and portal.made and not self._registry.links_of(link.room):
             alias = self._namespace.alias(side.network, ChatId(link.name))
-            await _allowed(self._client.delete_alias(alias))
+            await allowed(self._client.delete_alias(alias))
             await self._registry.remove_portal(link.room)
 
-    async def _describe(self, link: Link) -> None:
+    async def _clear_out(self, room: ChatId, network: NetworkId, reason: str) -> None:
+        """Let the network's ghosts leave, one after the other: it is no hurry."""
+        for ghost in sorted(self._ghosts.present(room)):
+            row = self._ghosts.row(ghost)
+            if row is not None and row.network == network:
+                await quiet(self._ghosts.leave, ghost, room, reason)
+
+    async def describe(self, link: Link) -> None:
         """MSC2346: what this room is bridged to, for clients and for other bridges."""
         network = link.key.network
         content = {
@@ -253,190 +275,17 @@ class Portals:
             "channel": {"id": link.key.chat, "displayname": link.name},
         }
         for type in BRIDGE_EVENTS:
-            await _allowed(
+            await allowed(
                 self._client.put_state(link.room, type, content, state_key=self._state_key(link.key))
             )
 
     def _state_key(self, side: PortalKey) -> str:
         return f"org.bridgekit://{side.network}/{side.chat}"
 
-    # Rooms that the bridge makes ------------------------------------------------------------------------------
-
-    async def by_alias(self, alias: str) -> bool:
-        """Make the portal for an alias of ours. Only a chat that its network lets anybody into gets one."""
-        parsed = self._namespace.parse_alias(alias)
-        if parsed is None or parsed[0] not in self._networks:
-            return False
-        network, name = parsed
-        side = self.find_chat(network, name)
-        if (link := self._registry.links.get(side)) is not None:
-            await self._client.put_alias(alias, link.room)
-            return True
-        if (making := self._making.get(side)) is not None:
-            return await making is not None
-        making = asyncio.get_running_loop().create_future()
-        self._making[side] = making
-        room: ChatId | None = None
-        try:
-            opened = await self._enter(side)
-            seen = self._registry.visibility.get(side, Visibility())
-            if (
-                not seen.known
-                or seen.entry is not Entry.OPEN
-                or seen.exposure < Exposure.JOINED
-                or not seen.listed
-            ):
-                relay = self._sessions[(network, None)]
-                self._spawn(
-                    _quiet(relay.perform(verbs.Leave(chat=side.chat, reason="not open to everybody")))
-                )
-                log.info("alias_refused", network=network, visibility=seen.detail)
-                return False
-            room = await self._create(side, opened, alias)
-            return True
-        finally:
-            making.set_result(room)
-            del self._making[side]
-
-    async def _create(self, side: PortalKey, opened: facts.ChatOpened, alias: str) -> ChatId:
-        name = opened.name or self._networks[side.network].chat_name(side.chat)
-        room = await self._client.create_room(
-            preset="public_chat",
-            visibility="private",
-            room_alias_name=alias[1:].partition(":")[0],
-            name=f"{name} ({self._label(side.network)})",
-            topic=opened.topic,
-            initial_state=[
-                {
-                    "type": "m.room.history_visibility",
-                    "state_key": "",
-                    "content": {"history_visibility": "joined"},
-                },
-                {"type": "m.room.guest_access", "state_key": "", "content": {"guest_access": "forbidden"}},
-            ],
-        )
-        portal = Portal(room=room, network=side.network, made=True, kind="channel", creator=self._bot)
-        await self._made(side, room, opened, self._bot, static=False, portal=portal)
-        return room
-
-    async def unlinked(self, side: PortalKey, fact: Fact) -> ChatId | None:
-        """The room for a chat that has none: the one in the making, or a new one for a direct chat."""
-        if (making := self._making.get(side)) is not None:
-            return await making
-        if (link := self._registry.links.get(side)) is not None:
-            return link.room
-        if side.receiver is None or not isinstance(fact, facts.Message):
-            return None
-        row = self._registry.logins.get(side.receiver)
-        if row is None or fact.content.kind is Kind.NOTICE:
-            return None
-        return await self.direct(side, fact.sender, row.login.owner)
-
-    async def direct(self, side: PortalKey, person: Person, owner: PersonId) -> ChatId:
-        """Make the room of a direct chat and ask its owner in."""
-        ghost = self._namespace.mxid(side.network, person.id)
-        await self._ghosts.exist(ghost, side.network, person)
-        room = await self._client.create_room(
-            preset="trusted_private_chat",
-            visibility="private",
-            is_direct=True,
-            name=self._ghosts.name_for(side.network, person),
-            invite=[ghost, owner],
-            power_level_content_override={"users": {self._bot: 100, ghost: 50}},
-        )
-        await self._client.join(room, user=ghost)
-        self._ghosts.entered(ghost, room)
-        await self._made_direct(side, room, person, owner, made=True)
-        return room
-
-    async def _made_direct(
-        self, side: PortalKey, room: ChatId, person: Person, owner: PersonId, *, made: bool
-    ) -> None:
-        portal = Portal(room=room, network=side.network, made=made, kind="direct", creator=owner)
-        opened = facts.ChatOpened(chat=side.chat, at=_now(), private=True, name=person.name)
-        await self._made(side, room, opened, owner, static=False, portal=portal)
-
-    async def invited(self, room: ChatId, ghost: PersonId, inviter: PersonId) -> None:
-        """A Matrix user asked a ghost into a room: a direct chat, if they have an account to speak with."""
-        parsed = self._namespace.parse(ghost)
-        if parsed is None or parsed[0] not in self._networks:
-            return
-        network, person = parsed
-        if any(other.key.network == network for other in self._registry.links_of(room)):
-            await self._client.join(room, user=ghost)
-            self._ghosts.entered(ghost, room)
-            return
-        login = self._accounts.of(network, inviter)
-        chat = self._networks[network].direct(person)
-        if login is None and chat is not None and self._accounts.may_open(network):
-            login = await self._accounts.open(
-                network, inviter
-            )  # asking somebody in is a request for an account
-        if login is None or chat is None:
-            await self._client.leave(room, user=ghost, reason=self.no_login(network))
-            return
-        side = PortalKey(network, chat, login)
-        if (link := self._registry.links.get(side)) is not None:
-            await _allowed(self._client.invite(link.room, inviter))
-            await self._client.leave(
-                room, user=ghost, reason="You have a conversation already: see your invitations."
-            )
-            return
-        await self._ghosts.exist(ghost, network, Person(id=person, name=str(person)))
-        await self._client.join(room, user=ghost)
-        self._ghosts.entered(ghost, room)
-        await _allowed(self._client.invite(room, self._bot, user=ghost))
-        await _allowed(self._client.join(room))
-        await self._made_direct(side, room, Person(id=person, name=str(person)), inviter, made=False)
-
-    def no_login(self, network: NetworkId) -> str:
-        """Why nobody can be spoken to from here."""
-        return (
-            f"Only your own account can speak to people on {self._label(network)}: "
-            f"write `login {network}` to {self._bot} first."
-        )
-
-    async def upgraded(self, old: ChatId, new: ChatId) -> None:
-        """A room was replaced (m.room.tombstone): the bridge goes along."""
-        if not self._registry.links_of(old) and old not in self._registry.portals:
-            return
-        for attempt in range(8):
-            try:
-                await self._client.join(new)
-                break
-            except MatrixForbidden:
-                await asyncio.sleep(min(60.0, 2.0**attempt))
-        else:
-            await self.say(old, "The bridge is not allowed into the new room: invite it there.")
-            return
-        await self._registry.move(old, new)
-        for link in self._registry.links_of(new):
-            await self._describe(link)
-        log.info("room_followed")
-
-    async def _into_space(self, network: NetworkId, room: ChatId) -> None:
-        """Put a room into its network's space, which is made when it is first needed."""
-        space = next(
-            (p.room for p in self._registry.portals.values() if p.kind == "space" and p.network == network),
-            None,
-        )
-        if space is None:
-            space = await self._client.create_room(
-                preset="private_chat",
-                visibility="private",
-                name=self._label(network),
-                creation_content={"type": "m.space"},
-            )
-            await self._registry.put_portal(
-                Portal(room=space, network=network, made=True, kind="space", creator=self._bot)
-            )
-        via = {"via": [self._bot.partition(":")[2]]}
-        await _allowed(self._client.put_state(space, "m.space.child", via, state_key=room))
-
     async def say(self, room: ChatId, words: str) -> None:
         """Something that the bridge itself has to say in a room."""
         content = {"msgtype": "m.notice", "body": words, "m.mentions": {}}
-        await _allowed(
+        await allowed(
             self._sending.send(
                 room, "m.room.message", content, txn=f"bk.say.{time.time_ns():x}", user=self._bot
             )
@@ -447,24 +296,4 @@ class Portals:
         relay = self._sessions.get((side.network, side.receiver))
         if relay is not None:
             content = Content(text=plain(words), kind=Kind.NOTICE)
-            await _quiet(relay.perform(verbs.PostMessage(chat=side.chat, content=content)))
-
-
-async def _allowed(call: Coroutine[Any, Any, object]) -> None:
-    """Do it where the room lets the bridge; where not, the bridge does without."""
-    try:
-        await call
-    except MatrixRefused as error:
-        log.info("not_allowed_in_room", errcode=error.errcode)
-
-
-async def _quiet(work: Coroutine[Any, Any, object]) -> None:
-    try:
-        async with asyncio.timeout(30):
-            await work
-    except (BridgeError, TimeoutError) as error:
-        log.info("left_undone", kind=type(error).__name__)
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000
+            await quiet(relay.perform, verbs.PostMessage(chat=side.chat, content=content))

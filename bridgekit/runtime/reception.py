@@ -16,6 +16,7 @@ from bridgekit.core.ghosts import Namespace
 from bridgekit.matrix import translate
 from bridgekit.matrix.appservice import Encryption, RawEvent
 from bridgekit.runtime.ghosts import Ghosts
+from bridgekit.runtime.making import Making
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.rooms import Rooms
@@ -35,11 +36,15 @@ class Reception:
         rooms: Rooms,
         registry: Registry,
         portals: Portals,
+        making: Making,
         ghosts: Ghosts,
         namespace: Namespace,
         manifests: Mapping[NetworkId, Manifest],
         *,
         bot: PersonId,
+        label: Callable[[NetworkId], str],
+        puppets: bool,
+        is_echo: Callable[[bytes], bool],
         outcome: Callable[[str], None],
         parked: Callable[[NetworkId], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
@@ -48,10 +53,14 @@ class Reception:
         self._rooms = rooms
         self._registry = registry
         self._portals = portals
+        self._making = making
         self._ghosts = ghosts
         self._namespace = namespace
         self._manifests = manifests
         self._bot = bot
+        self._label = label
+        self._puppets = puppets
+        self._is_echo = is_echo
         self._outcome = outcome
         self._parked = parked
         self._spawn = spawn
@@ -63,17 +72,22 @@ class Reception:
             self._outcome("repeated")
         return known
 
+    def is_own(self, event: RawEvent) -> bool:
+        return event.sender == self._bot or self._namespace.is_ours(event.sender)
+
     async def accept(self, txn_id: str, events: list[RawEvent], encryption: Encryption) -> None:
-        writes, rows = self._rooms.matrix_rows([(e.room_id, e.raw) for e in events if not self._is_ours(e)])
+        writes, rows = self._rooms.matrix_rows(
+            [(e.room_id, e.raw) for e in events if not self._is_puppets(e)]
+        )
         await self._store.commit(self._store.transactions.record(txn_id), *writes)
         self._outcome("accepted")
         self._rooms.matrix(rows)
 
-    def _is_ours(self, event: RawEvent) -> bool:
-        """The echo of what the bridge itself did: by the bot, a ghost, or as a double puppet."""
-        if event.sender == self._bot or self._namespace.is_ours(event.sender):
-            return True
-        return MARK in event.raw and self._registry.is_owner(event.sender)
+    def _is_puppets(self, event: RawEvent) -> bool:
+        """The echo of what the bridge itself did as a double puppet."""
+        if not self._puppets or not self._registry.is_owner(event.sender):
+            return False  # somebody may have forwarded what the bridge has marked
+        return MARK in event.raw or self._is_echo(event.raw)
 
     def malformed(self, raw: bytes, why: str) -> None:
         self._parked(MATRIX)
@@ -99,7 +113,7 @@ class Reception:
 
     async def has_alias(self, alias: str) -> bool:
         try:
-            return await self._portals.by_alias(alias)
+            return await self._making.by_alias(alias)
         except BridgeError as error:
             log.info("alias_refused", reason=error.notice)
             return False
@@ -120,7 +134,7 @@ class Reception:
                 "chat": field,
             },
             "instances": [
-                {"network_id": network, "desc": network, "fields": {"network": network}}
+                {"network_id": network, "desc": self._label(network), "fields": {"network": network}}
                 for network in networks
             ],
         }
@@ -142,9 +156,12 @@ class Reception:
             found = [(parsed[0], parsed[1])]
         else:
             found = [
-                (n, PersonId(chat[0]))
+                (n, person.id)
                 for n in self._asked(protocol, fields)
-                if (name := fields.get("name")) and (chat := self._portals.named(n, name)) and chat[1]
+                if (name := fields.get("name"))
+                and (chat := self._portals.named(n, name))
+                and chat[1]
+                and (person := self._portals.other_end(n, chat[0], name)) is not None
             ]
         return [
             {

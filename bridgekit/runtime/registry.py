@@ -87,6 +87,14 @@ class Registry:
         self._store.commit(self._store.links.put(link))
         return True
 
+    async def keep_static(self, key: PortalKey) -> None:
+        """The config has this link too now; on disk when it returns."""
+        link = self.links[key]
+        if not link.static:
+            self.links[key] = msgspec.structs.replace(link, static=True)
+            self._index()
+            await self._store.commit(self._store.links.put(self.links[key]))
+
     async def remove_link(self, key: PortalKey) -> None:
         """Forget a link; on disk when it returns."""
         self.links.pop(key, None)

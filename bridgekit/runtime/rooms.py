@@ -11,11 +11,13 @@ import msgspec
 import structlog
 
 from bridgekit.contract import facts
-from bridgekit.contract.errors import BridgeError, PeerMisbehaved
+from bridgekit.contract.errors import PeerMisbehaved
 from bridgekit.contract.facts import FLEETING, Fact
-from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PortalKey
 from bridgekit.matrix import translate
 from bridgekit.runtime.cases import Case
+from bridgekit.runtime.lobby import Lobby, Unlinked
+from bridgekit.runtime.names import Names
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.worker import Surroundings, Worker
 from bridgekit.store import Store
@@ -25,9 +27,13 @@ from bridgekit.store.statements import Write
 
 log = structlog.get_logger(__name__)
 
-Names = Callable[[ChatId, PersonId], str]
-Unlinked = Callable[[PortalKey, Fact], Coroutine[Any, Any, ChatId | None]]
-"""Makes the room for a chat that has none; None where there shall be none."""
+STALLED = 2.0
+"""Seconds without a single fate after which a stopping bridge waits no longer."""
+GRACE = 1.5
+"""Seconds that a verb under way has to end when the bridge stops."""
+
+Invited = Callable[[NetworkId, LoginId | None, facts.Invitation], Coroutine[Any, Any, None]]
+"""Tells who is concerned that an account was asked into a chat."""
 
 
 class Rooms:
@@ -41,22 +47,26 @@ class Rooms:
         *,
         names: Names,
         unlinked: Unlinked,
+        invitation: Invited,
         overhear: Callable[[PortalKey, Fact], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._overhear = overhear
+        self._invitation = invitation
         self._store = store
         self._registry = registry
         self._around = around
         self._names = names
-        self._unlinked = unlinked
         self._spawn = spawn
         self._workers: dict[ChatId, Worker] = {}
         self._tasks: dict[ChatId, asyncio.Task[None]] = {}
         self._spilled: dict[PortalKey, int] = {}  # how often something was left on disk
         self._newest: dict[PortalKey, int] = {}  # the last row that was handed over
+        self._writing: dict[PortalKey, int] = {}  # how many are on their way to the disk, and not handed over
         self._recovering_until = 0
-        self._lobby: dict[PortalKey, list[Case]] = {}
+        self._lobby = Lobby(
+            unlinked=unlinked, deliver=self._deliver, forget=self._forget, park=self._park, spawn=spawn
+        )
         self._stopping = False
 
     # In ------------------------------------------------------------------------------------------------------
@@ -71,27 +81,55 @@ class Rooms:
         if isinstance(fact, FLEETING):
             self.fleeting(side, fact)
             return
+        if isinstance(fact, facts.Invitation):
+            self._spawn(self._invitation(network, login, fact))
+            return
         if side not in self._registry.links:
             self._overhear(side, fact)
+        try:
+            body = facts.encode(fact)
+        except (msgspec.MsgspecError, UnicodeEncodeError, OverflowError, TypeError) as error:
+            log.error("fact_unwritable", network=network, fact=type(fact).__name__, kind=type(error).__name__)
+            self._around.parked(side)
+            return
         now = time.time_ns() // 1_000_000
         number = new_id()
         row = InboxRow(
-            id=number,
-            side=side.network,
-            chat=side.chat,
-            receiver=side.receiver,
-            body=facts.encode(fact),
-            at=now,
+            id=number, side=side.network, chat=side.chat, receiver=side.receiver, body=body, at=now
         )
         case = Case(number, side, fact, durable=True, accepted=now, started=time.monotonic())
         written = self._store.commit(self._store.inbox.add(row))
-        written.add_done_callback(lambda _: self._hand(side, case))
+        if isinstance(fact, facts.Message) and self._is_quiet(side):
+            case.written = written  # it is planned while the disk works, and performed when that is done
+            self._hand(side, case)
+            return
+        self._writing[side] = self._writing.get(side, 0) + 1
+        written.add_done_callback(lambda _: self._written(side, case))
+
+    def _is_quiet(self, side: PortalKey) -> bool:
+        """Whether nothing waits anywhere that a fact of this side could overtake."""
+        if side in self._spilled or side in self._writing or side in self._lobby:
+            return False
+        room = self.room_of(side)
+        worker = self._workers.get(room) if room is not None else None
+        return worker is not None and not worker.waiting and not worker.under_way
+
+    def _written(self, side: PortalKey, case: Case) -> None:
+        left = self._writing[side] - 1
+        if left:
+            self._writing[side] = left
+        else:
+            del self._writing[side]
+        self._hand(side, case)
 
     def fleeting(self, side: PortalKey, fact: Fact) -> None:
         """Something that is worth nothing a minute later, and goes to no disk."""
         room = self.room_of(side)
-        if room is not None and self._registry.links_of(room) and not self._stopping:
-            self.worker(room).offer(Case(new_id(), side, fact, durable=False, started=time.monotonic()))
+        if room is None or self._stopping or not self._registry.links_of(room):
+            return
+        worker = self.worker(room)
+        if not worker.is_behind and side not in self._spilled:
+            worker.offer(Case(new_id(), side, fact, durable=False, started=time.monotonic()))
 
     def matrix_rows(self, events: list[tuple[ChatId, bytes]]) -> tuple[list[Write], list[InboxRow]]:
         """The writes that keep a transaction's events, and the rows to give to `matrix` when they are on disk."""
@@ -116,12 +154,17 @@ class Rooms:
     def _hand(self, side: PortalKey, case: Case) -> None:
         if self._stopping:
             return  # it is on disk, and the next start begins with it
+        if case.durable and case.number <= self._newest.get(side, 0):
+            return  # it was brought back from disk before the news that it is there came to us
         room = self.room_of(side)
         if side in self._spilled and case.durable:
             self._spilled[side] += 1
             return
-        if room is None:
-            self._wait_in_lobby(side, case)
+        if room is None or side in self._lobby:
+            if self._lobby.is_full(side) and case.durable:
+                self._spill(side)
+            else:
+                self._lobby.wait(side, case)
             return
         worker = self.worker(room)
         if worker.full and case.durable:
@@ -131,7 +174,7 @@ class Rooms:
 
     def _offer(self, worker: Worker, side: PortalKey, case: Case) -> None:
         if case.durable:
-            self._newest[side] = case.number
+            self._newest[side] = max(case.number, self._newest.get(side, 0))
         worker.offer(case)
 
     def room_of(self, side: PortalKey) -> ChatId | None:
@@ -164,33 +207,17 @@ class Rooms:
         else:
             del self._workers[room], self._tasks[room]
 
-    def _wait_in_lobby(self, side: PortalKey, case: Case) -> None:
-        waiting = self._lobby.get(side)
-        if waiting is not None:
-            waiting.append(case)
-            return
-        self._lobby[side] = [case]
-        self._spawn(self._open_door(side, case.fact))
+    def _deliver(self, room: ChatId, side: PortalKey, case: Case) -> None:
+        self._offer(self.worker(room), side, case)
 
-    async def _open_door(
-        self, side: PortalKey, fact: Fact | translate.StateChanged | translate.Encrypted
-    ) -> None:
-        room: ChatId | None = None
-        try:
-            if not isinstance(fact, translate.StateChanged | translate.Encrypted):
-                room = await self._unlinked(side, fact)
-        except BridgeError as error:
-            log.warning("portal_not_made", network=side.network, reason=error.notice)
-        except Exception as error:
-            log.exception("portal_fault", network=side.network, kind=type(error).__name__)
-        waiting = self._lobby.pop(side, [])
-        if room is not None:
-            for case in waiting:
-                self.worker(room).offer(case)
-            return
-        done = [self._store.inbox.done(case.number) for case in waiting if case.durable]
-        if done:
-            self._store.commit(*done)
+    def _forget(self, case: Case) -> None:
+        if case.durable:
+            self._store.commit(self._store.inbox.done(case.number))
+
+    def _park(self, case: Case, why: str) -> None:
+        self._around.parked(case.origin)
+        if case.durable:
+            self._store.commit(self._store.inbox.park(case.number, why))
 
     # More than memory should hold is on disk anyway, and comes back in order -----------------------------------
 
@@ -222,10 +249,11 @@ class Rooms:
                     return
                 self._newest[side] = row.id
                 if (case := self._case(side, row)) is not None:
-                    if (room := self.room_of(side)) is not None:
-                        self.worker(room).offer(case)
+                    room = self.room_of(side)
+                    if room is None or side in self._lobby:
+                        self._lobby.wait(side, case)
                     else:
-                        self._wait_in_lobby(side, case)
+                        self.worker(room).offer(case)
             if not rows and held == self._spilled[side]:
                 del self._spilled[side]  # nothing was held back since the look: all is handed over
                 return
@@ -233,7 +261,8 @@ class Rooms:
     async def _until_slack(self, side: PortalKey) -> None:
         while not self._stopping:
             room = self.room_of(side)
-            if room is None or not self.worker(room).full:
+            behind = self._lobby.is_full(side) if room is None else self.worker(room).full
+            if not behind:
                 return
             await asyncio.sleep(0.01)
 
@@ -243,12 +272,16 @@ class Rooms:
         fact: Fact | translate.StateChanged | translate.Encrypted | None
         try:
             if side.network == MATRIX:
-                fact = translate.fact(row.body, self._names)
+                fact = translate.fact(row.body, self._names.of)
+                # At once: what somebody says right behind their new name is named in the same breath.
+                if isinstance(fact, facts.Profile | facts.Membership):
+                    self._names.notice(side.chat, fact)
                 event = translate.event_id(row.body) if fact is not None else None
             else:
                 fact = facts.decode(row.body)
         except (PeerMisbehaved, msgspec.MsgspecError) as error:
             log.warning("row_parked", network=side.network, kind=type(error).__name__)
+            self._around.parked(side)
             self._store.commit(self._store.inbox.park(row.id, f"{type(error).__name__}: it cannot be read"))
             return None
         if fact is None:
@@ -262,24 +295,36 @@ class Rooms:
             recovering=row.id <= self._recovering_until,
             event=event,
             accepted=row.at,
-            started=time.monotonic(),
+            started=time.monotonic() - max(0.0, time.time() - row.at / 1000),
         )
 
     # Out -----------------------------------------------------------------------------------------------------
 
     def depth(self) -> tuple[int, float]:
         """Facts that wait or are under way, and the age of the oldest that waits, in seconds."""
-        waiting = sum(w.waiting + w.under_way for w in self._workers.values())
+        waiting = sum(w.waiting + w.under_way for w in self._workers.values()) + self._lobby.waiting
         oldest = min((w.oldest for w in self._workers.values() if w.oldest), default=0.0)
         return waiting, time.monotonic() - oldest if oldest else 0.0
 
     async def drain(self, seconds: float) -> bool:
-        """Take no new facts, let what is under way end; False where something is left (it is on disk)."""
+        """Take no new facts, let what is under way end; False where something is left (it is on disk).
+
+        It takes `seconds` at most and `GRACE` more, and less where nothing gets on.
+        """
         self._stopping = True
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if not any(w.waiting or w.under_way for w in self._workers.values()):
+        left, moved = -1, time.monotonic()
+        while time.monotonic() < min(deadline, moved + STALLED):
+            if (now := sum(w.waiting + w.under_way for w in self._workers.values())) != left:
+                left, moved = now, time.monotonic()
+            if not left:
                 return True
+            await asyncio.sleep(0.02)
+        # What is cut off in the middle is in doubt: begin nothing more, and let what has begun end.
+        for worker in self._workers.values():
+            worker.halt()
+        deadline = time.monotonic() + GRACE
+        while time.monotonic() < deadline and any(w.running for w in self._workers.values()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         return False
 

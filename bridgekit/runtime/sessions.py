@@ -11,10 +11,10 @@ from enum import StrEnum
 import structlog
 
 from bridgekit.contract.connector import Emit, Network, Session
-from bridgekit.contract.errors import Disconnected, LoginRejected
+from bridgekit.contract.errors import Disconnected, LoginRejected, SendRejected
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId
 from bridgekit.contract.people import Login
-from bridgekit.contract.verbs import Sent, Verb
+from bridgekit.contract.verbs import Join, Sent, Verb
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +53,8 @@ class Supervised:
         self.reconnects = 0
         self.joined: set[ChatId] = set()  # the chats that this session was told to enter
         self.session: Session | None = None
+        self.given_up = False  # somebody waited for it in vain since it was last there
+        self._doors: dict[ChatId, asyncio.Lock] = {}
         self._network = network
         self._emit = emit
         self._changed = changed
@@ -87,6 +89,7 @@ class Supervised:
                 retry = Disconnected("The connector has a fault; the log says more.")
             self.session = None
             self.joined.clear()
+            self._doors.clear()
             self._settled.clear()
             if loop.time() - self._ready_at > STEADY:
                 wait = FIRST_WAIT
@@ -135,9 +138,33 @@ class Supervised:
             self._settled.clear()
             await self._settled.wait()
 
-    async def perform(self, verb: Verb) -> Sent | None:
-        """Let the session do one verb, once there is one. Raises RemoteError; Disconnected means try again."""
-        session = await self.ready()
+    async def enter(self, chat: ChatId, session: Session) -> None:
+        """Be in a shared chat before anything is said there: the first who asks goes, the others wait for that.
+
+        Raises RemoteError. Where the relay is not let in, it is not asked again: it says why to whoever speaks.
+        """
+        if chat in self.joined:
+            return
+        async with self._doors.setdefault(chat, asyncio.Lock()):
+            if chat in self.joined:
+                return
+            try:
+                await self.perform(Join(chat=chat), session)
+            except SendRejected:
+                if self.login is not None:
+                    raise
+            self.joined.add(chat)
+
+    async def perform(self, verb: Verb, session: Session | None = None) -> Sent | None:
+        """Let the session do one verb, once there is one. Raises RemoteError; Disconnected means try again.
+
+        With `session`, it is that one or none: what was meant for a connection that is gone must not overtake, on
+        the next one, what has to be said again.
+        """
+        if session is None:
+            session = await self.ready()
+        elif session is not self.session:
+            raise Disconnected("The connection was lost before this was sent.")
         try:
             return await session.perform(verb)
         except Disconnected:

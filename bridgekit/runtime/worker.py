@@ -16,15 +16,14 @@ from bridgekit.contract.errors import BridgeError, Disconnected, RateLimited
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MATRIX, ChatId, MessageId, PortalKey
 from bridgekit.contract.people import Person
-from bridgekit.contract.text import excerpt
 from bridgekit.contract.verbs import Sent
 from bridgekit.core.model import Action, Context
 from bridgekit.core.plan import plan
 from bridgekit.matrix.translate import Encrypted, StateChanged
-from bridgekit.runtime.cases import Case, Fate, Outcome, Recent, Step, Tracked
+from bridgekit.runtime.cases import Case, Fate, Outcome, Step, Tracked
 from bridgekit.runtime.lanes import Lane
+from bridgekit.runtime.recall import Ids, Recall, names_messages
 from bridgekit.store import Store
-from bridgekit.store.rows import Copy
 from bridgekit.store.statements import Write
 
 log = structlog.get_logger(__name__)
@@ -33,6 +32,8 @@ IN_MEMORY = 4000
 """Facts that wait in memory; more wait on disk, where they are anyway."""
 UNDER_WAY = 500
 """Cases of one room whose verbs have no fate yet; planning waits beyond that."""
+BEHIND = 32
+"""Facts waiting or under way from which on nobody is shown who types, or who has read what."""
 IDLE = 300.0
 """Seconds after which a worker without work ends; its room's next fact starts another."""
 
@@ -58,19 +59,6 @@ class Surroundings(Protocol):
     def spawn(self, work: Coroutine[Any, Any, None]) -> object: ...
 
 
-class Ids:
-    """What a step's message numbers are called on the side that performs it."""
-
-    __slots__ = ("about", "parent", "reply", "target", "thread")
-
-    def __init__(self) -> None:
-        self.target: MessageId | None = None
-        self.parent: MessageId | None = None  # of a reaction: the message under which it stands
-        self.reply: MessageId | None = None
-        self.thread: MessageId | None = None
-        self.about: Tracked | None = None
-
-
 class Worker:
     """One room, both directions."""
 
@@ -79,9 +67,11 @@ class Worker:
         self._around = around
         self._queue: deque[Case] = deque()
         self._wake = asyncio.Event()
-        self._recent = Recent()
+        self._recall = Recall(room, around.store, sides=around.sides, words=around.words)
         self._lanes: dict[PortalKey, Lane[Step]] = {}
         self._under_way = 0
+        self._started: dict[int, float] = {}  # by number, the oldest first: the cases that are under way
+        self._halted = False
         self._slack = asyncio.Event()
         self._slack.set()
         self.spilled = False  # more facts wait on disk than in memory
@@ -98,8 +88,26 @@ class Worker:
 
     @property
     def oldest(self) -> float:
-        """When the fact that has waited longest was read (monotonic seconds); 0 where none waits."""
+        """When the fact was read that has been longest without its fate (monotonic seconds); 0 where all have it."""
+        if self._started:
+            return next(iter(self._started.values()))
         return self._queue[0].started if self._queue else 0.0
+
+    def halt(self) -> None:
+        """Begin nothing more; what is under way may end."""
+        self._halted = True
+        for lane in self._lanes.values():
+            lane.halt()
+
+    @property
+    def running(self) -> int:
+        """Verbs that are being performed."""
+        return sum(lane.running for lane in self._lanes.values())
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether what is said now is heard late."""
+        return len(self._queue) + self._under_way >= BEHIND
 
     @property
     def full(self) -> bool:
@@ -117,6 +125,8 @@ class Worker:
                 if self._under_way >= UNDER_WAY:
                     self._slack.clear()
                     await self._slack.wait()
+                if self._halted:
+                    return
                 case = self._queue[0]  # it waits until it is planned
                 try:
                     await self._take(case)
@@ -136,7 +146,7 @@ class Worker:
     async def _take(self, case: Case) -> None:
         if case.recovering:
             case.performed = await self._around.store.outbox.of(case.number)
-        if isinstance(case.fact, facts.Message) and await self._is_known(case, case.fact):
+        if isinstance(case.fact, facts.Message) and await self._recall.is_known(case, case.fact):
             self._finish(case)
             return
         if (work := self._around.observe(self.room, case)) is not None:
@@ -149,7 +159,7 @@ class Worker:
                 case.outcomes.append(Outcome(case.origin, Fate.FAILED, UNREADABLE))
             self._finish(case)
             return
-        known = await self._named(case.origin, fact) if _names_messages(fact) else {}
+        known = await self._recall.named(case.origin, fact) if names_messages(fact) else {}
         decided = plan(self._around.context(self.room, case, known), fact)
         if decided.command is not None:
             self._around.spawn(self._obey(case, decided.command))
@@ -160,106 +170,16 @@ class Worker:
             self._finish(case)
             return
         lanes = [self._lane(action.side) for action in decided.actions]  # may ask a connector, which may fail
-        self._track(case, fact, known)
+        self._recall.track(case, fact, known)
         case.open = len(decided.actions)
         self._under_way += 1
+        self._started[case.number] = case.started
         seen: dict[str, int] = {}
         for lane, action in zip(lanes, decided.actions, strict=True):
             step = Step(case, action, _index(action, seen))
             if case.tracked is not None:
                 case.tracked.expect(action.side)
             lane.put(step)
-
-    async def _is_known(self, case: Case, fact: facts.Message) -> bool:
-        """Whether this very message came before: read twice, or replayed from a network's history."""
-        if self._recent.find(case.origin, fact.id) is not None:
-            return True
-        if not fact.replayed and not case.recovering:
-            return False
-        copies = await self._around.store.copies.of(case.origin.network, case.origin.chat, fact.id)
-        return any(c.message != case.number and c.room == self.room for c in copies)
-
-    async def _named(self, origin: PortalKey, fact: Fact) -> dict[MessageId, Tracked]:
-        known: dict[MessageId, Tracked] = {}
-        if isinstance(fact, facts.Unreaction):
-            tracked = await self._reaction_of(origin, fact)
-            return {fact.target: tracked} if tracked is not None else {}
-        for name in ("reply_to", "thread", "target"):
-            id: MessageId | None = getattr(fact, name, None)
-            if id and (tracked := await self.find(origin, id)) is not None:
-                known[id] = tracked
-        return known
-
-    async def find(self, side: PortalKey, id: MessageId) -> Tracked | None:
-        """The message that `side` calls `id`, if it ever crossed this room."""
-        if (tracked := self._recent.find(side, id)) is not None:
-            return tracked
-        return await self._recalled(await self._around.store.copies.of(side.network, side.chat, id))
-
-    async def _reaction_of(self, origin: PortalKey, fact: facts.Unreaction) -> Tracked | None:
-        parent = await self.find(origin, fact.target)
-        if parent is None:
-            return None
-        tracked = self._recent.reaction(parent.number, fact.sender.id, fact.key)
-        if tracked is not None:
-            return tracked
-        copies = await self._around.store.copies.reaction(parent.number, fact.sender.id, fact.key)
-        newest = max((c.message for c in copies), default=0)  # those before it were taken back
-        return await self._recalled([c for c in copies if c.message == newest])
-
-    async def _recalled(self, copies: list[Copy]) -> Tracked | None:
-        """A message that fell out of memory, from its copies; its words are still in the Matrix room."""
-        origin = next((c for c in copies if c.origin), None)
-        if origin is None or any(c.room != self.room for c in copies):
-            return None
-        sides: dict[PortalKey, list[MessageId]] = {}
-        for copy in copies:
-            sides.setdefault(self._side_of(copy), []).append(copy.id)
-        tracked = Tracked(
-            origin.message,
-            self._side_of(origin),
-            origin.sender,
-            at=origin.at,
-            key=origin.key,
-            parent=origin.parent,
-        )
-        for side, ids in sides.items():
-            self._recent.name(tracked, side, tuple(ids))
-        event = next((c.id for c in copies if c.side == MATRIX), None)
-        if event is not None and not tracked.key:
-            tracked.author, tracked.words = await self._around.words(self.room, event)
-        return tracked
-
-    def _side_of(self, copy: Copy) -> PortalKey:
-        for side in self._around.sides(self.room):
-            if side.network == copy.side and side.chat == copy.chat:
-                return side
-        return PortalKey(copy.side, copy.chat)
-
-    def _track(self, case: Case, fact: Fact, known: dict[MessageId, Tracked]) -> None:
-        match fact:
-            case facts.Message():
-                tracked = Tracked(
-                    case.number,
-                    case.origin,
-                    fact.sender.id,
-                    author=fact.sender.name,
-                    words=excerpt(fact.content.text, 200) if fact.content.text.body else "",
-                    at=fact.at,
-                )
-                id: MessageId | None = fact.id
-            case facts.Reaction():
-                parent = known[fact.target].number
-                tracked = Tracked(
-                    case.number, case.origin, fact.sender.id, at=fact.at, key=fact.key, parent=parent
-                )
-                id = fact.id
-            case _:
-                return
-        case.tracked = tracked
-        self._recent.add(tracked)
-        if id:
-            self._recent.name(tracked, case.origin, (id,))
 
     # One verb ------------------------------------------------------------------------------------------------
 
@@ -276,21 +196,21 @@ class Worker:
     async def _carry(self, step: Step) -> bool:
         """Perform one step; False where it must be tried again before what came after it."""
         case, side = step.case, step.action.side
+        if case.written is not None and not case.written.done():
+            await asyncio.wait((case.written,))
         state = case.performed.get(step.index)
-        if state == "performed":
-            await self._remember(case, side)
-            self._settle(step, Outcome(side, Fate.DELIVERED), None)
-            return True
-        if state == "sending":
-            notice = "The bridge was stopped while this was being sent: it may or may not have arrived."
-            self._settle(step, Outcome(side, Fate.UNCERTAIN, notice), None)
+        if state is not None and state != _UNSENT:
+            await self._recall.restore(case, side)
+            self._settle(step, _ended_before(side, state), None)
             return True
         try:
-            sent = await self._around.perform(self.room, step, await self._resolved(step))
+            sent = await self._around.perform(self.room, step, await self._recall.resolved(step))
         except Disconnected as error:
             log.info("send_waits", network=side.network, reason=error.notice)
+            self._unmark(step)
             return False  # `perform` waits for the next session, so this is no busy loop
         except RateLimited as error:
+            self._unmark(step)
             await asyncio.sleep(error.retry_after or 1.0)
             return False
         except BridgeError as error:
@@ -304,33 +224,12 @@ class Worker:
             self._settle(step, Outcome(side, Fate.DELIVERED, sent.note if sent else ""), sent)
         return True
 
-    async def _remember(self, case: Case, side: PortalKey) -> None:
-        """What the copies on `side` are called, which an earlier run of the bridge has written down."""
-        if case.tracked is not None:
-            copies = await self._around.store.copies.by_message(case.number)
-            ids = tuple(c.id for c in copies if self._side_of(c) == side)
-            self._recent.name(case.tracked, side, ids)
-
-    async def _resolved(self, step: Step) -> Ids:
-        """The ids on the performing side of the messages that the step names, once their fates are known."""
-        ids, action = Ids(), step.action
-        if action.target:
-            about = await self._numbered(action.target)
-            ids.about = about
-            if about is not None:
-                ids.target = _first(await about.arrived(action.side))
-                if about.parent and (parent := await self._numbered(about.parent)) is not None:
-                    ids.parent = _first(await parent.arrived(action.side))
-        if action.reply and (replied := await self._numbered(action.reply)) is not None:
-            ids.reply = _first(await replied.arrived(action.side))
-        if action.thread and (thread := await self._numbered(action.thread)) is not None:
-            ids.thread = _first(await thread.arrived(action.side))
-        return ids
-
-    async def _numbered(self, number: int) -> Tracked | None:
-        if (tracked := self._recent.numbered(number)) is not None:
-            return tracked
-        return await self._recalled(await self._around.store.copies.by_message(number))
+    def _unmark(self, step: Step) -> None:
+        """It was certainly not sent: a restart before the next try need not doubt it."""
+        if step.marked:
+            step.marked = False
+            store = self._around.store
+            store.commit(store.outbox.performed(step.case.number, step.index, _UNSENT))
 
     def _settle(self, step: Step, outcome: Outcome, sent: Sent | None) -> None:
         """Write down what became of a step; with the last one the case leaves the inbox."""
@@ -342,34 +241,40 @@ class Worker:
         if tracked is not None:
             if not case.linked:
                 case.linked = True
-                writes += self._copies(tracked, case.origin, tracked.ids.get(case.origin, ()), origin=True)
+                writes += self._recall.copies(
+                    tracked, case.origin, tracked.ids.get(case.origin, ()), origin=True
+                )
             if sent is not None and sent.id:
                 ids = (sent.id, *sent.more)
-                self._recent.name(tracked, side, ids)
-                writes += self._copies(tracked, side, ids)
+                self._recall.name(tracked, side, ids)
+                writes += self._recall.copies(tracked, side, ids)
             tracked.settle(side)
         store = self._around.store
         if case.open:
             if case.durable:
-                writes.append(store.outbox.performed(case.number, step.index))
-            if writes:
-                store.commit(*writes)
+                writes.append(store.outbox.performed(case.number, step.index, _in_a_word(outcome)))
+            self._write(tracked, writes)
             return
         self._under_way -= 1
+        self._started.pop(case.number, None)
         if self._under_way < UNDER_WAY:
             self._slack.set()
         if (work := self._around.settled(self.room, case)) is None:
             if case.durable:
                 writes.append(store.inbox.done(case.number))
-            if writes:
-                store.commit(*writes)
+            self._write(tracked, writes)
             return
         # The sender reads the fate before the row goes, so that a crash in between tells them twice and not never.
         if case.durable:
-            writes.append(store.outbox.performed(case.number, step.index))
-        if writes:
-            store.commit(*writes)
+            writes.append(store.outbox.performed(case.number, step.index, _in_a_word(outcome)))
+        self._write(tracked, writes)
         self._around.spawn(self._tell(case, work))
+
+    def _write(self, tracked: Tracked | None, writes: list[Write]) -> None:
+        if writes:
+            written = self._around.store.commit(*writes)
+            if tracked is not None:
+                tracked.written = written
 
     async def _tell(self, case: Case, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -378,29 +283,6 @@ class Worker:
             log.error("status_failed", trace=_trace(error))
         if case.durable:
             self._around.store.commit(self._around.store.inbox.done(case.number))
-
-    def _copies(
-        self, tracked: Tracked, side: PortalKey, ids: tuple[MessageId, ...], *, origin: bool = False
-    ) -> list[Write]:
-        return [
-            self._around.store.copies.add(
-                Copy(
-                    message=tracked.number,
-                    room=self.room,
-                    side=side.network,
-                    chat=side.chat,
-                    id=id,
-                    sender=tracked.sender,
-                    at=tracked.at,
-                    origin=origin,
-                    part=part,
-                    kind="reaction" if tracked.key else "message",
-                    parent=tracked.parent,
-                    key=tracked.key,
-                )
-            )
-            for part, id in enumerate(ids)
-        ]
 
     def _finish(self, case: Case) -> None:
         """A case from which nothing follows, or nothing but words to its sender."""
@@ -446,12 +328,6 @@ def _is_nameless(fact: Fact | StateChanged | Encrypted) -> bool:
     return isinstance(sender, Person) and not sender.name
 
 
-def _names_messages(fact: Fact) -> bool:
-    if isinstance(fact, facts.Message):
-        return fact.reply_to is not None or fact.thread is not None
-    return isinstance(fact, facts.Edit | facts.Reaction | facts.Unreaction | facts.Retraction | facts.Receipt)
-
-
 def _index(action: Action, seen: dict[str, int]) -> int:
     """A number for the step that is the same when the fact is planned again after a restart."""
     name = f"{action.side}|{type(action.verb).__name__}"
@@ -459,8 +335,31 @@ def _index(action: Action, seen: dict[str, int]) -> int:
     return zlib.crc32(f"{name}|{count}".encode())
 
 
-def _first(ids: tuple[MessageId, ...]) -> MessageId | None:
-    return ids[0] if ids else None
+_UNSENT = "unsent"
+"""The outbox's word for what was begun, and certainly was not sent."""
+_SILENT = "silent"
+"""The outbox's word for what failed without anybody being told."""
+
+
+def _in_a_word(outcome: Outcome) -> str:
+    """An outcome as the outbox keeps it: no sentences, they may quote what people said."""
+    return _SILENT if outcome.fate is Fate.FAILED and not outcome.notice else outcome.fate.value
+
+
+def _ended_before(side: PortalKey, state: str) -> Outcome:
+    """What an earlier run of the bridge has written down of a step."""
+    match state:
+        case "sending":
+            notice = "The bridge was stopped while this was being sent: it may or may not have arrived."
+            return Outcome(side, Fate.UNCERTAIN, notice)
+        case Fate.UNCERTAIN.value:
+            return Outcome(side, Fate.UNCERTAIN, "It may or may not have arrived.")
+        case Fate.FAILED.value:
+            return Outcome(side, Fate.FAILED, "It was refused just before the bridge was stopped.")
+        case _ if state == _SILENT:
+            return Outcome(side, Fate.FAILED)
+        case _:
+            return Outcome(side, Fate.DELIVERED)
 
 
 def _trace(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from bridgekit.contract.errors import BridgeError, ConfigError
 ENVIRONMENT = "BRIDGEKIT_KEY"
 _KEY_BYTES = 32
 _NONCE_BYTES = 12  # NIST SP 800-38D 8.2: 96 bits; random ones are good for 2**32 values under one key
+_NONCES = 64
 _VERSION = b"\x01"
 
 
@@ -34,6 +35,7 @@ class SealingKey:
             raise ConfigError([("", f"A sealing key has {_KEY_BYTES} bytes, this one has {len(key)}.")])
         self._key = key
         self._aead = AESGCM(key)
+        self._nonces: list[bytes] = []  # random, and not used yet
 
     def __repr__(self) -> str:
         return "SealingKey(...)"
@@ -74,8 +76,15 @@ class SealingKey:
 
     def seal(self, value: bytes, kind: str, *row: str) -> bytes:
         """The value, sealed for one place: `kind` is "table.column", `row` the row's key."""
-        nonce = os.urandom(_NONCE_BYTES)
+        nonce = self._nonce()
         return _VERSION + nonce + self._aead.encrypt(nonce, value, _place(kind, row))
+
+    def _nonce(self) -> bytes:
+        # Many at once: each call of the kernel lets another thread have the interpreter.
+        if not self._nonces:
+            block = os.urandom(_NONCE_BYTES * _NONCES)
+            self._nonces = [block[at : at + _NONCE_BYTES] for at in range(0, len(block), _NONCE_BYTES)]
+        return self._nonces.pop()
 
     def open(self, sealed: bytes, kind: str, *row: str) -> bytes:
         """What was sealed for that place. Raises SealBroken."""
@@ -93,6 +102,8 @@ class SealingKey:
 
 def _place(kind: str, row: tuple[str, ...]) -> bytes:
     # Lengths first, so that ("a", "bc") and ("ab", "c") are two places.
+    if len(row) == 1:  # the inbox, for every message
+        return f"{kind}\0{len(row[0])}:{row[0]}".encode("utf-8", "surrogatepass")
     return "\0".join((kind, *(f"{len(part)}:{part}" for part in row))).encode("utf-8", "surrogatepass")
 
 

@@ -220,8 +220,13 @@ class SqliteDriver:
 
     def _group(self, units: list[Unit]) -> dict[int, Exception]:
         try:
-            with self._transaction():
-                self._perform(units)
+            if len(units) == 1 and len(units[0].writes) == 1 and units[0].writes[0].also is None:
+                # One statement is a transaction by itself, and takes the interpreter back once and not three times.
+                with passing():
+                    self._perform(units)
+            else:
+                with self._transaction():
+                    self._perform(units)
             return {}
         except Passing:
             raise

@@ -119,7 +119,7 @@ class Transactions:
 
 
 class Outbox:
-    """What became of each step of an inbox row that leaves for a network: "sending", then "performed"."""
+    """What became of each step of an inbox row that leaves for a network: "sending", then its fate."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -128,9 +128,9 @@ class Outbox:
         """Committed before the bytes leave."""
         return Write(_OUTBOX_PUT, (inbox_id, index, "sending"))
 
-    def performed(self, inbox_id: int, index: int) -> Write:
-        """The step has its fate and must not be repeated."""
-        return Write(_OUTBOX_PUT, (inbox_id, index, "performed"))
+    def performed(self, inbox_id: int, index: int, fate: str = "performed") -> Write:
+        """The step has its fate, in one word, and must not be repeated."""
+        return Write(_OUTBOX_PUT, (inbox_id, index, fate))
 
     async def of(self, inbox_id: int) -> dict[int, str]:
         """The state of each step that was begun."""

@@ -46,7 +46,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     def text(self) -> Text:
         """The words with their formatting."""
         html = self.content.get("formatted_body")
-        return from_html(html) if isinstance(html, str) else plain(self.body)
+        return rich(self.body, html if isinstance(html, str) else "")
 
     @property
     def relates(self) -> dict[str, Any]:
@@ -282,6 +282,11 @@ class Person:
             state_key=raw.get("state_key"),
             redacts=raw.get("redacts") or raw["content"].get("redacts") or "",
         )
+
+
+def rich(body: str, html: str = "") -> Text:
+    """What a client shows of a message: its formatted words, or the plain ones where it has no others."""
+    return from_html(html) if html else plain(body)
 
 
 def _q(part: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from bridgekit.contract.text import Span, Style, Text, join, plain
 from bridgekit.testing.person import Event, Person
@@ -17,6 +17,8 @@ from bridgekit.testing.servers.bridge import BridgeProcess
 from bridgekit.testing.servers.process import private_directory
 from bridgekit.testing.servers.synapse import HomeserverRefused, Synapse, find_python
 from bridgekit.testing.sightings import NotSeen
+
+T = TypeVar("T")
 
 SERVER = "demo.test"
 WIDTH = 100
@@ -56,6 +58,9 @@ class Printer:
 
     def __init__(self) -> None:
         self.colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        self._brief = False
+        self._alike: tuple[str, ...] = ()
+        self._count = 0
 
     def line(self, words: str = "") -> None:
         sys.stdout.write(f"{words}\n")
@@ -69,8 +74,29 @@ class Printer:
         self.line()
         self.line(self.style(words, "1"))
 
+    @contextmanager
+    def brief(self) -> Iterator[None]:
+        """Of many deeds of one kind, show the first and count the others."""
+        self._brief = True
+        try:
+            yield
+        finally:
+            self._brief = False
+            self._settle(())
+
+    def _settle(self, alike: tuple[str, ...]) -> None:
+        if self._count > 1:
+            self.line(self.style(f"            … and {self._count - 1} more", "2"))
+        self._alike, self._count = alike, 0
+
     def deed(self, side: str, who: str, deed: str, words: Text | str) -> None:
         """Somebody says or sees something."""
+        if self._brief:
+            if self._alike != (side, who, deed):
+                self._settle((side, who, deed))
+            self._count += 1
+            if self._count > 1:
+                return
         shown = self.rich(words if isinstance(words, Text) else plain(words))
         mark = self.style(f"[{side}]".ljust(9), "2")
         self.line(f"  {mark} {who} {deed}: {shown}")
@@ -92,6 +118,8 @@ class Printer:
         return "".join(parts) + tail
 
     def verdict(self, name: str, problem: str, seconds: float) -> None:
+        """How a check ended."""
+        self._settle(())
         if problem:
             self.line(f"  {self.style('FAILED', '1', '31')} {name}")
             for line in problem.splitlines():
@@ -110,7 +138,10 @@ def _code(span: Span) -> str:
 class Stage:
     """Where the script is played. `alice` is the admin of the bridge; others are made with `person`."""
 
-    def __init__(self, printer: Printer, synapse: Synapse, bridge: BridgeProcess) -> None:
+    def __init__(
+        self, printer: Printer, synapse: Synapse, bridge: BridgeProcess, stack: contextlib.AsyncExitStack
+    ) -> None:
+        self._stack = stack
         self.printer = printer
         self.synapse = synapse
         self.bridge = bridge
@@ -118,14 +149,17 @@ class Stage:
         self.failed: list[str] = []
         self.people: list[Person] = []
 
-    @asynccontextmanager
-    async def person(self, localpart: str) -> AsyncIterator[Person]:
+    async def keep(self, somebody: AbstractAsyncContextManager[T]) -> T:
+        """Enter it, and leave it when the stage is struck."""
+        return await self._stack.enter_async_context(somebody)
+
+    async def person(self, localpart: str) -> Person:
         """Somebody with an account; what others say where they are is printed as they see it."""
         account = await self.synapse.register(localpart, f"{localpart}-of-the-demo")
-        async with Person(self.synapse.base_url, account) as person:
-            person.seen.watch = lambda event: self._watch(person, event)
-            self.people.append(person)
-            yield person
+        person = await self.keep(Person(self.synapse.base_url, account))
+        person.seen.watch = lambda event: self._watch(person, event)
+        self.people.append(person)
+        return person
 
     def _watch(self, person: Person, event: Event) -> None:
         if event.sender == person.id:
@@ -219,7 +253,7 @@ async def stage(printer: Printer, shows: list[Show]) -> AsyncIterator[Stage]:
             await bridge.start()
             stack.push_async_callback(bridge.stop)
             tell(f"bridgekit run, SQLite, process {bridge.service.pid}")
-        yield Stage(printer, synapse, bridge)
+        yield Stage(printer, synapse, bridge, stack)
 
 
 def _bridge(folder: Path, synapse: Synapse, networks: Mapping[str, Any]) -> BridgeProcess:

@@ -86,7 +86,9 @@ class Caps:
                     self.offered.clear()
                     self.listed = False
                 self._offer(words)
-                if line.param(2) == "*" and len(line.params) > 3:  # capability negotiation 302: more lines follow
+                if (
+                    line.param(2) == "*" and len(line.params) > 3
+                ):  # capability negotiation 302: more lines follow
                     return None
                 self.listed = True
                 return CapsListed()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections import deque
@@ -103,6 +104,11 @@ class Connection:
         """The loop's time when the last bytes came."""
         return self._wire.heard_at
 
+    @property
+    def alive(self) -> bool:
+        """Whether neither end has gone, as far as is known."""
+        return not self.closing and not self._wire.lost and not self._transport.is_closing()
+
     async def lines(self) -> list[bytes]:
         """The next lines, at least one, without their ends, in UTF-8 wherever it can be made out.
 
@@ -131,8 +137,8 @@ class Connection:
         return line
 
     def write(self, data: bytes) -> None:
-        """Hand bytes to the kernel, now or soon; does nothing once the connection is going down."""
-        if not self.closing:
+        """Hand bytes to the kernel, now or soon; does nothing once either end has gone."""
+        if self.alive:  # uvloop raises where asyncio's own transports keep silent
             self._transport.write(data)
 
     async def close(self, farewell: bytes = b"") -> None:
@@ -223,4 +229,6 @@ async def _dial(server: Server, local: str | None) -> socket.socket:
 
 
 def _words(error: OSError) -> str:
+    if error.errno and not isinstance(error, ssl.SSLError | socket.gaierror):
+        return os.strerror(error.errno)
     return error.strerror or str(error) or type(error).__name__

@@ -11,12 +11,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
 
-from bridgekit.contract.errors import BridgeError, Disconnected, SendRejected, SendUncertain
-from bridgekit.contract.ids import MessageId
+from bridgekit.contract.errors import Disconnected, SendRejected, SendUncertain
 from bridgekit.contract.verbs import Sent
 from connectors.irc.changes import BatchEnded
 from connectors.irc.compose import OutLine
-from connectors.irc.explain import explain
+from connectors.irc.flights import LOST, PART, UNSENT, Delivery, Flight, groups, is_refusal
 from connectors.irc.flood import Flood, Priority, Ticket
 from connectors.irc.state import State
 from connectors.irc.translate import Echo, Reading
@@ -32,107 +31,21 @@ WARY = 60.0
 """For so long after a refusal, each message to that target gets a PING of its own, so that the next is told apart."""
 TOKEN = "bk-"
 
-_LOST = (
-    "The connection to IRC was lost before the server confirmed the message: it may or may not have arrived."
-)
-_UNSENT = "The connection to IRC was lost before the message was sent."
-_PART = "Only a part of the message was sent."
-_TALK = frozenset({"PRIVMSG", "NOTICE", "TAGMSG", "RELAYMSG"})
-
-
-class Flight:
-    """One line (or one batch of lines) on its way."""
-
-    __slots__ = (
-        "command",
-        "delivery",
-        "echoed",
-        "id",
-        "label",
-        "names",
-        "refusal",
-        "serial",
-        "settled",
-        "text",
-        "ticket",
-    )
-
-    def __init__(self, delivery: Delivery, line: OutLine, fold: Callable[[str], str]) -> None:
-        talk = line.command in _TALK
-        self.delivery = delivery
-        self.command = line.command
-        self.text = line.params[-1] if talk and len(line.params) > 1 else ""
-        self.names = {fold(p) for p in (line.params[:1] if talk else line.params)}
-        self.echoed = line.echoed
-        self.label = ""
-        self.serial = 0  # of the PING that was written behind it; 0 before that
-        self.settled = False
-        self.id: MessageId | None = None
-        self.refusal: Line | None = None
-        self.ticket: Ticket | None = None
-
-    @property
-    def written(self) -> bool:
-        """Bytes may have left."""
-        return self.ticket is None or self.ticket.done  # no ticket yet: being written at this moment
-
-    def concerns(self, line: Line, fold: Callable[[str], str]) -> bool:
-        """Whether the error `line` may be the answer to this."""
-        if line.command == "FAIL":
-            return line.param(0) == self.command
-        return line.param(1) == self.command or any(fold(p) in self.names for p in line.params[1:-1])
-
-
-class Delivery:
-    """One verb on its way: all its lines, and its fate."""
-
-    __slots__ = ("doubt", "fate", "flights", "target")
-
-    def __init__(self, target: str) -> None:
-        self.target = target
-        self.flights: list[Flight] = []
-        self.doubt: Line | None = None
-        self.fate: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()
-
-    def conclude(self) -> None:
-        """Decide, once every line has an answer."""
-        if self.fate.done() or not all(f.settled for f in self.flights):
-            return
-        refused = [f.refusal for f in self.flights if f.refusal is not None]
-        if self.doubt is not None:
-            self.fate.set_exception(
-                SendUncertain(
-                    f"The server refused one of the last messages, and it is not clear which: {explain(self.doubt)}"
-                )
-            )
-        elif refused and len(refused) == len(self.flights):
-            self.fate.set_exception(SendRejected(explain(refused[0])))
-        elif refused:
-            self.fate.set_exception(SendUncertain(f"{_PART} {explain(refused[0])}"))
-        else:
-            ids = [f.id for f in self.flights if f.id is not None]
-            lines = len(self.flights)
-            self.fate.set_result(
-                Sent(
-                    id=ids[0] if ids else None,
-                    more=tuple(ids[1:]),
-                    note=f"sent as {lines} lines" if lines > 1 else "",
-                )
-            )
-
-    def fail(self, unsent: BridgeError, uncertain: BridgeError) -> None:
-        """Decide now, without further answers."""
-        if not self.fate.done():
-            self.fate.set_exception(uncertain if any(f.written for f in self.flights) else unsent)
-
 
 class Deliveries:
-    """All that is on its way over one connection. `write` hands bytes to the socket."""
+    """All that is on its way over one connection. `write` hands bytes to the socket, while it `is_open`."""
 
-    def __init__(self, state: State, flood: Flood, write: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        state: State,
+        flood: Flood,
+        write: Callable[[bytes], None],
+        is_open: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._state = state
         self._flood = flood
         self._write = write
+        self._is_open = is_open
         self._loop = asyncio.get_running_loop()
         self._alive: dict[Delivery, None] = {}
         self._written: deque[Flight] = deque()  # in the order of the wire, the settled ones not yet taken out
@@ -158,14 +71,14 @@ class Deliveries:
         Raises SendRejected, SendUncertain or Disconnected. Cancelled, it takes back what was not written yet, and
         raises Disconnected if that was everything, else SendUncertain.
         """
-        if self._closed:
-            raise Disconnected(_UNSENT)
+        if self._closed or not self._is_open():
+            raise Disconnected(UNSENT)
         if not lines:
             return Sent()
         delivery = Delivery(self._state.fold(lines[0].params[0]) if lines[0].params else "")
         self._alive[delivery] = None
         labelled = "labeled-response" in self._state.caps
-        for group in _groups(lines):
+        for group in groups(lines):
             flight = Flight(
                 delivery, group[-1] if group[0].command == "BATCH" else group[0], self._state.fold
             )
@@ -184,7 +97,7 @@ class Deliveries:
         except asyncio.CancelledError:
             self._take_back(delivery)
             delivery.fate = self._loop.create_future()
-            delivery.fail(Disconnected("The message was withdrawn before it was sent."), SendUncertain(_LOST))
+            delivery.fail(Disconnected("The message was withdrawn before it was sent."), SendUncertain(LOST))
             error = delivery.fate.exception()
             assert error is not None
             raise error from None
@@ -202,14 +115,15 @@ class Deliveries:
             and label in self._labels
         ):
             flight = self._labels[label]
-            if _is_refusal(line):
+            if is_refusal(line):
                 flight.refusal = line
             if line.command != "BATCH" and "batch" not in line.tags:
                 self._settle(flight)
         elif line.command == "PONG":
-            if line.param(-1).startswith(TOKEN):
-                self._ponged(line.param(-1))
-        elif _is_refusal(line):
+            for param in line.params:
+                if param.startswith(TOKEN):
+                    self._ponged(param)
+        elif is_refusal(line):
             self._refused(line)
         for change in reading.changes:
             if isinstance(change, BatchEnded) and (ended := self._labels.get(change.batch.label)) is not None:
@@ -223,7 +137,7 @@ class Deliveries:
             if delivery.target == key and self._take_back(delivery):
                 delivery.fail(
                     SendRejected("It was stopped before it was sent."),
-                    SendUncertain(f"{_PART} The rest was stopped."),
+                    SendUncertain(f"{PART} The rest was stopped."),
                 )
                 dropped += 1
         return dropped
@@ -235,13 +149,16 @@ class Deliveries:
         if self._ping_timer is not None:
             self._ping_timer.cancel()
         for delivery in list(self._alive):
-            delivery.fail(Disconnected(_UNSENT), SendUncertain(_LOST))
+            delivery.fail(Disconnected(UNSENT), SendUncertain(LOST))
         self._written.clear()
         self._labels.clear()
 
     # -- out
 
     def _go(self, flight: Flight, data: bytes) -> None:
+        if not self._is_open():
+            flight.unsent = True  # `lost` follows, when all that came before has been read
+            return
         self._write(data)
         self._written.append(flight)
         if flight.label:
@@ -365,21 +282,3 @@ class Deliveries:
         return sum(
             f.ticket.cancel() for f in delivery.flights if f.ticket is not None and not f.ticket.cancelled
         )
-
-
-def _is_refusal(line: Line) -> bool:
-    return (
-        line.command == "FAIL"
-        or (len(line.command) == 3 and line.command[0] in "45" and line.command.isdecimal())
-        or (line.command in {"716", "742", "972", "974", "415", "477"})
-    )
-
-
-def _groups(lines: Sequence[OutLine]) -> list[list[OutLine]]:
-    groups: list[list[OutLine]] = []
-    for line in lines:
-        if line.glued and groups:
-            groups[-1].append(line)
-        else:
-            groups.append([line])
-    return groups

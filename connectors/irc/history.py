@@ -99,10 +99,11 @@ class History:
         waiting: asyncio.Future[HistoryEnd] = asyncio.get_running_loop().create_future()
         self._waiting[key] = waiting
         try:
+            # Before WHO, behind what people say; how long it waits for its turn is no matter of the server's
+            await self._deliveries.deliver(
+                [OutLine(command="CHATHISTORY", params=params, urgency=Urgency.TALK)]
+            )
             async with asyncio.timeout(SECONDS):
-                await self._deliveries.deliver(
-                    [OutLine(command="CHATHISTORY", params=params, urgency=Urgency.LAZY)]
-                )
                 return await waiting
         except TimeoutError as error:
             raise Disconnected("The IRC server did not answer a question about history.") from error

@@ -17,6 +17,7 @@ TOGETHER = 8
 SECONDS = 30.0
 RETRY = (60.0, 120.0, 300.0, 600.0)
 """Seconds before each further try; the last one for ever."""
+_LOST = "The connection to IRC was lost before the channel was joined."
 
 
 @dataclass(slots=True)
@@ -39,6 +40,8 @@ class Joining:
         self._write = write
         self._doors: dict[str, _Door] = {}
         self._loop = asyncio.get_running_loop()
+        self._begun = asyncio.Event()
+        self._lost = False
 
     @property
     def wanted(self) -> list[str]:
@@ -52,6 +55,7 @@ class Joining:
 
     def want(self, channels: Iterable[tuple[str, str]]) -> None:
         """Get into all these (name, key), and stay there."""
+        self._begun.set()
         doors = [self._door(name, key) for name, key in channels]
         self._ask([door for door in doors if not door.asked and self._state.channel(door.name) is None])
 
@@ -65,8 +69,15 @@ class Joining:
             self._ask([door])
         await self._wait(door)
 
+    async def begun(self) -> None:
+        """Wait for the first `want`: before it, we may not be who we shall be. Raises Disconnected."""
+        await self._begun.wait()
+        if self._lost:
+            raise Disconnected(_LOST)
+
     async def ready(self, channel: str) -> None:
         """Wait while a join is under way. Raises SendRejected if we are not in it then."""
+        await self.begun()
         door = self._doors.get(self._state.fold(channel))
         if self._state.channel(channel) is not None:
             return
@@ -120,8 +131,10 @@ class Joining:
 
     def lost(self) -> None:
         """The connection is gone."""
+        self._lost = True
+        self._begun.set()
         for door in self._doors.values():
-            self._tell(door, Disconnected("The connection to IRC was lost before the channel was joined."))
+            self._tell(door, Disconnected(_LOST))
 
     def _door(self, name: str, key: str = "") -> _Door:
         door = self._doors.setdefault(self._state.fold(name), _Door(name))

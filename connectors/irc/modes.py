@@ -33,7 +33,9 @@ def sort_of(letter: str, support: Support) -> Sort:
     """What `letter` is on this server; an unknown one is a flag."""
     if letter in support.prefix_modes:
         return Sort.PREFIX
-    for letters, sort in zip(support.chanmodes, (Sort.LIST, Sort.ALWAYS, Sort.WHEN_SET, Sort.FLAG), strict=True):
+    for letters, sort in zip(
+        support.chanmodes, (Sort.LIST, Sort.ALWAYS, Sort.WHEN_SET, Sort.FLAG), strict=True
+    ):
         if letter in letters:
             return sort
     return Sort.FLAG

@@ -15,6 +15,7 @@ from bridgekit.contract.errors import Disconnected, LoginRejected
 from bridgekit.contract.facts import Edit, Fact, Message, Reaction, Receipt, Retraction, Typing, Unreaction
 from bridgekit.contract.ids import ChatId, LoginId, PersonId
 from bridgekit.contract.people import Login
+from bridgekit.contract.verbs import Ban, Invite, Kick, SetRole, Unban, Verb
 from connectors.irc import puppets
 from connectors.irc.compose import OutLine, Settings
 from connectors.irc.config import IrcConfig, PuppetMode, Server, read_secret
@@ -23,30 +24,19 @@ from connectors.irc.explain import Closing, closing
 from connectors.irc.format import decode
 from connectors.irc.ident import IdentServer
 from connectors.irc.identity import Identity
+from connectors.irc.memory import Memory
 from connectors.irc.registering import Papers, register
 from connectors.irc.session import IrcSession
 from connectors.irc.state import State
 from connectors.irc.translate import Reader, Reading
 
-SAVE_EVERY = 15.0
 MAX_EARLY = 200
 KILLED_AGAIN = 600.0
 """An operator who ends a connection twice within so many seconds means it."""
 FEWER_FOR = 3600.0
-NICKLEN = 30
-"""Before a server has told: longer than RFC 1459's nine, which no server of today has."""
 
 _NICK = re.compile(r"[^\s\x00-\x20!@,:#&*?.][^\s\x00-\x20!@,:*?]{0,63}")
 _CHANNEL = re.compile(r"[^\s\x00-\x20,\x07]{2,200}")
-
-
-class _Memory(msgspec.Struct, array_like=True):
-    """What must outlive the process, apart from the identities. Times are milliseconds."""
-
-    keys: dict[str, str] = {}
-    seen: dict[str, int] = {}
-    channels: dict[str, list[str]] = {}  # login -> where its puppet was
-    nicklen: int = NICKLEN
 
 
 class IrcNetwork:
@@ -61,16 +51,12 @@ class IrcNetwork:
         self._called: dict[str, IrcSession] = {}  # puppets by folded nick
         self._said: dict[LoginId, deque[tuple[str, str]]] = {}
         self._ident = ident
-        self._memory: _Memory | None = None
-        self._dirty = False
-        self._identity_saved = 0
-        self._saved_at = 0.0
+        self.memory = Memory(host, self.identity)
         self._server = 0
         self._next_connect = 0.0
         self._connecting: set[LoginId] = set()
         self._killed: dict[LoginId | None, float] = {}
         self._ceiling: tuple[int, float] = (config.puppets.max_connections, 0.0)
-        self._loading = asyncio.Lock()
 
     # -- contract
 
@@ -88,7 +74,7 @@ class IrcNetwork:
     @contextlib.asynccontextmanager
     async def connect(self, login: Login | None) -> AsyncIterator[IrcSession]:
         """Open a session; it is registered, and signed in where that was required, when it is entered."""
-        await self._load()
+        await self.memory.load()
         papers = self._papers(login)
         async with contextlib.AsyncExitStack() as stack:
             if login is not None:
@@ -137,65 +123,32 @@ class IrcNetwork:
 
     async def channels_of(self, session: IrcSession) -> list[tuple[str, str]]:
         """Where the session should be: (channel, key)."""
-        memory = await self._load()
         if session.login is None:
             chats: Sequence[str] = [chat for chat in await self.host.chats() if chat[:1] in self._chantypes]
         else:
-            chats = memory.channels.get(session.login.id, [])
-        return [(chat, memory.keys.get(self.identity.fold(chat), "")) for chat in chats]
+            chats = self.memory.channels(session.login.id)
+        return [(chat, self.memory.key(chat)) for chat in chats]
 
-    async def key_of(self, chat: ChatId) -> str:
-        """The password of a channel, "" where none is known."""
-        return (await self._load()).keys.get(chat, "")
-
-    def keep_key(self, chat: ChatId, key: str) -> None:
-        """Remember a channel's password."""
-        if self._memory is not None and self._memory.keys.get(chat) != key:
-            self._memory.keys[chat] = key
-            self._dirty = True
-
-    def identify_words(self, session: IrcSession) -> tuple[str, str] | None:
-        """Whom to tell what, to be identified after the welcome."""
-        if session.login is not None:
-            return None
+    def identify_words(self, session: IrcSession, *, secure: bool) -> tuple[str, str] | None:
+        """Whom to tell what, to be identified after the welcome; None where nobody is to be told."""
+        if session.login is not None:  # signed in by SASL, or the server has none
+            fields = session.login.fields
+            if not fields.get("password") or "sasl" in session.state.caps.offered or not secure:
+                return None
+            account = fields.get("account") or fields.get("nick") or session.state.nick
+            return "NickServ", f"IDENTIFY {account} {fields['password']}"
         nickserv = self.config.nickserv
         if nickserv is None:
             return None
         password = read_secret(nickserv.password, nickserv.password_file)
         return (nickserv.service, f"IDENTIFY {password}") if password else None
 
-    def last_seen(self, chat: ChatId) -> int:
-        """When the last message that we saw in `chat` was said (ms), 0 where we saw none."""
-        return self._memory.seen.get(chat, 0) if self._memory is not None else 0
-
-    def seen(self, message: Message) -> None:
-        """Remember how far we have read."""
-        memory = self._memory
-        if memory is not None and message.at > memory.seen.get(message.chat, 0):
-            memory.seen[message.chat] = message.at
-            self._dirty = True
-
-    def joined(self, session: IrcSession, channel: str) -> None:
-        """A session is in a channel."""
-        if session.login is not None and self._memory is not None:
-            channels = self._memory.channels.setdefault(session.login.id, [])
-            if channel not in channels:
-                channels.append(channel)
-                self._dirty = True
-
-    def left(self, session: IrcSession, channel: str) -> None:
-        """A session left a channel for good."""
-        if session.login is not None and self._memory is not None:
-            key = self.identity.fold(channel)
-            kept = [
-                c for c in self._memory.channels.get(session.login.id, []) if self.identity.fold(c) != key
-            ]
-            self._memory.channels[session.login.id] = kept
-            self._dirty = True
-
     def spoke(self, session: IrcSession, lines: Sequence[OutLine]) -> None:
         """A puppet is about to say this, in case the relay must tell it from what its person says elsewhere."""
-        if session.login is None or not session.elsewhere:
+        if session.login is None:
+            return
+        self.memory.keep_spoken(session.login.id, int(self.host.now() * 1000))
+        if not session.elsewhere:
             return
         said = self._said.setdefault(session.login.id, deque(maxlen=200))
         for line in lines:
@@ -217,6 +170,23 @@ class IrcNetwork:
             said.remove(words)
             return None
         return msgspec.structs.replace(fact, own=puppet.login.id)
+
+    def acquaint(self, session: IrcSession, verb: Verb) -> None:
+        """Tell a session whom the verb means, where only another one has seen them."""
+        wanted = [PersonId(verb.chat)] if not session.state.is_channel(verb.chat) else []
+        if isinstance(verb, Invite | Kick | Ban | Unban | SetRole):
+            wanted.append(verb.person.id)
+        for person in wanted:
+            if session.people.nick(person) is None and (nick := self._nick_of(person)) is not None:
+                session.people.person(nick, stranger=session.state.known(nick) is None)
+
+    def _nick_of(self, person: PersonId) -> str | None:
+        for session in (self.relay, *self.puppets.values()):
+            if session is not None:
+                nick = session.people.nick(person)
+                if nick is not None and session.people.peek(nick) == person:
+                    return nick
+        return None
 
     def renamed(self, session: IrcSession) -> None:
         """One of our own has a new nick."""
@@ -245,42 +215,20 @@ class IrcNetwork:
 
     def tick(self) -> None:
         """Write down what changed, every now and then."""
-        now = self.host.now()
-        if now - self._saved_at >= SAVE_EVERY:
-            self.save()
-
-    def save(self) -> None:
-        """Write down what changed."""
-        self._saved_at = self.host.now()
         if self.relay is not None:
             for channel in self.relay.state.channels.values():
                 if channel.key:
-                    self.keep_key(ChatId(self.identity.fold(channel.name)), channel.key)
-        if self._dirty and self._memory is not None:
-            self._dirty = False
-            self.host.put_later("memory", msgspec.msgpack.encode(self._memory))
-        if self.identity.version != self._identity_saved:
-            self._identity_saved = self.identity.version
-            self.host.put_later("identity", self.identity.export())
+                    self.memory.keep_key(channel.name, channel.key)
+        for session in (self.relay, *self.puppets.values()):
+            if session is not None:
+                self.memory.keep_own(session.state.nick)
+        self.memory.tick()
 
     # -- inside
 
     @property
     def _chantypes(self) -> str:
         return self.relay.state.support.chantypes if self.relay is not None else "#&"
-
-    async def _load(self) -> _Memory:
-        async with self._loading:
-            if self._memory is None:
-                raw, people = await self.host.get("memory"), await self.host.get("identity")
-                try:
-                    self._memory = msgspec.msgpack.decode(raw, type=_Memory) if raw else _Memory()
-                except (msgspec.DecodeError, UnicodeDecodeError):
-                    self._memory = _Memory()
-                if people:
-                    self.identity.restore(people)
-                self._identity_saved = self.identity.version
-            return self._memory
 
     def _papers(self, login: Login | None) -> Papers:
         try:
@@ -338,7 +286,7 @@ class IrcNetwork:
             server, encoding=self.config.encoding, local=local, ident=ident, user=papers.username
         ) as connection:
             state = State(papers.nick)
-            state.support.nicklen = self._memory.nicklen if self._memory is not None else NICKLEN
+            state.support.nicklen = self.memory.nicklen
             view = self.identity.view(name)
             session: IrcSession | None = None
             try:
@@ -356,12 +304,12 @@ class IrcNetwork:
                     session.lost()
                     await connection.close(session.farewell())
                 self.identity.drop(name)
-                self.save()
+                self.memory.save()
 
     def _enter(self, session: IrcSession) -> None:
-        if self._memory is not None and self._memory.nicklen != session.state.support.nicklen:
-            self._memory.nicklen = session.state.support.nicklen
-            self._dirty = True
+        self.memory.nicklen = session.state.support.nicklen
+        self.memory.keep_own(session.state.nick)
+        self.memory.save()  # before anything is said under that nick
         if session.login is None:
             self.relay = session
         else:

@@ -55,7 +55,7 @@ def relay_papers(config: IrcConfig) -> Papers:
     if sasl is not None:
         credentials = Credentials(
             mechanism=sasl.mechanism,
-            account=sasl.account or config.nick,
+            account=sasl.account,
             password=read_secret(sasl.password, sasl.password_file),
             certificate=any(server.tls_cert_file for server in config.servers),
             required=sasl.required,
@@ -80,7 +80,7 @@ def papers_of(login: Login, config: Puppets, server_password: str = "") -> Paper
     credentials = None
     if password:
         account = fields.get("account") or nick
-        credentials = Credentials(mechanism=Mechanism.AUTO, account=account, password=password, required=True)
+        credentials = Credentials(mechanism=Mechanism.AUTO, account=account, password=password, services=True)
     webirc = None
     if config.webirc is not None:
         gateway = config.webirc

@@ -29,13 +29,17 @@ _SASL_FAILED = {"902", "904", "905", "906"}
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """How to sign in; `certificate` says that the connection has a client certificate."""
+    """How to sign in; `certificate` says that the connection has a client certificate. No account: the nick's.
+
+    `services`: where the server has no SASL at all, and nobody can listen in, NickServ is told instead.
+    """
 
     mechanism: Mechanism = Mechanism.AUTO
     account: str = ""
     password: str = field(default="", repr=False)
     certificate: bool = False
     required: bool = True
+    services: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +161,7 @@ class _Registering:
 
     def _welcome(self) -> None:
         credentials = self._papers.sasl
-        if credentials is not None and credentials.required and not self._signed_in:
+        if credentials is not None and credentials.required and not self._signed_in and not self._by_services:
             raise LoginRejected(
                 "This IRC server offers no sign-in that the bridge can use, and signing in is required."
             )
@@ -198,7 +202,7 @@ class _Registering:
         self._exchanges = iter(
             [
                 e
-                for e in _exchanges(credentials, secure=self._connection.secure)
+                for e in _exchanges(credentials, self._papers.nick, secure=self._connection.secure)
                 if not offered or e.mechanism in offered
             ]
         )
@@ -226,9 +230,15 @@ class _Registering:
         except PeerMisbehaved as error:
             raise LoginRejected(f"Signing in was stopped. {error.notice}.") from error
 
+    @property
+    def _by_services(self) -> bool:
+        credentials = self._papers.sasl
+        offered = "sasl" in self._state.caps.offered
+        return credentials is not None and credentials.services and self._connection.secure and not offered
+
     def _give_up(self, why: str) -> None:
         credentials = self._papers.sasl
-        if credentials is not None and credentials.required:
+        if credentials is not None and credentials.required and not self._by_services:
             self._send("QUIT")
             raise LoginRejected(
                 f"The IRC server {why}, and signing in is required: check the account and password."
@@ -236,18 +246,19 @@ class _Registering:
         self._end(signed_in=False)
 
 
-def _exchanges(credentials: Credentials, *, secure: bool) -> Iterator[sasl.Exchange]:
+def _exchanges(credentials: Credentials, nick: str, *, secure: bool) -> Iterator[sasl.Exchange]:
     """What to try, the strongest first. A password never goes over a connection in the clear."""
     wanted = credentials.mechanism
     if credentials.certificate and wanted in (Mechanism.AUTO, Mechanism.EXTERNAL):
         yield sasl.External(credentials.account)
     if not credentials.password:
         return
+    account = credentials.account or nick
     try:
         if wanted in (Mechanism.AUTO, Mechanism.SCRAM):
-            yield sasl.ScramSha256(credentials.account, credentials.password, secrets.token_urlsafe(18))
+            yield sasl.ScramSha256(account, credentials.password, secrets.token_urlsafe(18))
         if secure and wanted in (Mechanism.AUTO, Mechanism.PLAIN):
-            yield sasl.Plain(credentials.account, credentials.password)
+            yield sasl.Plain(account, credentials.password)
     except ValueError as error:
         raise LoginRejected(f"The account or its password cannot be used: it holds {error}.") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
@@ -14,10 +15,10 @@ from bridgekit.contract.errors import Disconnected, PeerMisbehaved, RemoteError,
 from bridgekit.contract.facts import Fact, Invitation, Message
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Login, Person
-from bridgekit.contract.verbs import FetchHistory, Join, Leave, Sent, Verb
-from connectors.irc import compose
+from bridgekit.contract.verbs import FetchHistory, Join, Leave, MarkRead, Sent, SetTyping, ShowProfile, Verb
+from connectors.irc import compose, upkeep
+from connectors.irc.catchup import CatchUp
 from connectors.irc.changes import Came, CapsChanged, Change, Quit, Renamed, Went
-from connectors.irc.compose import OutLine
 from connectors.irc.connection import Connection
 from connectors.irc.deliveries import Deliveries
 from connectors.irc.flood import Flood, Priority
@@ -26,23 +27,21 @@ from connectors.irc.joining import Joining
 from connectors.irc.nicks import wanted_nick
 from connectors.irc.registering import Papers, closed
 from connectors.irc.translate import Reader, Reading
+from connectors.irc.upkeep import Pulse, Sign, WantedNick, idles
 from connectors.irc.wire import Line, build, parse
 
 if TYPE_CHECKING:
     from connectors.irc.network import IrcNetwork
 
 PIPELINE = 64
-TICK = 5.0
-PING_AFTER = 25.0
-"""Seconds of silence after which the server is asked for a sign of life ..."""
-DEAD_AFTER = 50.0
-"""... and after which it is dead."""
-REGAIN = 60.0
-"""Seconds between two tries for the wanted nick where nobody was seen to give it up."""
 IDENTIFY_SECONDS = 5.0
 ANSWER_EVERY = 2.0
 """Seconds between two CTCP answers."""
 
+HEAR_OUT = 1.0
+"""Seconds in which a server answers a QUIT; one that does not is dead."""
+PLAYBACK_MS = 60_000
+"""A bouncer's message that is older than the connection by more than this, and comes soon, is from its buffer."""
 _BOUNCERS = ("soju.im/", "znc.in/")
 
 
@@ -66,21 +65,27 @@ class IrcSession:
         self._connection = connection
         self._reader = reader
         self.people = reader.people
-        self._wanted_nick = wanted_nick(papers.nick, reader.state, suffix=papers.suffix)
         self._unread = unread
         self._early = early
         self._log = network.host.log.bind(login=str(login.id) if login else None)
         self._loop = asyncio.get_running_loop()
         self._flood = Flood(network.config.flood.limits())
-        self._deliveries = Deliveries(self.state, self._flood, connection.write)
+        self._deliveries = Deliveries(self.state, self._flood, connection.write, lambda: connection.alive)
         self._joining = Joining(self.state, self._flood, connection.write)
         self._history = History(self.state, self._deliveries)
+        self._catching_up = CatchUp(
+            self.state, self._history, network.memory, connection,
+            limit=network.config.history_limit, log=self._log, offer=self._offer,
+        )  # fmt: skip
         self._tasks: asyncio.TaskGroup | None = None
         self._emit: Emit = lambda fact: None
         self._doom: RemoteError | None = None
-        self._asked_alive = 0.0
-        self._asked_nick = 0.0
+        self._parting = False
+        wanted = wanted_nick(papers.nick, reader.state, suffix=papers.suffix)
+        self._wanted = WantedNick(wanted, self.state, partial(self._send, Priority.MODERATION))
+        self._pulse = Pulse()
         self._answered = 0.0
+        self._since = int(network.host.now() * 1000)
         self._identified = asyncio.Event()
 
     # -- contract
@@ -117,6 +122,10 @@ class IrcSession:
                     starting.cancel()
         except BaseExceptionGroup as failed:
             raise _first(failed) from None
+        except asyncio.CancelledError:
+            self._tasks = None
+            await self._hear_out()
+            raise
         finally:
             self._tasks = None
             self.lost()
@@ -129,16 +138,27 @@ class IrcSession:
             case Join():
                 return await self._join(verb)
         if self.state.is_channel(verb.chat) and self.state.channel(verb.chat) is None:
-            if isinstance(verb, Leave):
-                self._joining.leave(verb.chat)
-                return None
-            await self._present(verb.chat)
+            match verb:
+                case Leave():
+                    self._joining.leave(verb.chat)
+                    return None
+                case SetTyping() | MarkRead():
+                    return None  # nobody goes into a channel for that
+                case ShowProfile():
+                    pass
+                case _:
+                    await self._present(verb.chat)
+        self.network.acquaint(self, verb)
         lines = compose.lines(verb, self.state, self.people, self.network.settings(self._connection.secure))
-        if isinstance(verb, Leave):
-            self._joining.leave(verb.chat)
-            self.network.left(self, verb.chat)
-        elif self.login is not None:
-            self.network.spoke(self, lines)
+        match verb:
+            case Leave():
+                self._joining.leave(verb.chat)
+            case ShowProfile() if lines:
+                self._wanted.want(lines[0].params[0])
+            case _ if self.login is not None:
+                self.network.spoke(self, lines)
+            case _:
+                pass
         return await self._deliveries.deliver(lines)
 
     def stop_saying(self, chat: ChatId) -> int:
@@ -151,7 +171,10 @@ class IrcSession:
         self._joining.lost()
 
     def farewell(self) -> bytes:
-        """The last line."""
+        """The last line; nothing where it was said already."""
+        if self._parting:
+            return b""
+        self._parting = True
         return build("QUIT", self.network.config.quit_message)
 
     # -- reading
@@ -186,6 +209,20 @@ class IrcSession:
                     raise self._doom from None
                 raise
 
+    async def _hear_out(self) -> None:
+        """Say goodbye and read on until the server hangs up: what people said until then was said to us."""
+        self._connection.write(self.farewell())
+        with contextlib.suppress(TimeoutError, RemoteError):
+            async with asyncio.timeout(HEAR_OUT):
+                while True:
+                    for raw in await self._connection.lines():
+                        with contextlib.suppress(PeerMisbehaved):
+                            line = parse(raw)
+                            if line is None or line.command == "ERROR" or self.state.is_me(line.nick):
+                                continue
+                            if self.login is None or not self._is_chatter(line):
+                                self._take(line, self._reader.read(line, int(self.network.host.now() * 1000)))
+
     def _is_chatter(self, line: Line) -> bool:
         """What others say in channels is the relay's to read; a puppet does not even translate it."""
         return (
@@ -201,8 +238,7 @@ class IrcSession:
         if line is not None:
             match line.command:
                 case "PING":
-                    pong = build("PONG", *line.params)
-                    self._flood.submit(lambda: self._connection.write(pong), Priority.URGENT)
+                    self._send(Priority.URGENT, build("PONG", *line.params))
                 case "ERROR":
                     raise self.network.ended(self, closed(line.param(0)), line.param(0))
                 case "FAIL" if line.param(0) == "CHATHISTORY":
@@ -222,12 +258,13 @@ class IrcSession:
         for answer in reading.answers:
             if self._loop.time() - self._answered >= ANSWER_EVERY:
                 self._answered = self._loop.time()
-                self._say(answer, Priority.BACKGROUND)
+                self._send(Priority.BACKGROUND, answer.encode())
         for fact in reading.facts if line is not None and "batch" in line.tags else ():
             if isinstance(fact, Message) and fact.replayed:
                 self._history.read(fact)
         for fact in facts:
-            self._offer(fact)
+            if not self._catching_up.waits(line, fact):
+                self._offer(fact)
 
     def _offer(self, fact: Fact) -> None:
         """Emit it, if it is this session's to tell."""
@@ -239,41 +276,57 @@ class IrcSession:
             if kept is None:
                 return
             fact = kept
-        if self.login is None and isinstance(fact, Message) and not fact.private:
-            self.network.seen(fact)
-        self._emit(fact)
+        if isinstance(fact, Message) and self._is_playback(fact):
+            fact = msgspec.structs.replace(fact, replayed=True)
+        if self.login is not None or not isinstance(fact, Message) or fact.private:
+            self._emit(fact)
+            return
+        if not fact.replayed or not self.network.memory.was_own(fact.sender.name, fact.at):
+            self._emit(fact)
+        self.network.memory.keep_seen(fact.chat, fact.at)  # after the fact: what is on disk later says more
+
+    def _is_playback(self, message: Message) -> bool:
+        """Whether a bouncer tells what it kept while we were away, with no batch to say so."""
+        return (
+            self.elsewhere
+            and not message.replayed
+            and message.at < self._since - PLAYBACK_MS
+            and int(self.network.host.now() * 1000) < self._since + 2 * PLAYBACK_MS
+        )
 
     def _changed(self, change: Change) -> None:
         match change:
             case Came(channel=channel, own=True):
                 self._joining.came(channel.name)
-                self.network.joined(self, channel.name)
+                if self.login is not None:
+                    self.network.memory.keep_channels(self.login.id, came=channel.name)
                 for line in compose.after_join(self.state, channel.name) if self.login is None else ():
-                    self._say(line, Priority(int(line.urgency)))
-                if self.login is None and self._history.offered and self._tasks is not None:
-                    self._tasks.create_task(self._fill(channel.name), name="irc-history")
-            case Went(channel=channel, own=True, kicked=kicked, reason=reason):
-                why = (
-                    f"The bridge was put out of {channel.name} on IRC: {reason}"
-                    if kicked
-                    else (f"The bridge left {channel.name} on IRC.")
+                    self._send(Priority(int(line.urgency)), line.encode())
+                if (
+                    self.login is None
+                    and self._tasks is not None
+                    and (missed := self._catching_up.came(channel.name))
+                ):
+                    self._tasks.create_task(missed, name="irc-history")
+            case Went(channel=channel, own=True):
+                self._joining.went(
+                    channel.name, f"The bridge is not in {channel.name} on IRC any more.", again=False
                 )
-                self._joining.went(channel.name, why, again=False)
+                if self.login is not None:
+                    self.network.memory.keep_channels(self.login.id, left=channel.name)
             case Renamed(own=True):
+                self.network.memory.keep_own(self.state.nick)
                 self.network.renamed(self)
-            case Renamed(old=old) if self._is_wanted(old):
-                self._regain()
-            case Quit(user=user) if self._is_wanted(user.nick):
-                self._regain()
+            case Renamed() | Quit():
+                self._wanted.notice(change)
             case CapsChanged(offered=offered) if offered:
                 for names in self.state.caps.requests():
                     self._connection.write(build("CAP", "REQ", names))
             case _:
                 pass
 
-    def _say(self, line: OutLine, priority: Priority) -> None:
-        data = line.encode()
-        self._flood.submit(lambda: self._connection.write(data), priority)
+    def _send(self, priority: Priority, data: bytes) -> None:
+        self._flood.submit(partial(self._connection.write, data), priority)
 
     # -- keeping things as they should be
 
@@ -283,62 +336,60 @@ class IrcSession:
         self._joining.want(channels)
 
     async def _identify(self) -> None:
-        words = self.network.identify_words(self)
+        words = self.network.identify_words(self, secure=self._connection.secure)
         if words is None or self.state.account:
             return
         service, text = words
-        data = build("PRIVMSG", service, text)
-        self._flood.submit(lambda: self._connection.write(data), Priority.URGENT)
+        self._send(Priority.URGENT, build("PRIVMSG", service, text))
         with contextlib.suppress(TimeoutError):  # services that never answer: go on without them
             async with asyncio.timeout(IDENTIFY_SECONDS):
                 await self._identified.wait()
 
     async def _tend(self) -> None:
+        settles_at = self._loop.time() + upkeep.SETTLED
         while True:
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(upkeep.TICK)
             now = self._loop.time()
-            silent = now - self._connection.heard_at
-            if silent > DEAD_AFTER:
-                self._doom = Disconnected("The IRC server went silent.")
-                await self._connection.close()
-                return
-            if silent > PING_AFTER and now - self._asked_alive > DEAD_AFTER - PING_AFTER:
-                self._asked_alive = now
-                self._flood.submit(lambda: self._connection.write(build("PING", "alive")), Priority.URGENT)
-            if not self.state.is_me(self._wanted_nick) and now - self._asked_nick > REGAIN:
-                self._regain()
+            match self._pulse.feel(now, self._connection.heard_at):
+                case Sign.DEAD:
+                    self._doom = Disconnected("The IRC server went silent.")
+                    await self._connection.close()
+                    return
+                case Sign.ASK:
+                    self._send(Priority.URGENT, build("PING", "alive"))
+                case Sign.ALIVE:
+                    pass
+            if now > settles_at:
+                settles_at = float("inf")
+                self.people.settle()
+            self._wanted.tick()
             self._joining.tick()
+            self._part_if_idle()
             self.network.tick()
 
-    def _is_wanted(self, nick: str) -> bool:
-        return self.state.fold(nick) == self.state.fold(self._wanted_nick) and not self.state.is_me(nick)
-
-    def _regain(self) -> None:
-        self._asked_nick = self._loop.time()
-        data = build("NICK", self._wanted_nick)
-        self._flood.submit(lambda: self._connection.write(data), Priority.MODERATION)
-
-    async def _fill(self, channel: str) -> None:
-        """Fetch what was said in the channel since we last saw it."""
-        chat = ChatId(self.state.fold(channel))
-        since, limit = self.network.last_seen(chat), self.network.config.history_limit
-        if not since or not limit:
+    def _part_if_idle(self) -> None:
+        """A puppet that is let go does not leave its owner reading unseen."""
+        config, now = self.network.config.puppets, int(self.network.host.now() * 1000)
+        if self.login is None or not idles(config, self.network.memory.spoken(self.login.id), now):
             return
-        try:
-            await self._history.fetch(channel, since=since, limit=limit)
-        except RemoteError as error:
-            self._log.info("irc_history_missing", chat=chat, reason=error.notice)
+        for channel in list(self.state.channels.values()):
+            self._joining.leave(channel.name)
+            self._send(
+                Priority.BACKGROUND, build("PART", channel.name, f"Silent for {config.idle_days} days")
+            )
 
     # -- verbs that are more than lines
 
     async def _join(self, verb: Join) -> Sent | None:
-        key = verb.secret or await self.network.key_of(verb.chat)
+        if self.login is None:
+            await self._joining.begun()
+        key = verb.secret or self.network.memory.key(verb.chat)
         line = compose.lines(
             verb, self.state, self.people, self.network.settings(self._connection.secure), key=key
         )[0]
         await self._joining.join(line.params[0], key)
         if verb.secret:
-            self.network.keep_key(verb.chat, verb.secret)
+            self.network.memory.keep_key(verb.chat, verb.secret)
         return None
 
     async def _present(self, chat: ChatId) -> None:
@@ -346,7 +397,7 @@ class IrcSession:
         if self.login is None:
             await self._joining.ready(chat)
         else:
-            await self._joining.join(chat, await self.network.key_of(chat))
+            await self._joining.join(chat, self.network.memory.key(chat))
 
     async def _fetch(self, verb: FetchHistory) -> Sent:
         target: str | None = verb.chat
@@ -354,6 +405,10 @@ class IrcSession:
             target = self.people.nick(verb.chat)  # type: ignore[arg-type]
         if target is None:
             raise SendRejected("Nobody on IRC is called that now.")
+        if (
+            self.state.channel(verb.chat) is not None
+        ):  # who asks for the past may have missed who came and went too
+            self._send(Priority.BACKGROUND, build("NAMES", target))
         count = await self._history.fetch(target, since=verb.since, limit=verb.limit)
         return Sent(note=f"{count} messages")
 

@@ -158,7 +158,7 @@ def contexts(draw: st.DrawFn) -> Context:
         permission=draw(st.sampled_from(Permission)),
         puppets=draw(st.booleans()),
         present=draw(st.frozensets(st.sampled_from(PEOPLE))),
-        counterpart=lambda person, origin, side: PersonId(f"{person}@{side.network}"),
+        counterpart=lambda person, origin, side: PersonId(f"@_bk_{side.network}_{person}:example.org"),
         owner_of=lambda login: PersonId("@ann:example.org") if login == "login-1" else None,
     )
 

@@ -269,6 +269,42 @@ def test_a_direct_conversation_is_its_owners_alone(fact: Fact):
     assert "@bob:example.org" in plan(around, FROM_MATRIX).refused
 
 
+def test_the_invitation_that_began_a_direct_conversation_is_not_asked_of_the_network():
+    ghost = Person(id=PersonId(ADAS_GHOST), name="Ada")
+    invited = facts.Membership(chat=ROOM, at=5, person=ghost, change=Change.INVITE, actor=ANN)
+    assert len(plan(context(MATRIX_SIDE, side(CHANNEL)), invited).actions) == 1
+    assert plan(context(MATRIX_SIDE, side(CHANNEL), owner=ANN.id), invited) == NOTHING
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        facts.Membership(chat=CHANNEL.chat, at=5, person=ADA, change=Change.JOIN),
+        facts.Roster(chat=CHANNEL.chat, at=5, members=(Member(person=ADA, role=Role.ADMIN),)),
+        facts.RoleChange(chat=CHANNEL.chat, at=5, person=ADA, role=Role.ADMIN),
+        facts.Profile(chat=CHANNEL.chat, at=5, person=ADA),
+    ],
+)
+@pytest.mark.parametrize("who", [ANN.id, "@bridgebot:example.org"])
+def test_a_matrix_users_own_account_and_the_bridges_have_no_ghost(fact: Fact, who: str):
+    around = context(CHANNEL, side(CHANNEL), counterpart=lambda *_: PersonId(who))
+    assert plan(around, fact) == NOTHING
+    assert len(plan(context(CHANNEL, side(CHANNEL)), fact).actions) >= 1
+
+
+def test_who_signs_in_as_somebody_who_was_there_before_is_no_ghost_any_more():
+    """The roster of the next connection takes the ghost out of the room."""
+    around = context(
+        CHANNEL,
+        side(CHANNEL),
+        counterpart=lambda *_: ANN.id,
+        present=frozenset({PersonId(ADAS_GHOST)}),
+    )
+    fact = facts.Roster(chat=CHANNEL.chat, at=5, members=(Member(person=ADA),))
+    (action,) = plan(around, fact).actions
+    assert (action.actor, type(action.verb)) == (ADAS_GHOST, verbs.Leave)
+
+
 def test_the_owner_is_heard_in_their_direct_conversation():
     assert len(plan(context(MATRIX_SIDE, side(CHANNEL), owner=ANN.id), FROM_MATRIX).actions) == 1
 
@@ -287,6 +323,12 @@ def test_where_every_side_is_closed_the_sender_reads_why():
 def test_a_closed_side_does_not_keep_the_others_from_hearing_it():
     decided = plan(context(MATRIX_SIDE, side(CHANNEL, open=False), side(PARROT)), FROM_MATRIX)
     assert [a.side for a in decided.actions] == [PARROT]
+    assert decided.refused == "Ircnet is not linked now."
+
+
+def test_nobody_is_told_that_their_typing_was_not_seen():
+    typing = facts.Typing(chat=ROOM, at=1, sender=ANN, active=True)
+    assert plan(context(MATRIX_SIDE, side(CHANNEL, open=False)), typing) == NOTHING
 
 
 def test_a_room_without_links_is_not_talked_about():
@@ -437,11 +479,12 @@ def test_nothing_goes_back_nothing_goes_to_a_closed_side_and_only_known_messages
 
 
 @given(contexts(), some_facts)
-def test_a_refusal_or_a_command_comes_without_actions_and_a_refusal_is_a_sentence(
-    around: Context, fact: Fact
-):
+def test_a_command_comes_alone_and_a_refusal_is_a_sentence(around: Context, fact: Fact):
     decided = plan(around, fact)
-    assert bool(decided.actions) + bool(decided.refused) + (decided.command is not None) <= 1
+    assert decided.command is None or (not decided.actions and not decided.refused)
+    if decided.refused and decided.actions:
+        assert any(not side.open for side in around.sides)
+        assert not isinstance(fact, facts.FLEETING)
     if decided.command is not None:
         assert isinstance(fact, facts.Message | facts.Edit)
         assert fact.content.kind is Kind.TEXT

@@ -47,6 +47,9 @@ class Desk:
     async def seen(self, txn: str) -> bool:
         return txn in self.keys
 
+    def is_own(self, event: RawEvent) -> bool:
+        return event.sender.startswith("@_bk_")
+
     async def accept(self, txn: str, events: list[RawEvent], encryption: Encryption) -> None:
         self.accepting += 1
         self.most = max(self.most, self.accepting)
@@ -192,6 +195,15 @@ async def test_fleeting_events_alone_cost_no_disk(http, desk):
     assert await put(http, "1", {"events": [], "ephemeral": [{"type": "m.typing"}]}) == (200, {})
     assert desk.disk == []
     assert desk.fleeting == [b'{"type":"m.typing"}']
+
+
+async def test_the_echo_of_our_own_calls_costs_no_disk(http, desk):
+    """Half of what a homeserver sends to a bridge is what the bridge just did."""
+    own = event(1, sender="@_bk_anna:hs.test")
+    assert (await put(http, "t1", {"events": [own]}))[0] == 200
+    assert desk.disk == []
+    assert (await put(http, "t2", {"events": [own, event(2)]}))[0] == 200
+    assert desk.disk == [("t2", ["$2"])]
 
 
 async def test_one_transaction_delivered_five_times_at_once_is_taken_once(http, desk):

@@ -106,6 +106,25 @@ async def test_a_homeserver_that_fails_again_during_the_slow_start_is_waited_for
     assert asyncio.get_running_loop().time() - start >= 0.035  # no longer 10 ms
 
 
+async def test_one_failure_in_twenty_does_not_add_up_to_an_outage():
+    """One dead process behind a proxy: each failure costs a moment, and not twice the moment before."""
+    server = Server()
+    server.up = True
+    gate = Gate(server.probe, first=0.005, longest=10, dice=lambda: 1.0)
+    served = 0
+
+    async def lane() -> None:
+        nonlocal served
+        while served < 400:
+            epoch = await gate.enter(None, patient=True)
+            await asyncio.sleep(0)
+            served += 1
+            gate.leave(epoch, served % 20 != 0, certain=True)
+
+    async with asyncio.timeout(3):
+        await asyncio.gather(*(lane() for _ in range(32)))
+
+
 async def test_late_failures_of_calls_from_before_the_outage_change_nothing():
     server = Server()
     server.up = True

@@ -296,10 +296,13 @@ KIB_64 = 64 * 1024
 )
 def test_64_kib_of_hostile_html_cost_no_more_than_honest_words(html: str) -> None:
     """CPU time, so that a busy machine does not matter; quadratic behaviour would take seconds."""
-    started = time.process_time()
-    text = from_html(html[:KIB_64])
-    to_html(text)
-    assert time.process_time() - started < 0.5
+    costs = []
+    for _ in range(3):  # the best of three: what is left is the work and not the neighbours
+        started = time.process_time()
+        text = from_html(html[:KIB_64])
+        to_html(text)
+        costs.append(time.process_time() - started)
+    assert min(costs) < 0.5
     assert len(text.body) <= 3 * KIB_64
 
 

@@ -1,6 +1,7 @@
 """Sends: there once, whatever happens to answers, transaction ids and the homeserver."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -240,7 +241,22 @@ async def test_the_look_back_ends_after_five_hundred_events_where_the_time_is_un
         for n in range(520):
             await client.send(room, "m.room.message", text("x"), txn=f"x{n}", user=GHOST)
         assert await client.find_sent(room, ["s1"]) == {}
-        assert hs.calls[SCAN] == 5
+        assert hs.calls[SCAN] == 2
+
+
+async def test_what_was_sent_is_found_behind_all_that_was_said_in_the_room_since():
+    """A bridge that was killed, and killed again before it came that far, in a room where much is said."""
+    async with one_room() as (hs, client, room):
+        since = time.time_ns() // 1_000_000
+        send: dict[str, Any] = {"txn": "t1", "user": GHOST, "source": "s1", "since": since}
+        first = await client.send(room, "m.room.message", text("a", "s1"), **send)
+        await hs.user("carl").join(room)
+        await hs.chatter(room, ["carl"], 2500)
+        hs.forget_txns()
+        async with client_of(hs.url) as next_life:
+            again = await next_life.send(room, "m.room.message", text("a", "s1"), **send, recovering=True)
+        assert again == first
+        assert hs.calls[SCAN] < 10
 
 
 async def test_the_ghost_reads_where_the_bot_may_not():

@@ -17,7 +17,8 @@ from bridgekit.contract.verbs import Sent, Verb
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Context, SideView, matrix_side
 from bridgekit.runtime.cases import Case, Fate, Step, Tracked
-from bridgekit.runtime.worker import Ids, Worker
+from bridgekit.runtime.recall import Ids
+from bridgekit.runtime.worker import Worker
 from bridgekit.store import InboxRow, Store, new_id
 
 ROOM = ChatId("!room:example.org")
@@ -58,6 +59,7 @@ class Around:
         self.telling.set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.width = 1
+        self.mark = True  # "sending" is written down before a verb leaves
         self._count = 0
 
     def context(self, room: ChatId, case: Case, known: Mapping[MessageId, Tracked]) -> Context:
@@ -71,7 +73,7 @@ class Around:
 
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None:
         self.begun.append(step.action.verb)
-        if step.action.side.network != MATRIX and step.case.durable and not step.marked:
+        if self.mark and step.action.side.network != MATRIX and step.case.durable and not step.marked:
             step.marked = True
             await self.store.commit(self.store.outbox.sending(step.case.number, step.index))
         sent = await self.behave(step) if self.behave is not None else None

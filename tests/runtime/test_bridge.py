@@ -3,55 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bridgekit.contract.ids import ChatId, NetworkId
-from bridgekit.testing.homeserver import Delay, Drop, Event, Human
+from bridgekit.testing.homeserver import Delay, Drop
 from connectors.echo.connector import EchoConfig
-from tests.runtime.running import BOT, SERVER, World, world
-
-STATUS = "com.beeper.message_send_status"
-ECHO = f"@_bk_echo_echo:{SERVER}"
-
-
-async def invited(place: World, alice: Human) -> str:
-    """A room of Alice's with the bot in it, as one of its admins."""
-    room = await alice.create_room(preset="public_chat", invite=[BOT])
-    await place.homeserver.wait_for(
-        lambda e: e.room_id == room and e.state_key == BOT and e.content.get("membership") == "join"
-    )
-    await alice.set_power(room, BOT, 100)
-    return room
-
-
-async def linked(place: World, chat: str = "#talk", network: str = "echo") -> tuple[Human, str]:
-    """A room of Alice's that is linked to a chat."""
-    alice = place.homeserver.user("alice")
-    room = await invited(place, alice)
-    await alice.send(room, f"!bridge link {network} {chat}")
-    await said(place, lambda e: e.room_id == room and e.sender == BOT and "now linked" in e.body)
-    return alice, room
-
-
-async def said(place: World, wanted: Callable[[Event], bool], seconds: float = 5) -> Event:
-    return await place.homeserver.wait_for(wanted, seconds)
-
-
-async def until(holds: Callable[[], object], seconds: float = 5) -> None:
-    async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110 - what is looked at has no event of its own
-            await asyncio.sleep(0.02)
-
-
-def is_echo(body: str) -> Callable[[Event], bool]:
-    return lambda e: e.sender.startswith("@_bk_") and e.body == body
-
-
-def has_fate(event: str) -> Callable[[Event], bool]:
-    return lambda e: e.type == STATUS and e.content["m.relates_to"]["event_id"] == event
+from tests.runtime.running import BOT, ECHO, SERVER, has_fate, invited, is_echo, linked, said, until, world
 
 
 async def test_what_is_said_comes_back_and_its_sender_reads_its_fate(tmp_path: Path) -> None:
@@ -220,7 +179,7 @@ async def test_a_direct_room_with_the_bot_takes_plain_words_as_commands(tmp_path
 async def test_a_portal_is_made_for_an_alias_only_where_the_chat_is_known_to_be_open(tmp_path: Path) -> None:
     """The echo network says nothing of who may read its chats, and unknown means secret."""
     async with world(tmp_path) as place, place.bridge() as bridge:
-        assert not await bridge.portals.by_alias(f"#_bk_echo_#talk:{SERVER}")
+        assert not await bridge.making.by_alias(f"#_bk_echo_#talk:{SERVER}")
         assert bridge.registry.portals == {}
 
 

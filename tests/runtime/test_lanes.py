@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridgekit.core.order import BACKLOG, WIDE
-from bridgekit.runtime.lanes import Lane
+from bridgekit.runtime.lanes import Lane, Turn
 
 
 class Word(msgspec.Struct):
@@ -21,6 +21,7 @@ class Word(msgspec.Struct):
 
     actor: str
     number: int
+    turn: Turn | None = None
 
 
 class Stage:
@@ -243,3 +244,88 @@ def test_trying_again_at_random_changes_no_speakers_order(said: list[str], dice:
             assert mine == [i for i, who in enumerate(said) if who == actor]
 
     asyncio.run(run())
+
+
+class Turns:
+    """A lane of one actor whose errands prepare, take their turn and end when the test says so."""
+
+    def __init__(self, pipeline: int) -> None:
+        self.lane: Lane[Word] = Lane(self._run, self._spawn, adaptive=False, pipeline=pipeline)
+        self.prepared: dict[int, asyncio.Future[None]] = {}
+        self.over: dict[int, asyncio.Future[bool]] = {}
+        self.said: list[int] = []
+        self.sent_back: list[int] = []
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def put(self, *numbers: int) -> None:
+        for number in numbers:
+            self.lane.put(Word("ada", number))
+
+    async def _run(self, word: Word) -> bool:
+        loop = asyncio.get_running_loop()
+        prepared = self.prepared[word.number] = loop.create_future()
+        over = self.over[word.number] = loop.create_future()
+        await prepared
+        assert word.turn is not None
+        if not await word.turn.come():
+            self.sent_back.append(word.number)
+            return False
+        self.said.append(word.number)
+        return bool(await over)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def prepare(self, *numbers: int) -> None:
+        for number in numbers:
+            self.prepared[number].set_result(None)
+        await self.settle()
+
+    async def end(self, number: int, *, done: bool = True) -> None:
+        self.over[number].set_result(done)
+        await self.settle()
+
+    async def settle(self) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+async def test_whoever_is_prepared_sooner_waits_for_their_turn():
+    turns = Turns(pipeline=3)
+    turns.put(0, 1, 2)
+    await turns.settle()
+    await turns.prepare(2, 1)
+    assert turns.said == []
+    await turns.prepare(0)
+    assert turns.said == [0, 1, 2]
+
+
+async def test_what_was_under_way_behind_a_lost_connection_overtakes_nothing_on_the_next_one():
+    """Message 0 was queued and is to go again; 1 and 2 were still preparing, and 3 was about to start."""
+    turns = Turns(pipeline=3)
+    turns.put(0, 1, 2, 3)
+    await turns.settle()
+    await turns.prepare(0)
+    await turns.end(0, done=False)
+    assert set(turns.over) == {0, 1, 2}  # nothing starts before all that is under way has ended
+    await turns.prepare(2, 1)
+    assert sorted(turns.sent_back) == [1, 2]
+    await turns.prepare(2, 1, 0)
+    assert turns.said == [0, 0, 1, 2]
+    await turns.end(0)
+    await turns.prepare(3)
+    assert turns.said == [0, 0, 1, 2, 3]
+
+
+async def test_who_ends_without_having_gone_holds_up_nobody_and_lets_nobody_pass_too_soon():
+    turns = Turns(pipeline=3)
+    turns.put(0, 1, 2)
+    await turns.settle()
+    turns.prepared[1].set_exception(ValueError("refused"))
+    await turns.settle()
+    await turns.prepare(2)
+    assert turns.said == []
+    await turns.prepare(0)
+    assert turns.said == [0, 2]

@@ -331,3 +331,34 @@ async def test_which_chats_were_entered_is_forgotten_with_the_session(watching: 
     first.over.set_exception(LOST)
     await watch.ready(2)
     assert watch.supervised.joined == set()
+
+
+async def test_what_was_meant_for_a_lost_connection_is_not_said_on_the_next_one(watching: Start):
+    watch = watching()
+    first = await watch.ready()
+    first.over.set_exception(LOST)
+    second = await watch.ready(2)
+    with pytest.raises(Disconnected):
+        await watch.supervised.perform(POST, first)
+    assert (first.performed, second.performed) == ([], [])
+    assert watch.supervised.session is second
+
+
+async def test_many_who_speak_in_a_chat_enter_it_once(watching: Start):
+    watch = watching(login=LOGIN)
+    session = await watch.ready()
+    await asyncio.gather(*(watch.supervised.enter(ChatId("#a"), session) for _ in range(5)))
+    assert session.performed == [verbs.Join(chat=ChatId("#a"))]
+
+
+@pytest.mark.parametrize(("login", "knocks"), [(None, 1), (LOGIN, 2)])
+async def test_a_relay_that_is_not_let_in_does_not_knock_for_every_message(
+    watching: Start, login: Login | None, knocks: int
+):
+    watch = watching(login=login)
+    session = await watch.ready()
+    session.answer = SendRejected("You are banned from #a.")
+    for _ in range(2):
+        with suppress(SendRejected):
+            await watch.supervised.enter(ChatId("#a"), session)
+    assert len(session.performed) == knocks

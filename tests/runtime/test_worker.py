@@ -466,7 +466,7 @@ async def _crash_while_sending_to_parrot(scenes: Open) -> tuple[int, Scene]:
     await before.until(lambda: len(before.around.begun) == 2 and len(before.around.done) == 1)
     await before.store.commit()
     await before.stop()
-    assert sorted((await before.store.outbox.of(number)).values()) == ["performed", "sending"]
+    assert sorted((await before.store.outbox.of(number)).values()) == ["delivered", "sending"]
     return number, scenes()
 
 
@@ -508,3 +508,57 @@ async def test_what_was_not_begun_is_done_after_a_crash(scenes: Open):
     assert after.said(MATRIX_SIDE) == ["m1", "m2"]
     assert after.said(PARROT)[-1] == "m2"
     assert await after.store.inbox.count() == 0
+
+
+async def test_what_waits_for_a_lost_connection_is_sent_after_a_restart(scenes: Open):
+    """It was begun once; but the connector was certain that nothing had left."""
+    before = scenes()
+    tries = 0
+
+    async def lost(step: Step) -> Sent | None:
+        nonlocal tries
+        if step.action.side == PARROT:
+            tries += 1
+            before.around.mark = False  # the second try waits for its session before it is marked
+            if tries > 1:
+                await asyncio.Event().wait()  # as a lost session does, for as long as it takes
+            raise Disconnected("Lost.")
+        return None
+
+    before.around.behave = lost
+    (number,) = await before.hear(CHANNEL, said(CHANNEL, ADA, "m1"))
+    await before.until(lambda: tries == 2)
+    await before.store.commit()
+    await before.stop()
+    after = scenes()
+    after.take_up(number, CHANNEL, said(CHANNEL, ADA, "m1"), recovering=True)
+    await after.quiet()
+    assert (after.said(PARROT), after.said(MATRIX_SIDE)) == (["m1"], [])
+
+
+async def test_what_was_refused_before_a_crash_is_not_called_delivered(scenes: Open):
+    before = scenes()
+    failing(before.around, on(PARROT), SendRejected("You are banned."))
+    hold = asyncio.Event()
+    fail = before.around.behave
+    assert fail is not None
+
+    async def slow(step: Step) -> Sent | None:
+        if step.action.side == MATRIX_SIDE:
+            await hold.wait()
+        return await fail(step)
+
+    before.around.behave = slow
+    (number,) = await before.hear(CHANNEL, said(CHANNEL, ADA, "m1"))
+    await before.until(lambda: len(before.around.begun) == 2)
+    await asyncio.sleep(0.02)
+    await before.store.commit()
+    await before.stop()
+    after = scenes()
+    after.take_up(number, CHANNEL, said(CHANNEL, ADA, "m1"), recovering=True)
+    await after.quiet()
+    ((_, fates),) = after.around.told
+    assert {side: fate for side, fate, _ in fates} == {
+        MATRIX_SIDE: Fate.DELIVERED,
+        PARROT: Fate.FAILED,
+    }

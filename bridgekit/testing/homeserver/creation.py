@@ -92,6 +92,8 @@ def first_state(creator: str, options: Json, *, alias: str | None, member: Json)
         "historical": 100,
     }
     levels.update(options.get("power_level_content_override") or {})
+    if supreme and creator in levels["users"]:  # MSC4289
+        raise Refused(400, "M_UNKNOWN", f"Creator user {creator} must not appear in content.users.")
     given = list(_initial_state(options))
     overridden = {(event.type, event.state_key) for event in given}
     defaults = [Initial("m.room.power_levels", "", levels)]

@@ -32,6 +32,7 @@ class Client(asyncio.Protocol):
         self.password = ""
         self.webirc: list[str] = []
         self.lead = 0.0
+        self.deaf = False  # what arrives is lost
         self._negotiating = False
         self._named = False
         self._transport: asyncio.Transport | None = None
@@ -61,7 +62,7 @@ class Client(asyncio.Protocol):
             self.ircd.quit(self.user, "Connection closed")
 
     def data_received(self, data: bytes) -> None:
-        if self.ircd.silent:
+        if self.ircd.silent or self.deaf:
             return
         if self.ircd.delay:
             asyncio.get_running_loop().call_later(self.ircd.delay, self._take, data)

@@ -12,6 +12,7 @@ import json
 import signal
 import sys
 import time
+from collections import deque
 from typing import Any
 
 from connectors.irc.testing.ircd import FULL, PLAIN, Ircd
@@ -35,8 +36,8 @@ class Control:
     ) -> dict[str, Any]:
         """`users` people take turns in saying `count` lines, `rate` a second or as fast as it goes.
 
-        {n} counts from 1 up over all bursts. Answers when the last one is in the socket: "first" and "last" are
-        monotonic seconds.
+        {n} counts from 1 up over all bursts, {t} is the monotonic time. Answers when the last one is in the
+        socket: "first" and "last" are monotonic seconds.
         """
         speakers = self.ircd.crowd(users, channel)
         first = time.monotonic()
@@ -46,7 +47,8 @@ class Control:
                 await asyncio.sleep(max(0.0, first + i / rate - time.monotonic()))
             elif i % 100 == 99:
                 await self.ircd.drained()
-            speakers[i % users].say(channel, text.replace("{n}", str(self._said)))
+            line = text.replace("{n}", str(self._said)).replace("{t}", f"{time.monotonic():.6f}")
+            speakers[i % users].say(channel, line)
         await self.ircd.drained()
         return {"first": first, "last": time.monotonic()}
 
@@ -80,6 +82,17 @@ class Control:
         """Until `count` lines that match were sent; "at" is the arrival of the last."""
         await self.ircd.heard(pattern, count=count, seconds=seconds)
         return {"at": self.ircd.received[-1].at}
+
+    async def keep(self, channel: str, count: int) -> dict[str, Any]:
+        """Let the channel's history hold `count` messages."""
+        kept = self.ircd.channel(channel)
+        kept.history = deque(kept.history, maxlen=count)
+        return {}
+
+    async def transcript(self, channel: str, after: int = 0) -> dict[str, Any]:
+        """What the channel was told, by whomever: [nick, text] in order, without the first `after` of its history."""
+        history = list(self.ircd.channel(channel).history)[after:]
+        return {"said": [[out.source.partition("!")[0], out.params[-1]] for out in history]}
 
     async def lead(self) -> dict[str, Any]:
         """How far ahead of the RFC 1459 timer any connection ever was, in seconds."""

@@ -9,9 +9,10 @@ from bridgekit.contract.connector import API_VERSION
 from bridgekit.contract.errors import Disconnected, LoginRejected, SendRejected
 from bridgekit.contract.facts import Change, ChatOpened, Invitation, Membership, Message
 from bridgekit.contract.ids import ChatId, PersonId
-from bridgekit.contract.people import Content
+from bridgekit.contract.people import Content, Person
 from bridgekit.contract.text import plain
-from bridgekit.contract.verbs import Join, Leave, PostMessage, Sent
+from bridgekit.contract.verbs import Join, Leave, PostMessage, Sent, ShowProfile
+from connectors.irc import upkeep
 from connectors.irc.config import IrcConfig
 from connectors.irc.connector import connector
 from connectors.irc.puppets import address_of, realname_of
@@ -369,3 +370,52 @@ async def test_people_are_the_same_after_a_restart():
             bob.say("#c", "three")
             await ircd.until(lambda: "three" in relay.said)
             assert relay.all(Message)[-1].sender.id == first
+
+
+async def test_a_puppet_whose_user_is_silent_for_long_leaves_and_says_why(monkeypatch):
+    """translation.md IRC 18: a puppet that is let go never leaves its Matrix user reading unseen."""
+    monkeypatch.setattr(upkeep, "TICK", 0.02)
+    ircd = Ircd()
+    async with ircd.serving():
+        network = network_of(ircd, puppets={**FAST, "idle": "part", "idle_days": 7})
+        async with running(network, login_of("alice")) as puppet:
+            await puppet.session.perform(post("hello"))
+            await asyncio.sleep(0.1)
+            assert not ircd.lines("^PART")
+            network.memory._now.spoken["alice"] -= 8 * upkeep.DAY
+            await ircd.heard("^PART #c :Silent for 7 days")
+            await ircd.until(lambda: not network.memory.channels("alice"))
+
+
+async def test_a_puppet_that_was_put_out_does_not_come_back_by_itself(caps):
+    ircd = Ircd(caps=caps)
+    op = ircd.user("op", "#c")
+    async with ircd.serving():
+        network = network_of(ircd, puppets=FAST)
+        async with running(network, login_of("alice")) as puppet:
+            await puppet.session.perform(Join(chat=C))
+            op.kick("#c", "alice[m]")
+            await ircd.until(lambda: not puppet.session.state.channels)
+        ircd.received.clear()
+        async with running(network, login_of("alice")):
+            await asyncio.sleep(0.05)
+            assert not ircd.lines("JOIN")
+
+
+async def test_a_name_that_a_puppet_shows_by_itself_is_kept(caps):
+    ircd = Ircd(caps=caps)
+    async with ircd.serving(), running(network_of(ircd, puppets=FAST), login_of("alice")) as puppet:
+        speaker = Person(id=PersonId("@alice:example.org"), name="Alicia")
+        await puppet.session.perform(ShowProfile(chat=C, speaker=speaker))
+        await ircd.until(lambda: puppet.session.me.name == "Alicia")
+
+
+async def test_what_a_bouncer_kept_is_replayed_also_without_a_batch():
+    """ZNC's buffer: plain lines with an old server-time right behind the welcome."""
+    ircd = Ircd(caps=BOUNCER)
+    async with ircd.serving(), running(network_of(ircd, MemoryHost(["#c"]))) as relay:
+        await relay.fact(ChatOpened)
+        ircd.client("bridge").write(b"@time=2026-01-01T00:00:00.000Z :bob!b@h PRIVMSG #c :old\r\n")
+        assert (await relay.fact(Message)).replayed
+        ircd.user("bob", "#c").say("#c", "new")
+        assert not (await relay.fact(Message, 2)).replayed

@@ -23,8 +23,7 @@ from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Content, Role
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import FetchHistory, Join, Leave, PostMessage, React, Retract
-from connectors.irc import joining
-from connectors.irc import session as session_module
+from connectors.irc import joining, upkeep
 from connectors.irc.testing.harness import MemoryHost, network_of, running
 from connectors.irc.testing.ircd import FULL, PLAIN, Ircd
 
@@ -52,6 +51,29 @@ async def test_everybody_who_is_there_is_told_at_once(caps):
         assert len(roster.members) == 501
         assert {m.person.name: m.role for m in roster.members}["op"] is Role.MODERATOR
         assert not any(m.person.name == "bridge" for m in roster.members)
+
+
+async def test_what_was_said_before_the_goodbye_is_heard(caps):
+    """A bridge that is stopped has read what the server sent before it answered the QUIT."""
+    ircd = Ircd(caps=caps)
+    async with bridge_in(ircd) as bridge:
+        bob = ircd.user("bob", "#c")
+        await bridge.fact(Membership, change=Change.JOIN)
+        bob.say("#c", "last words")
+        bridge.task.cancel()
+        await asyncio.wait([bridge.task])
+        assert bridge.said == ["last words"]
+    assert len(ircd.lines("QUIT")) == 1
+
+
+async def test_a_server_that_says_nothing_holds_up_no_goodbye(caps, monkeypatch):
+    monkeypatch.setattr("connectors.irc.session.HEAR_OUT", 0.1)
+    ircd = Ircd(caps=caps)
+    async with bridge_in(ircd) as bridge:
+        ircd.silent = True
+        bridge.task.cancel()
+        await asyncio.wait([bridge.task], timeout=1)
+        assert bridge.task.cancelled()
 
 
 async def test_what_happens_in_the_channel_is_emitted(caps):
@@ -119,10 +141,10 @@ async def test_a_ping_is_answered_also_while_talk_waits(caps):
 
 async def test_a_half_open_socket_is_noticed(caps, monkeypatch):
     """translation.md IRC 19: a half-open socket is noticed in a minute."""
-    assert session_module.DEAD_AFTER + session_module.TICK <= 60
-    monkeypatch.setattr(session_module, "TICK", 0.02)
-    monkeypatch.setattr(session_module, "PING_AFTER", 0.1)
-    monkeypatch.setattr(session_module, "DEAD_AFTER", 0.3)
+    assert upkeep.DEAD_AFTER + upkeep.TICK <= 60
+    monkeypatch.setattr(upkeep, "TICK", 0.02)
+    monkeypatch.setattr(upkeep, "PING_AFTER", 0.1)
+    monkeypatch.setattr(upkeep, "DEAD_AFTER", 0.3)
     ircd = Ircd(caps=caps)
     async with bridge_in(ircd) as bridge:
         await ircd.heard("^PING alive")
@@ -133,9 +155,9 @@ async def test_a_half_open_socket_is_noticed(caps, monkeypatch):
 
 
 async def test_a_quiet_server_that_answers_is_not_dead(caps, monkeypatch):
-    monkeypatch.setattr(session_module, "TICK", 0.02)
-    monkeypatch.setattr(session_module, "PING_AFTER", 0.05)
-    monkeypatch.setattr(session_module, "DEAD_AFTER", 0.15)
+    monkeypatch.setattr(upkeep, "TICK", 0.02)
+    monkeypatch.setattr(upkeep, "PING_AFTER", 0.05)
+    monkeypatch.setattr(upkeep, "DEAD_AFTER", 0.15)
     ircd = Ircd(caps=caps)
     async with bridge_in(ircd) as bridge:
         await ircd.heard("^PING alive", count=3)
@@ -181,7 +203,7 @@ async def test_at_the_end_the_channels_see_why(caps):
 
 
 async def test_a_closed_door_is_told_once_and_knocked_at_again(caps, monkeypatch):
-    monkeypatch.setattr(session_module, "TICK", 0.02)
+    monkeypatch.setattr(upkeep, "TICK", 0.02)
     monkeypatch.setattr(joining, "RETRY", (0.05,))
     ircd = Ircd(caps=caps)
     ircd.channel("#shut").refuse = "473"
@@ -273,6 +295,85 @@ async def test_how_far_it_has_read_outlives_the_process():
         async with running(network_of(ircd, MemoryHost(["#c"], host.kept))) as bridge:
             await bridge.fact(ChatOpened)
             await ircd.until(lambda: "missed" in bridge.said)
+
+
+async def test_what_was_said_after_the_first_join_is_fetched_though_nothing_was_heard_before_the_kill():
+    ircd = Ircd(caps=FULL)
+    host = MemoryHost(["#c"])
+    bob = ircd.user("bob", "#c")
+    bob.say("#c", "before we came")
+    await asyncio.sleep(0.01)
+    async with ircd.serving():
+        async with running(network_of(ircd, host)) as bridge:
+            await bridge.fact(ChatOpened)
+            kept = dict(host.kept)  # what a process has on disk that is killed now
+        bob.say("#c", "missed")
+        async with running(network_of(ircd, MemoryHost(["#c"], kept))) as bridge:
+            await ircd.until(lambda: bridge.said)
+            assert bridge.said == ["missed"]
+
+
+async def test_what_is_said_while_the_gap_is_read_waits_behind_it_and_comes_once():
+    ircd = Ircd(caps=FULL)
+    host = MemoryHost(["#c"])
+    bob = ircd.user("bob", "#c")
+    async with ircd.serving():
+        async with running(network_of(ircd, host)) as bridge:
+            await bridge.fact(ChatOpened)
+        missed = [f"missed {i}" for i in range(250)]
+        for words in missed:
+            bob.say("#c", words)
+        ircd.delay = 0.02
+        async with running(network_of(ircd, MemoryHost(["#c"], host.kept))) as bridge:
+            await ircd.heard("CHATHISTORY")
+            bob.say("#c", "meanwhile")
+            await ircd.until(lambda: "meanwhile" in bridge.said)
+            assert list(dict.fromkeys(bridge.said)) == [*missed, "meanwhile"]
+            assert bridge.said.count("meanwhile") == 1
+
+
+async def test_a_gap_whose_reading_was_cut_off_is_read_by_the_next_connection():
+    """What was said meanwhile must not be told before the gap, or nobody would ever ask for the gap again."""
+    ircd = Ircd(caps=FULL)
+    host = MemoryHost(["#c"])
+    bob = ircd.user("bob", "#c")
+    async with ircd.serving():
+        async with running(network_of(ircd, host)) as bridge:
+            await bridge.fact(ChatOpened)
+        missed = [f"missed {i}" for i in range(250)]
+        for words in missed:
+            bob.say("#c", words)
+        network = network_of(ircd, host)
+        ircd.delay = 0.05
+        async with running(network) as bridge:
+            await ircd.heard("CHATHISTORY", count=2)
+            bob.say("#c", "meanwhile")
+            await asyncio.sleep(0.02)
+            ircd.drop("bridge")
+            await bridge.ended()
+            heard = bridge.said
+        assert "meanwhile" not in heard
+        async with running(network) as bridge:
+            await ircd.until(lambda: "meanwhile" in bridge.said)
+            assert list(dict.fromkeys([*heard, *bridge.said])) == [*missed, "meanwhile"]
+
+
+async def test_what_an_earlier_connection_of_ours_said_under_a_nick_that_lingers_is_no_strangers():
+    """After a power cut the server still holds our nick, and its history our words."""
+    ircd = Ircd(caps=FULL)
+    host = MemoryHost(["#c"])
+    async with ircd.serving():
+        async with running(network_of(ircd, host)) as bridge:
+            await bridge.fact(ChatOpened)
+            await bridge.session.perform(PostMessage(chat=C, content=Content(text=plain("ours"))))
+            ircd.user("bob", "#c").say("#c", "theirs")
+            await bridge.fact(Message)
+            kept = dict(host.kept)
+        ircd.user("bridge", "#c")
+        async with running(network_of(ircd, MemoryHost(["#c"], kept))) as bridge:
+            await ircd.until(lambda: "theirs" in bridge.said)
+            assert bridge.session.me.name != "bridge"
+            assert "ours" not in bridge.said
 
 
 async def test_what_we_said_ourselves_is_not_in_the_history():

@@ -8,7 +8,12 @@ import pytest
 
 from bridgekit.contract.errors import Disconnected, LoginRejected, RemoteError
 from bridgekit.contract.facts import ChatOpened, ChatVisibility
+from bridgekit.contract.ids import ChatId
+from bridgekit.contract.people import Content
+from bridgekit.contract.text import plain
+from bridgekit.contract.verbs import Join, PostMessage
 from connectors.irc import session as session_module
+from connectors.irc import upkeep
 from connectors.irc.testing.certificate import write_certificate
 from connectors.irc.testing.harness import MemoryHost, login_of, network_of, running
 from connectors.irc.testing.ircd import FULL, PLAIN, Ircd
@@ -95,8 +100,8 @@ async def test_the_wanted_nick_is_won_back_when_its_holder_is_renamed(caps):
 
 
 async def test_the_wanted_nick_is_tried_again_by_the_clock(caps, monkeypatch):
-    monkeypatch.setattr(session_module, "TICK", 0.02)
-    monkeypatch.setattr(session_module, "REGAIN", 0.05)
+    monkeypatch.setattr(upkeep, "TICK", 0.02)
+    monkeypatch.setattr(upkeep, "REGAIN", 0.05)
     ircd = Ircd(caps=caps)
     holder = ircd.user("bridge")  # in no channel of ours: nobody tells us that they leave
     async with ircd.serving(), running(network_of(ircd)) as bridge:
@@ -205,6 +210,25 @@ async def test_nickserv_is_told_before_anything_is_joined(caps):
             assert spoken == ["PRIVMSG NickServ :IDENTIFY secretpassword", "JOIN #a"]
 
 
+async def test_what_is_said_before_the_relay_is_identified_waits_for_it(caps):
+    """The runtime performs as soon as there is a session; then nothing has been joined yet."""
+    ircd = Ircd(caps=caps, accounts=ACCOUNTS)
+    ircd.delay = 0.05
+    ircd.user("NickServ", service=True)
+    async with ircd.serving():
+        network = network_of(ircd, MemoryHost(["#a"]), nickserv={"password": "secretpassword"})
+        async with running(network) as bridge:
+            post = PostMessage(chat=ChatId("#a"), content=Content(text=plain("early")))
+            await asyncio.gather(
+                bridge.session.perform(Join(chat=ChatId("#a"))), bridge.session.perform(post)
+            )
+            spoken = [
+                line.partition(" ")[2] if line.startswith("@") else line
+                for line in ircd.lines("PRIVMSG|JOIN")
+            ]
+            assert spoken == ["PRIVMSG NickServ :IDENTIFY secretpassword", "JOIN #a", "PRIVMSG #a early"]
+
+
 async def test_services_that_never_answer_do_not_keep_the_bridge_out(caps, monkeypatch):
     monkeypatch.setattr(session_module, "IDENTIFY_SECONDS", 0.1)
     ircd = Ircd(caps=caps)
@@ -284,3 +308,20 @@ async def test_a_puppet_signs_in_as_its_owner_says(caps):
             assert session.me.account == "ali"
         error = await refused(network_of(ircd), login_of("bob", nick="bob", password="wrong"))
         assert isinstance(error, LoginRejected)
+
+
+async def test_where_there_is_no_sasl_a_puppet_tells_nickserv_but_only_over_tls(tmp_path):
+    ircd, certificate = secure_ircd(tmp_path, caps=PLAIN, accounts={"ali": "pw"})
+    ircd.user("NickServ", service=True)
+    async with ircd.serving():
+        server = {"host": "localhost", "port": ircd.port, "tls_ca_file": str(certificate)}
+        async with running(
+            network_of(ircd, servers=[server]), login_of("alice", nick="ali", password="pw")
+        ) as puppet:
+            await ircd.heard("^PRIVMSG NickServ :IDENTIFY ali pw$")
+            await ircd.until(lambda: puppet.session.me.account == "ali")
+    clear = Ircd(caps=PLAIN, accounts={"ali": "pw"})
+    async with clear.serving():
+        error = await refused(network_of(clear), login_of("alice", nick="ali", password="pw"))
+        assert isinstance(error, LoginRejected)
+        assert not clear.lines("pw")

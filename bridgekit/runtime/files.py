@@ -1,0 +1,50 @@
+"""Files of a network as Matrix files: fetched and stored once, and never in the way of a message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import msgspec
+
+from bridgekit.contract.errors import HomeserverUnavailable
+from bridgekit.contract.ids import PersonId
+from bridgekit.contract.people import File
+from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.fetch import FetchRefused, RemoteFile, fetch_remote
+
+LIMIT = 50 * 1024 * 1024
+"""Bytes."""
+SECONDS = 30.0
+"""A file that takes longer than this to be brought is linked instead: what was said after it waits."""
+
+Fetch = Callable[[str, int], AbstractAsyncContextManager[RemoteFile]]
+
+
+class Files:
+    """What `fetch` may reach, stored with the homeserver."""
+
+    def __init__(self, client: MatrixClient, fetch: Fetch = fetch_remote) -> None:
+        self._client = client
+        self._fetch = fetch
+
+    async def bring(self, file: File, user: PersonId | None, *, limit: int = LIMIT, only: str = "") -> File:
+        """The file as a Matrix file, stored as `user`'s; one that is there already comes back as it is.
+
+        `limit` is in bytes; `only` is what its type must start with. Raises FetchRefused with a sentence where
+        it cannot or must not be fetched, MatrixRefused where the homeserver does not take it.
+        """
+        if file.uri.startswith("mxc://"):
+            return file
+        try:
+            async with asyncio.timeout(SECONDS), self._fetch(file.uri, limit) as remote:
+                if not remote.mime.startswith(only):
+                    raise FetchRefused(f"The file is not what it should be ({remote.mime}).")
+                mxc = await self._client.upload(remote.chunks(), mime=remote.mime, name=file.name, user=user)
+        except TimeoutError:
+            raise FetchRefused("The file could not be fetched (no answer in time).") from None
+        except HomeserverUnavailable as error:
+            raise FetchRefused(error.notice) from error
+        size = file.size or remote.size or 0
+        return msgspec.structs.replace(file, uri=mxc, mime=remote.mime, size=size)

@@ -1,0 +1,212 @@
+"""Rooms that the bridge makes: portals by alias, direct chats that either side begins."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+
+import structlog
+
+from bridgekit.contract import facts, verbs
+from bridgekit.contract.connector import Network
+from bridgekit.contract.facts import Fact
+from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.people import Kind, Person
+from bridgekit.contract.policy import Entry, Exposure, Visibility
+from bridgekit.core.ghosts import Namespace
+from bridgekit.matrix.client import MatrixClient
+from bridgekit.runtime.accounts import Accounts
+from bridgekit.runtime.ghosts import Ghosts
+from bridgekit.runtime.lenient import allowed, now, quiet
+from bridgekit.runtime.portals import Portals
+from bridgekit.runtime.registry import Registry
+from bridgekit.store.rows import Portal
+
+TOLD_SECONDS = 3.0
+"""A network that says nothing for so long of who may read a chat keeps it secret."""
+
+log = structlog.get_logger(__name__)
+
+
+class Making:
+    """Makes a room where a chat has none."""
+
+    def __init__(
+        self,
+        client: MatrixClient,
+        registry: Registry,
+        ghosts: Ghosts,
+        accounts: Accounts,
+        portals: Portals,
+        networks: dict[NetworkId, Network],
+        namespace: Namespace,
+        *,
+        bot: PersonId,
+        label: Callable[[NetworkId], str],
+        spawn: Callable[[Coroutine[None, None, None]], object],
+    ) -> None:
+        self._client = client.patient
+        self._registry = registry
+        self._ghosts = ghosts
+        self._accounts = accounts
+        self._sessions = accounts.sessions
+        self._portals = portals
+        self._networks = networks
+        self._namespace = namespace
+        self._bot = bot
+        self._label = label
+        self._spawn = spawn
+
+    async def by_alias(self, alias: str) -> bool:
+        """Make the portal for an alias of ours. Only a chat that its network lets anybody into gets one."""
+        parsed = self._namespace.parse_alias(alias)
+        if parsed is None or parsed[0] not in self._networks:
+            return False
+        network, name = parsed
+        side = self._portals.find_chat(network, name)
+        if (link := self._registry.links.get(side)) is not None:
+            if not self._is_open(side):
+                return False  # the alias would show the room to everybody who can guess the chat's name
+            await self._client.put_alias(alias, link.room)
+            return True
+        if (making := self._portals.making.get(side)) is not None:
+            return await making is not None
+        making = asyncio.get_running_loop().create_future()
+        self._portals.making[side] = making
+        room: ChatId | None = None
+        try:
+            opened = await self._portals.enter(side)
+            await self._told(side)
+            if not self._is_open(side):
+                relay = self._sessions[(network, None)]
+                self._spawn(quiet(relay.perform, verbs.Leave(chat=side.chat, reason="not open to everybody")))
+                log.info("alias_refused", network=network)
+                return False
+            room = await self._create(side, opened, alias)
+            return True
+        finally:
+            making.set_result(room)
+            del self._portals.making[side]
+
+    async def _told(self, side: PortalKey) -> None:
+        """Give the network a moment to say who may read the chat: some are asked only after entering."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TOLD_SECONDS):
+                while not self._registry.visibility.get(side, Visibility()).known:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+
+    def _is_open(self, side: PortalKey) -> bool:
+        """Whether the chat's network says that anybody may find it, enter it and read it. Unknown means secret."""
+        seen = self._registry.visibility.get(side, Visibility())
+        return seen.known and seen.listed and seen.entry is Entry.OPEN and seen.exposure >= Exposure.JOINED
+
+    async def _create(self, side: PortalKey, opened: facts.ChatOpened, alias: str) -> ChatId:
+        name = opened.name or self._networks[side.network].chat_name(side.chat)
+        room = await self._client.create_room(
+            preset="public_chat",
+            visibility="private",
+            room_alias_name=alias[1:].partition(":")[0],
+            name=f"{name} ({self._label(side.network)})",
+            topic=opened.topic,
+            initial_state=[
+                {
+                    "type": "m.room.history_visibility",
+                    "state_key": "",
+                    "content": {"history_visibility": "joined"},
+                },
+                {"type": "m.room.guest_access", "state_key": "", "content": {"guest_access": "forbidden"}},
+            ],
+        )
+        portal = Portal(room=room, network=side.network, made=True, kind="channel", creator=self._bot)
+        await self._portals.made(side, room, opened, self._bot, static=False, portal=portal)
+        return room
+
+    async def unlinked(self, side: PortalKey, fact: Fact) -> ChatId | None:
+        """The room for a chat that has none: the one in the making, or a new one for a direct chat."""
+        if (making := self._portals.making.get(side)) is not None:
+            return await making
+        if (link := self._registry.links.get(side)) is not None:
+            return link.room
+        if side.receiver is None or not isinstance(fact, facts.Message):
+            return None
+        row = self._registry.logins.get(side.receiver)
+        if row is None or fact.content.kind is Kind.NOTICE:
+            return None
+        person = fact.sender if fact.own is None else self._portals.other_end(side.network, side.chat)
+        return await self.direct(side, person, row.login.owner) if person is not None else None
+
+    async def direct(self, side: PortalKey, person: Person, owner: PersonId) -> ChatId:
+        """Make the room of a direct chat and ask its owner in."""
+        ghost = self._namespace.mxid(side.network, person.id)
+        await self._ghosts.exist(ghost, side.network, person)
+        room = await self._client.create_room(
+            preset="trusted_private_chat",
+            visibility="private",
+            is_direct=True,
+            name=self._ghosts.name_for(side.network, person),
+            invite=[ghost, owner],
+        )
+        await self._client.join(room, user=ghost)
+        self._ghosts.entered(ghost, room)
+        await self._made_direct(side, room, person, owner, made=True)
+        return room
+
+    async def _made_direct(
+        self, side: PortalKey, room: ChatId, person: Person, owner: PersonId, *, made: bool
+    ) -> None:
+        portal = Portal(room=room, network=side.network, made=made, kind="direct", creator=owner)
+        opened = facts.ChatOpened(chat=side.chat, at=now(), private=True, name=person.name)
+        await self._portals.made(side, room, opened, owner, static=False, portal=portal)
+
+    async def invited(self, room: ChatId, ghost: PersonId, inviter: PersonId) -> None:
+        """A Matrix user asked a ghost into a room: a direct chat, if they have an account to speak with.
+
+        Returns when the chat is linked, so that what is said behind the invitation is not said to nobody.
+        """
+        parsed = self._namespace.parse(ghost)
+        if parsed is None or parsed[0] not in self._networks:
+            return
+        network, person = parsed
+        if links := self._registry.links_of(room):
+            if not any(link.key.network == network and link.key.receiver is None for link in links):
+                why = "This room is linked already: ask me into one with nobody else."
+                await self._client.leave(room, user=ghost, reason=why)
+            return  # the network is asked, and the ghost comes when its person does
+        login = self._accounts.of(network, inviter)
+        chat = self._networks[network].direct(person)
+        if login is None and chat is not None and self._accounts.may_open(network):
+            login = await self._accounts.open(
+                network, inviter
+            )  # asking somebody in is a request for an account
+        if login is None or chat is None:
+            await self._client.leave(room, user=ghost, reason=self.no_login(network))
+            return
+        side = PortalKey(network, chat, login)
+        if (link := self._registry.links.get(side)) is not None:
+            await allowed(self._client.invite(link.room, inviter))
+            await self._client.leave(
+                room, user=ghost, reason="You have a conversation already: see your invitations."
+            )
+            return
+        await self._ghosts.exist(ghost, network, Person(id=person, name=str(person)))
+        await self._client.join(room, user=ghost)
+        self._ghosts.entered(ghost, room)
+        if not await self._are_alone(room, ghost, inviter):
+            why = "What is said here would be said by one person alone: ask me into a room with nobody else."
+            await self._ghosts.leave(ghost, room, why)
+            return
+        await allowed(self._client.invite(room, self._bot, user=ghost))
+        await allowed(self._client.join(room))
+        await self._made_direct(side, room, Person(id=person, name=str(person)), inviter, made=False)
+
+    async def _are_alone(self, room: ChatId, ghost: PersonId, inviter: PersonId) -> bool:
+        members = await self._client.joined_members(room, user=ghost)
+        return all(m == inviter or m == self._bot or self._namespace.is_ours(m) for m in members)
+
+    def no_login(self, network: NetworkId) -> str:
+        """Why nobody can be spoken to from here."""
+        return (
+            f"Only your own account can speak to people on {self._label(network)}: "
+            f"write `login {network}` to {self._bot} first."
+        )

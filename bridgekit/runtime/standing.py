@@ -1,0 +1,98 @@
+"""Links of the config: they stand as long as they are written there, and are tried until they do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from bridgekit.config import Config
+from bridgekit.contract.errors import BridgeError, NotAllowed
+from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
+from bridgekit.matrix.client import MatrixClient
+from bridgekit.runtime.portals import Portals
+from bridgekit.runtime.registry import Registry
+
+log = structlog.get_logger(__name__)
+
+FIRST_WAIT = 2.0
+LONGEST_WAIT = 300.0
+"""Seconds between two tries."""
+
+Wanted = tuple[NetworkId, str, str]
+"""Network, chat as people call it, room id or alias."""
+
+
+class StandingLinks:
+    """Makes the links of the config, and takes those away that are no longer in it."""
+
+    def __init__(
+        self,
+        client: MatrixClient,
+        registry: Registry,
+        portals: Portals,
+        *,
+        bot: PersonId,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self._client = client.patient
+        self._registry = registry
+        self._portals = portals
+        self._bot = bot
+        self._spawn = spawn
+        self._wanted: set[Wanted] = set()
+
+    def stand(self, config: Config) -> None:
+        """Let exactly the config's links stand; at the start, and whenever the config is read anew."""
+        wanted = {
+            (id, link.chat, link.room) for id, section in config.networks.items() for link in section.links
+        }
+        new, self._wanted = wanted - self._wanted, wanted
+        sides = {self._side(network, chat) for network, chat, _ in wanted}
+        for link in list(self._registry.links.values()):
+            if link.static and link.key not in sides:
+                self._spawn(self._take_away(link.key))
+        for one in sorted(new):
+            self._spawn(self._make(one))
+
+    def lost(self, side: PortalKey) -> None:
+        """A link of the config is gone, against the config's word: it is tried until it stands again."""
+        for one in sorted(self._wanted):
+            if self._side(one[0], one[1]) == side:
+                self._spawn(self._make(one))
+
+    def _side(self, network: NetworkId, chat: str) -> PortalKey | None:
+        found = self._portals.named(network, chat)
+        return PortalKey(network, found[0]) if found is not None else None
+
+    async def _take_away(self, side: PortalKey) -> None:
+        await self._portals.unlink(side, reason="no longer in the bridge's configuration")
+        log.info("standing_link_gone", network=side.network)
+
+    async def _make(self, one: Wanted) -> None:
+        wait = FIRST_WAIT
+        network, chat, room = one
+        while one in self._wanted:
+            try:
+                await self._link(network, chat, room)
+                return
+            except BridgeError as error:
+                log.warning("link_not_made", network=network, reason=error.notice, retry_in=wait)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, LONGEST_WAIT)
+
+    async def _link(self, network: NetworkId, chat: str, room: str) -> None:
+        found = ChatId(room)
+        if room.startswith("#"):
+            resolved = await self._client.resolve_alias(room)
+            if resolved is None:
+                raise NotAllowed(f"There is no room {room}.")
+            found = resolved[0]
+        side = self._portals.find_chat(network, chat)
+        if (link := self._registry.links.get(side)) is not None and link.room == found:
+            await self._registry.keep_static(side)
+            return
+        await self._client.join(room if room.startswith("#") else found)
+        await self._portals.link(found, network, chat, self._bot, static=True)

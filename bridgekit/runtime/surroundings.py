@@ -1,0 +1,237 @@
+"""What the workers lean on: whatever a fact asks of the bridge besides a plan and its verbs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+
+from bridgekit.admin.metrics import Direction, Metrics
+from bridgekit.contract import facts
+from bridgekit.contract.connector import Network, OwnAccounts
+from bridgekit.contract.errors import BridgeError
+from bridgekit.contract.facts import Change
+from bridgekit.contract.ids import MATRIX, ChatId, MessageId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.text import excerpt
+from bridgekit.contract.verbs import Sent
+from bridgekit.core.ghosts import Namespace
+from bridgekit.core.model import Context, Permission
+from bridgekit.matrix import translate
+from bridgekit.matrix.client import MatrixClient
+from bridgekit.runtime.accounts import Accounts
+from bridgekit.runtime.bot import Bot
+from bridgekit.runtime.cases import Case, Fate, Step, Tracked
+from bridgekit.runtime.fates import Fates
+from bridgekit.runtime.ghosts import Ghosts
+from bridgekit.runtime.making import Making
+from bridgekit.runtime.management import ManagementRooms
+from bridgekit.runtime.names import Names
+from bridgekit.runtime.performing import Performing
+from bridgekit.runtime.portals import Portals
+from bridgekit.runtime.powers import Powers
+from bridgekit.runtime.recall import Ids
+from bridgekit.runtime.registry import Registry
+from bridgekit.runtime.standing import StandingLinks
+from bridgekit.runtime.upgrades import Upgrades
+from bridgekit.store import Store
+
+log = structlog.get_logger(__name__)
+
+Work = Coroutine[Any, Any, None]
+
+
+class RoomSurroundings:
+    """`bridgekit.runtime.worker.Surroundings`, for every room."""
+
+    def __init__(
+        self,
+        *,
+        client: MatrixClient,
+        store: Store,
+        registry: Registry,
+        accounts: Accounts,
+        networks: Mapping[NetworkId, Network],
+        ghosts: Ghosts,
+        names: Names,
+        performing: Performing,
+        portals: Portals,
+        making: Making,
+        management: ManagementRooms,
+        standing: StandingLinks,
+        upgrades: Upgrades,
+        powers: Powers,
+        bot: Bot,
+        fates: Fates,
+        metrics: Metrics,
+        namespace: Namespace,
+        me: PersonId,
+        permission: Callable[[PersonId], Permission],
+        spawn: Callable[[Work], object],
+    ) -> None:
+        self.store = store
+        self.spawn = spawn
+        self.perform: Callable[[ChatId, Step, Ids], Coroutine[Any, Any, Sent | None]] = performing.perform
+        self.pipeline: Callable[[PortalKey], int] = performing.pipeline
+        self.context: Callable[[ChatId, Case, dict[MessageId, Tracked]], Context] = performing.context
+        self.command: Callable[[ChatId, Case, str], Work] = bot.obey
+        self._client = client.patient
+        self._registry = registry
+        self._accounts = accounts
+        self._networks = networks
+        self._ghosts = ghosts
+        self._names = names
+        self._portals = portals
+        self._making = making
+        self._management = management
+        self._standing = standing
+        self._upgrades = upgrades
+        self._powers = powers
+        self._bot = bot
+        self._fates = fates
+        self._metrics = metrics
+        self._namespace = namespace
+        self._me = me
+        self._permission = permission
+
+    def sides(self, room: ChatId) -> list[PortalKey]:
+        return [link.key for link in self._registry.links_of(room)]
+
+    def parked(self, side: PortalKey) -> None:
+        self._metrics.parked(side.network)
+
+    # Before a fact is planned ----------------------------------------------------------------------------------
+
+    def observe(self, room: ChatId, case: Case) -> Work | None:
+        """What the runtime itself has to do about a fact, before it is planned."""
+        match case.fact:
+            case translate.StateChanged():
+                return self._state_changed(room, case.fact)
+            case facts.Membership() if case.origin.network == MATRIX:
+                if self._namespace.is_ours(case.fact.person.id):
+                    case.fact = self._about_ghost(room, case.fact)
+                return self._matrix_member(room, case.fact)
+            case facts.Message(sender=sender) if case.origin.network == MATRIX:
+                return self._own_accounts(room, sender.id)
+            case facts.ChatVisibility() | facts.ChatOpened() | facts.ChatClosed() | facts.Resync():
+                return self._portals.observe(case.origin, case.fact)
+            case _:
+                return None
+
+    def _own_accounts(self, room: ChatId, sender: PersonId) -> Work | None:
+        """Accounts for somebody who speaks where everybody has their own, and has none yet."""
+        wanted = [
+            link.key.network
+            for link in self._registry.links_of(room)
+            if (network := self._networks.get(link.key.network)) is not None
+            and network.own_accounts is OwnAccounts.AUTOMATIC
+            and sender not in self._registry.logins_on(link.key.network)
+            and self._accounts.may_open(link.key.network)
+        ]
+        if not wanted or self._permission(sender) in (Permission.NONE, Permission.RELAY):
+            return None
+        return self._open(wanted, sender)
+
+    async def _open(self, networks: list[NetworkId], owner: PersonId) -> None:
+        for network in networks:
+            await self._accounts.open(network, owner)
+
+    async def _state_changed(self, room: ChatId, fact: translate.StateChanged) -> None:
+        if fact.type == "m.room.power_levels":
+            self._powers.changed(room, fact.content)
+        if fact.type == "m.room.tombstone":
+            replacement = fact.content.get("replacement_room")
+            if isinstance(replacement, str) and replacement:
+                self._upgrades.follow(room, ChatId(replacement))
+
+    def _about_ghost(self, room: ChatId, fact: facts.Membership) -> facts.Membership:
+        """The fact with what the bridge itself knows: events tell neither the name of who left nor, on some
+        homeservers, that they were banned before."""
+        ghost, change = fact.person.id, fact.change
+        if change is Change.BAN:
+            self._ghosts.banned(ghost, room)
+        elif self._ghosts.allowed(ghost, room) and change in (Change.KICK, Change.LEAVE):
+            change = Change.UNBAN
+        name = self._ghosts.shown(ghost) or str(self._ghosts.person(ghost))
+        person = msgspec.structs.replace(fact.person, name=name)
+        return msgspec.structs.replace(fact, person=person, change=change)
+
+    async def _matrix_member(self, room: ChatId, fact: facts.Membership) -> None:
+        person = fact.person.id
+        if fact.change is Change.INVITE:
+            try:
+                if person == self._me:
+                    await self._bot_invited(room, fact)
+                elif self._namespace.is_ours(person) and fact.actor is not None:
+                    await self._making.invited(room, person, fact.actor.id)
+            except BridgeError as error:
+                log.warning("invitation_not_followed", reason=error.notice)
+        elif person == self._me and fact.change in (Change.KICK, Change.BAN):
+            self.spawn(self._put_out(room))
+        elif self._namespace.is_ours(person) and fact.change in (Change.KICK, Change.LEAVE):
+            self._ghosts.left(person, room)
+
+    async def _put_out(self, room: ChatId) -> None:
+        """The room has put the bridge out: it does not want to be linked."""
+        for link in list(self._registry.links_of(room)):
+            await self._portals.announce(link.key, "This chat is no longer bridged to Matrix.")
+            await self._portals.unlink(link.key, reason="the bridge was removed from the room")
+            if link.static:
+                self._standing.lost(link.key)
+
+    async def _bot_invited(self, room: ChatId, fact: facts.Membership) -> None:
+        inviter = fact.actor.id if fact.actor is not None else None
+        stranger = inviter is None or self._permission(inviter) in (Permission.NONE, Permission.RELAY)
+        if inviter is None or (stranger and not self._upgrades.awaits(room)):
+            await self._client.leave(room, reason="You are not allowed to use this bridge.")
+            return
+        await self._client.join(room)
+        if await self._upgrades.entered(room):
+            return
+        if fact.private:
+            await self._management.keep(room, inviter, made=False)
+        await self._bot.greet(room, direct=fact.private)
+
+    async def introduce(self, room: ChatId, case: Case) -> None:
+        """Give the sender of a Matrix fact their name."""
+        sender = getattr(case.fact, "sender", None)
+        if sender is None:
+            return
+        name = await self._names.find(room, sender.id)
+        named = msgspec.structs.replace(sender, name=name)
+        case.fact = msgspec.structs.replace(case.fact, sender=named)
+
+    async def words(self, room: ChatId, event: MessageId) -> tuple[str, str]:
+        """Who said what in an event of the room, for quotes; empty where it cannot be read."""
+        found = await self._client.event(room, event)
+        if found is None:
+            return "", ""
+        fact = translate.fact(msgspec.json.encode(found), self._names.of)
+        if not isinstance(fact, facts.Message):
+            return "", ""
+        name = self._ghosts.shown(fact.sender.id) or await self._names.find(room, fact.sender.id)
+        return name, excerpt(fact.content.text, 200) if fact.content.text else ""
+
+    # After it has its fate -------------------------------------------------------------------------------------
+
+    def settled(self, room: ChatId, case: Case) -> Work | None:
+        """Everything about a case has a fate: count it, and tell its sender."""
+        if isinstance(case.fact, facts.Message):
+            seconds = time.monotonic() - case.started
+            for outcome in case.outcomes:
+                outgoing = outcome.side.network != MATRIX
+                network = outcome.side.network if outgoing else case.origin.network
+                direction = Direction.TO_NETWORK if outgoing else Direction.TO_MATRIX
+                self._metrics.message(network, direction, outcome.fate.value, seconds)
+        if case.event is None:
+            if case.durable and any(o.fate is Fate.FAILED and o.notice for o in case.outcomes):
+                log.warning(
+                    "not_delivered",
+                    network=case.origin.network,
+                    fact=type(case.fact).__name__,
+                    why=next(o.notice for o in case.outcomes if o.notice),
+                )
+            return None
+        return self._fates.report(room, case) if self._fates.concerns(case) else None

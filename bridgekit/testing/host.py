@@ -1,0 +1,109 @@
+"""A host in memory: all that a connector may ask of the bridge, for tests of connectors, ours and third parties'."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from bridgekit.contract.errors import MatrixRefused
+from bridgekit.contract.ids import ChatId, NetworkId, PersonId
+from bridgekit.contract.people import File
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+CHUNK = 1 << 16
+
+
+class Mount(msgspec.Struct, frozen=True):
+    """One route that the connector asked for; `path` is below the network's own prefix."""
+
+    method: str
+    path: str
+    handler: Handler
+
+
+class FakeHost:
+    """`bridgekit.contract.connector.Host` without a bridge.
+
+    `kept` is the key-value store: give the same one to two hosts to play a restart. `linked` are the shared chats,
+    `media` bytes by URI, `owners` Matrix users by person, `mounts` the routes that were asked for. The clock is
+    the wall's, until `set_clock` stops it; then `advance` moves it.
+    """
+
+    def __init__(
+        self,
+        network: str = "test",
+        *,
+        linked: Iterable[ChatId] = (),
+        kept: dict[str, bytes] | None = None,
+        public: bool = True,
+    ) -> None:
+        self.network = NetworkId(network)
+        self.log: structlog.typing.FilteringBoundLogger = structlog.get_logger("connector")
+        self.kept: dict[str, bytes] = {} if kept is None else kept
+        self.linked: list[ChatId] = list(linked)
+        self.media: dict[str, bytes] = {}
+        self.owners: dict[PersonId, PersonId] = {}
+        self.mounts: list[Mount] = []
+        self.public = public
+        self._clock: float | None = None
+
+    def set_clock(self, at: float) -> None:
+        """From now on it is `at` (seconds since the epoch) until `advance`."""
+        self._clock = at
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass on a clock that was set."""
+        self._clock = self.now() + seconds
+
+    def now(self) -> float:
+        return time.time() if self._clock is None else self._clock
+
+    async def get(self, key: str) -> bytes | None:
+        return self.kept.get(key)
+
+    async def put(self, key: str, value: bytes | None) -> None:
+        self.put_later(key, value)
+
+    def put_later(self, key: str, value: bytes | None) -> None:
+        if value is None:
+            self.kept.pop(key, None)
+        else:
+            self.kept[key] = value
+
+    def mount(self, method: str, path: str, handler: Handler) -> None:
+        self.mounts.append(Mount(method, path, handler))
+
+    def app(self) -> web.Application:
+        """An application that serves what was mounted, without the network's prefix."""
+        app = web.Application()
+        app.add_routes([web.route(m.method, m.path, m.handler) for m in self.mounts])
+        return app
+
+    def open_media(self, file: File) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        return self._stream(file)
+
+    @asynccontextmanager
+    async def _stream(self, file: File) -> AsyncIterator[AsyncIterator[bytes]]:
+        found = self.media.get(file.uri)
+        if found is None:
+            raise MatrixRefused("The homeserver has no such file.", errcode="M_NOT_FOUND", status=404)
+        yield _chunks(found)
+
+    def media_url(self, file: File) -> str | None:
+        return f"https://bridge.example/media/{file.name}" if self.public else None
+
+    async def chats(self) -> list[ChatId]:
+        return list(self.linked)
+
+    def owner_of(self, person: PersonId) -> PersonId | None:
+        return self.owners.get(person)
+
+
+async def _chunks(data: bytes) -> AsyncIterator[bytes]:
+    for at in range(0, len(data), CHUNK):
+        yield data[at : at + CHUNK]

@@ -1,0 +1,131 @@
+"""Lines on their way and the messages that they make up: what is known of each, and the fate that follows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from bridgekit.contract.errors import BridgeError, SendRejected, SendUncertain
+from bridgekit.contract.ids import MessageId
+from bridgekit.contract.verbs import Sent
+from connectors.irc.compose import OutLine
+from connectors.irc.explain import explain
+from connectors.irc.flood import Ticket
+from connectors.irc.wire import Line
+
+LOST = (
+    "The connection to IRC was lost before the server confirmed the message: it may or may not have arrived."
+)
+UNSENT = "The connection to IRC was lost before the message was sent."
+PART = "Only a part of the message was sent."
+_TALK = frozenset({"PRIVMSG", "NOTICE", "TAGMSG", "RELAYMSG"})
+
+
+class Flight:
+    """One line (or one batch of lines) on its way."""
+
+    __slots__ = (
+        "command",
+        "delivery",
+        "echoed",
+        "id",
+        "label",
+        "names",
+        "refusal",
+        "serial",
+        "settled",
+        "text",
+        "ticket",
+        "unsent",
+    )
+
+    def __init__(self, delivery: Delivery, line: OutLine, fold: Callable[[str], str]) -> None:
+        talk = line.command in _TALK
+        self.delivery = delivery
+        self.command = line.command
+        self.text = line.params[-1] if talk and len(line.params) > 1 else ""
+        self.names = {fold(p) for p in (line.params[:1] if talk else line.params)}
+        self.echoed = line.echoed
+        self.label = ""
+        self.serial = 0  # of the PING that was written behind it; 0 before that
+        self.settled = False
+        self.id: MessageId | None = None
+        self.refusal: Line | None = None
+        self.ticket: Ticket | None = None
+        self.unsent = False  # its turn came when the connection was gone
+
+    @property
+    def written(self) -> bool:
+        """Bytes may have left."""
+        if self.unsent:
+            return False
+        return self.ticket is None or self.ticket.done  # no ticket yet: being written at this moment
+
+    def concerns(self, line: Line, fold: Callable[[str], str]) -> bool:
+        """Whether the error `line` may be the answer to this."""
+        if line.command == "FAIL":
+            return line.param(0) == self.command
+        return line.param(1) == self.command or any(fold(p) in self.names for p in line.params[1:-1])
+
+
+class Delivery:
+    """One verb on its way: all its lines, and its fate."""
+
+    __slots__ = ("doubt", "fate", "flights", "target")
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.flights: list[Flight] = []
+        self.doubt: Line | None = None
+        self.fate: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()
+
+    def conclude(self) -> None:
+        """Decide, once every line has an answer."""
+        if self.fate.done() or not all(f.settled for f in self.flights):
+            return
+        refused = [f.refusal for f in self.flights if f.refusal is not None]
+        if self.doubt is not None:
+            self.fate.set_exception(
+                SendUncertain(
+                    f"The server refused one of the last messages, and it is not clear which: {explain(self.doubt)}"
+                )
+            )
+        elif refused and len(refused) == len(self.flights):
+            self.fate.set_exception(SendRejected(explain(refused[0])))
+        elif refused:
+            self.fate.set_exception(SendUncertain(f"{PART} {explain(refused[0])}"))
+        else:
+            ids = [f.id for f in self.flights if f.id is not None]
+            lines = len(self.flights)
+            self.fate.set_result(
+                Sent(
+                    id=ids[0] if ids else None,
+                    more=tuple(ids[1:]),
+                    note=f"sent as {lines} lines" if lines > 1 else "",
+                )
+            )
+
+    def fail(self, unsent: BridgeError, uncertain: BridgeError) -> None:
+        """Decide now, without further answers."""
+        if not self.fate.done():
+            self.fate.set_exception(uncertain if any(f.written for f in self.flights) else unsent)
+
+
+def is_refusal(line: Line) -> bool:
+    """Whether the line may say that something was not done."""
+    return (
+        line.command == "FAIL"
+        or (len(line.command) == 3 and line.command[0] in "45" and line.command.isdecimal())
+        or (line.command in {"716", "742", "972", "974", "415", "477"})
+    )
+
+
+def groups(lines: Sequence[OutLine]) -> list[list[OutLine]]:
+    """The lines, with those that must not be parted together."""
+    groups: list[list[OutLine]] = []
+    for line in lines:
+        if line.glued and groups:
+            groups[-1].append(line)
+        else:
+            groups.append([line])
+    return groups

@@ -1,0 +1,160 @@
+"""What an IRC network must still know after a restart: keys, how far was read, where the puppets were, who is who."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from bridgekit.contract.connector import Host
+from connectors.irc.identity import Identity
+
+SAVE_EVERY = 15.0
+"""Seconds between two writes: what a crash may lose is read again from the network, and known by its ids."""
+SAVE_SEEN_EVERY = 1.0
+MOST_OWN = 1000
+LINGERS_MS = 10 * 60 * 1000
+"""So long a server may hold the nick of a connection that is gone; nobody else can have it meanwhile."""
+NICKLEN = 30
+"""Before a server has told: longer than RFC 1459's nine, which no server of today has."""
+
+
+class _Record(msgspec.Struct, array_like=True):
+    """As it is stored. Times are milliseconds since the epoch; channels are folded names."""
+
+    keys: dict[str, str] = {}
+    seen: dict[str, int] = {}
+    channels: dict[str, list[str]] = {}  # login -> where its puppet was
+    nicklen: int = NICKLEN
+    spoken: dict[str, int] = {}  # login -> when its owner last said something
+    own: dict[str, int] = {}  # what we were called -> when that was so last
+
+
+class Memory:
+    """Loaded once, changed in memory, written every now and then with the bridge's own commits."""
+
+    def __init__(self, host: Host, identity: Identity) -> None:
+        self._host = host
+        self._identity = identity
+        self._record: _Record | None = None
+        self._dirty = False
+        self._identity_saved = 0
+        self._saved_at = 0.0
+        self._loading = asyncio.Lock()
+
+    async def load(self) -> None:
+        """Read it, the first time; what cannot be read is nothing."""
+        async with self._loading:
+            if self._record is not None:
+                return
+            raw, people = await self._host.get("memory"), await self._host.get("identity")
+            try:
+                self._record = msgspec.msgpack.decode(raw, type=_Record) if raw else _Record()
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                self._record = _Record()
+            if people:
+                self._identity.restore(people)
+            self._identity_saved = self._identity.version
+
+    def tick(self) -> None:
+        """Write it down if it is time."""
+        if self._host.now() - self._saved_at >= SAVE_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Write down what changed."""
+        self._saved_at = self._host.now()
+        if self._dirty and self._record is not None:
+            self._dirty = False
+            self._host.put_later("memory", msgspec.msgpack.encode(self._record))
+        if self._identity.version != self._identity_saved:
+            self._identity_saved = self._identity.version
+            self._host.put_later("identity", self._identity.export())
+
+    def key(self, channel: str) -> str:
+        """The password of a channel, "" where none is known."""
+        return self._now.keys.get(self._identity.fold(channel), "")
+
+    def keep_key(self, channel: str, key: str) -> None:
+        """Remember a channel's password."""
+        channel = self._identity.fold(channel)
+        if self._now.keys.get(channel) != key:
+            self._now.keys[channel] = key
+            self._dirty = True
+
+    def seen(self, channel: str) -> int:
+        """When the last message that we saw there was said, 0 where we saw none."""
+        return self._now.seen.get(channel, 0)
+
+    def keep_seen(self, channel: str, at: int) -> None:
+        """Remember how far we have read, never backwards; for whoever has handed on everything up to there.
+
+        It is on disk within a second: behind a crash, what was said since would count as unread once more.
+        """
+        if at > self._now.seen.get(channel, 0):
+            self._now.seen[channel] = at
+            self._dirty = True
+            if self._host.now() - self._saved_at >= SAVE_SEEN_EVERY:
+                self.save()
+
+    def begin(self, channel: str) -> None:
+        """We read the channel from now on: what is said from here is ours to fetch, and nothing before."""
+        if channel not in self._now.seen:
+            self._now.seen[channel] = int(self._host.now() * 1000)
+            self._dirty = True
+            self.save()
+
+    def keep_own(self, nick: str) -> None:
+        """We are called so now."""
+        own = self._now.own
+        nick = self._identity.fold(nick)
+        if len(own) >= MOST_OWN and nick not in own:
+            del own[min(own, key=lambda one: own[one])]
+        own[nick] = int(self._host.now() * 1000)
+        self._dirty = True
+
+    def was_own(self, nick: str, at: int) -> bool:
+        """Whether one of us was called `nick` when something was said: also a connection whose end nobody told us."""
+        return at <= self._now.own.get(self._identity.fold(nick), 0) + LINGERS_MS
+
+    def channels(self, login: str) -> list[str]:
+        """Where the login's puppet was."""
+        return self._now.channels.get(login, [])
+
+    def keep_channels(self, login: str, *, came: str = "", left: str = "") -> None:
+        """The puppet is in one more, or in one less."""
+        left = self._identity.fold(left)
+        before = self._now.channels.get(login, [])
+        after = [c for c in before if c != left]
+        if came and (came := self._identity.fold(came)) not in after:
+            after.append(came)
+        if after != before:
+            self._now.channels[login] = after
+            self._dirty = True
+
+    def spoken(self, login: str) -> int:
+        """When the login's owner last said something, 0 where that is not known."""
+        return self._now.spoken.get(login, 0)
+
+    def keep_spoken(self, login: str, at: int) -> None:
+        """The owner said something; hours are exact enough."""
+        if at - self._now.spoken.get(login, 0) > 3_600_000:
+            self._now.spoken[login] = at
+            self._dirty = True
+
+    @property
+    def nicklen(self) -> int:
+        """The network's longest nick, as it said last."""
+        return self._now.nicklen
+
+    @nicklen.setter
+    def nicklen(self, length: int) -> None:
+        if length != self._now.nicklen:
+            self._now.nicklen = length
+            self._dirty = True
+
+    @property
+    def _now(self) -> _Record:
+        if self._record is None:
+            self._record = _Record()
+        return self._record

@@ -1,0 +1,1 @@
+"""What the bridge costs and how fast it is: `make bench`."""

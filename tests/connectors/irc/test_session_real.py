@@ -1,0 +1,142 @@
+"""The session against servers that nobody here wrote: ngircd without extensions, InspIRCd with Atheme."""
+
+import asyncio
+import itertools
+
+import pytest
+
+from bridgekit.contract.errors import LoginRejected, SendRejected
+from bridgekit.contract.facts import ChatOpened, ChatVisibility, Membership, Message, Roster, Topic
+from bridgekit.contract.ids import ChatId
+from bridgekit.contract.people import Content
+from bridgekit.contract.text import plain
+from bridgekit.contract.verbs import Join, PostMessage, Sent, SetTopic
+from connectors.irc.puppets import address_of
+from connectors.irc.testing.certificate import write_certificate
+from connectors.irc.testing.harness import MemoryHost, login_of, network_of, running
+from connectors.irc.testing.inspircd import WEBIRC_PASSWORD, Inspircd
+from connectors.irc.testing.ircd import Ircd
+from connectors.irc.testing.ngircd import Ngircd
+
+_numbers = itertools.count(1)
+FAST = {"connects_per_second": 1000}
+
+
+def post(words: str, chat: str) -> PostMessage:
+    return PostMessage(chat=ChatId(chat), content=Content(text=plain(words)))
+
+
+def at(port: int) -> Ircd:
+    """The address of a real server, as the harness wants it."""
+    ircd = Ircd()
+    ircd.port = port
+    return ircd
+
+
+@pytest.fixture(params=["ngircd", "inspircd"])
+def real(request) -> Ngircd | Inspircd:
+    server = request.getfixturevalue(request.param)
+    assert isinstance(server, Ngircd | Inspircd)
+    return server
+
+
+async def test_relay_and_puppet_talk_and_know_what_became_of_it(real):
+    number = next(_numbers)
+    channel = f"#talk{number}"
+    network = network_of(at(real.port), MemoryHost([channel]), nick=f"relay{number}", puppets=FAST)
+    async with running(network) as relay, running(network, login_of(f"carol{number}")) as puppet:
+        await relay.fact(ChatOpened, seconds=10)
+        assert (await relay.fact(ChatVisibility)).visibility.known
+        await relay.fact(Roster)
+        sent = await relay.session.perform(post("hello", channel))
+        modern = isinstance(real, Inspircd)
+        assert isinstance(sent, Sent)
+        assert (sent.id is not None) == modern
+        results = await asyncio.gather(
+            *(puppet.session.perform(post(f"word{i}", channel)) for i in range(200))
+        )
+        ids = [r.id for r in results if r is not None]
+        assert len(set(ids)) == (200 if modern else 1)
+        with pytest.raises(SendRejected, match="nobody-at-all"):
+            await puppet.session.perform(post("x", "nobody-at-all"))
+        async with asyncio.timeout(2):
+            await puppet.session.perform(post("y", channel))
+        await relay.session.perform(SetTopic(chat=ChatId(channel), topic="the topic é"))
+        assert (await relay.fact(Topic)).topic == "the topic é"
+        joined = await relay.fact(Membership)
+        assert joined.person.id == puppet.session.me.id
+        assert [m for m in relay.all(Message) if not m.private] == []
+
+
+async def test_two_puppets_talk_in_private(real):
+    number = next(_numbers)
+    network = network_of(at(real.port), puppets=FAST)
+    async with (
+        running(network, login_of(f"dora{number}")) as one,
+        running(network, login_of(f"emil{number}")) as two,
+    ):
+        await one.session.perform(post("psst é", two.session.me.id))
+        await _until(lambda: "psst é" in two.said)
+        message = two.all(Message)[-1]
+        assert message.private
+        assert message.sender.id == one.session.me.id
+
+
+async def test_webirc_gives_each_user_an_address_that_can_be_banned(inspircd):
+    """InspIRCd believes the gateway's address and looks host names up by itself."""
+    number = next(_numbers)
+    puppets = {**FAST, "webirc": {"password": WEBIRC_PASSWORD}}
+    network = network_of(at(inspircd.port), puppets=puppets)
+    hosts = []
+    for name in (f"fritz{number}", f"franz{number}"):
+        async with running(network, login_of(name)) as puppet:
+            await puppet.session.perform(Join(chat=ChatId(f"#web{number}")))
+            await _until(lambda puppet=puppet: puppet.session.state.host)
+            hosts.append(puppet.session.state.host)
+    assert hosts == [
+        address_of("fd62:6b69:7463::/48", f"@{name}{number}:example.org") for name in ("fritz", "franz")
+    ]
+
+
+@pytest.mark.parametrize("mechanism", ["auto", "plain"])
+async def test_sasl_with_real_services_over_tls(inspircd, mechanism):
+    account = f"gina{next(_numbers)}"
+    await inspircd.register_account(account, "secretpw")
+    server = {"host": "localhost", "port": inspircd.tls_port, "tls_ca_file": str(inspircd.certificate)}
+    sasl = {"account": account, "password": "secretpw", "mechanism": mechanism}
+    async with running(network_of(at(0), servers=[server], nick=account, sasl=sasl)) as bridge:
+        assert bridge.session.me.account == account
+    wrong = {**sasl, "password": "wrong"}
+    with pytest.raises(LoginRejected):
+        async with network_of(at(0), servers=[server], nick=account, sasl=wrong).connect(None):
+            pass
+
+
+async def test_sasl_external_with_real_services(inspircd, tmp_path):
+    account = f"hans{next(_numbers)}"
+    await inspircd.register_account(account, "secretpw")
+    certificate, key = write_certificate(tmp_path, "client")
+    await inspircd.add_certificate(account, "secretpw", (certificate, key))
+    server = {"host": "localhost", "port": inspircd.tls_port, "tls_ca_file": str(inspircd.certificate)}
+    server |= {"tls_cert_file": str(certificate), "tls_key_file": str(key)}
+    sasl = {"account": account, "mechanism": "external"}
+    async with running(network_of(at(0), servers=[server], nick=f"{account}x", sasl=sasl)) as bridge:
+        assert bridge.session.me.account == account
+
+
+async def test_nickserv_with_real_services(inspircd):
+    number = next(_numbers)
+    account, channel = f"ida{number}", f"#nickserv{number}"
+    await inspircd.register_account(account, "secretpw")
+    network = network_of(
+        at(inspircd.port), MemoryHost([channel]), nick=account, nickserv={"password": "secretpw"}
+    )
+    async with running(network) as bridge:
+        await bridge.fact(ChatOpened, seconds=10)
+        assert bridge.session.state.account == account
+
+
+async def _until(condition) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - any condition of a test, with no event of its own
+            await asyncio.sleep(0.01)

@@ -1,0 +1,325 @@
+"""People's own accounts: asked for, opened by the first words, refused, taken away; and double puppets."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridgekit.contract.connector import LoginField, OwnAccounts
+from bridgekit.contract.errors import Disconnected
+from bridgekit.contract.facts import Edit, Invitation, Reaction, Retraction
+from bridgekit.contract.ids import ChatId, LoginId, MessageId, NetworkId, PersonId
+from bridgekit.contract.people import Content, Person
+from bridgekit.contract.text import plain
+from bridgekit.contract.verbs import EditMessage, Join, Leave, PostMessage, React, Retract
+from bridgekit.runtime.sessions import Supervised
+from bridgekit.testing.homeserver import Human
+from tests.runtime.fake_network import TALK, Town, now, person, says
+from tests.runtime.running import BOT, SERVER, World, by, ghost, linked, said, town_world, until
+
+TOWN = NetworkId("town")
+ALICE = LoginId(f"town/@alice:{SERVER}")
+PASSWORD = "correct horse"
+
+
+async def management(place: World, alice: Human) -> str:
+    """A direct room of Alice and the bot, in which the bot may take messages back."""
+    room = await alice.create_room(preset="trusted_private_chat", is_direct=True, invite=[BOT])
+    await said(place, lambda e: e.room_id == room and e.sender == BOT and "Every word here" in e.body)
+    return room
+
+
+async def test_who_asks_for_an_account_speaks_with_it(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        await alice.send(room, "through the relay")
+        await town.until(lambda: town.said() == ["<alice> through the relay"])
+        await alice.send(await management(place, alice), "login town")
+        await until(lambda: ALICE in town.sessions)
+        await alice.send(room, "by myself")
+        await town.until(lambda: town.done(PostMessage, ALICE))
+        assert [p.content.text.body for p in town.done(PostMessage, ALICE)] == ["by myself"]
+        assert [j.chat for j in town.done(Join, ALICE)] == [TALK]  # before the first words, and once
+        await alice.send(await management(place, alice), "logout town")
+        await said(place, by(BOT, "taken away from the bridge, with its password"))
+        await alice.send(room, "relayed again")
+        await town.until(lambda: town.said()[-1] == "<alice> relayed again")
+
+
+async def test_where_there_are_no_own_accounts_nobody_logs_in(tmp_path: Path) -> None:
+    town = Town(OwnAccounts.OFF)
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        await alice.send(await management(place, alice), "login town")
+        await said(place, by(BOT, "Town is set up without accounts of your own"))
+        assert bridge.registry.logins == {}
+
+
+async def test_the_first_words_open_an_account_where_everybody_has_their_own(tmp_path: Path) -> None:
+    town = Town(OwnAccounts.AUTOMATIC)
+    async with town_world(tmp_path, town) as place:
+        place.more["permissions"] = {"@alice:hs.test": "admin", "@carol:hs.test": "relay", "*": "user"}
+        async with place.bridge():
+            alice, room = await linked(place)
+            await alice.send(room, "hello")
+            await town.until(lambda: town.done(PostMessage, ALICE))
+            carol = place.homeserver.user("carol")
+            await carol.join(room)
+            await carol.send(room, "me too")
+            await town.until(lambda: "<carol> me too" in town.said())
+            assert [login.owner for login in town.logins if login] == [alice.id]
+
+
+async def test_an_account_that_is_rejected_is_heard_through_the_relay_and_its_owner_is_told_once(
+    tmp_path: Path,
+) -> None:
+    town = Town(OwnAccounts.AUTOMATIC)
+    town.rejected[PersonId(f"@alice:{SERVER}")] = "Town does not know this password."
+    told = "Your account on Town cannot be used: Town does not know this password."
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            alice, room = await linked(place)
+            await alice.send(room, "one")
+            await alice.send(room, "two")
+            await town.until(lambda: len(town.said()) == 2)
+            assert town.said() == ["<alice> one", "<alice> two"]
+            event = await said(place, by(BOT, told))
+            assert event.room_id != room
+            assert alice.id in place.homeserver.members(event.room_id)
+        async with place.bridge():
+            await alice.send(room, "three")
+            await town.until(lambda: len(town.said()) == 3)
+            await asyncio.sleep(0.2)
+            assert [e.body for e in place.homeserver.events() if told in e.body] == [told]
+
+
+async def test_where_the_first_words_cannot_open_an_account_they_are_relayed(tmp_path: Path) -> None:
+    town = Town(OwnAccounts.AUTOMATIC)
+    town.fields = (LoginField(name="password", title="your password", password=True, required=True),)
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        await alice.send(room, "hello")
+        await town.until(lambda: town.said() == ["<alice> hello"])
+
+
+async def test_a_password_is_in_no_room_no_log_and_no_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    town = Town()
+    town.fields = (LoginField(name="password", title="your password", password=True, required=True),)
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            alice = place.homeserver.user("alice")
+            room = await management(place, alice)
+            await alice.send(room, "login town")
+            await said(place, by(BOT, "Town also needs: your password."))
+            await alice.send(room, "login town pasword=x")
+            await said(place, by(BOT, "Town knows no pasword"))
+            event = await alice.send(room, f'login town password="{PASSWORD}"')
+            await until(lambda: ALICE in town.sessions)
+            await said(place, lambda e: e.type == "m.room.redaction" and e.redacts == event)
+            [redacted] = [e for e in place.homeserver.timeline(room) if e.event_id == event]
+            assert redacted.content == {}
+            everything = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+            assert PASSWORD.encode() not in everything
+        async with place.bridge():
+            await until(lambda: ALICE in town.sessions)
+        assert [login.fields for login in town.logins if login] == [{"password": PASSWORD}] * 2
+        everything = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+        assert PASSWORD.encode() not in everything
+        assert PASSWORD not in caplog.text + capsys.readouterr().out
+
+
+async def test_an_account_is_used_in_the_direct_chats_that_it_sees_until_it_is_taken_away(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        room = await management(place, alice)
+        await alice.send(room, "login town")
+        await until(lambda: ALICE in town.sessions)
+        await alice.send(room, "chat town Bob")
+        await said(place, by(BOT, "You are invited to a room with Bob"))
+        [direct] = place.homeserver.invitations(alice.id)
+        assert ghost("bob") in place.homeserver.joined(direct)
+        town.emit(says("Bob", "hi", chat="dm:bob", private=True), login=ALICE)
+        assert (await said(place, by(ghost("bob"), "hi"))).room_id == direct
+        await alice.send(room, "logout town")
+        await until(lambda: not bridge.registry.links)
+        await until(lambda: ghost("bob") not in place.homeserver.joined(direct))
+
+
+async def test_somebody_whose_account_does_not_come_back_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridgekit.runtime.performing.OWN_ACCOUNT_SECONDS", 0.5)
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        await bridge.accounts.open(TOWN, PersonId(alice.id))
+        await until(lambda: ALICE in town.sessions)
+        await alice.send(room, "by myself")
+        await town.until(lambda: town.done(PostMessage, ALICE))
+        monkeypatch.setattr(Supervised, "_once", _never)
+        town.sessions[ALICE].lose()
+        began = time.monotonic()
+        for n in range(5):
+            await alice.send(room, f"relayed {n}")
+        await town.until(lambda: len(town.said()) == 6)
+        assert town.said()[1:] == [f"<alice> relayed {n}" for n in range(5)]
+        assert time.monotonic() - began < 1.5
+
+
+async def test_an_account_goes_where_its_owner_goes(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        await linked(place)
+        [room] = [link.room for link in bridge.registry.links.values()]
+        carol = place.homeserver.user("carol")
+        login = await bridge.accounts.open(TOWN, PersonId(carol.id))
+        await until(lambda: login in town.sessions)
+        await carol.join(room)
+        await town.until(lambda: town.done(Join, login))
+        await carol.leave(room)
+        await town.until(lambda: town.done(Leave, login))
+        await carol.join(room)
+        await carol.send(room, "back")
+        await town.until(lambda: town.done(PostMessage, login))
+        assert type(town.deeds[-2].verb) is Join
+
+
+async def _never(self: Supervised) -> None:
+    raise Disconnected("The town is cut off for this account.")
+
+
+# Permissions -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("level", "heard", "may_link", "may_log_in"),
+    [
+        ("none", False, False, False),
+        ("relay", True, False, False),
+        ("user", True, True, True),
+        ("admin", True, True, True),
+    ],
+)
+async def test_each_level_may_do_what_it_says(
+    tmp_path: Path, level: str, heard: bool, may_link: bool, may_log_in: bool
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        place.more["permissions"] = {"@alice:hs.test": "admin", "@carol:hs.test": level}
+        async with place.bridge() as bridge:
+            alice, room = await linked(place)
+            carol = place.homeserver.user("carol")
+            await carol.join(room)
+            await alice.set_power(room, carol.id, 50)
+            await carol.send(room, "hello")
+            await carol.send(room, "!bridge link town #other")
+            await carol.send(room, "!bridge login town")
+            await alice.send(room, "the end")
+            await town.until(lambda: "<alice> the end" in town.said())
+            await asyncio.sleep(0.2)
+            assert ("<carol> hello" in town.said()) is heard
+            assert (len(bridge.registry.links) == 2) is may_link
+            assert (carol.id in bridge.registry.logins_on(TOWN)) is may_log_in
+            room = await carol.create_room(invite=[BOT])
+            await until(lambda: place.homeserver.members(room)[BOT] in ("join", "leave"))
+            assert (place.homeserver.members(room)[BOT] == "join") is may_link
+
+
+# Double puppets ----------------------------------------------------------------------------------------------
+
+
+def own(words: str, id: str, **more: Any) -> Any:
+    """What Alice says in town from elsewhere."""
+    me = Person(id=PersonId("own-alice"), name="alice")
+    return says("alice", words, sender=me, id=id, own=ALICE, **more)
+
+
+async def test_what_is_said_with_ones_own_account_elsewhere_carries_ones_own_name(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town, double_puppets=True) as place, place.bridge() as bridge:
+        alice, _ = await linked(place)
+        await bridge.accounts.open(TOWN, PersonId(alice.id))
+        await until(lambda: ALICE in town.sessions)
+        town.emit(own("from my phone", "m1"))
+        event = await said(place, by(alice.id, "from my phone"))
+        me = Person(id=PersonId("own-alice"), name="alice")
+        town.emit(
+            Edit(
+                chat=TALK, at=now(), sender=me, target=MessageId("m1"), content=Content(text=plain("edited"))
+            )
+        )
+        edit = await said(place, by(alice.id, "* edited"))
+        assert edit.relates_to["event_id"] == event.event_id
+        town.emit(
+            Reaction(chat=TALK, at=now(), sender=me, target=MessageId("m1"), key="+1", id=MessageId("r"))
+        )
+        await said(place, lambda e: e.type == "m.reaction" and e.sender == alice.id)
+        town.emit(Retraction(chat=TALK, at=now(), sender=me, target=MessageId("m1")))
+        await said(place, lambda e: e.type == "m.room.redaction" and e.sender == alice.id)
+        town.emit(says("Bob", "the end"))
+        await said(place, by(ghost("bob"), "the end"))
+        await asyncio.sleep(0.2)
+        # Nothing of it goes back to where it came from.
+        assert town.said() == []
+        assert [town.done(kind) for kind in (EditMessage, React, Retract)] == [[], [], []]
+
+
+async def test_without_double_puppets_the_ghost_of_ones_account_speaks(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, _ = await linked(place)
+        await bridge.accounts.open(TOWN, PersonId(alice.id))
+        await until(lambda: ALICE in town.sessions)
+        town.emit(own("from my phone", "m1"))
+        await said(place, by(ghost("own-alice"), "from my phone"))
+
+
+async def test_a_double_puppet_that_is_not_in_the_room_enters_or_lets_its_ghost_speak(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town, double_puppets=True) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        carol = place.homeserver.user("carol")
+        login = await bridge.accounts.open(TOWN, PersonId(carol.id))
+        await until(lambda: login in town.sessions)
+        me = Person(id=PersonId("own-carol"), name="carol")
+        town.emit(says("carol", "let me in", sender=me, own=login))
+        await said(place, by(carol.id, "let me in"))
+        await alice.ban(room, carol.id)
+        town.emit(says("carol", "and now?", sender=me, own=login))
+        await said(place, by(ghost("own-carol"), "and now?"))
+
+
+async def test_what_one_says_from_elsewhere_in_a_new_direct_chat_makes_its_room(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        await bridge.accounts.open(TOWN, PersonId(alice.id))
+        await until(lambda: ALICE in town.sessions)
+        town.emit(own("hi Bob", "m1", chat="dm:bob", private=True), login=ALICE)
+        event = await said(place, by(ghost("own-alice"), "hi Bob"))
+        assert ghost("bob") in place.homeserver.joined(event.room_id)
+        assert bridge.registry.links_of(ChatId(event.room_id))[0].key.chat == "dm:bob"
+
+
+async def test_who_is_asked_into_a_chat_is_told_and_asked_what_to_do(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = await place.homeserver.user("alice").ready()
+        await bridge.accounts.open(TOWN, PersonId(alice.id))
+        await until(lambda: ALICE in town.sessions)
+        town.emit(Invitation(chat=ChatId("#den"), at=now(), sender=person("Bob"), name="#Den"), login=ALICE)
+        event = await said(place, by(BOT, "Bob asks you into #Den on Town."))
+        assert place.homeserver.invitations(alice.id) == [event.room_id]
+        assert town.done(Join) == []

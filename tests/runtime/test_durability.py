@@ -1,0 +1,236 @@
+"""What is lost, late or in doubt when networks, the homeserver or the bridge itself go away: nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from bridgekit.contract.ids import ChatId, LoginId, PersonId
+from bridgekit.contract.people import Person
+from bridgekit.contract.verbs import PostMessage, Verb
+from bridgekit.testing.homeserver import Delay
+from tests.runtime.fake_network import Town, says
+from tests.runtime.running import by, ghost, has_fate, linked, said, town_world, until
+
+
+def numbered(count: int, start: int = 0) -> list[str]:
+    return [f"line {n}" for n in range(start, start + count)]
+
+
+async def test_what_is_said_while_the_network_is_away_goes_out_in_order_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        town.cut()
+        for line in numbered(20):
+            await alice.send(room, line)
+        await asyncio.sleep(1.5)
+        assert town.said() == []
+        town.mend()
+        await town.until(lambda: len(town.said()) == 20, 15)
+        assert town.said() == [f"<alice> {line}" for line in numbered(20)]
+
+
+async def test_what_is_said_while_the_network_is_away_goes_out_after_a_restart(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            alice, room = await linked(place)
+            town.cut()
+            for line in numbered(20):
+                await alice.send(room, line)
+            await asyncio.sleep(0.5)
+        assert town.said() == []
+        for line in numbered(5, 20):
+            await alice.send(room, line)
+        town.mend()
+        async with place.bridge() as bridge:
+            await town.until(lambda: len(town.said()) == 25, 15)
+            assert town.said() == [f"<alice> {line}" for line in numbered(25)]
+            await asyncio.sleep(0.2)
+            assert await bridge.store.inbox.count() == 0
+        fates = [e.content["status"] for e in place.homeserver.timeline(room) if "m.relates_to" in e.content]
+        assert set(fates) == {"SUCCESS"}
+
+
+async def test_a_stop_with_500_messages_under_way_takes_less_than_ten_seconds_and_loses_none(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+
+    async def slowly(login: LoginId | None, verb: Verb) -> None:
+        await asyncio.sleep(0.03)
+
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            alice, room = await linked(place)
+            town.behave = slowly
+            place.homeserver.fault("PUT */send/m.room.message/*", Delay(seconds=0.05))
+            lines = numbered(250)
+            for line in lines:
+                await alice.send(room, line)
+            town.emit(*(says("Bob", line) for line in lines))
+            await place.homeserver.settled()
+            began = time.monotonic()
+        assert time.monotonic() - began < 10
+        assert len(town.said()) < 250
+        town.behave = None
+        place.homeserver.heal()
+        async with place.bridge():
+            await town.until(lambda: len(town.said()) >= 250, 20)
+            await said(place, by(ghost("bob"), "line 249"), 20)
+            await asyncio.sleep(0.3)
+        assert town.said() == [f"<alice> {line}" for line in lines]
+        assert [e.body for e in place.homeserver.messages(room) if e.sender == ghost("bob")] == lines
+
+
+async def test_a_fact_that_strikes_a_fault_is_put_aside_and_its_neighbours_go_on(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        _, room = await linked(place)
+        nobody = Person(id=PersonId(""), name="nobody")  # no user id can be made of this
+        town.emit(says("Bob", "before"), says("", "poison", sender=nobody), says("Bob", "after"))
+        await said(place, by(ghost("bob"), "after"))
+        await asyncio.sleep(0.1)
+        [parked] = await bridge.store.inbox.parked()
+        assert parked.error.startswith("ValueError at ghosts.py:")
+        assert b'bridgekit_parked_facts_total{network="town"} 1.0' in await bridge.metrics.exposition()
+        assert [e.body for e in place.homeserver.messages(room) if e.sender == ghost("bob")] == [
+            "before",
+            "after",
+        ]
+
+
+async def test_a_fault_of_the_connector_costs_one_message_and_its_sender_knows(tmp_path: Path) -> None:
+    town = Town()
+
+    async def faulty(login: LoginId | None, verb: Verb) -> None:
+        if isinstance(verb, PostMessage) and verb.content.text.body == "poison":
+            raise IndexError("a bug")
+
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        town.behave = faulty
+        event = await alice.send(room, "poison")
+        await alice.send(room, "after")
+        await town.until(lambda: town.said() == ["<alice> after"])
+        fate = await said(place, has_fate(event))
+        assert fate.content["status"] == "FAIL_PERMANENT"
+
+
+async def test_facts_beyond_what_memory_should_hold_wait_on_disk_and_come_in_order(tmp_path: Path) -> None:
+    town = Town()
+    count = 5500
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        _, room = await linked(place)
+        await place.homeserver.pause()
+        for n in range(count):
+            town.emit(says("Bob", f"line {n}"))
+            if n % 100 == 0:
+                await asyncio.sleep(0)
+        worker = bridge.rooms.worker(ChatId(room))
+        await until(lambda: worker.waiting + worker.under_way >= 4500, 20)
+        await asyncio.sleep(0.5)
+        assert worker.waiting <= 4000
+        assert worker.under_way <= 500
+        assert await bridge.store.inbox.count() == count
+        depth, age = bridge.rooms.depth()
+        assert depth <= 4500
+        assert age > 0.4
+        await place.homeserver.resume()
+        await said(place, by(ghost("bob"), f"line {count - 1}"), 60)
+        heard = [e.body for e in place.homeserver.messages(room) if e.sender == ghost("bob")]
+        assert heard == numbered(count)
+
+
+async def test_matrix_messages_beyond_what_memory_should_hold_go_out_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridgekit.runtime.worker.IN_MEMORY", 400)
+    monkeypatch.setattr("bridgekit.runtime.worker.UNDER_WAY", 50)
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        town.cut()
+        for line in numbered(1000):
+            await alice.send(room, line)
+        await place.homeserver.settled()
+        worker = bridge.rooms.worker(ChatId(room))
+        assert worker.waiting <= 400
+        assert worker.under_way <= 50
+        town.mend()
+        await town.until(lambda: len(town.said()) == 1000, 30)
+        assert town.said() == [f"<alice> {line}" for line in numbered(1000)]
+
+
+async def test_metrics_and_health_say_how_it_is(tmp_path: Path) -> None:
+    import aiohttp
+
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        async with aiohttp.ClientSession(f"http://{bridge.admin_address}") as session:
+
+            async def look() -> tuple[int, dict[str, object], str]:
+                async with session.get("/health/ready") as ready, session.get("/metrics") as metrics:
+                    return ready.status, (await ready.json())["parts"], await metrics.text()
+
+            status, parts, metrics = await look()
+            assert status == 200
+            assert parts["network.town"] == {"ok": True, "detail": "ready", "needed": False}
+            assert 'bridgekit_sessions{network="town",state="ready"} 1.0' in metrics
+
+            town.cut()
+            for line in numbered(3):
+                await alice.send(room, line)
+            await asyncio.sleep(0.5)
+            status, parts, metrics = await look()
+            assert (
+                status == 200
+            )  # what is said to a network that is away waits: no reason to turn anything away
+            assert parts["network.town"]["ok"] is False  # type: ignore[index]
+            assert 'bridgekit_queue_depth{queue="rooms"} 3.0' in metrics
+            assert 'bridgekit_inbox_rows{state="pending"} 3.0' in metrics
+            assert 'bridgekit_reconnects_total{network="town"} 1.0' in metrics
+            age = next(line for line in metrics.splitlines() if 'oldest_seconds{queue="rooms"}' in line)
+            assert 0.3 < float(age.split()[-1]) < 5
+
+            town.mend()
+            await town.until(lambda: len(town.said()) == 3, 10)
+            await place.homeserver.pause()
+            town.emit(says("Bob", "hello"))
+            await asyncio.sleep(1)
+            status, parts, metrics = await look()
+            assert status == 503
+            assert parts["homeserver"] == {"ok": False}
+            assert "bridgekit_homeserver_up 0.0" in metrics
+            await place.homeserver.resume()
+            await said(place, by(ghost("bob"), "hello"), 20)
+            status, _, metrics = await look()
+            assert status == 200
+            delivered = 'bridgekit_messages_total{direction="to_network",fate="delivered",network="town"} 3.0'
+            assert delivered in metrics
+
+
+async def test_a_stop_while_the_homeserver_is_away_is_quick_and_loses_nothing(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            _, room = await linked(place)
+            await place.homeserver.pause()
+            town.emit(*(says("Bob", line) for line in numbered(50)))
+            await asyncio.sleep(0.5)
+            began = time.monotonic()
+        assert time.monotonic() - began < 6
+        await place.homeserver.resume()
+        async with place.bridge():
+            await said(place, by(ghost("bob"), "line 49"), 10)
+            await asyncio.sleep(0.1)
+            assert [e.body for e in place.homeserver.messages(room) if e.sender == ghost("bob")] == numbered(
+                50
+            )

@@ -1,0 +1,224 @@
+"""Roles, topics, and what moderators do, in both directions; typing and receipts."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+
+from bridgekit.contract.facts import Receipt, RoleChange, Roster, Topic, Typing
+from bridgekit.contract.ids import MessageId
+from bridgekit.contract.people import Member, Role
+from bridgekit.contract.verbs import (
+    Ban,
+    Invite,
+    Kick,
+    MarkRead,
+    PostMessage,
+    SetTopic,
+    SetTyping,
+    Unban,
+    Verb,
+)
+from bridgekit.testing.homeserver import Human
+from tests.runtime.fake_network import TALK, Town, now, person, says
+from tests.runtime.running import BOT, World, by, ghost, linked, said, town_world, until
+
+
+def words_of(verb: Verb) -> str:
+    return verb.content.text.body if isinstance(verb, PostMessage) else ""
+
+
+async def with_bob(place: World, town: Town) -> tuple[Human, str]:
+    """A linked room in which Bob has spoken."""
+    alice, room = await linked(place)
+    town.emit(says("Bob", "hello"))
+    await said(place, by(ghost("bob"), "hello"))
+    return alice, room
+
+
+def levels(place: World, room: str) -> dict[str, int]:
+    content = place.homeserver.state(room, "m.room.power_levels")
+    assert content is not None
+    return dict(content["users"])
+
+
+async def test_a_flood_of_roles_is_one_write_and_nobody_is_lifted_up_to_the_bot(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        _, room = await with_bob(place, town)
+        before = len([e for e in place.homeserver.timeline(room) if e.type == "m.room.power_levels"])
+        for name, role in (("Bob", Role.OWNER), ("Carl", Role.VOICE), ("Dora", Role.MODERATOR)):
+            town.emit(RoleChange(chat=TALK, at=now(), person=person(name), role=role))
+        await until(lambda: ghost("dora") in levels(place, room))
+        found = levels(place, room)
+        assert [found[ghost(n)] for n in ("bob", "carl", "dora")] == [99, 10, 50]
+        after = [e for e in place.homeserver.timeline(room) if e.type == "m.room.power_levels"]
+        assert len(after) == before + 1
+        assert ghost("carl") not in place.homeserver.joined(room)  # a role lets nobody in
+
+
+async def test_a_role_that_is_taken_on_the_network_is_taken_in_the_room(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        _, room = await with_bob(place, town)
+        town.emit(RoleChange(chat=TALK, at=now(), person=person("Bob"), role=Role.MODERATOR))
+        await until(lambda: levels(place, room).get(ghost("bob")) == 50)
+        town.emit(RoleChange(chat=TALK, at=now(), person=person("Bob"), role=Role.NONE))
+        await until(lambda: ghost("bob") not in levels(place, room))
+
+
+async def test_a_role_that_was_lost_while_nobody_looked_is_taken_by_the_roster(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        _, room = await with_bob(place, town)
+        town.emit(Roster(chat=TALK, at=now(), members=(Member(person=person("Bob"), role=Role.MODERATOR),)))
+        await until(lambda: levels(place, room).get(ghost("bob")) == 50)
+        town.emit(Roster(chat=TALK, at=now(), members=(Member(person=person("Bob")),)))
+        await until(lambda: ghost("bob") not in levels(place, room))
+
+
+async def test_who_leaves_leaves_the_role_behind(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        _, room = await with_bob(place, town)
+        town.emit(RoleChange(chat=TALK, at=now(), person=person("Bob"), role=Role.MODERATOR))
+        await until(lambda: levels(place, room).get(ghost("bob")) == 50)
+        town.emit(Roster(chat=TALK, at=now(), members=()))
+        await until(lambda: ghost("bob") not in levels(place, room))
+
+
+# Topics ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_topic_crosses_both_ways_and_comes_back_neither_way(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        await alice.set_topic(room, "tea at five")
+        await town.until(lambda: town.done(SetTopic))
+        assert [(v.topic, v.speaker.name if v.speaker else "") for v in town.done(SetTopic)] == [
+            ("tea at five", "alice")
+        ]
+        town.emit(Topic(chat=TALK, at=now(), topic="coffee at six", actor=person("Bob")))
+        await until(lambda: place.homeserver.state(room, "m.room.topic") == {"topic": "coffee at six"})
+        await asyncio.sleep(0.2)
+        assert len(town.done(SetTopic)) == 1
+
+
+async def test_a_room_that_people_made_keeps_its_topic_when_one_is_only_read(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        await alice.set_topic(room, "ours")
+        town.emit(Topic(chat=TALK, at=now(), topic="theirs"), says("Bob", "hello"))
+        await said(place, by(ghost("bob"), "hello"))
+        assert place.homeserver.state(room, "m.room.topic") == {"topic": "ours"}
+
+
+async def test_a_topic_that_the_network_does_not_take_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    town = Town()
+    town.can = msgspec.structs.replace(town.can, verbs=town.can.verbs - {SetTopic})
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        await alice.set_topic(room, "tea at five")
+        await said(place, by(BOT, "The topic cannot be changed from here on Town."))
+
+
+# Kicks, bans, invitations ------------------------------------------------------------------------------------
+
+
+async def test_what_a_moderator_does_to_a_ghost_is_asked_of_its_network(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await with_bob(place, town)
+        await alice.kick(room, ghost("bob"), "enough")
+        await town.until(lambda: town.done(Kick))
+        [kick] = town.done(Kick)
+        assert (kick.person.id, kick.reason, kick.speaker and kick.speaker.name) == ("bob", "enough", "alice")
+        await alice.ban(room, ghost("bob"), "for good")
+        await town.until(lambda: town.done(Ban))
+        await alice.unban(room, ghost("bob"))
+        await town.until(lambda: town.done(Unban))
+        await alice.invite(room, ghost("bob"))
+        await town.until(lambda: town.done(Invite))
+        await asyncio.sleep(0.1)
+        assert place.homeserver.members(room)[ghost("bob")] == "invite"  # until Bob comes
+        town.emit(says("Bob", "back"))
+        await said(place, by(ghost("bob"), "back"))
+
+
+async def test_what_the_network_cannot_do_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    town = Town()
+    town.can = msgspec.structs.replace(town.can, verbs=town.can.verbs - {Kick, Invite})
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await with_bob(place, town)
+        await alice.kick(room, ghost("bob"), "enough")
+        await said(place, by(BOT, "The bridge cannot do that on Town: kick Bob"))
+        town.emit(says("Bob", "still here"))  # and comes back with the first word
+        await said(place, by(ghost("bob"), "still here"))
+        await alice.invite(room, ghost("carl"))
+        await said(place, by(BOT, "The bridge cannot do that on Town: invite"))
+
+
+async def test_somebody_who_may_not_use_the_bridge_moderates_nobody(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        place.more["permissions"] = {"@alice:hs.test": "admin", "@mallory:hs.test": "none", "*": "relay"}
+        async with place.bridge():
+            alice, room = await with_bob(place, town)
+            mallory = place.homeserver.user("mallory")
+            await mallory.join(room)
+            await alice.set_power(room, mallory.id, 60)
+            await mallory.set_topic(room, "mine")
+            await mallory.kick(room, ghost("bob"))
+            await alice.send(room, "hm")
+            await town.until(town.said)
+            assert town.done(Kick) == []
+            assert town.done(SetTopic) == []
+
+
+# What does not last ------------------------------------------------------------------------------------------
+
+
+async def test_typing_and_receipts_cross_both_ways_without_touching_the_disk(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await with_bob(place, town)
+        event = await alice.send(room, "hello Bob")
+        await town.until(town.said)
+        sent = next(deed.id for deed in town.deeds if words_of(deed.verb) == "hello Bob")
+
+        await alice.typing(room)
+        await town.until(lambda: town.done(SetTyping))
+        await alice.typing(room, False)
+        await town.until(lambda: len(town.done(SetTyping)) == 2)
+        assert [v.active for v in town.done(SetTyping)] == [True, False]
+
+        heard = (await said(place, by(ghost("bob"), "hello"))).event_id
+        await alice.read(room, heard)
+        await town.until(lambda: town.done(MarkRead))
+        assert {v.target[:6] for v in town.done(MarkRead)} == {"heard-"}
+
+        town.emit(Typing(chat=TALK, at=now(), sender=person("Bob"), active=True))
+        await until(lambda: ghost("bob") in place.homeserver.room(room).typing)
+        town.emit(Receipt(chat=TALK, at=now(), sender=person("Bob"), target=MessageId(sent)))
+        await until(lambda: place.homeserver.room(room).receipts.get(("m.read", ghost("bob"))) == event)
+        town.emit(Typing(chat=TALK, at=now(), sender=person("Silent"), active=True))
+        await asyncio.sleep(0.1)
+        assert ghost("silent") not in place.homeserver.joined(room)  # nobody enters to be seen typing
+
+
+async def test_typing_is_forgotten_while_the_network_is_away(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        town.cut()
+        await asyncio.sleep(0.05)
+        await alice.typing(room)
+        await alice.send(room, "one")
+        await asyncio.sleep(0.2)
+        town.mend()
+        await town.until(town.said, 10)
+        assert town.done(SetTyping) == []

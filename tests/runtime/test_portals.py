@@ -1,0 +1,440 @@
+"""Rooms and chats: how they are linked, made, moved, closed and taken apart."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bridgekit.contract.connector import OwnAccounts
+from bridgekit.contract.facts import ChatClosed, ChatOpened, Profile, Resync
+from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PortalKey
+from bridgekit.contract.policy import Entry, Exposure, Visibility
+from bridgekit.contract.verbs import FetchHistory, Join, Leave, PostMessage
+from bridgekit.runtime.bridge import Bridge
+from bridgekit.testing.homeserver import Delay, Fail, Refused
+from tests.runtime.fake_network import TALK, Town, now, person, says
+from tests.runtime.running import (
+    BOT,
+    SERVER,
+    by,
+    ghost,
+    has_fate,
+    invited,
+    linked,
+    membership,
+    said,
+    town_world,
+    until,
+)
+
+TOWN = NetworkId("town")
+ALICE = LoginId(f"town/@alice:{SERVER}")
+DIRECT = PortalKey(TOWN, ChatId("dm:bob"), ALICE)
+OPEN = Visibility(known=True, exposure=Exposure.SHARED, entry=Entry.OPEN, listed=True, detail="+n")
+ALIAS = f"#_bk_town_#talk:{SERVER}"
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for seconds waits for moments."""
+    monkeypatch.setattr("bridgekit.runtime.standing.FIRST_WAIT", 0.2)
+    monkeypatch.setattr("bridgekit.runtime.lobby.FIRST_WAIT", 0.1)
+    monkeypatch.setattr("bridgekit.runtime.making.TOLD_SECONDS", 0.2)
+    monkeypatch.setattr("bridgekit.runtime.upgrades.TRIES", (0.1, 0.2))
+
+
+async def said_parked(bridge: Bridge) -> None:
+    """Return once something was put aside."""
+    async with asyncio.timeout(5):
+        while not await bridge.store.inbox.parked():  # noqa: ASYNC110 - the database tells nobody
+            await asyncio.sleep(0.05)
+
+
+# Links of the config -----------------------------------------------------------------------------------------
+
+
+async def test_a_link_of_the_config_is_made_as_soon_as_its_room_is_there(tmp_path: Path) -> None:
+    town = Town()
+    links = [{"chat": "#talk", "room": f"#square:{SERVER}"}]
+    async with town_world(tmp_path, town, links=links) as place, place.bridge() as bridge:
+        await asyncio.sleep(0.3)
+        assert bridge.registry.links == {}
+        alice = place.homeserver.user("alice")
+        room = await alice.create_room(preset="public_chat", room_alias_name="square")
+        await until(lambda: bridge.registry.links_of(ChatId(room)))
+        await alice.send(room, "hello")
+        await town.until(lambda: town.said() == ["<alice> hello"])
+
+
+async def test_a_link_of_the_config_may_name_the_room_by_its_id_and_nobody_unlinks_it(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        alice = place.homeserver.user("alice")
+        room = await alice.create_room(preset="public_chat")
+        place.networks["town"]["links"] = [{"chat": "#Talk", "room": room}]
+        async with place.bridge() as bridge:
+            await until(lambda: bridge.registry.links_of(ChatId(room)))
+            await alice.send(room, "!bridge unlink town #talk")
+            await said(place, by(BOT, "stands in the bridge's configuration"))
+        async with place.bridge() as bridge:  # it is not made twice
+            await asyncio.sleep(0.2)
+            assert len(town.done(Join)) == 1
+            assert len(bridge.registry.links) == 1
+        place.networks["town"]["links"] = []
+        async with place.bridge() as bridge:
+            await until(lambda: not bridge.registry.links)
+            await town.until(lambda: town.done(Leave))
+
+
+async def test_the_config_is_read_anew_while_the_bridge_runs(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        alice = place.homeserver.user("alice")
+        one = await alice.create_room(preset="public_chat")
+        two = await alice.create_room(preset="public_chat")
+        place.networks["town"]["links"] = [{"chat": "#one", "room": one}]
+        async with place.bridge() as bridge:
+            await until(lambda: bridge.registry.links_of(ChatId(one)))
+            place.networks["town"]["links"] = [{"chat": "#two", "room": two}]
+            place.more["permissions"] = {"@alice:hs.test": "none", "@root:hs.test": "admin"}
+            place.more["messages"] = {"status_events": "problems"}
+            assert bridge.reload(place.config()) == []
+            await until(
+                lambda: bridge.registry.links_of(ChatId(two)) and not bridge.registry.links_of(ChatId(one))
+            )
+            event = await alice.send(two, "hello")
+            fate = await said(place, has_fate(event))
+            assert "not allowed to use this bridge" in fate.content["message"]
+            place.networks["town"]["name"] = "City"
+            place.networks["town"]["space"] = True
+            assert bridge.reload(place.config()) == [
+                "networks.town has changed: restart the bridge for that."
+            ]
+
+
+# Links of people ---------------------------------------------------------------------------------------------
+
+
+async def test_one_of_two_links_is_taken_apart_by_its_name(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place, "#talk")
+        await alice.send(room, "!bridge link town #other")
+        await said(place, by(BOT, "linked to #other"))
+        await alice.send(room, "!bridge unlink")
+        await said(place, by(BOT, "Say `!bridge unlink <network> <chat>`"))
+        await alice.send(room, "!bridge unlink town #Talk")
+        await said(place, by(BOT, "no longer linked to #talk on Town"))
+        assert [link.name for link in bridge.registry.links.values()] == ["#other"]
+        await town.until(lambda: town.done(Leave))
+        assert [leave.chat for leave in town.done(Leave)] == ["#talk"]
+
+
+async def test_a_chat_that_does_not_let_the_bridge_in_is_not_linked_and_says_why(tmp_path: Path) -> None:
+    town = Town()
+    town.closed[TALK] = "#talk is invite-only: ask an operator to invite the bridge."
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        room = await invited(place, alice)
+        await alice.send(room, "!bridge link town #talk")
+        await said(place, by(BOT, "#talk is invite-only"))
+        assert bridge.registry.links == {}
+
+
+async def test_a_chat_that_closes_refuses_messages_with_the_reason_until_it_opens(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        why = "The bridge was kicked from #talk by Eve."
+        town.emit(ChatClosed(chat=TALK, at=now(), reason=why))
+        await said(place, by(BOT, why))
+        event = await alice.send(room, "anybody?")
+        fate = await said(place, has_fate(event))
+        assert (fate.content["status"], fate.content["message"]) == ("FAIL_PERMANENT", why)
+        town.emit(ChatOpened(chat=TALK, at=now()))
+        await asyncio.sleep(0.05)
+        await alice.send(room, "hello again")
+        await town.until(lambda: town.said() == ["<alice> hello again"])
+
+
+async def test_what_was_missed_is_fetched_and_nothing_comes_twice(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        _, room = await linked(place)
+        town.emit(says("Bob", "one", id="a"))
+        await said(place, by(ghost("bob"), "one"))
+        missed = 1_700_000_000_000
+        town.history = [
+            says("Bob", "one", id="a", replayed=True),
+            says("Bob", "two", id="b", replayed=True, at=missed),
+            says("Bob", "three", id="c", replayed=True, at=missed + 1),
+        ]
+        town.emit(Resync(chat=TALK, at=now(), since=5, reason="reconnected"))
+        await said(place, by(ghost("bob"), "three"))
+        assert [v.since for v in town.done(FetchHistory)] == [5]
+        town.emit(Resync(chat=TALK, at=now(), since=5, reason="reconnected"), says("Bob", "four", id="d"))
+        await said(place, by(ghost("bob"), "four"))
+        await asyncio.sleep(0.2)
+        heard = [e for e in place.homeserver.messages(room) if e.sender == ghost("bob")]
+        assert sorted(e.body for e in heard) == ["four", "one", "three", "two"]
+        times = {e.body: e.origin_server_ts for e in heard}
+        assert (times["two"], times["three"]) == (missed, missed + 1)
+        assert times["one"] > missed + 2
+
+
+async def test_history_is_not_repeated_after_a_restart(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            _, room = await linked(place)
+            town.emit(says("Bob", "one", id="a"))
+            await said(place, by(ghost("bob"), "one"))
+        town.history = [says("Bob", "one", id="a", replayed=True), says("Bob", "two", id="b", replayed=True)]
+        async with place.bridge():
+            await until(lambda: None in town.sessions)
+            town.emit(Resync(chat=TALK, at=now(), reason="started"))
+            await said(place, by(ghost("bob"), "two"))
+            assert [e.body for e in place.homeserver.messages(room) if e.sender == ghost("bob")] == [
+                "one",
+                "two",
+            ]
+
+
+async def test_a_room_that_puts_the_bridge_out_is_unlinked(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        room = await alice.create_room(preset="public_chat", invite=[BOT])
+        await until(lambda: BOT in place.homeserver.joined(room))
+        await alice.send(room, "!bridge link town #talk")
+        await said(place, by(BOT, "now linked"))
+        town.emit(says("Bob", "hello"))
+        await said(place, by(ghost("bob"), "hello"))
+        await alice.kick(room, BOT)
+        await until(lambda: not bridge.registry.links)
+        await until(lambda: ghost("bob") not in place.homeserver.joined(room))
+        assert [leave.chat for leave in town.done(Leave)] == ["#talk"]
+
+
+async def test_the_room_of_the_bot_itself_is_not_linked(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        room = await alice.create_room(preset="trusted_private_chat", is_direct=True, invite=[BOT])
+        await said(place, by(BOT, "Every word here"))
+        await alice.send(room, "link town #talk")
+        await said(place, by(BOT, "say it in the room that shall be linked"))
+        assert bridge.registry.links == {}
+
+
+# Spaces ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_network_has_one_space_that_holds_its_rooms(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town, space=True) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        rooms = [await invited(place, alice) for _ in range(2)]
+        for room, chat in zip(rooms, ("#one", "#two"), strict=True):
+            await alice.send(room, f"!bridge link town {chat}")
+        await until(lambda: len(bridge.registry.links) == 2)
+
+        def spaces() -> list[str]:
+            return [p.room for p in bridge.registry.portals.values() if p.kind == "space"]
+
+        await until(lambda: spaces() and alice.id in place.homeserver.members(spaces()[0]))
+        [space] = spaces()
+        await until(lambda: all(place.homeserver.state(space, "m.space.child", r) for r in rooms))
+        assert place.homeserver.state(space, "m.space.child", rooms[0]) == {"via": [SERVER]}
+        assert place.homeserver.members(space)[alice.id] == "invite"
+        await alice.send(rooms[0], "!bridge unlink")
+        await until(lambda: place.homeserver.state(space, "m.space.child", rooms[0]) == {})
+
+
+# Aliases -----------------------------------------------------------------------------------------------------
+
+
+async def test_an_open_chat_has_a_portal_at_its_alias_and_two_who_come_at_once_share_it(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    town.visible[TALK] = OPEN
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        place.homeserver.fault("POST */createRoom", Delay(seconds=0.2))
+        people = [place.homeserver.user(name) for name in ("alice", "carol")]
+        rooms = await asyncio.gather(*(one.join(ALIAS) for one in people))
+        assert rooms[0] == rooms[1]
+        assert len(bridge.registry.portals) == 1
+        assert len(town.done(Join)) == 1
+        assert place.homeserver.state(rooms[0], "m.room.history_visibility") == {
+            "history_visibility": "joined"
+        }
+        await people[1].send(rooms[0], "hello")
+        await town.until(lambda: town.said() == ["<carol> hello"])
+        town.emit(says("Bob", "hello carol"))
+        await said(place, by(ghost("bob"), "hello carol"))
+
+
+@pytest.mark.parametrize(
+    "visible",
+    [
+        None,
+        Visibility(known=False, exposure=Exposure.SHARED, entry=Entry.OPEN, listed=True),
+        Visibility(known=True, exposure=Exposure.SHARED, entry=Entry.INVITE, listed=True),
+        Visibility(known=True, exposure=Exposure.PRESENT, entry=Entry.OPEN, listed=True),
+        Visibility(known=True, exposure=Exposure.SHARED, entry=Entry.OPEN, listed=False),
+    ],
+)
+async def test_a_chat_that_is_not_known_to_be_open_to_everybody_has_no_portal_at_its_alias(
+    tmp_path: Path, visible: Visibility | None
+) -> None:
+    town = Town()
+    if visible is not None:
+        town.visible[TALK] = visible
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        with pytest.raises(Refused):
+            await place.homeserver.user("alice").join(ALIAS)
+        assert bridge.registry.portals == {}
+        await town.until(
+            lambda: town.done(Leave)
+        )  # and the bridge stays in no chat that it was asked to look at
+
+
+async def test_a_chat_that_is_linked_gets_no_alias_unless_it_is_open(tmp_path: Path) -> None:
+    """An alias would tell the room, and who may enter it, to everybody who can guess the chat's name."""
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        await linked(place)
+        with pytest.raises(Refused):
+            await place.homeserver.user("carol").join(ALIAS)
+        assert town.done(Leave) == []
+
+
+# Direct chats ------------------------------------------------------------------------------------------------
+
+
+async def test_a_direct_message_makes_a_room_and_what_comes_meanwhile_follows_in_order(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        await bridge.accounts.open(TOWN, alice.id)  # type: ignore[arg-type]
+        await until(lambda: ALICE in town.sessions)
+        place.homeserver.fault("POST */createRoom", Delay(seconds=0.1))
+        place.homeserver.fault("PUT */state/*", Delay(seconds=0.05))
+        town.emit(Profile(chat=DIRECT.chat, at=now(), private=True, person=person("Bob")), login=ALICE)
+        for n in range(20):
+            town.emit(says("Bob", f"line {n}", chat=DIRECT.chat, private=True), login=ALICE)
+            await asyncio.sleep(0.015)
+        await said(place, by(ghost("bob"), "line 19"))
+        [room] = place.homeserver.invitations(alice.id)
+        heard = [e.body for e in place.homeserver.messages(room) if e.sender == ghost("bob")]
+        assert heard == [f"line {n}" for n in range(20)]
+        await alice.join(room)
+        await alice.send(room, "hi Bob")
+        await town.until(lambda: town.done(PostMessage, ALICE))
+        assert [(p.chat, p.content.text.body) for p in town.done(PostMessage, ALICE)] == [
+            ("dm:bob", "hi Bob")
+        ]
+
+
+async def test_the_room_of_a_direct_chat_that_cannot_be_made_now_is_made_later(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        await bridge.accounts.open(TOWN, alice.id)  # type: ignore[arg-type]
+        await until(lambda: ALICE in town.sessions)
+        place.homeserver.fault("POST */createRoom", Fail(status=502), times=2)
+        town.emit(says("Bob", "hello", chat=DIRECT.chat, private=True), login=ALICE)
+        await said(place, by(ghost("bob"), "hello"), 10)
+
+
+async def test_a_room_that_the_homeserver_refuses_parks_the_words_instead_of_losing_them(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        await bridge.accounts.open(TOWN, alice.id)  # type: ignore[arg-type]
+        await until(lambda: ALICE in town.sessions)
+        place.homeserver.fault("POST */createRoom", Fail(status=403))
+        town.emit(says("Bob", "hello", chat=DIRECT.chat, private=True), login=ALICE)
+        await said_parked(bridge)
+        assert await bridge.store.inbox.count() == 0
+
+
+async def test_nobody_but_its_owner_is_heard_in_a_direct_chat(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, carol = place.homeserver.user("alice"), place.homeserver.user("carol")
+        room = await alice.create_room(preset="private_chat", is_direct=True, invite=[ghost("bob")])
+        await until(lambda: bridge.registry.links_of(ChatId(room)))
+        await alice.invite(room, carol.id)
+        await carol.join(room)
+        event = await carol.send(room, "let me in")
+        fate = await said(place, has_fate(event))
+        assert f"belongs to {alice.id}" in fate.content["message"]
+        await alice.send(room, "just me")
+        await town.until(lambda: town.done(PostMessage, ALICE))
+        assert [p.content.text.body for p in town.done(PostMessage, ALICE)] == ["just me"]
+
+
+async def test_a_ghost_does_not_turn_a_room_of_several_people_into_one_persons_chat(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, carol = place.homeserver.user("alice"), place.homeserver.user("carol")
+        room = await alice.create_room(preset="public_chat")
+        await carol.join(room)
+        await alice.invite(room, ghost("bob"))
+        left = await said(place, membership(ghost("bob"), "leave"))
+        assert "with nobody else" in left.content["reason"]
+        assert bridge.registry.links == {}
+
+
+async def test_without_accounts_a_ghost_declines_and_says_why(tmp_path: Path) -> None:
+    town = Town(OwnAccounts.OFF)
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice = place.homeserver.user("alice")
+        await alice.create_room(preset="private_chat", is_direct=True, invite=[ghost("bob")])
+        left = await said(place, membership(ghost("bob"), "leave"))
+        assert "Only your own account can speak to people on Town" in left.content["reason"]
+
+
+# Upgrades ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_bridge_that_is_not_let_into_the_new_room_asks_and_follows_when_it_is_invited(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        town.emit(says("Bob", "hello"))
+        await said(place, by(ghost("bob"), "hello"))
+        await alice.set_state(room, "m.room.join_rules", {"join_rule": "invite"})
+        new = await alice.upgrade(room, "11")
+        await said(place, by(BOT, "invite it there"))
+        assert bridge.registry.links_of(ChatId(room))
+        await alice.invite(new, BOT)
+        await until(lambda: bridge.registry.links_of(ChatId(new)))
+        await alice.set_power(new, BOT, 100)
+        await alice.send(new, "here?")
+        await town.until(lambda: town.said() == ["<alice> here?"])
+        await until(lambda: ghost("bob") in place.homeserver.joined(new))
+        town.emit(says("Bob", "here!"))
+        assert (await said(place, by(ghost("bob"), "here!"))).room_id == new
+
+
+async def test_a_room_that_only_claims_to_replace_another_changes_nothing(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        _, room = await linked(place)
+        mallory = place.homeserver.user("mallory")
+        claim = {"predecessor": {"room_id": room, "event_id": "$x"}}
+        false = await mallory.create_room(preset="public_chat", creation_content=claim, invite=[BOT])
+        await said(place, lambda e: e.room_id == false and e.sender == BOT and "I am a bridge" in e.body)
+        assert not bridge.registry.links_of(ChatId(false))
+        assert bridge.registry.links_of(ChatId(room))

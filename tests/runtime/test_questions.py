@@ -1,0 +1,74 @@
+"""What homeservers ask an appservice, over the real routes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+
+from bridgekit.contract.policy import Entry, Exposure, Visibility
+from tests.runtime.fake_network import TALK, Town
+from tests.runtime.running import SERVER, ghost, town_world
+
+ALIAS = f"#_bk_town_#talk:{SERVER}"
+
+
+@asynccontextmanager
+async def asking(folder: Path, town: Town) -> AsyncIterator[Any]:
+    """A function that asks the bridge as its homeserver does: path in, status and answer out."""
+    async with town_world(folder, town) as place, place.bridge() as bridge:
+        headers = {"Authorization": "Bearer hs-secret"}
+        async with aiohttp.ClientSession(f"http://{bridge.address}", headers=headers) as session:
+
+            async def ask(path: str, **query: str) -> tuple[int, Any]:
+                async with session.get(f"/_matrix/app/v1/{path}", params=query) as answer:
+                    return answer.status, await answer.json()
+
+            yield ask
+
+
+async def test_users_exist_where_they_are_somebodys_ghost(tmp_path: Path) -> None:
+    async with asking(tmp_path, Town()) as ask:
+        assert (await ask(f"users/{quote(ghost('bob'))}"))[0] == 200
+        assert (await ask(f"users/{quote(ghost('bob', 'elsewhere'))}"))[0] == 404
+        assert (await ask(f"users/{quote(f'@alice:{SERVER}')}"))[0] == 404
+
+
+async def test_aliases_exist_where_their_chats_are_open(tmp_path: Path) -> None:
+    town = Town()
+    town.visible[TALK] = Visibility(known=True, exposure=Exposure.JOINED, entry=Entry.OPEN, listed=True)
+    town.closed["#shut"] = "Nobody gets in."  # type: ignore[index]
+    async with asking(tmp_path, town) as ask:
+        assert (await ask(f"rooms/{quote(ALIAS, safe='')}"))[0] == 200
+        for name in ("town_#shut", "town_bob", "elsewhere_#talk", "town_"):
+            alias = quote(f"#_bk_{name}:{SERVER}", safe="")
+            assert (await ask(f"rooms/{alias}"))[0] == 404, name
+
+
+async def test_third_party_networks_are_described(tmp_path: Path) -> None:
+    async with asking(tmp_path, Town()) as ask:
+        status, protocol = await ask("thirdparty/protocol/town")
+        assert status == 200
+        assert protocol["user_fields"] == ["network", "name"]
+        assert protocol["location_fields"] == ["network", "chat"]
+        assert protocol["instances"] == [
+            {"network_id": "town", "desc": "Town", "fields": {"network": "town"}}
+        ]
+        assert (await ask("thirdparty/protocol/elsewhere"))[0] == 404
+
+
+async def test_third_party_people_and_places_are_found_both_ways(tmp_path: Path) -> None:
+    async with asking(tmp_path, Town()) as ask:
+        user = {"userid": ghost("bob"), "protocol": "town", "fields": {"network": "town", "name": "bob"}}
+        assert await ask("thirdparty/user/town", name="bob") == (200, [user])
+        assert await ask("thirdparty/user", userid=ghost("bob")) == (200, [user])
+        assert await ask("thirdparty/user/town", name="#talk") == (200, [])
+        assert await ask("thirdparty/user", userid="@alice:hs.test") == (200, [])
+        place = {"alias": ALIAS, "protocol": "town", "fields": {"network": "town", "chat": "#talk"}}
+        assert await ask("thirdparty/location/town", chat="#talk", network="town") == (200, [place])
+        assert await ask("thirdparty/location", alias=ALIAS) == (200, [place])
+        assert await ask("thirdparty/location/town", chat="#talk", network="elsewhere") == (200, [])

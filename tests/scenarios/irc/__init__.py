@@ -1,0 +1,1 @@
+"""IRC between real servers: Synapse on one side, ngircd and InspIRCd with services on the other."""

@@ -1,0 +1,23 @@
+"""One laboratory for all scenarios of a run."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from bridgekit.testing.servers.synapse import Synapse
+from connectors.irc.testing.inspircd import Inspircd
+from connectors.irc.testing.ngircd import Ngircd
+from tests.conftest import run_for_all_tests
+from tests.scenarios.irc.lab import MODERN, PLAIN, Lab, laboratory
+
+
+@pytest.fixture(scope="session")
+def lab(synapse: Synapse, ngircd: Ngircd, inspircd: Inspircd) -> Iterator[Lab]:
+    """A bridge between one Synapse, a plain ngircd and a modern InspIRCd with services."""
+    yield from run_for_all_tests(lambda: laboratory(synapse, ngircd, inspircd))
+
+
+@pytest.fixture(params=[PLAIN, MODERN])
+def network(request: pytest.FixtureRequest) -> str:
+    """The scenario is played on each network."""
+    return str(request.param)

@@ -1,0 +1,59 @@
+"""20,000 messages, 20 times SIGKILL, both servers away for a while: nothing is lost, doubled or late unexplained.
+
+More of it: BRIDGEKIT_LEDGER_MESSAGES (each way), BRIDGEKIT_LEDGER_KILLS, BRIDGEKIT_LEDGER_RATE (messages a second
+each way), BRIDGEKIT_LEDGER_SEED.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridgekit.store import SealingKey, Store
+from bridgekit.testing.servers.postgres import Postgres
+from tests.scenarios.ledger import trouble
+from tests.scenarios.ledger.stage import IRC_PEOPLE, MATRIX_PEOPLE, stage
+
+MESSAGES = int(os.environ.get("BRIDGEKIT_LEDGER_MESSAGES", "10000"))
+KILLS = int(os.environ.get("BRIDGEKIT_LEDGER_KILLS", "20"))
+RATE = float(os.environ.get("BRIDGEKIT_LEDGER_RATE", "150"))
+SEED = int(os.environ.get("BRIDGEKIT_LEDGER_SEED", "1"))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> Postgres | None:
+    """The server that the bridge keeps its data on; None is a file."""
+    if request.param == "sqlite":
+        return None
+    server: Postgres = request.getfixturevalue("postgres")
+    return server
+
+
+@pytest.mark.timeout(300 + 4 * MESSAGES / RATE)
+async def test_whatever_happens_each_message_arrives_once_or_its_sender_is_told(
+    database: Postgres | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    store = await database.create_database() if database is not None else f"sqlite:///{tmp_path}/bridge.db"
+    async with stage(tmp_path, store=store) as here:
+        await here.ready()
+        await here.slow_down()
+        troubles = trouble.draw(SEED, MESSAGES / RATE, kills=KILLS)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(here.talk_on_irc(MESSAGES // len(IRC_PEOPLE), RATE))
+            group.create_task(here.talk_on_matrix(MESSAGES // len(MATRIX_PEOPLE), RATE))
+            happened = group.create_task(trouble.make(here, troubles))
+        await here.settle()
+        with capsys.disabled():
+            kind = store.partition(":")[0]
+            sys.stdout.write(f"\n{kind}, seed {SEED}\n{chr(10).join(happened.result())}\n{here.account()}\n")
+        await here.is_clean()
+        assert await here.bridge.stop() == 0
+    left = await Store.open(store, key=SealingKey.load_or_create(tmp_path / "bridge.key"))
+    try:
+        assert (await left.inbox.count(), await left.inbox.count_parked()) == (0, 0)
+    finally:
+        await left.close()
