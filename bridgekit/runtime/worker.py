@@ -267,20 +267,28 @@ class Worker:
         # The sender reads the fate before the row goes, so that a crash in between tells them twice and not never.
         if case.durable:
             writes.append(store.outbox.performed(case.number, step.index, _in_a_word(outcome)))
-        self._write(tracked, writes)
-        self._around.spawn(self._tell(case, work))
+        self._around.spawn(self._tell(case, work, self._write(tracked, writes)))
 
-    def _write(self, tracked: Tracked | None, writes: list[Write]) -> None:
-        if writes:
-            written = self._around.store.commit(*writes)
-            if tracked is not None:
-                tracked.written = written
+    def _write(self, tracked: Tracked | None, writes: list[Write]) -> asyncio.Future[None] | None:
+        if not writes:
+            return None
+        written = self._around.store.commit(*writes)
+        if tracked is not None:
+            tracked.written = written
+        return written
 
-    async def _tell(self, case: Case, work: Coroutine[Any, Any, None]) -> None:
+    async def _tell(
+        self, case: Case, work: Coroutine[Any, Any, None], written: asyncio.Future[None] | None = None
+    ) -> None:
+        """Tell the sender, once the fate is on disk: what they were told must not be doubted after a crash."""
         try:
+            if written is not None:
+                await asyncio.wait((written,))
             await work
         except Exception as error:
             log.error("status_failed", trace=_trace(error))
+        finally:
+            work.close()
         if case.durable:
             self._around.store.commit(self._around.store.inbox.done(case.number))
 

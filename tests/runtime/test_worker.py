@@ -435,6 +435,20 @@ async def test_the_sender_reads_the_fate_before_the_row_goes(scene: Scene):
     assert len(scene.around.told) == 1
 
 
+async def test_a_fate_is_on_disk_before_the_sender_reads_it(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    """Else a crash in between would make the next run doubt what they were told."""
+    kept: list[dict[int, str]] = []
+
+    async def tell(number: int, fates: object) -> None:
+        kept.append(await scene.store.outbox.of(number))
+
+    scene.around.tell = True
+    monkeypatch.setattr(scene.around, "_tell", tell)
+    await scene.hear(MATRIX_SIDE, said(MATRIX_SIDE, ANN, "$m1"))
+    await scene.quiet()
+    assert [sorted(states.values()) for states in kept] == [["delivered", "delivered"]]
+
+
 # Commands ---------------------------------------------------------------------------------------------------
 
 

@@ -94,6 +94,10 @@ class Peer:
         """One line as it is."""
         self._connection.send_raw(line)
 
+    def encoding(self, name: str) -> None:
+        """Speak in another encoding than UTF-8."""
+        self._connection.transmit_encoding = name
+
     def mode(self, channel: str, change: str) -> None:
         self._connection.mode(channel, change)
 

@@ -42,7 +42,8 @@ async def talking(alice: Person, room: str, stem: str) -> AsyncIterator[list[int
         await task
 
 
-async def test_a_restart_of_the_bridge_loses_and_doubles_nothing_from_matrix(lab: Lab, network: str):
+async def test_a_restart_of_the_bridge_loses_and_doubles_nothing_from_matrix(lab: Lab):
+    network = MODERN
     channel = lab.new("#restart")
     async with lab.person() as alice, lab.peer(network, "bob", channel) as bob:
         room = await lab.linked(alice, network, channel)
@@ -56,8 +57,9 @@ async def test_a_restart_of_the_bridge_loses_and_doubles_nothing_from_matrix(lab
         await alice.reads(room, "all of it")
 
 
-async def test_what_irc_says_before_and_after_a_restart_of_the_bridge_arrives_once(lab: Lab, network: str):
+async def test_what_irc_says_before_and_after_a_restart_of_the_bridge_arrives_once(lab: Lab):
     """Without history on the server, what is said while nobody listens is nowhere: bob waits for the relay."""
+    network = PLAIN
     channel = lab.new("#again")
     async with lab.person() as alice, lab.peer(network, "bob", channel) as bob:
         room = await lab.linked(alice, network, channel)
@@ -101,7 +103,8 @@ async def test_a_restart_of_the_irc_server_holds_messages_until_it_is_back(lab: 
             await alice.reads(room, "back 0")
 
 
-async def test_a_restart_of_the_homeserver_loses_and_doubles_nothing_from_irc(lab: Lab, network: str):
+async def test_a_restart_of_the_homeserver_loses_and_doubles_nothing_from_irc(lab: Lab):
+    network = PLAIN
     channel = lab.new("#home")
     async with lab.person() as alice, lab.peer(network, "bob", channel) as bob:
         room = await lab.linked(alice, network, channel)

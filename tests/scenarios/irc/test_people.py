@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 from bridgekit.testing.person import Person
 from tests.scenarios.irc.lab import LABEL, MODERN, PLAIN, RELAY, Lab
@@ -268,3 +269,93 @@ async def test_a_logout_takes_the_nick_off_the_network(lab: Lab):
         async with asyncio.timeout(10):
             while "nosuchnick" not in await bob.whois(f"{alice.name}[m]"):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
+
+
+async def test_a_nick_that_is_taken_gets_an_ending_and_is_won_back(lab: Lab):
+    channel = lab.new("#taken")
+    async with lab.person() as alice, lab.peer(PLAIN, "bob", channel) as bob:
+        room = await lab.linked(alice, PLAIN, channel)
+        async with lab.peer(PLAIN, "squatter", channel) as squatter:
+            await lab.command(alice, room, f"login plain nick={squatter.nick}")
+            await alice.say(room, "it is me")
+            heard = await bob.reads("it is me", target=channel)
+            assert heard.nick != squatter.nick
+            assert heard.nick.startswith(squatter.nick)
+        await bob.sees(lambda h: h.kind == "nick" and h.target == squatter.nick, what="the nick")
+        await alice.say(room, "my own nick")
+        await bob.reads("my own nick", nick=squatter.nick)
+
+
+async def test_a_direct_message_to_somebody_who_has_gone_is_refused_with_a_sentence(lab: Lab, network: str):
+    async with lab.person() as alice:
+        async with lab.peer(network, "bob") as bob:
+            ghost = lab.ghost(network, bob.nick)
+            room = await alice.create_room(preset="trusted_private_chat", is_direct=True, invite=[ghost])
+            await arrived(alice, room, ghost)
+            await alice.say(room, "are you there?")
+            await bob.reads("are you there?", target=bob.nick)
+        await asyncio.sleep(0.2)
+        event = await alice.say(room, "where are you?")
+        fate = await lab.fate(alice, room, event)
+        assert fate["status"] == "FAIL_PERMANENT"
+        assert bob.nick in (await lab.answer(alice, room)).body
+
+
+async def test_who_leaves_the_room_leaves_the_channel_with_their_own_nick(lab: Lab):
+    channel = lab.new("#leave")
+    async with lab.person() as alice, lab.person("carol") as carol, lab.peer(PLAIN, "bob", channel) as bob:
+        room = await lab.linked(alice, PLAIN, channel)
+        await carol.join(room)
+        await lab.command(carol, room, f"login plain nick={carol.name}")
+        await online(bob, carol.name)
+        await carol.say(room, "I am here")
+        await bob.reads("I am here", nick=carol.name)
+        await carol.leave(room)
+        await bob.sees(lambda h: h.kind == "part" and h.nick == carol.name, what="carol leaving")
+
+
+async def test_an_own_nick_that_is_banned_is_told_why_it_is_not_heard(lab: Lab, network: str):
+    channel = lab.new("#banned")
+    async with lab.person() as alice, lab.peer(network, "bob", channel) as bob:
+        room = await lab.linked(alice, network, channel)
+        await lab.command(alice, room, f"login {network} nick={alice.name}")
+        await alice.say(room, "one")
+        await bob.reads("one", nick=alice.name)
+        bob.mode(channel, f"+b {alice.name}!*@*")
+        await bob.sees(lambda h: h.kind == "mode" and "+b" in h.arguments, what="the ban")
+        bob.kick(channel, alice.name, "out")
+        await bob.sees(lambda h: h.kind == "kick" and h.words == alice.name, what="the kick")
+        event = await alice.say(room, "two")
+        assert (await lab.fate(alice, room, event))["status"] == "FAIL_PERMANENT"
+        assert channel in (await lab.answer(alice, room)).body
+        assert bob.said("two") == 0  # neither with her own nick nor through the relay, behind the ban
+
+
+async def test_a_conversation_is_begun_by_command(lab: Lab):
+    async with lab.person() as alice, lab.peer(PLAIN, "bob") as bob:
+        direct = await alice.create_room(preset="trusted_private_chat", is_direct=True, invite=[lab.bot])
+        await lab.answer(alice, direct)
+        await alice.say(direct, f"chat plain {bob.nick}")
+        assert "login plain" in (await lab.answer(alice, direct)).body
+        await alice.say(direct, "login plain")
+        await lab.answer(alice, direct)
+        await alice.say(direct, f"chat plain {bob.nick}")
+        assert "You are invited" in (await lab.answer(alice, direct)).body
+        room, _ = await alice.invitation()
+        await alice.join(room)
+        await alice.say(room, "by command")
+        await bob.reads("by command", target=bob.nick)
+
+
+async def test_forty_people_are_there_and_the_first_message_does_not_wait_for_them(lab: Lab):
+    channel = lab.new("#crowd")
+    async with AsyncExitStack() as stack:
+        alice = await stack.enter_async_context(lab.person())
+        crowd = [await stack.enter_async_context(lab.peer(PLAIN, "crowd", channel)) for _ in range(40)]
+        room = await lab.linked(alice, PLAIN, channel)
+        crowd[-1].say(channel, "we are many")
+        await alice.reads(room, "we are many", seconds=10)
+        ghosts = {lab.ghost(PLAIN, one.nick) for one in crowd}
+        async with asyncio.timeout(60):
+            while not ghosts <= (await alice.members(room)).keys():  # noqa: ASYNC110
+                await asyncio.sleep(0.2)

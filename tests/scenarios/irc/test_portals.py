@@ -6,7 +6,7 @@ import pytest
 
 from bridgekit.testing.servers.synapse import HomeserverRefused
 from tests.scenarios.irc.lab import LABEL, MODERN, PLAIN, RELAY, Lab, until
-from tests.scenarios.irc.test_people import arrived, gone, op
+from tests.scenarios.irc.test_people import arrived, gone, online, op
 
 
 async def test_the_bot_explains_itself_when_it_is_asked_in(lab: Lab):
@@ -217,3 +217,25 @@ async def test_the_bridge_follows_a_room_that_is_replaced(lab: Lab):
         await bob.reads(f"<{alice.name}> in the new room")
         bob.say(channel, "I see no difference")
         await alice.reads(new, "I see no difference")
+
+
+async def test_an_encrypted_room_is_not_linked(lab: Lab):
+    channel = lab.new("#clear")
+    async with lab.person() as alice, lab.peer(PLAIN, "bob", channel):
+        state = [{"type": "m.room.encryption", "content": {"algorithm": "m.megolm.v1.aes-sha2"}}]
+        room = await lab.room(alice, initial_state=state)
+        assert "encrypted" in await lab.command(alice, room, f"link plain {channel}")
+
+
+async def test_an_invitation_from_irc_reaches_the_owner_of_the_nick(lab: Lab, network: str):
+    channel = lab.new("#please")
+    async with lab.person() as alice, lab.peer(network, "bob", channel) as bob:
+        direct = await alice.create_room(preset="trusted_private_chat", is_direct=True, invite=[lab.bot])
+        await lab.answer(alice, direct)
+        await alice.say(direct, f"login {network} nick={alice.name}")
+        await lab.answer(alice, direct)
+        await online(bob, alice.name)
+        bob.invite(alice.name, channel)
+        told = await lab.answer(alice, direct)
+        assert channel in told.body
+        assert bob.nick in told.body

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from bridgekit.testing.person import Person
-from tests.scenarios.irc.lab import LABEL, MODERN, RELAY, Lab, until
+from tests.scenarios.irc.lab import LABEL, MODERN, PLAIN, RELAY, Lab, until
 from tests.scenarios.irc.peer import Heard, Peer
 
 BOLD, ITALIC, COLOUR, RESET = "\x02", "\x1d", "\x03", "\x0f"
@@ -211,6 +211,71 @@ async def test_typing_reaches_a_client_that_knows_it(lab: Lab):
         await until(lambda: alice.typing.get(room) == [lab.ghost(MODERN, bob.nick)])
         await alice.set_typing(room)
         await bob.sees(lambda h: h.kind == "tagmsg" and h.tags.get("+typing") == "active")
+
+
+async def test_a_mention_becomes_the_nick(scene: Scene):
+    scene.bob.say(scene.channel, "hello")
+    ghost = (await scene.alice.reads(scene.room, "hello")).sender
+    html = f'<a href="https://matrix.to/#/{ghost}">the one over there</a>: look'
+    await scene.alice.say(scene.room, "the one over there: look", html=html)
+    await scene.heard(f"<{scene.alice.name}> {scene.bob.nick}: look")
+
+
+async def test_a_nick_that_speaks_for_somebody_on_matrix_mentions_them(lab: Lab):
+    channel = lab.new("#ping")
+    async with lab.person() as alice, lab.peer(PLAIN, "bob", channel) as bob:
+        room = await lab.linked(alice, PLAIN, channel)
+        await lab.command(alice, room, f"login plain nick={alice.name}")
+        await alice.say(room, "here I am")
+        await bob.reads("here I am", nick=alice.name)
+        bob.say(channel, f"{alice.name}: look at this")
+        read = await alice.sees(room, lambda e: "look at this" in e.body, what="it")
+        assert read.content["m.mentions"] == {"user_ids": [alice.id]}
+
+
+async def test_words_that_are_not_utf_8_are_read_all_the_same(lab: Lab):
+    channel = lab.new("#latin")
+    async with lab.person() as alice, lab.peer(PLAIN, "bob", channel) as bob:
+        room = await lab.linked(alice, PLAIN, channel)
+        bob.encoding("cp1252")
+        bob.say(channel, "schöne Grüße für 5 €")
+        await alice.reads(room, "schöne Grüße für 5 €")
+
+
+async def test_the_relay_answers_ctcp_and_passes_none_of_it_on(scene: Scene):
+    scene.bob.raw(f"PRIVMSG {RELAY[scene.network]} :\x01VERSION\x01")
+    heard = await scene.bob.sees(lambda h: h.kind == "ctcpreply", what="an answer")
+    assert (heard.words, "bridgekit" in heard.arguments[1]) == ("VERSION", True)
+    scene.bob.raw(f"PRIVMSG {scene.channel} :\x01DCC SEND x 1 2 3\x01")
+    scene.bob.say(scene.channel, "after it")
+    await scene.alice.reads(scene.room, "after it")
+    said = [e.body for e in scene.alice.seen.all if e.sender == scene.ghost and e.kind]
+    assert said == ["after it"]
+
+
+async def test_what_irc_has_no_form_for_becomes_words(scene: Scene):
+    lead = f"<{scene.alice.name}> "
+    await scene.alice.say(scene.room, "Here", kind="m.location", more={"geo_uri": "geo:48.2,16.4"})
+    heard = await scene.bob.sees(lambda h: h.words.startswith(lead), what="the place")
+    assert "48.2" in heard.words
+    poll = {
+        "org.matrix.msc1767.text": "Cake?\n1. yes\n2. no",
+        "org.matrix.msc3381.poll.start": {
+            "question": {"org.matrix.msc1767.text": "Cake?"},
+            "answers": [
+                {"id": "1", "org.matrix.msc1767.text": "yes"},
+                {"id": "2", "org.matrix.msc1767.text": "no"},
+            ],
+        },
+    }
+    await scene.alice.send(scene.room, "org.matrix.msc3381.poll.start", poll)
+    await scene.bob.sees(lambda h: h.words.startswith(lead) and "Cake?" in h.words, what="the poll")
+    await scene.alice.send(
+        scene.room,
+        "m.sticker",
+        {"body": "a cat", "url": "mxc://hs.test/cat", "info": {"mimetype": "image/png"}},
+    )
+    await scene.bob.sees(lambda h: h.words.startswith(lead) and "a cat" in h.words, what="the sticker")
 
 
 async def downloaded(words: str) -> tuple[str, bytes]:

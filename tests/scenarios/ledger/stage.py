@@ -192,6 +192,9 @@ class Stage:
         assert to_irc.clean, self.account()
         assert heard.untold() == []
         assert heard.told("FAIL_PERMANENT") == []
+        assert not set(heard.told("FAIL_RETRIABLE")) & set(
+            heard.told("SUCCESS")
+        )  # nobody doubts what was known
         assert to_irc.doubled == 0, self.account()
         for fault in ("fact_parked", "row_parked", "verb_failed", "task_failed", "store_write_failed"):
             assert self.bridge.events(fault) == []

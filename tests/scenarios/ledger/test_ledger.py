@@ -20,7 +20,7 @@ from tests.scenarios.ledger.stage import IRC_PEOPLE, MATRIX_PEOPLE, stage
 
 MESSAGES = int(os.environ.get("BRIDGEKIT_LEDGER_MESSAGES", "10000"))
 KILLS = int(os.environ.get("BRIDGEKIT_LEDGER_KILLS", "20"))
-RATE = float(os.environ.get("BRIDGEKIT_LEDGER_RATE", "150"))
+RATE = float(os.environ.get("BRIDGEKIT_LEDGER_RATE", "180"))
 SEED = int(os.environ.get("BRIDGEKIT_LEDGER_SEED", "1"))
 
 
