@@ -14,7 +14,7 @@ from aiohttp import web
 from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
-from bridgekit.contract.people import File, Login, Person
+from bridgekit.contract.people import File, Login, Person, Role
 from bridgekit.contract.verbs import Sent, Verb
 
 API_VERSION = 1
@@ -49,6 +49,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     api_version: int = API_VERSION
     login_fields: tuple[LoginField, ...] = ()
     example_chat: str = ""  # what a chat is called by people: "#channel"
+    operator: Role = Role.MODERATOR  # from this role on somebody speaks for a chat: who is asked for consent
 
 
 class Host(Protocol):

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from bridgekit.store import ids
+from bridgekit.store.agreements import Asks, Consents, OptOuts, Waiting
 from bridgekit.store.canary import check_key
 from bridgekit.store.driver import Driver, StoreError, Unit, settle
 from bridgekit.store.migrate import migrate
@@ -17,6 +18,9 @@ from bridgekit.store.urls import connect
 
 _KEEP_TRANSACTIONS_MS = 7 * 24 * 3600 * 1000
 _HOUSEKEEPING_EVERY = 3600.0
+_FORGET_WHAT_NO_LONGER_WAITS = (
+    "DELETE FROM held WHERE NOT EXISTS (SELECT 1 FROM inbox WHERE inbox.id = held.number)"
+)
 
 
 class Store:
@@ -38,6 +42,10 @@ class Store:
         self.members = Members(driver)
         self.logins = Logins(driver, key)
         self.kv = KeyValues(driver, key)
+        self.consents = Consents(driver)
+        self.asks = Asks(driver)
+        self.optouts = OptOuts(driver)
+        self.held = Waiting(driver)
 
     @classmethod
     async def open(cls, url: str, key: SealingKey) -> Store:
@@ -51,9 +59,11 @@ class Store:
             await migrate(driver)
             await check_key(driver, key)
             newest = await driver.fetch(
-                "SELECT max(id) FROM (SELECT max(id) AS id FROM inbox UNION ALL SELECT max(message) FROM copies) AS ids"
+                "SELECT max(id) FROM (SELECT max(id) AS id FROM inbox UNION ALL SELECT max(message) FROM copies "
+                "UNION ALL SELECT max(id) FROM consents UNION ALL SELECT max(id) FROM asks) AS ids"
             )
             ids.never_below(newest[0][0] or 0)
+            await driver.script([(_FORGET_WHAT_NO_LONGER_WAITS, ())])
         except BaseException:
             await driver.close()
             raise

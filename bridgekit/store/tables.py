@@ -64,5 +64,68 @@ LOGINS = table(
 )
 KV = table("kv", 2, namespace="text", key="text", value="bytea")
 
-TABLES = (INBOX, OUTBOX, TRANSACTIONS, COPIES, NEWEST, PORTALS, LINKS, GHOSTS, MEMBERS, LOGINS, KV)
+CONSENTS = table(
+    "consents",
+    1,
+    id="bigint",
+    network="text",
+    chat="text",
+    scopes="text",
+    person="text",
+    name="text",
+    account="text",
+    at="bigint",
+    wording="text",
+    lost="bigint",
+    until="bigint",
+    ended="bigint",
+    ended_by="text",
+    granted="bigint",
+)
+ASKS = table(
+    "asks",
+    1,
+    id="bigint",
+    network="text",
+    chat="text",
+    person="text",
+    name="text",
+    account="text",
+    scopes="text",
+    digest="text",
+    wording="text",
+    at="bigint",
+    expires="bigint",
+)
+OPTOUTS = table("optouts", 2, network="text", person="text", account="text", at="bigint")
+HELD = table(
+    "held",
+    1,
+    number="bigint",
+    network="text",
+    chat="text",
+    receiver="text",
+    person="text",
+    cause="text",
+    why="text",
+    since="bigint",
+)
+
+TABLES = (
+    INBOX,
+    OUTBOX,
+    TRANSACTIONS,
+    COPIES,
+    NEWEST,
+    PORTALS,
+    LINKS,
+    GHOSTS,
+    MEMBERS,
+    LOGINS,
+    KV,
+    CONSENTS,
+    ASKS,
+    OPTOUTS,
+    HELD,
+)
 """What `copy` copies; META belongs to one database file."""

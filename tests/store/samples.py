@@ -2,6 +2,10 @@
 
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Login
+from bridgekit.core.gate import Cause, Held
+from bridgekit.core.optout import OptOut
+from bridgekit.core.questions import Ask
+from bridgekit.core.scopes import Consent, Scope
 from bridgekit.store import Copy, Ghost, InboxRow, Link, LoginRow, Portal, Store, Write, new_id
 
 NETWORK = NetworkId("example")
@@ -86,6 +90,53 @@ def login(id: str = "login-1", password: str = SECRET) -> LoginRow:
     )
 
 
+def consent(id: int = 7, chat: str = CHAT) -> Consent:
+    return Consent(
+        id=id,
+        side=PortalKey(NETWORK, ChatId(chat)),
+        scopes=frozenset({Scope.BRIDGE, Scope.MEDIA}),
+        person=PersonId("olga"),
+        name="Olga",
+        account="olga",
+        at=1_700_000_000_000,
+        wording="Do you agree?\nAnswer … yes",
+        lost=5,
+        until=6,
+        ended=7,
+        ended_by="Bob",
+    )
+
+
+def ask(id: int = 8) -> Ask:
+    return Ask(
+        id=id,
+        side=PortalKey(NETWORK, CHAT),
+        person=PersonId("olga"),
+        name="Olga",
+        account="",
+        scopes=frozenset({Scope.BRIDGE}),
+        digest="d" * 64,
+        wording="Do you agree?",
+        at=1,
+        expires=2,
+    )
+
+
+def optout(person: str = "eve", account: str = "eve") -> OptOut:
+    return OptOut(network=NETWORK, person=PersonId(person), account=account, at=1_700_000_000_000)
+
+
+def held(number: int, receiver: str | None = None) -> Held:
+    return Held(
+        number=number,
+        link=PortalKey(NETWORK, CHAT, LoginId(receiver) if receiver else None),
+        person=PersonId("olga"),
+        cause=Cause.QUARANTINE,
+        why="She is new here.",
+        since=1_700_000_000_000,
+    )
+
+
 def everything(store: Store) -> list[Write]:
     """One row at least in every table."""
     row = inbox_row(SECRET.encode(), receiver="login-1")
@@ -105,4 +156,8 @@ def everything(store: Store) -> list[Write]:
         store.members.put(ROOM, ghost().mxid, "join"),
         store.logins.put(login()),
         store.kv.put("example", "state", SECRET.encode()),
+        store.consents.put(consent()),
+        store.asks.put(ask()),
+        store.optouts.put(optout()),
+        store.held.put(held(row.id)),
     ]

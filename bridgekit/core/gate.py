@@ -1,0 +1,254 @@
+"""The presence gate: nobody reads a chat unseen, and nothing that is held back for it is lost or hidden."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from enum import StrEnum
+from typing import TypeVar
+
+import msgspec
+
+from bridgekit.contract.ids import PersonId, PortalKey
+from bridgekit.core import wording
+
+MINUTE = 60_000
+K = TypeVar("K", bound=Hashable)
+
+
+class GateMode(StrEnum):
+    """What becomes of a Matrix user whose own account is not seen in the chat."""
+
+    KICK = "kick"  # taken out of the room as soon as it is clear that they are not coming
+    PAUSE = "pause"  # messages wait for them; taken out after a grace time
+    RELAY_ALLOWED = "relay-allowed"  # the bridge's own presence is enough
+
+
+class Seen(StrEnum):
+    """Where a Matrix user's own account is, as the network itself tells: never a stored member list."""
+
+    PRESENT = "present"
+    COMING = "coming"  # it connects, or is joining
+    SPLIT = "split"  # on the other side of a netsplit: it does not see what is said on this one
+    ABSENT = "absent"
+
+
+class Reader(msgspec.Struct, frozen=True, kw_only=True):
+    """A Matrix user who is joined to the room. `since` (ms): when they entered it or their account left the chat,
+    whichever came last. `why` says in people's words what is the matter with the account."""
+
+    user: PersonId
+    seen: Seen
+    since: int
+    why: str = ""
+
+
+class GateRules(msgspec.Struct, frozen=True, kw_only=True):
+    """How patient the gate is, in milliseconds."""
+
+    mode: GateMode = GateMode.PAUSE
+    coming: int = 30_000  # for an account that is on its way, whatever the mode
+    split: int = 10 * MINUTE  # for a netsplit to heal
+    grace: int = 5 * MINUTE  # PAUSE: for an account that is not there
+
+    def patience(self, seen: Seen) -> int:
+        """How long messages wait for an account in this state."""
+        match seen:
+            case Seen.COMING:
+                return self.coming if self.mode is GateMode.KICK else max(self.coming, self.grace)
+            case Seen.SPLIT:
+                return self.split
+            case Seen.ABSENT | Seen.PRESENT:
+                return 0 if self.mode is GateMode.KICK else self.grace
+
+
+class Blocker(msgspec.Struct, frozen=True, kw_only=True):
+    """One user for whom messages are held: since when, until when they are waited for, why."""
+
+    user: PersonId
+    seen: Seen
+    since: int
+    until: int
+    why: str
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gate decides about one link at one moment.
+
+    `passes`: messages of the link may be shown in the room. `blockers`: for whom they wait. `remove`: who is to be
+    taken out of the room now; messages wait until that is done. `stuck`: who cannot be taken out, for want of power:
+    the link pauses until somebody mends that. `again`: when (ms) to ask anew at the latest, 0 for only on a change.
+    """
+
+    passes: bool
+    blockers: tuple[Blocker, ...] = ()
+    remove: tuple[PersonId, ...] = ()
+    stuck: tuple[PersonId, ...] = ()
+    again: int = 0
+
+
+PASSES = Verdict(passes=True)
+
+
+def judge(rules: GateRules, readers: Iterable[Reader], now: int, *, removable: bool = True) -> Verdict:
+    """Whether the messages of a link may be shown to those who are in the room.
+
+    `readers` are the Matrix users in the room who should have an account in the chat; `removable` says whether the
+    bot has the power to take users out. Pure; one user who is stuck never stops a room for longer than the grace.
+    """
+    if rules.mode is GateMode.RELAY_ALLOWED:
+        return PASSES
+    blockers: list[Blocker] = []
+    late: list[PersonId] = []
+    for reader in readers:
+        if reader.seen is Seen.PRESENT:
+            continue
+        until = reader.since + rules.patience(reader.seen)
+        why = reader.why or _WHY[reader.seen]
+        blockers.append(Blocker(user=reader.user, seen=reader.seen, since=reader.since, until=until, why=why))
+        if now >= until:
+            late.append(reader.user)
+    if not blockers:
+        return PASSES
+    waiting = [b.until for b in blockers if b.until > now]
+    return Verdict(
+        passes=False,
+        blockers=tuple(blockers),
+        remove=tuple(late) if removable else (),
+        stuck=() if removable else tuple(late),
+        again=min(waiting, default=0),
+    )
+
+
+_WHY = {
+    Seen.PRESENT: "",
+    Seen.COMING: "the account is just connecting",
+    Seen.SPLIT: "a part of the network is cut off",
+    Seen.ABSENT: "the account is not there",
+}
+
+
+def explain(verdict: Verdict, held: int, name: str, label: str, now: int) -> str:
+    """For people: how much is held, who blocks, since when, and what to do; "" where nothing is in the way."""
+    if verdict.passes:
+        return ""
+    lines = [
+        wording.blocker(
+            b.user, name, label, b.why, minutes=(now - b.since) // MINUTE, removes=b.user not in verdict.stuck
+        )
+        for b in verdict.blockers
+    ]
+    return wording.holding(held, name, label, lines)
+
+
+# What is held ------------------------------------------------------------------------------------------------
+
+
+class Cause(StrEnum):
+    """Why something is held."""
+
+    GATE = "gate"
+    PAUSE = "pause"  # the room shows more than the link allows
+    QUARANTINE = "quarantine"
+    RATE = "rate"
+
+
+_WHOLE = (Cause.GATE, Cause.PAUSE)
+"""What these hold up, they hold up for the whole link."""
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """One fact from the inbox that waits, since `since` (ms). `number` is its inbox row; `why` is a sentence."""
+
+    number: int
+    link: PortalKey
+    person: PersonId
+    cause: Cause
+    why: str
+    since: int
+
+
+class Ledger:
+    """All that is held, in the order in which it came. What goes in comes out by `release` or `fail`, and no other way.
+
+    The facts themselves stay in the inbox, on disk; age alone never ends anything.
+    """
+
+    def __init__(self, rows: Iterable[Held] = ()) -> None:
+        self._links: dict[PortalKey, dict[int, Held]] = {}
+        self._where: dict[int, PortalKey] = {}
+        self._whole: Counter[PortalKey] = Counter()  # rows that hold up the whole link
+        self._people: Counter[tuple[PortalKey, PersonId]] = Counter()
+        for row in rows:
+            self.hold(row)
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def hold(self, row: Held) -> None:
+        """It waits. Something that is held already keeps its place and its age, and may have a new reason."""
+        rows = self._links.setdefault(row.link, {})
+        if (old := rows.get(row.number)) is not None:
+            row = msgspec.structs.replace(row, since=old.since)
+            self._uncount(old)
+        rows[row.number] = row
+        self._where[row.number] = row.link
+        if row.cause in _WHOLE:
+            self._whole[row.link] += 1
+        self._people[row.link, row.person] += 1
+
+    def is_behind(self, link: PortalKey, person: PersonId) -> bool:
+        """Whether something of the link waits that a new fact of this person must not overtake.
+
+        What waits for the gate or a pause holds up the whole link; what waits for its sender's sake only them.
+        """
+        return bool(self._whole[link] or self._people[link, person])
+
+    def of(
+        self, link: PortalKey, *, cause: Cause | None = None, person: PersonId | None = None
+    ) -> list[Held]:
+        """What waits, the oldest first."""
+        return [
+            row
+            for row in self._links.get(link, {}).values()
+            if (cause is None or row.cause is cause) and (person is None or row.person == person)
+        ]
+
+    def links(self) -> list[PortalKey]:
+        """The links of which something waits."""
+        return list(self._links)
+
+    def count(self, link: PortalKey) -> int:
+        """How much of the link waits."""
+        return len(self._links.get(link, ()))
+
+    def release(self, rows: Iterable[Held]) -> list[int]:
+        """These go on: their inbox numbers, in order, to be planned anew."""
+        return self._take(rows)
+
+    def fail(self, rows: Iterable[Held]) -> list[int]:
+        """These end undelivered: their inbox numbers, in order, to be reported with the reason and done with."""
+        return self._take(rows)
+
+    def _take(self, rows: Iterable[Held]) -> list[int]:
+        taken = []
+        for number in [row.number for row in rows]:
+            link = self._where.pop(number, None)
+            if link is None:
+                continue
+            self._uncount(self._links[link].pop(number))
+            if not self._links[link]:
+                del self._links[link]
+            taken.append(number)
+        return taken
+
+    def _uncount(self, row: Held) -> None:
+        _less(self._people, (row.link, row.person))
+        if row.cause in _WHOLE:
+            _less(self._whole, row.link)
+
+
+def _less(counter: Counter[K], key: K) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]

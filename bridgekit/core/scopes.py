@@ -1,0 +1,77 @@
+"""What the people of a chat have agreed to: scopes, and the consents that are kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+
+from bridgekit.contract.ids import PersonId, PortalKey
+
+
+class Scope(StrEnum):
+    """One thing that a chat's operators can agree to. Nothing holds without BRIDGE."""
+
+    BRIDGE = "bridge"  # the chat may be linked at all
+    HISTORY = "history"  # who comes later may read what was said before
+    PUBLIC = "public"  # everybody in the world may read it, and the room may be listed
+    MEDIA = "media"  # files are passed on and kept by the homeserver
+
+
+class Policy(StrEnum):
+    """How much a network's chats are asked before they are linked."""
+
+    REQUIRED = "required"  # an operator of the chat has to agree
+    ANNOUNCED = "announced"  # the chat is told; what goes beyond reading along has to be agreed to
+    OFF = "off"  # the chats are the admin's own
+
+
+IMPLIED: dict[Policy, frozenset[Scope]] = {
+    Policy.REQUIRED: frozenset(),
+    Policy.ANNOUNCED: frozenset({Scope.BRIDGE, Scope.MEDIA}),
+    Policy.OFF: frozenset({Scope.BRIDGE, Scope.MEDIA, Scope.HISTORY}),
+}
+"""What holds without being asked. PUBLIC is never implied: the world is nobody's own chat."""
+
+
+class Consent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one operator answered, once. All times are milliseconds since the epoch.
+
+    `account` is what the network vouched for, "" where it vouches for nobody. `wording` is the very text of the
+    question. `lost`: since when the operator is without the role (0: has it). `until`: when it stops to count
+    (0: never). `ended`, `ended_by`: when and by whom it was taken back. `granted` is False for a refusal of these
+    scopes, which is kept so that the same chat is not asked again and again.
+    """
+
+    id: int
+    side: PortalKey
+    scopes: frozenset[Scope]
+    person: PersonId
+    name: str
+    account: str = ""
+    at: int
+    wording: str
+    lost: int = 0
+    until: int = 0
+    ended: int = 0
+    ended_by: str = ""
+    granted: bool = True
+
+    def counts(self, now: int) -> bool:
+        """Whether it holds at `now`."""
+        return self.granted and not self.ended and (not self.until or now < self.until)
+
+    def refuses(self) -> bool:
+        """Whether it is a no that stands."""
+        return not self.granted and not self.ended
+
+
+def in_force(policy: Policy, consents: Iterable[Consent], now: int) -> frozenset[Scope]:
+    """The scopes that hold for a chat at `now`; empty where it may not be linked at all."""
+    consents = list(consents)
+    implied = IMPLIED[policy]
+    if policy is not Policy.OFF and any(Scope.BRIDGE in c.scopes for c in consents if c.refuses()):
+        implied = frozenset()
+    scopes = implied.union(*(c.scopes for c in consents if c.counts(now)))
+    return scopes if Scope.BRIDGE in scopes else frozenset()

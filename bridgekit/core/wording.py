@@ -1,0 +1,302 @@
+"""Every sentence that people read about who may read: settings, consent, the gate, moderation. In one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from bridgekit.contract.policy import Exposure
+
+# Settings -----------------------------------------------------------------------------------------------------
+
+HISTORY_IS = {
+    Exposure.PRESENT: "only who is there can read it",
+    Exposure.JOINED: "only its members can read it",
+    Exposure.INVITED: "who is invited can read it",
+    Exposure.SHARED: "who joins later can read what was said before",
+    Exposure.WORLD_READABLE: "the whole world can read it without joining",
+}
+JOIN_IS = (
+    "only who is invited can join",
+    "everybody can ask to be let in",
+    "the members of other rooms can join",
+    "everybody can join",
+)
+GUESTS_MAY = "guests without an account can join"
+IS_LISTED = "it stands in the public room directory"
+HAS_ALIAS = "it can be found by its address"
+UNLIST = "take the room out of the room directory"
+UNALIAS = "remove the room's published address"
+
+
+def mend(type: str, value: str) -> str:
+    """What to do about one setting that the bridge has no power over."""
+    return f"set {type} to {value}"
+
+
+def paused(name: str, label: str, exposing: Sequence[str]) -> str:
+    """Why nothing passes from a link."""
+    return (
+        f"Messages from {name} on {label} are held back: in this Matrix room {listed(exposing)}, "
+        "and that is more than the chat allows."
+    )
+
+
+def how_to_mend(steps: Sequence[str]) -> str:
+    """What somebody with power in the room can do about it."""
+    return f"Somebody with power in the Matrix room has to {listed(steps)}, or give the bridge the power to do it."
+
+
+def listed(parts: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    parts = list(parts)
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
+
+
+def undone(what: str, by: str) -> str:
+    """A setting was put back."""
+    return f"{by} made this room more open than its chats allow; the bridge has put that back: {what}."
+
+
+def became(name: str, label: str, exposure: Exposure, detail: str) -> str:
+    """The visibility of a linked chat has changed, for both sides."""
+    modes = f" ({detail})" if detail else ""
+    return f"{name} on {label} has changed who may read it{modes}. In its Matrix room now {HISTORY_IS[exposure]}."
+
+
+# Consent ------------------------------------------------------------------------------------------------------
+
+SCOPES = {
+    "bridge": "what is said here and in the Matrix room can be read in both",
+    "media": "files and pictures are passed on and kept on a Matrix server",
+    "history": "people who join the Matrix room later can read what was said before",
+    "public": "everybody in the world can read it, and the room may stand in public lists",
+}
+
+
+def waits_for_consent(name: str, label: str) -> str:
+    """Why a link is not open."""
+    return f"Nobody who speaks for {name} on {label} has agreed to the link yet."
+
+
+def question(
+    *, name: str, label: str, room: str, by: str, scopes: Sequence[str], code: str, days: int, again: str = ""
+) -> str:
+    """What an operator is asked. `again` is the name of the operator whose answer no longer stands."""
+    why = (
+        f"{again}, who had agreed to it, is no operator of {name} any more, so it needs another yes."
+        if again
+        else f"You are asked because you are an operator of {name}."
+    )
+    also = [scope for scope in SCOPES if scope not in scopes]
+    return "\n".join(
+        [
+            f"{by} asks to link {name} on {label} to the Matrix room {room}. {why}",
+            *(f"{scope}: {SCOPES[scope]}." for scope in SCOPES if scope in scopes),
+            f"If you agree to that, answer: {code} yes",
+            *(
+                [f"To agree to other things as well, name all of them: {code} {' '.join(SCOPES)}"]
+                if also
+                else []
+            ),
+            f"If you do not agree, answer: {code} no",
+            f"The code is for you alone and holds for {days} days. Any operator can take it back later by saying "
+            f"!bridge revoke in {name}.",
+        ]
+    )
+
+
+def thanks(name: str, scopes: Sequence[str]) -> str:
+    """To an operator who agreed."""
+    return (
+        f"Thank you: noted for {name} with your name and the time: {', '.join(scopes)}. "
+        f"Say !bridge revoke in {name} to take it back."
+    )
+
+
+def refused_noted(name: str, days: int) -> str:
+    """To an operator who refused."""
+    return f"Noted: {name} is not linked, and the bridge does not ask again for {days} days."
+
+
+def linked(name: str, room: str, by: str, scopes: Sequence[str]) -> str:
+    """What a chat is told when it is linked."""
+    means = "; ".join(SCOPES[scope] for scope in SCOPES if scope in scopes)
+    return (
+        f"{name} is linked to the Matrix room {room} ({by}): {means}. Say !bridge for more, or !optout and your "
+        "messages stay here."
+    )
+
+
+def agreed(name: str, label: str, who: str, scopes: Sequence[str]) -> str:
+    """What the Matrix room is told."""
+    return f"{who}, an operator of {name} on {label}, has agreed to: {', '.join(scopes)}."
+
+
+def refused(name: str, label: str, who: str) -> str:
+    """What the Matrix room is told."""
+    return f"{who}, an operator of {name} on {label}, does not want it to be linked."
+
+
+def refused_before(name: str, label: str, days: int) -> str:
+    """What the Matrix room is told where somebody asks again after a no."""
+    return (
+        f"An operator of {name} on {label} has refused a link within the last {days} days: the bridge does not ask "
+        f"again. An operator can still say !bridge grant in {name}."
+    )
+
+
+def revoked(name: str, label: str, by: str) -> str:
+    """Why a link has closed, for both sides."""
+    return f"{by} has taken back the consent to link {name} on {label}: the link is closed."
+
+
+def asked(name: str, label: str) -> str:
+    """What the Matrix room is told while an answer is awaited."""
+    return f"An operator of {name} on {label} has been asked in private; nothing passes until one agrees."
+
+
+def nobody_to_ask(name: str, label: str) -> str:
+    """What the Matrix room is told where there is nobody to ask."""
+    return (
+        f"The bridge sees no operator of {name} on {label} whom it could ask. "
+        f"An operator can say !bridge grant in {name} at any time."
+    )
+
+
+def role_lost(name: str, label: str, who: str, days: int) -> str:
+    """The operator who agreed no longer has the role."""
+    return (
+        f"{who}, who had agreed to the link, is no operator of {name} on {label} any more. Unless another operator "
+        f"agrees within {days} days (!bridge grant in {name}), the link closes."
+    )
+
+
+def expired(name: str, label: str) -> str:
+    """Why a link has closed."""
+    return f"No operator of {name} on {label} stands behind the link any more: it is closed."
+
+
+NO_SUCH_CODE = "That is no code that the bridge is waiting for: it was answered, has expired or never was."
+TOO_MANY_CODES = "Too many wrong codes: the bridge does not listen to codes from you for an hour."
+ANOTHER_ACCOUNT = (
+    "You are not signed in to the account that the question went to: "
+    "sign in to it, or say !bridge grant in the chat."
+)
+BAD_ANSWER = "Answer with the code and yes, no, or what you agree to: bridge, media, history, public."
+
+
+def not_operator(name: str) -> str:
+    """To somebody who answers or commands without the role."""
+    return f"Only an operator of {name} can say that, and the bridge does not see you as one now."
+
+
+def ask_later(name: str) -> str:
+    """To an operator who asks for a question while there were too many."""
+    return f"There were many questions about {name} just now: say it again in an hour."
+
+
+def nothing_to_revoke(name: str) -> str:
+    """There is no consent."""
+    return f"Nobody has agreed to a link of {name}: there is nothing to take back."
+
+
+NOTHING_TO_GRANT = "Nothing is waiting for an answer here: all that was asked for has been agreed to."
+
+# Opting out ---------------------------------------------------------------------------------------------------
+
+OMITTED = "A message is not shown here: who wrote it does not want to be bridged."
+OPTED_OUT = (
+    "From now on your messages stay here: nothing that you say is passed on by this bridge. "
+    "Say !optin to change that."
+)
+OPTED_IN = "Your messages are passed on again. Say !optout to change that."
+ALREADY_OUT = "You have opted out already. Say !optin to change that."
+ALREADY_IN = "You have not opted out. Say !optout and your messages stay here."
+
+# The gate -----------------------------------------------------------------------------------------------------
+
+
+def blocker(user: str, name: str, label: str, why: str, *, minutes: int, removes: bool) -> str:
+    """Who holds a room up, why, since when, and what to do."""
+    then = (
+        "who stays unseen is taken out of the room" if removes else "the bridge has no power to take them out"
+    )
+    return (
+        f"{user} is in this room and is not seen in {name} on {label} ({why}), since {_minutes(minutes)}. "
+        f"Sign in, join {name}, or leave this room; {then}."
+    )
+
+
+def holding(count: int, name: str, label: str, blockers: Sequence[str]) -> str:
+    """What is held."""
+    return (
+        f"{count} message{'s' if count != 1 else ''} from {name} on {label} "
+        f"{'are' if count != 1 else 'is'} held. {' '.join(blockers)}"
+    )
+
+
+def removed(name: str, label: str, why: str) -> str:
+    """The reason that a person reads who is taken out of a room."""
+    return (
+        f"Nobody reads {name} on {label} unseen, and your account is not in it ({why}). "
+        "Sign in, then come back: you are welcome."
+    )
+
+
+def held_to_the_end(name: str, label: str) -> str:
+    """The fate of a message that was held when its link was taken apart."""
+    return f"It was held back until the link to {name} on {label} was closed, and was never shown on the other side."
+
+
+def _minutes(count: int) -> str:
+    return "less than a minute" if count < 1 else f"{count} minute{'s' if count != 1 else ''}"
+
+
+# Moderation ---------------------------------------------------------------------------------------------------
+
+
+def one_sided(deed: str, who: str, done: Sequence[str], not_done: Sequence[tuple[str, str]]) -> str:
+    """A ban or kick that holds on some sides only. `not_done` are (side, why)."""
+    where = f" in {listed(done)}" if done else ""
+    lacking = "; ".join(f"{side}: {why}" for side, why in not_done)
+    return f"{who} is {deed}{where}, but not everywhere. {lacking}"
+
+
+def by_policy(reason: str) -> str:
+    """Why a policy list keeps somebody out."""
+    return f"A policy list that this bridge follows bars this account{': ' + reason if reason else '.'}"
+
+
+def too_fast(label: str, seconds: int) -> str:
+    """To somebody whose messages wait."""
+    return f"You write faster than this bridge passes on to {label}: your messages follow within {seconds} seconds."
+
+
+def flooded(who: str, count: int) -> str:
+    """What is told once where a flood was not passed on."""
+    return f"{count} messages from {who} were not passed on: they came faster than people can read."
+
+
+FLOOD = "It came in a flood, faster than people can read, and was not passed on."
+
+
+def quarantined(who: str, name: str) -> str:
+    """What the room's moderators read."""
+    return (
+        f"{who} is new in {name}: their messages wait for a nod. "
+        f"Say `!bridge accept {who}` or `!bridge reject {who}`."
+    )
+
+
+STRANGER_WAITS = "You are new here: your messages are passed on when an operator has nodded."
+REJECTED = "An operator has decided not to pass it on."
+
+# Other bridges --------------------------------------------------------------------------------------------------
+
+
+def bridged_already(name: str, bot: str) -> str:
+    """Why a link is refused."""
+    return (
+        f"{bot} bridges this room to {name} already: a second bridge would say everything twice. "
+        "Take that bridge out of the room first."
+    )

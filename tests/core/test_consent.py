@@ -1,0 +1,634 @@
+"""The consent desk: who is asked, whose answer counts, what is kept, and what ends it."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import pytest
+
+from bridgekit.contract import facts
+from bridgekit.contract.facts import Change
+from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.people import Content, Kind, Member, Person, Role
+from bridgekit.contract.text import plain
+from bridgekit.core import wording
+from bridgekit.core.answers import CODE_BYTES, code_of, digest
+from bridgekit.core.consent import Desk
+from bridgekit.core.questions import (
+    DAY,
+    HOUR,
+    Announce,
+    Ask,
+    Decision,
+    Drop,
+    Inform,
+    Keep,
+    Note,
+    Rules,
+    Say,
+    Throw,
+    Weigh,
+)
+from bridgekit.core.scopes import Consent, Policy, Scope
+
+NETWORK = NetworkId("parrot")
+CHAT = ChatId("#lobby")
+SIDE = PortalKey(NETWORK, CHAT)
+START = 1_700_000_000_000
+OLGA = Person(id=PersonId("olga"), name="Olga", account="olga")
+BOB = Person(id=PersonId("bob"), name="Bob", account="bob")
+NOBODY = Person(id=PersonId("nat"), name="nat")
+USUAL = Rules()
+BOTH = frozenset({Scope.BRIDGE, Scope.MEDIA})
+
+D = TypeVar("D")
+
+
+class Dice:
+    def __init__(self) -> None:
+        self.thrown = 0
+
+    def __call__(self) -> Throw:
+        self.thrown += 1
+        return Throw(self.thrown, code_of(self.thrown.to_bytes(CODE_BYTES, "big")))
+
+
+class Bench:
+    """A desk with one chat, and a clock to turn."""
+
+    def __init__(self, rules: Rules = USUAL, operators: Sequence[Person] = (OLGA,)) -> None:
+        self.now = START
+        self.dice = Dice()
+        self.desk = Desk(NETWORK, "Parrot", rules)
+        self.open()
+        self.roster(*operators)
+
+    def open(self, consents: Sequence[Consent] = (), asks: Sequence[Ask] = ()) -> None:
+        self.desk.open(
+            SIDE,
+            name="#lobby",
+            room="!r:example.org",
+            by="@ann:example.org",
+            wanted=frozenset(),
+            consents=consents,
+            asks=asks,
+        )
+
+    def hear(self, fact: facts.Fact, side: PortalKey = SIDE) -> list[Decision]:
+        return self.desk.hear(side, fact, self.now, self.dice)
+
+    def roster(self, *people: Person) -> list[Decision]:
+        members = tuple(Member(person=p, role=Role.MODERATOR) for p in people)
+        return self.hear(facts.Roster(chat=CHAT, at=self.now, members=members))
+
+    def role(self, person: Person, role: Role) -> list[Decision]:
+        return self.hear(facts.RoleChange(chat=CHAT, at=self.now, person=person, role=role))
+
+    def leaves(self, person: Person) -> list[Decision]:
+        return self.hear(facts.Membership(chat=CHAT, at=self.now, person=person, change=Change.LEAVE))
+
+    def says(
+        self, person: Person, words: str, *, private: bool = False, replayed: bool = False
+    ) -> list[Decision]:
+        chat = ChatId(person.id) if private else CHAT
+        message = facts.Message(
+            chat=chat,
+            at=self.now,
+            private=private,
+            sender=person,
+            id=MessageId(f"m{self.dice.thrown}"),
+            content=Content(text=plain(words)),
+            replayed=replayed,
+        )
+        return self.hear(message, PortalKey(NETWORK, chat))
+
+    def want(self, *scopes: Scope) -> list[Decision]:
+        return self.desk.want(SIDE, self.now, self.dice, frozenset(scopes) or BOTH)
+
+    def after(self, ms: int) -> list[Decision]:
+        self.now += ms
+        return self.desk.tick(self.now, self.dice)
+
+    def code(self) -> str:
+        return code_of(self.dice.thrown.to_bytes(CODE_BYTES, "big"))
+
+    def agreed(self) -> Consent:
+        self.want()
+        return only(Consent, kept(self.says(OLGA, f"{self.code()} yes", private=True)))
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        return self.desk.scopes(SIDE, self.now)
+
+
+def of(kind: type[D], decisions: Sequence[object]) -> list[D]:
+    return [d for d in decisions if isinstance(d, kind)]
+
+
+def only(kind: type[D], decisions: Sequence[object]) -> D:
+    (found,) = of(kind, decisions)
+    return found
+
+
+def kept(decisions: Sequence[Decision]) -> list[Consent | Ask]:
+    return [d.what for d in decisions if isinstance(d, Keep)]
+
+
+def said(decisions: Sequence[Decision]) -> list[str]:
+    return [d.words for d in decisions if isinstance(d, Say)]
+
+
+def events(decisions: Sequence[Decision]) -> list[str]:
+    return [d.event for d in decisions if isinstance(d, Note)]
+
+
+# Asking -----------------------------------------------------------------------------------------------------
+
+
+def test_an_operator_is_asked_in_private_with_a_code_and_the_room_is_told():
+    bench = Bench()
+    out = bench.want()
+    say = only(Say, out)
+    assert say.person == OLGA
+    assert f"{bench.code()} yes" in say.words
+    assert "@ann:example.org asks to link #lobby on Parrot to the Matrix room !r:example.org" in say.words
+    assert only(Inform, out).words == wording.asked("#lobby", "Parrot")
+    assert bench.scopes == frozenset()
+    ask = only(Ask, kept(out))
+    assert ask.digest == digest(bench.code(), OLGA.id)
+    assert bench.code() not in ask.wording
+
+
+def test_of_several_operators_the_one_whom_the_network_vouches_for_is_asked():
+    bench = Bench(operators=[NOBODY, BOB])
+    assert only(Say, bench.want()).person == BOB
+
+
+def test_a_service_is_never_asked():
+    service = Person(id=PersonId("chanserv"), name="ChanServ", bot=True)
+    bench = Bench(operators=[service])
+    out = bench.want()
+    assert of(Say, out) == []
+    assert only(Inform, out).words == wording.nobody_to_ask("#lobby", "Parrot")
+
+
+def test_where_nobody_can_be_asked_the_first_operator_who_comes_is():
+    bench = Bench(operators=[])
+    assert of(Say, bench.want()) == []
+    assert only(Say, bench.role(OLGA, Role.MODERATOR)).person == OLGA
+
+
+def test_a_second_operator_is_asked_when_the_first_does_not_answer():
+    bench = Bench(operators=[OLGA, BOB])
+    first = only(Say, bench.want()).person
+    assert of(Say, bench.after(HOUR)) == []
+    second = only(Say, bench.after(DAY)).person
+    assert {first.id, second.id} == {OLGA.id, BOB.id}
+
+
+def test_a_question_that_nobody_answers_is_not_asked_for_ever():
+    bench = Bench()
+    asked = len(of(Say, bench.want()))
+    for _ in range(100):
+        asked += len(of(Say, bench.after(DAY)))
+    assert asked == 3
+    assert len(of(Say, bench.want())) == 1  # somebody wants it anew
+
+
+def test_ten_thousand_mode_flips_in_a_minute_ask_at_most_three_times_and_say_so_in_the_log_once():
+    bench = Bench(operators=[])
+    out = bench.want()
+    for n in range(10_000):
+        bench.now += 6
+        out += bench.role(OLGA, Role.MODERATOR if n % 2 == 0 else Role.NONE)
+    assert 1 <= len(of(Say, out)) <= 3
+    assert events(out).count("consent_questions_held_back") == 1
+    assert len(out) < 20
+
+
+def test_ten_thousand_flips_with_ten_thousand_operators_ask_at_most_three_times():
+    bench = Bench(operators=[])
+    out = bench.want()
+    for n in range(10_000):
+        bench.now += 6
+        person = Person(id=PersonId(f"p{n}"), name=f"p{n}")
+        out += bench.role(person, Role.MODERATOR) + bench.role(person, Role.NONE)
+    assert 1 <= len(of(Say, out)) <= 3
+    assert events(out).count("consent_questions_held_back") == 1
+
+
+# Answering --------------------------------------------------------------------------------------------------
+
+
+def test_a_yes_is_kept_with_who_account_when_scope_and_wording():
+    bench = Bench()
+    question = only(Say, bench.want()).words
+    code = bench.code()
+    bench.now += HOUR
+    out = bench.says(OLGA, f"{code} yes", private=True)
+    consent = only(Consent, kept(out))
+    assert consent == Consent(
+        id=1,
+        side=SIDE,
+        scopes=BOTH,
+        person=OLGA.id,
+        name="Olga",
+        account="olga",
+        at=START + HOUR,
+        wording=question.replace(code, "…"),
+    )
+    assert only(Weigh, out) == Weigh(SIDE, BOTH)
+    assert only(Drop, out) == Drop(1)
+    assert only(Announce, out).words == wording.linked(
+        "#lobby", "!r:example.org", "@ann:example.org", ["bridge", "media"]
+    )
+    assert bench.scopes == BOTH
+
+
+@pytest.mark.parametrize(
+    ("words", "scopes"),
+    [
+        ("{} yes", BOTH),
+        ("yes {}", BOTH),
+        ("YES, {}!", BOTH),
+        ("{} bridge", {Scope.BRIDGE}),
+        ("{} bridge, history", {Scope.BRIDGE, Scope.HISTORY}),
+        ("{} public history media bridge", set(Scope)),
+        ("{} history", {Scope.BRIDGE, Scope.HISTORY}),
+    ],
+)
+def test_an_operator_says_what_they_agree_to(words: str, scopes: set[Scope]):
+    bench = Bench()
+    bench.want()
+    bench.says(OLGA, words.format(bench.code()), private=True)
+    assert bench.scopes == scopes
+
+
+@pytest.mark.parametrize("words", ["{}", "{} perhaps", "{} yes no", "{} yes please do", "{} no bridge"])
+def test_an_unclear_answer_is_asked_back_and_the_code_still_holds(words: str):
+    bench = Bench()
+    bench.want()
+    code = bench.code()
+    assert said(bench.says(OLGA, words.format(code), private=True)) == [wording.BAD_ANSWER]
+    assert bench.scopes == frozenset()
+    bench.says(OLGA, f"{code} yes", private=True)
+    assert bench.scopes == BOTH
+
+
+def test_a_no_is_kept_and_nobody_is_asked_again_for_a_month():
+    bench = Bench(operators=[OLGA, BOB])
+    asked = only(Say, bench.want()).person
+    out = bench.says(asked, f"{bench.code()} no", private=True)
+    assert not only(Consent, kept(out)).granted
+    assert bench.scopes == frozenset()
+    again = bench.want()
+    assert of(Say, again) == []
+    assert only(Inform, again).words == wording.refused_before("#lobby", "Parrot", 30)
+    bench.now += 31 * DAY
+    assert len(of(Say, bench.want())) == 1
+
+
+def test_an_operator_may_ask_to_be_asked():
+    bench = Bench(operators=[OLGA, BOB])
+    say = only(Say, bench.says(BOB, "!bridge grant"))
+    assert say.person == BOB
+    bench.says(BOB, f"{bench.code()} yes", private=True)
+    assert bench.scopes == BOTH
+    assert said(bench.says(BOB, "!bridge grant")) == [wording.NOTHING_TO_GRANT]
+
+
+# Bad answers ------------------------------------------------------------------------------------------------
+
+
+def test_a_forged_code_is_told_counted_and_after_five_not_listened_to():
+    bench = Bench()
+    bench.want()
+    right = bench.code()
+    replies = [bench.says(OLGA, f"bk-aaaa-bbb{n} yes", private=True) for n in range(2, 7)]
+    assert [said(out) for out in replies] == [[wording.NO_SUCH_CODE]] * 4 + [[wording.TOO_MANY_CODES]]
+    assert [events(out) for out in replies] == [["consent_code_unknown"]] * 4 + [["consent_codes_guessed"]]
+    assert bench.says(OLGA, f"{right} yes", private=True) == []  # not even the right one, and without a word
+    assert bench.scopes == frozenset()
+    bench.now += HOUR
+    bench.says(OLGA, f"{right} yes", private=True)
+    assert bench.scopes == BOTH
+
+
+def test_a_code_is_of_no_use_to_anybody_else():
+    bench = Bench(operators=[OLGA, BOB])
+    asked = only(Say, bench.want()).person
+    other = BOB if asked == OLGA else OLGA
+    out = bench.says(other, f"{bench.code()} yes", private=True)
+    assert said(out) == [wording.NO_SUCH_CODE]
+    assert bench.scopes == frozenset()
+
+
+def test_an_answer_by_somebody_who_is_no_operator_any_more_does_not_count():
+    bench = Bench()
+    bench.want()
+    bench.role(OLGA, Role.VOICE)
+    out = bench.says(OLGA, f"{bench.code()} yes", private=True)
+    assert said(out) == [wording.NO_SUCH_CODE]  # the question died with the role
+    assert bench.scopes == frozenset()
+
+
+def test_an_answer_by_a_nick_that_took_over_an_operators_nick_does_not_count():
+    bench = Bench()
+    bench.want()
+    code = bench.code()
+    impostor = Person(id=OLGA.id, name="Olga", account="mallory")
+    out = bench.says(impostor, f"{code} yes", private=True)
+    assert said(out) == [wording.not_operator("#lobby")]
+    assert events(out) == ["consent_not_operator"]
+    assert bench.scopes == frozenset()
+    assert said(bench.says(OLGA, f"{code} yes", private=True)) == [wording.NO_SUCH_CODE]  # the code is burnt
+
+
+def test_an_impostor_who_has_become_an_operator_needs_a_question_of_their_own():
+    bench = Bench()
+    bench.want()
+    code = bench.code()
+    impostor = Person(id=OLGA.id, name="Olga", account="mallory")
+    bench.role(impostor, Role.MODERATOR)
+    out = bench.says(impostor, f"{code} yes", private=True)
+    assert said(out) == [wording.NO_SUCH_CODE]
+    assert bench.scopes == frozenset()
+
+
+def test_without_accounts_a_question_dies_when_the_operator_leaves():
+    bench = Bench(operators=[NOBODY])
+    bench.want()
+    code = bench.code()
+    bench.leaves(NOBODY)
+    bench.role(NOBODY, Role.MODERATOR)  # somebody of that name is back, and nobody knows who
+    assert said(bench.says(NOBODY, f"{code} yes", private=True)) == [wording.NO_SUCH_CODE]
+    assert bench.scopes == frozenset()
+
+
+def test_without_accounts_an_operator_who_stayed_can_answer():
+    bench = Bench(operators=[NOBODY])
+    bench.want()
+    bench.says(NOBODY, f"{bench.code()} yes", private=True)
+    assert bench.scopes == BOTH
+
+
+def test_a_code_is_good_once():
+    bench = Bench()
+    bench.agreed()
+    code = bench.code()
+    bench.desk.revoke(SIDE, "@ann:example.org", bench.now)
+    assert said(bench.says(OLGA, f"{code} yes", private=True)) == [wording.NO_SUCH_CODE]
+    assert bench.scopes == frozenset()
+
+
+def test_a_replayed_answer_does_not_count():
+    bench = Bench()
+    bench.want()
+    assert bench.says(OLGA, f"{bench.code()} yes", private=True, replayed=True) == []
+    assert bench.scopes == frozenset()
+
+
+def test_a_code_that_is_too_old_does_not_count():
+    bench = Bench()
+    bench.want()
+    code = bench.code()
+    bench.now += 4 * DAY
+    assert said(bench.says(OLGA, f"{code} yes", private=True)) == [wording.NO_SUCH_CODE]
+
+
+def test_a_code_in_the_chat_itself_does_not_count():
+    bench = Bench()
+    bench.want()
+    assert bench.says(OLGA, f"{bench.code()} yes") == []
+    assert bench.scopes == frozenset()
+
+
+def test_a_notice_is_never_an_answer():
+    bench = Bench()
+    bench.want()
+    message = facts.Message(
+        chat=ChatId("olga"),
+        at=bench.now,
+        private=True,
+        sender=OLGA,
+        id=MessageId("n"),
+        content=Content(text=plain(f"{bench.code()} yes"), kind=Kind.NOTICE),
+    )
+    assert bench.hear(message, PortalKey(NETWORK, ChatId("olga"))) == []
+
+
+@pytest.mark.parametrize("words", ["!bridge grant", "!bridge revoke"])
+def test_commands_of_those_who_are_no_operators_are_answered_with_a_sentence(words: str):
+    bench = Bench()
+    bench.agreed()
+    out = bench.says(BOB, words)
+    assert said(out) == [wording.not_operator("#lobby")]
+    assert bench.scopes == BOTH
+
+
+def test_nobody_can_make_the_bridge_answer_a_hundred_times_a_minute():
+    bench = Bench()
+    out: list[Decision] = []
+    for _ in range(100):
+        out += bench.says(BOB, "!bridge grant")
+    assert len(said(out)) == 6
+
+
+# The end of a consent ---------------------------------------------------------------------------------------
+
+
+def test_any_operator_can_take_it_back_and_the_link_closes_at_once():
+    bench = Bench(operators=[OLGA, BOB])
+    bench.want()
+    bench.says(OLGA, f"{bench.code()} yes", private=True)
+    bench.says(BOB, f"{bench.code()} yes", private=True)
+    assert bench.scopes == BOTH
+    out = bench.says(BOB, "!bridge revoke")
+    assert only(Weigh, out) == Weigh(SIDE, frozenset())
+    ended = [c for c in of(Consent, kept(out)) if c.ended]
+    assert [(c.ended, c.ended_by) for c in ended] == [(bench.now, "Bob")]
+    assert only(Inform, out).words == only(Announce, out).words == wording.revoked("#lobby", "Parrot", "Bob")
+    assert bench.scopes == frozenset()
+    assert of(Say, bench.after(2 * DAY)) == []  # a no is a no
+
+
+def test_the_matrix_side_can_take_it_back_too():
+    bench = Bench()
+    bench.agreed()
+    out = bench.desk.revoke(SIDE, "@ann:example.org", bench.now)
+    assert only(Weigh, out) == Weigh(SIDE, frozenset())
+    assert bench.scopes == frozenset()
+
+
+def test_an_operator_who_is_away_for_a_while_still_stands_behind_it():
+    bench = Bench(operators=[OLGA])
+    bench.agreed()
+    bench.leaves(OLGA)
+    bench.after(6 * DAY)
+    bench.role(OLGA, Role.MODERATOR)
+    assert of(Inform, bench.after(6 * DAY)) == []
+    assert bench.scopes == BOTH
+
+
+def test_when_the_operator_loses_the_role_for_good_another_is_asked_and_both_sides_are_told():
+    bench = Bench(operators=[OLGA, BOB])
+    bench.want()
+    bench.says(BOB, f"{bench.code()} yes", private=True)
+    bench.role(BOB, Role.NONE)
+    assert of(Say, bench.after(DAY)) == []
+    out = bench.after(7 * DAY)
+    told = wording.role_lost("#lobby", "Parrot", "Bob", 7)
+    assert only(Inform, out).words == only(Announce, out).words == told
+    assert only(Say, out).person == OLGA
+    assert "Bob, who had agreed to it, is no operator of #lobby any more" in only(Say, out).words
+    assert bench.scopes == BOTH  # it still holds while an answer is awaited
+    bench.says(OLGA, f"{bench.code()} yes", private=True)
+    bench.after(30 * DAY)
+    assert bench.scopes == BOTH
+
+
+def test_where_no_other_operator_agrees_the_link_closes():
+    bench = Bench()
+    bench.agreed()
+    bench.leaves(OLGA)
+    bench.after(7 * DAY)
+    assert bench.scopes == BOTH
+    out = bench.after(7 * DAY)
+    assert only(Weigh, out) == Weigh(SIDE, frozenset())
+    assert wording.expired("#lobby", "Parrot") in [i.words for i in of(Inform, out)]
+    assert bench.scopes == frozenset()
+
+
+def test_a_consent_runs_out_by_itself_even_where_no_tick_came():
+    bench = Bench()
+    bench.agreed()
+    bench.leaves(OLGA)
+    bench.after(7 * DAY)
+    bench.now += 7 * DAY
+    assert bench.scopes == frozenset()
+
+
+def test_an_account_that_comes_back_under_another_nick_still_stands_behind_it():
+    bench = Bench()
+    bench.agreed()
+    bench.leaves(OLGA)
+    bench.role(Person(id=PersonId("olga2"), name="olga2", account="olga"), Role.MODERATOR)
+    bench.after(30 * DAY)
+    assert bench.scopes == BOTH
+
+
+def test_somebody_else_with_the_operators_nick_does_not_stand_behind_it():
+    bench = Bench()
+    bench.agreed()
+    bench.leaves(OLGA)
+    bench.role(Person(id=OLGA.id, name="Olga", account="mallory"), Role.MODERATOR)
+    assert wording.role_lost("#lobby", "Parrot", "Olga", 7) in [
+        i.words for i in of(Inform, bench.after(7 * DAY))
+    ]
+
+
+def test_ten_thousand_flips_of_the_role_of_who_agreed_write_nothing():
+    bench = Bench()
+    bench.agreed()
+    out: list[Decision] = []
+    for n in range(10_000):
+        bench.now += 6
+        out += bench.role(OLGA, Role.NONE if n % 2 == 0 else Role.MODERATOR)
+    assert out == []
+
+
+# Restart ----------------------------------------------------------------------------------------------------
+
+
+def test_after_a_restart_the_open_question_can_still_be_answered():
+    bench = Bench()
+    ask = only(Ask, kept(bench.want()))
+    code = bench.code()
+    bench.desk = Desk(NETWORK, "Parrot", Rules())
+    bench.open(asks=[ask])
+    assert said(bench.says(OLGA, f"{code} yes", private=True)) == [wording.not_operator("#lobby")]
+    bench.roster(OLGA)
+    bench.says(OLGA, f"{code} yes", private=True)
+    assert bench.scopes == BOTH
+
+
+def test_after_a_restart_a_question_without_an_account_is_void():
+    bench = Bench(operators=[NOBODY])
+    ask = only(Ask, kept(bench.want()))
+    bench.desk = Desk(NETWORK, "Parrot", Rules())
+    bench.open(asks=[ask])
+    assert Drop(ask.id) in bench.roster(NOBODY)
+
+
+def test_a_role_that_was_lost_before_a_restart_is_counted_on_from_then():
+    bench = Bench()
+    bench.agreed()
+    bench.leaves(OLGA)
+    (consent,) = of(Consent, kept(bench.after(2 * HOUR)))
+    assert consent.lost == START
+    bench.desk = Desk(NETWORK, "Parrot", Rules())
+    bench.open(consents=[consent])
+    bench.roster()
+    out = bench.after(7 * DAY - 2 * HOUR)
+    assert [c.until for c in of(Consent, kept(out))] == [bench.now + 7 * DAY]
+
+
+def test_nobody_loses_a_role_only_because_the_bridge_has_not_looked_yet():
+    bench = Bench()
+    consent = bench.agreed()
+    bench.desk = Desk(NETWORK, "Parrot", Rules())
+    bench.open(consents=[consent])
+    bench.after(30 * DAY)
+    assert bench.scopes == BOTH
+
+
+# Policies ---------------------------------------------------------------------------------------------------
+
+
+def test_announced_means_that_the_chat_is_told_and_nobody_asked():
+    bench = Bench(Rules(policy=Policy.ANNOUNCED))
+    out = bench.want()
+    assert of(Say, out) == []
+    assert len(of(Announce, out)) == 1
+    assert bench.scopes == BOTH
+
+
+def test_where_it_was_only_announced_an_operator_can_still_end_it():
+    bench = Bench(Rules(policy=Policy.ANNOUNCED))
+    bench.want()
+    out = bench.says(OLGA, "!bridge revoke")
+    assert only(Weigh, out) == Weigh(SIDE, frozenset())
+    assert bench.scopes == frozenset()
+    bench.says(OLGA, "!bridge grant")
+    bench.says(OLGA, f"{bench.code()} yes", private=True)
+    assert bench.scopes == BOTH
+
+
+def test_what_goes_further_is_asked_for_even_where_linking_is_only_announced():
+    bench = Bench(Rules(policy=Policy.ANNOUNCED))
+    out = bench.want(Scope.BRIDGE, Scope.MEDIA, Scope.HISTORY)
+    assert only(Ask, kept(out)).scopes == {Scope.HISTORY}
+    bench.says(OLGA, f"{bench.code()} no", private=True)
+    assert bench.scopes == BOTH  # a no to history is no to history
+
+
+def test_off_means_that_the_chat_is_the_admins_own():
+    bench = Bench(Rules(policy=Policy.OFF))
+    assert of(Say, bench.want()) == []
+    assert bench.scopes == BOTH | {Scope.HISTORY}
+    assert said(bench.says(OLGA, "!bridge revoke")) == [wording.nothing_to_revoke("#lobby")]
+    assert bench.scopes == BOTH | {Scope.HISTORY}
+
+
+def test_a_link_that_is_gone_leaves_no_question_behind():
+    bench = Bench()
+    bench.want()
+    code = bench.code()
+    assert bench.desk.close(SIDE) == [Drop(1)]
+    assert said(bench.says(OLGA, f"{code} yes", private=True)) == [wording.NO_SUCH_CODE]
+    assert bench.desk.scopes(SIDE, bench.now) == frozenset()
+
+
+def test_a_code_has_its_exact_form():
+    assert code_of(b"\0\0\0\0\0") == "bk-aaaa-aaaa"
+    with pytest.raises(ValueError):
+        code_of(b"1234")
