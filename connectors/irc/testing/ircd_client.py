@@ -99,7 +99,7 @@ class Client(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Bytes, as they are."""
-        if self._transport is not None and not self.ircd.silent:
+        if self._transport is not None and not self._transport.is_closing() and not self.ircd.silent:
             self._transport.write(data)
 
     @property

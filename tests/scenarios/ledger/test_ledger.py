@@ -20,7 +20,7 @@ from tests.scenarios.ledger.stage import IRC_PEOPLE, MATRIX_PEOPLE, stage
 
 MESSAGES = int(os.environ.get("BRIDGEKIT_LEDGER_MESSAGES", "10000"))
 KILLS = int(os.environ.get("BRIDGEKIT_LEDGER_KILLS", "20"))
-RATE = float(os.environ.get("BRIDGEKIT_LEDGER_RATE", "180"))
+RATE = float(os.environ.get("BRIDGEKIT_LEDGER_RATE", "150"))
 SEED = int(os.environ.get("BRIDGEKIT_LEDGER_SEED", "1"))
 
 
@@ -41,11 +41,11 @@ async def test_whatever_happens_each_message_arrives_once_or_its_sender_is_told(
     async with stage(tmp_path, store=store) as here:
         await here.ready()
         await here.slow_down()
-        troubles = trouble.draw(SEED, MESSAGES / RATE, kills=KILLS)
+        kills, outages = trouble.draw_kills(SEED, KILLS), trouble.draw_outages(SEED, MESSAGES / RATE)
         async with asyncio.TaskGroup() as group:
             group.create_task(here.talk_on_irc(MESSAGES // len(IRC_PEOPLE), RATE))
             group.create_task(here.talk_on_matrix(MESSAGES // len(MATRIX_PEOPLE), RATE))
-            happened = group.create_task(trouble.make(here, troubles))
+            happened = group.create_task(trouble.make(here, kills, outages))
         await here.settle()
         with capsys.disabled():
             kind = store.partition(":")[0]

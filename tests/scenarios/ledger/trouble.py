@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Sequence
 from typing import assert_never
 
 import msgspec
 
 from tests.scenarios.ledger.stage import Stage
 
+STILL_STARTING = 0.3
+"""The share of kills that strike a bridge which does not listen yet."""
+
 
 class Kill(msgspec.Struct, frozen=True):
-    """The bridge gets SIGKILL `at` seconds, and is started again at once."""
+    """The bridge gets SIGKILL `after` seconds, counted from its start or from when it listens; it is started at once."""
 
-    at: float
+    after: float
+    listening: bool
 
 
 class HomeserverDown(msgspec.Struct, frozen=True):
@@ -32,40 +37,62 @@ class IrcdDown(msgspec.Struct, frozen=True):
     seconds: float
 
 
-Trouble = Kill | HomeserverDown | IrcdDown
+Outage = HomeserverDown | IrcdDown
 
 
-def draw(seed: int, duration: float, *, kills: int) -> list[Trouble]:
-    """Trouble for `duration` seconds of talk: so many kills at any moment, and one outage of each server."""
-    dice = random.Random(seed)
-    drawn: list[Trouble] = [Kill(dice.uniform(1.0, duration)) for _ in range(kills)]
-    drawn.append(HomeserverDown(dice.uniform(0.1, 0.4) * duration, dice.uniform(4.0, 8.0)))
-    drawn.append(IrcdDown(dice.uniform(0.5, 0.8) * duration, dice.uniform(4.0, 8.0)))
-    return sorted(drawn, key=lambda trouble: trouble.at)
+def draw_kills(seed: int, count: int) -> list[Kill]:
+    """So many kills, some of them of a bridge that is still starting."""
+    dice = random.Random(f"kills {seed}")
+    kills = []
+    for _ in range(count):
+        if dice.random() < STILL_STARTING:
+            kills.append(Kill(dice.uniform(0.0, 2.0), listening=False))
+        else:
+            kills.append(Kill(dice.uniform(0.0, 3.0), listening=True))
+    return kills
 
 
-async def make(stage: Stage, troubles: list[Trouble]) -> list[str]:
-    """Let it all happen, each at its time; returns what happened, one line each."""
+def draw_outages(seed: int, duration: float) -> list[Outage]:
+    """One outage of each server within `duration` seconds, the homeserver's first."""
+    dice = random.Random(f"outages {seed}")
+    return [
+        HomeserverDown(dice.uniform(0.1, 0.4) * duration, dice.uniform(4.0, 8.0)),
+        IrcdDown(dice.uniform(0.5, 0.8) * duration, dice.uniform(4.0, 8.0)),
+    ]
+
+
+async def make(stage: Stage, kills: Sequence[Kill], outages: Sequence[Outage]) -> list[str]:
+    """Let it all happen; returns what happened, one line each."""
     began = time.monotonic()
     happened: list[str] = []
+
+    def note(what: object) -> None:
+        happened.append(f"{time.monotonic() - began:6.2f} s  {what}")
+
+    async def kill_all() -> None:
+        for kill in kills:
+            if kill.listening:
+                await stage.bridge.listening(60)
+            await asyncio.sleep(kill.after)
+            note(kill)
+            stage.bridge.kill()
+            stage.bridge.launch()
+
+    async def go_down(outage: Outage) -> None:
+        await asyncio.sleep(outage.at)
+        note(outage)
+        match outage:
+            case HomeserverDown():
+                await stage.homeserver.restart(down=outage.seconds)
+            case IrcdDown():
+                await stage.ircd.order("stop")
+                await asyncio.sleep(outage.seconds)
+                await stage.ircd.order("start")
+            case other:
+                assert_never(other)
+
     async with asyncio.TaskGroup() as group:
-        for trouble in troubles:
-            await asyncio.sleep(began + trouble.at - time.monotonic())
-            happened.append(f"{time.monotonic() - began:6.2f} s  {trouble}")
-            match trouble:
-                case Kill():
-                    stage.bridge.kill()
-                    stage.bridge.launch()
-                case HomeserverDown(seconds=seconds):
-                    group.create_task(stage.homeserver.restart(down=seconds))
-                case IrcdDown(seconds=seconds):
-                    group.create_task(_ircd_down(stage, seconds))
-                case other:
-                    assert_never(other)
+        group.create_task(kill_all())
+        for outage in outages:
+            group.create_task(go_down(outage))
     return happened
-
-
-async def _ircd_down(stage: Stage, seconds: float) -> None:
-    await stage.ircd.order("stop")
-    await asyncio.sleep(seconds)
-    await stage.ircd.order("start")
