@@ -12,7 +12,7 @@ from aiohttp import web
 
 from bridgekit.admin import server as admin
 from bridgekit.admin.metrics import Metrics, Queue
-from bridgekit.config import Config, StatusEvents
+from bridgekit.config import Config, Network, StatusEvents
 from bridgekit.contract.connector import Connector
 from bridgekit.contract.errors import MatrixError
 from bridgekit.contract.ids import NetworkId, PersonId
@@ -156,7 +156,7 @@ class Bridge:
             fixed.append("messages.display_name")
         for id, section in config.networks.items():
             before = self.config.networks.get(id)
-            if before is None or (before.config, before.space) != (section.config, section.space):
+            if before is None or _fixed(before) != _fixed(section):
                 fixed.append(f"networks.{id}")
         fixed += [f"networks.{id}" for id in self.config.networks if id not in config.networks]
         self.config = config
@@ -185,3 +185,8 @@ class Bridge:
     def permission(self, user: PersonId) -> Permission:
         """What the admin lets a Matrix user do."""
         return self.config.permission(user)
+
+
+def _fixed(section: Network) -> tuple[object, ...]:
+    """What of a network cannot change while the bridge runs."""
+    return section.connector, section.config, section.space

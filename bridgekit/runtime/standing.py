@@ -96,3 +96,5 @@ class StandingLinks:
             return
         await self._client.join(room if room.startswith("#") else found)
         await self._portals.link(found, network, chat, self._bot, static=True)
+        if (network, chat, room) not in self._wanted:  # the config changed its mind meanwhile
+            await self._take_away(side)

@@ -40,6 +40,8 @@ from bridgekit.store import Store
 
 log = structlog.get_logger(__name__)
 
+DIRECT = "bridge.direct"
+"""Where it is kept that the owner of a direct chat has entered its room; no network is called so."""
 Work = Coroutine[Any, Any, None]
 
 
@@ -168,10 +170,30 @@ class RoomSurroundings:
                     await self._making.invited(room, person, fact.actor.id)
             except BridgeError as error:
                 log.warning("invitation_not_followed", reason=error.notice)
+        elif self._is_direct_of(room, person):
+            await self._owner_moved(room, fact)
         elif person == self._me and fact.change in (Change.KICK, Change.BAN):
             self.spawn(self._put_out(room))
         elif self._namespace.is_ours(person) and fact.change in (Change.KICK, Change.LEAVE):
             self._ghosts.left(person, room)
+
+    def _is_direct_of(self, room: ChatId, person: PersonId) -> bool:
+        portal = self._registry.portals.get(room)
+        return portal is not None and portal.kind == "direct" and portal.creator == person
+
+    async def _owner_moved(self, room: ChatId, fact: facts.Membership) -> None:
+        """Who leaves the room of a direct chat has ended it: the next message makes a new room. Who declines the
+        invitation is not asked again."""
+        kept = self.store.kv
+        if fact.change is Change.JOIN:
+            self.store.commit(kept.put(DIRECT, room, b"joined"))
+        elif fact.change in (Change.LEAVE, Change.KICK, Change.BAN):
+            made = self._registry.portals[room].made
+            if made and await kept.get(DIRECT, room) is None:
+                return
+            self.store.commit(kept.put(DIRECT, room, None))
+            for link in list(self._registry.links_of(room)):
+                await self._portals.unlink(link.key, reason="its owner left")
 
     async def _put_out(self, room: ChatId) -> None:
         """The room has put the bridge out: it does not want to be linked."""

@@ -234,3 +234,23 @@ async def test_a_stop_while_the_homeserver_is_away_is_quick_and_loses_nothing(tm
             assert [e.body for e in place.homeserver.messages(room) if e.sender == ghost("bob")] == numbered(
                 50
             )
+
+
+async def test_a_bridge_that_starts_while_the_homeserver_is_away_delivers_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            alice, room = await linked(place)
+        await place.homeserver.pause()
+        async with place.bridge():
+            await until(lambda: None in town.sessions)
+            town.emit(*(says("Bob", line) for line in numbered(3)))
+            await asyncio.sleep(0.5)
+            await place.homeserver.resume()
+            await said(place, by(ghost("bob"), "line 2"), 15)
+            await alice.send(room, "hello")
+            await town.until(lambda: town.said() == ["<alice> hello"])
+            heard = [e.body for e in place.homeserver.messages(room) if e.sender == ghost("bob")]
+            assert heard == numbered(3)

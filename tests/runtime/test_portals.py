@@ -13,11 +13,12 @@ from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PortalKey
 from bridgekit.contract.policy import Entry, Exposure, Visibility
 from bridgekit.contract.verbs import FetchHistory, Join, Leave, PostMessage
 from bridgekit.runtime.bridge import Bridge
-from bridgekit.testing.homeserver import Delay, Fail, Refused
+from bridgekit.testing.homeserver import Delay, Fail, Human, Refused
 from tests.runtime.fake_network import TALK, Town, now, person, says
 from tests.runtime.running import (
     BOT,
     SERVER,
+    World,
     by,
     ghost,
     has_fate,
@@ -339,6 +340,42 @@ async def test_a_direct_message_makes_a_room_and_what_comes_meanwhile_follows_in
         assert [(p.chat, p.content.text.body) for p in town.done(PostMessage, ALICE)] == [
             ("dm:bob", "hi Bob")
         ]
+
+
+async def test_a_direct_chat_whose_owner_left_begins_anew_with_the_next_message(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        alice = place.homeserver.user("alice")
+        async with place.bridge() as bridge:
+            await bridge.accounts.open(TOWN, alice.id)  # type: ignore[arg-type]
+            await until(lambda: ALICE in town.sessions)
+            town.emit(says("Bob", "one", chat=DIRECT.chat, private=True), login=ALICE)
+            await said(place, by(ghost("bob"), "one"))
+            [declined] = place.homeserver.invitations(alice.id)
+            await alice.leave(declined)
+            town.emit(says("Bob", "two", chat=DIRECT.chat, private=True), login=ALICE)
+            await said(place, by(ghost("bob"), "two"))
+            assert (
+                place.homeserver.invitations(alice.id) == []
+            )  # who declined is not asked with every message
+            await bridge.portals.unlink(DIRECT)
+            town.emit(says("Bob", "three", chat=DIRECT.chat, private=True), login=ALICE)
+            [first] = await invitations(place, alice)
+            await alice.join(first)
+        async with place.bridge() as bridge:
+            await until(lambda: ALICE in town.sessions)
+            await alice.leave(first)
+            await until(lambda: not bridge.registry.links)
+            town.emit(says("Bob", "four", chat=DIRECT.chat, private=True), login=ALICE)
+            [second] = await invitations(place, alice)
+            await said(place, by(ghost("bob"), "four"))
+            assert second != first
+
+
+async def invitations(place: World, one: Human) -> list[str]:
+    """The rooms that somebody is invited to, as soon as there are some."""
+    await until(lambda: place.homeserver.invitations(one.id))
+    return place.homeserver.invitations(one.id)
 
 
 async def test_the_room_of_a_direct_chat_that_cannot_be_made_now_is_made_later(tmp_path: Path) -> None:
