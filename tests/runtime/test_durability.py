@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,9 +37,12 @@ async def test_what_is_said_while_the_network_is_away_goes_out_in_order_when_it_
         assert town.said() == [f"<alice> {line}" for line in numbered(20)]
 
 
-async def test_what_is_said_while_the_network_is_away_goes_out_after_a_restart(tmp_path: Path) -> None:
+async def test_what_waits_for_the_network_goes_out_after_a_restart(
+    tmp_path: Path, database: dict[str, Any]
+) -> None:
     town = Town()
     async with town_world(tmp_path, town) as place:
+        place.more |= database
         async with place.bridge():
             alice, room = await linked(place)
             town.cut()
@@ -60,6 +64,7 @@ async def test_what_is_said_while_the_network_is_away_goes_out_after_a_restart(t
 
 async def test_a_stop_with_500_messages_under_way_takes_less_than_ten_seconds_and_loses_none(
     tmp_path: Path,
+    database: dict[str, Any],
 ) -> None:
     town = Town()
 
@@ -67,6 +72,7 @@ async def test_a_stop_with_500_messages_under_way_takes_less_than_ten_seconds_an
         await asyncio.sleep(0.03)
 
     async with town_world(tmp_path, town) as place:
+        place.more |= database
         async with place.bridge():
             alice, room = await linked(place)
             town.behave = slowly
@@ -89,21 +95,25 @@ async def test_a_stop_with_500_messages_under_way_takes_less_than_ten_seconds_an
         assert [e.body for e in place.homeserver.messages(room) if e.sender == ghost("bob")] == lines
 
 
-async def test_a_fact_that_strikes_a_fault_is_put_aside_and_its_neighbours_go_on(tmp_path: Path) -> None:
+async def test_a_fact_that_strikes_a_fault_is_put_aside_alone(
+    tmp_path: Path, database: dict[str, Any]
+) -> None:
     town = Town()
-    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
-        _, room = await linked(place)
-        nobody = Person(id=PersonId(""), name="nobody")  # no user id can be made of this
-        town.emit(says("Bob", "before"), says("", "poison", sender=nobody), says("Bob", "after"))
-        await said(place, by(ghost("bob"), "after"))
-        await asyncio.sleep(0.1)
-        [parked] = await bridge.store.inbox.parked()
-        assert parked.error.startswith("ValueError at ghosts.py:")
-        assert b'bridgekit_parked_facts_total{network="town"} 1.0' in await bridge.metrics.exposition()
-        assert [e.body for e in place.homeserver.messages(room) if e.sender == ghost("bob")] == [
-            "before",
-            "after",
-        ]
+    async with town_world(tmp_path, town) as place:
+        place.more |= database
+        async with place.bridge() as bridge:
+            _, room = await linked(place)
+            nobody = Person(id=PersonId(""), name="nobody")  # no user id can be made of this
+            town.emit(says("Bob", "before"), says("", "poison", sender=nobody), says("Bob", "after"))
+            await said(place, by(ghost("bob"), "after"))
+            await asyncio.sleep(0.1)
+            [parked] = await bridge.store.inbox.parked()
+            assert parked.error.startswith("ValueError at ghosts.py:")
+            assert b'bridgekit_parked_facts_total{network="town"} 1.0' in await bridge.metrics.exposition()
+            assert [e.body for e in place.homeserver.messages(room) if e.sender == ghost("bob")] == [
+                "before",
+                "after",
+            ]
 
 
 async def test_a_fault_of_the_connector_costs_one_message_and_its_sender_knows(tmp_path: Path) -> None:
