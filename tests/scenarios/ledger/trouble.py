@@ -17,7 +17,7 @@ STILL_STARTING = 0.3
 
 
 class Kill(msgspec.Struct, frozen=True):
-    """The bridge gets SIGKILL `after` seconds, counted from its start or from when it listens; it is started at once."""
+    """The bridge gets SIGKILL `after` seconds, from its start or from when it listens, and is started at once."""
 
     after: float
     listening: bool
