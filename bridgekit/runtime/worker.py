@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import traceback
 import zlib
 from collections import deque
@@ -23,7 +24,7 @@ from bridgekit.matrix.translate import Encrypted, StateChanged
 from bridgekit.runtime.cases import Case, Fate, Outcome, Step, Tracked
 from bridgekit.runtime.lanes import Lane
 from bridgekit.runtime.recall import Ids, Recall, names_messages
-from bridgekit.store import Store
+from bridgekit.store import Store, StoreError
 from bridgekit.store.statements import Write
 
 log = structlog.get_logger(__name__)
@@ -196,8 +197,9 @@ class Worker:
     async def _carry(self, step: Step) -> bool:
         """Perform one step; False where it must be tried again before what came after it."""
         case, side = step.case, step.action.side
-        if case.written is not None and not case.written.done():
-            await asyncio.wait((case.written,))
+        if case.written is not None:
+            with contextlib.suppress(StoreError):  # it is logged; the message is at hand all the same
+                await case.written
         state = case.performed.get(step.index)
         if state is not None and state != _UNSENT:
             await self._recall.restore(case, side)

@@ -11,7 +11,7 @@ import pytest
 
 from bridgekit.core.model import SideView
 from bridgekit.runtime.cases import Case
-from bridgekit.store import SealingKey, Store, new_id
+from bridgekit.store import SealingKey, Store, StoreError, new_id
 from tests.runtime.surroundings import ADA, CHANNEL, MATRIX_SIDE, PARROT, Around, Scene, said
 
 
@@ -47,7 +47,7 @@ async def test_what_cannot_be_written_down_is_said_all_the_same(scene: Scene):
     """The database refused this one row: the message is at hand, and a crash is the only thing that loses it."""
     written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     scene.worker.offer(case("hello", written))
-    written.set_exception(OSError("full"))
+    written.set_exception(StoreError("The database refused a write."))
     await scene.quiet()
     assert scene.said(MATRIX_SIDE) == ["hello"]
 
