@@ -408,8 +408,9 @@ def _roster(context: Context, fact: facts.Roster) -> Plan:
             verb: Verb = verbs.Leave(chat=matrix.key.chat, speaker=gone)
             actions.append(Action(side=matrix.key, actor=ghost, verb=verb))
     for ghost, member in named.items():
-        join = verbs.Join(chat=matrix.key.chat, speaker=member.person)
-        actions.append(Action(side=matrix.key, actor=ghost, verb=join))
+        if ghost not in context.present:
+            join = verbs.Join(chat=matrix.key.chat, speaker=member.person)
+            actions.append(Action(side=matrix.key, actor=ghost, verb=join))
         # Who is in the room may have had a role until now; of everybody else there is none to take away.
         if member.role or ghost in context.present:
             role = verbs.SetRole(
