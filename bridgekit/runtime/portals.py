@@ -252,7 +252,12 @@ class Portals:
         for type in BRIDGE_EVENTS:
             await allowed(self._client.put_state(link.room, type, {}, state_key=self._state_key(side)))
         portal = self._registry.portals.get(link.room)
-        if portal is not None and portal.made and not self._registry.links_of(link.room):
+        if portal is None or self._registry.links_of(link.room):
+            return
+        if portal.kind == "direct":
+            await self._registry.remove_portal(link.room)
+            self._spawn(quiet(self._client.leave, link.room, reason=reason))  # it was there for this alone
+        elif portal.made:
             alias = self._namespace.alias(side.network, ChatId(link.name))
             await allowed(self._client.delete_alias(alias))
             await self._registry.remove_portal(link.room)
@@ -292,8 +297,11 @@ class Portals:
         )
 
     async def announce(self, side: PortalKey, words: str) -> None:
-        """Something that the bridge itself has to say in a chat."""
-        relay = self._sessions.get((side.network, side.receiver))
-        if relay is not None:
+        """Something that the bridge itself has to say in a shared chat, if it can be said now.
+
+        In a direct chat it says nothing: there it would speak with its owner's voice, and of their Matrix account.
+        """
+        relay = self._sessions.get((side.network, None)) if side.receiver is None else None
+        if relay is not None and relay.session is not None:
             content = Content(text=plain(words), kind=Kind.NOTICE)
             await quiet(relay.perform, verbs.PostMessage(chat=side.chat, content=content))

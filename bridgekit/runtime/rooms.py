@@ -208,6 +208,8 @@ class Rooms:
             del self._workers[room], self._tasks[room]
 
     def _deliver(self, room: ChatId, side: PortalKey, case: Case) -> None:
+        if self._stopping:
+            return
         self._offer(self.worker(room), side, case)
 
     def _forget(self, case: Case) -> None:

@@ -152,9 +152,12 @@ async def test_an_account_is_used_in_the_direct_chats_that_it_sees_until_it_is_t
         assert ghost("bob") in place.homeserver.joined(direct)
         town.emit(says("Bob", "hi", chat="dm:bob", private=True), login=ALICE)
         assert (await said(place, by(ghost("bob"), "hi"))).room_id == direct
+        # Who is at the other end learns neither that there is a bridge nor who is on it.
+        town.emit(says("Bob", "!bridge", chat="dm:bob", private=True), login=ALICE)
         await alice.send(room, "logout town")
         await until(lambda: not bridge.registry.links)
-        await until(lambda: ghost("bob") not in place.homeserver.joined(direct))
+        assert town.done(PostMessage) == []
+        await until(lambda: place.homeserver.joined(direct) == [])
 
 
 async def test_somebody_whose_account_does_not_come_back_is_waited_for_once(
