@@ -111,6 +111,8 @@ async def test_a_channel_that_is_not_open_to_everybody_gets_no_portal_by_alias(
         await bob.sees(lambda h: h.kind == "mode" and mode in h.arguments, what="the mode")
         with pytest.raises(HomeserverRefused):
             await alice.join(f"#_bk_{network}_{channel}:{lab.synapse.server_name}")
+        if mode != "+i":  # it had to go in to learn of the mode
+            await bob.sees(lambda h: h.kind == "part" and h.nick == RELAY[network], what="the relay leaving")
         assert RELAY[network] not in {nick.lstrip("@") for nick in await bob.names(channel)}
 
 
