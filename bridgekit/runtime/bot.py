@@ -17,6 +17,7 @@ from bridgekit.core.model import Permission
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.cases import Case
+from bridgekit.runtime.lenient import allowed
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.registry import OPEN, Registry
@@ -238,8 +239,9 @@ class Bot:
         if (link := self._registry.links.get(side)) is None:
             await self._making.direct(side, person, sender)
             return f"You are invited to a room with {words[1]}."
-        await self._client.patient.invite(link.room, sender)
-        return f"There is a room with {words[1]} already: you are invited to it."
+        if await allowed(self._client.patient.invite(link.room, sender)):
+            return f"There is a room with {words[1]} already: you are invited to it."
+        return f"There is a room with {words[1]} already, and you are in it."
 
     def _network(self, words: list[str]) -> NetworkId:
         if not words or words[0] not in self._manifests:

@@ -155,9 +155,10 @@ class Ghosts:
                 await self._exist(mxid, network, person)
 
     async def exist(self, mxid: PersonId, network: NetworkId, person: Person) -> None:
-        """Make the ghost exist under its person's name."""
+        """Make the ghost exist; one that does keeps its name, for `person` may be no more than what somebody typed."""
         async with self._locks.setdefault(mxid, asyncio.Lock()):
-            await self._exist(mxid, network, person)
+            if mxid not in self._known:
+                await self._exist(mxid, network, person)
 
     async def _exist(self, mxid: PersonId, network: NetworkId, person: Person) -> None:
         name = self.name_for(network, person)

@@ -144,7 +144,7 @@ class Making:
             preset="trusted_private_chat",
             visibility="private",
             is_direct=True,
-            name=self._ghosts.name_for(side.network, person),
+            name=self._ghosts.shown(ghost) or self._ghosts.name_for(side.network, person),
             invite=[ghost, owner],
         )
         await self._client.join(room, user=ghost)
@@ -189,7 +189,8 @@ class Making:
                 room, user=ghost, reason="You have a conversation already: see your invitations."
             )
             return
-        await self._ghosts.exist(ghost, network, Person(id=person, name=str(person)))
+        whom = Person(id=person, name=self._networks[network].chat_name(chat) or str(person))
+        await self._ghosts.exist(ghost, network, whom)
         await self._client.join(room, user=ghost)
         self._ghosts.entered(ghost, room)
         if not await self._are_alone(room, ghost, inviter):
@@ -198,7 +199,7 @@ class Making:
             return
         await allowed(self._client.invite(room, self._bot, user=ghost))
         await allowed(self._client.join(room))
-        await self._made_direct(side, room, Person(id=person, name=str(person)), inviter, made=False)
+        await self._made_direct(side, room, whom, inviter, made=False)
 
     async def _are_alone(self, room: ChatId, ghost: PersonId, inviter: PersonId) -> bool:
         members = await self._client.joined_members(room, user=ghost)

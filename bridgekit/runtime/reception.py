@@ -104,6 +104,8 @@ class Reception:
                 self._rooms.fleeting(PortalKey(MATRIX, fact.chat), fact)
 
     async def has_user(self, user: PersonId) -> bool:
+        if self._ghosts.row(user) is not None:
+            return True
         parsed = self._namespace.parse(user)
         if parsed is None or parsed[0] not in self._manifests:
             return False

@@ -431,6 +431,19 @@ async def test_a_ghost_does_not_turn_a_room_of_several_people_into_one_persons_c
         assert bridge.registry.links == {}
 
 
+async def test_what_somebody_types_renames_no_ghost(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        town.emit(says("Bob", "hello"))
+        await said(place, by(ghost("bob"), "hello"))
+        direct = await alice.create_room(preset="private_chat", is_direct=True, invite=[ghost("bob")])
+        await until(lambda: bridge.registry.links_of(ChatId(direct)))
+        await alice.send(room, "!bridge chat town BOB")
+        await said(place, by(BOT, "There is a room with BOB already"))
+        assert place.homeserver.world.profiles[ghost("bob")]["displayname"] == "Bob (Town)"
+
+
 async def test_without_accounts_a_ghost_declines_and_says_why(tmp_path: Path) -> None:
     town = Town(OwnAccounts.OFF)
     async with town_world(tmp_path, town) as place, place.bridge():
