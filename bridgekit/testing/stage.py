@@ -37,6 +37,9 @@ _TROUBLE = (NotSeen, NotAsExpected, HomeserverRefused, TimeoutError, OSError)
 class Show(Protocol):
     """A network's part of the demo: an entry point of the group `bridgekit.demos`, made without arguments."""
 
+    title: str
+    """What it brings in a few words: "an IRC server"."""
+
     def open(self) -> AbstractAsyncContextManager[None]:
         """Start the network's server. Raises ServerUnavailable, ServerFailed."""
 
@@ -235,7 +238,7 @@ async def stage(printer: Printer, shows: list[Show]) -> AsyncIterator[Stage]:
     async with contextlib.AsyncExitStack() as stack:
         networks: dict[str, Any] = {}
         for show in shows:
-            with _step(printer, "the other network") as tell:
+            with _step(printer, show.title) as tell:
                 await stack.enter_async_context(show.open())
                 tell(show.about())
             networks |= show.networks()
@@ -245,11 +248,11 @@ async def stage(printer: Printer, shows: list[Show]) -> AsyncIterator[Stage]:
         synapse = Synapse(home, python, SERVER, [])
         bridge = _bridge(folder, synapse, networks)
         synapse.registrations.append(bridge.registration)
-        with _step(printer, "the homeserver") as tell:
+        with _step(printer, "a homeserver") as tell:
             await synapse.start()
             stack.push_async_callback(synapse.stop)
             tell(f"Synapse, SQLite, {synapse.base_url}")
-        with _step(printer, "the bridge") as tell:
+        with _step(printer, "a bridge") as tell:
             await bridge.start()
             stack.push_async_callback(bridge.stop)
             tell(f"bridgekit run, SQLite, process {bridge.service.pid}")

@@ -28,6 +28,8 @@ PICTURE_NAME = "square.png"
 class IrcDemo:
     """`bridgekit.testing.stage.Show`: ngircd, or the scripted server where that is not installed."""
 
+    title = "an IRC server"
+
     def __init__(self) -> None:
         self.port = 0
         self._about = ""
