@@ -75,7 +75,11 @@ def parser() -> argparse.ArgumentParser:
         "--admin", metavar="USER", help="your Matrix user id; it may do everything with the bridge"
     )
     init.add_argument(
-        "--network", action="append", default=[], metavar="ID=CONNECTOR", help="a network, such as libera=irc"
+        "--network",
+        action="append",
+        default=[],
+        metavar="ID=CONNECTOR",
+        help="a network, by a name that you choose",
     )
     init.add_argument(
         "--set",

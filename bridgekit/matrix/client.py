@@ -65,8 +65,8 @@ class MatrixClient(Calls):
 
     @property
     def available(self) -> bool:
-        """Whether the homeserver answers, as far as the last calls can tell."""
-        return self.homeserver.gate.available
+        """Whether the homeserver answers and knows us, as far as the last calls can tell."""
+        return self.homeserver.gate.available and not self.homeserver.refused
 
     async def send(
         self,

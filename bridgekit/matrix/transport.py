@@ -11,8 +11,9 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
+import structlog
 
-from bridgekit.contract.errors import HomeserverUnavailable, MatrixError, MatrixRateLimited
+from bridgekit.contract.errors import HomeserverUnavailable, MatrixError, MatrixRateLimited, MatrixRefused
 from bridgekit.contract.ids import PersonId
 from bridgekit.matrix.answers import ElsewhereUnavailable, named
 from bridgekit.matrix.gate import FIRST_SECONDS, LONGEST_SECONDS, Gate
@@ -37,6 +38,12 @@ def quoted_once(part: str) -> str:
 
 quoted = lru_cache(maxsize=8192)(quoted_once)
 """The same, for what will be asked again."""
+
+
+STRANGER = frozenset({"M_UNKNOWN_TOKEN", "M_MISSING_TOKEN"})
+"""The homeserver does not know the registration (any more)."""
+
+log = structlog.get_logger(__name__)
 
 
 class Metrics(Protocol):
@@ -75,6 +82,7 @@ class Homeserver:
         self.pool = Pool(url, limit=connections, tls=tls)
         self.metrics: Metrics = metrics or _Silent()
         self.gate = Gate(self._probe, changed=self.metrics.homeserver, first=backoff[0], longest=backoff[1])
+        self.refused = ""  # why the homeserver takes us for a stranger, while it does
         self._backoff = backoff
         self._headers = b"Authorization: Bearer %s\r\n" % token.encode("ascii") + AGENT
 
@@ -131,6 +139,15 @@ class Homeserver:
             except MatrixRateLimited:
                 if not patient:
                     raise
+            except MatrixRefused as error:
+                if not patient or error.errcode not in STRANGER:
+                    raise
+                # A homeserver that was started without the registration is as good as away: nothing is lost to it.
+                if not self.refused:
+                    log.error("homeserver_does_not_know_us", reason=error.notice)
+                self.refused = error.notice
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, longest)
 
     async def _once(
         self,
@@ -158,6 +175,7 @@ class Homeserver:
                 except msgspec.MsgspecError:
                     raise named(answer) from None
                 ok = True
+                self.refused = ""
                 return result
             error = named(answer)
             if isinstance(error, HomeserverUnavailable):

@@ -168,6 +168,9 @@ class Performing:
         """Do one step on its side. Raises BridgeError; Disconnected means that it is to be tried again."""
         side = step.action.side
         if side.network == MATRIX:
+            origin = step.case.origin
+            if origin not in self._registry.links and not isinstance(step.action.verb, verbs.Leave):
+                raise SendRejected("The chat was unlinked before this was passed on.")
             return await self._matrix.perform(room, step, ids)
         if not step.case.durable and not self._is_there(step):
             return None  # it is worth nothing when the session is back

@@ -27,6 +27,8 @@ from bridgekit.store.rows import Link, Portal
 
 log = structlog.get_logger(__name__)
 
+AFTERWARDS = 3.0
+"""Seconds after which nothing that was under way when a link was taken apart can still let a ghost in."""
 ENTER_SECONDS = 30.0
 BRIDGE_EVENTS = ("m.bridge", "uk.half-shot.bridge")
 """MSC2346, stable and as clients know it."""
@@ -80,6 +82,8 @@ class Portals:
 
     async def observe(self, side: PortalKey, fact: Fact) -> None:
         """Facts about a link itself."""
+        if side in self._entering:
+            self.overhear(side, fact)
         match fact:
             case facts.ChatVisibility():
                 self._registry.visibility[side] = fact.visibility
@@ -175,8 +179,12 @@ class Portals:
         """Link a room to a chat: the relay enters it first. Raises BridgeError with the reason."""
         side = self.find_chat(network, name)
         if (old := self._registry.links.get(side)) is not None:
-            if old.room == room:
+            if old.room == room and old.state == OPEN:
                 return old
+            if old.room == room:  # the chat was lost: this asks for another try
+                opened = await self.enter(side)
+                self._registry.set_state(side, OPEN, "", opened.at)
+                return self._registry.links[side]
             raise NotAllowed(f"{name} is linked to another room already: unlink it there first.")
         portal = self._registry.portals.get(room)
         if portal is not None and portal.kind != "channel":
@@ -263,11 +271,14 @@ class Portals:
             await self._registry.remove_portal(link.room)
 
     async def _clear_out(self, room: ChatId, network: NetworkId, reason: str) -> None:
-        """Let the network's ghosts leave, one after the other: it is no hurry."""
-        for ghost in sorted(self._ghosts.present(room)):
-            row = self._ghosts.row(ghost)
-            if row is not None and row.network == network:
-                await quiet(self._ghosts.leave, ghost, room, reason)
+        """Let the network's ghosts leave, one after the other: it is no hurry. And once more for those who were
+        on their way in."""
+        for pause in (0.0, AFTERWARDS):
+            await asyncio.sleep(pause)
+            for ghost in sorted(self._ghosts.present(room)):
+                row = self._ghosts.row(ghost)
+                if row is not None and row.network == network:
+                    await quiet(self._ghosts.leave, ghost, room, reason)
 
     async def describe(self, link: Link) -> None:
         """MSC2346: what this room is bridged to, for clients and for other bridges."""

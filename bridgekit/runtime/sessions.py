@@ -81,6 +81,9 @@ class Supervised:
                 retry = error
             except LoginRejected as error:
                 self.session = None
+                log.error(
+                    "session_rejected", network=self.id, own=self.login is not None, reason=error.notice
+                )
                 self._set(State.REJECTED, error.notice)
                 self._settled.set()
                 return

@@ -91,9 +91,14 @@ class StandingLinks:
                 raise NotAllowed(f"There is no room {room}.")
             found = resolved[0]
         side = self._portals.find_chat(network, chat)
-        if (link := self._registry.links.get(side)) is not None and link.room == found:
+        link = self._registry.links.get(side)
+        if link is not None and link.room == found:
             await self._registry.keep_static(side)
             return
+        if link is not None and await self._client.successor(found) == link.room:
+            return  # the config names the room as it was before it was replaced
+        if link is not None and link.static:
+            await self._portals.unlink(side, reason="its room in the bridge's configuration is another")
         await self._client.join(room if room.startswith("#") else found)
         await self._portals.link(found, network, chat, self._bot, static=True)
         if (network, chat, room) not in self._wanted:  # the config changed its mind meanwhile

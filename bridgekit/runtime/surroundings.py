@@ -40,6 +40,9 @@ from bridgekit.store import Store
 
 log = structlog.get_logger(__name__)
 
+TELL_EVERY = 3600.0
+"""Seconds between two notices in one room that something could not be shown there."""
+
 DIRECT = "bridge.direct"
 """Where it is kept that the owner of a direct chat has entered its room; no network is called so."""
 Work = Coroutine[Any, Any, None]
@@ -97,6 +100,15 @@ class RoomSurroundings:
         self._namespace = namespace
         self._me = me
         self._permission = permission
+        self._told: dict[ChatId, float] = {}  # when a room last heard that it misses something
+
+    def _missed(self, room: ChatId, why: str) -> Work | None:
+        """People of a network cannot be told what became of their words; the room is, once in a while."""
+        if time.monotonic() - self._told.get(room, -TELL_EVERY) < TELL_EVERY:
+            return None
+        self._told[room] = time.monotonic()
+        words = f"⚠ Something that was said on the other side could not be shown here: {why}"
+        return self._portals.say(room, words)
 
     def sides(self, room: ChatId) -> list[PortalKey]:
         return [link.key for link in self._registry.links_of(room)]
@@ -167,7 +179,7 @@ class RoomSurroundings:
                 if person == self._me:
                     await self._bot_invited(room, fact)
                 elif self._namespace.is_ours(person) and fact.actor is not None:
-                    await self._making.invited(room, person, fact.actor.id)
+                    await self._ghost_invited(room, person, fact.actor.id)
             except BridgeError as error:
                 log.warning("invitation_not_followed", reason=error.notice)
         elif self._is_direct_of(room, person):
@@ -202,6 +214,13 @@ class RoomSurroundings:
             await self._portals.unlink(link.key, reason="the bridge was removed from the room")
             if link.static:
                 self._standing.lost(link.key)
+
+    async def _ghost_invited(self, room: ChatId, ghost: PersonId, inviter: PersonId) -> None:
+        """A ghost follows those who may use the bridge: its coming may open an account for them."""
+        if self._permission(inviter) in (Permission.NONE, Permission.RELAY):
+            await self._client.leave(room, user=ghost, reason="You are not allowed to use this bridge.")
+            return
+        await self._making.invited(room, ghost, inviter)
 
     async def _bot_invited(self, room: ChatId, fact: facts.Membership) -> None:
         inviter = fact.actor.id if fact.actor is not None else None
@@ -248,12 +267,12 @@ class RoomSurroundings:
                 direction = Direction.TO_NETWORK if outgoing else Direction.TO_MATRIX
                 self._metrics.message(network, direction, outcome.fate.value, seconds)
         if case.event is None:
-            if case.durable and any(o.fate is Fate.FAILED and o.notice for o in case.outcomes):
+            why = next((o.notice for o in case.outcomes if o.fate is Fate.FAILED and o.notice), "")
+            if case.durable and why:
                 log.warning(
-                    "not_delivered",
-                    network=case.origin.network,
-                    fact=type(case.fact).__name__,
-                    why=next(o.notice for o in case.outcomes if o.notice),
+                    "not_delivered", network=case.origin.network, fact=type(case.fact).__name__, why=why
                 )
+                if isinstance(case.fact, facts.Message) and case.origin in self._registry.links:
+                    return self._missed(room, why)
             return None
         return self._fates.report(room, case) if self._fates.concerns(case) else None

@@ -109,7 +109,7 @@ class Town:
             if post.chat == chat and post.content.kind is not Kind.NOTICE
         ]
 
-    async def until(self, holds: Callable[[], object], seconds: float = 5) -> None:
+    async def until(self, holds: Callable[[], object], seconds: float = 20) -> None:
         """Wait until a verb makes it true."""
         async with asyncio.timeout(seconds):
             while not holds():

@@ -225,7 +225,7 @@ class RemoteFakeHomeserver:
         return list(await self._wire.order("arrivals", list[tuple[Event, float]], room=room, since=since))
 
     async def wait_for(
-        self, wanted: Callable[[Event], bool], timeout: float = 5.0, *, since: int = 0
+        self, wanted: Callable[[Event], bool], timeout: float = 20.0, *, since: int = 0
     ) -> Event:
         """Return the first event, past or to come, for which `wanted` is true; raise TimeoutError."""
         async with asyncio.timeout(timeout):
@@ -237,7 +237,7 @@ class RemoteFakeHomeserver:
                 since += len(events)
                 await self.wait_position(since, timeout)
 
-    async def wait_position(self, position: int, timeout: float = 5.0) -> int:
+    async def wait_position(self, position: int, timeout: float = 20.0) -> int:
         """Return the position once it is past `position`, or when `timeout` is over."""
         return int(await self._wire.order("wait_position", int, position=position, timeout=timeout))
 

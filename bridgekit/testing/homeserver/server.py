@@ -179,7 +179,7 @@ class FakeHomeserver:
         ]
 
     async def wait_for(
-        self, wanted: Callable[[Event], bool], timeout: float = 5.0, *, since: int = 0
+        self, wanted: Callable[[Event], bool], timeout: float = 20.0, *, since: int = 0
     ) -> Event:
         """Return the first event, past (from position `since`) or to come, for which `wanted` is true.
 
@@ -197,7 +197,7 @@ class FakeHomeserver:
         finally:
             self._waits.remove(wait)
 
-    async def wait_position(self, position: int, timeout: float = 5.0) -> int:
+    async def wait_position(self, position: int, timeout: float = 20.0) -> int:
         """Return the position once it is past `position`, or when `timeout` is over."""
         try:
             async with asyncio.timeout(timeout):
