@@ -194,3 +194,43 @@ async def test_who_sends_is_told_as_much_as_the_config_says(tmp_path: Path, stat
             await asyncio.sleep(0.3)
             told = [e for e in place.homeserver.timeline(room) if has_fate(event)(e)]
             assert len(told) == (1 if status_events == "all" else 0)
+
+
+async def test_who_may_not_use_the_bridge_moves_no_ghost(tmp_path: Path) -> None:
+    async with world(tmp_path) as place:
+        place.more["permissions"] = {f"@alice:{SERVER}": "admin", "*": "relay"}
+        async with place.bridge() as bridge:
+            mallory = place.homeserver.user("mallory")
+            room = await mallory.create_room(preset="trusted_private_chat", is_direct=True, invite=[ECHO])
+            await said(
+                place,
+                lambda e: e.room_id == room and e.state_key == ECHO and e.content["membership"] == "leave",
+            )
+            assert bridge.registry.logins == {}
+
+
+async def test_a_homeserver_that_does_not_know_the_bridge_loses_nothing(tmp_path: Path) -> None:
+    """As one that was started without the registration: M_UNKNOWN_TOKEN for everything."""
+    async with world(tmp_path) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        place.homeserver.know_appservices(False)
+        await alice.send(room, "who are you?")
+        await until(lambda: not bridge.client.available)
+        place.homeserver.know_appservices(True)
+        await said(place, is_echo("who are you?"))
+        assert bridge.client.available
+
+
+async def test_what_waits_when_a_link_ends_is_not_said_any_more(tmp_path: Path) -> None:
+    async with world(tmp_path) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        await alice.send(room, "first")
+        await said(place, is_echo("first"))
+        place.homeserver.fault("PUT */send/m.room.message/*", Delay(seconds=0.3), times=3)
+        for n in range(5):
+            await alice.send(room, f"late {n}")
+        await alice.send(room, "!bridge unlink")
+        await said(place, lambda e: e.sender == BOT and "no longer linked" in e.body)
+        await until(lambda: not bridge.ghosts.present(ChatId(room)))
+        await asyncio.sleep(4)
+        assert place.homeserver.members(room)[ECHO] == "leave"

@@ -286,6 +286,10 @@ class FakeHomeserver:
         """Cut every connection to the homeserver, and go on."""
         self._listener.drop_connections()
 
+    def know_appservices(self, known: bool) -> None:
+        """Take every appservice for a stranger, as a homeserver does that was started without their registrations."""
+        self.app.knows_appservices = known
+
     def forget_txns(self) -> None:
         """Forget the transaction ids of sends (not those of devices), as a restart of Synapse does."""
         self.app.forget_txns()

@@ -74,6 +74,7 @@ class App:
         self.unknown_calls: list[str] = []
         self.refusals: deque[Refusal] = deque(maxlen=1000)
         self.crashes: list[str] = []
+        self.knows_appservices = True
         self._owners: dict[bytes, Registration | str] = {}
         for registration in world.registrations:
             self._owners[registration.as_token.encode()] = registration
@@ -202,7 +203,7 @@ class App:
         if not token:
             raise Refused(401, "M_MISSING_TOKEN", "Missing access token")
         owner = self._owners.get(token)
-        if owner is None:
+        if owner is None or not (self.knows_appservices or isinstance(owner, str)):
             raise Refused(401, "M_UNKNOWN_TOKEN", "Invalid access token passed.", soft_logout=False)
         return owner
 
