@@ -53,6 +53,13 @@ class CatchUp:
             return self._fill(channel, chat)
         return None
 
+    def passed(self, fact: Fact) -> None:
+        """Words of our own went by, which nobody is told: what came before them need not be fetched again."""
+        if not isinstance(fact, Message) or fact.private:
+            return
+        if fact.replayed or not self._gaps.is_open(fact.chat):
+            self._memory.keep_seen(fact.chat, fact.at)
+
     def waits(self, line: Line | None, fact: Fact) -> bool:
         """Whether the fact waits until what was missed in its channel has been told."""
         if not self._gaps:

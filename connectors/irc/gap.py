@@ -32,6 +32,10 @@ class Gaps:
         """From now on what is said in `chat` waits."""
         self._open.setdefault(chat, _Gap())
 
+    def is_open(self, chat: ChatId) -> bool:
+        """Whether what is said in `chat` waits."""
+        return chat in self._open
+
     def holds(self, fact: Fact, *, past: bool) -> bool:
         """Whether the fact waits now. What comes from the past (`past`) never does; it is remembered by its id."""
         gap = self._open.get(fact.chat)

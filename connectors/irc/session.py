@@ -234,6 +234,8 @@ class IrcSession:
     def _take(self, line: Line | None, reading: Reading, *, ours: bool = False) -> None:
         facts = reading.facts
         if facts and reading.echoes and (ours or self.login is None):
+            for fact in facts if self.login is None else ():
+                self._catching_up.passed(fact)
             facts = ()  # the relay speaks for others, and nobody speaks as the relay elsewhere
         if line is not None:
             match line.command:
@@ -274,6 +276,7 @@ class IrcSession:
         elif self.network.puppets:
             kept = self.network.from_relay(fact)
             if kept is None:
+                self._catching_up.passed(fact)
                 return
             fact = kept
         if isinstance(fact, Message) and self._is_playback(fact):

@@ -332,6 +332,23 @@ async def test_what_is_said_while_the_gap_is_read_waits_behind_it_and_comes_once
             assert bridge.said.count("meanwhile") == 1
 
 
+async def test_what_we_said_ourselves_uses_up_nothing_of_what_may_be_fetched():
+    ircd = Ircd(caps=FULL)
+    host = MemoryHost(["#c"])
+    bob = ircd.user("bob", "#c")
+    async with ircd.serving():
+        network = network_of(ircd, host, history_limit=5)
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+            for number in range(10):
+                await bridge.session.perform(
+                    PostMessage(chat=C, content=Content(text=plain(f"ours {number}")))
+                )
+        bob.say("#c", "missed")
+        async with running(network) as bridge:
+            await ircd.until(lambda: bridge.said == ["missed"])
+
+
 async def test_a_gap_whose_reading_was_cut_off_is_read_by_the_next_connection():
     """What was said meanwhile must not be told before the gap, or nobody would ever ask for the gap again."""
     ircd = Ircd(caps=FULL)
