@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from bridgekit.testing.servers.synapse import HomeserverRefused
@@ -138,6 +140,7 @@ async def test_topics_cross_both_ways(lab: Lab, network: str):
         bob.topic(channel, "from IRC: ünïcode")
         event = await alice.sees(room, lambda e: e.type == "m.room.topic", what="the topic")
         assert event.content["topic"] == "from IRC: ünïcode"
+        await asyncio.sleep(2)  # InspIRCd refuses two changes of a topic within a second, and says so (437)
         await alice.set_state(room, "m.room.topic", {"topic": "from Matrix"})
         heard = await bob.sees(
             lambda h: h.kind == "topic" and h.target == channel and h.nick == RELAY[network], what="it"
