@@ -32,20 +32,18 @@ async def _talk(here: Stage, *, each: int = EACH, rate: float = 150.0) -> None:
 
 
 FAULTS: dict[str, list[tuple[str, Fault, float]]] = {
-    "answers are lost after the effect": [(SENDS, Drop(after_effect=True), 0.1)],
-    "calls are lost before the effect": [(SENDS, Drop(), 0.1)],
-    "transactions come again after their answer": [(TRANSACTIONS, Repeat(times=2), 0.5)],
-    "answers to transactions are lost": [(TRANSACTIONS, Drop(after_effect=True), 0.4)],
+    "calls and their answers are lost": [(SENDS, Drop(after_effect=True), 0.1), (SENDS, Drop(), 0.1)],
+    "transactions come again, and their answers are lost": [
+        (TRANSACTIONS, Repeat(times=2), 0.5),
+        (TRANSACTIONS, Drop(after_effect=True), 0.4),
+    ],
     "a limit that names its seconds": [(SENDS, RateLimit(retry_after_ms=200), 0.05)],
-    "a proxy that gives up, with and without effect": [
-        (SENDS, Fail(status=504, after_effect=True), 0.03),
-        (SENDS, Fail(status=502), 0.03),
+    "a homeserver and a proxy that fail, with and without effect": [
+        (SENDS, Fail(status=500, after_effect=True), 0.02),
+        (SENDS, Fail(status=504, after_effect=True), 0.02),
+        (SENDS, Fail(status=502), 0.02),
+        (SENDS, Fail(status=503), 0.02),
     ],
-    "a homeserver that fails, with and without effect": [
-        (SENDS, Fail(status=500, after_effect=True), 0.03),
-        (SENDS, Fail(status=503), 0.03),
-    ],
-    "everything takes its time": [("*", Delay(seconds=0.0, up_to=0.03), 1.0)],
 }
 
 

@@ -35,9 +35,9 @@ from tests.scenarios.ledger.stage import (
     network,
 )
 
-EACH = 300
+EACH = 200
 RATE = 100.0
-KILLS = 5
+KILLS = 4
 IN_HAND = 0.5
 """Seconds before a kill within which a line may have been read and not yet be on disk."""
 
