@@ -13,11 +13,13 @@ from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.people import Content, File, Kind, Person, Quote
 from bridgekit.contract.text import Span, Style, Text, excerpt, join, plain
 from bridgekit.contract.verbs import Verb
-from bridgekit.core.ghosts import shown
+from bridgekit.core.ghosts import clipped, shown
 
 RECENT = 5 * 60_000
 """A reply within this many ms needs no quote: everybody still sees what is answered."""
 QUOTE_CHARS = 60
+LONGEST_NAME = 32
+"""Characters of a name before somebody's words: a longer one would leave no room for them in a line."""
 LEAST = 8
 """Bytes of a shortened message that are worth showing before its link."""
 LONG_FACTOR = 5
@@ -152,7 +154,7 @@ def _answering(
 def _spoken(content: Content, speaker: Person | None, can: Capabilities) -> tuple[Content, str]:
     """The content in a kind that the chat has, and the prefix that says who speaks."""
     # A name is one line and has nothing that hides or turns: it must not pass for somebody else's words.
-    name = shown(speaker.name) or shown(speaker.id) if speaker is not None else ""
+    name = clipped(shown(speaker.name) or shown(speaker.id), LONGEST_NAME) if speaker is not None else ""
     if speaker is None or can.speakers:
         if content.kind in can.kinds:
             return content, ""

@@ -136,9 +136,9 @@ def display_name(template: str, *, name: str, network: str, id: str, limit: int 
     fixed = {"network": shown(network), "id": ""}
     words = shown(name) or shown(id) or "?"
     if "{id}" in template:
-        fixed["id"] = _clipped(shown(id), limit // 2)
+        fixed["id"] = clipped(shown(id), limit // 2)
     room = limit - len(template.format(name="", **fixed))
-    return " ".join(template.format(name=_clipped(words, max(1, room)), **fixed).split())[:limit]
+    return " ".join(template.format(name=clipped(words, max(1, room)), **fixed).split())[:limit]
 
 
 def shown(name: str) -> str:
@@ -150,7 +150,7 @@ def _blank(match: re.Match[str]) -> str:
     return " " if any(c.isspace() for c in match[0]) else ""
 
 
-def _clipped(name: str, limit: int) -> str:
+def clipped(name: str, limit: int) -> str:
     """The first graphemes of `name` in at most `limit` code points, with an ellipsis where something was cut."""
     if len(name) <= limit:
         return name

@@ -97,6 +97,11 @@ def test_a_name_cannot_break_out_of_its_prefix(name: str):
     assert not set(found.prefix) & set("\r\n\0\u202e\u2066")
 
 
+def test_a_long_name_leaves_room_for_the_words():
+    fox = Person(id=PersonId("@fox:example.org"), name="🦊" * 200)
+    assert posted(post(speaker=fox), can()).prefix == f"<{'🦊' * 31}…> "
+
+
 def test_a_speaker_whose_name_is_empty_is_called_by_their_id():
     nameless = Person(id=PersonId("@eve:example.org"), name="\u200b")
     assert posted(post(speaker=nameless), can()).prefix == "<@eve:example.org> "
