@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import structlog
 
 from bridgekit.testing.servers.postgres import Postgres
 from bridgekit.testing.servers.postgres import postgres as run_postgres
@@ -81,3 +82,10 @@ def inspircd() -> Iterator[Inspircd]:
 def repository() -> Path:
     """The root of the source tree."""
     return Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _fresh_logging() -> Iterator[None]:
+    """What one test set up of the logs is no other test's business."""
+    yield
+    structlog.reset_defaults()
