@@ -34,7 +34,7 @@ $(SYNAPSE_VENV)/.stamp: $(VENV)/.uv requirements-synapse.lock
 	$(UV) pip install -q --python $(SYNAPSE_VENV)/bin/python --require-hashes -r requirements-synapse.lock
 	@touch $@
 
-servers: ## IRC servers, services and PostgreSQL by apt, where that is allowed
+servers: ## IRC and XMPP servers, services and PostgreSQL by apt, where that is allowed
 	@scripts/install-servers
 
 check: venv ## ruff, mypy --strict, import-linter, hadolint
