@@ -152,7 +152,15 @@ class Parts:
             spawn=spawn,
         )
         self.management = ManagementRooms(client, registry, self.portals.say)
-        self.owners = Owners(registry, self.management, self.networks, metrics, label=label, spawn=spawn)
+        self.owners = Owners(
+            registry,
+            self.management,
+            self.networks,
+            metrics,
+            asked=self.making.asked,
+            label=label,
+            spawn=spawn,
+        )
         self.standing = StandingLinks(client, registry, self.portals, bot=me, spawn=spawn)
         self.commands = Bot(
             client,

@@ -48,6 +48,8 @@ def capabilities(
             can.add(verbs.FetchHistory)
         if speakers or own:
             can.add(verbs.ShowProfile)
+    elif own:
+        can |= {verbs.Join, verbs.Leave}  # the answer to who asks to be a contact
     if not own and not speakers:
         # One account speaks for many: it has one set of reactions, one mouth and one pair of eyes.
         can -= {verbs.SetTyping, verbs.MarkRead, verbs.React, verbs.Unreact}

@@ -60,6 +60,10 @@ class Guest:
 
     async def perform(self, verb: Verb) -> Sent | None:
         """The relay does it in this person's name."""
-        if isinstance(verb, Leave) and verb.chat not in self._relay.watches:
+        if (
+            isinstance(verb, Leave)
+            and self._network.is_room(verb.chat)
+            and verb.chat not in self._relay.watches
+        ):
             return None
         return await self._relay.perform(msgspec.structs.replace(verb, speaker=self._speaker))

@@ -15,6 +15,7 @@ from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Login, Person
 from connectors.xmpp import stream, wire
 from connectors.xmpp.config import Mode, Tls, XmppConfig
+from connectors.xmpp.contacts import Bond, Contacts
 from connectors.xmpp.guests import Guest
 from connectors.xmpp.heard import Heard
 from connectors.xmpp.jids import bare, domain, local_of, normal
@@ -50,6 +51,7 @@ class XmppNetwork:
         self.mark = ""
         self.relay: XmppSession | None = None
         self._up = asyncio.Event()
+        self.contacts = Contacts(host)
         self._guests: dict[str, Guest] = {}
         self._people: dict[str, Person] = {}
         self._ours: dict[str, dict[str, str]] = {}
@@ -271,16 +273,85 @@ class XmppNetwork:
                 session.tell(fact)
 
     def presence(self, session: XmppSession, stanza: Element) -> None:
-        """Presence of people: who wants to see ours may (RFC 6121, 3); nothing else is asked of anybody."""
-        kind, sender, to = stanza.get("type", ""), stanza.get("from", ""), stanza.get("to", "")
-        if kind == "subscribe":
-            session.stream.send(
-                make("presence", wire.CLIENT, to=bare(sender), from_=bare(to), type="subscribed")
-            )
-        if kind in ("subscribe", "probe") and self.is_component:
-            address = f"{bare(to)}/bridge"
-            if bare(to) in self._guests or address == session.jid:
-                session.stream.send(make("presence", wire.CLIENT, to=bare(sender), from_=address))
+        """Presence of people: who asks to see somebody of ours is told of to them, and waits for the answer."""
+        if stanza.get("type", "") in ("subscribe", "unsubscribe", "probe"):
+            session.spawn(self._asked(session, stanza), "xmpp-contact")
+
+    async def _asked(self, session: XmppSession, stanza: Element) -> None:
+        """RFC 6121, 3.1.3 (subscribe), 3.3.3 (unsubscribe), 4.3.2 (probe)."""
+        kind, theirs = stanza.get("type"), normal(bare(stanza.get("from", "")))
+        ours = bare(stanza.get("to", "")) or bare(session.jid)
+        if theirs is None or theirs == ours:
+            return
+        if session.login is None and ours == bare(session.jid):  # the bridge itself: everybody may see it
+            if kind == "subscribe":
+                self._present(session, "subscribed", ours, theirs)
+            if kind != "unsubscribe":
+                self._present(session, "", ours, theirs)
+            return
+        guest = self._guests.get(ours) if self.is_component else None
+        known = (await self.contacts.of(ours)).get(theirs)
+        if kind == "unsubscribe":
+            await self.contacts.put(ours, theirs, None)
+            self._present(session, "unsubscribed", ours, theirs)
+        elif kind == "probe":
+            if known is not Bond.FRIEND:
+                self._present(session, "unsubscribed", ours, theirs)
+            elif guest is not None:
+                self._present(session, "", ours, theirs)
+        elif known is Bond.FRIEND:
+            self._present(session, "subscribed", ours, theirs)
+        elif (guest is None and session.login is None) or not await self.contacts.put(
+            ours, theirs, Bond.ASKED
+        ):
+            self._present(session, "unsubscribed", ours, theirs)
+        else:
+            (guest or session).tell(self._contact(theirs))
+
+    def _contact(self, theirs: str) -> facts.Invitation:
+        """Somebody asks to be a contact."""
+        asks = Person(id=PersonId(theirs), name=theirs.partition("@")[0], account=theirs)
+        return facts.Invitation(
+            chat=ChatId(theirs), at=int(self.host.now() * 1000), private=True, sender=asks
+        )
+
+    def _present(self, session: XmppSession, kind: str, ours: str, theirs: str) -> None:
+        """A presence for one person; availability is that of a device."""
+        address = (
+            ours if kind in ("subscribe", "subscribed", "unsubscribe", "unsubscribed") else f"{ours}/bridge"
+        )
+        session.stream.send(make("presence", wire.CLIENT, to=theirs, from_=address, type=kind))
+
+    async def answer(self, session: XmppSession, ours: str, theirs: str, yes: bool) -> None:
+        """The owner of one of our addresses has decided about somebody who asked to be a contact."""
+        known = (await self.contacts.of(ours)).get(theirs)
+        if known is None or (yes and known is Bond.FRIEND):
+            return
+        await self.contacts.put(ours, theirs, Bond.FRIEND if yes else None)
+        self._present(session, "subscribed" if yes else "unsubscribed", ours, theirs)
+        if yes:
+            self._present(session, "subscribe", ours, theirs)
+            if self.is_component:
+                self._present(session, "", ours, theirs)
+        elif self.is_component:
+            self._present(session, "unavailable", ours, theirs)
+
+    async def appear(self, session: XmppSession, guest: Guest) -> None:
+        """A guest is here: friends see it, and who asked while nobody answered is told of again."""
+        ours = bare(guest.jid)
+        for theirs, bond in list((await self.contacts.of(ours)).items()):
+            if bond is Bond.FRIEND:
+                self._present(session, "", ours, theirs)
+            else:
+                guest.tell(self._contact(theirs))
+
+    async def disappear(self, session: XmppSession, guest: Guest) -> None:
+        """A guest is gone."""
+        ours = bare(guest.jid)
+        with contextlib.suppress(Disconnected):
+            for theirs, bond in list((await self.contacts.of(ours)).items()):
+                if bond is Bond.FRIEND:
+                    self._present(session, "unavailable", ours, theirs)
 
     # -- inside
 
@@ -357,14 +428,17 @@ class XmppNetwork:
             raise Disconnected("The bridge is not connected to the XMPP server now.") from None
         if self.relay is None:
             raise Disconnected("The bridge is not connected to the XMPP server now.")
-        guest = Guest(self, self.relay, login)
+        relay = self.relay
+        guest = Guest(self, relay, login)
         address = bare(guest.jid)
         self._guests[address] = guest
         try:
+            await self.appear(relay, guest)
             yield guest
         finally:
             if self._guests.get(address) is guest:
                 del self._guests[address]
+                await self.disappear(relay, guest)
 
 
 def _nobody(said: Heard) -> Element:

@@ -365,7 +365,10 @@ class Saying:
                     compose.displayed(stanza, verb.target)
                 session.stream.send(stanza)
                 return None
-            case verbs.Join() | verbs.Leave() | verbs.ShowProfile():
+            case verbs.Join() | verbs.Leave():
+                await session.network.answer(session, bare(me), to, isinstance(verb, verbs.Join))
+                return None
+            case verbs.ShowProfile():
                 return None
             case _:
                 raise SendRejected("That cannot be done in a conversation between two on XMPP.")

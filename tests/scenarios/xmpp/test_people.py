@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.sax.saxutils import quoteattr
+
 from connectors.xmpp import wire
 from connectors.xmpp.testing.person import codes
 from tests.scenarios.irc.peer import peer
@@ -128,6 +130,26 @@ async def test_two_people_talk_alone(lab: Lab):
         replace = (await bob.reads("no typo here")).has(wire.CORRECT, "replace")
         assert replace is not None
         assert replace.get("id") == first.id
+
+
+async def test_who_asks_to_be_a_contact_waits_for_the_answer(lab: Lab):
+    """RFC 6121, 3.1.3: a request "MUST NOT" be answered "subscribed" without the approval of the contact."""
+    async with lab.matrix("alice") as alice, lab.xmpp("bob") as bob, lab.xmpp("eve") as eve:
+        room = await alice.create_room(is_direct=True, invite=[lab.bot], preset="trusted_private_chat")
+        await lab.answer(alice, room)
+        await lab.command(alice, room, f"login {XMPP}")
+        address = lab.address(alice)
+        asked = []
+        for one in (bob, eve):
+            one.send(f"<presence type='subscribe' to={quoteattr(address)}/>")
+            asked.append((await alice.invitation())[0])
+        assert not any(s.type in ("subscribed", "unsubscribed") for s in bob.seen.all + eve.seen.all)
+        await alice.join(asked[0])
+        await bob.sees(lambda s: s.type == "subscribed" and s.sender == address, "subscribed")
+        await bob.sees(lambda s: s.type == "" and s.sender.startswith(f"{address}/"), "her presence")
+        await alice.leave(asked[1])
+        await eve.sees(lambda s: s.type == "unsubscribed" and s.sender == address, "unsubscribed")
+        assert not any(s.type == "subscribed" for s in eve.seen.all)
 
 
 async def test_an_account_of_ones_own_speaks_in_its_own_name(lab: Lab):
