@@ -38,9 +38,9 @@ _ROOM: frozenset[type[VerbBase]] = frozenset(
 
 
 def capabilities(
-    *, room: bool, speakers: bool, archived: bool, files: bool, tls: bool, own: bool
+    *, room: bool, speakers: bool, archived: bool, certain: bool, files: bool, tls: bool, own: bool
 ) -> Capabilities:
-    """What can be done in a chat. `own`: the session is one person's."""
+    """What can be done in a chat. `own`: the session is one person's; `certain`: the archive tells what arrived."""
     can = set(_ALWAYS)
     if room:
         can |= _ROOM
@@ -63,6 +63,7 @@ def capabilities(
         max_bytes=MAX_BYTES,
         protection=Protection.TRANSPORT if tls else Protection.CLEAR,
         pipeline=32,
+        idempotent=certain,
     )
 
 

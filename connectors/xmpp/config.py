@@ -72,7 +72,7 @@ class XmppConfig(Section):
         description="How many rooms and occupants enter in a second, after a reconnect too.",
     )
     history: int = Field(
-        default=500, ge=0, description="Messages of a room that are read after a gap, at the most."
+        default=10_000, ge=0, description="Messages of a room that are shown after a gap, at the most."
     )
     idle_hours: float = Field(
         default=72.0,

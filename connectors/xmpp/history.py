@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from xml.etree.ElementTree import Element
 
 from connectors.xmpp import compose, wire
@@ -37,30 +38,24 @@ class History:
             page.append((result.get("id", ""), wire.moment(delay.get("stamp", "")), message))
         return True
 
-    async def after(self, archive: str, reader: str, last: str, most: int) -> list[Archived]:
-        """What came after `last`, oldest first. Raises Refused where the archive knows no such message."""
-        found: list[Archived] = []
-        while len(found) < most:
-            page, complete = await self._page(archive, reader, after=last, most=min(PAGE, most - len(found)))
-            found += page
+    async def after(self, archive: str, reader: str, last: str) -> AsyncIterator[list[Archived]]:
+        """What came after `last`, oldest first, page by page. Raises Refused where it knows no such message."""
+        while True:
+            page, complete = await self._page(archive, reader, after=last)
+            yield page
             if complete or not page:
-                break
+                return
             last = page[-1][0]
-        return found
 
-    async def since(self, archive: str, reader: str, at: int, most: int) -> list[Archived]:
-        """What was said from `at` (ms) on, oldest first."""
-        found: list[Archived] = []
+    async def since(self, archive: str, reader: str, at: int) -> AsyncIterator[list[Archived]]:
+        """What was said from `at` (ms) on, likewise."""
         last = ""
-        while len(found) < most:
-            page, complete = await self._page(
-                archive, reader, since=wire.stamp(at), after=last, most=min(PAGE, most - len(found))
-            )
-            found += page
+        while True:
+            page, complete = await self._page(archive, reader, since=wire.stamp(at), after=last)
+            yield page
             if complete or not page:
-                break
+                return
             last = page[-1][0]
-        return found
 
     async def last(self, archive: str, reader: str, most: int) -> list[Archived]:
         """The last `most`, oldest first."""

@@ -19,6 +19,7 @@ from connectors.xmpp.contacts import Bond, Contacts
 from connectors.xmpp.guests import Guest
 from connectors.xmpp.heard import Heard
 from connectors.xmpp.jids import bare, domain, local_of, normal
+from connectors.xmpp.marks import Marks
 from connectors.xmpp.session import XmppSession
 from connectors.xmpp.watch import Watch
 from connectors.xmpp.wire import make
@@ -48,7 +49,7 @@ class XmppNetwork:
     def __init__(self, config: XmppConfig, host: Host) -> None:
         self.config = config
         self.host = host
-        self.mark = ""
+        self.marks = Marks(b"")
         self.relay: XmppSession | None = None
         self._up = asyncio.Event()
         self.contacts = Contacts(host)
@@ -58,6 +59,7 @@ class XmppNetwork:
         self._places: dict[str, dict[str, Person]] = {}
         self._rooms: set[str] = set()
         self._next = 0.0
+        self._loaded = False
 
     # -- contract
 
@@ -200,16 +202,18 @@ class XmppNetwork:
             except RemoteError as error:
                 self.host.log.info("xmpp_guest_not_back", reason=error.notice)
 
-    async def last(self, room: str) -> str:
-        """The newest stanza-id of a room that was handed on before."""
-        return (await self.host.get(f"last/{room}") or b"").decode("utf-8", "replace")
+    async def last(self, room: str) -> tuple[str, int]:
+        """The newest stanza-id of a room that was handed on before, and when that was said (ms)."""
+        kept = (await self.host.get(f"last/{room}") or b"").decode("utf-8", "replace")
+        at, _, id = kept.partition(" ")
+        return (id, int(at)) if at.isdigit() else ("", 0)
 
     def keep_places(self, session: XmppSession) -> None:
         """Write down what was read last."""
         for room, watch in session.watches.items():
             if watch.moved and session.login is None:
                 watch.moved = False
-                self.host.put_later(f"last/{room}", watch.last.encode())
+                self.host.put_later(f"last/{room}", f"{watch.last_at} {watch.last}".encode())
 
     async def secret(self, room: str) -> str:
         """The room's password, if it was given one."""
@@ -356,14 +360,15 @@ class XmppNetwork:
     # -- inside
 
     async def _load(self) -> None:
-        """Our own mark: how a message of ours is known again after a restart. Nobody else can guess it in advance."""
-        if not self.mark:
-            kept = await self.host.get("mark")
+        """The secret under which our messages are known again after a restart, and what is linked."""
+        if not self._loaded:
+            kept = await self.host.get("marks")
             if kept is None:
-                kept = f"bk{secrets.token_hex(6)}-".encode()
-                await self.host.put("mark", kept)
-            self.mark = kept.decode()
+                kept = secrets.token_bytes(32)
+                await self.host.put("marks", kept)
+            self.marks = Marks(kept)
             self._rooms.update(chat for chat in await self.host.chats() if "/" not in chat)
+            self._loaded = True
 
     def _secret(self) -> str:
         try:

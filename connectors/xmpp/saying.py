@@ -112,6 +112,8 @@ class Saying:
         session = self._session
         if speaker is None or not session.network.is_component:
             voice = session.reader(watch.room.jid)
+            if voice is None and session.is_ending:
+                raise Disconnected("The connection to the XMPP server was lost.")
             if voice is None:
                 raise SendRejected(f"The bridge is not in {watch.room.jid} on XMPP now: try again later.")
             return voice
@@ -141,15 +143,39 @@ class Saying:
             if isinstance(verb, verbs.Retract) and not self._is_own(watch, voice, verb.target):
                 await self._moderate(watch, verb)
                 return None
-            stanza = self._stanza(watch.room.jid, voice.jid, room=True)
-            if not self._fill(stanza, verb, watch.index, speaker=voice.jid, room=True, watch=watch):
-                return None
-            self._out(watch.room.jid, stanza)
-        name = await self._session.deliveries.fate(watch.room.jid, stanza.get("id", ""))
-        return Sent(id=name)
+            stanza = self._stanza(watch.room.jid, voice.jid, room=True, key=verb.key)
+            if await self._arrived(watch, stanza) is None:
+                if not self._fill(stanza, verb, watch.index, speaker=voice.jid, room=True, watch=watch):
+                    return None
+                self._out(watch.room.jid, stanza)
+        return Sent(id=await self._fate(watch, stanza, verb.key))
 
-    def _stanza(self, to: str, sender: str, *, room: bool) -> Element:
-        return compose.message(to, sender, f"{self._session.network.mark}{new_id()}", room=room)
+    def _stanza(self, to: str, sender: str, *, room: bool, key: str = "", part: str = "") -> Element:
+        """An empty message; with a key its id is the same at every try."""
+        token = f"{key}/{part}/{to}" if key else new_id()
+        return compose.message(to, sender, self._session.network.marks.make(token), room=room)
+
+    async def _arrived(self, watch: Watch, stanza: Element) -> MessageId | None:
+        """What the room calls it, if an earlier try, of this bridge or of the one before a crash, has arrived."""
+        if not watch.is_certain or self._session.login is not None:
+            return None
+        await watch.settled.wait()
+        if self._session.stream.lost.done():
+            raise Disconnected(self._session.stream.lost.result())
+        return watch.arrived(stanza.get("id", ""))
+
+    async def _fate(self, watch: Watch, stanza: Element, key: str) -> MessageId:
+        """What the room calls it. Where the connection is lost, the archive will tell the next one what arrived."""
+        id = stanza.get("id", "")
+        if (known := watch.arrived(id)) is not None:
+            self._session.deliveries.forget(watch.room.jid, id)
+            return known
+        try:
+            return await self._session.deliveries.fate(watch.room.jid, id)
+        except SendUncertain as doubt:
+            if key and self._session.login is None and watch.is_certain and self._session.is_ending:
+                raise Disconnected(doubt.notice) from None
+            raise
 
     def _out(self, to: str, stanza: Element) -> None:
         """From here on it is on its way."""
@@ -226,22 +252,23 @@ class Saying:
         async with _in_turn(watch):
             voice = await self._voice(watch, verb.speaker)
             url = await session.upload.put(file, session.jid)
-            ids: list[str] = []
+            said: list[Element] = []
             if verb.content.text and verb.content.text.body != file.name:
-                caption = self._stanza(watch.room.jid, voice.jid, room=True)
+                caption = self._stanza(watch.room.jid, voice.jid, room=True, key=verb.key, part="caption")
                 self._fill(caption, verb, watch.index, speaker=voice.jid, room=True, watch=watch)
-                self._out(watch.room.jid, caption)
-                ids.append(caption.get("id", ""))
-            stanza = self._stanza(watch.room.jid, voice.jid, room=True)
+                said.append(caption)
+            stanza = self._stanza(watch.room.jid, voice.jid, room=True, key=verb.key)
             compose.attach(stanza, url, file.name)
-            self._out(watch.room.jid, stanza)
-            ids.append(stanza.get("id", ""))
-        names = [await session.deliveries.fate(watch.room.jid, id) for id in ids]
+            said.append(stanza)
+            for one in said:
+                if await self._arrived(watch, one) is None:
+                    self._out(watch.room.jid, one)
+        names = [await self._fate(watch, one, verb.key) for one in said]
         return Sent(id=names[-1], more=tuple(names[:-1]))
 
     async def _subject(self, watch: Watch, verb: verbs.SetTopic) -> None:
         stanza = compose.subject(
-            watch.room.jid, self._session.jid, self._session.network.mark + new_id(), verb.topic
+            watch.room.jid, self._session.jid, self._session.network.marks.make(new_id()), verb.topic
         )
         watch.room.topic = wire.clean(verb.topic)[:2000]
         self._out(watch.room.jid, stanza)
@@ -326,7 +353,8 @@ class Saying:
         )
         try:
             if verb.since:
-                found = await session.history.since(watch.room.jid, session.jid, verb.since, most)
+                pages = session.history.since(watch.room.jid, session.jid, verb.since)
+                found = [one async for page in pages for one in page][:most]
             else:
                 found = await session.history.last(watch.room.jid, session.jid, most)
         except Refused as refused:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING, Any, NoReturn
 from xml.etree.ElementTree import Element
 
@@ -12,13 +12,14 @@ from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.connector import Emit
 from bridgekit.contract.errors import Disconnected, RemoteError, SendRejected, SendUncertain
 from bridgekit.contract.facts import Fact
-from bridgekit.contract.ids import ChatId, LoginId, PersonId
-from bridgekit.contract.people import Login, Person
+from bridgekit.contract.ids import ChatId, LoginId, MessageId, PersonId
+from bridgekit.contract.people import Content, Kind, Login, Person
+from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Sent, Verb
 from connectors.xmpp import compose, disco, explain, heard, rooms, translate, wire
 from connectors.xmpp.deliveries import Deliveries
 from connectors.xmpp.heard import Heard
-from connectors.xmpp.history import History, is_gone
+from connectors.xmpp.history import Archived, History, is_gone
 from connectors.xmpp.index import Index
 from connectors.xmpp.jids import bare, domain, resource, unescape
 from connectors.xmpp.rooms import Room
@@ -37,6 +38,8 @@ SILENT = 60.0
 """Seconds without a stanza after which the server, or a room, is asked whether we are still there."""
 LEARNT = 50
 """Messages of a room whose names are learnt when it is entered."""
+CATCH_UPS = 3
+"""Times that an archive is asked which does not answer."""
 RETRY = 60.0
 _CHANGED = frozenset({104, 170, 171, 172, 173, 174})
 """XEP-0045, 10.2.1: what the room is has changed."""
@@ -61,6 +64,7 @@ class XmppSession:
         self._loop = asyncio.get_running_loop()
         self._emit: Emit = lambda fact: None
         self._tasks: asyncio.TaskGroup | None = None
+        self._ending = False
 
     # -- contract
 
@@ -79,7 +83,8 @@ class XmppSession:
         return compose.capabilities(
             room=self.network.is_room(chat),
             speakers=self.network.is_component and not own,
-            archived=watch is not None and watch.room.about.archived,
+            archived=watch is not None and watch.room.about.archived and not watch.unreadable,
+            certain=watch is not None and watch.is_certain and self.login is None,
             files=bool(self.upload.service) and (own or self.network.is_component),
             tls=self.stream.secure,
             own=own,
@@ -114,11 +119,18 @@ class XmppSession:
         """Do one verb; several at once keep their order within a chat."""
         return await self._saying.perform(verb)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the connection is gone, or given up."""
+        return self._ending or self.stream.lost.done()
+
     def lost(self) -> None:
         """Nothing more will come. May be called twice."""
+        self._ending = True
         self.deliveries.lost()
         self.voices.lost()
         for watch in self.watches.values():
+            watch.settled.set()  # who waits for it looks at the connection first
             if watch.entering is not None:
                 watch.entering.cancel()
         self.network.keep_places(self)
@@ -210,7 +222,7 @@ class XmppSession:
             self.spawn(self._look(watch), "xmpp-look")
             return
         if said.nick and watch.is_ours(said):
-            name = watch.echoed(said)
+            name = watch.echoed(said, self._now())
             self.deliveries.arrived(watch.room.jid, said.id or said.origin_id, name)
             return
         watch.live(said, self._now())
@@ -266,8 +278,9 @@ class XmppSession:
         if watch is None:
             room = Room(chat)
             room.ours = self.network.ours(chat)
-            watch = self.watches[chat] = Watch(room, self.tell, self.network.mark)
-            watch.last = await self.network.last(chat) if self.login is None else ""
+            watch = self.watches[chat] = Watch(room, self.tell, self.network.marks)
+            if self.login is None:
+                watch.last, watch.last_at = await self.network.last(chat)
         watch.wanted = True
         if watch.room.joined:
             return watch
@@ -284,11 +297,16 @@ class XmppSession:
     async def _enter(self, watch: Watch, secret: str) -> None:
         await self._ask_about(watch, strict=True)
         watch.hold()
+        watch.settled.clear()
         name = self.me.name if self.login is not None else self.network.config.nick
         if secret:
             await self.network.keep_secret(watch.room.jid, secret)
         password = secret or await self.network.secret(watch.room.jid)
-        await self.voices.enter(watch.room, self.jid, name, password=password)
+        # Without an archive, the room's own memory fills the gap, as far as it goes (XEP-0045, 7.2.14).
+        since = wire.stamp(watch.last_at) if watch.last_at and not watch.room.about.archived else ""
+        await self.voices.enter(
+            watch.room, self.jid, name, password=password, history=bool(since), since=since
+        )
 
     async def _ask_about(self, watch: Watch, *, strict: bool = False) -> None:
         """What the room is; it decides who is who, so it is asked before it is entered."""
@@ -322,37 +340,75 @@ class XmppSession:
         try:
             if watch.room.about.archived and self.login is None:
                 await self._catch_up(watch)
-        except (RemoteError, Refused, TimeoutError) as error:
-            self._log.warning("xmpp_gap_not_filled", kind=type(error).__name__)
-            self.tell(
-                facts.Resync(
-                    chat=watch.room.chat, at=self._now(), since=0, reason="the archive did not answer"
-                )
-            )
         finally:
             watch.release()
+            watch.settled.set()
+        self.network.keep_places(self)
         await self.network.return_guests(self, watch)
 
     async def _catch_up(self, watch: Watch) -> None:
-        jid, last = watch.room.jid, watch.last
+        """Read what was said since; nothing of ours is said until that is known, because it may be there already."""
+        for attempt in range(CATCH_UPS):
+            try:
+                await self._read_gap(watch)
+                watch.unreadable = False
+                return
+            except Refused as refused:
+                why = explain.condition(refused.stanza)[0]
+                break
+            except TimeoutError:
+                why = "it did not answer"
+                await asyncio.sleep(attempt)
+            except (RemoteError, SendUncertain):
+                return  # the connection is gone, and the next one begins anew
+        watch.unreadable = True
+        self._log.warning("xmpp_gap_not_filled", reason=why)
+        reason = f"the archive of {watch.room.jid} could not be read ({why})"
+        self.tell(facts.Resync(chat=watch.room.chat, at=self._now(), since=watch.last_at, reason=reason))
+
+    async def _read_gap(self, watch: Watch) -> None:
+        jid, last, at = watch.room.jid, watch.last, watch.last_at
+        # The names of what was said just before: corrections, reactions and replies are about that.
         learnt = await self.history.last(jid, self.jid, LEARNT)
+        known = next((i for i, (id, _, _) in enumerate(learnt) if id == last), None)
         if not last:
             watch.archived(learnt, quietly=True)
             return
-        known = next((i for i, (id, _, _) in enumerate(learnt) if id == last), None)
         if known is not None:
             watch.archived(learnt[: known + 1], quietly=True)
-            missed = learnt[known + 1 :]
-        else:
-            try:
-                missed = await self.history.after(jid, self.jid, last, self.network.config.history)
-            except Refused as refused:
-                if not is_gone(refused):
-                    raise
-                missed = learnt  # the archive begins behind what we know
-        count = watch.archived(missed)
+            self._filled(watch, watch.archived(learnt[known + 1 :]), 0)
+            return
+        try:
+            await self._read_on(watch, self.history.after(jid, self.jid, last))
+        except Refused as refused:
+            if not is_gone(refused):
+                raise
+            # The archive begins behind what we know, or was made anew.
+            await self._read_on(watch, self.history.since(jid, self.jid, at or self._now()))
+
+    async def _read_on(self, watch: Watch, pages: AsyncIterator[list[Archived]]) -> None:
+        count = skipped = 0
+        async for page in pages:
+            enough = count >= self.network.config.history
+            new = watch.archived(page, quietly=enough)
+            count, skipped = (count, skipped + new) if enough else (count + new, skipped)
+        self._filled(watch, count, skipped)
+
+    def _filled(self, watch: Watch, count: int, skipped: int) -> None:
         if count:
-            self._log.info("xmpp_gap_filled", messages=count)
+            self._log.info("xmpp_gap_filled", messages=count, skipped=skipped)
+        if skipped:
+            words = f"{skipped} more messages were said here while the bridge was away; they are not shown."
+            room = Person(id=PersonId(watch.room.jid), name=watch.room.about.name or watch.room.jid, bot=True)
+            self.tell(
+                facts.Message(
+                    chat=watch.room.chat,
+                    at=self._now(),
+                    sender=room,
+                    id=MessageId(f"skipped-{watch.last}"),
+                    content=Content(text=plain(words), kind=Kind.NOTICE),
+                )
+            )
 
     # -- keeping things as they should be
 

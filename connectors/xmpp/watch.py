@@ -13,44 +13,70 @@ from connectors.xmpp import translate
 from connectors.xmpp.heard import Heard
 from connectors.xmpp.history import Archived
 from connectors.xmpp.index import Index
+from connectors.xmpp.marks import Marks
 from connectors.xmpp.rooms import Room
 
 REMEMBERED = 5000
 """Ids that are known to have been handed on: a message comes once, however often the room sends it."""
 MOST_HELD = 5000
+OWN = 10_000
+"""Messages of our own whose arrival is remembered: what has arrived is not said again."""
 
 
 class Watch:
     """A room that somebody of ours reads."""
 
-    def __init__(self, room: Room, emit: Callable[[Fact], None], mark: str) -> None:
+    def __init__(self, room: Room, emit: Callable[[Fact], None], marks: Marks) -> None:
         self.room = room
         self.index = Index(room.jid)
         self.turn = asyncio.Lock()  # what is said goes out in the order of the calls
         self.heard_at = 0.0
         self.last = ""  # the newest stanza-id that was handed on
+        self.last_at = 0  # and when it was said (ms)
         self.moved = False
+        self.settled = asyncio.Event()  # what was missed is known
+        self.unreadable = False  # there is an archive, and we may not read it
         self.wanted = True
         self.entering: asyncio.Task[None] | None = None
         self._emit = emit
-        self._mark = mark
+        self._marks = marks
+        self._own: OrderedDict[str, MessageId] = OrderedDict()
         self._done: OrderedDict[str, None] = OrderedDict()
         self._held: list[tuple[Heard, int]] | None = None
 
     # What the room says ----------------------------------------------------------------------------------------
 
     def is_ours(self, heard: Heard) -> bool:
-        """Whether one of our own occupants said it, now or before a restart: our ids begin with a mark of our own."""
-        if heard.stamp:
-            return heard.origin_id.startswith(self._mark) or heard.id.startswith(self._mark)
-        return heard.nick in self.room.ours
+        """Whether one of our own occupants said it, now or before a restart."""
+        if not heard.stamp:
+            return heard.nick in self.room.ours
+        return self._marks.is_ours(heard.origin_id) or self._marks.is_ours(heard.id)
 
-    def echoed(self, heard: Heard) -> MessageId:
+    def arrived(self, wire: str) -> MessageId | None:
+        """What the room calls the message of ours with this id on the wire, if it has it."""
+        return self._own.get(wire)
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the archive tells what of ours has arrived: then nothing is in doubt after an outage."""
+        return self.room.about.archived and self.room.about.gives_ids and not self.unreadable
+
+    def _keep_own(self, heard: Heard, name: MessageId) -> bool:
+        """Remember a message of ours; False for another one with the same id, which somebody has copied."""
+        wire = heard.id or heard.origin_id
+        if self._own.setdefault(wire, name) != name:
+            return False
+        if len(self._own) > OWN:
+            self._own.popitem(last=False)
+        return True
+
+    def echoed(self, heard: Heard, at: int) -> MessageId:
         """What the room calls a message of ours."""
         sender = self.room.person(heard)
         name = self.index.name(heard, sender.id)
         self.index.keep(name, heard, sender.id, heard.stamp)
-        self._passed(heard, name)
+        self._keep_own(heard, name)
+        self._passed(name, at)
         return name
 
     def live(self, heard: Heard, at: int) -> None:
@@ -80,15 +106,15 @@ class Watch:
         count = 0
         for id, at, message in found:
             heard = reading.read(message, stamp=at)
-            if self.is_ours(heard):
-                sender = self.room.person(heard)
-                self.index.keep(MessageId(id), heard, sender.id, at)
-                self._passed(heard, id)
+            name = MessageId(id)
+            if self.is_ours(heard) and self._keep_own(heard, name):
+                self.index.keep(name, heard, self.room.person(heard).id, at)
+                self._passed(id, at)
                 continue
             if id in self._done and not again:
                 continue
             facts = translate.groupchat(heard, self.room, self.index, at, archived=id, replayed=True)
-            self._passed(heard, id)
+            self._passed(id, at)
             for fact in facts:
                 if isinstance(fact, Message):
                     count += 1
@@ -103,17 +129,18 @@ class Watch:
         if given and given in self._done:
             return
         facts = translate.groupchat(heard, self.room, self.index, at)
-        self._passed(heard, given)
+        self._passed(given, heard.stamp or at)
         for fact in facts:
             if isinstance(fact, Message | Edit) and not given and fact.id in self._done:
                 continue
             self._emit(fact)
 
-    def _passed(self, heard: Heard, id: str) -> None:
+    def _passed(self, id: str, at: int) -> None:
+        self.last_at, self.moved = max(self.last_at, at), True
         if not id:
             return
         self._done[id] = None
         if len(self._done) > REMEMBERED:
             self._done.popitem(last=False)
-        if self.room.about.archived and (heard.stamp or heard.stanza_ids.get(self.room.jid)):
-            self.last, self.moved = id, True
+        if self.room.about.archived:
+            self.last = id

@@ -56,7 +56,9 @@ class XmppPeer:
         if who not in self._in:
             self._in.add(who)
             await one.join(chat, who)
-        one.say(chat, wire.clean(words))
+        id = one.say(chat, wire.clean(words))
+        # Two people are two connections, which the server reads as it likes: it is said when the room has said it.
+        await one.sees(lambda seen: seen.id == id, "their own words")
 
     async def whisper(self, to: Someone, who: str, words: str) -> None:
         (await self.person(who)).say(to.id, wire.clean(words), room=False)
