@@ -84,9 +84,10 @@ def local_of(person: str, name: str) -> str:
 
 
 def _is_node(words: str) -> bool:
-    return not any(
-        prohibited(c) for c in words for prohibited in (*_PROHIBITED, stringprep.in_table_c11)
-    ) and _reads_one_way(words)
+    return _reads_one_way(words) and all(
+        _is_shown(c) and not any(prohibited(c) for prohibited in (*_PROHIBITED, stringprep.in_table_c11))
+        for c in words
+    )
 
 
 def nick(name: str) -> str:
@@ -94,11 +95,18 @@ def nick(name: str) -> str:
     kept = "".join(
         " " if c.isspace() else c
         for c in unicodedata.normalize("NFKC", name)
-        if c.isspace() or not (stringprep.in_table_b1(c) or any(test(c) for test in _PROHIBITED))
+        if c.isspace()
+        # RFC 3454, 7: strict servers refuse what came after Unicode 3.2, emoji above all.
+        or (_is_shown(c) and not stringprep.in_table_a1(c) and not any(test(c) for test in _PROHIBITED))
     )
     found = " ".join(kept.split())[:LONGEST_NICK].strip()
     # What NFKC made out of a cut word may differ once more; a nick is compared as the server prepared it.
     return found if _reads_one_way(found) else ""
+
+
+def _is_shown(c: str) -> bool:
+    """Neither a control, nor what joins and turns other characters, nor nothing: servers fold or refuse those."""
+    return unicodedata.category(c) not in ("Cc", "Cf", "Cn", "Co", "Cs") and not stringprep.in_table_b1(c)
 
 
 def _reads_one_way(words: str) -> bool:

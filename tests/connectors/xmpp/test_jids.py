@@ -59,6 +59,20 @@ def test_a_nick_is_one_line_without_what_hides(name: str):
 
 
 @pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("Ann \U0001f469\u200d\U0001f4bb", "Ann"),
+        ("\u2066nested\u2069", "nested"),
+        ("\U0001f600", ""),
+        ("Zoë 李", "Zoë 李"),
+    ],
+)
+def test_a_nick_holds_nothing_that_a_strict_server_refuses(name: str, kept: str):
+    """RFC 3454, 7 and appendix A.1: a query may hold code points that came after Unicode 3.2, a stored string not."""
+    assert jids.nick(name) == kept
+
+
+@pytest.mark.parametrize(
     "name", ["", "a b@c", "x@", "@y", "a@b/c", "a@b\nc", "a@" + "x" * 70, "a@b..c", "\u202ea@b"]
 )
 def test_what_is_no_address_is_none(name: str):
