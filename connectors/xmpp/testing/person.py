@@ -43,6 +43,21 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         return tostring(self.xml, encoding="unicode")[:400]
 
 
+def seen(kind: str, element: Element, *, stanza_id: str) -> Seen:
+    """The parts of a stanza that tests look at."""
+    subject = element.find("{jabber:client}subject")
+    return Seen(
+        kind=kind,
+        type=element.get("type", ""),
+        sender=element.get("from", ""),
+        id=element.get("id", ""),
+        body=element.findtext("{jabber:client}body") or "",
+        subject=None if subject is None else subject.text or "",
+        stanza_id=stanza_id,
+        xml=element,
+    )
+
+
 class Person:
     """One account, online. `seen` are all messages and presences in the order in which they came."""
 
@@ -103,20 +118,8 @@ class Person:
             return stanza
         if kind not in ("message", "presence"):
             return stanza
-        subject = element.find("{jabber:client}subject")
-        stanza_id = element.find("{urn:xmpp:sid:0}stanza-id")
-        self.seen.add(
-            Seen(
-                kind=kind,
-                type=element.get("type", ""),
-                sender=element.get("from", ""),
-                id=element.get("id", ""),
-                body=element.findtext("{jabber:client}body") or "",
-                subject=None if subject is None else subject.text or "",
-                stanza_id=stanza_id.get("id", "") if stanza_id is not None else "",
-                xml=element,
-            )
-        )
+        given = element.find("{urn:xmpp:sid:0}stanza-id")
+        self.seen.add(seen(kind, element, stanza_id=given.get("id", "") if given is not None else ""))
         return None
 
     # What they do ----------------------------------------------------------------------------------------------
@@ -205,6 +208,36 @@ class Person:
             f"“{body[:60]}”",
             seconds,
         )
+
+    async def archive(self, room: str) -> list[Seen]:
+        """What the room's archive holds (XEP-0313), oldest first, under the names that were used then."""
+        query = self.new_id()
+        found: list[Seen] = []
+        after = ""
+        while True:
+            before = len(self.seen.all)
+            more = f"<after>{escape(after)}</after>" if after else ""
+            answer = await self.ask(
+                room,
+                f"<query xmlns='urn:xmpp:mam:2' queryid='{query}'>"
+                f"<set xmlns='http://jabber.org/protocol/rsm'><max>50</max>{more}</set></query>",
+                "set",
+            )
+            assert answer.get("type") == "result", tostring(answer)
+            page = [
+                result
+                for one in self.seen.all[before:]
+                if (result := one.has("urn:xmpp:mam:2", "result")) is not None
+                and result.get("queryid") == query
+            ]
+            for result in page:
+                message = result.find("{urn:xmpp:forward:0}forwarded/{jabber:client}message")
+                assert message is not None
+                found.append(seen("message", message, stanza_id=result.get("id", "")))
+            fin = answer.find("{urn:xmpp:mam:2}fin")
+            if not page or (fin is not None and fin.get("complete") == "true"):
+                return found
+            after = page[-1].get("id", "")
 
     def said(self, words: str) -> int:
         """How often that was said so far."""
