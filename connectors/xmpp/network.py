@@ -202,16 +202,17 @@ class XmppNetwork:
             except RemoteError as error:
                 self.host.log.info("xmpp_guest_not_back", reason=error.notice)
 
-    async def last(self, room: str) -> tuple[str, int]:
-        """The newest stanza-id of a room that was handed on before, and when that was said (ms)."""
-        kept = (await self.host.get(f"last/{room}") or b"").decode("utf-8", "replace")
+    async def recall_place(self, watch: Watch) -> None:
+        """How far a room was read before."""
+        kept = (await self.host.get(f"last/{watch.room.jid}") or b"").decode("utf-8", "replace")
         at, _, id = kept.partition(" ")
-        return (id, int(at)) if at.isdigit() else ("", 0)
+        if at.isdigit():
+            watch.placed, watch.last_at, watch.last = True, int(at), id
 
     def keep_places(self, session: XmppSession) -> None:
-        """Write down what was read last."""
+        """Write down how far rooms were read; a place that is a little old costs nothing but a second look."""
         for room, watch in session.watches.items():
-            if watch.moved and session.login is None:
+            if watch.moved and session.login is None and (watch.placed or not watch.room.about.archived):
                 watch.moved = False
                 self.host.put_later(f"last/{room}", f"{watch.last_at} {watch.last}".encode())
 

@@ -280,7 +280,7 @@ class XmppSession:
             room.ours = self.network.ours(chat)
             watch = self.watches[chat] = Watch(room, self.tell, self.network.marks)
             if self.login is None:
-                watch.last, watch.last_at = await self.network.last(chat)
+                await self.network.recall_place(watch)
         watch.wanted = True
         if watch.room.joined:
             return watch
@@ -370,10 +370,11 @@ class XmppSession:
         jid, last, at = watch.room.jid, watch.last, watch.last_at
         # The names of what was said just before: corrections, reactions and replies are about that.
         learnt = await self.history.last(jid, self.jid, LEARNT)
-        known = next((i for i, (id, _, _) in enumerate(learnt) if id == last), None)
-        if not last:
+        if not watch.placed:  # whatever was said until now is not ours to tell
             watch.archived(learnt, quietly=True)
+            watch.placed = watch.moved = True
             return
+        known = next((i for i, (id, _, _) in enumerate(learnt) if id == last), None)
         if known is not None:
             watch.archived(learnt[: known + 1], quietly=True)
             self._filled(watch, watch.archived(learnt[known + 1 :]), 0)

@@ -31,7 +31,8 @@ class Watch:
         self.index = Index(room.jid)
         self.turn = asyncio.Lock()  # what is said goes out in the order of the calls
         self.heard_at = 0.0
-        self.last = ""  # the newest stanza-id that was handed on
+        self.placed = False  # it is known from where on a gap has to be filled
+        self.last = ""  # the newest stanza-id that was handed on; "" when the archive was empty
         self.last_at = 0  # and when it was said (ms)
         self.moved = False
         self.settled = asyncio.Event()  # what was missed is known
