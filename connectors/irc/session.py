@@ -27,6 +27,7 @@ from connectors.irc.history import History
 from connectors.irc.joining import Joining
 from connectors.irc.nicks import wanted_nick
 from connectors.irc.registering import Papers, closed
+from connectors.irc.services import Services
 from connectors.irc.translate import Reader, Reading
 from connectors.irc.upkeep import Pulse, Sign, WantedNick, idles
 from connectors.irc.wire import Line, build, parse
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from connectors.irc.network import IrcNetwork
 
 PIPELINE = 64
-IDENTIFY_SECONDS = 5.0
 ANSWER_EVERY = 2.0
 """Seconds between two CTCP answers."""
 
@@ -87,7 +87,7 @@ class IrcSession:
         self._pulse = Pulse()
         self._answered = 0.0
         self._since = int(network.host.now() * 1000)
-        self._identified = asyncio.Event()
+        self._services = Services(partial(self._send, Priority.URGENT), self._log)
 
     # -- contract
 
@@ -246,8 +246,8 @@ class IrcSession:
                     raise self.network.ended(self, closed(line.param(0)), line.param(0))
                 case "FAIL" if line.param(0) == "CHATHISTORY":
                     self._history.refused(line)
-                case "900":
-                    self._identified.set()
+                case "900" | "NOTICE":
+                    self._services.read(line)
                 case _ if (
                     len(line.command) == 3 and line.command[0] in "45" and not self._joining.refused(line)
                 ):
@@ -349,14 +349,10 @@ class IrcSession:
         self._joining.want(channels)
 
     async def _identify(self) -> None:
-        words = self.network.identify_words(self, secure=self._connection.secure)
-        if words is None or self.state.account:
+        plea = self.network.plea(self, secure=self._connection.secure)
+        if plea is None or self.state.account:
             return
-        service, text = words
-        self._send(Priority.URGENT, build("PRIVMSG", service, text))
-        with contextlib.suppress(TimeoutError):  # services that never answer: go on without them
-            async with asyncio.timeout(IDENTIFY_SECONDS):
-                await self._identified.wait()
+        await self._services.identify(plea)
 
     async def _tend(self) -> None:
         settles_at = self._loop.time() + upkeep.SETTLED
