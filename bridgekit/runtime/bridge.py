@@ -100,7 +100,7 @@ class Bridge:
             spawn=self._tasks.spawn,
         )
         self.accounts, self.ghosts, self.rooms = parts.accounts, parts.ghosts, parts.rooms
-        self.portals, self.making = parts.portals, parts.making
+        self.portals, self.making, self.doorstep = parts.portals, parts.making, parts.doorstep
         self._watch()
         await self.ghosts.load(list(parts.networks), list(self.registry.portals))
         left = await self.rooms.recover()
