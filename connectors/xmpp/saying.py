@@ -33,6 +33,7 @@ class Saying:
 
     def __init__(self, session: XmppSession) -> None:
         self._session = session
+        self._turns: dict[ChatId, asyncio.Lock] = {}
 
     async def perform(self, verb: Verb) -> Sent | None:
         """Do one verb. Raises RemoteError, MatrixError."""
@@ -53,12 +54,13 @@ class Saying:
             case verbs.SetTyping() | verbs.MarkRead() | verbs.ShowProfile():
                 self._fleeting(verb)
                 return None
-        watch = await self._present(verb.chat)
         match verb:
             case (
                 verbs.PostMessage() | verbs.EditMessage() | verbs.React() | verbs.Unreact() | verbs.Retract()
             ):
-                return await self._said(watch, verb)
+                return await self._said(verb)
+        watch = await self._present(verb.chat)
+        match verb:
             case verbs.SetTopic():
                 await self._subject(watch, verb)
             case verbs.Invite():
@@ -133,22 +135,36 @@ class Saying:
 
     async def _said(
         self,
-        watch: Watch,
         verb: verbs.PostMessage | verbs.EditMessage | verbs.React | verbs.Unreact | verbs.Retract,
     ) -> Sent | None:
-        if isinstance(verb, verbs.PostMessage) and verb.content.file is not None:
-            return await self._file(watch, verb)
-        async with _in_turn(watch):
+        async with self._in_turn(verb.chat):
+            watch = await self._present(verb.chat)
             voice = await self._voice(watch, verb.speaker)
             if isinstance(verb, verbs.Retract) and not self._is_own(watch, voice, verb.target):
                 await self._moderate(watch, verb)
                 return None
-            stanza = self._stanza(watch.room.jid, voice.jid, room=True, key=verb.key)
-            if await self._arrived(watch, stanza) is None:
+            if isinstance(verb, verbs.PostMessage) and verb.content.file is not None:
+                said = await self._file(watch, voice, verb)
+            else:
+                stanza = self._stanza(watch.room.jid, voice.jid, room=True, key=verb.key)
                 if not self._fill(stanza, verb, watch.index, speaker=voice.jid, room=True, watch=watch):
                     return None
-                self._out(watch.room.jid, stanza)
-        return Sent(id=await self._fate(watch, stanza, verb.key))
+                said = [stanza]
+            for one in said:
+                if await self._arrived(watch, one) is None:
+                    self._out(watch.room.jid, one)
+        names = [await self._fate(watch, one, verb.key) for one in said]
+        return Sent(id=names[-1], more=tuple(names[:-1]))
+
+    @asynccontextmanager
+    async def _in_turn(self, chat: ChatId) -> AsyncIterator[None]:
+        """One after the other, as the calls came; who is cancelled here has said nothing."""
+        turn = self._turns.setdefault(chat, asyncio.Lock())
+        try:
+            async with turn:
+                yield
+        except asyncio.CancelledError:
+            raise Disconnected("The bridge stopped before this was sent.") from None
 
     def _stanza(self, to: str, sender: str, *, room: bool, key: str = "", part: str = "") -> Element:
         """An empty message; with a key its id is the same at every try."""
@@ -242,29 +258,21 @@ class Saying:
             compose.moderate(watch.room.jid, me, new_id(), verb.target, verb.reason, xmlns), watch.room.jid
         )
 
-    async def _file(self, watch: Watch, verb: verbs.PostMessage) -> Sent:
+    async def _file(self, watch: Watch, voice: Voice, verb: verbs.PostMessage) -> list[Element]:
         """The file by itself, because its URL must be the whole body (XEP-0066); its caption before it."""
-        session = self._session
         file = verb.content.file
         assert file is not None
-        if not session.upload.service:
+        if not self._session.upload.service:
             raise SendRejected("The XMPP server takes no files.")
-        async with _in_turn(watch):
-            voice = await self._voice(watch, verb.speaker)
-            url = await session.upload.put(file, session.jid)
-            said: list[Element] = []
-            if verb.content.text and verb.content.text.body != file.name:
-                caption = self._stanza(watch.room.jid, voice.jid, room=True, key=verb.key, part="caption")
-                self._fill(caption, verb, watch.index, speaker=voice.jid, room=True, watch=watch)
-                said.append(caption)
-            stanza = self._stanza(watch.room.jid, voice.jid, room=True, key=verb.key)
-            compose.attach(stanza, url, file.name)
-            said.append(stanza)
-            for one in said:
-                if await self._arrived(watch, one) is None:
-                    self._out(watch.room.jid, one)
-        names = [await self._fate(watch, one, verb.key) for one in said]
-        return Sent(id=names[-1], more=tuple(names[:-1]))
+        said: list[Element] = []
+        stanza = self._stanza(watch.room.jid, voice.jid, room=True, key=verb.key)
+        if await self._arrived(watch, stanza) is None:
+            compose.attach(stanza, await self._session.upload.put(file, self._session.jid), file.name)
+        if verb.content.text and verb.content.text.body != file.name:
+            caption = self._stanza(watch.room.jid, voice.jid, room=True, key=verb.key, part="caption")
+            self._fill(caption, verb, watch.index, speaker=voice.jid, room=True, watch=watch)
+            said.append(caption)
+        return [*said, stanza]
 
     async def _subject(self, watch: Watch, verb: verbs.SetTopic) -> None:
         stanza = compose.subject(
@@ -400,18 +408,24 @@ class Saying:
                 return None
             case _:
                 raise SendRejected("That cannot be done in a conversation between two on XMPP.")
-        stanza = self._stanza(to, me, room=False)
-        if isinstance(verb, verbs.PostMessage) and verb.content.file is not None:
-            if not session.upload.service:
-                raise SendRejected("The XMPP server takes no files.")
-            compose.attach(stanza, await session.upload.put(verb.content.file, me), verb.content.file.name)
-        else:
-            self._fill(stanza, verb, index, speaker=me, room=False, watch=None)
-        id = stanza.get("id", "")
-        index.put(Named(MessageId(id), PersonId(bare(me)), id, 0, id))
-        self._out(bare(to), stanza)
-        await self._proof(to, me, id)
-        return Sent(id=MessageId(id))
+        async with self._in_turn(verb.chat):
+            said = [self._stanza(to, me, room=False)]
+            if isinstance(verb, verbs.PostMessage) and verb.content.file is not None:
+                if not session.upload.service:
+                    raise SendRejected("The XMPP server takes no files.")
+                file = verb.content.file
+                compose.attach(said[0], await session.upload.put(file, me), file.name)
+                if verb.content.text and verb.content.text.body != file.name:
+                    said.insert(0, self._stanza(to, me, room=False))
+            if len(said) > 1 or not isinstance(verb, verbs.PostMessage) or verb.content.file is None:
+                self._fill(said[0], verb, index, speaker=me, room=False, watch=None)
+            ids = [MessageId(one.get("id", "")) for one in said]
+            for id, one in zip(ids, said, strict=True):
+                index.put(Named(id, PersonId(bare(me)), id, 0, id))
+                self._out(bare(to), one)
+        for id in ids:
+            await self._proof(to, me, id)
+        return Sent(id=ids[-1], more=tuple(ids[:-1]))
 
     async def _proof(self, to: str, me: str, id: str) -> None:
         """Nobody echoes a private message; but servers keep the order, so its refusal comes before this answer."""
@@ -452,13 +466,3 @@ def _reference(target: MessageId, index: Index, *, room: bool) -> str:
 
 def _shown(name: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in name)[:100] or "The address"
-
-
-@asynccontextmanager
-async def _in_turn(watch: Watch) -> AsyncIterator[None]:
-    """One after the other, as the calls came; who is cancelled here has said nothing."""
-    try:
-        async with watch.turn:
-            yield
-    except asyncio.CancelledError:
-        raise Disconnected("The bridge stopped before this was sent.") from None

@@ -29,7 +29,6 @@ class Watch:
     def __init__(self, room: Room, emit: Callable[[Fact], None], marks: Marks) -> None:
         self.room = room
         self.index = Index(room.jid)
-        self.turn = asyncio.Lock()  # what is said goes out in the order of the calls
         self.heard_at = 0.0
         self.placed = False  # it is known from where on a gap has to be filled
         self.last = ""  # the newest stanza-id that was handed on; "" when the archive was empty

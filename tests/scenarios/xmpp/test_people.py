@@ -141,6 +141,9 @@ async def test_who_asks_to_be_a_contact_waits_for_the_answer(lab: Lab):
         address = lab.address(alice)
         asked = []
         for one in (bob, eve):
+            await one.ask(
+                one.jid, "<query xmlns='jabber:iq:roster'/>"
+            )  # who has not asked is told nothing (2.1.6)
             one.send(f"<presence type='subscribe' to={quoteattr(address)}/>")
             asked.append((await alice.invitation())[0])
         assert not any(s.type in ("subscribed", "unsubscribed") for s in bob.seen.all + eve.seen.all)
