@@ -101,7 +101,8 @@ class Bridge:
             spawn=self._tasks.spawn,
         )
         self.accounts, self.ghosts, self.rooms = parts.accounts, parts.ghosts, parts.rooms
-        self.portals, self.making, self.members = parts.portals, parts.making, parts.members
+        self.portals, self.making = parts.portals, parts.making
+        self.members, self.doorstep = parts.members, parts.doorstep
         self._watch()
         await self.ghosts.load(list(parts.networks), list(self.registry.portals))
         left = await self.rooms.recover()

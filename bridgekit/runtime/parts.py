@@ -18,6 +18,7 @@ from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
+from bridgekit.runtime.doorstep import Doorstep
 from bridgekit.runtime.fates import Fates
 from bridgekit.runtime.files import Fetch, Files
 from bridgekit.runtime.ghosts import Ghosts
@@ -215,6 +216,7 @@ class Parts:
             permission=permission,
             spawn=spawn,
         )
+        self.doorstep = Doorstep(self.portals, me=me, label=label, spawn=spawn)
         self.rooms = Rooms(
             store,
             registry,
@@ -222,7 +224,7 @@ class Parts:
             names=self.names,
             unlinked=self.making.unlinked,
             invitation=self.owners.invited,
-            overhear=self.portals.overhear,
+            overhear=self.doorstep.overhear,
             spawn=spawn,
         )
         self.reception = Reception(
