@@ -204,6 +204,8 @@ class Link(Section):
     """The chat as people call it on its network."""
     room: Annotated[str, AfterValidator(_room)]
     """A room id or an alias."""
+    password: SecretStr = SecretStr("")
+    """What lets the bridge into the chat, where its network asks for that (an IRC channel's key)."""
 
 
 class NetworkSection(Section):
