@@ -204,7 +204,7 @@ class Link(Section):
     """The chat as people call it on its network."""
     room: Annotated[str, AfterValidator(_room)]
     """A room id or an alias."""
-    password: SecretStr = SecretStr("")
+    password: SecretStr | None = None
     """What lets the bridge into the chat, where its network asks for that (an IRC channel's key)."""
 
 

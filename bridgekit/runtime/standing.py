@@ -29,7 +29,7 @@ class Wanted(NamedTuple):
     network: NetworkId
     chat: str
     room: str
-    password: SecretStr
+    password: SecretStr | None
 
 
 class StandingLinks:
@@ -96,7 +96,7 @@ class StandingLinks:
 
     async def _link(self, one: Wanted) -> None:
         network, chat, room, password = one
-        secret = password.get_secret_value()
+        secret = password.get_secret_value() if password is not None else ""
         found = ChatId(room)
         if room.startswith("#"):
             resolved = await self._client.resolve_alias(room)

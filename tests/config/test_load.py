@@ -201,6 +201,7 @@ def test_the_password_of_a_link_comes_from_a_file(tmp_path: Path):
     (tmp_path / "key").write_text("sesame\n")
     config = loaded(tmp_path, WHOLE.replace('org"}]\n', 'org", password_file: key}]\n'))
     (link,) = config.networks[NetworkId("one")].links
+    assert link.password is not None
     assert link.password.get_secret_value() == "sesame"
     assert "sesame" not in repr(config) + show(config)
     assert "sesame" in secrets(config)
