@@ -219,6 +219,8 @@ class Link(Section):
     """The chat as people call it on its network."""
     room: Annotated[str, AfterValidator(_room)]
     """A room id or an alias."""
+    password: SecretStr | None = None
+    """What lets the bridge into the chat, where its network asks for that (an IRC channel's key)."""
     members: Mode | None = None
     """Whose ghosts are in this room; as the network's `members` says where it is not given."""
 

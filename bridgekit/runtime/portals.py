@@ -119,7 +119,12 @@ class Portals:
         log.warning("chat_closed", network=side.network, reason=fact.reason)
         await self.say(link.room, f"{link.name} on {self._label(side.network)}: {fact.reason}")
 
-    async def enter(self, side: PortalKey) -> facts.ChatOpened:
+    async def unlock(self, side: PortalKey, secret: str) -> None:
+        """Let the relay know a linked chat's password, as the config has it today."""
+        if (relay := self._sessions.get((side.network, None))) is not None:
+            await relay.perform(verbs.Join(chat=side.chat, secret=secret))
+
+    async def enter(self, side: PortalKey, secret: str = "") -> facts.ChatOpened:
         """Let the relay into a chat. Raises BridgeError with the reason where it cannot get in."""
         relay = self._sessions.get((side.network, None))
         if relay is None:
@@ -129,7 +134,7 @@ class Portals:
         name = self._networks[side.network].chat_name(side.chat)
         try:
             async with asyncio.timeout(ENTER_SECONDS):
-                await relay.perform(verbs.Join(chat=side.chat))
+                await relay.perform(verbs.Join(chat=side.chat, secret=secret))
                 return await waiter
         except TimeoutError:
             why = f" ({relay.reason})" if relay.reason else ""
@@ -180,7 +185,14 @@ class Portals:
         return None
 
     async def link(
-        self, room: ChatId, network: NetworkId, name: str, creator: PersonId, *, static: bool = False
+        self,
+        room: ChatId,
+        network: NetworkId,
+        name: str,
+        creator: PersonId,
+        *,
+        static: bool = False,
+        secret: str = "",
     ) -> Link:
         """Link a room to a chat: the relay enters it first. Raises BridgeError with the reason."""
         side = self.find_chat(network, name)
@@ -188,7 +200,7 @@ class Portals:
             if old.room == room and old.state == OPEN:
                 return old
             if old.room == room:  # the chat was lost: this asks for another try
-                opened = await self.enter(side)
+                opened = await self.enter(side, secret)
                 self._registry.set_state(side, OPEN, "", opened.at)
                 return self._registry.links[side]
             raise NotAllowed(f"{name} is linked to another room already: unlink it there first.")
@@ -205,7 +217,7 @@ class Portals:
         making: asyncio.Future[ChatId | None] = asyncio.get_running_loop().create_future()
         self.making[side] = making
         try:
-            opened = await self.enter(side)
+            opened = await self.enter(side, secret)
             link = await self.made(side, room, opened, creator, static=static, portal=None)
             making.set_result(room)
             return link
