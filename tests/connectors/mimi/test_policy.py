@@ -165,7 +165,7 @@ def test_a_banned_user_does_not_join_an_open_room():
 
 
 def test_a_code_opens_a_closed_room():
-    joining = [adds(CARL, CARL), AddClient(CARL, CARL)]
+    joining: list[Act] = [adds(CARL, CARL), AddClient(CARL, CARL)]
     judge(ROOM, CLIENTS, joining, has_code=True)
     with pytest.raises(NotAllowed, match="invitation only"):
         judge(with_role(0, capabilities=()), CLIENTS, joining, has_code=True)
