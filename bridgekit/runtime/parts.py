@@ -23,9 +23,12 @@ from bridgekit.runtime.fates import Fates
 from bridgekit.runtime.files import Fetch, Files
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.host import NetworkHost
+from bridgekit.runtime.joins import Joins
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.matrix_side import MatrixSide
+from bridgekit.runtime.members import Members
+from bridgekit.runtime.modes import Modes
 from bridgekit.runtime.names import Names
 from bridgekit.runtime.owners import Owners
 from bridgekit.runtime.performing import Performing
@@ -75,8 +78,16 @@ class Parts:
             namespace,
             template=config.messages.display_name,
             network_name=label,
+        )
+        self.joins = Joins(client, self.ghosts, spawn=spawn)
+        self.members = Members(
+            registry,
+            self.ghosts,
+            namespace,
+            emit=lambda network, login, fact: self.rooms.remote(network, login, fact),
             spawn=spawn,
         )
+        self.modes = Modes(self.networks)
         files = Files(client, fetch)
         powers = Powers(client, bot=me, spawn=spawn)
         self.matrix = MatrixSide(
@@ -86,6 +97,8 @@ class Parts:
             files=files,
             pictures=Pictures(client, self.ghosts, files, spawn=spawn),
             powers=powers,
+            joins=self.joins,
+            mode=self.modes.of,
         )
         self.accounts = Accounts(
             self.networks,
@@ -106,6 +119,8 @@ class Parts:
             bot=me,
             label=label,
             permission=permission,
+            members=self.members,
+            mode=self.modes.of,
             puppets=config.appservice.double_puppets,
         )
         for id, section in config.networks.items():
@@ -121,6 +136,7 @@ class Parts:
             )
             self.manifests[id] = connector.manifest
             self.networks[id] = connector.network(section.config, host)
+        self.modes.read(config)
         self.portals = Portals(
             client,
             registry,
@@ -138,6 +154,8 @@ class Parts:
                 label=label,
                 networks=frozenset(n for n, section in config.networks.items() if section.space),
             ),
+            joins=self.joins,
+            members=self.members,
             spawn=spawn,
         )
         self.making = Making(
@@ -186,8 +204,10 @@ class Parts:
             making=self.making,
             management=self.management,
             standing=self.standing,
-            upgrades=Upgrades(client, registry, self.ghosts, self.portals, spawn=spawn),
+            upgrades=Upgrades(client, registry, self.joins, self.members, self.portals, spawn=spawn),
             powers=powers,
+            members=self.members,
+            joins=self.joins,
             bot=self.commands,
             fates=self.fates,
             metrics=metrics,

@@ -493,3 +493,17 @@ async def test_many_channels_are_joined_a_few_at_a_time(caps):
     async with ircd.serving(), running(network_of(ircd, MemoryHost(channels))) as bridge:
         await ircd.until(lambda: len(bridge.all(ChatOpened)) == 40)
         assert len(ircd.lines("^JOIN")) == 5
+
+
+async def test_a_channel_that_is_being_left_is_entered_anew(caps):
+    """A link that moves to another room leaves and comes back in one breath."""
+    ircd = Ircd(caps=caps)
+    async with bridge_in(ircd) as bridge:
+        ircd.delay = 0.1
+        leaving = asyncio.create_task(bridge.session.perform(Leave(chat=C, reason="moved")))
+        await asyncio.sleep(0)
+        await bridge.session.perform(Join(chat=C))
+        await leaving
+        await bridge.fact(ChatOpened, 2)
+        await bridge.session.perform(PostMessage(chat=C, content=Content(text=plain("back"))))
+        assert ircd.lines("JOIN|PART|PRIVMSG")[-1].endswith("PRIVMSG #c back")
