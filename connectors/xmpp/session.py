@@ -56,7 +56,8 @@ class XmppSession:
         self.deliveries = Deliveries()
         self.voices = Voices(stream.send)
         self.history = History(stream)
-        self.upload = Upload(stream, network.host)
+        ours = domain(jid) == domain(network.config.jid)
+        self.upload = Upload(stream, network.host, trusted=login is None or ours)
         self.watches: dict[str, Watch] = {}
         self.talks: dict[tuple[str, str], Index] = {}
         self._saying = Saying(self)

@@ -6,8 +6,7 @@ from xml.sax.saxutils import quoteattr
 
 from connectors.xmpp import wire
 from connectors.xmpp.testing.person import codes
-from tests.scenarios.irc.peer import peer
-from tests.scenarios.xmpp.lab import ACCOUNT, IRC, XMPP, Lab, until
+from tests.scenarios.xmpp.lab import ACCOUNT, XMPP, Lab, until
 from tests.scenarios.xmpp.scene import Scene, scenery
 
 
@@ -169,32 +168,6 @@ async def test_an_account_of_ones_own_speaks_in_its_own_name(lab: Lab):
         scene.bob.say(scene.muc, "I see you")
         await alice.reads(scene.room, "I see you")
         assert sum("in my own name" in e.body for e in alice.seen.all) == 1
-
-
-async def test_irc_and_xmpp_meet_in_one_room(lab: Lab):
-    """A Matrix room with two links: what is said on one network reaches the other, with the right fallbacks."""
-    channel = lab.new("#meet")
-    async with scenery(lab) as scene, peer(lab.ngircd.port, lab.new("ira"), channel) as ira:
-        alice, bob, room = scene.alice, scene.bob, scene.room
-        await lab.link(alice, room, channel, IRC)
-        ira.say(channel, "hello from IRC")
-        heard = await bob.reads("hello from IRC")
-        assert heard.nick == f"{ira.nick}/IRC"
-        id = bob.say(scene.muc, "hello from XMPP")
-        await ira.reads(f"<{bob.name}/XMPP> hello from XMPP", target=channel)
-        said = await bob.reads("hello from XMPP")
-        bob.say(scene.muc, "hallo from XMPP", f"<replace xmlns='{wire.CORRECT}' id='{id}'/>")
-        edited = await ira.sees(lambda h: h.kind == "text" and "hallo" in h.words, what="the edit")
-        assert edited.words.startswith(f"<{bob.name}/XMPP> ")
-        bob.say(
-            scene.muc,
-            "",
-            f"<reactions xmlns='{wire.REACTIONS}' id='{said.stanza_id}'><reaction>🎉</reaction></reactions>",
-        )
-        await ira.sees(lambda h: h.kind == "text" and "reacted 🎉" in h.words, what="the reaction")
-        await alice.say(room, "and Matrix")
-        await bob.reads("and Matrix", nick=alice.name)
-        await ira.reads(f"<{alice.name}> and Matrix", target=channel)
 
 
 async def test_an_account_relays_with_names_where_there_is_no_component(lab: Lab):
