@@ -158,6 +158,7 @@ class Parts:
             ),
             joins=self.joins,
             members=self.members,
+            history=config.messages.history,
             spawn=spawn,
         )
         self.making = Making(

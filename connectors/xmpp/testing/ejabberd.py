@@ -35,7 +35,10 @@ listen:
     access: all
     max_stanza_size: 524288
     hosts: {{"{component}": {{password: "{secret}"}}}}
-  - {{port: {http_port}, ip: "127.0.0.1", module: ejabberd_http, request_handlers: {{"/api": mod_http_api, "/up": mod_http_upload}}}}
+  - port: {http_port}
+    ip: "127.0.0.1"
+    module: ejabberd_http
+    request_handlers: {{"/api": mod_http_api, "/up": mod_http_upload}}
 acl: {{local: {{user_regexp: ""}}}}
 access_rules: {{local: {{allow: local}}, c2s: {{allow: all}}}}
 api_permissions: {{"lab": {{from: [mod_http_api], who: all, what: [register]}}}}

@@ -179,6 +179,26 @@ async def test_an_account_relays_with_names_where_there_is_no_component(lab: Lab
         await scene.alice.reads(scene.room, "I see")
 
 
+async def test_a_public_past_comes_with_the_link_and_a_hidden_one_does_not(lab: Lab):
+    """XEP-0313: the last messages; XEP-0045, 6.4: a hidden room does not show itself to whoever comes."""
+    async with lab.matrix("alice") as alice, lab.xmpp("bob") as bob:
+        for hidden in (False, True):
+            muc = lab.room_name("past")
+            await bob.join(muc)
+            if hidden:
+                await bob.configure(muc, publicroom="0")
+            for i in range(3):
+                bob.say(muc, f"past {i} {hidden}")
+            await bob.reads(f"past 2 {hidden}")
+            room = await lab.linked(alice, muc)
+            bob.say(muc, f"present {hidden}")
+            await alice.reads(room, f"present {hidden}")
+            if not hidden:
+                await alice.reads(room, "past 2 False")
+            said = [e for e in alice.seen.all if e.room == room and e.body.startswith("past")]
+            assert [e.body for e in said] == ([] if hidden else [f"past {i} False" for i in range(3)])
+
+
 async def test_a_room_that_is_not_there_is_refused_with_a_reason(lab: Lab):
     async with lab.matrix("alice") as alice:
         room = await lab.room(alice)
