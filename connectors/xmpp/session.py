@@ -434,7 +434,7 @@ class XmppSession:
         except Refused:
             pass
         except TimeoutError:
-            self.stream.end("The XMPP server went silent.")
+            self.stream.suspect("The XMPP server went silent.")
 
     async def _ask_room(self, watch: Watch) -> None:
         """XEP-0410: whether the room still thinks that we are in it."""
