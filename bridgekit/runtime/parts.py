@@ -89,7 +89,7 @@ class Parts:
         )
         self.modes = Modes(self.networks)
         files = Files(client, fetch)
-        powers = Powers(client, bot=me, spawn=spawn)
+        powers = Powers(client, registry, store, namespace, bot=me, spawn=spawn)
         self.matrix = MatrixSide(
             client,
             self.ghosts,
@@ -121,6 +121,7 @@ class Parts:
             permission=permission,
             members=self.members,
             mode=self.modes.of,
+            grants=self.modes.grants,
             puppets=config.appservice.double_puppets,
         )
         for id, section in config.networks.items():
@@ -214,6 +215,7 @@ class Parts:
             namespace=namespace,
             me=me,
             permission=permission,
+            label=label,
             spawn=spawn,
         )
         self.doorstep = Doorstep(self.portals, me=me, label=label, spawn=spawn)
