@@ -491,6 +491,8 @@ def _roles(context: Context, members: Iterable[Member]) -> dict[PersonId, Role]:
 
 def _roles_given(context: Context, fact: facts.RolesGiven) -> Plan:
     """Roles given in Matrix: who is muted, or no longer, is so everywhere; the rest where that is configured."""
+    if context.origin.network != MATRIX:
+        return NOTHING  # a network tells its changes one by one, as they are
     actions: list[Action] = []
     for shift in fact.shifts:
         ghost = context.namespace.parse(shift.person.id)
