@@ -104,7 +104,9 @@ class Bridge:
         self.portals, self.making = parts.portals, parts.making
         self.members, self.doorstep = parts.members, parts.doorstep
         self._watch()
-        await self.ghosts.load(list(parts.networks), list(self.registry.portals))
+        parts.remains.tell()
+        networks = list({*parts.networks, *parts.remains.all()})
+        await self.ghosts.load(networks, list(self.registry.portals))
         left = await self.rooms.recover()
         if left:
             log.info("recovering", facts=left)
@@ -144,6 +146,8 @@ class Bridge:
             await self.client.ping(self.config.appservice.id)
         except MatrixError as error:
             log.warning("homeserver_check", reason=error.notice)
+        else:
+            await self._parts.succession.follow()
         self._parts.standing.stand(self.config)
 
     def reload(self, config: Config) -> list[str]:
