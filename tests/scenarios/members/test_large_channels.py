@@ -139,7 +139,6 @@ async def test_the_first_words_of_five_thousand_are_no_later_than_those_of_five_
                 f"homeserver {median(during) * 1000:.0f} / {median(before) * 1000:.0f} ms = {slower:.2f}, "
                 f"{came} ghosts came in meanwhile",
             )
-            print(f"\n{mode}: {few} {many} {before} {during} {came}")
             assert ratio <= 1.5, (mode, few, many)
             assert slower <= 2.0, (mode, before, during)
             assert (came > 10) is (mode == "gradual")
