@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,10 +13,11 @@ from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PersonId, PortalKe
 from bridgekit.contract.people import Person
 from bridgekit.core.commands import split_words
 from bridgekit.core.model import Permission
+from bridgekit.core.rates import Buckets, Rate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.cases import Case
-from bridgekit.runtime.lenient import allowed
+from bridgekit.runtime.lenient import allowed, now
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.registry import OPEN, Registry
@@ -25,8 +25,10 @@ from bridgekit.runtime.remains import Remains
 
 log = structlog.get_logger(__name__)
 
-ANSWER_EVERY = 10.0
-"""Seconds between two explanations in one remote chat, so that nobody can make the bridge flood it."""
+EXPLANATIONS = Rate(1, 10_000)
+"""In one remote chat, so that nobody can make the bridge flood it."""
+REQUESTS = Rate(10, 60_000)
+"""Commands of one user that make the bridge connect, knock or speak somewhere."""
 PASSWORD = "password="
 GONE = "this network is not in the bridge's configuration any more"
 
@@ -62,7 +64,8 @@ class Bot:
         self._me = me
         self._label = label
         self._permission = permission
-        self._answered: dict[PortalKey, float] = {}
+        self._explained: Buckets[PortalKey] = Buckets(EXPLANATIONS)
+        self._asked: Buckets[PersonId] = Buckets(REQUESTS)
         self._commands: dict[str, Callable[[ChatId, PersonId, list[str]], Awaitable[str]]] = {
             "help": self._help,
             "status": self._status,
@@ -91,6 +94,8 @@ class Bot:
                 raise NotAllowed(f"There is no command {name}. Say `help` to see what there is.")
             if _may_hold_a_password(name, rest):
                 await self._hide(room, case)
+            if name in ("link", "login", "chat") and not self._asked.take(sender.id, now()):
+                raise NotAllowed("You ask for more than I do at once: try again in a minute.")
             answer = await command(room, sender.id, rest)
         except BridgeError as error:
             answer = error.notice
@@ -115,10 +120,8 @@ class Bot:
 
     async def _explain(self, side: PortalKey) -> None:
         """What people on a network read when they ask who this is."""
-        now = time.monotonic()
-        if now - self._answered.get(side, -ANSWER_EVERY) < ANSWER_EVERY:
+        if not self._explained.take(side, now()):
             return
-        self._answered[side] = now
         link = self._registry.links.get(side)
         if link is None:
             return
