@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 EXPLANATIONS = Rate(1, 10_000)
 """In one remote chat, so that nobody can make the bridge flood it."""
+FOR_EVERYBODY = ("status", "stop")
+"""Commands of those, too, who may do no more than be relayed."""
 REQUESTS = Rate(10, 60_000)
 """Commands of one user that make the bridge connect, knock or speak somewhere."""
 PASSWORD = "password="
@@ -53,6 +55,7 @@ class Bot:
         me: PersonId,
         label: Callable[[NetworkId], str],
         permission: Callable[[PersonId], Permission],
+        silence: Callable[[ChatId, PersonId], int],
     ) -> None:
         self._client = client
         self._portals = portals
@@ -64,6 +67,7 @@ class Bot:
         self._me = me
         self._label = label
         self._permission = permission
+        self._silence = silence
         self._explained: Buckets[PortalKey] = Buckets(EXPLANATIONS)
         self._asked: Buckets[PersonId] = Buckets(REQUESTS)
         self._commands: dict[str, Callable[[ChatId, PersonId, list[str]], Awaitable[str]]] = {
@@ -76,6 +80,7 @@ class Bot:
             "logout": self._logout,
             "chat": self._chat,
             "forget": self._forget,
+            "stop": self._stop,
         }
 
     async def obey(self, room: ChatId, case: Case, words: str) -> None:
@@ -88,7 +93,10 @@ class Bot:
         name, rest = parts[0].lower(), parts[1:]
         command = self._commands.get(name)
         try:
-            if self._permission(sender.id) in (Permission.NONE, Permission.RELAY) and name != "status":
+            allowed_to = self._permission(sender.id)
+            if allowed_to is Permission.NONE or (
+                allowed_to is Permission.RELAY and name not in FOR_EVERYBODY
+            ):
                 raise NotAllowed("You are not allowed to command this bridge: ask its admin.")
             if command is None:
                 raise NotAllowed(f"There is no command {name}. Say `help` to see what there is.")
@@ -143,6 +151,7 @@ class Bot:
                 f"  !bridge link {network} {example}   link this room to a chat (you need to be a moderator here)",
                 "                                 (a chat with a password: add password=...)",
                 f"  !bridge unlink {network} {example}   take that back",
+                "  !bridge stop   say nothing more of what you said here and what still waits to be sent",
                 "  !bridge status   what this room is linked to, and how your accounts are doing",
                 "  !bridge networks   where I can go",
                 f"  !bridge login {network} [field=value ...]   speak with an account of your own",
@@ -271,6 +280,13 @@ class Bot:
         if await allowed(self._client.patient.invite(link.room, sender)):
             return f"There is a room with {words[1]} already: you are invited to it."
         return f"There is a room with {words[1]} already, and you are in it."
+
+    async def _stop(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        stopped = self._silence(room, sender)
+        if not stopped:
+            return "Nothing of what you said here waits to be sent."
+        which = "1 message of yours that was" if stopped == 1 else f"{stopped} messages of yours that were"
+        return f"Stopped {which} still waiting, or on the way: what became of each, your client shows."
 
     async def _forget(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
         """For admins: what is left of a network that is not configured any more."""

@@ -190,6 +190,7 @@ class Parts:
             me=me,
             label=label,
             permission=permission,
+            silence=lambda room, who: self.rooms.silence(room, who),
         )
         self.fates = Fates(
             client,
