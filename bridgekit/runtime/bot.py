@@ -159,11 +159,12 @@ class Bot:
         return "\n".join(lines) or "This room is not linked, and you have no accounts here."
 
     async def _link(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
-        if len(words) != 2:
+        agreed = len(words) == 3 and words[2] == "agreed"
+        if len(words) != 2 and not agreed:
             raise NotAllowed("Say `!bridge link <network> <chat>`.")
         await self._need_power(room, sender)
         network, name = NetworkId(words[0]), words[1]
-        link = await self._portals.link(room, network, name, sender)
+        link = await self._portals.link(room, network, name, sender, agreed=agreed)
         label = self._label(network)
         await self._portals.announce(
             link.key,

@@ -14,7 +14,7 @@ from bridgekit.admin import server as admin
 from bridgekit.admin.metrics import Metrics, Queue
 from bridgekit.config import Config, Network, StatusEvents
 from bridgekit.contract.connector import Connector
-from bridgekit.contract.errors import MatrixError
+from bridgekit.contract.errors import BridgeError, MatrixError
 from bridgekit.contract.ids import NetworkId, PersonId
 from bridgekit.core.model import Permission
 from bridgekit.matrix.appservice import Appservice
@@ -103,6 +103,7 @@ class Bridge:
         self.portals, self.making = parts.portals, parts.making
         self._watch()
         await self.ghosts.load(list(parts.networks), list(self.registry.portals))
+        await parts.engine.load()
         left = await self.rooms.recover()
         if left:
             log.info("recovering", facts=left)
@@ -141,6 +142,10 @@ class Bridge:
             await self.client.ping(self.config.appservice.id)
         except MatrixError as error:
             log.warning("homeserver_check", reason=error.notice)
+        try:
+            await self._parts.engine.start()
+        except BridgeError as error:
+            log.warning("encryption_unavailable", reason=error.notice)
         self._parts.standing.stand(self.config)
 
     def reload(self, config: Config) -> list[str]:
@@ -149,7 +154,7 @@ class Bridge:
             self._parts.fates.every = config.messages.status_events is StatusEvents.ALL
         fixed = [
             name
-            for name in ("homeserver", "appservice", "store", "admin", "public")
+            for name in ("homeserver", "appservice", "store", "admin", "public", "encryption")
             if getattr(config, name) != getattr(self.config, name)
         ]
         if config.messages.display_name != self.config.messages.display_name:

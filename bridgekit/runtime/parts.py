@@ -15,6 +15,7 @@ from bridgekit.contract.ids import NetworkId, PersonId
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Permission
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
@@ -34,6 +35,7 @@ from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.reception import Reception
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.rooms import Rooms
+from bridgekit.runtime.secrecy import Secrecy
 from bridgekit.runtime.spaces import Spaces
 from bridgekit.runtime.standing import StandingLinks
 from bridgekit.runtime.surroundings import RoomSurroundings
@@ -76,6 +78,16 @@ class Parts:
             network_name=label,
             spawn=spawn,
         )
+        self.engine = Engine(
+            store,
+            client.homeserver,
+            bot=me,
+            is_ours=lambda user: user == me or namespace.is_ours(user),
+            trust=config.encryption.trust,
+            reset=lambda user: self.secrecy.identity_reset(user),
+            spawn=spawn,
+        )
+        client.cipher = self.engine
         files = Files(client, fetch)
         powers = Powers(client, bot=me, spawn=spawn)
         self.matrix = MatrixSide(
@@ -106,6 +118,7 @@ class Parts:
             label=label,
             permission=permission,
             puppets=config.appservice.double_puppets,
+            is_encrypted=self.engine.is_encrypted,
         )
         for id, section in config.networks.items():
             connector = connectors[section.connector]
@@ -172,6 +185,7 @@ class Parts:
             spawn=spawn,
         )
         self.names = Names(client)
+        self.secrecy = Secrecy(self.engine, self.names, self.portals.say, spawn=spawn)
         around = RoomSurroundings(
             client=client,
             store=store,
@@ -191,6 +205,7 @@ class Parts:
             fates=self.fates,
             metrics=metrics,
             namespace=namespace,
+            secrecy=self.secrecy,
             me=me,
             permission=permission,
             spawn=spawn,
@@ -214,6 +229,7 @@ class Parts:
             self.ghosts,
             namespace,
             self.manifests,
+            self.engine,
             bot=me,
             label=label,
             puppets=config.appservice.double_puppets,

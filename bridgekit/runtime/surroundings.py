@@ -13,7 +13,7 @@ from bridgekit.admin.metrics import Direction, Metrics
 from bridgekit.contract import facts
 from bridgekit.contract.connector import Network, OwnAccounts
 from bridgekit.contract.errors import BridgeError
-from bridgekit.contract.facts import Change
+from bridgekit.contract.facts import Change, Fact
 from bridgekit.contract.ids import MATRIX, ChatId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.text import excerpt
 from bridgekit.contract.verbs import Sent
@@ -21,6 +21,7 @@ from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Context, Permission
 from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.cases import Case, Fate, Step, Tracked
@@ -34,6 +35,7 @@ from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.recall import Ids
 from bridgekit.runtime.registry import Registry
+from bridgekit.runtime.secrecy import Secrecy
 from bridgekit.runtime.standing import StandingLinks
 from bridgekit.runtime.upgrades import Upgrades
 from bridgekit.store import Store
@@ -46,6 +48,7 @@ TELL_EVERY = 3600.0
 DIRECT = "bridge.direct"
 """Where it is kept that the owner of a direct chat has entered its room; no network is called so."""
 Work = Coroutine[Any, Any, None]
+Opened = Fact | translate.StateChanged | translate.Encrypted | None
 
 
 class RoomSurroundings:
@@ -72,6 +75,7 @@ class RoomSurroundings:
         fates: Fates,
         metrics: Metrics,
         namespace: Namespace,
+        secrecy: Secrecy,
         me: PersonId,
         permission: Callable[[PersonId], Permission],
         spawn: Callable[[Work], object],
@@ -82,6 +86,8 @@ class RoomSurroundings:
         self.pipeline: Callable[[PortalKey], int] = performing.pipeline
         self.context: Callable[[ChatId, Case, dict[MessageId, Tracked]], Context] = performing.context
         self.command: Callable[[ChatId, Case, str], Work] = bot.obey
+        self.open: Callable[[translate.Encrypted], Coroutine[Any, Any, Opened]] = secrecy.open
+        self.key: Callable[[KeyMissing, float], Coroutine[Any, Any, bool]] = secrecy.key
         self._client = client.patient
         self._registry = registry
         self._accounts = accounts
@@ -112,6 +118,10 @@ class RoomSurroundings:
 
     def sides(self, room: ChatId) -> list[PortalKey]:
         return [link.key for link in self._registry.links_of(room)]
+
+    def heeds(self, room: ChatId) -> bool:
+        """Whether somebody expects something of what they say in the room."""
+        return room in self._registry.portals
 
     def parked(self, side: PortalKey) -> None:
         self._metrics.parked(side.network)
@@ -249,7 +259,12 @@ class RoomSurroundings:
         found = await self._client.event(room, event)
         if found is None:
             return "", ""
-        fact = translate.fact(msgspec.json.encode(found), self._names.of)
+        fact: Opened = translate.fact(msgspec.json.encode(found), self._names.of)
+        if isinstance(fact, translate.Encrypted):
+            try:
+                fact = await self.open(fact)
+            except BridgeError:
+                return "", ""  # it cannot be read any more
         if not isinstance(fact, facts.Message):
             return "", ""
         name = self._ghosts.shown(fact.sender.id) or await self._names.find(room, fact.sender.id)
