@@ -101,9 +101,10 @@ class Bridge:
         )
         self.accounts, self.ghosts, self.rooms = parts.accounts, parts.ghosts, parts.rooms
         self.portals, self.making = parts.portals, parts.making
+        self.engine = parts.engine
         self._watch()
         await self.ghosts.load(list(parts.networks), list(self.registry.portals))
-        await parts.engine.load()
+        await self.engine.load()
         left = await self.rooms.recover()
         if left:
             log.info("recovering", facts=left)
@@ -143,7 +144,7 @@ class Bridge:
         except MatrixError as error:
             log.warning("homeserver_check", reason=error.notice)
         try:
-            await self._parts.engine.start()
+            await self.engine.start()
         except BridgeError as error:
             log.warning("encryption_unavailable", reason=error.notice)
         self._parts.standing.stand(self.config)

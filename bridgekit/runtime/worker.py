@@ -167,6 +167,7 @@ class Worker:
     async def _take(self, case: Case) -> None:
         if case.recovering:
             case.performed = await self._around.store.outbox.of(case.number)
+            case.told = _TOLD in case.performed
         if isinstance(case.fact, Encrypted) and not await self._open(case, case.fact):
             return
         if isinstance(case.fact, facts.Message) and await self._recall.is_known(case, case.fact):
@@ -247,13 +248,13 @@ class Worker:
             self._finish(case)
 
     async def _tell_of_key(self, case: Case, why: str) -> None:
-        if _TOLD in case.performed:
+        if case.told:
             return
         case.outcomes.append(Outcome(case.origin, Fate.FAILED, why))
         if (work := self._around.settled(self.room, case)) is not None:
             await _quietly(work)
         case.outcomes.clear()
-        case.performed[_TOLD] = "told"
+        case.told = True
         store = self._around.store
         store.commit(store.outbox.performed(case.number, _TOLD, "told"))
 
