@@ -20,6 +20,7 @@ from bridgekit.config.types import (
     ServerName,
 )
 from bridgekit.contract import ids
+from bridgekit.core.membership import Mode
 from bridgekit.core.model import Permission
 from bridgekit.core.trust import Trust
 
@@ -172,6 +173,20 @@ class Messages(Section):
     """`all`: each sender's client is told what became of each message. `problems`: only when something went wrong."""
 
 
+def _days(value: int) -> int:
+    if value % 86_400:
+        raise ValueError("must be whole days, as in `30d`; 0 is never")
+    return value
+
+
+class Members(Section):
+    """How people of a network are shown in the member lists of rooms."""
+
+    retire_after: Annotated[Duration, AfterValidator(_days)] = 0
+    """Ghosts that have said nothing for so long leave their rooms, and come back when they speak. Moderators of the
+    chat stay. `0`: they all stay."""
+
+
 class LogLevel(StrEnum):
     """The least important events that are written."""
 
@@ -213,6 +228,10 @@ class Link(Section):
     """The chat as people call it on its network."""
     room: Annotated[str, AfterValidator(_room)]
     """A room id or an alias."""
+    password: SecretStr | None = None
+    """What lets the bridge into the chat, where its network asks for that (an IRC channel's key)."""
+    members: Mode | None = None
+    """Whose ghosts are in this room; as the network's `members` says where it is not given."""
 
 
 class NetworkSection(Section):
@@ -224,6 +243,10 @@ class NetworkSection(Section):
     """What people call the network; its id where it is not given."""
     space: bool = False
     """Make a Matrix space that holds the network's rooms."""
+    members: Mode = Mode.GRADUAL
+    """Whose ghosts are in the rooms of its chats. `active`: who has spoken. `gradual`: who speaks at once, then all
+    others, operators first, at a rate that the homeserver bears. `full`: all, and what is said waits until they are
+    in. `none`: who has spoken, and nobody's coming and going is shown."""
     links: tuple[Link, ...] = ()
     """Chats that are always linked; others are linked with `!bridge link`."""
 
@@ -265,6 +288,7 @@ class Config(Section):
     most exact entry counts."""
     encryption: Encryption = Encryption()
     messages: Messages = Messages()
+    members: Members = Members()
     log: Log = Log()
     networks: dict[ids.NetworkId, Network] = {}
     """The networks by their id: lower case letters, digits and hyphens."""

@@ -8,11 +8,22 @@ from typing import assert_never
 from bridgekit.contract import facts, verbs
 from bridgekit.contract.facts import Change, Fact
 from bridgekit.contract.ids import MATRIX, LoginId, MessageId, PersonId
-from bridgekit.contract.people import Content, Kind, Person, Quote
+from bridgekit.contract.people import Content, Kind, Person, Quote, Role
 from bridgekit.contract.text import Style
 from bridgekit.contract.verbs import Verb
 from bridgekit.core.commands import command_in
-from bridgekit.core.model import NOTHING, RELAY, Action, Context, Known, Permission, Plan, SideView
+from bridgekit.core.membership import shows_departures, urgency, wanted
+from bridgekit.core.model import (
+    NOTHING,
+    RELAY,
+    Action,
+    Arrival,
+    Context,
+    Known,
+    Permission,
+    Plan,
+    SideView,
+)
 
 PENDING = MessageId("")
 """Stands in a verb for the id that the side has given, or will give, to the message of `Action.target`."""
@@ -321,12 +332,13 @@ def _membership(context: Context, fact: facts.Membership) -> Plan:
         return NOTHING
     match fact.change:
         case Change.JOIN:
-            return _on_matrix(
-                context, fact.person, lambda s: verbs.Join(chat=s.key.chat, speaker=fact.person)
-            )
+            arrival = _arrival(context, fact.person, Role.NONE)
+            return Plan(arrivals=(arrival,)) if arrival is not None else NOTHING
+        case Change.LEAVE if not shows_departures(context.mode):
+            return NOTHING
         case Change.LEAVE | Change.KICK | Change.BAN:
             ghost = context.namespace.mxid(context.origin.network, fact.person.id)
-            if ghost not in context.present or fact.split:
+            if ghost not in context.present or fact.split or context.remains(fact.person.id, False):
                 return NOTHING
             reason = fact.reason
             if fact.actor is not None:
@@ -400,24 +412,35 @@ def _roster(context: Context, fact: facts.Roster) -> Plan:
         return NOTHING
     members = [m for m in fact.members if not _is_nobodys_ghost(context, m.person)]
     named = {context.namespace.mxid(network, m.person.id): m for m in members}
-    actions = []
-    for ghost in sorted(context.present - named.keys()):
-        parsed = context.namespace.parse(ghost)
-        if parsed is not None and parsed[0] == network:
-            gone = Person(id=parsed[1], name=parsed[1])
-            verb: Verb = verbs.Leave(chat=matrix.key.chat, speaker=gone)
-            actions.append(Action(side=matrix.key, actor=ghost, verb=verb))
-    for ghost, member in named.items():
-        if ghost not in context.present:
-            join = verbs.Join(chat=matrix.key.chat, speaker=member.person)
-            actions.append(Action(side=matrix.key, actor=ghost, verb=join))
+    actions: list[Action] = []
+    if shows_departures(context.mode):
+        own = {m.person.id for m in fact.members} - {m.person.id for m in members}
+        for ghost in sorted(context.present - named.keys()):
+            parsed = context.namespace.parse(ghost)
+            if parsed is None or parsed[0] != network:
+                continue
+            if parsed[1] in own or not context.remains(parsed[1], True):
+                verb = verbs.Leave(chat=matrix.key.chat, speaker=Person(id=parsed[1], name=parsed[1]))
+                actions.append(Action(side=matrix.key, actor=ghost, verb=verb))
+    for ghost in sorted(named.keys() & context.present):
+        if context.misnamed(ghost, person := named[ghost].person):
+            shown = verbs.ShowProfile(chat=matrix.key.chat, speaker=person)
+            actions.append(Action(side=matrix.key, actor=ghost, verb=shown))
+    arrivals = [_arrival(context, member.person, member.role) for member in members]
+    return Plan(
+        actions=tuple(actions),
+        arrivals=tuple(arrival for arrival in arrivals if arrival is not None),
         # Who is in the room may have had a role until now; of everybody else there is none to take away.
-        if member.role or ghost in context.present:
-            role = verbs.SetRole(
-                chat=matrix.key.chat, speaker=member.person, person=member.person, role=member.role
-            )
-            actions.append(Action(side=matrix.key, actor=ghost, verb=role))
-    return Plan(actions=tuple(actions))
+        roles={g: m.role for g, m in named.items() if m.role or g in context.present},
+    )
+
+
+def _arrival(context: Context, person: Person, role: Role) -> Arrival | None:
+    """A ghost for somebody who is in the chat and has said nothing now; None where it is not wanted, or there."""
+    ghost = context.namespace.mxid(context.origin.network, person.id)
+    if ghost in context.present or not wanted(context.mode, speaks=False):
+        return None
+    return Arrival(ghost, person, urgency(role, spoke=context.was_here(ghost)))
 
 
 def _role_change(context: Context, fact: facts.RoleChange) -> Plan:

@@ -83,6 +83,10 @@ class MatrixClient(Calls):
         """Whether the homeserver answers and knows us, as far as the last calls can tell."""
         return self.homeserver.gate.available and not self.homeserver.refused
 
+    def encrypts(self, room: ChatId) -> bool:
+        """Whether what is said in the room goes there sealed, as far as is known."""
+        return self.cipher is not None and not self.cipher.is_clear(room, "m.room.message")
+
     async def send(
         self,
         room: ChatId,

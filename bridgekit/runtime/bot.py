@@ -26,6 +26,13 @@ log = structlog.get_logger(__name__)
 
 ANSWER_EVERY = 10.0
 """Seconds between two explanations in one remote chat, so that nobody can make the bridge flood it."""
+AGREED = "agreed"
+"""What a moderator adds who links an encrypted room to a network that sees everything in clear."""
+PASSWORD = "password="
+
+
+def _may_hold_a_password(command: str, words: list[str]) -> bool:
+    return command == "login" or (command == "link" and len(words) > 2)
 
 
 class Bot:
@@ -79,7 +86,7 @@ class Bot:
                 raise NotAllowed("You are not allowed to command this bridge: ask its admin.")
             if command is None:
                 raise NotAllowed(f"There is no command {name}. Say `help` to see what there is.")
-            if name == "login" and case.event is not None:
+            if _may_hold_a_password(name, rest):
                 await self._hide(room, case)
             answer = await command(room, sender.id, rest)
         except BridgeError as error:
@@ -128,6 +135,7 @@ class Bot:
             [
                 "I pass messages between this homeserver and other networks. In a room, start with `!bridge`:",
                 f"  !bridge link {network} {example}   link this room to a chat (you need to be a moderator here)",
+                "                                 (a chat with a password: add password=...)",
                 f"  !bridge unlink {network} {example}   take that back",
                 "  !bridge status   what this room is linked to, and how your accounts are doing",
                 "  !bridge networks   where I can go",
@@ -159,12 +167,13 @@ class Bot:
         return "\n".join(lines) or "This room is not linked, and you have no accounts here."
 
     async def _link(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
-        agreed = len(words) == 3 and words[2] == "agreed"
-        if len(words) != 2 and not agreed:
-            raise NotAllowed("Say `!bridge link <network> <chat>`.")
+        agreed = AGREED in words[2:]
+        secret = next((word.removeprefix(PASSWORD) for word in words[2:] if word.startswith(PASSWORD)), "")
+        if len(words) != 2 + agreed + bool(secret):
+            raise NotAllowed(f"Say `!bridge link <network> <chat>`, with `{PASSWORD}...` where it has one.")
         await self._need_power(room, sender)
         network, name = NetworkId(words[0]), words[1]
-        link = await self._portals.link(room, network, name, sender, agreed=agreed)
+        link = await self._portals.link(room, network, name, sender, secret=secret, agreed=agreed)
         label = self._label(network)
         await self._portals.announce(
             link.key,

@@ -30,6 +30,7 @@ from bridgekit.store import SealingKey, Store
 log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS = 6.0
+DAY = 86_400
 
 
 class Bridge:
@@ -63,7 +64,7 @@ class Bridge:
         drained = await self.rooms.drain(DRAIN_SECONDS)
         log.info("bridge_stops", drained=drained)
         await self.rooms.stop()
-        self.ghosts.stop()
+        self._parts.joins.stop()
         await self._tasks.cancel()
         # Only now: what waits for a session is on disk, and must not be told that there will be none.
         await self.accounts.stop_all()
@@ -102,6 +103,7 @@ class Bridge:
         self.accounts, self.ghosts, self.rooms = parts.accounts, parts.ghosts, parts.rooms
         self.portals, self.making = parts.portals, parts.making
         self.engine = parts.engine
+        self.members, self.doorstep = parts.members, parts.doorstep
         self._watch()
         await self.ghosts.load(list(parts.networks), list(self.registry.portals))
         await self.engine.load()
@@ -111,11 +113,12 @@ class Bridge:
         await self._listen()
         self.accounts.start_all()
         self._tasks.spawn(self._settle_in())
+        self._tasks.spawn(self._parts.members.keep_retiring(lambda: self.config.members.retire_after // DAY))
 
     def _watch(self) -> None:
         self.metrics.declare(list(self._parts.networks))
         self.metrics.watch_queue(Queue.ROOMS, self.rooms.depth)
-        self.metrics.watch_queue(Queue.JOINS, lambda: (self.ghosts.waiting, 0.0))
+        self.metrics.watch_queue(Queue.JOINS, lambda: (len(self._parts.joins), 0.0))
         self.metrics.watch_sessions(self.accounts.states)
         self.metrics.watch_inbox(self.store.inbox.count, self.store.inbox.count_parked)
 
@@ -166,6 +169,7 @@ class Bridge:
                 fixed.append(f"networks.{id}")
         fixed += [f"networks.{id}" for id in self.config.networks if id not in config.networks]
         self.config = config
+        self._parts.modes.read(config)
         self._parts.standing.stand(config)
         return [f"{name} has changed: restart the bridge for that." for name in fixed]
 

@@ -19,13 +19,17 @@ from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
+from bridgekit.runtime.doorstep import Doorstep
 from bridgekit.runtime.fates import Fates
 from bridgekit.runtime.files import Fetch, Files
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.host import NetworkHost
+from bridgekit.runtime.joins import Joins
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.matrix_side import MatrixSide
+from bridgekit.runtime.members import Members
+from bridgekit.runtime.modes import Modes
 from bridgekit.runtime.names import Names
 from bridgekit.runtime.owners import Owners
 from bridgekit.runtime.performing import Performing
@@ -76,6 +80,13 @@ class Parts:
             namespace,
             template=config.messages.display_name,
             network_name=label,
+        )
+        self.joins = Joins(client, self.ghosts, spawn=spawn)
+        self.members = Members(
+            registry,
+            self.ghosts,
+            namespace,
+            emit=lambda network, login, fact: self.rooms.remote(network, login, fact),
             spawn=spawn,
         )
         self.engine = Engine(
@@ -88,6 +99,7 @@ class Parts:
             spawn=spawn,
         )
         client.cipher = self.engine
+        self.modes = Modes(self.networks)
         files = Files(client, fetch)
         powers = Powers(client, bot=me, spawn=spawn)
         self.matrix = MatrixSide(
@@ -97,6 +109,8 @@ class Parts:
             files=files,
             pictures=Pictures(client, self.ghosts, files, spawn=spawn),
             powers=powers,
+            joins=self.joins,
+            mode=self.modes.of,
         )
         self.accounts = Accounts(
             self.networks,
@@ -117,6 +131,8 @@ class Parts:
             bot=me,
             label=label,
             permission=permission,
+            members=self.members,
+            mode=self.modes.of,
             puppets=config.appservice.double_puppets,
             is_encrypted=self.engine.is_encrypted,
         )
@@ -133,6 +149,7 @@ class Parts:
             )
             self.manifests[id] = connector.manifest
             self.networks[id] = connector.network(section.config, host)
+        self.modes.read(config)
         self.portals = Portals(
             client,
             registry,
@@ -150,6 +167,8 @@ class Parts:
                 label=label,
                 networks=frozenset(n for n, section in config.networks.items() if section.space),
             ),
+            joins=self.joins,
+            members=self.members,
             spawn=spawn,
         )
         self.making = Making(
@@ -199,8 +218,10 @@ class Parts:
             making=self.making,
             management=self.management,
             standing=self.standing,
-            upgrades=Upgrades(client, registry, self.ghosts, self.portals, spawn=spawn),
+            upgrades=Upgrades(client, registry, self.joins, self.members, self.portals, spawn=spawn),
             powers=powers,
+            members=self.members,
+            joins=self.joins,
             bot=self.commands,
             fates=self.fates,
             metrics=metrics,
@@ -210,6 +231,7 @@ class Parts:
             permission=permission,
             spawn=spawn,
         )
+        self.doorstep = Doorstep(self.portals, me=me, label=label, spawn=spawn)
         self.rooms = Rooms(
             store,
             registry,
@@ -217,7 +239,7 @@ class Parts:
             names=self.names,
             unlinked=self.making.unlinked,
             invitation=self.owners.invited,
-            overhear=self.portals.overhear,
+            overhear=self.doorstep.overhear,
             spawn=spawn,
         )
         self.reception = Reception(

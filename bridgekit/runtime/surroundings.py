@@ -18,7 +18,7 @@ from bridgekit.contract.ids import MATRIX, ChatId, MessageId, NetworkId, PersonI
 from bridgekit.contract.text import excerpt
 from bridgekit.contract.verbs import Sent
 from bridgekit.core.ghosts import Namespace
-from bridgekit.core.model import Context, Permission
+from bridgekit.core.model import Context, Permission, Plan
 from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.incoming import KeyMissing
@@ -27,8 +27,10 @@ from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.cases import Case, Fate, Step, Tracked
 from bridgekit.runtime.fates import Fates
 from bridgekit.runtime.ghosts import Ghosts
+from bridgekit.runtime.joins import Joins
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.management import ManagementRooms
+from bridgekit.runtime.members import Members
 from bridgekit.runtime.names import Names
 from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.portals import Portals
@@ -71,6 +73,8 @@ class RoomSurroundings:
         standing: StandingLinks,
         upgrades: Upgrades,
         powers: Powers,
+        members: Members,
+        joins: Joins,
         bot: Bot,
         fates: Fates,
         metrics: Metrics,
@@ -100,6 +104,8 @@ class RoomSurroundings:
         self._standing = standing
         self._upgrades = upgrades
         self._powers = powers
+        self._members = members
+        self._joins = joins
         self._bot = bot
         self._fates = fates
         self._metrics = metrics
@@ -130,6 +136,8 @@ class RoomSurroundings:
 
     def observe(self, room: ChatId, case: Case) -> Work | None:
         """What the runtime itself has to do about a fact, before it is planned."""
+        if case.origin.network != MATRIX:
+            self._members.hear(room, case.origin, case.fact)
         match case.fact:
             case translate.StateChanged():
                 return self._state_changed(room, case.fact)
@@ -244,6 +252,13 @@ class RoomSurroundings:
         if fact.private:
             await self._management.keep(room, inviter, made=False)
         await self._bot.greet(room, direct=fact.private)
+
+    def muster(self, room: ChatId, origin: PortalKey, decided: Plan) -> None:
+        """Ghosts that are to come when there is time, and roles: nobody waits for them."""
+        for arrival in decided.arrivals:
+            self._joins.want(room, arrival.ghost, origin.network, arrival.person, arrival.urgency)
+        for ghost, role in decided.roles.items():
+            self._powers.give(room, ghost, role)
 
     async def introduce(self, room: ChatId, case: Case) -> None:
         """Give the sender of a Matrix fact their name."""

@@ -25,7 +25,7 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MATRIX, ChatId, MessageId, PortalKey
 from bridgekit.contract.people import Person
 from bridgekit.contract.verbs import Sent
-from bridgekit.core.model import Action, Context
+from bridgekit.core.model import Action, Context, Plan
 from bridgekit.core.plan import plan
 from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.matrix.translate import Encrypted, StateChanged
@@ -74,6 +74,7 @@ class Surroundings(Protocol):
     def observe(self, room: ChatId, case: Case) -> Coroutine[Any, Any, None] | None: ...
     def command(self, room: ChatId, case: Case, words: str) -> Coroutine[Any, Any, None]: ...
     def settled(self, room: ChatId, case: Case) -> Coroutine[Any, Any, None] | None: ...
+    def muster(self, room: ChatId, origin: PortalKey, decided: Plan) -> None: ...
     async def introduce(self, room: ChatId, case: Case) -> None: ...
     async def words(self, room: ChatId, event: MessageId) -> tuple[str, str]: ...
     def spawn(self, work: Coroutine[Any, Any, None]) -> object: ...
@@ -188,6 +189,8 @@ class Worker:
             return
         if decided.refused:
             case.outcomes.append(Outcome(case.origin, Fate.FAILED, decided.refused))
+        if decided.arrivals or decided.roles:
+            self._around.muster(self.room, case.origin, decided)
         if not decided.actions:
             self._finish(case)
             return

@@ -58,7 +58,7 @@ LINKS = table(
 GHOSTS = table(
     "ghosts", 1, mxid="text", network="text", person="text", name="text", avatar="text", avatar_source="text"
 )
-MEMBERS = table("members", 2, room="text", mxid="text", state="text")
+MEMBERS = table("members", 2, room="text", mxid="text", state="text", seen="bigint")
 LOGINS = table(
     "logins", 1, id="text", network="text", owner="text", fields="bytea", state="text", reason="text"
 )

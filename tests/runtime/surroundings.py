@@ -15,7 +15,7 @@ from bridgekit.contract.people import Content, Person
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Sent, Verb
 from bridgekit.core.ghosts import Namespace
-from bridgekit.core.model import Context, SideView, matrix_side
+from bridgekit.core.model import Context, Plan, SideView, matrix_side
 from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.matrix.translate import Encrypted, StateChanged
 from bridgekit.runtime.cases import Case, Fate, Step, Tracked
@@ -128,6 +128,8 @@ class Around:
     async def _tell(self, number: int, fates: list[tuple[PortalKey, Fate, str]]) -> None:
         await self.telling.wait()
         self.told.append((number, fates))
+
+    def muster(self, room: ChatId, origin: PortalKey, decided: Plan) -> None: ...
 
     async def introduce(self, room: ChatId, case: Case) -> None:
         fact: Any = case.fact

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,48 @@ async def test_a_chat_that_does_not_let_the_bridge_in_is_not_linked_and_says_why
         await alice.send(room, "!bridge link town #talk")
         await said(place, by(BOT, "#talk is invite-only"))
         assert bridge.registry.links == {}
+
+
+async def test_the_password_of_a_chat_lets_the_bridge_in_and_does_not_stay_in_the_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        room = await invited(place, alice)
+        await alice.send(room, "!bridge link town #talk nonsense")
+        await said(place, by(BOT, "with `password=...` where it has one"))
+        event = await alice.send(room, '!bridge link town #talk password="open sesame"')
+        await said(place, by(BOT, "now linked to #talk"))
+        assert [join.secret for join in town.done(Join)] == ["open sesame"]
+        (redacted,) = [e for e in place.homeserver.timeline(room) if e.event_id == event]
+        assert redacted.content == {}
+        assert len(bridge.registry.links) == 1
+        assert "sesame" not in caplog.text + capsys.readouterr().out
+
+
+async def test_a_chat_that_was_lost_is_linked_again_by_the_same_words(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        town.emit(ChatClosed(chat=TALK, at=now(), reason="The bridge was put out of #talk."))
+        await said(place, by(BOT, "put out of #talk"))
+        town.closed[TALK] = "The bridge is banned from #talk."
+        await alice.send(room, "!bridge link town #talk")
+        await said(place, by(BOT, "banned from #talk"))
+        (link,) = bridge.registry.links.values()
+        assert (link.state, link.reason) == ("closed", "The bridge is banned from #talk.")
+        del town.closed[TALK]
+        before = len([e for e in place.homeserver.messages(room) if "now linked" in e.body])
+        await alice.send(room, "!bridge link town #talk")
+        await until(
+            lambda: len([e for e in place.homeserver.messages(room) if "now linked" in e.body]) > before
+        )
+        (link,) = bridge.registry.links.values()
+        assert (link.state, link.reason) == ("open", "")
+        await alice.send(room, "back again")
+        await town.until(lambda: town.said() == ["<alice> back again"])
 
 
 async def test_a_chat_that_closes_refuses_messages_with_the_reason_until_it_opens(tmp_path: Path) -> None:
