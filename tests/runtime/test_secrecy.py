@@ -357,7 +357,10 @@ async def test_edits_replies_and_redactions_find_their_message(tmp_path: Path) -
         event = await now.alice.say(now.room, "the quick brown fox")
         await now.town.until(lambda: now.town.said())
         relation = {"rel_type": "m.replace", "event_id": event}
-        edit: dict[str, Any] = {"m.new_content": {"msgtype": "m.text", "body": "the red fox"}, "m.relates_to": relation}
+        edit: dict[str, Any] = {
+            "m.new_content": {"msgtype": "m.text", "body": "the red fox"},
+            "m.relates_to": relation,
+        }
         await now.alice.say(now.room, "* the red fox", **edit)
         await now.town.until(
             lambda: [v.content.text.body for v in now.town.done(EditMessage)] == ["the red fox"]

@@ -29,6 +29,9 @@ RECHECK_SECONDS = 2.0
 ASKED_AT_ONCE = 100
 
 
+_Counts = tuple[Mapping[str, Mapping[str, int]], Mapping[str, list[str]]]
+
+
 class Machines:
     """The devices of the bot and of the ghosts."""
 
@@ -53,6 +56,7 @@ class Machines:
         self._locks: dict[PersonId, asyncio.Lock] = {}
         self._checked: set[PersonId] = set()  # the homeserver has them as they are, as of this run
         self._filling: set[PersonId] = set()
+        self._said: dict[PersonId, _Counts] = {}  # what came while keys were being filled up
         self._doubtful: set[PersonId] = set()
 
     async def load(self) -> None:
@@ -194,7 +198,10 @@ class Machines:
         """How many keys the homeserver still has: what runs low is filled up in the background."""
         for user in {*one_time, *fallback}:
             device = self._known.get(user)
-            if device is None or user not in self._checked or user in self._filling:
+            if device is None or user not in self._checked:
+                continue
+            if user in self._filling:
+                self._said[user] = one_time.get(user, {}), fallback.get(user, {})
                 continue
             left = one_time.get(user, {}).get(device)
             unused = fallback.get(user, {}).get(device)
@@ -220,3 +227,5 @@ class Machines:
             log.warning("keys_not_filled", reason=error.notice)
         finally:
             self._filling.discard(user)
+            if (said := self._said.pop(user, None)) is not None:
+                self.counts({user: said[0]}, {user: said[1]})
