@@ -57,7 +57,7 @@ messages:
   status_events: all             # all: each sender's client learns each message's fate; problems: only what went wrong
 
 # encryption:
-#   trust: cross_signed          # all: keys also to Matrix devices that nobody has verified, and what they say is passed on
+#   trust: cross_signed          # all: also to and from Matrix devices that nobody has verified
 
 # members:
 #   retire_after: 90d            # ghosts silent for so long leave their rooms until they speak; 0: they all stay
