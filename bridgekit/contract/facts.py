@@ -145,7 +145,10 @@ class Receipt(FactBase, frozen=True, kw_only=True):
 
 
 class Invitation(FactBase, frozen=True, kw_only=True):
-    """The session's own account was asked into the chat by `sender`; nothing is joined by itself."""
+    """The session's own account was asked into the chat by `sender`; nothing is joined by itself.
+
+    A private chat is `sender` who asks to be a contact of the account: the answer comes as Join or Leave.
+    """
 
     sender: Person
     name: str = ""

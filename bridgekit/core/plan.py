@@ -454,15 +454,20 @@ def _role_change(context: Context, fact: facts.RoleChange) -> Plan:
 
 
 def _topic(context: Context, fact: facts.Topic) -> Plan:
-    """A topic that somebody set goes everywhere; one that was only read goes to the Matrix room."""
-    if fact.actor is not None:
+    """A topic that somebody set goes everywhere; one that was only read goes to the Matrix room.
+
+    So does one that the bridge or a Matrix user's own account set: nearly always that is the echo of what the other
+    sides have already, and their two echoes would chase each other.
+    """
+    told = fact.actor is not None
+    if fact.actor is not None and not _is_nobodys_ghost(context, fact.actor):
         return _everywhere(
             context,
             fact.actor,
             lambda s, who: verbs.SetTopic(chat=s.key.chat, speaker=who, topic=fact.topic),
         )
     matrix = next((s for s in _others(context) if s.key.network == MATRIX and s.open), None)
-    if matrix is None or not context.made:
+    if matrix is None or not (told or context.made):
         return NOTHING  # a room that people made keeps the topic that they gave it
     verb = verbs.SetTopic(chat=matrix.key.chat, topic=fact.topic)
     return Plan(actions=(Action(side=matrix.key, actor="", verb=verb),))

@@ -21,6 +21,7 @@ from bridgekit.runtime.lenient import allowed
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.registry import OPEN, Registry
+from bridgekit.runtime.remains import Remains
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +30,7 @@ ANSWER_EVERY = 10.0
 AGREED = "agreed"
 """What a moderator adds who links an encrypted room to a network that sees everything in clear."""
 PASSWORD = "password="
+GONE = "this network is not in the bridge's configuration any more"
 
 
 def _may_hold_a_password(command: str, words: list[str]) -> bool:
@@ -46,6 +48,7 @@ class Bot:
         registry: Registry,
         accounts: Accounts,
         manifests: dict[NetworkId, Manifest],
+        remains: Remains,
         *,
         me: PersonId,
         label: Callable[[NetworkId], str],
@@ -57,6 +60,7 @@ class Bot:
         self._registry = registry
         self._accounts = accounts
         self._manifests = manifests
+        self._remains = remains
         self._me = me
         self._label = label
         self._permission = permission
@@ -70,6 +74,7 @@ class Bot:
             "login": self._login,
             "logout": self._logout,
             "chat": self._chat,
+            "forget": self._forget,
         }
 
     async def obey(self, room: ChatId, case: Case, words: str) -> None:
@@ -151,6 +156,11 @@ class Bot:
             f"{network}: {self._label(network)} ({manifest.name}), {self._accounts.status(network, None)}"
             for network, manifest in self._manifests.items()
         ]
+        if self._permission(sender) is Permission.ADMIN:
+            lines += [
+                f"{network}: {GONE}; {left} of it remain. `!bridge forget {network}` takes that away."
+                for network, left in self._remains.all().items()
+            ]
         return "\n".join(lines) or "No networks are configured."
 
     async def _status(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
@@ -159,10 +169,14 @@ class Bot:
             seen = self._registry.visibility.get(link.key)
             modes = f", modes {seen.detail}" if seen is not None and seen.detail else ""
             state = "open" if link.state == OPEN else f"{link.state}: {link.reason}"
+            if self._remains.are_of(link.key.network):
+                state = f"{GONE}. `!bridge unlink {link.key.network} {link.name}` takes the link away."
             lines.append(f"{link.name} on {self._label(link.key.network)}: {state}{modes}")
         for row in self._registry.logins.values():
             if row.login.owner == sender:
                 status = self._accounts.status(row.network, row.login.id)
+                if self._remains.are_of(row.network):
+                    status = f"{GONE}. `!bridge logout {row.network}` takes the account away."
                 lines.append(f"Your account on {self._label(row.network)}: {status}")
         return "\n".join(lines) or "This room is not linked, and you have no accounts here."
 
@@ -188,7 +202,9 @@ class Bot:
         await self._need_power(room, sender)
         links = self._registry.links_of(room)
         if words:
-            side = self._portals.find_chat(NetworkId(words[0]), words[1] if len(words) > 1 else "")
+            network, name = NetworkId(words[0]), words[1] if len(words) > 1 else ""
+            gone = self._remains.link(room, network, name) if self._remains.are_of(network) else None
+            side = gone.key if gone is not None else self._portals.find_chat(network, name)
             links = [link for link in links if link.key == side]
         if len(links) != 1:
             raise NotAllowed(
@@ -229,7 +245,8 @@ class Bot:
         )
 
     async def _logout(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
-        network = self._network(words)
+        gone = bool(words) and self._remains.are_of(NetworkId(words[0]))
+        network = NetworkId(words[0]) if gone else self._network(words)
         login = self._accounts.of(network, sender)
         if login is None:
             raise NotAllowed(f"You have no account on {self._label(network)} here.")
@@ -252,6 +269,20 @@ class Bot:
         if await allowed(self._client.patient.invite(link.room, sender)):
             return f"There is a room with {words[1]} already: you are invited to it."
         return f"There is a room with {words[1]} already, and you are in it."
+
+    async def _forget(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        """For admins: what is left of a network that is not configured any more."""
+        if self._permission(sender) is not Permission.ADMIN:
+            raise NotAllowed("Only an admin of this bridge can do that.")
+        network = NetworkId(words[0]) if words else NetworkId("")
+        if not self._remains.are_of(network):
+            left = ", ".join(self._remains.all())
+            raise NotAllowed(
+                f"Say `!bridge forget <network>`: something is left of {left}."
+                if left
+                else "Nothing is left of any network that is not configured."
+            )
+        return f"Nothing is left of {network}: {await self._remains.forget(network)} were taken away."
 
     def _network(self, words: list[str]) -> NetworkId:
         if not words or words[0] not in self._manifests:

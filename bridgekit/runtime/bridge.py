@@ -105,7 +105,9 @@ class Bridge:
         self.engine = parts.engine
         self.members, self.doorstep = parts.members, parts.doorstep
         self._watch()
-        await self.ghosts.load(list(parts.networks), list(self.registry.portals))
+        parts.remains.tell()
+        networks = list({*parts.networks, *parts.remains.all()})
+        await self.ghosts.load(networks, list(self.registry.portals))
         await self.engine.load()
         left = await self.rooms.recover()
         if left:
@@ -146,6 +148,8 @@ class Bridge:
             await self.client.ping(self.config.appservice.id)
         except MatrixError as error:
             log.warning("homeserver_check", reason=error.notice)
+        else:
+            await self._parts.succession.follow()
         try:
             await self.engine.start()
         except BridgeError as error:

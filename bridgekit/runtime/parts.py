@@ -38,10 +38,12 @@ from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.reception import Reception
 from bridgekit.runtime.registry import Registry
+from bridgekit.runtime.remains import Remains
 from bridgekit.runtime.rooms import Rooms
 from bridgekit.runtime.secrecy import Secrecy
 from bridgekit.runtime.spaces import Spaces
 from bridgekit.runtime.standing import StandingLinks
+from bridgekit.runtime.succession import Succession
 from bridgekit.runtime.surroundings import RoomSurroundings
 from bridgekit.runtime.upgrades import Upgrades
 from bridgekit.store import Store
@@ -184,8 +186,20 @@ class Parts:
             spawn=spawn,
         )
         self.management = ManagementRooms(client, registry, self.portals.say)
-        self.owners = Owners(registry, self.management, self.networks, metrics, label=label, spawn=spawn)
+        self.succession = Succession(
+            client, store, registry, self.ghosts, self.portals, bot=me, tell=self.management.tell
+        )
+        self.owners = Owners(
+            registry,
+            self.management,
+            self.networks,
+            metrics,
+            asked=self.making.asked,
+            label=label,
+            spawn=spawn,
+        )
         self.standing = StandingLinks(client, registry, self.portals, bot=me, spawn=spawn)
+        self.remains = Remains(store, registry, self.portals, self.accounts, self.networks)
         self.commands = Bot(
             client,
             self.portals,
@@ -193,6 +207,7 @@ class Parts:
             registry,
             self.accounts,
             self.manifests,
+            self.remains,
             me=me,
             label=label,
             permission=permission,

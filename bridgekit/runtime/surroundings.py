@@ -216,7 +216,7 @@ class RoomSurroundings:
         invitation is not asked again."""
         kept = self.store.kv
         if fact.change is Change.JOIN:
-            self.store.commit(kept.put(DIRECT, room, b"joined"))
+            await self.store.commit(kept.put(DIRECT, room, b"joined"))  # their leaving may be right behind it
         elif fact.change in (Change.LEAVE, Change.KICK, Change.BAN):
             made = self._registry.portals[room].made
             if made and await kept.get(DIRECT, room) is None:

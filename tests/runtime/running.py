@@ -59,6 +59,7 @@ def config(
     networks: Mapping[str, Any],
     *,
     double_puppets: bool = False,
+    bot: str = "bridgebot",
     **more: Any,
 ) -> Config:
     """A config as the loader would make it, with one admin called alice."""
@@ -70,6 +71,7 @@ def config(
                 "as_token": "as-secret",
                 "hs_token": "hs-secret",
                 "double_puppets": double_puppets,
+                "bot": bot,
             },
             "admin": {"listen": "127.0.0.1:0"},
             "store": {"url": f"sqlite:///{folder}/bridge.db", "key_file": str(folder / "bridge.key")},

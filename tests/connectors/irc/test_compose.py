@@ -76,13 +76,15 @@ def test_a_private_chat_goes_to_the_nick_of_its_person_and_never_to_a_stranger()
         out(one, verb)
 
 
-def test_replies_point_by_tag_where_they_can_and_by_name_where_not() -> None:
+def test_replies_call_by_name_and_point_by_tag_where_they_can() -> None:
     real, made = Quote(id=MessageId("m1"), author="bob"), Quote(id=MessageId("=made"), author="bob")
     one = in_channel(*TAGS)
-    assert wire(one, say("yes", reply=real)) == ["@+draft/reply=m1 PRIVMSG #c yes"]
+    assert wire(one, say("yes", reply=real)) == ["@+draft/reply=m1 PRIVMSG #c :bob: yes"]
     assert wire(one, say("yes", reply=made)) == ["PRIVMSG #c :bob: yes"]
     assert wire(in_channel(), say("yes", reply=real)) == ["PRIVMSG #c :bob: yes"]
     assert wire(in_channel(), say("bob: yes", reply=real)) == ["PRIVMSG #c :bob: yes"]
+    private = PostMessage(chat=ChatId("bob"), content=Content(text=plain("yes")), reply=real)
+    assert wire(one, private) == ["@+draft/reply=m1 PRIVMSG bob yes"]
     denied = in_channel(*TAGS, ":s 005 me CLIENTTAGDENY=draft/reply :x")
     assert wire(denied, say("yes", reply=real)) == ["PRIVMSG #c :bob: yes"]
 
