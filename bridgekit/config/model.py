@@ -247,6 +247,9 @@ class NetworkSection(Section):
     """Whose ghosts are in the rooms of its chats. `active`: who has spoken. `gradual`: who speaks at once, then all
     others, operators first, at a rate that the homeserver bears. `full`: all, and what is said waits until they are
     in. `none`: who has spoken, and nobody's coming and going is shown."""
+    grant_roles: bool = False
+    """A power level that somebody gives in Matrix is asked of the network too, with the giver's own account or the
+    bridge's. Who is muted in Matrix is muted there in any case."""
     links: tuple[Link, ...] = ()
     """Chats that are always linked; others are linked with `!bridge link`."""
 

@@ -174,6 +174,7 @@ class Bridge:
         fixed += [f"networks.{id}" for id in self.config.networks if id not in config.networks]
         self.config = config
         self._parts.modes.read(config)
+        self.registry.changes += 1
         self._parts.standing.stand(config)
         return [f"{name} has changed: restart the bridge for that." for name in fixed]
 

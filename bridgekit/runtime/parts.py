@@ -103,7 +103,7 @@ class Parts:
         client.cipher = self.engine
         self.modes = Modes(self.networks)
         files = Files(client, fetch)
-        powers = Powers(client, bot=me, spawn=spawn)
+        powers = Powers(client, registry, store, namespace, bot=me, spawn=spawn)
         self.matrix = MatrixSide(
             client,
             self.ghosts,
@@ -135,6 +135,7 @@ class Parts:
             permission=permission,
             members=self.members,
             mode=self.modes.of,
+            grants=self.modes.grants,
             puppets=config.appservice.double_puppets,
             is_encrypted=self.engine.is_encrypted,
         )
@@ -244,6 +245,7 @@ class Parts:
             secrecy=self.secrecy,
             me=me,
             permission=permission,
+            label=label,
             spawn=spawn,
         )
         self.doorstep = Doorstep(self.portals, me=me, label=label, spawn=spawn)

@@ -50,6 +50,7 @@ class Performing:
         permission: Callable[[PersonId], Permission],
         members: Members,
         mode: Callable[[PortalKey], Mode],
+        grants: Callable[[NetworkId], bool],
         puppets: bool,
         is_encrypted: Callable[[ChatId], bool],
     ) -> None:
@@ -65,6 +66,7 @@ class Performing:
         self._permission = permission
         self._members = members
         self._mode = mode
+        self._grants = grants
         self._puppets = puppets
         self._is_encrypted = is_encrypted
         self._views: dict[ChatId, tuple[object, tuple[SideView, ...]]] = {}
@@ -98,6 +100,7 @@ class Performing:
         """What only those facts need that are about people's coming and going."""
         return {
             "present": self._ghosts.present(room),
+            "is_user": lambda who: who != self._bot,
             "mode": self._mode(origin),
             "remains": lambda person, read: self._members.remains(room, origin, person, read=read),
             "misnamed": lambda ghost, person: not self._ghosts.is_called(ghost, origin.network, person),
@@ -124,6 +127,7 @@ class Performing:
                     open=link.state == OPEN,
                     reason=link.reason,
                     logins=logins,
+                    grants=self._grants(key.network),
                 )
             )
         views = tuple(sides)
