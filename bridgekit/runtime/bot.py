@@ -31,12 +31,14 @@ FOR_EVERYBODY = ("status", "stop")
 """Commands of those, too, who may do no more than be relayed."""
 REQUESTS = Rate(10, 60_000)
 """Commands of one user that make the bridge connect, knock or speak somewhere."""
+AGREED = "agreed"
+"""What a moderator adds who links an encrypted room to a network that sees everything in clear."""
 PASSWORD = "password="
 GONE = "this network is not in the bridge's configuration any more"
 
 
 def _may_hold_a_password(command: str, words: list[str]) -> bool:
-    return command == "login" or (command == "link" and len(words) > 2)
+    return command == "login" or (command == "link" and any(word != AGREED for word in words[2:]))
 
 
 class Bot:
@@ -191,14 +193,13 @@ class Bot:
         return "\n".join(lines) or "This room is not linked, and you have no accounts here."
 
     async def _link(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
-        secret = ""
-        if len(words) == 3 and words[2].startswith(PASSWORD):
-            secret = words.pop().removeprefix(PASSWORD)
-        if len(words) != 2:
+        agreed = AGREED in words[2:]
+        secret = next((word.removeprefix(PASSWORD) for word in words[2:] if word.startswith(PASSWORD)), "")
+        if len(words) != 2 + agreed + bool(secret):
             raise NotAllowed(f"Say `!bridge link <network> <chat>`, with `{PASSWORD}...` where it has one.")
         await self._need_power(room, sender)
         network, name = NetworkId(words[0]), words[1]
-        link = await self._portals.link(room, network, name, sender, secret=secret)
+        link = await self._portals.link(room, network, name, sender, secret=secret, agreed=agreed)
         label = self._label(network)
         await self._portals.announce(
             link.key,

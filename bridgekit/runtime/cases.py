@@ -168,6 +168,7 @@ class Case:
         "performed",
         "recovering",
         "started",
+        "told",
         "tracked",
         "written",
     )
@@ -195,6 +196,7 @@ class Case:
         self.tracked: Tracked | None = None
         self.linked = False  # its own id is among the copies
         self.open = 0
+        self.told = False  # its sender has been told something already, and it was not the end
         self.outcomes: list[Outcome] = []
         self.performed: dict[int, str] = {}
         self.written: asyncio.Future[None] | None = None  # done when it is on disk, where it was not yet

@@ -143,6 +143,26 @@ class Making:
         person = fact.sender if fact.own is None else self._portals.other_end(side.network, side.chat)
         return await self.direct(side, person, row.login.owner) if person is not None else None
 
+    async def asked(self, side: PortalKey, person: Person, owner: PersonId) -> None:
+        """Somebody on a network asks to be a contact: the owner of the account is asked into the conversation.
+
+        Joining it is a yes and declining it a no, which the session hears as Join and Leave; who talks with them
+        already has said yes.
+        """
+        link = self._registry.links.get(side)
+        if link is None and side not in self._portals.making:
+            making: asyncio.Future[ChatId | None] = asyncio.get_running_loop().create_future()
+            self._portals.making[side] = making
+            room: ChatId | None = None
+            try:
+                room = await self.direct(side, person, owner)
+            finally:
+                making.set_result(room)
+                del self._portals.making[side]
+        elif link is not None and owner in await self._client.joined_members(link.room):
+            supervised = self._sessions[side.network, side.receiver]
+            await quiet(supervised.perform, verbs.Join(chat=side.chat))
+
     async def direct(self, side: PortalKey, person: Person, owner: PersonId) -> ChatId:
         """Make the room of a direct chat and ask its owner in."""
         ghost = self._namespace.mxid(side.network, person.id)

@@ -16,6 +16,7 @@ from bridgekit.core.ghosts import Namespace
 from bridgekit.core.rates import Buckets, Rate
 from bridgekit.matrix import translate
 from bridgekit.matrix.appservice import Encryption, RawEvent
+from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.lenient import now
 from bridgekit.runtime.making import Making
@@ -44,6 +45,7 @@ class Reception:
         ghosts: Ghosts,
         namespace: Namespace,
         manifests: Mapping[NetworkId, Manifest],
+        engine: Engine,
         *,
         bot: PersonId,
         label: Callable[[NetworkId], str],
@@ -61,6 +63,7 @@ class Reception:
         self._ghosts = ghosts
         self._namespace = namespace
         self._manifests = manifests
+        self._engine = engine
         self._bot = bot
         self._label = label
         self._puppets = puppets
@@ -84,9 +87,17 @@ class Reception:
         writes, rows = self._rooms.matrix_rows(
             [(e.room_id, e.raw) for e in events if not self._is_puppets(e)]
         )
-        await self._store.commit(self._store.transactions.record(txn_id), *writes)
+        kept = self._engine.keep(encryption)
+        await self._store.commit(self._store.transactions.record(txn_id), *writes, *kept.writes)
         self._outcome("accepted")
+        self._engine.take(kept, encryption)
         self._rooms.matrix(rows)
+
+    def state(self, event: RawEvent) -> None:
+        self._engine.heard(event)
+
+    def counts(self, encryption: Encryption) -> None:
+        self._engine.counts(encryption)
 
     def _is_puppets(self, event: RawEvent) -> bool:
         """The echo of what the bridge itself did as a double puppet."""

@@ -502,6 +502,15 @@ def test_a_topic_that_somebody_set_goes_everywhere():
     assert [a.side for a in decided.actions] == [MATRIX_SIDE, PARROT]
 
 
+def test_the_echo_of_a_topic_brings_no_ghost_of_the_bridge_and_goes_to_no_other_network():
+    bridge = Person(id=PersonId("bridge"), name="bridge")
+    fact = facts.Topic(chat=CHANNEL.chat, at=1, topic="news", actor=bridge)
+    around = context(CHANNEL, side(CHANNEL), side(PARROT), counterpart=lambda *_: ANN.id)
+    assert [(a.side, a.actor, a.verb) for a in plan(around, fact).actions] == [
+        (MATRIX_SIDE, "", verbs.SetTopic(chat=ROOM, topic="news"))
+    ]
+
+
 def test_a_new_name_is_a_rename_of_the_same_ghost_and_a_matrix_users_own_business():
     renamed = facts.Profile(chat=CHANNEL.chat, at=1, person=ADA, previous="Adele")
     (action,) = plan(context(CHANNEL, side(CHANNEL)), renamed).actions
