@@ -162,10 +162,6 @@ class IrcSession:
                 pass
         return await self._deliveries.deliver(lines)
 
-    def stop_saying(self, chat: ChatId) -> int:
-        """Take back everything that still waits to be said in `chat`; how many messages that were."""
-        return self._deliveries.drop(chat)
-
     def lost(self) -> None:
         """The connection is gone, or going: every verb that waits gets its fate. May be called twice."""
         self._deliveries.lost()

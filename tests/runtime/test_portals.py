@@ -145,6 +145,24 @@ async def test_a_chat_that_does_not_let_the_bridge_in_is_not_linked_and_says_why
         assert bridge.registry.links == {}
 
 
+async def test_nobody_makes_the_bridge_knock_at_one_chat_after_the_other(tmp_path: Path) -> None:
+    town = Town()
+    for number in range(12):
+        town.closed[ChatId(f"#shut{number}")] = "Nobody gets in."
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice = place.homeserver.user("alice")
+        room = await invited(place, alice)
+        for number in range(12):
+            await alice.send(room, f"!bridge link town #shut{number}")
+        await said(place, by(BOT, "You ask for more than I do at once"))
+        await alice.send(room, "!bridge status")
+        await said(place, by(BOT, "This room is not linked"))
+        await until(
+            lambda: len([e for e in place.homeserver.messages(room) if "more than I do" in e.body]) == 2
+        )
+        assert len(town.done(Join)) == 10
+
+
 async def test_the_password_of_a_chat_lets_the_bridge_in_and_does_not_stay_in_the_room(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
