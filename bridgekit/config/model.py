@@ -22,6 +22,7 @@ from bridgekit.config.types import (
 from bridgekit.contract import ids
 from bridgekit.core.membership import Mode
 from bridgekit.core.model import Permission
+from bridgekit.core.trust import Trust
 
 
 class Section(BaseModel):
@@ -155,6 +156,14 @@ def _display_name(value: str) -> str:
     return value
 
 
+class Encryption(Section):
+    """Encrypted rooms."""
+
+    trust: Trust = Trust.CROSS_SIGNED
+    """`cross_signed`: the bridge encrypts to the Matrix devices that their owners have verified, and passes on what
+    comes from those, as clients do that exclude insecure devices. `all`: to and from every device."""
+
+
 class Messages(Section):
     """How messages cross."""
 
@@ -280,6 +289,7 @@ class Config(Section):
     permissions: Annotated[dict[str, Permission], AfterValidator(_permissions)]
     """Who may do what: a user, a server or `*` (everybody), and a level: `admin`, `user`, `relay` or `none`. The
     most exact entry counts."""
+    encryption: Encryption = Encryption()
     messages: Messages = Messages()
     members: Members = Members()
     log: Log = Log()

@@ -52,6 +52,7 @@ class Performing:
         mode: Callable[[PortalKey], Mode],
         grants: Callable[[NetworkId], bool],
         puppets: bool,
+        is_encrypted: Callable[[ChatId], bool],
     ) -> None:
         self._store = store
         self._registry = registry
@@ -67,6 +68,7 @@ class Performing:
         self._mode = mode
         self._grants = grants
         self._puppets = puppets
+        self._is_encrypted = is_encrypted
         self._views: dict[ChatId, tuple[object, tuple[SideView, ...]]] = {}
 
     # Context -------------------------------------------------------------------------------------------------
@@ -269,12 +271,13 @@ class Performing:
         text_link = file_link = ""
         if isinstance(verb, verbs.PostMessage):
             file = verb.content.file
-            if file is not None:
+            # An encrypted file, and what was said in an encrypted room, is not laid open under an address of ours.
+            if file is not None and file.key is None:
                 if file.uri.startswith("mxc://"):
                     file_link = self._links.media(file.uri, file.name) or ""
                 elif file.uri.startswith(("https://", "http://")):
                     file_link = file.uri
-            if step.case.event is not None and not file_link:
+            if step.case.event is not None and not file_link and not self._is_encrypted(room):
                 text_link = self._links.text(room, step.case.event) or ""
         about = ids.about
         return Aids(

@@ -13,7 +13,7 @@ from bridgekit.admin.metrics import Direction, Metrics
 from bridgekit.contract import facts, verbs
 from bridgekit.contract.connector import Network, OwnAccounts
 from bridgekit.contract.errors import BridgeError
-from bridgekit.contract.facts import Change
+from bridgekit.contract.facts import Change, Fact
 from bridgekit.contract.ids import MATRIX, ChatId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Person
 from bridgekit.contract.text import excerpt
@@ -24,6 +24,7 @@ from bridgekit.core.moderation import Deed, Result, told
 from bridgekit.core.roles import shifts
 from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.cases import Case, Fate, Step, Tracked
@@ -39,6 +40,7 @@ from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.recall import Ids
 from bridgekit.runtime.registry import Registry
+from bridgekit.runtime.secrecy import Secrecy
 from bridgekit.runtime.standing import StandingLinks
 from bridgekit.runtime.upgrades import Upgrades
 from bridgekit.store import Store
@@ -51,6 +53,7 @@ TELL_EVERY = 3600.0
 DIRECT = "bridge.direct"
 """Where it is kept that the owner of a direct chat has entered its room; no network is called so."""
 Work = Coroutine[Any, Any, None]
+Opened = Fact | translate.StateChanged | translate.Encrypted | None
 DEEDS: dict[Change, type[Deed]] = {Change.KICK: verbs.Kick, Change.BAN: verbs.Ban, Change.UNBAN: verbs.Unban}
 
 
@@ -80,6 +83,7 @@ class RoomSurroundings:
         fates: Fates,
         metrics: Metrics,
         namespace: Namespace,
+        secrecy: Secrecy,
         me: PersonId,
         permission: Callable[[PersonId], Permission],
         label: Callable[[NetworkId], str],
@@ -91,6 +95,8 @@ class RoomSurroundings:
         self.pipeline: Callable[[PortalKey], int] = performing.pipeline
         self.context: Callable[[ChatId, Case, dict[MessageId, Tracked]], Context] = performing.context
         self.command: Callable[[ChatId, Case, str], Work] = bot.obey
+        self.open: Callable[[translate.Encrypted], Coroutine[Any, Any, Opened]] = secrecy.open
+        self.key: Callable[[KeyMissing, float], Coroutine[Any, Any, bool]] = secrecy.key
         self._client = client.patient
         self._registry = registry
         self._accounts = accounts
@@ -124,6 +130,10 @@ class RoomSurroundings:
 
     def sides(self, room: ChatId) -> list[PortalKey]:
         return [link.key for link in self._registry.links_of(room)]
+
+    def heeds(self, room: ChatId) -> bool:
+        """Whether somebody expects something of what they say in the room."""
+        return room in self._registry.portals
 
     def parked(self, side: PortalKey) -> None:
         self._metrics.parked(side.network)
@@ -309,7 +319,12 @@ class RoomSurroundings:
         found = await self._client.event(room, event)
         if found is None:
             return "", ""
-        fact = translate.fact(msgspec.json.encode(found), self._names.of)
+        fact: Opened = translate.fact(msgspec.json.encode(found), self._names.of)
+        if isinstance(fact, translate.Encrypted):
+            try:
+                fact = await self.open(fact)
+            except BridgeError:
+                return "", ""  # it cannot be read any more
         if not isinstance(fact, facts.Message):
             return "", ""
         name = self._ghosts.shown(fact.sender.id) or await self._names.find(room, fact.sender.id)
