@@ -8,6 +8,7 @@ import hmac
 from bridgekit.contract.errors import PeerMisbehaved
 from connectors.mimi.mls import Engine, Signer
 from connectors.mimi.wire.components import FRANK_AAD, SAFE_AAD, Component, FrankingAgent
+from connectors.mimi.wire.mls import CREDENTIAL, ExternalSender
 from connectors.mimi.wire.rooms import (
     FRANKING_CONTEXT,
     FRANKING_INTEGRITY,
@@ -43,6 +44,15 @@ class Franker:
         stamp = self._stamp(franking_tag, context)
         signed = FRANKING_INTEGRITY.encode(FrankingIntegrity(stamp, self._suite, context))
         return Frank(stamp, self._suite, self._signer.sign(_LABEL, signed))
+
+    def sign(self, label: str, content: bytes) -> bytes:
+        """SignWithLabel, as the hub."""
+        return self._signer.sign(label, content)
+
+    @property
+    def sender(self) -> ExternalSender:
+        """The hub as it stands in a group's external_senders."""
+        return ExternalSender(self._signer.signature_key, CREDENTIAL.decode(self._signer.credential))
 
     def is_mine(self, frank: Frank, franking_tag: bytes, context: FrankingContext) -> bool:
         """Whether this hub stamped that message, from that sender, then: what an abuse report claims."""

@@ -19,14 +19,20 @@ from connectors.mimi.mls import Engine, Proposal, PublicGroup, Sender
 from connectors.mimi.people import People
 from connectors.mimi.policy import HUB, Act
 from connectors.mimi.room import BANNED, NOBODY, Room
-from connectors.mimi.wire import components, rooms
+from connectors.mimi.wire import components, policies, rooms
 from connectors.mimi.wire.components import Component
 from connectors.mimi.wire.mls import (
     EXTENSIONS,
     GROUP_INFO,
     MLS_MESSAGE,
     RATCHET_TREE,
+    AppDataUpdate,
+    BasicCredential,
+    Commit,
+    ComponentUpdate,
+    GroupInfo,
     MlsMessage,
+    NewMemberCommit,
     PublicMessage,
     SelfRemove,
     Welcome,
@@ -54,6 +60,11 @@ class Pending(msgspec.Struct, frozen=True):
     reference: bytes
     message: bytes
     accepted: int
+
+    @property
+    def decoded(self) -> MlsMessage:
+        """The proposal, not verified anew."""
+        return MLS_MESSAGE.decode(self.message)
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,18 +128,39 @@ class HubRoom:
     def ratchet_tree(self) -> bytes:
         return self._group.ratchet_tree()
 
+    @property
+    def group_info(self) -> GroupInfo:
+        """Of the present epoch, for whoever joins from outside."""
+        return GROUP_INFO.decode(self.kept.group_info[len(_GROUP_INFO_FRAME) :])
+
+    @property
+    def join_codes(self) -> tuple[bytes, ...]:
+        """What opens the room to somebody from outside."""
+        return policies.JOIN_LINKS.decode(self._group.app_data.get(Component.JOIN_LINKS, b"\0"))
+
+    @property
+    def asset_domains(self) -> set[str]:
+        """Where files of the room's users lie."""
+        raw = self._group.app_data.get(Component.ASSET_POLICY)
+        found = () if raw is None else policies.ASSET_POLICY.decode(raw).domains
+        return {domain for entry in found for domain in entry.domains}
+
     def _gone(self) -> set[str]:
         """Users whose removal or ban was accepted and waits for its commit: it counts already (7.1)."""
         participants = self.state.participants
         gone: set[str] = set()
         for pending in self.kept.pending:
-            message = MLS_MESSAGE.decode(pending.message)
-            proposal = message.content if isinstance(message, PublicMessage) else None
-            update = getattr(getattr(proposal, "operation", None), "update", None)
-            if getattr(proposal, "component", None) == Component.PARTICIPANT_LIST and update is not None:
-                change = components.PARTICIPANT_UPDATE.decode(update)
-                gone |= {participants[at].user for at in change.removed}
-                gone |= {participants[each.index].user for each in change.changed if each.role == BANNED}
+            match pending.decoded:
+                case PublicMessage(
+                    content=AppDataUpdate(
+                        component=Component.PARTICIPANT_LIST, operation=ComponentUpdate(update=update)
+                    )
+                ):
+                    change = components.PARTICIPANT_UPDATE.decode(update)
+                    gone |= {participants[at].user for at in change.removed}
+                    gone |= {participants[c.index].user for c in change.changed if c.role == BANNED}
+                case _:
+                    pass
         return gone
 
     # submitMessage ------------------------------------------------------------------------------------------
@@ -340,6 +372,15 @@ class HubRoom:
         return tuple(Delivery(to, self.kept.uri, fanout) for to in sorted(providers))
 
 
+def joiner(request: UpdateRequest) -> bytes | None:
+    """The name of the client that joins by this commit, None where it is no external commit. Nothing is verified."""
+    content, sender = request.message.content, request.message.sender
+    if not isinstance(sender, NewMemberCommit) or not isinstance(content, Commit) or content.path is None:
+        return None
+    credential = content.path.leaf_node.credential
+    return credential.identity if isinstance(credential, BasicCredential) else None
+
+
 class _Invalid(PeerMisbehaved):
     def __init__(self, notice: str, references: tuple[bytes, ...]) -> None:
         super().__init__(notice)
@@ -361,7 +402,7 @@ def _names(group: PublicGroup) -> dict[int, bytes]:
 
 
 def _is_self_remove(pending: Pending) -> bool:
-    message = MLS_MESSAGE.decode(pending.message)
+    message = pending.decoded
     return isinstance(message, PublicMessage) and isinstance(message.content, SelfRemove)
 
 
