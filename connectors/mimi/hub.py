@@ -254,7 +254,7 @@ class HubRoom:
             octets = MLS_MESSAGE.encode(message)
             received = group.process(octets, resolve=rooms_state.merge)
             self._of(received.sender, provider)
-            acts += _acts([received.proposal], names, people, state)
+            acts += _acts([received.proposal], received.sender, names, people, state)
             group.accept(received)
             pending.append(Pending(received.proposal.reference, octets, now))
         self._not_gone(acts)
@@ -282,7 +282,7 @@ class HubRoom:
         self._of(sender, provider)
         external = sender.kind == "new_member_commit"
         self._covers_what_waits(received.proposals, external=external)
-        acts = _acts(received.proposals, names, people, state)
+        acts = _acts(received.proposals, sender, names, people, state)
         committer = people.user_of(sender.name)
         if external:
             acts.append(policy.AddClient(committer, committer))
@@ -293,16 +293,19 @@ class HubRoom:
         group.accept(received)
         rooms_state.read(group.app_data)
         group_info = self._group_info(group, request.group_info, names, sender)
-        group.check_group_info(group_info)
+        try:
+            group.check_group_info(group_info)
+        except self._engine.MlsError:
+            raise NotAllowed("The GroupInfo beside the commit is not of the epoch that it makes.") from None
         if (
             isinstance(request.tree, FullTree)
             and RATCHET_TREE.encode(request.tree.nodes) != group.ratchet_tree()
         ):
             raise NotAllowed("The tree beside the commit is another than the commit makes.")
         room = self._after(group, group_info, ())
-        deliveries = self._to(
-            (self.providers(people) | room.providers(people)) - {provider}, CommitFanout(now, request.message)
-        )
+        # Whoever had a client before can read it; who comes by it reads the Welcome instead.
+        fanout = CommitFanout(now, request.message)
+        deliveries = self._to(self.providers(people) - {provider}, fanout)
         welcomes = self._welcomes(request.welcome, group, now, routes)
         return Accepted(room, deliveries + welcomes)
 
@@ -407,14 +410,26 @@ def _is_self_remove(pending: Pending) -> bool:
 
 
 def _acts(
-    proposals: Sequence[Proposal], names: Mapping[int, bytes], people: People, state: Room
+    proposals: Sequence[Proposal],
+    sender: Sender,
+    names: Mapping[int, bytes],
+    people: People,
+    state: Room,
 ) -> list[Act]:
-    """The proposals in the policy's words. Raises PeerMisbehaved."""
-    return [act for proposal in proposals if (act := _act(proposal, names, people, state)) is not None]
+    """The proposals in the policy's words; `sender` brought them, and made those that stand in the commit itself.
+
+    Raises PeerMisbehaved.
+    """
+    acts = []
+    for proposal in proposals:
+        author = proposal.sender if proposal.by_reference else sender
+        by = HUB if author.kind == "external" else people.user_of(author.name)
+        if (act := _act(proposal, by, names, people, state)) is not None:
+            acts.append(act)
+    return acts
 
 
-def _act(proposal: Proposal, names: Mapping[int, bytes], people: People, state: Room) -> Act | None:
-    by = HUB if proposal.sender.kind == "external" else people.user_of(proposal.sender.name)
+def _act(proposal: Proposal, by: str, names: Mapping[int, bytes], people: People, state: Room) -> Act | None:
     data = proposal.data
     match proposal.kind:
         case "add":

@@ -224,6 +224,16 @@ class MemberEngine(Engine, Protocol):
         """Join by an external commit; the group is as if it was accepted."""
         ...
 
+    def sealing_key(self) -> tuple[bytes, bytes]:
+        """A fresh HPKE key, private and public, for one sealed answer."""
+        ...
+
+    def unseal(
+        self, suite: int, private_key: bytes, label: str, context: bytes, sealed: HpkeCiphertext
+    ) -> bytes:
+        """DecryptWithLabel (RFC 9420 5.1.3)."""
+        ...
+
 
 class _Installed:
     def __init__(self, module: Any) -> None:
@@ -295,6 +305,18 @@ class _Installed:
             resolve=resolve,
         )
         return cast(Group, group), cast(Commit, commit)
+
+    def sealing_key(self) -> tuple[bytes, bytes]:
+        private, public = self._module.generate_hpke_key()
+        return bytes(private), bytes(public)
+
+    def unseal(
+        self, suite: int, private_key: bytes, label: str, context: bytes, sealed: HpkeCiphertext
+    ) -> bytes:
+        opened = self._module.decrypt_with_label(
+            suite, private_key, label, context, sealed.kem_output, sealed.ciphertext
+        )
+        return bytes(opened)
 
 
 def installed() -> MemberEngine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import ssl
 from collections.abc import Mapping
 from enum import StrEnum
@@ -97,7 +98,7 @@ class Peers:
     ) -> None:
         self._domain = domain
         self._context = credentials.client()
-        self._addresses = dict(addresses or {})
+        self._addresses: Mapping[str, str] = {} if addresses is None else addresses
         self._session: aiohttp.ClientSession | None = None
         self._directories: dict[str, tuple[float, dict[str, str]]] = {}
 
@@ -156,7 +157,7 @@ class Peers:
             async with self._session.request(
                 method,
                 url,
-                data=body,
+                data=None if body is None else io.BytesIO(body),
                 headers=headers,
                 ssl=self._context,
                 # Wherever it is reached, its certificate is for the provider's domain (RFC 6125).
