@@ -407,6 +407,14 @@ class Provider:
             for data in (message.content, *framed)
         )
 
+    def asset_domains(self) -> set[str]:
+        """Where files of the users of our rooms lie."""
+        return {domain for room in self._rooms.values() for domain in room.asset_domains}
+
+    def peers_of_rooms(self) -> set[str]:
+        """The providers with clients in rooms of ours."""
+        return {peer for room in self._rooms.values() for peer in room.providers(self.people)}
+
     # Rooms elsewhere ----------------------------------------------------------------------------------------
 
     async def notify(self, uri: str, body: bytes, source: str) -> None:

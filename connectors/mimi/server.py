@@ -16,6 +16,7 @@ from aiohttp import web
 from bridgekit.contract.connector import Host
 from bridgekit.contract.errors import BridgeError, NotAllowed, PeerMisbehaved
 from connectors.mimi import uris
+from connectors.mimi.downloads import Downloads
 from connectors.mimi.peers import DIRECTORY_PATH, MEDIA_TYPE, Endpoint, directory
 from connectors.mimi.provider import NoSuchRoom, Provider
 from connectors.mimi.wire import rooms, users
@@ -30,7 +31,7 @@ AT_ONCE = 32
 
 _FROM = re.compile(r"\s*mimi@([^\s@<>\"]+)\s*", re.IGNORECASE)
 
-Handler = Callable[[web.Request, str, str, bytes], Awaitable[web.Response]]
+Handler = Callable[[web.Request, str, str, bytes], Awaitable[web.StreamResponse]]
 """(the request, the peer's domain, whom or what it is about, the body)"""
 
 
@@ -53,14 +54,23 @@ class Rates:
 
 
 class Server:
-    """Serves one provider. `base` is the address that the directory names."""
+    """Serves one provider. `base` is the address that the directory names, as `https://host:port`."""
 
-    def __init__(self, provider: Provider, host: Host, *, base: str, claims: Rates | None = None) -> None:
+    def __init__(
+        self,
+        provider: Provider,
+        host: Host,
+        *,
+        base: str,
+        claims: Rates | None = None,
+        downloads: Downloads | None = None,
+    ) -> None:
         self._provider = provider
         self._host = host
         self._base = base.rstrip("/") + BASE
         self._busy: Counter[str] = Counter()
         self._claims = claims or Rates(rate=10, burst=200)
+        self._downloads = downloads or Downloads(provider.asset_domains, provider.peers_of_rooms)
 
     def app(self) -> web.Application:
         """To be run under a TLS context that asks for certificates (`Credentials.server`)."""
@@ -78,15 +88,15 @@ class Server:
             Endpoint.REPORT_ABUSE: self._report_abuse,
         }.items():
             app.router.add_post(f"{BASE}/{endpoint}/{{target}}", self._guarded(handler))
+        download = self._guarded(self._proxy_download)
+        app.router.add_get(f"{BASE}/{Endpoint.PROXY_DOWNLOAD}/{{target}}", download)
         return app
 
     # Who asks -----------------------------------------------------------------------------------------------
 
     async def _directory(self, request: web.Request) -> web.Response:
         self._check(request)
-        endpoints = directory(self._base)
-        del endpoints[Endpoint.PROXY_DOWNLOAD]
-        return web.Response(body=msgspec.json.encode(endpoints), content_type="application/json")
+        return web.Response(body=msgspec.json.encode(directory(self._base)), content_type="application/json")
 
     def _check(self, request: web.Request) -> str:
         """The peer's domain: what it says and what its certificate says, which must be one."""
@@ -104,8 +114,8 @@ class Server:
             raise web.HTTPForbidden(text="From names another provider than the certificate.")
         return source
 
-    def _guarded(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def guarded(request: web.Request) -> web.Response:
+    def _guarded(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def guarded(request: web.Request) -> web.StreamResponse:
             source = self._check(request)
             if self._busy[source] >= AT_ONCE:
                 return _later(503, 1)
@@ -119,7 +129,7 @@ class Server:
 
         return guarded
 
-    async def _answer(self, handler: Handler, request: web.Request, source: str) -> web.Response:
+    async def _answer(self, handler: Handler, request: web.Request, source: str) -> web.StreamResponse:
         try:
             async with asyncio.timeout(BODY_WITHIN):
                 body = await request.read()
@@ -205,6 +215,18 @@ class Server:
     ) -> web.Response:
         await self._provider.report(target, users.ABUSE_REPORT.decode(body))
         return web.Response(status=201)
+
+    async def _proxy_download(
+        self, request: web.Request, source: str, target: str, body: bytes
+    ) -> web.StreamResponse:
+        async with self._downloads.open(target) as download:
+            response = web.StreamResponse(headers={"Content-Type": MEDIA_TYPE})
+            response.content_length = download.size
+            await response.prepare(request)
+            async for chunk in download.chunks():
+                await response.write(chunk)
+            await response.write_eof()
+            return response
 
 
 def _matches(pattern: str, domain: str) -> bool:

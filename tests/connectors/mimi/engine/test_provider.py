@@ -109,9 +109,19 @@ async def test_a_user_of_another_provider_is_brought_in_and_talks(scene: Scene):
     ]
 
 
+async def test_the_hub_keeps_nothing_of_what_is_said(scene: Scene):
+    seat = await scene.bring_in_bob()
+    for words in (b"planted words", b"more of the planted"):
+        assert isinstance(
+            await scene.a.provider.submit(ROOM, seat.say(words, b"s" * 16), "b.example"), rooms.Accepted
+        )
+    assert any(key.startswith("hub/") for key in scene.a.store)
+    assert not [key for key, value in scene.a.store.items() if b"planted" in value]
+
+
 async def test_the_directory_names_every_endpoint(scene: Scene):
     found = await scene.b.peers.directory("a.example")
-    assert set(found) == set(Endpoint) - {Endpoint.PROXY_DOWNLOAD}
+    assert set(found) == set(Endpoint)
     assert found["update"].endswith("/v1/update/{roomId}")
 
 
@@ -429,3 +439,22 @@ async def test_who_claims_without_end_is_told_to_wait(tmp_path: Path):
         assert all((answer.retry_after or 0) >= 1 for answer in statuses[20:])
         served = [users.KEY_MATERIAL_RESPONSE.decode(answer.body) for answer in statuses[:20]]
         assert sum(isinstance(c, ClientMaterial) for r in served for c in r.clients) == 2
+
+
+# Files ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_hub_fetches_files_of_its_peers_and_of_nobody_else(scene: Scene):
+    await scene.bring_in_bob()
+    for address in (
+        "https://elsewhere.example/x",
+        "https://127.0.0.1/x",
+        "http://files.b.example/x",
+        "https://u:p@files.b.example/x",
+        "not an address",
+    ):
+        answer = await scene.b.peers.get("a.example", Endpoint.PROXY_DOWNLOAD, address)
+        assert answer.status == 403, address
+    # That host is b's; it does not exist.
+    answer = await scene.b.peers.get("a.example", Endpoint.PROXY_DOWNLOAD, "https://files.b.example/x")
+    assert answer.status == 503
