@@ -14,7 +14,7 @@ from bridgekit.admin import server as admin
 from bridgekit.admin.metrics import Metrics, Queue
 from bridgekit.config import Config, Network, StatusEvents
 from bridgekit.contract.connector import Connector
-from bridgekit.contract.errors import MatrixError
+from bridgekit.contract.errors import BridgeError, MatrixError
 from bridgekit.contract.ids import NetworkId, PersonId
 from bridgekit.core.model import Permission
 from bridgekit.matrix.appservice import Appservice
@@ -102,11 +102,13 @@ class Bridge:
         )
         self.accounts, self.ghosts, self.rooms = parts.accounts, parts.ghosts, parts.rooms
         self.portals, self.making = parts.portals, parts.making
+        self.engine = parts.engine
         self.members, self.doorstep = parts.members, parts.doorstep
         self._watch()
         parts.remains.tell()
         networks = list({*parts.networks, *parts.remains.all()})
         await self.ghosts.load(networks, list(self.registry.portals))
+        await self.engine.load()
         left = await self.rooms.recover()
         if left:
             log.info("recovering", facts=left)
@@ -148,6 +150,10 @@ class Bridge:
             log.warning("homeserver_check", reason=error.notice)
         else:
             await self._parts.succession.follow()
+        try:
+            await self.engine.start()
+        except BridgeError as error:
+            log.warning("encryption_unavailable", reason=error.notice)
         self._parts.standing.stand(self.config)
 
     def reload(self, config: Config) -> list[str]:
@@ -156,7 +162,7 @@ class Bridge:
             self._parts.fates.every = config.messages.status_events is StatusEvents.ALL
         fixed = [
             name
-            for name in ("homeserver", "appservice", "store", "admin", "public")
+            for name in ("homeserver", "appservice", "store", "admin", "public", "encryption")
             if getattr(config, name) != getattr(self.config, name)
         ]
         if config.messages.display_name != self.config.messages.display_name:
@@ -168,6 +174,7 @@ class Bridge:
         fixed += [f"networks.{id}" for id in self.config.networks if id not in config.networks]
         self.config = config
         self._parts.modes.read(config)
+        self.registry.changes += 1
         self._parts.standing.stand(config)
         return [f"{name} has changed: restart the bridge for that." for name in fixed]
 

@@ -15,6 +15,7 @@ from bridgekit.contract.ids import NetworkId, PersonId
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Permission
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
@@ -39,6 +40,7 @@ from bridgekit.runtime.reception import Reception
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.remains import Remains
 from bridgekit.runtime.rooms import Rooms
+from bridgekit.runtime.secrecy import Secrecy
 from bridgekit.runtime.spaces import Spaces
 from bridgekit.runtime.standing import StandingLinks
 from bridgekit.runtime.succession import Succession
@@ -89,9 +91,19 @@ class Parts:
             emit=lambda network, login, fact: self.rooms.remote(network, login, fact),
             spawn=spawn,
         )
+        self.engine = Engine(
+            store,
+            client.homeserver,
+            bot=me,
+            is_ours=lambda user: user == me or namespace.is_ours(user),
+            trust=config.encryption.trust,
+            reset=lambda user: self.secrecy.identity_reset(user),
+            spawn=spawn,
+        )
+        client.cipher = self.engine
         self.modes = Modes(self.networks)
         files = Files(client, fetch)
-        powers = Powers(client, bot=me, spawn=spawn)
+        powers = Powers(client, registry, store, namespace, bot=me, spawn=spawn)
         self.matrix = MatrixSide(
             client,
             self.ghosts,
@@ -123,7 +135,9 @@ class Parts:
             permission=permission,
             members=self.members,
             mode=self.modes.of,
+            grants=self.modes.grants,
             puppets=config.appservice.double_puppets,
+            is_encrypted=self.engine.is_encrypted,
         )
         for id, section in config.networks.items():
             connector = connectors[section.connector]
@@ -198,6 +212,7 @@ class Parts:
             me=me,
             label=label,
             permission=permission,
+            silence=lambda room, who: self.rooms.silence(room, who),
         )
         self.fates = Fates(
             client,
@@ -206,6 +221,7 @@ class Parts:
             spawn=spawn,
         )
         self.names = Names(client)
+        self.secrecy = Secrecy(self.engine, self.names, self.portals.say, spawn=spawn)
         around = RoomSurroundings(
             client=client,
             store=store,
@@ -227,8 +243,10 @@ class Parts:
             fates=self.fates,
             metrics=metrics,
             namespace=namespace,
+            secrecy=self.secrecy,
             me=me,
             permission=permission,
+            label=label,
             spawn=spawn,
         )
         self.doorstep = Doorstep(self.portals, me=me, label=label, spawn=spawn)
@@ -251,6 +269,7 @@ class Parts:
             self.ghosts,
             namespace,
             self.manifests,
+            self.engine,
             bot=me,
             label=label,
             puppets=config.appservice.double_puppets,
