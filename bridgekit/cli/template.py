@@ -57,6 +57,9 @@ messages:
   status_events: all             # all: each sender's client learns each message's fate; problems: only what went wrong
   history: 25                    # messages from before the link, where the network shows them to whoever joins
 
+# encryption:
+#   trust: cross_signed          # all: also to and from Matrix devices that nobody has verified
+
 # members:
 #   retire_after: 90d            # ghosts silent for so long leave their rooms until they speak; 0: they all stay
 

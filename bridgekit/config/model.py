@@ -22,6 +22,7 @@ from bridgekit.config.types import (
 from bridgekit.contract import ids
 from bridgekit.core.membership import Mode
 from bridgekit.core.model import Permission
+from bridgekit.core.trust import Trust
 
 
 class Section(BaseModel):
@@ -155,6 +156,14 @@ def _display_name(value: str) -> str:
     return value
 
 
+class Encryption(Section):
+    """Encrypted rooms."""
+
+    trust: Trust = Trust.CROSS_SIGNED
+    """`cross_signed`: the bridge encrypts to the Matrix devices that their owners have verified, and passes on what
+    comes from those, as clients do that exclude insecure devices. `all`: to and from every device."""
+
+
 class Messages(Section):
     """How messages cross."""
 
@@ -240,6 +249,9 @@ class NetworkSection(Section):
     """Whose ghosts are in the rooms of its chats. `active`: who has spoken. `gradual`: who speaks at once, then all
     others, operators first, at a rate that the homeserver bears. `full`: all, and what is said waits until they are
     in. `none`: who has spoken, and nobody's coming and going is shown."""
+    grant_roles: bool = False
+    """A power level that somebody gives in Matrix is asked of the network too, with the giver's own account or the
+    bridge's. Who is muted in Matrix is muted there in any case."""
     links: tuple[Link, ...] = ()
     """Chats that are always linked; others are linked with `!bridge link`."""
 
@@ -279,6 +291,7 @@ class Config(Section):
     permissions: Annotated[dict[str, Permission], AfterValidator(_permissions)]
     """Who may do what: a user, a server or `*` (everybody), and a level: `admin`, `user`, `relay` or `none`. The
     most exact entry counts."""
+    encryption: Encryption = Encryption()
     messages: Messages = Messages()
     members: Members = Members()
     log: Log = Log()

@@ -36,6 +36,7 @@ class SideView(msgspec.Struct, frozen=True, kw_only=True):
     open: bool = True
     reason: str = ""  # why it is not open: a sentence
     logins: Mapping[PersonId, LoginId] = {}
+    grants: bool = False  # roles that are given in Matrix are given there too
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +73,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     misnamed: Callable[[PersonId, Person], bool] = lambda *_: False
     was_here: Callable[[PersonId], bool] = lambda _: False  # whether a ghost (user id) was made before
     counterpart: Callable[[PersonId, PortalKey, PortalKey], PersonId | None] = lambda *_: None
+    # Whether a Matrix user is one of those with accounts of their own, and not the bridge itself.
+    is_user: Callable[[PersonId], bool] = lambda _: False
     owner_of: Callable[[LoginId], PersonId | None] = lambda _: None
 
 

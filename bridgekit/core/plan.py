@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import assert_never
 
 from bridgekit.contract import facts, verbs
 from bridgekit.contract.facts import Change, Fact
 from bridgekit.contract.ids import MATRIX, LoginId, MessageId, PersonId
-from bridgekit.contract.people import Content, Kind, Person, Quote, Role
-from bridgekit.contract.text import Style
+from bridgekit.contract.people import Content, Kind, Member, Person, Quote, Role
+from bridgekit.contract.text import Style, plain
 from bridgekit.contract.verbs import Verb
+from bridgekit.core import wording
 from bridgekit.core.commands import command_in
 from bridgekit.core.membership import shows_departures, urgency, wanted
 from bridgekit.core.model import (
@@ -24,6 +25,7 @@ from bridgekit.core.model import (
     Plan,
     SideView,
 )
+from bridgekit.core.moderation import about_puppet
 
 PENDING = MessageId("")
 """Stands in a verb for the id that the side has given, or will give, to the message of `Action.target`."""
@@ -59,6 +61,8 @@ def plan(context: Context, fact: Fact) -> Plan:
             return _roster(context, fact)
         case facts.RoleChange():
             return _role_change(context, fact)
+        case facts.RolesGiven():
+            return _roles_given(context, fact)
         case facts.Topic():
             return _topic(context, fact)
         case facts.Typing(sender=sender, active=active):
@@ -68,6 +72,8 @@ def plan(context: Context, fact: Fact) -> Plan:
             return Plan(actions=shown.actions)  # nobody need be told that their typing was not seen
         case facts.Receipt():
             return _receipt(context, fact)
+        case facts.Missed():
+            return _missed(context, fact)
         case (
             facts.ChatVisibility()
             | facts.Invitation()
@@ -309,6 +315,25 @@ def _retraction(context: Context, fact: facts.Retraction) -> Plan:
     )
 
 
+def _missed(context: Context, fact: facts.Missed) -> Plan:
+    """Every other side reads, from the bridge itself, what it will not read."""
+    words = plain(wording.missed(fact.reason, fact.since, fact.until))
+    content = Content(text=words, kind=Kind.NOTICE)
+    return Plan(
+        actions=tuple(
+            Action(
+                side=side.key,
+                actor=RELAY,
+                verb=verbs.PostMessage(
+                    chat=side.key.chat, content=content, key=f"{context.number:x}", at=fact.until
+                ),
+            )
+            for side in _others(context)
+            if side.open
+        )
+    )
+
+
 def _receipt(context: Context, fact: facts.Receipt) -> Plan:
     known = context.known.get(fact.target)
     if known is None:
@@ -329,7 +354,7 @@ def _membership(context: Context, fact: facts.Membership) -> Plan:
     if context.origin.network == MATRIX:
         return _matrix_membership(context, fact)
     if _is_nobodys_ghost(context, fact.person):
-        return NOTHING
+        return _about_puppet(context, fact)
     match fact.change:
         case Change.JOIN:
             arrival = _arrival(context, fact.person, Role.NONE)
@@ -353,6 +378,25 @@ def _membership(context: Context, fact: facts.Membership) -> Plan:
             return NOTHING
         case _:
             assert_never(fact.change)
+
+
+def _about_puppet(context: Context, fact: facts.Membership) -> Plan:
+    """Who is put out of the chat is put out of the room: their Matrix user would read on unseen."""
+    side = next((s for s in context.sides if s.key.network == MATRIX), None)
+    owner = context.counterpart(fact.person.id, context.origin, side.key) if side is not None else None
+    if side is None or owner is None or not context.is_user(owner):
+        return NOTHING
+    label = next((s.label for s in context.sides if s.key == context.origin), context.origin.network)
+    verb = about_puppet(fact, owner, side.key.chat, label)
+    if verb is None:
+        return NOTHING
+    actions = [Action(side=side.key, actor="", verb=verb)]
+    if fact.change is Change.BAN:
+        for origin in context.sides:
+            if origin.key == context.origin and (login := origin.logins.get(owner)) is not None:
+                leave = verbs.Leave(chat=origin.key.chat, reason=fact.reason)
+                actions.append(Action(side=origin.key, actor=login, verb=leave))
+    return Plan(actions=tuple(actions))
 
 
 def _matrix_membership(context: Context, fact: facts.Membership) -> Plan:
@@ -431,7 +475,11 @@ def _roster(context: Context, fact: facts.Roster) -> Plan:
         actions=tuple(actions),
         arrivals=tuple(arrival for arrival in arrivals if arrival is not None),
         # Who is in the room may have had a role until now; of everybody else there is none to take away.
-        roles={g: m.role for g, m in named.items() if m.role or g in context.present},
+        roles={
+            who: role
+            for who, role in _roles(context, fact.members).items()
+            if role or who in context.present or not context.namespace.is_ours(who)
+        },
     )
 
 
@@ -444,13 +492,50 @@ def _arrival(context: Context, person: Person, role: Role) -> Arrival | None:
 
 
 def _role_change(context: Context, fact: facts.RoleChange) -> Plan:
-    if context.origin.network == MATRIX or _is_nobodys_ghost(context, fact.person):
-        return NOTHING  # a role given on Matrix is not given on a network
-    return _on_matrix(
-        context,
-        fact.person,
-        lambda s: verbs.SetRole(chat=s.key.chat, speaker=fact.person, person=fact.person, role=fact.role),
-    )
+    return Plan(roles=_roles(context, [Member(person=fact.person, role=fact.role)]))
+
+
+def _roles(context: Context, members: Iterable[Member]) -> dict[PersonId, Role]:
+    """Who has which role in the Matrix room: ghosts always, Matrix users where the chat is what the room is for."""
+    matrix = next((s for s in _others(context) if s.key.network == MATRIX and s.open), None)
+    if matrix is None:
+        return {}
+    roles = {}
+    for member in members:
+        who = context.counterpart(member.person.id, context.origin, matrix.key)
+        if who is None or context.namespace.is_ours(who):
+            who = context.namespace.mxid(context.origin.network, member.person.id)
+        elif not context.made:
+            continue  # whose room it is gives the powers in it
+        roles[who] = member.role
+    return roles
+
+
+def _roles_given(context: Context, fact: facts.RolesGiven) -> Plan:
+    """Roles given in Matrix: who is muted, or no longer, is so everywhere; the rest where that is configured."""
+    if context.origin.network != MATRIX:
+        return NOTHING  # a network tells its changes one by one, as they are
+    actions: list[Action] = []
+    for shift in fact.shifts:
+        ghost = context.namespace.parse(shift.person.id)
+        for side in _others(context):
+            if not side.open:
+                continue
+            if ghost is not None:
+                person = ghost[1] if ghost[0] == side.key.network else None
+            else:
+                person = context.counterpart(shift.person.id, context.origin, side.key)
+            quiet = Role.MUTED in (shift.before, shift.after)
+            if person is None or not (quiet or side.grants):
+                continue
+            verb = verbs.SetRole(
+                chat=side.key.chat,
+                speaker=fact.actor,
+                person=Person(id=person, name=shift.person.name),
+                role=shift.after if side.grants or shift.after is Role.MUTED else Role.NONE,
+            )
+            actions.append(Action(side=side.key, actor=side.logins.get(fact.actor.id, RELAY), verb=verb))
+    return Plan(actions=tuple(actions))
 
 
 def _topic(context: Context, fact: facts.Topic) -> Plan:

@@ -10,11 +10,12 @@ from typing import Self
 import structlog
 from aiohttp import web
 
+from bridgekit.admin import erasing
 from bridgekit.admin import server as admin
 from bridgekit.admin.metrics import Metrics, Queue
 from bridgekit.config import Config, Network, StatusEvents
 from bridgekit.contract.connector import Connector
-from bridgekit.contract.errors import MatrixError
+from bridgekit.contract.errors import BridgeError, MatrixError
 from bridgekit.contract.ids import NetworkId, PersonId
 from bridgekit.core.model import Permission
 from bridgekit.matrix.appservice import Appservice
@@ -84,6 +85,7 @@ class Bridge:
                 metrics=self.metrics,
             )
         )
+        self.admin_token = key.derive(erasing.PURPOSE).hex()
         self.registry = Registry(self.store)
         await self.registry.load()
         self._parts = parts = Parts(
@@ -102,11 +104,13 @@ class Bridge:
         )
         self.accounts, self.ghosts, self.rooms = parts.accounts, parts.ghosts, parts.rooms
         self.portals, self.making = parts.portals, parts.making
-        self.members, self.doorstep = parts.members, parts.doorstep
+        self.engine = parts.engine
+        self.members, self.doorstep, self.erasure = parts.members, parts.doorstep, parts.erasure
         self._watch()
         parts.remains.tell()
         networks = list({*parts.networks, *parts.remains.all()})
         await self.ghosts.load(networks, list(self.registry.portals))
+        await self.engine.load()
         left = await self.rooms.recover()
         if left:
             log.info("recovering", facts=left)
@@ -132,7 +136,8 @@ class Bridge:
         self.address = await self._stack.enter_async_context(
             listen(app, self.config.appservice.listen, "appservice.listen")
         )
-        look = admin.application(self.metrics, self._health)
+        erase = erasing.application(self.admin_token, self._parts.erasure.ask, self._parts.erasure.report)
+        look = admin.application(self.metrics, self._health, {"/erase": erase})
         self.admin_address = await self._stack.enter_async_context(
             listen(look, self.config.admin.listen, "admin.listen")
         )
@@ -148,7 +153,12 @@ class Bridge:
             log.warning("homeserver_check", reason=error.notice)
         else:
             await self._parts.succession.follow()
+        try:
+            await self.engine.start()
+        except BridgeError as error:
+            log.warning("encryption_unavailable", reason=error.notice)
         self._parts.standing.stand(self.config)
+        await self._parts.erasure.resume()
 
     def reload(self, config: Config) -> list[str]:
         """Take over what can change while the bridge runs; says, as sentences, what needs a restart."""
@@ -156,7 +166,7 @@ class Bridge:
             self._parts.fates.every = config.messages.status_events is StatusEvents.ALL
         fixed = [
             name
-            for name in ("homeserver", "appservice", "store", "admin", "public")
+            for name in ("homeserver", "appservice", "store", "admin", "public", "encryption")
             if getattr(config, name) != getattr(self.config, name)
         ]
         if config.messages.display_name != self.config.messages.display_name:
@@ -168,6 +178,7 @@ class Bridge:
         fixed += [f"networks.{id}" for id in self.config.networks if id not in config.networks]
         self.config = config
         self._parts.modes.read(config)
+        self.registry.changes += 1
         self._parts.standing.stand(config)
         return [f"{name} has changed: restart the bridge for that." for name in fixed]
 

@@ -1,4 +1,4 @@
-"""Whose ghosts are wanted in the room of a link: as the config says of the link, else of its network."""
+"""What the config says of links and networks about their people: whose ghosts are wanted, who gives roles."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from bridgekit.core.membership import Mode
 
 
 class Modes:
-    """The config's `members` keys, by link."""
+    """The config's `members` by link, and `grant_roles` by network."""
 
     def __init__(self, networks: Mapping[NetworkId, Network]) -> None:
         self._networks = networks
         self._of_links: dict[PortalKey, Mode] = {}
         self._of_networks: dict[NetworkId, Mode] = {}
+        self._grants: frozenset[NetworkId] = frozenset()
 
     def read(self, config: Config) -> None:
         """Take over what the config says now."""
+        self._grants = frozenset(id for id, section in config.networks.items() if section.grant_roles)
         self._of_networks = {id: section.members for id, section in config.networks.items()}
         self._of_links = {
             PortalKey(id, found[0]): link.members
@@ -33,3 +35,7 @@ class Modes:
     def of(self, side: PortalKey) -> Mode:
         """The mode of a link."""
         return self._of_links.get(side) or self._of_networks.get(side.network, Mode.GRADUAL)
+
+    def grants(self, network: NetworkId) -> bool:
+        """Whether a role that is given in Matrix is given on the network too."""
+        return network in self._grants

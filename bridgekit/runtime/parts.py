@@ -15,10 +15,12 @@ from bridgekit.contract.ids import NetworkId, PersonId
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Permission
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.doorstep import Doorstep
+from bridgekit.runtime.erasure import Erasure
 from bridgekit.runtime.fates import Fates
 from bridgekit.runtime.files import Fetch, Files
 from bridgekit.runtime.ghosts import Ghosts
@@ -39,6 +41,7 @@ from bridgekit.runtime.reception import Reception
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.remains import Remains
 from bridgekit.runtime.rooms import Rooms
+from bridgekit.runtime.secrecy import Secrecy
 from bridgekit.runtime.spaces import Spaces
 from bridgekit.runtime.standing import StandingLinks
 from bridgekit.runtime.succession import Succession
@@ -89,9 +92,19 @@ class Parts:
             emit=lambda network, login, fact: self.rooms.remote(network, login, fact),
             spawn=spawn,
         )
+        self.engine = Engine(
+            store,
+            client.homeserver,
+            bot=me,
+            is_ours=lambda user: user == me or namespace.is_ours(user),
+            trust=config.encryption.trust,
+            reset=lambda user: self.secrecy.identity_reset(user),
+            spawn=spawn,
+        )
+        client.cipher = self.engine
         self.modes = Modes(self.networks)
         files = Files(client, fetch)
-        powers = Powers(client, bot=me, spawn=spawn)
+        powers = Powers(client, registry, store, namespace, bot=me, spawn=spawn)
         self.matrix = MatrixSide(
             client,
             self.ghosts,
@@ -123,7 +136,9 @@ class Parts:
             permission=permission,
             members=self.members,
             mode=self.modes.of,
+            grants=self.modes.grants,
             puppets=config.appservice.double_puppets,
+            is_encrypted=self.engine.is_encrypted,
         )
         for id, section in config.networks.items():
             connector = connectors[section.connector]
@@ -199,6 +214,7 @@ class Parts:
             me=me,
             label=label,
             permission=permission,
+            silence=lambda room, who: self.rooms.silence(room, who),
         )
         self.fates = Fates(
             client,
@@ -207,6 +223,7 @@ class Parts:
             spawn=spawn,
         )
         self.names = Names(client)
+        self.secrecy = Secrecy(self.engine, self.names, self.portals.say, spawn=spawn)
         around = RoomSurroundings(
             client=client,
             store=store,
@@ -228,11 +245,25 @@ class Parts:
             fates=self.fates,
             metrics=metrics,
             namespace=namespace,
+            secrecy=self.secrecy,
             me=me,
             permission=permission,
+            label=label,
             spawn=spawn,
         )
         self.doorstep = Doorstep(self.portals, me=me, label=label, spawn=spawn)
+        self.erasure = Erasure(
+            client,
+            store,
+            registry,
+            self.ghosts,
+            self.accounts,
+            self.portals,
+            namespace,
+            bot=me,
+            label=label,
+            spawn=spawn,
+        )
         self.rooms = Rooms(
             store,
             registry,
@@ -252,6 +283,7 @@ class Parts:
             self.ghosts,
             namespace,
             self.manifests,
+            self.engine,
             bot=me,
             label=label,
             puppets=config.appservice.double_puppets,

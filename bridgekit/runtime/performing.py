@@ -50,7 +50,9 @@ class Performing:
         permission: Callable[[PersonId], Permission],
         members: Members,
         mode: Callable[[PortalKey], Mode],
+        grants: Callable[[NetworkId], bool],
         puppets: bool,
+        is_encrypted: Callable[[ChatId], bool],
     ) -> None:
         self._store = store
         self._registry = registry
@@ -64,7 +66,9 @@ class Performing:
         self._permission = permission
         self._members = members
         self._mode = mode
+        self._grants = grants
         self._puppets = puppets
+        self._is_encrypted = is_encrypted
         self._views: dict[ChatId, tuple[object, tuple[SideView, ...]]] = {}
 
     # Context -------------------------------------------------------------------------------------------------
@@ -96,6 +100,7 @@ class Performing:
         """What only those facts need that are about people's coming and going."""
         return {
             "present": self._ghosts.present(room),
+            "is_user": lambda who: who != self._bot,
             "mode": self._mode(origin),
             "remains": lambda person, read: self._members.remains(room, origin, person, read=read),
             "misnamed": lambda ghost, person: not self._ghosts.is_called(ghost, origin.network, person),
@@ -122,6 +127,7 @@ class Performing:
                     open=link.state == OPEN,
                     reason=link.reason,
                     logins=logins,
+                    grants=self._grants(key.network),
                 )
             )
         views = tuple(sides)
@@ -265,12 +271,13 @@ class Performing:
         text_link = file_link = ""
         if isinstance(verb, verbs.PostMessage):
             file = verb.content.file
-            if file is not None:
+            # An encrypted file, and what was said in an encrypted room, is not laid open under an address of ours.
+            if file is not None and file.key is None:
                 if file.uri.startswith("mxc://"):
                     file_link = self._links.media(file.uri, file.name) or ""
                 elif file.uri.startswith(("https://", "http://")):
                     file_link = file.uri
-            if step.case.event is not None and not file_link:
+            if step.case.event is not None and not file_link and not self._is_encrypted(room):
                 text_link = self._links.text(room, step.case.event) or ""
         about = ids.about
         return Aids(

@@ -195,9 +195,13 @@ class Portals:
         creator: PersonId,
         *,
         static: bool = False,
+        agreed: bool = False,
         secret: str = "",
     ) -> Link:
-        """Link a room to a chat: the relay enters it first. Raises BridgeError with the reason."""
+        """Link a room to a chat: the relay enters it first. Raises BridgeError with the reason.
+
+        `agreed`: where the room is encrypted, its people know that the network sees everything in clear.
+        """
         side = self.find_chat(network, name)
         if (old := self._registry.links.get(side)) is not None:
             if old.room == room and old.state == OPEN:
@@ -210,10 +214,11 @@ class Portals:
         portal = self._registry.portals.get(room)
         if portal is not None and portal.kind != "channel":
             raise NotAllowed("This room is not one to link: say it in the room that shall be linked.")
-        if await self._client.state(room, "m.room.encryption") is not None:
+        if not agreed and await self._client.state(room, "m.room.encryption") is not None:
+            label = self._label(network)
             raise NotAllowed(
-                f"This room is encrypted and {self._label(network)} is not: nothing would cross. "
-                "Link a room without encryption."
+                f"This room is encrypted up to the bridge, and {label} would see everything in clear. If the people "
+                f"here agree to that, say `!bridge link {network} {name} agreed`."
             )
         if side in self.making:
             raise NotAllowed(f"{name} is being linked this moment.")

@@ -42,6 +42,8 @@ def registration(port: int, *, everybody: bool = False) -> dict[str, Any]:
         "sender_localpart": "bridgebot",
         "rate_limited": False,
         "receive_ephemeral": True,
+        "org.matrix.msc3202": True,
+        "io.element.msc4190": True,
         "namespaces": {
             "users": users,
             "aliases": [{"exclusive": True, "regex": "#_bk_.*:hs\\.test"}],

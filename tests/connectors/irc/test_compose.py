@@ -154,6 +154,31 @@ def test_a_role_that_the_server_lacks_is_the_next_lower_one() -> None:
     assert wire(one, verbs.SetRole(chat=C, person=BOB, role=Role.HALF_MODERATOR)) == ["MODE #c +v bob"]
 
 
+@pytest.mark.parametrize(
+    ("support", "mode"),
+    [
+        (":s 005 me PREFIX=(ov)@+ CHANMODES=eIbq,k,l,imnst :x", "q"),
+        (":s 005 me CHANMODES=eIb,k,l,imnst EXTBAN=,mz :x", "b m:"),
+        (":s 005 me CHANMODES=eIb,k,l,imnst EXTBAN=~,aq :x", "b ~q:"),
+    ],
+)
+def test_who_is_muted_loses_the_voice_and_gets_it_back_with_the_next_role(support: str, mode: str) -> None:
+    one = in_channel(support, SEEN, ":alice!a@alice.host MODE #c +v bob")
+    letter, _, lead = mode.partition(" ")
+    mask = f"{lead}*!*@bob.host"
+    mute = verbs.SetRole(chat=C, person=BOB, role=Role.MUTED)
+    assert wire(one, mute) == [f"MODE #c -v+{letter} bob {mask}"]
+    read(one, f":me!~m@my.host MODE #c -v+{letter} bob {mask}")
+    speak = verbs.SetRole(chat=C, person=BOB, role=Role.NONE)
+    assert wire(one, speak) == [f"MODE #c -{letter} {mask}"]
+
+
+def test_where_nobody_can_be_muted_that_is_said() -> None:
+    one = in_channel(":s 005 me CHANMODES=eIb,k,l,imnst :x", SEEN)
+    with pytest.raises(SendRejected, match="cannot mute one person"):
+        out(one, verbs.SetRole(chat=C, person=BOB, role=Role.MUTED))
+
+
 def test_topics_are_cut_to_their_length() -> None:
     one = in_channel(":s 005 me TOPICLEN=20 :x")
     [line] = out(one, verbs.SetTopic(chat=C, topic="é" * 30 + "\n"))

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import cbor2
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridgekit.contract.errors import PeerMisbehaved
@@ -91,6 +91,7 @@ def test_a_delete_replaces_with_nothing():
     assert deleted.in_reply_to == EXAMPLES["original"].id
 
 
+@settings(deadline=None)
 @given(messages)
 def test_what_is_encoded_is_decoded_to_the_same(message: MimiContent):
     assert decode(encode(message)) == message

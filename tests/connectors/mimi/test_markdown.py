@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bridgekit.contract.text import Span, Style, Text, join, styled
@@ -49,6 +49,7 @@ def words(text: Text) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
 
 
+@settings(deadline=None)
 @given(texts())
 @example(Text("a\n- b\n1. c\n# d\n> e\n    f\n---\n==="))
 @example(Text("ab", (Span(0, 1, Style.BOLD), Span(1, 2, Style.ITALIC))))
@@ -61,6 +62,7 @@ def test_what_is_written_is_read_back_with_the_same_words_and_looks(text: Text) 
     assert words(back) == words(text)
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("ab *_~`[]()<>&#!|\\-+=:1.\n\t>é"), max_size=60))
 def test_whatever_comes_in_the_spans_lie_within_the_words(source: str) -> None:
     text = from_markdown(source)

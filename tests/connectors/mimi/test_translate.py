@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from bridgekit.contract import facts, verbs
 from bridgekit.contract.errors import SendRejected
@@ -235,6 +235,7 @@ def test_reports_of_what_was_read_are_receipts():
     ]
 
 
+@settings(deadline=None)
 @given(messages)
 def test_every_message_has_a_fate(message: MimiContent):
     found = to_facts(received(message))

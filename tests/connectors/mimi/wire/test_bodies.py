@@ -105,7 +105,9 @@ def test_examples_are_read_and_written_octet_for_octet(codec: Codec[Any], value:
 
 
 @pytest.mark.parametrize("name", CODECS)
-@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 @given(data=st.data())
 def test_what_is_written_is_read_back_and_damage_is_told(name: str, data: st.DataObject):
     codec = CODECS[name]
