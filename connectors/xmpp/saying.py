@@ -388,6 +388,8 @@ class Saying:
         if verb.speaker is not None and session.network.is_component:
             me = session.network.address(verb.speaker)
         index = session.talks.setdefault((bare(me), verb.chat), Index())
+        if session.network.gateway.is_off(to) and not isinstance(verb, verbs.Leave):
+            raise SendRejected(f"{_shown(to)} does not want to be spoken to from here.")
         match verb:
             case (
                 verbs.PostMessage() | verbs.EditMessage() | verbs.React() | verbs.Unreact() | verbs.Retract()

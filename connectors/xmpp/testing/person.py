@@ -143,6 +143,10 @@ class Person:
         async with asyncio.timeout(SECONDS):
             return await self._answers[id]
 
+    async def ask_with(self, to: str, payload: Element, kind: str = "get") -> Element:
+        """The same with a payload that is an element."""
+        return await self.ask(to, tostring(payload, encoding="unicode"), kind)
+
     async def join(self, room: str, nick: str = "", *, history: int = 0) -> None:
         """Enter a room; it is made if there is none."""
         self.enter(room, nick, history=history)
