@@ -73,6 +73,10 @@ class NetworkHost:
         async with self._client.download(file.uri) as download:
             yield download.chunks()
 
+    async def store_media(self, data: bytes, name: str, mime: str) -> File:
+        uri = await self._client.upload(data, mime, name, size=len(data))
+        return File(uri=uri, name=name, mime=mime, size=len(data))
+
     def media_url(self, file: File) -> str | None:
         return self._links.media(file.uri, file.name)
 

@@ -16,6 +16,7 @@ from bridgekit.contract.people import Login, Person
 from connectors.xmpp import stream, wire
 from connectors.xmpp.config import Mode, Tls, XmppConfig
 from connectors.xmpp.contacts import Bond, Contacts
+from connectors.xmpp.faces import Wanted
 from connectors.xmpp.gateway import Gateway
 from connectors.xmpp.guests import Guest
 from connectors.xmpp.heard import Heard
@@ -273,11 +274,11 @@ class XmppNetwork:
             if said.text is not None:
                 session.stream.send(_nobody(said))
             return
+        tell = guest.tell if guest is not None else session.tell
         for fact in session.private(said, person, to=said.to):
-            if guest is not None:
-                guest.tell(fact)
-            else:
-                session.tell(fact)
+            tell(fact)
+        if watch is None and said.text is not None:
+            session.faces.look(Wanted(ChatId(person.id), person, str(person.id), said.to, "", True, tell))
 
     def presence(self, session: XmppSession, stanza: Element) -> None:
         """Presence of people: who asks to see somebody of ours is told of to them, and waits for the answer."""

@@ -18,6 +18,7 @@ from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Sent, Verb
 from connectors.xmpp import compose, disco, explain, heard, rooms, translate, wire
 from connectors.xmpp.deliveries import Deliveries
+from connectors.xmpp.faces import Faces, Wanted
 from connectors.xmpp.heard import Heard
 from connectors.xmpp.history import Archived, History, is_gone
 from connectors.xmpp.index import Index
@@ -58,6 +59,7 @@ class XmppSession:
         self.history = History(stream)
         ours = domain(jid) == domain(network.config.jid)
         self.upload = Upload(stream, network.host, trusted=login is None or ours)
+        self.faces = Faces(stream, network.host)
         self.watches: dict[str, Watch] = {}
         self.talks: dict[tuple[str, str], Index] = {}
         self._saying = Saying(self)
@@ -98,6 +100,7 @@ class XmppSession:
             async with asyncio.TaskGroup() as self._tasks:
                 others = [
                     self._tasks.create_task(self._tend(), name="xmpp-tend"),
+                    self._tasks.create_task(self.faces.run(), name="xmpp-faces"),
                     self._tasks.create_task(self._start(), name="xmpp-start"),
                 ]
                 try:
@@ -227,6 +230,12 @@ class XmppSession:
             self.deliveries.arrived(watch.room.jid, said.id or said.origin_id, name)
             return
         watch.live(said, self._now())
+        there = watch.room.occupants.get(said.nick)
+        if there is not None and there.photo and said.text is not None and self.login is None:
+            person = Person(id=there.person, name=said.nick)
+            self.faces.look(
+                Wanted(watch.room.chat, person, said.sender, self.jid, there.photo, False, self.tell)
+            )
 
     def private(self, said: Heard, person: Person, *, to: str, own: LoginId | None = None) -> list[Fact]:
         """What a person said to one of our addresses; receipts are given."""

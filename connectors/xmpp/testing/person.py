@@ -136,10 +136,11 @@ class Person:
         return f"{self.name}-{next(self._numbers)}"
 
     async def ask(self, to: str, payload: str, kind: str = "get") -> Element:
-        """An IQ; its answer, whatever it says."""
+        """An IQ; its answer, whatever it says. To nobody ("") is to one's own account."""
         id = self.new_id()
+        address = f" to={quoteattr(to)}" if to else ""
         self._answers[id] = asyncio.get_running_loop().create_future()
-        self.send(f"<iq id='{id}' type='{kind}' to={quoteattr(to)}>{payload}</iq>")
+        self.send(f"<iq id='{id}' type='{kind}'{address}>{payload}</iq>")
         async with asyncio.timeout(SECONDS):
             return await self._answers[id]
 
