@@ -119,7 +119,7 @@ class Stream:
         if name == "iq":
             if element.get("type") not in ("result", "error"):
                 return stanza
-            waiting = self._asked.get((element.get("id", ""), element.get("from", "")))
+            waiting = self._asked.get((element.get("id", ""), self._sender(element)))
             if waiting is None:
                 return stanza
             if not waiting.done():
@@ -130,11 +130,17 @@ class Stream:
             return None
         if name not in ("message", "presence"):
             return stanza
+        element.set("from", self._sender(element))
         if self._take is None:
             self._early.append(element)
         else:
             self._take(element)
         return None
+
+    def _sender(self, element: Element) -> str:
+        """Who it is from; RFC 6120, 8.1.2.1: what says nothing is from one's own account."""
+        own = "" if self._xmpp.is_component else self._xmpp.boundjid.bare
+        return element.get("from") or str(own)
 
     def _gone(self, reason: Any) -> None:
         """The TCP connection is over. Where the server keeps the session (XEP-0198, 5), it is taken up again."""
