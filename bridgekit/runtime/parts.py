@@ -35,6 +35,7 @@ from bridgekit.runtime.names import Names
 from bridgekit.runtime.owners import Owners
 from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.pictures import Pictures
+from bridgekit.runtime.policing import PolicyLists
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.reception import Reception
@@ -42,6 +43,7 @@ from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.remains import Remains
 from bridgekit.runtime.rooms import Rooms
 from bridgekit.runtime.secrecy import Secrecy
+from bridgekit.runtime.sessions import Supervised
 from bridgekit.runtime.spaces import Spaces
 from bridgekit.runtime.standing import StandingLinks
 from bridgekit.runtime.succession import Succession
@@ -85,6 +87,17 @@ class Parts:
             network_name=label,
         )
         self.joins = Joins(client, self.ghosts, spawn=spawn)
+        self.policies = PolicyLists(
+            client,
+            registry,
+            self.ghosts,
+            lambda: self.accounts,
+            namespace,
+            permission=permission,
+            label=label,
+            spawn=spawn,
+        )
+        permission = self.policies.permission
         self.members = Members(
             registry,
             self.ghosts,
@@ -120,7 +133,7 @@ class Parts:
             self.manifests,
             registry,
             emit=lambda network, login, fact: self.rooms.remote(network, login, fact),
-            changed=lambda supervised: self.owners.session_changed(supervised),
+            changed=self._session_changed,
             label=label,
         )
         self.performing = Performing(
@@ -137,6 +150,7 @@ class Parts:
             members=self.members,
             mode=self.modes.of,
             grants=self.modes.grants,
+            policies=self.policies,
             puppets=config.appservice.double_puppets,
             is_encrypted=self.engine.is_encrypted,
         )
@@ -240,6 +254,7 @@ class Parts:
             powers=powers,
             members=self.members,
             joins=self.joins,
+            policies=self.policies,
             bot=self.commands,
             fates=self.fates,
             metrics=metrics,
@@ -291,3 +306,7 @@ class Parts:
             parked=metrics.parked,
             spawn=spawn,
         )
+
+    def _session_changed(self, supervised: Supervised) -> None:
+        self.owners.session_changed(supervised)
+        self.policies.session_changed(supervised)
