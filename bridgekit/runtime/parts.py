@@ -187,6 +187,7 @@ class Parts:
             ),
             joins=self.joins,
             members=self.members,
+            history=config.messages.history,
             spawn=spawn,
         )
         self.making = Making(
