@@ -93,7 +93,7 @@ class Fates:
                 "com.beeper.undecided" if uncertain and not failed else "com.beeper.bridge_error"
             )
             content["error"] = "uncertain" if uncertain and not failed else "failed"
-            if not self._client.encrypts(room):  # this event goes in clear; the notice does not
+            if not self._client.may_be_encrypted(room):  # this event goes in clear; the notice does not
                 content["message"] = " ".join(notices)
         await self._client.send(
             room, STATUS, content, txn=_txn(case, "status"), user=self._bot, since=case.accepted

@@ -36,6 +36,7 @@ from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.pictures import Pictures
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
+from bridgekit.runtime.readying import Readying
 from bridgekit.runtime.reception import Reception
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.remains import Remains
@@ -98,9 +99,11 @@ class Parts:
             is_ours=lambda user: user == me or namespace.is_ours(user),
             trust=config.encryption.trust,
             reset=lambda user: self.secrecy.identity_reset(user),
+            encrypted=lambda room: self.readying.encrypted(room),
             spawn=spawn,
         )
         client.cipher = self.engine
+        self.readying = Readying(self.engine, self.ghosts, spawn=spawn)
         self.modes = Modes(self.networks)
         files = Files(client, fetch)
         powers = Powers(client, registry, store, namespace, bot=me, spawn=spawn)
@@ -113,6 +116,7 @@ class Parts:
             powers=powers,
             joins=self.joins,
             mode=self.modes.of,
+            likely=self.readying.likely,
         )
         self.accounts = Accounts(
             self.networks,
@@ -137,7 +141,7 @@ class Parts:
             mode=self.modes.of,
             grants=self.modes.grants,
             puppets=config.appservice.double_puppets,
-            is_encrypted=self.engine.is_encrypted,
+            is_encrypted=self.engine.knows_encrypted,
         )
         for id, section in config.networks.items():
             connector = connectors[section.connector]

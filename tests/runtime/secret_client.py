@@ -145,6 +145,11 @@ class SecretClient:
                     found.append(said["content"]["body"])
         return found
 
+    def has_keys_of(self) -> set[str]:
+        """Whose sessions this device can read."""
+        self.collect()
+        return {device.user for device in self.senders.values()}
+
     def words_readable(self, room: str, sender: str) -> list[str]:
         """What of somebody's words this device has the keys of."""
         self.collect()

@@ -63,13 +63,18 @@ class Engine:
         is_ours: Callable[[PersonId], bool],
         trust: Trust,
         reset: Callable[[PersonId], None],
+        encrypted: Callable[[ChatId], None],
         spawn: Spawn,
     ) -> None:
-        """`is_ours` knows the bot and the ghosts; `reset` is told of everybody whose identity was replaced."""
+        """`is_ours` knows the bot and the ghosts; `reset` is told of everybody whose identity was replaced, `encrypted`
+        of every room that turns out to be."""
         self._store = store
         self._bot = bot
         self._is_ours = is_ours
-        self._spawn = spawn
+        self._told = encrypted
+        self._speakers = 0  # who is waiting to speak
+        self._quiet = asyncio.Event()
+        self._quiet.set()
         self._calls = KeyCalls(homeserver)
         self._rooms: dict[ChatId, rooms.Settings | None] = {}  # None: it was asked for, and is not encrypted
         self._locks: dict[ChatId, asyncio.Lock] = {}
@@ -104,9 +109,17 @@ class Engine:
 
     # Rooms ---------------------------------------------------------------------------------------------------
 
-    def is_encrypted(self, room: ChatId) -> bool:
+    def knows_encrypted(self, room: ChatId) -> bool:
         """Whether the room is known to be encrypted."""
         return self._rooms.get(room) is not None
+
+    def encrypted_rooms(self) -> list[ChatId]:
+        """The rooms that are known to be encrypted."""
+        return [room for room, settings in self._rooms.items() if settings is not None]
+
+    def has_spoken(self, room: ChatId, user: PersonId) -> bool:
+        """Whether the user's next message in the room has nothing more to wait for, as of this run."""
+        return self._outgoing.is_live(room, user)
 
     def rooms_of(self, user: PersonId) -> list[ChatId]:
         """The encrypted rooms in which somebody is known to be."""
@@ -131,6 +144,8 @@ class Engine:
         self._rooms[room] = found
         self._members.changed(room)
         self._store.commit(self._store.keys.put_room(room, _encode(content)))
+        if before is None:
+            self._told(room)
         return found
 
     async def _settings(self, room: ChatId, user: PersonId) -> rooms.Settings | None:
@@ -144,6 +159,10 @@ class Engine:
                             self._encrypted(room, content)
             self._locks.pop(room, None)
         return self._rooms[room]
+
+    async def is_encrypted(self, room: ChatId, user: PersonId) -> bool:
+        """Whether the room is encrypted; asked as `user`, who is in it, where that is not known."""
+        return await self._settings(room, user) is not None
 
     # Out -----------------------------------------------------------------------------------------------------
 
@@ -161,9 +180,20 @@ class Engine:
             return None
         if not settings.supported:
             raise EncryptionError(UNKNOWN_ALGORITHM)
-        machine = await self.machines.of(user)
-        sealed = await self._outgoing.seal(room, machine, settings, type, content)
+        self._speakers += 1
+        self._quiet.clear()
+        try:
+            machine = await self.machines.of(user)
+            sealed = await self._outgoing.seal(room, machine, settings, type, content)
+        finally:
+            self._speakers -= 1
+            if not self._speakers:
+                self._quiet.set()
         return Sealed("m.room.encrypted", sealed, machine.device)
+
+    async def quiet(self) -> None:
+        """Return when nobody waits to speak."""
+        await self._quiet.wait()
 
     async def prepare(self, room: ChatId, user: PersonId) -> None:
         """Do ahead what the user's next message in the room would have to wait for. Raises as `seal` does."""
