@@ -224,7 +224,9 @@ class Parts:
             spawn=spawn,
         )
         self.names = Names(client)
-        self.secrecy = Secrecy(self.engine, self.names, self.portals.say, spawn=spawn)
+        self.secrecy = Secrecy(
+            self.engine, self.names, self.portals.say, present=self.ghosts.present, spawn=spawn
+        )
         around = RoomSurroundings(
             client=client,
             store=store,

@@ -459,3 +459,39 @@ async def test_a_sealed_file_is_opened_for_the_network_and_never_linked(tmp_path
         fate = await said(now.place, has_fate(event))
         assert fate.content["status"] == "FAIL_PERMANENT"  # the town takes no files
         await until(lambda: any("not laid open under a link" in w for w in now.alice.words(now.room, BOT)))
+
+
+async def test_keys_that_came_while_the_bridge_was_away_are_fetched(tmp_path: Path) -> None:
+    """Synapse repeats the events of a transaction that failed, and forgets what was in it for devices."""
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with running(place):
+            alice, room = await linked(place)
+        alice.rotate(room)
+        await alice.say(room, "while you were out")
+        await until(lambda: place.homeserver.deliveries["bridgekit"].retries)
+        async with running(place) as bridge:
+            await town.until(lambda: town.said() == ["<alice> while you were out"])
+            carol = SecretClient(place.homeserver, place.homeserver.user("carol"))
+            await carol.human.join(room)
+            await Scene(place, town, bridge, alice, room).bob_says("for both")
+            assert carol.words_readable(room, BOB) == ["for both"]
+        async with running(place):
+            alice.rotate(room)
+            await alice.say(room, "and later")
+            await town.until(lambda: town.said()[-1] == "<alice> and later")
+
+
+async def test_a_device_that_came_while_the_bridge_was_away_gets_the_keys(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with running(place) as bridge:
+            alice, room = await linked(place)
+            carol = SecretClient(place.homeserver, place.homeserver.user("carol"), verified=False)
+            await carol.human.join(room)
+            await Scene(place, town, bridge, alice, room).bob_says("for Alice")
+        place.homeserver.keys.upload_identity(carol.id, carol.machine.identity())
+        await until(lambda: place.homeserver.deliveries["bridgekit"].retries)
+        async with running(place) as bridge:
+            await Scene(place, town, bridge, alice, room).bob_says("for both")
+            assert carol.words_readable(room, BOB) == ["for both"]

@@ -24,6 +24,7 @@ AT_ONCE = 50
 """Devices in one sendToDevice: about 100 kB."""
 OTHERS_SECONDS = 10_000
 """Milliseconds that the homeserver may wait for others in a query or a claim."""
+_DEVICE_ONLY = '{"room":{"rooms":[]},"presence":{"types":[]},"account_data":{"types":[]}}'
 NO_DEVICES = (
     "The homeserver does not let the bridge make devices of its own, so it cannot take part in encrypted rooms; "
     "`bridgekit check` says what is missing."
@@ -47,6 +48,26 @@ class _Members(msgspec.Struct):
     chunk: list[_Member] = []
 
 
+class _ToDevice(msgspec.Struct, frozen=True):
+    events: list[Json] = []
+
+
+class _Lists(msgspec.Struct, frozen=True):
+    changed: list[PersonId] = []
+    left: list[PersonId] = []
+
+
+class Synced(msgspec.Struct):
+    """What /sync says to a device."""
+
+    next_batch: str
+    to_device: _ToDevice = _ToDevice()
+    device_lists: _Lists = _Lists()
+    device_one_time_keys_count: dict[str, int] = {}
+    device_unused_fallback_key_types: list[str] = []
+
+
+_synced = msgspec.json.Decoder(Synced).decode
 _counts = msgspec.json.Decoder(_Counts).decode
 _claimed = msgspec.json.Decoder(_Claimed).decode
 _members = msgspec.json.Decoder(_Members).decode
@@ -108,6 +129,13 @@ class KeyCalls:
                 body.setdefault(who, {})[which] = content
             path = f"{CS}/sendToDevice/{quoted(type)}/{quoted_once(f'bk{next(self._txns)}')}"
             await self._call("to_device", "PUT", path, {"messages": body}, json_object, user, device)
+
+    async def sync(self, user: PersonId, device: str, since: str) -> Synced:
+        """What waits for a device, at most a hundred events of it; what was answered before `since` is gone."""
+        query = {"timeout": 0, "set_presence": "offline", "filter": _DEVICE_ONLY} | (
+            {"since": since} if since else {}
+        )
+        return await self._call("sync", "GET", f"{CS}/sync", None, _synced, user, device, query)
 
     async def present(self, room: ChatId, user: PersonId | None) -> frozenset[PersonId]:
         """Who is in the room or asked into it."""

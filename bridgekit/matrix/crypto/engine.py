@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,6 +14,7 @@ from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.core.trust import Trust
 from bridgekit.matrix.crypto import rooms
 from bridgekit.matrix.crypto.calls import KeyCalls
+from bridgekit.matrix.crypto.catchup import CatchUp
 from bridgekit.matrix.crypto.contents import Sealed
 from bridgekit.matrix.crypto.devices import Device
 from bridgekit.matrix.crypto.incoming import Incoming, KeyMissing
@@ -32,6 +33,8 @@ log = structlog.get_logger(__name__)
 Json = dict[str, Any]
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
+LOOKED_AT = 3
+"""Ghosts whose queues are looked into for a key: it was sent to all of them, where it was sent at all."""
 UNKNOWN_ALGORITHM = "This room is encrypted in a way that the bridge does not know."
 _encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(Json).decode
@@ -95,6 +98,8 @@ class Engine:
             spawn=spawn,
         )
 
+        self._catchup = CatchUp(store, self._calls, self.machines, self.tracking, self.incoming)
+
     async def load(self) -> None:
         """Read back what the last run knew; what had come for our devices and was not opened is opened now."""
         for room, content in (await self._store.keys.rooms()).items():
@@ -105,6 +110,7 @@ class Engine:
     async def start(self) -> None:
         """Give the bot its device, and see to it that the homeserver has all of ours. Raises MatrixError."""
         await self.machines.of(self._bot)
+        await self._catchup.run(self._bot)
         await self.machines.check_all()
 
     # Rooms ---------------------------------------------------------------------------------------------------
@@ -205,9 +211,10 @@ class Engine:
 
     def keep(self, said: Encryption) -> Kept:
         """What a transaction says to our devices, to be written together with the rest of it."""
-        writes, rows = self.incoming.keep(said.to_device)
+        raws, records = self._catchup.fresh(said.to_device)
+        writes, rows = self.incoming.keep(raws)
         others = [user for user in {*said.changed, *said.left} if not self._is_ours(user)]
-        return Kept([*writes, *self.tracking.changed(others)], rows)
+        return Kept([*writes, *records, *self.tracking.changed(others)], rows)
 
     def take(self, kept: Kept, said: Encryption) -> None:
         """It is on disk."""
@@ -222,6 +229,16 @@ class Engine:
     async def open(self, raw: bytes) -> bytes:
         """An encrypted event of a room in clear. Raises KeyMissing, Undecryptable, PeerMisbehaved with a sentence."""
         return await self.incoming.open(raw)
+
+    async def look_for(self, missing: KeyMissing, present: Iterable[PersonId]) -> None:
+        """See whether a key waits in a queue that was not read: the bot's, and those of ghosts in the room."""
+        await self._catchup.run(self._bot)
+        await self.incoming.caught_up()
+        for ghost in [user for user in present if self.machines.has(user)][:LOOKED_AT]:
+            if await self.incoming.has(missing):
+                return
+            await self._catchup.run(ghost)
+            await self.incoming.caught_up()
 
     def wait(self, missing: KeyMissing, wake: Callable[[], None]) -> None:
         """Call `wake` once when that key comes."""

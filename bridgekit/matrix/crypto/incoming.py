@@ -241,6 +241,10 @@ class Incoming:
 
     # Messages of rooms ----------------------------------------------------------------------------------------
 
+    async def has(self, missing: KeyMissing) -> bool:
+        """Whether that key is there by now."""
+        return await self._recall(missing.place) is not None
+
     def wait(self, missing: KeyMissing, wake: Callable[[], None]) -> None:
         """Call `wake` once when the key comes."""
         self._waiting.setdefault(missing.place, []).append(wake)

@@ -53,6 +53,13 @@ def send_to_device(call: Call) -> Json:
     return {}
 
 
+@routes.add("GET", "client/sync")
+def sync(call: Call) -> Json:
+    """GET /sync, of which only what concerns a device is answered."""
+    since = call.request.query.get("since", "0")
+    return call.app.keys.sync(call.user, need_device(call.caller.device), int(since))
+
+
 @routes.add("POST", "client/login", public=True)
 def login(call: Call) -> Json:
     """POST /login for people: every password is right, and the device is the one that is asked for."""
