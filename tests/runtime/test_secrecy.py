@@ -11,11 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 from nio.crypto.attachments import decrypt_attachment, encrypt_attachment
+from vodozemac import GroupSession, InboundGroupSession
 
 from bridgekit.contract.facts import Roster
-from bridgekit.contract.ids import NetworkId
+from bridgekit.contract.ids import ChatId, NetworkId
 from bridgekit.contract.people import File, Member
 from bridgekit.contract.verbs import EditMessage, Retract
+from bridgekit.matrix.crypto import contents
 from bridgekit.runtime import worker
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Delay, Drop, Event
@@ -461,8 +463,24 @@ async def test_a_sealed_file_is_opened_for_the_network_and_never_linked(tmp_path
         await until(lambda: any("not laid open under a link" in w for w in now.alice.words(now.room, BOT)))
 
 
-async def test_keys_that_came_while_the_bridge_was_away_are_fetched(tmp_path: Path) -> None:
+async def test_keys_that_came_while_the_bridge_was_away_are_in_its_ghosts_queues(tmp_path: Path) -> None:
     """Synapse repeats the events of a transaction that failed, and forgets what was in it for devices."""
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with running(place) as bridge:
+            alice, room = await linked(place)
+            await Scene(place, town, bridge, alice, room).bob_says("hello")
+        for words in ("while you were out", "and again"):
+            alice.rotate(room)
+            await alice.say(room, words)
+            await until(lambda: place.homeserver.deliveries["bridgekit"].retries)
+            async with running(place):
+                await town.until(lambda words=words: town.said()[-1:] == [f"<alice> {words}"])  # type: ignore[misc]
+        assert alice.requests == []
+
+
+async def test_keys_that_came_for_the_bot_alone_are_asked_for(tmp_path: Path) -> None:
+    """Nobody of the network has spoken yet, and Synapse lets no appservice's own user read its queue."""
     town = Town()
     async with town_world(tmp_path, town) as place:
         async with running(place):
@@ -470,16 +488,32 @@ async def test_keys_that_came_while_the_bridge_was_away_are_fetched(tmp_path: Pa
         alice.rotate(room)
         await alice.say(room, "while you were out")
         await until(lambda: place.homeserver.deliveries["bridgekit"].retries)
-        async with running(place) as bridge:
-            await town.until(lambda: town.said() == ["<alice> while you were out"])
-            carol = SecretClient(place.homeserver, place.homeserver.user("carol"))
-            await carol.human.join(room)
-            await Scene(place, town, bridge, alice, room).bob_says("for both")
-            assert carol.words_readable(room, BOB) == ["for both"]
         async with running(place):
-            alice.rotate(room)
-            await alice.say(room, "and later")
-            await town.until(lambda: town.said()[-1] == "<alice> and later")
+            await until(lambda: alice.answers() and town.said() == ["<alice> while you were out"])
+        assert [asked["action"] for asked in alice.requests] == ["request"]
+
+
+async def test_a_key_that_nobody_asked_for_is_not_taken_from_anybody(tmp_path: Path) -> None:
+    async with scene(tmp_path) as now:
+        mallory = SecretClient(now.place.homeserver, now.place.homeserver.user("mallory"))
+        await mallory.human.join(now.room)
+        now.alice.rotate(now.room)
+        event = await now.alice.say(now.room, "hello", shared=False)
+        await until(lambda: now.alice.answers() and now.alice.requests)
+        session = now.alice.requests[0]["body"]["session_id"]
+        forged = GroupSession()
+        content = {
+            **contents.room_key_content(ChatId(now.room), forged.session_id, ""),
+            "sender_key": now.alice.machine.curve25519,
+        }
+        exported = InboundGroupSession(forged.session_key).export_at(0)
+        assert exported is not None
+        content |= {"session_key": exported.to_base64(), "session_id": session}
+        mallory.tell(mallory.devices_in(now.room), "m.forwarded_room_key", content)
+        await now.place.homeserver.settled()
+        now.alice.share(now.room)
+        await now.town.until(lambda: now.town.said() == ["<alice> hello"])
+        assert (await said(now.place, has_fate(event))).content["status"] == "SUCCESS"
 
 
 async def test_a_device_that_came_while_the_bridge_was_away_gets_the_keys(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ _members = msgspec.json.Decoder(_Members).decode
 
 
 class KeyCalls:
-    """Patient calls: they wait for the homeserver. Each raises MatrixRefused with a sentence where it will not."""
+    """Patient calls, but for `sync`: they wait for the homeserver, and raise MatrixRefused where it will not."""
 
     def __init__(self, homeserver: Homeserver) -> None:
         self._homeserver = homeserver
@@ -135,7 +135,9 @@ class KeyCalls:
         query = {"timeout": 0, "set_presence": "offline", "filter": _DEVICE_ONLY} | (
             {"since": since} if since else {}
         )
-        return await self._call("sync", "GET", f"{CS}/sync", None, _synced, user, device, query)
+        return await self._call(
+            "sync", "GET", f"{CS}/sync", None, _synced, user, device, query, patient=False
+        )
 
     async def present(self, room: ChatId, user: PersonId | None) -> frozenset[PersonId]:
         """Who is in the room or asked into it."""
@@ -169,6 +171,8 @@ class KeyCalls:
         user: PersonId | None,
         device: str | None = None,
         query: Mapping[str, Any] | None = None,
+        *,
+        patient: bool = True,
     ) -> T:
         return await self._homeserver.request(
             method,
@@ -178,6 +182,6 @@ class KeyCalls:
             user=user,
             device=device,
             query=query,
-            patient=True,
+            patient=patient,
             call=call,
         )

@@ -1,8 +1,9 @@
 """Catching up: what was meant for our devices while the homeserver could not reach the bridge.
 
 A homeserver repeats a transaction that it got no 200 for, but not all of it: Synapse (1.163) repeats the events, and
-forgets the to-device events, the changed devices and the counts of keys that went with them. They are still in the
-device's own queue, which a /sync as that device reads, and empties.
+forgets the to-device events, the changed devices and the counts of keys that went with them. To-device events are still
+in the device's own queue, which a /sync as that device reads, and empties. Synapse lets ghosts do that, and not the
+user that is the registration's sender_localpart: so what was sent to the bot alone has to be asked for (incoming).
 """
 
 from __future__ import annotations
@@ -104,11 +105,12 @@ class CatchUp:
         raws, records = self.fresh(unknown)
         writes, rows = self._incoming.keep(raws)
         lists = found.device_lists
-        others = [who for who in {*lists.changed, *lists.left} if not self._machines.may_have(who)]
+        self._tracking.changed(
+            who for who in {*lists.changed, *lists.left} if not self._machines.may_have(who)
+        )
         await self._store.commit(
             *writes,
             *records,
-            *self._tracking.changed(others),
             self._store.kv.put(_PLACE, user, found.next_batch.encode()),
         )
         if rows:

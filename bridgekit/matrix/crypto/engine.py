@@ -110,7 +110,6 @@ class Engine:
     async def start(self) -> None:
         """Give the bot its device, and see to it that the homeserver has all of ours. Raises MatrixError."""
         await self.machines.of(self._bot)
-        await self._catchup.run(self._bot)
         await self.machines.check_all()
 
     # Rooms ---------------------------------------------------------------------------------------------------
@@ -213,32 +212,42 @@ class Engine:
         """What a transaction says to our devices, to be written together with the rest of it."""
         raws, records = self._catchup.fresh(said.to_device)
         writes, rows = self.incoming.keep(raws)
-        others = [user for user in {*said.changed, *said.left} if not self._is_ours(user)]
-        return Kept([*writes, *records, *self.tracking.changed(others)], rows)
+        return Kept([*writes, *records], rows)
 
-    def take(self, kept: Kept, said: Encryption) -> None:
+    def take(self, kept: Kept) -> None:
         """It is on disk."""
         self.incoming.take(kept.to_device)
-        self.machines.changed([user for user in said.changed if self._is_ours(user)])
 
-    def counts(self, said: Encryption) -> None:
-        """How many keys of ours the homeserver still has."""
+    def heard_of_keys(self, said: Encryption, places: Iterable[ChatId]) -> None:
+        """What else a transaction with events of these rooms says.
+
+        The counts of keys come with every event of a room that the bot is in, but not where a homeserver repeats
+        what it could not deliver (catchup): then there may be changed devices of which it will not tell.
+        """
+        self.tracking.changed(user for user in {*said.changed, *said.left} if not self._is_ours(user))
+        self.machines.changed([user for user in said.changed if self._is_ours(user)])
         if said.one_time_keys or said.fallback_keys:
             self.machines.counts(said.one_time_keys, said.fallback_keys)
+        elif any(map(self.knows_encrypted, places)):
+            self.tracking.all_changed()
 
     async def open(self, raw: bytes) -> bytes:
         """An encrypted event of a room in clear. Raises KeyMissing, Undecryptable, PeerMisbehaved with a sentence."""
         return await self.incoming.open(raw)
 
     async def look_for(self, missing: KeyMissing, present: Iterable[PersonId]) -> None:
-        """See whether a key waits in a queue that was not read: the bot's, and those of ghosts in the room."""
-        await self._catchup.run(self._bot)
-        await self.incoming.caught_up()
+        """See whether a key waits in the queue of a ghost in the room; if not, ask the device that made it."""
         for ghost in [user for user in present if self.machines.has(user)][:LOOKED_AT]:
-            if await self.incoming.has(missing):
-                return
             await self._catchup.run(ghost)
             await self.incoming.caught_up()
+            if await self.incoming.has(missing):
+                return
+        if await self.incoming.has(missing):
+            return
+        try:
+            await self.incoming.ask(missing, await self.machines.of(self._bot), self._calls)
+        except BridgeError as error:
+            log.info("key_not_asked_for", reason=error.notice)
 
     def wait(self, missing: KeyMissing, wake: Callable[[], None]) -> None:
         """Call `wake` once when that key comes."""
