@@ -52,7 +52,8 @@ async def test_every_message_is_read_through_restarts_new_devices_and_many_ghost
             await alice.until(lambda: "and the homeserver" in alice.said_by(room, place.ghost("p1")), 60)
             await alice.say(room, "still here")
             await place.town.until(lambda: "still here" in "".join(place.town.said()), 60)
-            async with nio_client(synapse, place.accounts["alice"], tmp_path / "second") as again:
+            second = nio_client(synapse, place.accounts["alice"], tmp_path / "second", other=alice)
+            async with second as again:
                 await asyncio.sleep(1)  # the news of her device is on its way to the bridge
                 place.town.emit(says("p2", "to both of your devices"))
                 for one in (alice, again):
