@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,10 +13,11 @@ from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PersonId, PortalKe
 from bridgekit.contract.people import Person
 from bridgekit.core.commands import split_words
 from bridgekit.core.model import Permission
+from bridgekit.core.rates import Buckets, Rate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.cases import Case
-from bridgekit.runtime.lenient import allowed
+from bridgekit.runtime.lenient import allowed, now
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.registry import OPEN, Registry
@@ -25,8 +25,12 @@ from bridgekit.runtime.remains import Remains
 
 log = structlog.get_logger(__name__)
 
-ANSWER_EVERY = 10.0
-"""Seconds between two explanations in one remote chat, so that nobody can make the bridge flood it."""
+EXPLANATIONS = Rate(1, 10_000)
+"""In one remote chat, so that nobody can make the bridge flood it."""
+FOR_EVERYBODY = ("status", "stop")
+"""Commands of those, too, who may do no more than be relayed."""
+REQUESTS = Rate(10, 60_000)
+"""Commands of one user that make the bridge connect, knock or speak somewhere."""
 AGREED = "agreed"
 """What a moderator adds who links an encrypted room to a network that sees everything in clear."""
 PASSWORD = "password="
@@ -34,7 +38,7 @@ GONE = "this network is not in the bridge's configuration any more"
 
 
 def _may_hold_a_password(command: str, words: list[str]) -> bool:
-    return command == "login" or (command == "link" and len(words) > 2)
+    return command == "login" or (command == "link" and any(word != AGREED for word in words[2:]))
 
 
 class Bot:
@@ -53,6 +57,7 @@ class Bot:
         me: PersonId,
         label: Callable[[NetworkId], str],
         permission: Callable[[PersonId], Permission],
+        silence: Callable[[ChatId, PersonId], int],
     ) -> None:
         self._client = client
         self._portals = portals
@@ -64,7 +69,9 @@ class Bot:
         self._me = me
         self._label = label
         self._permission = permission
-        self._answered: dict[PortalKey, float] = {}
+        self._silence = silence
+        self._explained: Buckets[PortalKey] = Buckets(EXPLANATIONS)
+        self._asked: Buckets[PersonId] = Buckets(REQUESTS)
         self._commands: dict[str, Callable[[ChatId, PersonId, list[str]], Awaitable[str]]] = {
             "help": self._help,
             "status": self._status,
@@ -75,6 +82,7 @@ class Bot:
             "logout": self._logout,
             "chat": self._chat,
             "forget": self._forget,
+            "stop": self._stop,
         }
 
     async def obey(self, room: ChatId, case: Case, words: str) -> None:
@@ -87,12 +95,17 @@ class Bot:
         name, rest = parts[0].lower(), parts[1:]
         command = self._commands.get(name)
         try:
-            if self._permission(sender.id) in (Permission.NONE, Permission.RELAY) and name != "status":
+            allowed_to = self._permission(sender.id)
+            if allowed_to is Permission.NONE or (
+                allowed_to is Permission.RELAY and name not in FOR_EVERYBODY
+            ):
                 raise NotAllowed("You are not allowed to command this bridge: ask its admin.")
             if command is None:
                 raise NotAllowed(f"There is no command {name}. Say `help` to see what there is.")
             if _may_hold_a_password(name, rest):
                 await self._hide(room, case)
+            if name in ("link", "login", "chat") and not self._asked.take(sender.id, now()):
+                raise NotAllowed("You ask for more than I do at once: try again in a minute.")
             answer = await command(room, sender.id, rest)
         except BridgeError as error:
             answer = error.notice
@@ -117,10 +130,8 @@ class Bot:
 
     async def _explain(self, side: PortalKey) -> None:
         """What people on a network read when they ask who this is."""
-        now = time.monotonic()
-        if now - self._answered.get(side, -ANSWER_EVERY) < ANSWER_EVERY:
+        if not self._explained.take(side, now()):
             return
-        self._answered[side] = now
         link = self._registry.links.get(side)
         if link is None:
             return
@@ -142,6 +153,7 @@ class Bot:
                 f"  !bridge link {network} {example}   link this room to a chat (you need to be a moderator here)",
                 "                                 (a chat with a password: add password=...)",
                 f"  !bridge unlink {network} {example}   take that back",
+                "  !bridge stop   say nothing more of what you said here and what still waits to be sent",
                 "  !bridge status   what this room is linked to, and how your accounts are doing",
                 "  !bridge networks   where I can go",
                 f"  !bridge login {network} [field=value ...]   speak with an account of your own",
@@ -269,6 +281,13 @@ class Bot:
         if await allowed(self._client.patient.invite(link.room, sender)):
             return f"There is a room with {words[1]} already: you are invited to it."
         return f"There is a room with {words[1]} already, and you are in it."
+
+    async def _stop(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        stopped = self._silence(room, sender)
+        if not stopped:
+            return "Nothing of what you said here waits to be sent."
+        which = "1 message of yours that was" if stopped == 1 else f"{stopped} messages of yours that were"
+        return f"Stopped {which} still waiting, or on the way: what became of each, your client shows."
 
     async def _forget(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
         """For admins: what is left of a network that is not configured any more."""

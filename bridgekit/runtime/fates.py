@@ -56,7 +56,7 @@ class Fates:
         try:
             if isinstance(case.fact, SPOKEN):
                 await self._status(room, case, notices, failed=bool(failed), uncertain=bool(uncertain))
-            if notices:
+            if notices and not all(o.told for o in failed + uncertain if o.notice):
                 await self._say(room, case, case.event, " ".join(notices), failed=bool(failed))
             elif not silent:
                 self._read(room, case.event)

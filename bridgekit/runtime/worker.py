@@ -22,7 +22,7 @@ from bridgekit.contract.errors import (
     RateLimited,
 )
 from bridgekit.contract.facts import Fact
-from bridgekit.contract.ids import MATRIX, ChatId, MessageId, PortalKey
+from bridgekit.contract.ids import MATRIX, ChatId, MessageId, PersonId, PortalKey
 from bridgekit.contract.people import Person
 from bridgekit.contract.verbs import Sent
 from bridgekit.core.model import Action, Context, Plan
@@ -90,6 +90,7 @@ class Worker:
         self._wake = asyncio.Event()
         self._recall = Recall(room, around.store, sides=around.sides, words=around.words)
         self._lanes: dict[PortalKey, Lane[Step]] = {}
+        self._performed: set[Step] = set()  # what networks are being told this moment
         self._under_way = 0
         self._started: dict[int, float] = {}  # by number, the oldest first: the cases that are under way
         self._held = 0  # cases that wait for a key
@@ -284,9 +285,19 @@ class Worker:
             await self._recall.restore(case, side)
             self._settle(step, _ended_before(side, state), None)
             return True
+        if side.network != MATRIX:
+            step.task = asyncio.current_task()
+            self._performed.add(step)
         try:
             sent = await self._around.perform(self.room, step, await self._recall.resolved(step))
+        except asyncio.CancelledError:
+            if not step.stopped:
+                raise
+            self._settle(step, _stopped(side), None)
         except Disconnected as error:
+            if step.stopped:
+                self._settle(step, _stopped(side), None)
+                return True
             log.info("send_waits", network=side.network, reason=error.notice)
             self._unmark(step)
             return False  # `perform` waits for the next session, so this is no busy loop
@@ -303,7 +314,33 @@ class Worker:
             self._settle(step, Outcome(side, Fate.FAILED, notice), None)
         else:
             self._settle(step, Outcome(side, Fate.DELIVERED, sent.note if sent else ""), sent)
+        finally:
+            self._performed.discard(step)
         return True
+
+    def stop(self, sender: PersonId) -> int:
+        """Say nothing more of what a Matrix user said here and no network has yet; how many messages that were.
+
+        Each of them gets its fate: what was on its way already may be uncertain.
+        """
+
+        def is_theirs(step: Step) -> bool:
+            fact = step.case.fact
+            said = isinstance(fact, facts.Message | facts.Edit) and fact.sender.id == sender
+            return said and step.case.origin.network == MATRIX
+
+        stopped: set[int] = set()
+        for side, lane in self._lanes.items():
+            if side.network != MATRIX:
+                for step in lane.take_back(is_theirs):
+                    stopped.add(step.case.number)
+                    self._settle(step, _stopped(side), None)
+        for step in list(self._performed):
+            if is_theirs(step) and step.task is not None and not step.stopped:
+                step.stopped = True
+                step.task.cancel()
+                stopped.add(step.case.number)
+        return len(stopped)
 
     def _unmark(self, step: Step) -> None:
         """It was certainly not sent: a restart before the next try need not doubt it."""
@@ -422,6 +459,10 @@ def _index(action: Action, seen: dict[str, int]) -> int:
     name = f"{action.side}|{type(action.verb).__name__}"
     count = seen[name] = seen.get(name, 0) + 1
     return zlib.crc32(f"{name}|{count}".encode())
+
+
+def _stopped(side: PortalKey) -> Outcome:
+    return Outcome(side, Fate.FAILED, "You stopped it before it was sent.", told=True)
 
 
 _UNSENT = "unsent"

@@ -77,6 +77,7 @@ class IrcSession:
         self._catching_up = CatchUp(
             self.state, self._history, network.memory, connection,
             limit=network.config.history_limit, log=self._log, offer=self._offer,
+            now=lambda: int(network.host.now() * 1000),
         )  # fmt: skip
         self._tasks: asyncio.TaskGroup | None = None
         self._emit: Emit = lambda fact: None
@@ -161,10 +162,6 @@ class IrcSession:
             case _:
                 pass
         return await self._deliveries.deliver(lines)
-
-    def stop_saying(self, chat: ChatId) -> int:
-        """Take back everything that still waits to be said in `chat`; how many messages that were."""
-        return self._deliveries.drop(chat)
 
     def lost(self) -> None:
         """The connection is gone, or going: every verb that waits gets its fate. May be called twice."""
