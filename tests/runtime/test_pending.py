@@ -10,7 +10,7 @@ import pytest
 from bridgekit.contract.connector import OwnAccounts
 from bridgekit.testing.homeserver import Event
 from tests.runtime.fake_network import Town
-from tests.runtime.running import BOT, STATUS, by, has_fate, linked, said, town_world, until
+from tests.runtime.running import BOT, STATUS, by, is_about, linked, said, town_world, until
 
 WORDS = "Town cannot be reached. The town is cut off. What you say waits, and is passed on when it is back."
 
@@ -24,7 +24,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def has_status(event: str, status: str) -> Callable[[Event], bool]:
-    return lambda e: has_fate(event)(e) and e.content["status"] == status
+    return lambda e: is_about(event)(e) and e.content["status"] == status
 
 
 @pytest.mark.parametrize("every", ["all", "problems"])
