@@ -228,10 +228,11 @@ class KeyValues:
         found = await self._reader.fetch(sql, namespace, key)
         return self._key.open(found[0][0], _SEALED_VALUE, namespace, key) if found else None
 
-    async def items(self, namespace: str) -> dict[str, bytes]:
-        """Every key and value of the namespace."""
+    async def items(self, namespace: str, prefix: str = "") -> dict[str, bytes]:
+        """Every key of the namespace that begins with `prefix`, and its value."""
         sql = "SELECT key, value FROM kv WHERE namespace = $1 ORDER BY key"
         return {
             str(key): self._key.open(value, _SEALED_VALUE, namespace, key)
             for key, value in await self._reader.fetch(sql, namespace)
+            if key.startswith(prefix)
         }
