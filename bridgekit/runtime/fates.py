@@ -70,7 +70,7 @@ class Fates:
             "m.relates_to": {"rel_type": "m.reference", "event_id": case.event},
             "status": "PENDING",
         }
-        if not self._client.encrypts(room):
+        if not self._client.may_be_encrypted(room):
             content["message"] = why
         txn = f"bk.{case.number:x}.pending"
         try:
