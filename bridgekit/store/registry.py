@@ -17,6 +17,7 @@ _PORTAL_REMOVE = delete(PORTALS)
 _LINK_PUT = upsert(LINKS)
 _LINK_REMOVE = delete(LINKS, keys=3)
 _GHOST_PUT = upsert(GHOSTS)
+_GHOST_REMOVE = delete(GHOSTS)
 _MEMBER_PUT = upsert(MEMBERS)
 _MEMBER_REMOVE = delete(MEMBERS, keys=2)
 _LOGIN_PUT = upsert(LOGINS)
@@ -132,6 +133,10 @@ class Ghosts:
                 ghost.avatar_source,
             ),
         )
+
+    def remove(self, mxid: PersonId) -> Write:
+        """Forget the ghost."""
+        return Write(_GHOST_REMOVE, (mxid,))
 
     async def all(self, network: NetworkId) -> list[Ghost]:
         """Every ghost of the network, by user id."""
