@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+
+from bridgekit.contract.errors import ConfigError
 
 
 class _Kit:
@@ -16,11 +20,11 @@ class _Kit:
         keygen = commands.add_parser("keygen", help="make an authority and certificates for test providers")
         keygen.add_argument("domains", nargs="+", metavar="DOMAIN", help="a provider's domain")
         keygen.add_argument("--dir", type=Path, default=Path(), help="where to write them (default: here)")
-        keygen.set_defaults(command=_keygen)
+        keygen.set_defaults(command=_with_extra(_keygen))
 
         directory = commands.add_parser("directory", help="ask a provider where its endpoints are")
         _peer(directory)
-        directory.set_defaults(command=_directory)
+        directory.set_defaults(command=_with_extra(_directory))
 
         inspect = commands.add_parser("inspect", help="decode a captured body to readable text")
         inspect.add_argument("file", metavar="FILE", help="octets, hex or base64; - is standard input")
@@ -28,7 +32,7 @@ class _Kit:
             "--as", dest="kind", metavar="KIND", help="what it is (default: all that it can be)"
         )
         inspect.add_argument("--kinds", action="store_true", help="list what can be decoded, and end")
-        inspect.set_defaults(command=_inspect)
+        inspect.set_defaults(command=_with_extra(_inspect))
 
         conformance = commands.add_parser("conformance", help="check somebody's provider, point by point")
         _peer(conformance)
@@ -38,14 +42,24 @@ class _Kit:
         conformance.add_argument(
             "--user", metavar="URI", help="one of theirs who agrees to be asked for key packages"
         )
-        conformance.set_defaults(command=_conformance)
+        conformance.set_defaults(command=_with_extra(_conformance))
 
         demo = commands.add_parser("demo", help="two providers on this machine that talk to each other")
         demo.add_argument("--once", action="store_true", help="play the script, check both ends, and end")
-        demo.set_defaults(command=_demo)
+        demo.set_defaults(command=_with_extra(_demo))
 
 
 commands = _Kit()
+
+
+def _with_extra(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    def checked(words: argparse.Namespace) -> int:
+        for module in ("cbor2", "markdown_it"):
+            if find_spec(module) is None:
+                raise ConfigError([("", "This needs what the extra brings: pip install 'bridgekit[mimi]'.")])
+        return command(words)
+
+    return checked
 
 
 def _peer(parser: argparse.ArgumentParser) -> None:

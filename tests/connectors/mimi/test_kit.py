@@ -44,7 +44,7 @@ def test_a_captured_message_is_readable(tmp_path: Path, capsys: pytest.CaptureFi
 def test_what_is_inside_of_components_is_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     update = components.ParticipantUpdate(added=(components.Participant("mimi://a.example/u/alice", 2),))
     policy = policies.BASE_ROOM_POLICY.encode(policies.BaseRoomPolicy(discoverable=True))
-    proposals = (
+    proposals: tuple[mls.Proposal, ...] = (
         mls.AppDataUpdate(0x22, mls.ComponentUpdate(components.PARTICIPANT_UPDATE.encode(update))),
         mls.GroupContextExtensions(
             (
