@@ -33,6 +33,7 @@ from bridgekit.runtime.members import Members
 from bridgekit.runtime.modes import Modes
 from bridgekit.runtime.names import Names
 from bridgekit.runtime.owners import Owners
+from bridgekit.runtime.pending import Pending
 from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.pictures import Pictures
 from bridgekit.runtime.portals import Portals
@@ -42,6 +43,7 @@ from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.remains import Remains
 from bridgekit.runtime.rooms import Rooms
 from bridgekit.runtime.secrecy import Secrecy
+from bridgekit.runtime.sessions import Supervised
 from bridgekit.runtime.spaces import Spaces
 from bridgekit.runtime.standing import StandingLinks
 from bridgekit.runtime.succession import Succession
@@ -120,7 +122,7 @@ class Parts:
             self.manifests,
             registry,
             emit=lambda network, login, fact: self.rooms.remote(network, login, fact),
-            changed=lambda supervised: self.owners.session_changed(supervised),
+            changed=self._session_changed,
             label=label,
         )
         self.performing = Performing(
@@ -222,6 +224,9 @@ class Parts:
             every=config.messages.status_events is StatusEvents.ALL,
             spawn=spawn,
         )
+        self.pending = Pending(
+            store, self.accounts.sessions, self.fates, self.portals, label=label, spawn=spawn
+        )
         self.names = Names(client)
         self.secrecy = Secrecy(self.engine, self.names, self.portals.say, spawn=spawn)
         around = RoomSurroundings(
@@ -243,6 +248,7 @@ class Parts:
             joins=self.joins,
             bot=self.commands,
             fates=self.fates,
+            pending=self.pending,
             metrics=metrics,
             namespace=namespace,
             secrecy=self.secrecy,
@@ -292,3 +298,7 @@ class Parts:
             parked=metrics.parked,
             spawn=spawn,
         )
+
+    def _session_changed(self, supervised: Supervised) -> None:
+        self.owners.session_changed(supervised)
+        self.pending.session_changed(supervised)
