@@ -1,5 +1,7 @@
 """MLS (RFC 9420) for bridgekit: OpenMLS behind a small face. The types and the promises stand in `_engine.pyi`."""
 
+from collections.abc import Callable
+
 from bridgekit_mls._engine import (
     VERSION,
     Application,
@@ -44,11 +46,26 @@ from bridgekit_mls._engine import (
     verify_with_label,
 )
 
+Changes = dict[str, bytes | None]
+"""What to store: names and their new bytes; None: delete the name."""
+
+Resolve = Callable[[int, bytes | None, list[bytes | None]], bytes | None]
+"""What a component of the app data becomes: (component id, its value now, the commit's updates in order) -> value.
+
+An update is in the component's own format, None removes it (draft-ietf-mls-extensions, section 4.7), so the engine
+cannot know; and the value goes into the key schedule of all members. Pure, quick, and the same at everybody. What it
+raises refuses the commit and passes through unchanged. Without one, the last update is the whole new value.
+"""
+
+Received = Application | ReceivedProposal | ReceivedCommit | OwnCommit | OwnMessage
+"""What `Group.process` gives back."""
+
 __all__ = [
     "VERSION",
     "Application",
     "BadState",
     "Capabilities",
+    "Changes",
     "Commit",
     "CommitPending",
     "EngineFault",
@@ -68,9 +85,11 @@ __all__ = [
     "Parsed",
     "Proposal",
     "PublicGroup",
+    "Received",
     "ReceivedCommit",
     "ReceivedProposal",
     "Refused",
+    "Resolve",
     "Sender",
     "Undecryptable",
     "UnknownKeyPackage",

@@ -2,30 +2,22 @@
 
 Bytes in, bytes out. Three things hold everywhere:
 
-- A *message* is an `MLSMessage` of RFC 9420, section 6, key packages, Welcomes and GroupInfos included; `unframe` takes the
-  four bytes of frame off where a protocol wants the bare structure, `frame` puts them back. A *ratchet tree* is
-  the `optional<Node> ratchet_tree<V>` of section 12.4.3.3. A *leaf* is the index of a member in the tree.
-- State is a mapping of short names to bytes. What an operation changed waits in `take_changes()`: store it, sealed, in one
-  transaction with whatever belongs to it, and only then send what the operation returned. What was never stored was
-  never sent, so after a crash nothing is used twice.
-- Every exception is an `MlsError`. Nothing that a peer sends raises anything else, and an operation that raises changed nothing.
+- A *message* is an `MLSMessage` of RFC 9420, section 6, key packages, Welcomes and GroupInfos included; `unframe`
+  takes the four bytes of frame off where a protocol wants the bare structure, `frame` puts them back. A *ratchet
+  tree* is the `optional<Node> ratchet_tree<V>` of section 12.4.3.3. A *leaf* is the index of a member in the tree.
+- State is a mapping of short names to bytes. What an operation changed waits in `take_changes()`: store it, sealed,
+  in one transaction with whatever belongs to it, and only then send what the operation returned. What was never
+  stored was never sent, so after a crash nothing is used twice.
+- Every exception is an `MlsError` (an argument of a wrong type raises TypeError or OverflowError, as ever). Nothing
+  that a peer sends raises anything else, and an operation that raises changed nothing.
 
 The objects may be used from any thread, one call at a time each; the GIL is free while the engine computes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, final
 
-Changes = dict[str, bytes | None]
-"""Names and their new bytes; None: delete the name."""
-
-Resolve = Callable[[int, bytes | None, list[bytes | None]], bytes | None]
-"""What a component becomes: (component id, its value now, the commit's updates in order; None: remove) -> value.
-
-The engine cannot know: an update is in the component's own format (draft-ietf-mls-extensions, section 4.7), and the new
-value goes into the key schedule of all. Pure, quick, and the same at everybody. An exception in it refuses the commit and
-passes through unchanged. Without one, an update is the whole new value.
-"""
+from bridgekit_mls import Changes, Received, Resolve
 
 VERSION: str
 """Of the engine: "bridgekit-mls 0.1.0, openmls 0.9.2"."""
@@ -91,6 +83,17 @@ class Identity:
     def restore(exported: bytes, *, capabilities: Capabilities | None = None) -> Identity:
         """From `export`. Capabilities are the program's, not the key's: they are given anew. Raises BadState."""
 
+    @staticmethod
+    def adopt(
+        name: bytes,
+        private_key: bytes,
+        public_key: bytes,
+        *,
+        cipher_suite: int = 1,
+        capabilities: Capabilities | None = None,
+    ) -> Identity:
+        """Around a signature key made elsewhere. Raises Unsupported, Refused where the halves are not one key's."""
+
     def export(self) -> bytes:
         """Everything, private key included: seal it."""
 
@@ -123,7 +126,7 @@ class Capabilities:
         proposals: Sequence[int] = (),
         app_data: Mapping[int, bytes] | None = None,
     ) -> None:
-        """Further extension and proposal types; `app_data` is the leaf's own app_data_dictionary (app_components ...)."""
+        """Further extension and proposal types; `app_data`: the leaf's own app_data_dictionary (app_components ...)."""
 
 @final
 class KeyPackage:
@@ -152,7 +155,13 @@ class KeyPackages:
     def generate(
         self, identity: Identity, *, lifetime: int = 7_257_600, last_resort: bool = False
     ) -> KeyPackage:
-        """A new one, valid from an hour ago for `lifetime` seconds (84 days). A last-resort package may be used again."""
+        """A new one, valid from an hour ago for `lifetime` seconds (84 days; a last-resort package may be used again).
+
+        Raises Refused where it would live for more than two years.
+        """
+
+    def adopt(self, message: bytes, init_key: bytes, encryption_key: bytes) -> KeyPackage:
+        """Take over a key package whose private halves were made elsewhere. Raises as `verify_key_package`."""
 
     def discard(self, reference: bytes) -> None:
         """Forget the private half (an expired package); without effect where it is gone."""
@@ -169,7 +178,7 @@ class Member:
     def leaf(self) -> int: ...
     @property
     def name(self) -> bytes:
-        """The identity in the basic credential."""
+        """The identity in the basic credential; empty under a credential of another type."""
 
     @property
     def credential(self) -> bytes: ...
@@ -329,8 +338,6 @@ class OwnMessage:
     @property
     def epoch(self) -> int: ...
 
-Received = Application | ReceivedProposal | ReceivedCommit | OwnCommit | OwnMessage
-
 @final
 class Commit:
     """A staged commit of our own: what to send to whom."""
@@ -375,8 +382,8 @@ class Group:
         """A group of one, at epoch 0.
 
         `external_senders`: (signature key, Credential) each, as a hub has them. `extensions`: further GroupContext
-        extensions. A group that requires app_data_update changes its app data through commits only. Safe AAD is on where
-        `app_data` has component 2 (an encoded ComponentsList). Raises Unsupported, Refused, Malformed.
+        extensions. A group that requires app_data_update changes its app data by such proposals only. Safe AAD is on
+        where `app_data` has component 2 (an encoded ComponentsList). Raises Unsupported, Refused, Malformed.
         """
 
     @staticmethod
@@ -399,9 +406,8 @@ class Group:
         app_data_updates: Sequence[tuple[int, bytes | None]] = (),
         resolve: Resolve | None = None,
         aad: bytes = b"",
-        safe_aad: Mapping[int, bytes] | None = None,
     ) -> tuple[Group, Commit]:
-        """Join by an external commit. The group stands already in the new epoch: keep it only if the commit is accepted.
+        """Join by an external commit. The group stands already in the new epoch: keep it only if that is accepted.
 
         `self_removes`: pending SelfRemove proposals, which the commit then covers; other proposals among them are
         passed over, as section 12.2 has it. A former leaf with our signature key is removed (a resync).
@@ -487,6 +493,7 @@ class Group:
         extensions: Mapping[int, bytes] | None = None,
         pending: bool = True,
         update: bool = False,
+        with_tree: bool = False,
         resolve: Resolve | None = None,
         aad: bytes = b"",
         safe_aad: Mapping[int, bytes] | None = None,
@@ -494,8 +501,9 @@ class Group:
         """Stage a commit; the group stays in its epoch until `merge_commit`.
 
         `add`: key packages (messages). `app_data_updates`: (component id, update; None: remove). `extensions`: all
-        GroupContext extensions that the group is to have, in place of those that it has. `pending`: cover the pending
-        proposals too, as a commit must unless they are invalid. `update`: fresh keys for our own leaf even where no proposal asks for them.
+        GroupContext extensions that the group is to have, in place of those that it has. `pending`: cover the
+        pending proposals too, as a commit must unless they are invalid. `update`: fresh keys for our own leaf even
+        where no proposal asks for them. `with_tree`: the Welcome and the GroupInfo carry the ratchet tree.
         Raises Refused, Malformed and InvalidMessage (a key package), and what `resolve` raises.
         """
 
@@ -510,9 +518,10 @@ class Group:
     def process(self, message: bytes, *, resolve: Resolve | None = None) -> Received:
         """Verify and open a message to this group.
 
-        A used message key is gone: store the changes together with the content of an Application. Proposals and commits change the group
-        when they are accepted. Application messages of the last few epochs can still be read.
-        Raises Malformed, WrongGroup, WrongEpoch, Undecryptable, InvalidMessage, Unsupported, NotAMember, and what `resolve` raises.
+        A used message key is gone: store the changes together with the content of an Application. Proposals and
+        commits change the group when they are accepted. Application messages of the last three epochs can be read.
+        Raises Malformed, WrongGroup, WrongEpoch, Undecryptable, InvalidMessage, Unsupported, NotAMember, and what
+        `resolve` raises.
         """
 
     def accept(self, received: ReceivedProposal | ReceivedCommit) -> None:
@@ -527,7 +536,7 @@ class Group:
         """MLS-Exporter (RFC 9420, section 8.5). Raises Refused where `length` is out of range."""
 
     def safe_export_secret(self, component: int) -> bytes:
-        """SafeExportSecret (draft-ietf-mls-extensions, section 4.4): once for each component and epoch. Raises Refused."""
+        """SafeExportSecret (draft-ietf-mls-extensions, section 4.4), once per component and epoch, else Refused."""
 
     @property
     def epoch_authenticator(self) -> bytes: ...
@@ -542,7 +551,7 @@ class Group:
 class PublicGroup:
     """A group as a hub holds it: members, app data and pending proposals, and no secret of any kind.
 
-    It verifies signatures and the whole public state. Membership tags and confirmation tags need secrets: only members check those.
+    It verifies signatures and all public state. Membership and confirmation tags take secrets: members check those.
     """
 
     def __init__(self, group_info: bytes, ratchet_tree: bytes | None = None) -> None:
@@ -580,17 +589,21 @@ class PublicGroup:
     def process(self, message: bytes, *, resolve: Resolve | None = None) -> ReceivedProposal | ReceivedCommit:
         """Verify a public message to this group.
 
-        A commit that covers a proposal which was never accepted here is invalid. Raises as `Group.process`; Unsupported for a private message.
+        A commit that covers a proposal which was never accepted here is invalid. Raises as `Group.process`, and
+        Unsupported for a private message.
         """
 
     def accept(self, received: ReceivedProposal | ReceivedCommit) -> None: ...
     def drop_proposal(self, reference: bytes) -> None: ...
     def check_group_info(self, group_info: bytes) -> None:
-        """That it is of this very epoch and signed by a member. Raises Malformed, WrongGroup, WrongEpoch, InvalidMessage."""
+        """That it is of this very epoch and signed by a member.
+
+        Raises Malformed, WrongGroup, WrongEpoch, InvalidMessage.
+        """
 
     def ratchet_tree(self) -> bytes: ...
     def propose_remove(self, sender: Identity, leaf: int) -> bytes:
-        """A Remove by an external sender of this group (the hub). Raises Refused where `sender` is none, or no member is there."""
+        """A Remove by an external sender of this group, the hub. Raises Refused: `sender` is none, nobody is there."""
 
     def propose_add(self, sender: Identity, key_package: bytes) -> bytes:
         """An Add by an external sender of this group."""
@@ -598,7 +611,7 @@ class PublicGroup:
 def propose_join(
     identity: Identity, key_packages: KeyPackages, reference: bytes, group_id: bytes, epoch: int
 ) -> bytes:
-    """Ask to be added, from outside (a new_member_proposal): `reference` is the key package to be added by. Raises UnknownKeyPackage."""
+    """Ask to be added, from outside (new_member_proposal), by the key package `reference`. Raises UnknownKeyPackage."""
 
 # --- Without a group ------------------------------------------------------------------------------------------------
 
@@ -606,7 +619,7 @@ MessageKind = Literal["public_message", "private_message", "welcome", "group_inf
 
 @final
 class Parsed:
-    """What a message says of itself. NOTHING of it is verified. A field that its kind does not have is None or empty."""
+    """What a message says of itself. NOTHING of it is verified. A field that its kind has not is None or empty."""
 
     @property
     def kind(self) -> MessageKind: ...
