@@ -22,7 +22,11 @@ pub fn components(mapping: Option<&Bound<'_, PyMapping>>) -> PyResult<Components
     let Some(mapping) = mapping else {
         return Ok(Components::new());
     };
-    mapping.items()?.iter().map(|item| item.extract::<(u16, Vec<u8>)>()).collect()
+    mapping
+        .items()?
+        .iter()
+        .map(|item| item.extract::<(u16, Vec<u8>)>())
+        .collect()
 }
 
 /// Stored records; None is none.
@@ -30,7 +34,11 @@ pub fn records(mapping: Option<&Bound<'_, PyMapping>>) -> PyResult<Values> {
     let Some(mapping) = mapping else {
         return Ok(Values::new());
     };
-    mapping.items()?.iter().map(|item| item.extract::<(String, Vec<u8>)>()).collect()
+    mapping
+        .items()?
+        .iter()
+        .map(|item| item.extract::<(String, Vec<u8>)>())
+        .collect()
 }
 
 pub fn ciphersuite(number: u16) -> Result<Ciphersuite> {
@@ -43,11 +51,16 @@ pub fn credential(bytes: &[u8]) -> Result<Credential> {
 }
 
 pub fn encoded(value: &impl Serialize) -> Result<Vec<u8>> {
-    value.tls_serialize_detached().map_err(|error| Error::Fault(error.to_string()))
+    value
+        .tls_serialize_detached()
+        .map_err(|error| Error::Fault(error.to_string()))
 }
 
 pub fn safe_aad(items: Components) -> Vec<SafeAadItem> {
-    items.into_iter().map(|(id, data)| SafeAadItem::new(id, data)).collect()
+    items
+        .into_iter()
+        .map(|(id, data)| SafeAadItem::new(id, data))
+        .collect()
 }
 
 pub fn dictionary(items: Components) -> AppDataDictionary {
@@ -73,9 +86,7 @@ pub fn extension(kind: u16, data: &[u8]) -> Result<Extension> {
         .map_err(|error| Error::Malformed(format!("not an extension of type {kind}: {error}")))
 }
 
-pub fn extension_items<'a>(
-    extensions: impl Iterator<Item = &'a Extension>,
-) -> Result<Components> {
+pub fn extension_items<'a>(extensions: impl Iterator<Item = &'a Extension>) -> Result<Components> {
     extensions
         .map(|extension| {
             let bytes = encoded(extension)?;
@@ -132,15 +143,21 @@ impl<'a> Reader<'a> {
     }
 
     pub fn u16(&mut self) -> Result<u16> {
-        Ok(u16::from_be_bytes(self.take(2)?.try_into().expect("two bytes")))
+        Ok(u16::from_be_bytes(
+            self.take(2)?.try_into().expect("two bytes"),
+        ))
     }
 
     pub fn u32(&mut self) -> Result<u32> {
-        Ok(u32::from_be_bytes(self.take(4)?.try_into().expect("four bytes")))
+        Ok(u32::from_be_bytes(
+            self.take(4)?.try_into().expect("four bytes"),
+        ))
     }
 
     pub fn u64(&mut self) -> Result<u64> {
-        Ok(u64::from_be_bytes(self.take(8)?.try_into().expect("eight bytes")))
+        Ok(u64::from_be_bytes(
+            self.take(8)?.try_into().expect("eight bytes"),
+        ))
     }
 
     /// `opaque<V>` (RFC 9420, section 2.1.2): the first two bits say how long the length is, in its shortest form.
@@ -151,9 +168,15 @@ impl<'a> Reader<'a> {
             1 => u64::from(first & 0x3f) << 8 | u64::from(self.u8()?),
             2 => {
                 let rest = self.take(3)?;
-                rest.iter().fold(u64::from(first & 0x3f), |length, byte| length << 8 | u64::from(*byte))
+                rest.iter().fold(u64::from(first & 0x3f), |length, byte| {
+                    length << 8 | u64::from(*byte)
+                })
             }
-            _ => return Err(Error::Malformed("a vector of more than 2^30 bytes".to_string())),
+            _ => {
+                return Err(Error::Malformed(
+                    "a vector of more than 2^30 bytes".to_string(),
+                ));
+            }
         };
         self.take(usize::try_from(length).unwrap_or(usize::MAX))
     }

@@ -5,12 +5,11 @@ use std::fmt::Display;
 
 use openmls::error::LibraryError;
 use openmls::framing::errors::MessageDecryptionError;
-use openmls::prelude::CreationFromExternalError;
 use openmls::group::{
-    ExternalCommitBuilderError, MlsGroupStateError,
-    ProcessMessageError, PublicProcessMessageError, ResolveAppDataCommitError, StageCommitError,
-    ValidationError, WelcomeError,
+    ExternalCommitBuilderError, MlsGroupStateError, ProcessMessageError, PublicProcessMessageError,
+    ResolveAppDataCommitError, StageCommitError, ValidationError, WelcomeError,
 };
+use openmls::prelude::CreationFromExternalError;
 use pyo3::create_exception;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -66,7 +65,9 @@ impl From<Error> for PyErr {
             Error::Unsupported(why) => python::Unsupported::new_err(why),
             Error::Refused(why) => python::Refused::new_err(why),
             Error::InvalidMessage(why) => python::InvalidMessage::new_err(why),
-            Error::WrongGroup => python::WrongGroup::new_err("the message belongs to another group"),
+            Error::WrongGroup => {
+                python::WrongGroup::new_err("the message belongs to another group")
+            }
             Error::WrongEpoch(why) => python::WrongEpoch::new_err(why),
             Error::Undecryptable(why) => python::Undecryptable::new_err(why),
             Error::UnknownKeyPackage => python::UnknownKeyPackage::new_err(
@@ -197,9 +198,9 @@ impl From<ProcessMessageError<StorageError>> for Error {
 impl From<PublicProcessMessageError> for Error {
     fn from(error: PublicProcessMessageError) -> Self {
         match error {
-            PublicProcessMessageError::IncompatibleWireFormat => Error::Unsupported(
-                "a private message: only members can read it".to_string(),
-            ),
+            PublicProcessMessageError::IncompatibleWireFormat => {
+                Error::Unsupported("a private message: only members can read it".to_string())
+            }
             PublicProcessMessageError::ValidationError(error) => error.into(),
             PublicProcessMessageError::InvalidCommit(error) => error.into(),
             other => invalid(other),

@@ -13,9 +13,10 @@ use openmls::messages::proposals::{
     AppDataUpdateProposal, Proposal as MlsProposal, ProposalOrRefType,
 };
 use openmls::prelude::{
-    ExtensionType, JoinBuilder, LeafNodeIndex, OpenMlsProvider,
-    ProcessedMessageContent, ProposalType, Sender as MlsSender,
+    ExtensionType, JoinBuilder, LeafNodeIndex, OpenMlsProvider, ProcessedMessageContent,
+    ProposalType, Sender as MlsSender,
 };
+use openmls::schedule::PreSharedKeyId;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyMapping;
@@ -33,10 +34,13 @@ use crate::views::{
 };
 
 /// Epochs whose application messages can still be read after the group has gone on: a message may cross a commit.
-const PAST_EPOCHS: usize = 3;
+const PAST_EPOCHS: u64 = 3;
 
 /// Plaintexts are padded to multiples of this, so that a ciphertext does not tell a "yes" from a "no" (RFC 9420, section 15.1).
 const PADDING: usize = 64;
+
+/// The component whose presence in the app data turns Safe AAD on (draft-ietf-mls-extensions, section 4.9).
+const SAFE_AAD: u16 = 2;
 
 /// Handshakes go out readable, since a hub must read them; what comes in may be either.
 const WIRE_FORMATS: WireFormatPolicy = MIXED_PLAINTEXT_WIRE_FORMAT_POLICY;
@@ -45,7 +49,7 @@ fn join_config() -> MlsGroupJoinConfig {
     MlsGroupJoinConfig::builder()
         .wire_format_policy(WIRE_FORMATS)
         .padding_size(PADDING)
-        .max_past_epochs(PAST_EPOCHS)
+        .max_past_epochs(PAST_EPOCHS as usize)
         .use_ratchet_tree_extension(false)
         .build()
 }
@@ -60,20 +64,30 @@ struct Inner {
 
 impl Inner {
     fn new(client: Arc<Client>, group: MlsGroup, provider: Provider) -> Self {
-        Inner { client, group, provider, closed: false }
+        Inner {
+            client,
+            group,
+            provider,
+            closed: false,
+        }
     }
 
     fn usable(&self) -> Result<()> {
         if self.closed {
             return Err(Error::Fault(
-                "the group was closed by an earlier fault: restore it from what was stored".to_string(),
+                "the group was closed by an earlier fault: restore it from what was stored"
+                    .to_string(),
             ));
         }
         Ok(())
     }
 
     fn active(&self) -> Result<()> {
-        if self.group.is_active() { Ok(()) } else { Err(Error::NotAMember) }
+        if self.group.is_active() {
+            Ok(())
+        } else {
+            Err(Error::NotAMember)
+        }
     }
 
     fn operational(&self) -> Result<()> {
@@ -85,8 +99,17 @@ impl Inner {
     }
 
     fn authenticate(&mut self, with: Authenticated) -> Result<()> {
+        let dictionary = self.group.extensions().app_data_dictionary();
+        let on = dictionary.is_some_and(|found| found.dictionary().contains(&SAFE_AAD));
+        if !with.safe_aad.is_empty() && !on {
+            return Err(Error::Refused(
+                "the group has no Safe AAD (component 2 in its app data)".to_string(),
+            ));
+        }
         self.group.set_aad(with.aad);
-        self.group.set_safe_aad(args::safe_aad(with.safe_aad)).map_err(refused)
+        self.group
+            .set_safe_aad(args::safe_aad(with.safe_aad))
+            .map_err(refused)
     }
 
     fn name_of(&self, sender: &MlsSender) -> Option<Vec<u8>> {
@@ -112,7 +135,9 @@ impl Inner {
         Ok(Commit {
             message: args::encoded(&message)?,
             welcome: welcome.map(|welcome| args::encoded(&welcome)).transpose()?,
-            group_info: args::encoded(&group_info.ok_or_else(|| fault("a commit without a GroupInfo"))?)?,
+            group_info: args::encoded(
+                &group_info.ok_or_else(|| fault("a commit without a GroupInfo"))?,
+            )?,
             ratchet_tree: args::encoded(&tree)?,
             epoch: self.group.epoch().as_u64(),
         })
@@ -120,11 +145,21 @@ impl Inner {
 
     fn process(&mut self, message: &[u8], resolver: &Resolver) -> Result<Received> {
         let message = messages::protocol_message(message)?;
+        let (epoch, now) = (message.epoch().as_u64(), self.group.epoch().as_u64());
+        if message.group_id() == self.group.group_id()
+            && !(now.saturating_sub(PAST_EPOCHS)..=now).contains(&epoch)
+        {
+            return Err(Error::WrongEpoch(format!(
+                "the message is of epoch {epoch}, the group is in {now}"
+            )));
+        }
         let mut processed = self.group.process_message(&self.provider, message)?;
         if let ProcessedMessageContent::UnresolvedAppDataCommit(commit) = processed.content() {
             let updates = args::updates(commit.app_data_update_proposals());
             let updates = resolver.resolve(self.group.app_data_dictionary_updater(), updates)?;
-            processed = self.group.resolve_app_data_commit(&self.provider, processed, updates)?;
+            processed = self
+                .group
+                .resolve_app_data_commit(&self.provider, processed, updates)?;
         }
         let envelope = Envelope::new(&processed)?;
         let names = |sender: &MlsSender| self.name_of(sender);
@@ -139,14 +174,20 @@ impl Inner {
             ProcessedMessageContent::StagedCommitMessage(staged) => {
                 let newcomer = self.group.ext_commit_sender_index(&staged)?.u32();
                 let newcomer = Some(newcomer);
-                Received::Commit(ReceivedCommit::new(envelope, self.mark(), staged, newcomer, &names)?)
+                Received::Commit(ReceivedCommit::new(
+                    envelope,
+                    self.mark(),
+                    staged,
+                    newcomer,
+                    &names,
+                )?)
             }
-            ProcessedMessageContent::OwnPendingCommit => {
-                Received::OwnCommit(OwnCommit { epoch: envelope.epoch })
-            }
-            ProcessedMessageContent::OwnPrivateMessage => {
-                Received::OwnMessage(OwnMessage { epoch: envelope.epoch })
-            }
+            ProcessedMessageContent::OwnPendingCommit => Received::OwnCommit(OwnCommit {
+                epoch: envelope.epoch,
+            }),
+            ProcessedMessageContent::OwnPrivateMessage => Received::OwnMessage(OwnMessage {
+                epoch: envelope.epoch,
+            }),
             ProcessedMessageContent::UnresolvedAppDataCommit(_) => {
                 return Err(fault("a commit stayed unresolved"));
             }
@@ -162,7 +203,10 @@ struct Authenticated {
 
 impl Authenticated {
     fn new(aad: Vec<u8>, safe_aad: Option<&Bound<'_, PyMapping>>) -> PyResult<Self> {
-        Ok(Authenticated { aad, safe_aad: args::components(safe_aad)? })
+        Ok(Authenticated {
+            aad,
+            safe_aad: args::components(safe_aad)?,
+        })
     }
 }
 
@@ -187,7 +231,9 @@ fn loaded<'a, G: std::borrow::BorrowMut<MlsGroup>>(
 ) -> Result<CommitBuilder<'a, LoadedPsks, G>> {
     let updates = resolver.resolve(builder.app_data_dictionary_updater(), updates)?;
     builder.with_app_data_dictionary_updates(updates);
-    Ok(builder.create_group_info(true).use_ratchet_tree_extension(with_tree))
+    Ok(builder
+        .create_group_info(true)
+        .use_ratchet_tree_extension(with_tree))
 }
 
 #[pyclass(frozen, module = "bridgekit_mls")]
@@ -197,10 +243,16 @@ pub struct Group {
 
 impl Group {
     fn new(client: Arc<Client>, group: MlsGroup, provider: Provider) -> Self {
-        Group { inner: Exclusive::new(Inner::new(client, group, provider)) }
+        Group {
+            inner: Exclusive::new(Inner::new(client, group, provider)),
+        }
     }
 
-    fn read<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&Inner) -> Result<T> + Send) -> PyResult<T> {
+    fn read<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&Inner) -> Result<T> + Send,
+    ) -> PyResult<T> {
         detached(py, || {
             let inner = self.inner.hold()?;
             inner.usable()?;
@@ -215,7 +267,8 @@ impl Group {
         work: impl FnOnce(&mut Inner) -> Result<T> + Send,
     ) -> PyResult<T> {
         detached(py, || {
-            let inner = &mut *self.inner.hold()?;
+            let mut held = self.inner.hold()?;
+            let inner = &mut *held;
             inner.usable()?;
             inner.provider.reseed();
             inner.provider.records.begin();
@@ -282,21 +335,33 @@ impl Group {
         detached(py, move || {
             let mut context = args::group_context_extensions(more)?;
             if !required_extensions.is_empty() || !required_proposals.is_empty() {
-                let extensions: Vec<_> = required_extensions.into_iter().map(ExtensionType::from).collect();
-                let proposals: Vec<_> = required_proposals.into_iter().map(ProposalType::from).collect();
+                let extensions: Vec<_> = required_extensions
+                    .into_iter()
+                    .map(ExtensionType::from)
+                    .collect();
+                let proposals: Vec<_> = required_proposals
+                    .into_iter()
+                    .map(ProposalType::from)
+                    .collect();
                 let required = RequiredCapabilitiesExtension::new(&extensions, &proposals, &[]);
-                context.add(Extension::RequiredCapabilities(required)).map_err(refused)?;
+                context
+                    .add(Extension::RequiredCapabilities(required))
+                    .map_err(refused)?;
             }
             if !external_senders.is_empty() {
                 let senders = external_senders
                     .iter()
                     .map(|(key, credential)| args::external_sender(key, credential))
                     .collect::<Result<Vec<_>>>()?;
-                context.add(Extension::ExternalSenders(senders)).map_err(refused)?;
+                context
+                    .add(Extension::ExternalSenders(senders))
+                    .map_err(refused)?;
             }
             if !app_data.is_empty() {
                 let dictionary = AppDataDictionaryExtension::new(args::dictionary(app_data));
-                context.add(Extension::AppDataDictionary(dictionary)).map_err(refused)?;
+                context
+                    .add(Extension::AppDataDictionary(dictionary))
+                    .map_err(refused)?;
             }
             let provider = Provider::default();
             let group = MlsGroup::builder()
@@ -304,7 +369,7 @@ impl Group {
                 .ciphersuite(client.suite)
                 .with_wire_format_policy(WIRE_FORMATS)
                 .padding_size(PADDING)
-                .max_past_epochs(PAST_EPOCHS)
+                .max_past_epochs(PAST_EPOCHS as usize)
                 .use_ratchet_tree_extension(false)
                 .with_capabilities(client.leaf_capabilities.clone())
                 .with_leaf_node_extensions(client.leaf_extensions.clone())
@@ -318,13 +383,14 @@ impl Group {
     }
 
     #[staticmethod]
-    #[pyo3(signature = (identity, key_packages, welcome, ratchet_tree = None))]
+    #[pyo3(signature = (identity, key_packages, welcome, ratchet_tree = None, *, psks = vec![]))]
     fn join(
         py: Python<'_>,
         identity: &Identity,
         key_packages: &KeyPackages,
         welcome: &[u8],
         ratchet_tree: Option<&[u8]>,
+        psks: Vec<(Vec<u8>, Vec<u8>)>,
     ) -> PyResult<Self> {
         let client = identity.client.clone();
         detached(py, move || {
@@ -333,19 +399,32 @@ impl Group {
             let ours = key_packages.records_of(&messages::key_package_refs(&welcome))?;
             let names: Vec<_> = ours.keys().cloned().collect();
             let provider = Provider::new(Records::new(ours));
+            for (id, psk) in psks {
+                // The nonce is each use's own; only the id and the secret are kept.
+                PreSharedKeyId::external(id, Vec::new())
+                    .store(&provider, &psk)
+                    .map_err(refused)?;
+            }
             let processed = ProcessedWelcome::new_from_welcome(&provider, &join_config(), welcome)?;
             let mut join = JoinBuilder::new(&provider, processed).skip_lifetime_validation();
             if let Some(tree) = tree {
                 join = join.with_ratchet_tree(tree);
             }
             let staged = join.build()?;
-            let key = staged.own_leaf_node().map(|leaf| leaf.signature_key().as_slice().to_vec());
+            let key = staged
+                .own_leaf_node()
+                .map(|leaf| leaf.signature_key().as_slice().to_vec());
             if key.as_deref() != Some(client.key.public()) {
-                return Err(Error::Refused("the key package belongs to another identity".to_string()));
+                return Err(Error::Refused(
+                    "the key package belongs to another identity".to_string(),
+                ));
             }
             let group = staged.into_group(&provider)?;
-            let used: Vec<_> =
-                names.iter().filter(|name| provider.records.get(name).is_none()).cloned().collect();
+            let used: Vec<_> = names
+                .iter()
+                .filter(|name| provider.records.get(name).is_none())
+                .cloned()
+                .collect();
             for name in &names {
                 provider.records.forget(name);
             }
@@ -411,22 +490,36 @@ impl Group {
             let inner = Inner::new(client, group, provider);
             let mut commit = inner.staged(bundle)?;
             commit.epoch = epoch;
-            Ok((Group { inner: Exclusive::new(inner) }, commit))
+            Ok((
+                Group {
+                    inner: Exclusive::new(inner),
+                },
+                commit,
+            ))
         })
     }
 
     #[staticmethod]
-    fn restore(py: Python<'_>, identity: &Identity, records: &Bound<'_, PyMapping>) -> PyResult<Self> {
+    fn restore(
+        py: Python<'_>,
+        identity: &Identity,
+        records: &Bound<'_, PyMapping>,
+    ) -> PyResult<Self> {
         let client = identity.client.clone();
         let values = args::records(Some(records))?;
         detached(py, move || {
             let provider = Provider::new(Records::new(values));
             // The records are one group's, whatever its id: the storage provider does not look at the one given here.
             let group = MlsGroup::load(&provider.records, &GroupId::from_slice(b""))?;
-            let group = group.ok_or_else(|| Error::BadState("the group's records are incomplete".to_string()))?;
-            let own = group.own_leaf_node().map(|leaf| leaf.signature_key().as_slice());
+            let group = group
+                .ok_or_else(|| Error::BadState("the group's records are incomplete".to_string()))?;
+            let own = group
+                .own_leaf_node()
+                .map(|leaf| leaf.signature_key().as_slice());
             if group.is_active() && own != Some(client.key.public()) {
-                return Err(Error::BadState("the group belongs to another identity".to_string()));
+                return Err(Error::BadState(
+                    "the group belongs to another identity".to_string(),
+                ));
             }
             Ok(Group::new(client, group, provider))
         })
@@ -470,13 +563,17 @@ impl Group {
     fn app_data(&self, py: Python<'_>) -> PyResult<Components> {
         self.read(py, |inner| {
             let dictionary = inner.group.extensions().app_data_dictionary();
-            Ok(args::dictionary_items(dictionary.map(|found| found.dictionary())))
+            Ok(args::dictionary_items(
+                dictionary.map(|found| found.dictionary()),
+            ))
         })
     }
 
     #[getter]
     fn extensions(&self, py: Python<'_>) -> PyResult<Components> {
-        self.read(py, |inner| args::extension_items(inner.group.extensions().iter()))
+        self.read(py, |inner| {
+            args::extension_items(inner.group.extensions().iter())
+        })
     }
 
     #[getter]
@@ -487,7 +584,9 @@ impl Group {
     #[getter]
     fn pending_proposals(&self, py: Python<'_>) -> PyResult<Vec<Proposal>> {
         self.read(py, |inner| {
-            Proposal::all(inner.group.pending_proposals(), &|sender| inner.name_of(sender))
+            Proposal::all(inner.group.pending_proposals(), &|sender| {
+                inner.name_of(sender)
+            })
         })
     }
 
@@ -552,7 +651,9 @@ impl Group {
         safe_aad: Option<&Bound<'_, PyMapping>>,
     ) -> PyResult<Vec<u8>> {
         let with = Authenticated::new(aad, safe_aad)?;
-        self.propose(py, with, |inner| Ok(Propose::Update(inner.client.leaf_parameters())))
+        self.propose(py, with, |inner| {
+            Ok(Propose::Update(inner.client.leaf_parameters()))
+        })
     }
 
     #[pyo3(signature = (component, update, *, aad = vec![], safe_aad = None))]
@@ -567,8 +668,13 @@ impl Group {
         let with = Authenticated::new(aad, safe_aad)?;
         self.propose(py, with, move |_| {
             Ok(match update {
-                Some(update) => Propose::UpdateAppDataComponent { component_id: component, update },
-                None => Propose::RemoveAppDataComponent { component_id: component },
+                Some(update) => Propose::UpdateAppDataComponent {
+                    component_id: component,
+                    update,
+                },
+                None => Propose::RemoveAppDataComponent {
+                    component_id: component,
+                },
             })
         })
     }
@@ -601,8 +707,12 @@ impl Group {
                 .map(|queued| queued.proposal_reference_ref())
                 .find(|known| known.as_slice() == reference)
                 .cloned();
-            let found = found.ok_or_else(|| Error::Refused("no such proposal is pending".to_string()))?;
-            inner.group.remove_pending_proposal(&inner.provider.records, &found).map_err(refused)
+            let found =
+                found.ok_or_else(|| Error::Refused("no such proposal is pending".to_string()))?;
+            inner
+                .group
+                .remove_pending_proposal(&inner.provider.records, &found)
+                .map_err(refused)
         })
     }
 
@@ -626,7 +736,9 @@ impl Group {
         safe_aad: Option<&Bound<'_, PyMapping>>,
     ) -> PyResult<Commit> {
         let with = Authenticated::new(aad, safe_aad)?;
-        let extensions = extensions.map(|mapping| args::components(Some(mapping))).transpose()?;
+        let extensions = extensions
+            .map(|mapping| args::components(Some(mapping)))
+            .transpose()?;
         let resolver = Resolver(resolve);
         self.operate(py, move |inner| {
             inner.operational()?;
@@ -649,12 +761,16 @@ impl Group {
                 .group
                 .commit_builder()
                 .consume_proposal_store(pending)
-                .force_self_update(update)
-                .leaf_node_parameters(client.leaf_parameters());
+                .force_self_update(update);
+            if update {
+                builder = builder.leaf_node_parameters(client.leaf_parameters());
+            }
             // Before the app data updates, as draft-ietf-mls-extensions, section 4.7, has it.
             if let Some(extensions) = extensions {
                 let extensions = args::group_context_extensions(extensions)?;
-                builder = builder.propose_group_context_extensions(extensions).map_err(refused)?;
+                builder = builder
+                    .propose_group_context_extensions(extensions)
+                    .map_err(refused)?;
             }
             let builder = builder
                 .propose_adds(added)
@@ -663,7 +779,12 @@ impl Group {
                 .load_psks(inner.provider.storage())
                 .map_err(refused)?;
             let bundle = loaded(builder, &resolver, updates, with_tree)?
-                .build(inner.provider.rand(), inner.provider.crypto(), &client.key, |_| true)
+                .build(
+                    inner.provider.rand(),
+                    inner.provider.crypto(),
+                    &client.key,
+                    |_| true,
+                )
                 .map_err(refused)?
                 .stage_commit(&inner.provider)
                 .map_err(refused)?;
@@ -677,7 +798,10 @@ impl Group {
             if inner.group.pending_commit().is_none() {
                 return Err(Error::NoCommitPending);
             }
-            inner.group.merge_pending_commit(&inner.provider).map_err(fault)
+            inner
+                .group
+                .merge_pending_commit(&inner.provider)
+                .map_err(fault)
         })
     }
 
@@ -691,7 +815,12 @@ impl Group {
     }
 
     #[pyo3(signature = (message, *, resolve = None))]
-    fn process(&self, py: Python<'_>, message: &[u8], resolve: Option<Py<PyAny>>) -> PyResult<Received> {
+    fn process(
+        &self,
+        py: Python<'_>,
+        message: &[u8],
+        resolve: Option<Py<PyAny>>,
+    ) -> PyResult<Received> {
         let resolver = Resolver(resolve);
         self.operate(py, move |inner| {
             inner.active()?;
@@ -707,20 +836,34 @@ impl Group {
             match &received {
                 Accepted::Proposal(proposal) => {
                     let queued = proposal.get().ticket.redeem(&mark, epoch)?;
-                    Ok(inner.group.store_pending_proposal(&inner.provider.records, *queued)?)
+                    Ok(inner
+                        .group
+                        .store_pending_proposal(&inner.provider.records, *queued)?)
                 }
                 Accepted::Commit(commit) => {
                     let staged = commit.get().ticket.redeem(&mark, epoch)?;
-                    inner.group.merge_staged_commit(&inner.provider, *staged).map_err(fault)
+                    inner
+                        .group
+                        .merge_staged_commit(&inner.provider, *staged)
+                        .map_err(fault)
                 }
             }
         })
     }
 
-    fn export_secret(&self, py: Python<'_>, label: &str, context: &[u8], length: usize) -> PyResult<Vec<u8>> {
+    fn export_secret(
+        &self,
+        py: Python<'_>,
+        label: &str,
+        context: &[u8],
+        length: usize,
+    ) -> PyResult<Vec<u8>> {
         self.read(py, |inner| {
             inner.active()?;
-            inner.group.export_secret(inner.provider.crypto(), label, context, length).map_err(refused)
+            inner
+                .group
+                .export_secret(inner.provider.crypto(), label, context, length)
+                .map_err(refused)
         })
     }
 
@@ -758,13 +901,18 @@ impl Group {
     }
 
     fn ratchet_tree(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
-        self.read(py, |inner| args::encoded(&inner.group.export_ratchet_tree()))
+        self.read(py, |inner| {
+            args::encoded(&inner.group.export_ratchet_tree())
+        })
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         self.read(py, |inner| {
             let id = inner.group.group_id().to_vec();
-            let (id, epoch) = (String::from_utf8_lossy(&id).into_owned(), inner.group.epoch().as_u64());
+            let (id, epoch) = (
+                String::from_utf8_lossy(&id).into_owned(),
+                inner.group.epoch().as_u64(),
+            );
             Ok(format!("<Group {id:?} at epoch {epoch}>"))
         })
     }

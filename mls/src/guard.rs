@@ -50,12 +50,17 @@ impl<T> Exclusive<T> {
     /// Call it without the GIL: whoever holds the lock may be waiting for the GIL.
     pub fn hold(&self) -> Result<Held<'_, T>> {
         if self.owner.load(Ordering::Relaxed) == this_thread() {
-            return Err(Error::Refused("the object is at work: its own callback must not use it".to_string()));
+            return Err(Error::Refused(
+                "the object is at work: its own callback must not use it".to_string(),
+            ));
         }
         // A panic under the lock is contained and undone before the lock is let go.
         let value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
         self.owner.store(this_thread(), Ordering::Relaxed);
-        Ok(Held { value, owner: &self.owner })
+        Ok(Held {
+            value,
+            owner: &self.owner,
+        })
     }
 }
 

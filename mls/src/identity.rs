@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use openmls::ciphersuite::HpkePrivateKey;
+use openmls::extensions::AppDataDictionaryExtension;
 use openmls::prelude::{
     BasicCredential, Capabilities as MlsCapabilities, Ciphersuite, Credential, CredentialType,
     CredentialWithKey, Extension, ExtensionType, Extensions, KeyPackage as MlsKeyPackage,
     KeyPackageBundle, KeyPackageRef, LeafNode, Lifetime, OpenMlsCrypto, OpenMlsProvider,
     ProposalType, SignaturePublicKey,
 };
-use openmls::extensions::AppDataDictionaryExtension;
 use openmls::prelude::{LeafNodeParameters, MlsMessageOut};
 use openmls_basic_credential::SignatureKeyPair;
 use pyo3::prelude::*;
@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 use crate::args::{self, Components};
 use crate::errors::{Error, Result, fault, refused};
 use crate::guard::{Exclusive, contained, detached};
-use crate::{labels, messages};
 use crate::provider::Provider;
 use crate::records::{Changes, KEY_PACKAGE, Records, Values, decode, encode, hex, unhex};
+use crate::{labels, messages};
 
 /// The component of a last-resort key package (draft-ietf-mls-extensions, section 7.1).
 const LAST_RESORT: u16 = 4;
@@ -79,7 +79,11 @@ impl Client {
         let mut proposals = vec![ProposalType::AppDataUpdate, ProposalType::SelfRemove];
         let mut leaf_extensions = Extensions::empty();
         if let Some(more) = more {
-            for kind in more.extensions.iter().map(|kind| ExtensionType::from(*kind)) {
+            for kind in more
+                .extensions
+                .iter()
+                .map(|kind| ExtensionType::from(*kind))
+            {
                 if !extensions.contains(&kind) {
                     extensions.push(kind);
                 }
@@ -149,10 +153,9 @@ impl Identity {
     ) -> PyResult<Self> {
         detached(py, || {
             let suite = args::ciphersuite(cipher_suite)?;
-            Provider::default()
-                .crypto()
-                .supports(suite)
-                .map_err(|_| Error::Unsupported(format!("cipher suite {cipher_suite:#06x} is not supported")))?;
+            Provider::default().crypto().supports(suite).map_err(|_| {
+                Error::Unsupported(format!("cipher suite {cipher_suite:#06x} is not supported"))
+            })?;
             let key = SignatureKeyPair::new(suite.signature_algorithm()).map_err(fault)?;
             let client = Arc::new(Client::new(suite, name, key, capabilities)?);
             Ok(Identity { client })
@@ -167,7 +170,11 @@ impl Identity {
         capabilities: Option<&Capabilities>,
     ) -> PyResult<Self> {
         detached(py, || {
-            let Exported { cipher_suite, name, key } = decode("identity", exported)?;
+            let Exported {
+                cipher_suite,
+                name,
+                key,
+            } = decode("identity", exported)?;
             let suite = args::ciphersuite(cipher_suite)?;
             let client = Arc::new(Client::new(suite, name, key, capabilities)?);
             Ok(Identity { client })
@@ -186,13 +193,16 @@ impl Identity {
     ) -> PyResult<Self> {
         detached(py, || {
             let suite = args::ciphersuite(cipher_suite)?;
-            let key = SignatureKeyPair::from_raw(suite.signature_algorithm(), private_key, public_key);
+            let key =
+                SignatureKeyPair::from_raw(suite.signature_algorithm(), private_key, public_key);
             let content = b"are these two halves of one key?";
             let signature = labels::sign(&key, "KeyCheck", content).map_err(|_| {
                 Error::Refused("not a private signature key of this cipher suite".to_string())
             })?;
             if !labels::verify(suite, key.public(), "KeyCheck", content, &signature)? {
-                return Err(Error::Refused("the two halves are of different signature keys".to_string()));
+                return Err(Error::Refused(
+                    "the two halves are of different signature keys".to_string(),
+                ));
             }
             let client = Arc::new(Client::new(suite, name, key, capabilities)?);
             Ok(Identity { client })
@@ -241,7 +251,10 @@ impl Identity {
     }
 
     fn __repr__(&self) -> String {
-        format!("<Identity {:?}>", String::from_utf8_lossy(&self.client.name))
+        format!(
+            "<Identity {:?}>",
+            String::from_utf8_lossy(&self.client.name)
+        )
     }
 }
 
@@ -277,7 +290,9 @@ impl KeyPackages {
         let values = args::records(records)?;
         detached(py, || {
             let provider = Provider::new(Records::new(values));
-            let packages = KeyPackages { provider: Exclusive::new(provider) };
+            let packages = KeyPackages {
+                provider: Exclusive::new(provider),
+            };
             for reference in packages.listed()? {
                 packages.bundle(&reference)?;
             }
@@ -296,7 +311,9 @@ impl KeyPackages {
         let client = identity.client.clone();
         self.operate(py, move |provider| {
             if lifetime > messages::LONGEST_LIFE {
-                return Err(Error::Refused("no key package lives longer than two years".to_string()));
+                return Err(Error::Refused(
+                    "no key package lives longer than two years".to_string(),
+                ));
             }
             let lifetime = Lifetime::new(lifetime);
             let mut builder = MlsKeyPackage::builder()
@@ -338,7 +355,7 @@ impl KeyPackages {
         }
         let (init_key, encryption_key) = (init_key.into(), encryption_key.into());
         self.operate(py, move |provider| {
-            let key_package = messages::verified_key_package(message, provider.crypto())?;
+            let key_package = messages::own_key_package(message)?;
             let name = format!(
                 "{KEY_PACKAGE}/{}",
                 hex(key_package.hash_ref(provider.crypto())?.as_slice())
@@ -346,7 +363,9 @@ impl KeyPackages {
             let bundle = Bundle {
                 key_package: &key_package,
                 private_init_key: &init_key,
-                private_encryption_key: EncryptionKey { key: &encryption_key },
+                private_encryption_key: EncryptionKey {
+                    key: &encryption_key,
+                },
             };
             let value = encode(&name, &bundle)?;
             decode::<KeyPackageBundle>(&name, &value)?;
@@ -402,7 +421,9 @@ impl KeyPackages {
                 name.strip_prefix(KEY_PACKAGE)
                     .and_then(|rest| rest.strip_prefix('/'))
                     .and_then(unhex)
-                    .ok_or_else(|| Error::BadState(format!("{name:?} is not a key package's record")))
+                    .ok_or_else(|| {
+                        Error::BadState(format!("{name:?} is not a key package's record"))
+                    })
             })
             .collect()
     }

@@ -32,7 +32,12 @@ pub fn verify(
     let provider = Provider::default();
     Ok(provider
         .crypto()
-        .verify_signature(suite.signature_algorithm(), &content, signature_key, signature)
+        .verify_signature(
+            suite.signature_algorithm(),
+            &content,
+            signature_key,
+            signature,
+        )
         .is_ok())
 }
 
@@ -53,7 +58,13 @@ pub fn verify_with_label(
     signature: &[u8],
 ) -> PyResult<bool> {
     detached(py, || {
-        verify(args::ciphersuite(cipher_suite)?, signature_key, label, content, signature)
+        verify(
+            args::ciphersuite(cipher_suite)?,
+            signature_key,
+            label,
+            content,
+            signature,
+        )
     })
 }
 
@@ -63,11 +74,16 @@ pub fn generate_hpke_key(py: Python<'_>, cipher_suite: u16) -> PyResult<(Vec<u8>
     detached(py, || {
         let suite = args::ciphersuite(cipher_suite)?;
         let provider = Provider::default();
-        let seed = provider.rand().random_vec(suite.hash_length()).map_err(fault)?;
+        let seed = provider
+            .rand()
+            .random_vec(suite.hash_length())
+            .map_err(fault)?;
         let pair = provider
             .crypto()
             .derive_hpke_keypair(suite.hpke_config(), &seed)
-            .map_err(|_| Error::Unsupported(format!("no HPKE for cipher suite {cipher_suite:#06x}")))?;
+            .map_err(|_| {
+                Error::Unsupported(format!("no HPKE for cipher suite {cipher_suite:#06x}"))
+            })?;
         Ok((pair.private.to_vec(), pair.public))
     })
 }
@@ -92,7 +108,9 @@ pub fn encrypt_with_label(
                 &[],
                 plaintext,
             )
-            .map_err(|_| Error::Refused("not a public HPKE key of this cipher suite".to_string()))?;
+            .map_err(|_| {
+                Error::Refused("not a public HPKE key of this cipher suite".to_string())
+            })?;
         Ok((sealed.kem_output.into(), sealed.ciphertext.into()))
     })
 }

@@ -47,6 +47,13 @@ mod _engine {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         // A panic is contained and reported as an EngineFault; the standard hook would print it as well.
         std::panic::set_hook(Box::new(|_| {}));
-        module.add("VERSION", concat!("bridgekit-mls ", env!("CARGO_PKG_VERSION"), ", openmls 0.9.2"))
+        module.add(
+            "VERSION",
+            concat!(
+                "bridgekit-mls ",
+                env!("CARGO_PKG_VERSION"),
+                ", openmls 0.9.2"
+            ),
+        )
     }
 }

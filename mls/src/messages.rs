@@ -16,8 +16,13 @@ use crate::guard::detached;
 use crate::provider::Provider;
 use crate::views::Sender;
 
-const KINDS: [&str; 5] =
-    ["public_message", "private_message", "welcome", "group_info", "key_package"];
+const KINDS: [&str; 5] = [
+    "public_message",
+    "private_message",
+    "welcome",
+    "group_info",
+    "key_package",
+];
 
 /// mls10 (RFC 9420, section 6): the protocol's version, in front of every message.
 const MLS10: u16 = 1;
@@ -50,18 +55,23 @@ fn unframed(message: &[u8]) -> Result<(usize, &[u8])> {
     let mut reader = Reader(message);
     let version = reader.u16()?;
     if version != MLS10 {
-        return Err(Error::Unsupported(format!("MLS version {version} is not supported")));
+        return Err(Error::Unsupported(format!(
+            "MLS version {version} is not supported"
+        )));
     }
     let wire_format = usize::from(reader.u16()?);
     if !(1..=KINDS.len()).contains(&wire_format) {
-        return Err(Error::Unsupported(format!("wire format {wire_format} is not supported")));
+        return Err(Error::Unsupported(format!(
+            "wire format {wire_format} is not supported"
+        )));
     }
     Ok((wire_format, reader.0))
 }
 
 pub fn decoded(message: &[u8]) -> Result<MlsMessageBodyIn> {
     unframed(message)?;
-    let message = MlsMessageIn::tls_deserialize_exact(message).map_err(malformed("an MLSMessage"))?;
+    let message =
+        MlsMessageIn::tls_deserialize_exact(message).map_err(malformed("an MLSMessage"))?;
     Ok(message.extract())
 }
 
@@ -98,16 +108,30 @@ fn key_package(message: &[u8]) -> Result<KeyPackageIn> {
     }
 }
 
-pub fn verified_key_package(
-    message: &[u8],
-    crypto: &impl OpenMlsCrypto,
-) -> Result<MlsKeyPackage> {
+/// A key package of our own that was made elsewhere: whoever holds its private keys need not prove it to themselves.
+pub fn own_key_package(message: &[u8]) -> Result<MlsKeyPackage> {
+    let key_package = key_package(message)?;
+    if parsed(message)?.lifetime.is_none() {
+        return Err(Error::Malformed(
+            "the leaf is not a key package's".to_string(),
+        ));
+    }
+    Ok(key_package.into_unchecked())
+}
+
+/// A key package of a peer: signed, of now, as the protocol has it, and not for ever.
+pub fn verified_key_package(message: &[u8], crypto: &impl OpenMlsCrypto) -> Result<MlsKeyPackage> {
     let key_package = key_package(message)?
         .validate(crypto, ProtocolVersion::Mls10)
         .map_err(invalid)?;
-    let (from, to) = (key_package.life_time().not_before(), key_package.life_time().not_after());
+    let (from, to) = (
+        key_package.life_time().not_before(),
+        key_package.life_time().not_after(),
+    );
     if to.saturating_sub(from) > LONGEST_LIFE {
-        return Err(Error::InvalidMessage("the key package lives longer than two years".to_string()));
+        return Err(Error::InvalidMessage(
+            "the key package lives longer than two years".to_string(),
+        ));
     }
     Ok(key_package)
 }
@@ -121,7 +145,11 @@ pub fn ratchet_tree(bytes: Option<&[u8]>) -> Result<Option<RatchetTreeIn>> {
 }
 
 pub fn key_package_refs(welcome: &Welcome) -> Vec<KeyPackageRef> {
-    welcome.secrets().iter().map(|secrets| secrets.new_member()).collect()
+    welcome
+        .secrets()
+        .iter()
+        .map(|secrets| secrets.new_member())
+        .collect()
 }
 
 /// Public and private messages begin alike; the private one says what it holds before the authenticated data.
@@ -144,7 +172,11 @@ fn parse_framed(parsed: &mut Parsed, body: &[u8], public: bool) -> Result<()> {
         1 => "application",
         2 => "proposal",
         3 => "commit",
-        _ => return Err(Error::Malformed(format!("content type {content} does not exist"))),
+        _ => {
+            return Err(Error::Malformed(format!(
+                "content type {content} does not exist"
+            )));
+        }
     });
     Ok(())
 }

@@ -17,7 +17,9 @@ use crate::identity::{Client, Identity, KeyPackages};
 use crate::messages;
 use crate::provider::Provider;
 use crate::records::{Changes, Records};
-use crate::views::{Envelope, Member, Proposal, Received, ReceivedCommit, ReceivedProposal, name_of};
+use crate::views::{
+    Envelope, Member, Proposal, Received, ReceivedCommit, ReceivedProposal, name_of,
+};
 
 struct Inner {
     group: MlsPublicGroup,
@@ -29,7 +31,8 @@ impl Inner {
     fn usable(&self) -> Result<()> {
         if self.closed {
             return Err(Error::Fault(
-                "the group was closed by an earlier fault: restore it from what was stored".to_string(),
+                "the group was closed by an earlier fault: restore it from what was stored"
+                    .to_string(),
             ));
         }
         Ok(())
@@ -64,25 +67,31 @@ impl Inner {
 
     fn process(&mut self, message: &[u8], resolver: &Resolver) -> Result<Received> {
         let message = messages::protocol_message(message)?;
-        let mut processed = self.group.process_message(self.provider.crypto(), message)?;
+        let mut processed = self
+            .group
+            .process_message(self.provider.crypto(), message)?;
         if let ProcessedMessageContent::UnresolvedAppDataCommit(commit) = processed.content() {
             let updates = args::updates(commit.app_data_update_proposals());
             let updates = resolver.resolve(self.group.app_data_dictionary_updater(), updates)?;
-            processed = self.group.resolve_app_data_commit(self.provider.crypto(), processed, updates)?;
+            processed =
+                self.group
+                    .resolve_app_data_commit(self.provider.crypto(), processed, updates)?;
         }
         let envelope = Envelope::new(&processed)?;
         let names = |sender: &MlsSender| self.name_of(sender);
         match processed.into_content() {
             ProcessedMessageContent::ProposalMessage(queued)
-            | ProcessedMessageContent::ExternalJoinProposalMessage(queued) => {
-                Ok(Received::Proposal(ReceivedProposal::new(envelope, self.mark(), queued)?))
-            }
+            | ProcessedMessageContent::ExternalJoinProposalMessage(queued) => Ok(
+                Received::Proposal(ReceivedProposal::new(envelope, self.mark(), queued)?),
+            ),
             ProcessedMessageContent::StagedCommitMessage(staged) => {
                 let newcomer = Some(self.group.ext_commit_sender_index(&staged)?.u32());
                 let commit = ReceivedCommit::new(envelope, self.mark(), staged, newcomer, &names)?;
                 Ok(Received::Commit(commit))
             }
-            _ => Err(Error::InvalidMessage("neither a proposal nor a commit".to_string())),
+            _ => Err(Error::InvalidMessage(
+                "neither a proposal nor a commit".to_string(),
+            )),
         }
     }
 
@@ -101,7 +110,9 @@ impl Inner {
             )));
         }
         if info.group_context() != context {
-            return Err(Error::InvalidMessage("the GroupInfo's GroupContext is not the group's".to_string()));
+            return Err(Error::InvalidMessage(
+                "the GroupInfo's GroupContext is not the group's".to_string(),
+            ));
         }
         // The rest of the structure: extensions, confirmation_tag, signer, signature.
         let context = args::encoded(context)?;
@@ -110,23 +121,22 @@ impl Inner {
             Error::Malformed("the GroupInfo's GroupContext is not in its one encoding".to_string())
         })?);
         reader.vector()?;
-        if args::encoded(self.group.confirmation_tag())? != {
-            let rest = reader.0;
-            reader.vector()?;
-            rest[..rest.len() - reader.0.len()].to_vec()
-        } {
-            return Err(Error::InvalidMessage("the GroupInfo's confirmation tag is not the group's".to_string()));
+        let tag = reader.vector()?;
+        if Reader(&args::encoded(self.group.confirmation_tag())?).vector()? != tag {
+            return Err(Error::InvalidMessage(
+                "the GroupInfo's confirmation tag is not the group's".to_string(),
+            ));
         }
         let signer = LeafNodeIndex::new(reader.u32()?);
-        let leaf = self
-            .group
-            .leaf(signer)
-            .ok_or_else(|| Error::InvalidMessage("the GroupInfo's signer is no member".to_string()))?;
+        let leaf = self.group.leaf(signer).ok_or_else(|| {
+            Error::InvalidMessage("the GroupInfo's signer is no member".to_string())
+        })?;
         let key = OpenMlsSignaturePublicKey::from_signature_key(
             leaf.signature_key().clone(),
             self.group.ciphersuite().signature_algorithm(),
         );
-        info.verify_no_out(self.provider.crypto(), &key).map_err(invalid)
+        info.verify_no_out(self.provider.crypto(), &key)
+            .map_err(invalid)
     }
 }
 
@@ -137,10 +147,20 @@ pub struct PublicGroup {
 
 impl PublicGroup {
     fn from_parts(group: MlsPublicGroup, provider: Provider) -> Self {
-        PublicGroup { inner: Exclusive::new(Inner { group, provider, closed: false }) }
+        PublicGroup {
+            inner: Exclusive::new(Inner {
+                group,
+                provider,
+                closed: false,
+            }),
+        }
     }
 
-    fn read<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&Inner) -> Result<T> + Send) -> PyResult<T> {
+    fn read<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&Inner) -> Result<T> + Send,
+    ) -> PyResult<T> {
         detached(py, || {
             let inner = self.inner.hold()?;
             inner.usable()?;
@@ -155,7 +175,8 @@ impl PublicGroup {
         work: impl FnOnce(&mut Inner) -> Result<T> + Send,
     ) -> PyResult<T> {
         detached(py, || {
-            let inner = &mut *self.inner.hold()?;
+            let mut held = self.inner.hold()?;
+            let inner = &mut *held;
             inner.usable()?;
             inner.provider.records.begin();
             let done = contained(|| work(inner));
@@ -165,7 +186,8 @@ impl PublicGroup {
                     let touched = inner.provider.records.undo();
                     if touched || matches!(error, Error::Fault(_)) {
                         let id = inner.group.group_id().clone();
-                        match contained(|| Ok(MlsPublicGroup::load(&inner.provider.records, &id)?)) {
+                        match contained(|| Ok(MlsPublicGroup::load(&inner.provider.records, &id)?))
+                        {
                             Ok(Some(group)) => inner.group = group,
                             _ => inner.closed = true,
                         }
@@ -207,7 +229,8 @@ impl PublicGroup {
         detached(py, move || {
             let provider = Provider::new(Records::new(values));
             let group = MlsPublicGroup::load(&provider.records, &GroupId::from_slice(b""))?;
-            let group = group.ok_or_else(|| Error::BadState("the group's records are incomplete".to_string()))?;
+            let group = group
+                .ok_or_else(|| Error::BadState("the group's records are incomplete".to_string()))?;
             Ok(PublicGroup::from_parts(group, provider))
         })
     }
@@ -239,26 +262,38 @@ impl PublicGroup {
     #[getter]
     fn app_data(&self, py: Python<'_>) -> PyResult<Components> {
         self.read(py, |inner| {
-            let dictionary = inner.group.group_context().extensions().app_data_dictionary();
-            Ok(args::dictionary_items(dictionary.map(|found| found.dictionary())))
+            let dictionary = inner
+                .group
+                .group_context()
+                .extensions()
+                .app_data_dictionary();
+            Ok(args::dictionary_items(
+                dictionary.map(|found| found.dictionary()),
+            ))
         })
     }
 
     #[getter]
     fn extensions(&self, py: Python<'_>) -> PyResult<Components> {
-        self.read(py, |inner| args::extension_items(inner.group.group_context().extensions().iter()))
+        self.read(py, |inner| {
+            args::extension_items(inner.group.group_context().extensions().iter())
+        })
     }
 
     #[getter]
     fn external_senders(&self, py: Python<'_>) -> PyResult<Vec<(Vec<u8>, Vec<u8>)>> {
-        self.read(py, |inner| args::external_senders(inner.group.group_context().extensions()))
+        self.read(py, |inner| {
+            args::external_senders(inner.group.group_context().extensions())
+        })
     }
 
     #[getter]
     fn pending_proposals(&self, py: Python<'_>) -> PyResult<Vec<Proposal>> {
         self.read(py, |inner| {
             let queued = inner.group.queued_proposals(&inner.provider.records)?;
-            Proposal::all(queued.iter().map(|(_, queued)| queued), &|sender| inner.name_of(sender))
+            Proposal::all(queued.iter().map(|(_, queued)| queued), &|sender| {
+                inner.name_of(sender)
+            })
         })
     }
 
@@ -276,7 +311,12 @@ impl PublicGroup {
     }
 
     #[pyo3(signature = (message, *, resolve = None))]
-    fn process(&self, py: Python<'_>, message: &[u8], resolve: Option<Py<PyAny>>) -> PyResult<Received> {
+    fn process(
+        &self,
+        py: Python<'_>,
+        message: &[u8],
+        resolve: Option<Py<PyAny>>,
+    ) -> PyResult<Received> {
         let resolver = Resolver(resolve);
         self.operate(py, move |inner| inner.process(message, &resolver))
     }
@@ -292,7 +332,10 @@ impl PublicGroup {
                 }
                 Accepted::Commit(commit) => {
                     let staged = commit.get().ticket.redeem(&mark, epoch)?;
-                    inner.group.merge_commit(&inner.provider.records, *staged).map_err(fault)
+                    inner
+                        .group
+                        .merge_commit(&inner.provider.records, *staged)
+                        .map_err(fault)
                 }
             }
         })
@@ -301,9 +344,15 @@ impl PublicGroup {
     fn drop_proposal(&self, py: Python<'_>, reference: &[u8]) -> PyResult<()> {
         self.operate(py, |inner| {
             let queued = inner.group.queued_proposals(&inner.provider.records)?;
-            let found = queued.iter().map(|(known, _)| known).find(|known| known.as_slice() == reference);
-            let found = found.ok_or_else(|| Error::Refused("no such proposal is pending".to_string()))?;
-            Ok(inner.group.remove_proposal(&inner.provider.records, found)?)
+            let found = queued
+                .iter()
+                .map(|(known, _)| known)
+                .find(|known| known.as_slice() == reference);
+            let found =
+                found.ok_or_else(|| Error::Refused("no such proposal is pending".to_string()))?;
+            Ok(inner
+                .group
+                .remove_proposal(&inner.provider.records, found)?)
         })
     }
 
@@ -312,7 +361,9 @@ impl PublicGroup {
     }
 
     fn ratchet_tree(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
-        self.read(py, |inner| args::encoded(&inner.group.export_ratchet_tree()))
+        self.read(py, |inner| {
+            args::encoded(&inner.group.export_ratchet_tree())
+        })
     }
 
     fn propose_remove(&self, py: Python<'_>, sender: &Identity, leaf: u32) -> PyResult<Vec<u8>> {
@@ -321,21 +372,37 @@ impl PublicGroup {
             let index = inner.sender_index(&client)?;
             let leaf = LeafNodeIndex::new(leaf);
             if inner.group.leaf(leaf).is_none() {
-                return Err(Error::Refused(format!("no member is at leaf {}", leaf.u32())));
+                return Err(Error::Refused(format!(
+                    "no member is at leaf {}",
+                    leaf.u32()
+                )));
             }
-            let (id, epoch) = (inner.group.group_id().clone(), inner.group.group_context().epoch());
-            let message = ExternalProposal::new_remove::<Provider>(leaf, id, epoch, &client.key, index);
+            let (id, epoch) = (
+                inner.group.group_id().clone(),
+                inner.group.group_context().epoch(),
+            );
+            let message =
+                ExternalProposal::new_remove::<Provider>(leaf, id, epoch, &client.key, index);
             args::encoded(&message.map_err(refused)?)
         })
     }
 
-    fn propose_add(&self, py: Python<'_>, sender: &Identity, key_package: &[u8]) -> PyResult<Vec<u8>> {
+    fn propose_add(
+        &self,
+        py: Python<'_>,
+        sender: &Identity,
+        key_package: &[u8],
+    ) -> PyResult<Vec<u8>> {
         let client = sender.client.clone();
         self.read(py, move |inner| {
             let index = inner.sender_index(&client)?;
             let key_package = messages::verified_key_package(key_package, inner.provider.crypto())?;
-            let (id, epoch) = (inner.group.group_id().clone(), inner.group.group_context().epoch());
-            let message = ExternalProposal::new_add::<Provider>(key_package, id, epoch, &client.key, index);
+            let (id, epoch) = (
+                inner.group.group_id().clone(),
+                inner.group.group_context().epoch(),
+            );
+            let message =
+                ExternalProposal::new_add::<Provider>(key_package, id, epoch, &client.key, index);
             args::encoded(&message.map_err(refused)?)
         })
     }

@@ -11,8 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use openmls::prelude::KeyPackageRef;
 use openmls_traits::storage::{CURRENT_VERSION, StorageProvider, traits};
 use rmp_serde::config::BytesMode;
-use serde::de::DeserializeOwned;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use zeroize::Zeroize;
 
 const VERSION: u8 = 1;
@@ -32,6 +32,8 @@ pub type Changes = BTreeMap<String, Option<Vec<u8>>>;
 struct Inner {
     values: Values,
     changed: BTreeSet<String>,
+    /// The names that the caller has stored: of others it need not hear that they are gone.
+    known: BTreeSet<String>,
     /// What the running operation overwrote, oldest last.
     overwritten: BTreeMap<String, Option<Vec<u8>>>,
 }
@@ -54,7 +56,10 @@ pub fn encode<T: Serialize + ?Sized>(name: &str, value: &T) -> Result<Vec<u8>, S
         .with_bytes(BytesMode::ForceAll);
     match value.serialize(&mut serializer) {
         Ok(()) => Ok(bytes),
-        Err(error) => Err(StorageError::Unwritable(name.to_string(), error.to_string())),
+        Err(error) => Err(StorageError::Unwritable(
+            name.to_string(),
+            error.to_string(),
+        )),
     }
 }
 
@@ -70,7 +75,10 @@ pub fn decode<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, Storag
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
     (0..text.len())
         .step_by(2)
-        .map(|at| text.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+        .map(|at| {
+            text.get(at..at + 2)
+                .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+        })
         .collect()
 }
 
@@ -100,12 +108,13 @@ fn key_package_name<R: Serialize>(reference: &R) -> Result<String, StorageError>
 
 impl Records {
     pub fn new(values: Values) -> Self {
-        Records {
-            inner: Mutex::new(Inner {
-                values,
-                ..Inner::default()
-            }),
+        let records = Records::default();
+        {
+            let mut inner = records.inner();
+            inner.known = values.keys().cloned().collect();
+            inner.values = values;
         }
+        records
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -143,13 +152,18 @@ impl Records {
 
     pub fn take_changes(&self) -> Changes {
         let mut inner = self.inner();
-        std::mem::take(&mut inner.changed)
-            .into_iter()
-            .map(|name| {
-                let value = inner.values.get(&name).cloned();
-                (name, value)
-            })
-            .collect()
+        let mut changes = Changes::new();
+        for name in std::mem::take(&mut inner.changed) {
+            let value = inner.values.get(&name).cloned();
+            let known = match value {
+                Some(_) => !inner.known.insert(name.clone()),
+                None => inner.known.remove(&name),
+            };
+            if known || value.is_some() {
+                changes.insert(name, value);
+            }
+        }
+        changes
     }
 
     pub fn get(&self, name: &str) -> Option<Vec<u8>> {
@@ -158,7 +172,12 @@ impl Records {
 
     pub fn names(&self, prefix: &str) -> Vec<String> {
         let inner = self.inner();
-        inner.values.keys().filter(|name| name.starts_with(prefix)).cloned().collect()
+        inner
+            .values
+            .keys()
+            .filter(|name| name.starts_with(prefix))
+            .cloned()
+            .collect()
     }
 
     pub fn put(&self, name: &str, value: Option<Vec<u8>>) {
@@ -176,6 +195,7 @@ impl Records {
         inner.values.remove(name);
         inner.overwritten.remove(name);
         inner.changed.remove(name);
+        inner.known.remove(name);
     }
 
     fn write<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<(), StorageError> {
@@ -250,10 +270,7 @@ impl StorageProvider<CURRENT_VERSION> for Records {
         self.write("tree", tree)
     }
 
-    fn write_interim_transcript_hash<
-        G: traits::GroupId<1>,
-        T: traits::InterimTranscriptHash<1>,
-    >(
+    fn write_interim_transcript_hash<G: traits::GroupId<1>, T: traits::InterimTranscriptHash<1>>(
         &self,
         _: &G,
         hash: &T,
@@ -317,10 +334,7 @@ impl StorageProvider<CURRENT_VERSION> for Records {
         self.write("epoch_secrets", secrets)
     }
 
-    fn write_application_export_tree<
-        G: traits::GroupId<1>,
-        T: traits::ApplicationExportTree<1>,
-    >(
+    fn write_application_export_tree<G: traits::GroupId<1>, T: traits::ApplicationExportTree<1>>(
         &self,
         _: &G,
         tree: &T,
@@ -388,14 +402,20 @@ impl StorageProvider<CURRENT_VERSION> for Records {
         &self,
         _: &G,
     ) -> Result<Vec<T>, StorageError> {
-        self.read_list(LEAVES)?.iter().map(|leaf| decode(LEAVES, leaf)).collect()
+        self.read_list(LEAVES)?
+            .iter()
+            .map(|leaf| decode(LEAVES, leaf))
+            .collect()
     }
 
     fn queued_proposal_refs<G: traits::GroupId<1>, R: traits::ProposalRef<1>>(
         &self,
         _: &G,
     ) -> Result<Vec<R>, StorageError> {
-        self.read_list(PROPOSALS)?.iter().map(|reference| decode(PROPOSALS, reference)).collect()
+        self.read_list(PROPOSALS)?
+            .iter()
+            .map(|reference| decode(PROPOSALS, reference))
+            .collect()
     }
 
     fn queued_proposals<
@@ -506,7 +526,9 @@ impl StorageProvider<CURRENT_VERSION> for Records {
         epoch: &E,
         leaf: u32,
     ) -> Result<Vec<T>, StorageError> {
-        Ok(self.read(&name("epoch_keys", &(epoch, leaf))?)?.unwrap_or_default())
+        Ok(self
+            .read(&name("epoch_keys", &(epoch, leaf))?)?
+            .unwrap_or_default())
     }
 
     fn key_package<R: traits::HashReference<1>, T: traits::KeyPackage<1>>(
@@ -588,10 +610,7 @@ impl StorageProvider<CURRENT_VERSION> for Records {
         self.delete("leaf")
     }
 
-    fn delete_group_epoch_secrets<G: traits::GroupId<1>>(
-        &self,
-        _: &G,
-    ) -> Result<(), StorageError> {
+    fn delete_group_epoch_secrets<G: traits::GroupId<1>>(&self, _: &G) -> Result<(), StorageError> {
         self.delete("epoch_secrets")
     }
 

@@ -35,9 +35,16 @@ impl Member {
             encryption_key: member.encryption_key,
         })
     }
+}
 
-    pub fn __repr__(&self) -> String {
-        format!("<Member {} {:?}>", self.leaf, String::from_utf8_lossy(&self.name))
+#[pymethods]
+impl Member {
+    fn __repr__(&self) -> String {
+        format!(
+            "<Member {} {:?}>",
+            self.leaf,
+            String::from_utf8_lossy(&self.name)
+        )
     }
 }
 
@@ -56,17 +63,23 @@ impl Sender {
             2 => "external",
             3 => "new_member_proposal",
             4 => "new_member_commit",
-            _ => return Err(Error::Malformed(format!("sender type {kind} does not exist"))),
+            _ => {
+                return Err(Error::Malformed(format!(
+                    "sender type {kind} does not exist"
+                )));
+            }
         };
-        Ok(Sender { kind, index, name: None })
+        Ok(Sender {
+            kind,
+            index,
+            name: None,
+        })
     }
 
     pub fn new(sender: &MlsSender, name: Option<Vec<u8>>) -> Result<Self> {
         let (kind, index) = match sender {
             MlsSender::Member(leaf) => ("member", Some(leaf.u32())),
-            MlsSender::External(index) => {
-                ("external", Some(Reader(&args::encoded(index)?).u32()?))
-            }
+            MlsSender::External(index) => ("external", Some(Reader(&args::encoded(index)?).u32()?)),
             MlsSender::NewMemberProposal => ("new_member_proposal", None),
             MlsSender::NewMemberCommit => ("new_member_commit", None),
         };
@@ -114,8 +127,7 @@ impl Proposal {
             MlsProposal::Add(add) => {
                 let key_package = add.key_package();
                 view.name = name_of(key_package.leaf_node().credential());
-                view.key_package =
-                    Some(args::encoded(&MlsMessageOut::from(key_package.clone()))?);
+                view.key_package = Some(args::encoded(&MlsMessageOut::from(key_package.clone()))?);
             }
             MlsProposal::Update(update) => {
                 view.leaf = view.sender.index;
@@ -146,7 +158,9 @@ impl Proposal {
         queued: impl Iterator<Item = &'a QueuedProposal>,
         names: Names<'_>,
     ) -> Result<Vec<Self>> {
-        queued.map(|proposal| Proposal::new(proposal, names)).collect()
+        queued
+            .map(|proposal| Proposal::new(proposal, names))
+            .collect()
     }
 }
 
@@ -202,8 +216,19 @@ pub struct Application {
 
 impl Application {
     pub fn new(envelope: Envelope, data: Vec<u8>) -> Self {
-        let Envelope { epoch, sender, aad, safe_aad } = envelope;
-        Application { epoch, sender, data, aad, safe_aad }
+        let Envelope {
+            epoch,
+            sender,
+            aad,
+            safe_aad,
+        } = envelope;
+        Application {
+            epoch,
+            sender,
+            data,
+            aad,
+            safe_aad,
+        }
     }
 }
 
@@ -226,13 +251,22 @@ impl<T> Ticket<T> {
 
     pub fn redeem(&self, group: &(Vec<u8>, bool), epoch: u64) -> Result<T> {
         if *group != self.group {
-            return Err(Error::Refused("it was received by another group".to_string()));
+            return Err(Error::Refused(
+                "it was received by another group".to_string(),
+            ));
         }
         if epoch != self.epoch {
-            return Err(Error::Refused("the group has left the epoch that it was received in".to_string()));
+            return Err(Error::Refused(
+                "the group has left the epoch that it was received in".to_string(),
+            ));
         }
-        let mut content = self.content.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        content.take().ok_or_else(|| Error::Refused("it was accepted before".to_string()))
+        let mut content = self
+            .content
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        content
+            .take()
+            .ok_or_else(|| Error::Refused("it was accepted before".to_string()))
     }
 }
 
@@ -252,7 +286,11 @@ impl ReceivedProposal {
         let name = envelope.sender.name.clone();
         let proposal = Proposal::new(&queued, &|_| name.clone())?;
         let ticket = Ticket::new(group, envelope.epoch, queued);
-        Ok(ReceivedProposal { envelope, proposal, ticket })
+        Ok(ReceivedProposal {
+            envelope,
+            proposal,
+            ticket,
+        })
     }
 }
 

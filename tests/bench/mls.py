@@ -2,7 +2,7 @@
 
 Groups of 10, 100 and 1,000 members, all added by one commit, so that the tree above the leaves is blank: the dearest
 case of the first commit. Ours includes `take_changes`, so what must be stored is at hand; the others keep their state
-to themselves. Times are medians over the repetitions, contestants in turn; ratios are medians of each repetition's ratio.
+to themselves. Times are medians over the repetitions, contestants in turn; ratios, medians of each repetition's ratio.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ class KeyPackages:
         """
 
     def adopt(self, message: bytes, init_key: bytes, encryption_key: bytes) -> KeyPackage:
-        """Take over a key package whose private halves were made elsewhere. Raises as `verify_key_package`."""
+        """Take over a key package of our own that was made elsewhere; it is not verified. Raises Malformed, Unsupported."""
 
     def discard(self, reference: bytes) -> None:
         """Forget the private half (an expired package); without effect where it is gone."""
@@ -388,11 +388,17 @@ class Group:
 
     @staticmethod
     def join(
-        identity: Identity, key_packages: KeyPackages, welcome: bytes, ratchet_tree: bytes | None = None
+        identity: Identity,
+        key_packages: KeyPackages,
+        welcome: bytes,
+        ratchet_tree: bytes | None = None,
+        *,
+        psks: Sequence[tuple[bytes, bytes]] = (),
     ) -> Group:
         """Join by a Welcome, which uses its key package up: store the changes of both objects together.
 
-        Lifetimes in the tree are not checked (RFC 9420, section 7.3: members' leaves may have expired since).
+        Lifetimes in the tree are not checked (RFC 9420, section 7.3: members' leaves may have expired since). `psks`:
+        external pre-shared keys, (id, secret) each, that the Welcome and later commits may name.
         Raises UnknownKeyPackage, MissingTree, Malformed, InvalidMessage, Undecryptable, Unsupported.
         """
 
@@ -501,7 +507,8 @@ class Group:
         """Stage a commit; the group stays in its epoch until `merge_commit`.
 
         `add`: key packages (messages). `app_data_updates`: (component id, update; None: remove). `extensions`: all
-        GroupContext extensions that the group is to have, in place of those that it has. `pending`: cover the
+        GroupContext extensions that the group is to have, in place of those that it has (the types among its required
+        capabilities, the app data as they are). `pending`: cover the
         pending proposals too, as a commit must unless they are invalid. `update`: fresh keys for our own leaf even
         where no proposal asks for them. `with_tree`: the Welcome and the GroupInfo carry the ratchet tree.
         Raises Refused, Malformed and InvalidMessage (a key package), and what `resolve` raises.

@@ -3,7 +3,7 @@
 import { createInterface } from "node:readline";
 import {
   acceptAll, createApplicationMessage, createCommit, createGroup, createGroupInfoWithExternalPubAndRatchetTree,
-  createProposal, decodeMlsMessage, defaultCapabilities, defaultLifetime, emptyPskIndex, encodeMlsMessage,
+  createProposal, decodeMlsMessage, defaultCapabilities, emptyPskIndex, encodeMlsMessage,
   generateKeyPackage, getCiphersuiteFromName, getCiphersuiteImpl, joinGroup, mlsExporter, processMessage,
 } from "ts-mls"
 
@@ -20,7 +20,8 @@ let mine, state
 const commands = {
   async start({ name, extensions: types }) {
     const capabilities = { ...defaultCapabilities(), extensions: types ?? [] }
-    const lifetime = { ...defaultLifetime, notBefore: BigInt(Math.floor(Date.now() / 1000) - 3600) }
+    const now = BigInt(Math.floor(Date.now() / 1000))
+    const lifetime = { notBefore: now - 3600n, notAfter: now + 30n * 86400n } // its own default is for ever
     const credential = { credentialType: "basic", identity: new TextEncoder().encode(name) }
     mine = await generateKeyPackage(credential, capabilities, lifetime, [], suite)
     return encoded("mls_key_package", "keyPackage", mine.publicPackage)
