@@ -8,6 +8,7 @@ mod guard;
 mod identity;
 mod labels;
 mod messages;
+mod msgpack;
 mod provider;
 mod public_group;
 mod records;

@@ -15,6 +15,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroize;
 
+use crate::msgpack;
+
 const VERSION: u8 = 1;
 
 #[derive(thiserror::Error, Debug, Clone, PartialEq, Eq)]
@@ -218,6 +220,7 @@ impl Records {
     }
 }
 
+const SECRETS: &str = "message_secrets";
 const LEAVES: &str = "own_leaves";
 const PROPOSALS: &str = "proposals";
 
@@ -307,7 +310,18 @@ impl StorageProvider<CURRENT_VERSION> for Records {
         _: &G,
         secrets: &T,
     ) -> Result<(), StorageError> {
-        self.write("message_secrets", secrets)
+        // Each encryption and decryption changes a little of it, while the secrets of past epochs, which grow with the
+        // group, stay as they are: so each field is a record of its own.
+        let whole = encode(SECRETS, secrets)?;
+        let fields = msgpack::fields(&whole[1..]).ok_or_else(|| {
+            StorageError::Unwritable(SECRETS.to_string(), "not a map".to_string())
+        })?;
+        for (field, value) in fields {
+            let mut record = vec![VERSION];
+            record.extend(value);
+            self.put(&format!("{SECRETS}/{field}"), Some(record));
+        }
+        Ok(())
     }
 
     fn write_resumption_psk_store<G: traits::GroupId<1>, T: traits::ResumptionPskStore<1>>(
@@ -478,7 +492,25 @@ impl StorageProvider<CURRENT_VERSION> for Records {
         &self,
         _: &G,
     ) -> Result<Option<T>, StorageError> {
-        self.read("message_secrets")
+        let unreadable = || StorageError::Unreadable(SECRETS.to_string());
+        let names = self.names(&format!("{SECRETS}/"));
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let mut fields = Vec::new();
+        for name in &names {
+            let record = self.get(name).ok_or_else(unreadable)?;
+            match record.split_first() {
+                Some((&VERSION, value)) => {
+                    fields.push((&name[SECRETS.len() + 1..], value.to_vec()))
+                }
+                _ => return Err(unreadable()),
+            }
+        }
+        let fields = fields.iter().map(|(name, value)| (*name, value.as_slice()));
+        let mut whole = vec![VERSION];
+        whole.extend(msgpack::map(fields).ok_or_else(unreadable)?);
+        decode(SECRETS, &whole).map(Some)
     }
 
     fn resumption_psk_store<G: traits::GroupId<1>, T: traits::ResumptionPskStore<1>>(
@@ -596,7 +628,10 @@ impl StorageProvider<CURRENT_VERSION> for Records {
     }
 
     fn delete_message_secrets<G: traits::GroupId<1>>(&self, _: &G) -> Result<(), StorageError> {
-        self.delete("message_secrets")
+        for name in self.names(&format!("{SECRETS}/")) {
+            self.delete(&name)?;
+        }
+        Ok(())
     }
 
     fn delete_all_resumption_psk_secrets<G: traits::GroupId<1>>(

@@ -125,7 +125,9 @@ def test_changes_are_small_and_their_sum_is_the_group():
         "export_tree",
         "interim_transcript_hash",
         "leaf",
-        "message_secrets",
+        "message_secrets/max_epochs",
+        "message_secrets/message_secrets",
+        "message_secrets/past_epoch_trees",
         "resumption_psks",
         "state",
         "tree",
@@ -133,11 +135,11 @@ def test_changes_are_small_and_their_sum_is_the_group():
     }
     assert hers.take_changes() == {}
     message = hers.encrypt(b"hello")
-    assert set(disk.save(hers)) == {"message_secrets"}
+    assert set(disk.save(hers)) == {"message_secrets/message_secrets"}
     his_disk = Disk()
     his_disk.save(his)
     assert read(his, message).data == b"hello"
-    assert set(his_disk.save(his)) == {"message_secrets"}
+    assert set(his_disk.save(his)) == {"message_secrets/message_secrets"}
     for _ in range(6):
         commit(hers, his, update=True)
         disk.save(hers)
@@ -165,7 +167,7 @@ def test_damaged_or_foreign_records_are_bad_state():
     disk.save(hers)
     with pytest.raises(mls.BadState, match="another identity"):
         mls.Group.restore(bob.identity, disk)
-    for name in ("tree", "context", "message_secrets", "epoch_secrets", "leaf"):
+    for name in ("tree", "context", "message_secrets/message_secrets", "epoch_secrets", "leaf"):
         with pytest.raises(mls.BadState):
             mls.Group.restore(alice.identity, {key: value for key, value in disk.items() if key != name})
         for damaged in (b"", b"\x02" + disk[name][1:], disk[name][:-1]):

@@ -198,5 +198,5 @@ def test_the_hubs_records_hold_no_secret_of_the_members():
     stored = b"".join(disk.values())
     assert hers.epoch_authenticator not in stored
     assert hers.export_secret("x", b"", 32) not in stored
-    secret_names = {"epoch_secrets", "message_secrets", "export_tree", "state"}
+    secret_names = {"epoch_secrets", "message_secrets/message_secrets", "export_tree", "state"}
     assert secret_names <= set(hers_disk)

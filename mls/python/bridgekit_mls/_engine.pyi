@@ -161,7 +161,7 @@ class KeyPackages:
         """
 
     def adopt(self, message: bytes, init_key: bytes, encryption_key: bytes) -> KeyPackage:
-        """Take over a key package of our own that was made elsewhere; it is not verified. Raises Malformed, Unsupported."""
+        """Take over a key package of our own that was made elsewhere, unverified. Raises Malformed, Unsupported."""
 
     def discard(self, reference: bytes) -> None:
         """Forget the private half (an expired package); without effect where it is gone."""
