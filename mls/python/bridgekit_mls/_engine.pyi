@@ -562,7 +562,10 @@ class PublicGroup:
     """
 
     def __init__(self, group_info: bytes, ratchet_tree: bytes | None = None) -> None:
-        """Follow a group from this epoch on. Raises MissingTree, Malformed, InvalidMessage, Unsupported."""
+        """Follow a group from this epoch on; here the lifetimes in the tree are checked.
+
+        Raises MissingTree, Malformed, InvalidMessage, Unsupported.
+        """
 
     @staticmethod
     def restore(records: Mapping[str, bytes]) -> PublicGroup:
