@@ -9,7 +9,7 @@ LOCK := $(UV) -q pip compile --universal --python-version 3.11 --generate-hashes
 MLS := mls/Cargo.toml mls/Cargo.lock mls/pyproject.toml $(wildcard mls/src/*.rs)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv mls synapse servers check format test demo bench lock clean
+.PHONY: help venv mls synapse servers clients check format test demo bench lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -45,8 +45,12 @@ $(SYNAPSE_VENV)/.stamp: $(VENV)/.uv requirements-synapse.lock
 	$(UV) pip install -q --python $(SYNAPSE_VENV)/bin/python --require-hashes -r requirements-synapse.lock
 	@touch $@
 
-servers: ## IRC servers, services and PostgreSQL by apt, where that is allowed
+servers: ## IRC and XMPP servers, services and PostgreSQL by apt, where that is allowed
 	@scripts/install-servers
+
+clients: ## Chromium by apt and web clients by npm (for test), where that is allowed
+	@scripts/install-servers browser
+	@scripts/install-clients
 
 check: venv ## ruff, mypy --strict, import-linter, hadolint; where cargo is, rustfmt and clippy
 	$(BIN)/ruff check
@@ -66,7 +70,7 @@ format: venv ## Put the code into its form
 	$(BIN)/ruff format
 	@if command -v cargo >/dev/null; then cargo fmt --manifest-path mls/Cargo.toml; fi
 
-test: venv mls synapse servers ## All tests; ARGS="tests/core -k edit" goes to pytest
+test: venv mls synapse clients ## All tests; ARGS="tests/core -k edit" goes to pytest
 	$(BIN)/pytest $(ARGS)
 
 demo: venv mls synapse servers ## A real bridge between real servers; ONCE=1 plays the script, checks it and ends

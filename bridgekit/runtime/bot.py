@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,18 +13,32 @@ from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PersonId, PortalKe
 from bridgekit.contract.people import Person
 from bridgekit.core.commands import split_words
 from bridgekit.core.model import Permission
+from bridgekit.core.rates import Buckets, Rate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.cases import Case
-from bridgekit.runtime.lenient import allowed
+from bridgekit.runtime.lenient import allowed, now
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.registry import OPEN, Registry
+from bridgekit.runtime.remains import Remains
 
 log = structlog.get_logger(__name__)
 
-ANSWER_EVERY = 10.0
-"""Seconds between two explanations in one remote chat, so that nobody can make the bridge flood it."""
+EXPLANATIONS = Rate(1, 10_000)
+"""In one remote chat, so that nobody can make the bridge flood it."""
+FOR_EVERYBODY = ("status", "stop")
+"""Commands of those, too, who may do no more than be relayed."""
+REQUESTS = Rate(10, 60_000)
+"""Commands of one user that make the bridge connect, knock or speak somewhere."""
+AGREED = "agreed"
+"""What a moderator adds who links an encrypted room to a network that sees everything in clear."""
+PASSWORD = "password="
+GONE = "this network is not in the bridge's configuration any more"
+
+
+def _may_hold_a_password(command: str, words: list[str]) -> bool:
+    return command == "login" or (command == "link" and any(word != AGREED for word in words[2:]))
 
 
 class Bot:
@@ -39,10 +52,12 @@ class Bot:
         registry: Registry,
         accounts: Accounts,
         manifests: dict[NetworkId, Manifest],
+        remains: Remains,
         *,
         me: PersonId,
         label: Callable[[NetworkId], str],
         permission: Callable[[PersonId], Permission],
+        silence: Callable[[ChatId, PersonId], int],
     ) -> None:
         self._client = client
         self._portals = portals
@@ -50,10 +65,13 @@ class Bot:
         self._registry = registry
         self._accounts = accounts
         self._manifests = manifests
+        self._remains = remains
         self._me = me
         self._label = label
         self._permission = permission
-        self._answered: dict[PortalKey, float] = {}
+        self._silence = silence
+        self._explained: Buckets[PortalKey] = Buckets(EXPLANATIONS)
+        self._asked: Buckets[PersonId] = Buckets(REQUESTS)
         self._commands: dict[str, Callable[[ChatId, PersonId, list[str]], Awaitable[str]]] = {
             "help": self._help,
             "status": self._status,
@@ -63,6 +81,8 @@ class Bot:
             "login": self._login,
             "logout": self._logout,
             "chat": self._chat,
+            "forget": self._forget,
+            "stop": self._stop,
         }
 
     async def obey(self, room: ChatId, case: Case, words: str) -> None:
@@ -75,12 +95,17 @@ class Bot:
         name, rest = parts[0].lower(), parts[1:]
         command = self._commands.get(name)
         try:
-            if self._permission(sender.id) in (Permission.NONE, Permission.RELAY) and name != "status":
+            allowed_to = self._permission(sender.id)
+            if allowed_to is Permission.NONE or (
+                allowed_to is Permission.RELAY and name not in FOR_EVERYBODY
+            ):
                 raise NotAllowed("You are not allowed to command this bridge: ask its admin.")
             if command is None:
                 raise NotAllowed(f"There is no command {name}. Say `help` to see what there is.")
-            if name == "login" and case.event is not None:
+            if _may_hold_a_password(name, rest):
                 await self._hide(room, case)
+            if name in ("link", "login", "chat") and not self._asked.take(sender.id, now()):
+                raise NotAllowed("You ask for more than I do at once: try again in a minute.")
             answer = await command(room, sender.id, rest)
         except BridgeError as error:
             answer = error.notice
@@ -105,10 +130,8 @@ class Bot:
 
     async def _explain(self, side: PortalKey) -> None:
         """What people on a network read when they ask who this is."""
-        now = time.monotonic()
-        if now - self._answered.get(side, -ANSWER_EVERY) < ANSWER_EVERY:
+        if not self._explained.take(side, now()):
             return
-        self._answered[side] = now
         link = self._registry.links.get(side)
         if link is None:
             return
@@ -128,7 +151,9 @@ class Bot:
             [
                 "I pass messages between this homeserver and other networks. In a room, start with `!bridge`:",
                 f"  !bridge link {network} {example}   link this room to a chat (you need to be a moderator here)",
+                "                                 (a chat with a password: add password=...)",
                 f"  !bridge unlink {network} {example}   take that back",
+                "  !bridge stop   say nothing more of what you said here and what still waits to be sent",
                 "  !bridge status   what this room is linked to, and how your accounts are doing",
                 "  !bridge networks   where I can go",
                 f"  !bridge login {network} [field=value ...]   speak with an account of your own",
@@ -143,6 +168,11 @@ class Bot:
             f"{network}: {self._label(network)} ({manifest.name}), {self._accounts.status(network, None)}"
             for network, manifest in self._manifests.items()
         ]
+        if self._permission(sender) is Permission.ADMIN:
+            lines += [
+                f"{network}: {GONE}; {left} of it remain. `!bridge forget {network}` takes that away."
+                for network, left in self._remains.all().items()
+            ]
         return "\n".join(lines) or "No networks are configured."
 
     async def _status(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
@@ -151,19 +181,25 @@ class Bot:
             seen = self._registry.visibility.get(link.key)
             modes = f", modes {seen.detail}" if seen is not None and seen.detail else ""
             state = "open" if link.state == OPEN else f"{link.state}: {link.reason}"
+            if self._remains.are_of(link.key.network):
+                state = f"{GONE}. `!bridge unlink {link.key.network} {link.name}` takes the link away."
             lines.append(f"{link.name} on {self._label(link.key.network)}: {state}{modes}")
         for row in self._registry.logins.values():
             if row.login.owner == sender:
                 status = self._accounts.status(row.network, row.login.id)
+                if self._remains.are_of(row.network):
+                    status = f"{GONE}. `!bridge logout {row.network}` takes the account away."
                 lines.append(f"Your account on {self._label(row.network)}: {status}")
         return "\n".join(lines) or "This room is not linked, and you have no accounts here."
 
     async def _link(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
-        if len(words) != 2:
-            raise NotAllowed("Say `!bridge link <network> <chat>`.")
+        agreed = AGREED in words[2:]
+        secret = next((word.removeprefix(PASSWORD) for word in words[2:] if word.startswith(PASSWORD)), "")
+        if len(words) != 2 + agreed + bool(secret):
+            raise NotAllowed(f"Say `!bridge link <network> <chat>`, with `{PASSWORD}...` where it has one.")
         await self._need_power(room, sender)
         network, name = NetworkId(words[0]), words[1]
-        link = await self._portals.link(room, network, name, sender)
+        link = await self._portals.link(room, network, name, sender, secret=secret, agreed=agreed)
         label = self._label(network)
         await self._portals.announce(
             link.key,
@@ -178,7 +214,9 @@ class Bot:
         await self._need_power(room, sender)
         links = self._registry.links_of(room)
         if words:
-            side = self._portals.find_chat(NetworkId(words[0]), words[1] if len(words) > 1 else "")
+            network, name = NetworkId(words[0]), words[1] if len(words) > 1 else ""
+            gone = self._remains.link(room, network, name) if self._remains.are_of(network) else None
+            side = gone.key if gone is not None else self._portals.find_chat(network, name)
             links = [link for link in links if link.key == side]
         if len(links) != 1:
             raise NotAllowed(
@@ -219,7 +257,8 @@ class Bot:
         )
 
     async def _logout(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
-        network = self._network(words)
+        gone = bool(words) and self._remains.are_of(NetworkId(words[0]))
+        network = NetworkId(words[0]) if gone else self._network(words)
         login = self._accounts.of(network, sender)
         if login is None:
             raise NotAllowed(f"You have no account on {self._label(network)} here.")
@@ -242,6 +281,27 @@ class Bot:
         if await allowed(self._client.patient.invite(link.room, sender)):
             return f"There is a room with {words[1]} already: you are invited to it."
         return f"There is a room with {words[1]} already, and you are in it."
+
+    async def _stop(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        stopped = self._silence(room, sender)
+        if not stopped:
+            return "Nothing of what you said here waits to be sent."
+        which = "1 message of yours that was" if stopped == 1 else f"{stopped} messages of yours that were"
+        return f"Stopped {which} still waiting, or on the way: what became of each, your client shows."
+
+    async def _forget(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        """For admins: what is left of a network that is not configured any more."""
+        if self._permission(sender) is not Permission.ADMIN:
+            raise NotAllowed("Only an admin of this bridge can do that.")
+        network = NetworkId(words[0]) if words else NetworkId("")
+        if not self._remains.are_of(network):
+            left = ", ".join(self._remains.all())
+            raise NotAllowed(
+                f"Say `!bridge forget <network>`: something is left of {left}."
+                if left
+                else "Nothing is left of any network that is not configured."
+            )
+        return f"Nothing is left of {network}: {await self._remains.forget(network)} were taken away."
 
     def _network(self, words: list[str]) -> NetworkId:
         if not words or words[0] not in self._manifests:

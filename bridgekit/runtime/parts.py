@@ -15,16 +15,21 @@ from bridgekit.contract.ids import NetworkId, PersonId
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Permission
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
+from bridgekit.runtime.doorstep import Doorstep
 from bridgekit.runtime.fates import Fates
 from bridgekit.runtime.files import Fetch, Files
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.host import NetworkHost
+from bridgekit.runtime.joins import Joins
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.matrix_side import MatrixSide
+from bridgekit.runtime.members import Members
+from bridgekit.runtime.modes import Modes
 from bridgekit.runtime.names import Names
 from bridgekit.runtime.owners import Owners
 from bridgekit.runtime.performing import Performing
@@ -33,9 +38,12 @@ from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.reception import Reception
 from bridgekit.runtime.registry import Registry
+from bridgekit.runtime.remains import Remains
 from bridgekit.runtime.rooms import Rooms
+from bridgekit.runtime.secrecy import Secrecy
 from bridgekit.runtime.spaces import Spaces
 from bridgekit.runtime.standing import StandingLinks
+from bridgekit.runtime.succession import Succession
 from bridgekit.runtime.surroundings import RoomSurroundings
 from bridgekit.runtime.upgrades import Upgrades
 from bridgekit.store import Store
@@ -74,10 +82,28 @@ class Parts:
             namespace,
             template=config.messages.display_name,
             network_name=label,
+        )
+        self.joins = Joins(client, self.ghosts, spawn=spawn)
+        self.members = Members(
+            registry,
+            self.ghosts,
+            namespace,
+            emit=lambda network, login, fact: self.rooms.remote(network, login, fact),
             spawn=spawn,
         )
+        self.engine = Engine(
+            store,
+            client.homeserver,
+            bot=me,
+            is_ours=lambda user: user == me or namespace.is_ours(user),
+            trust=config.encryption.trust,
+            reset=lambda user: self.secrecy.identity_reset(user),
+            spawn=spawn,
+        )
+        client.cipher = self.engine
+        self.modes = Modes(self.networks)
         files = Files(client, fetch)
-        powers = Powers(client, bot=me, spawn=spawn)
+        powers = Powers(client, registry, store, namespace, bot=me, spawn=spawn)
         self.matrix = MatrixSide(
             client,
             self.ghosts,
@@ -85,6 +111,8 @@ class Parts:
             files=files,
             pictures=Pictures(client, self.ghosts, files, spawn=spawn),
             powers=powers,
+            joins=self.joins,
+            mode=self.modes.of,
         )
         self.accounts = Accounts(
             self.networks,
@@ -105,7 +133,11 @@ class Parts:
             bot=me,
             label=label,
             permission=permission,
+            members=self.members,
+            mode=self.modes.of,
+            grants=self.modes.grants,
             puppets=config.appservice.double_puppets,
+            is_encrypted=self.engine.is_encrypted,
         )
         for id, section in config.networks.items():
             connector = connectors[section.connector]
@@ -120,6 +152,7 @@ class Parts:
             )
             self.manifests[id] = connector.manifest
             self.networks[id] = connector.network(section.config, host)
+        self.modes.read(config)
         self.portals = Portals(
             client,
             registry,
@@ -137,6 +170,8 @@ class Parts:
                 label=label,
                 networks=frozenset(n for n, section in config.networks.items() if section.space),
             ),
+            joins=self.joins,
+            members=self.members,
             spawn=spawn,
         )
         self.making = Making(
@@ -152,8 +187,20 @@ class Parts:
             spawn=spawn,
         )
         self.management = ManagementRooms(client, registry, self.portals.say)
-        self.owners = Owners(registry, self.management, self.networks, metrics, label=label, spawn=spawn)
+        self.succession = Succession(
+            client, store, registry, self.ghosts, self.portals, bot=me, tell=self.management.tell
+        )
+        self.owners = Owners(
+            registry,
+            self.management,
+            self.networks,
+            metrics,
+            asked=self.making.asked,
+            label=label,
+            spawn=spawn,
+        )
         self.standing = StandingLinks(client, registry, self.portals, bot=me, spawn=spawn)
+        self.remains = Remains(store, registry, self.portals, self.accounts, self.networks)
         self.commands = Bot(
             client,
             self.portals,
@@ -161,9 +208,11 @@ class Parts:
             registry,
             self.accounts,
             self.manifests,
+            self.remains,
             me=me,
             label=label,
             permission=permission,
+            silence=lambda room, who: self.rooms.silence(room, who),
         )
         self.fates = Fates(
             client,
@@ -172,6 +221,7 @@ class Parts:
             spawn=spawn,
         )
         self.names = Names(client)
+        self.secrecy = Secrecy(self.engine, self.names, self.portals.say, spawn=spawn)
         around = RoomSurroundings(
             client=client,
             store=store,
@@ -185,16 +235,21 @@ class Parts:
             making=self.making,
             management=self.management,
             standing=self.standing,
-            upgrades=Upgrades(client, registry, self.ghosts, self.portals, spawn=spawn),
+            upgrades=Upgrades(client, registry, self.joins, self.members, self.portals, spawn=spawn),
             powers=powers,
+            members=self.members,
+            joins=self.joins,
             bot=self.commands,
             fates=self.fates,
             metrics=metrics,
             namespace=namespace,
+            secrecy=self.secrecy,
             me=me,
             permission=permission,
+            label=label,
             spawn=spawn,
         )
+        self.doorstep = Doorstep(self.portals, me=me, label=label, spawn=spawn)
         self.rooms = Rooms(
             store,
             registry,
@@ -202,7 +257,7 @@ class Parts:
             names=self.names,
             unlinked=self.making.unlinked,
             invitation=self.owners.invited,
-            overhear=self.portals.overhear,
+            overhear=self.doorstep.overhear,
             spawn=spawn,
         )
         self.reception = Reception(
@@ -214,6 +269,7 @@ class Parts:
             self.ghosts,
             namespace,
             self.manifests,
+            self.engine,
             bot=me,
             label=label,
             puppets=config.appservice.double_puppets,

@@ -20,7 +20,9 @@ from bridgekit.core.ghosts import Namespace
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.ghosts import Ghosts
+from bridgekit.runtime.joins import Joins
 from bridgekit.runtime.lenient import allowed, now, quiet
+from bridgekit.runtime.members import Members
 from bridgekit.runtime.registry import CLOSED, OPEN, Registry
 from bridgekit.runtime.spaces import Spaces
 from bridgekit.store.rows import Link, Portal
@@ -49,6 +51,8 @@ class Portals:
         bot: PersonId,
         label: Callable[[NetworkId], str],
         spaces: Spaces,
+        joins: Joins,
+        members: Members,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._sending = client
@@ -62,6 +66,8 @@ class Portals:
         self._bot = bot
         self._label = label
         self._spaces = spaces
+        self._joins = joins
+        self._members = members
         self._spawn = spawn
         self._entering: dict[PortalKey, asyncio.Future[facts.ChatOpened]] = {}
         self.making: dict[PortalKey, asyncio.Future[ChatId | None]] = {}
@@ -113,7 +119,12 @@ class Portals:
         log.warning("chat_closed", network=side.network, reason=fact.reason)
         await self.say(link.room, f"{link.name} on {self._label(side.network)}: {fact.reason}")
 
-    async def enter(self, side: PortalKey) -> facts.ChatOpened:
+    async def unlock(self, side: PortalKey, secret: str) -> None:
+        """Let the relay know a linked chat's password, as the config has it today."""
+        if (relay := self._sessions.get((side.network, None))) is not None:
+            await relay.perform(verbs.Join(chat=side.chat, secret=secret))
+
+    async def enter(self, side: PortalKey, secret: str = "") -> facts.ChatOpened:
         """Let the relay into a chat. Raises BridgeError with the reason where it cannot get in."""
         relay = self._sessions.get((side.network, None))
         if relay is None:
@@ -123,7 +134,7 @@ class Portals:
         name = self._networks[side.network].chat_name(side.chat)
         try:
             async with asyncio.timeout(ENTER_SECONDS):
-                await relay.perform(verbs.Join(chat=side.chat))
+                await relay.perform(verbs.Join(chat=side.chat, secret=secret))
                 return await waiter
         except TimeoutError:
             why = f" ({relay.reason})" if relay.reason else ""
@@ -174,32 +185,44 @@ class Portals:
         return None
 
     async def link(
-        self, room: ChatId, network: NetworkId, name: str, creator: PersonId, *, static: bool = False
+        self,
+        room: ChatId,
+        network: NetworkId,
+        name: str,
+        creator: PersonId,
+        *,
+        static: bool = False,
+        agreed: bool = False,
+        secret: str = "",
     ) -> Link:
-        """Link a room to a chat: the relay enters it first. Raises BridgeError with the reason."""
+        """Link a room to a chat: the relay enters it first. Raises BridgeError with the reason.
+
+        `agreed`: where the room is encrypted, its people know that the network sees everything in clear.
+        """
         side = self.find_chat(network, name)
         if (old := self._registry.links.get(side)) is not None:
             if old.room == room and old.state == OPEN:
                 return old
             if old.room == room:  # the chat was lost: this asks for another try
-                opened = await self.enter(side)
+                opened = await self.enter(side, secret)
                 self._registry.set_state(side, OPEN, "", opened.at)
                 return self._registry.links[side]
             raise NotAllowed(f"{name} is linked to another room already: unlink it there first.")
         portal = self._registry.portals.get(room)
         if portal is not None and portal.kind != "channel":
             raise NotAllowed("This room is not one to link: say it in the room that shall be linked.")
-        if await self._client.state(room, "m.room.encryption") is not None:
+        if not agreed and await self._client.state(room, "m.room.encryption") is not None:
+            label = self._label(network)
             raise NotAllowed(
-                f"This room is encrypted and {self._label(network)} is not: nothing would cross. "
-                "Link a room without encryption."
+                f"This room is encrypted up to the bridge, and {label} would see everything in clear. If the people "
+                f"here agree to that, say `!bridge link {network} {name} agreed`."
             )
         if side in self.making:
             raise NotAllowed(f"{name} is being linked this moment.")
         making: asyncio.Future[ChatId | None] = asyncio.get_running_loop().create_future()
         self.making[side] = making
         try:
-            opened = await self.enter(side)
+            opened = await self.enter(side, secret)
             link = await self.made(side, room, opened, creator, static=static, portal=None)
             making.set_result(room)
             return link
@@ -252,11 +275,15 @@ class Portals:
             if network == side.network and supervised.session is not None and there:
                 supervised.joined.discard(side.chat)
                 self._spawn(quiet(supervised.perform, verbs.Leave(chat=side.chat, reason=reason)))
+        gone = self._members.unlinked(link.room, side)
         if not any(other.key.network == side.network for other in self._registry.links_of(link.room)):
-            self._ghosts.forget(link.room, side.network)
+            self._joins.forget(link.room, side.network)
             if self._spaces.wants(link):
                 self._spawn(self._spaces.let_go(side.network, link.room))
             self._spawn(self._clear_out(link.room, side.network, reason))
+        else:
+            ghosts = [self._namespace.mxid(side.network, person) for person in gone]
+            self._spawn(self._let_go(link.room, ghosts, reason))
         for type in BRIDGE_EVENTS:
             await allowed(self._client.put_state(link.room, type, {}, state_key=self._state_key(side)))
         portal = self._registry.portals.get(link.room)
@@ -275,10 +302,13 @@ class Portals:
         on their way in."""
         for pause in (0.0, AFTERWARDS):
             await asyncio.sleep(pause)
-            for ghost in sorted(self._ghosts.present(room)):
-                row = self._ghosts.row(ghost)
-                if row is not None and row.network == network:
-                    await quiet(self._ghosts.leave, ghost, room, reason)
+            found = [(g, self._ghosts.row(g)) for g in sorted(self._ghosts.present(room))]
+            ours = [ghost for ghost, row in found if row is not None and row.network == network]
+            await self._let_go(room, ours, reason)
+
+    async def _let_go(self, room: ChatId, ghosts: list[PersonId], reason: str) -> None:
+        for ghost in ghosts:
+            await quiet(self._ghosts.leave, ghost, room, reason)
 
     async def describe(self, link: Link) -> None:
         """MSC2346: what this room is bridged to, for clients and for other bridges."""

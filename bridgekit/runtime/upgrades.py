@@ -11,7 +11,8 @@ import structlog
 from bridgekit.contract.errors import MatrixRefused
 from bridgekit.contract.ids import ChatId
 from bridgekit.matrix.client import MatrixClient
-from bridgekit.runtime.ghosts import Ghosts
+from bridgekit.runtime.joins import Joins
+from bridgekit.runtime.members import Members
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.registry import Registry
 
@@ -28,14 +29,16 @@ class Upgrades:
         self,
         client: MatrixClient,
         registry: Registry,
-        ghosts: Ghosts,
+        joins: Joins,
+        members: Members,
         portals: Portals,
         *,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._client = client.patient
         self._registry = registry
-        self._ghosts = ghosts
+        self._joins = joins
+        self._members = members
         self._portals = portals
         self._spawn = spawn
         self._asked: set[ChatId] = set()
@@ -82,5 +85,6 @@ class Upgrades:
         self._asked.discard(new)
         for link in self._registry.links_of(new):
             await self._portals.describe(link)
-        self._ghosts.move(old, new)
+        self._members.moved(old, new)
+        self._joins.move(old, new)
         log.info("room_followed")

@@ -14,6 +14,7 @@ from bridgekit.contract.facts import (
     Invitation,
     Membership,
     Message,
+    Missed,
     Profile,
     RoleChange,
     Roster,
@@ -24,8 +25,10 @@ from bridgekit.contract.people import Content, Role
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import FetchHistory, Join, Leave, PostMessage, React, Retract
 from connectors.irc import joining, upkeep
+from connectors.irc.testing import ircd_commands
 from connectors.irc.testing.harness import MemoryHost, network_of, running
 from connectors.irc.testing.ircd import FULL, PLAIN, Ircd
+from connectors.irc.testing.ircd_line import Out
 
 C = ChatId("#c")
 
@@ -332,21 +335,80 @@ async def test_what_is_said_while_the_gap_is_read_waits_behind_it_and_comes_once
             assert bridge.said.count("meanwhile") == 1
 
 
-async def test_what_we_said_ourselves_uses_up_nothing_of_what_may_be_fetched():
-    ircd = Ircd(caps=FULL)
+@contextlib.contextmanager
+def one_moment(ircd: Ircd, monkeypatch):
+    """All that is said meanwhile is said in the same millisecond."""
+    with monkeypatch.context() as patched:
+        now = ircd.tags(None)["time"]
+        patched.setattr(ircd, "tags", lambda user: {**Ircd.tags(ircd, user), "time": now})
+        yield
+
+
+@pytest.mark.parametrize("isupport", ["", "MSGREFTYPES=timestamp"], ids=["by id", "by time"])
+async def test_what_we_said_ourselves_uses_up_nothing_of_what_may_be_fetched(monkeypatch, isupport):
+    """Also what we said in the very millisecond from which on is fetched."""
+    ircd = Ircd(caps=FULL, isupport=isupport)
     host = MemoryHost(["#c"])
     bob = ircd.user("bob", "#c")
     async with ircd.serving():
         network = network_of(ircd, host, history_limit=5)
         async with running(network) as bridge:
             await bridge.fact(ChatOpened)
-            for number in range(10):
-                await bridge.session.perform(
-                    PostMessage(chat=C, content=Content(text=plain(f"ours {number}")))
-                )
+            with one_moment(ircd, monkeypatch):
+                for number in range(10):
+                    await bridge.session.perform(
+                        PostMessage(chat=C, content=Content(text=plain(f"ours {number}")))
+                    )
         bob.say("#c", "missed")
         async with running(network) as bridge:
             await ircd.until(lambda: bridge.said == ["missed"])
+
+
+async def test_a_gap_that_is_too_long_ends_in_a_word_about_what_is_missing():
+    ircd = Ircd(caps=FULL)
+    host = MemoryHost(["#c"])
+    bob = ircd.user("bob", "#c")
+    async with ircd.serving():
+        network = network_of(ircd, host, history_limit=50)
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+        for number in range(250):
+            bob.say("#c", f"missed {number}")
+        async with running(network) as bridge:
+            missed = await bridge.fact(Missed)
+            bob.say("#c", "after")
+            await ircd.until(lambda: "after" in bridge.said)
+            assert bridge.said == [*(f"missed {number}" for number in range(100)), "after"]
+            last, after = bridge.all(Message)[-2:]
+            assert last.at <= missed.since <= missed.until <= after.at
+            assert missed.reason == "More was said in #c than the bridge fetches (50 messages)."
+            assert [type(f) for f in bridge.facts if f in (last, missed, after)] == [Message, Missed, Message]
+        async with running(network) as bridge:  # what was said to be missing does not turn up later
+            bob.say("#c", "and on")
+            await ircd.until(lambda: "and on" in bridge.said)
+            assert not [words for words in bridge.said if words.startswith("missed")]
+            assert bridge.all(Missed) == []
+
+
+async def test_a_gap_that_the_server_keeps_to_itself_is_told(monkeypatch):
+    ircd = Ircd(caps=FULL)
+    host = MemoryHost(["#c"])
+    async with ircd.serving():
+        network = network_of(ircd, host)
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+        monkeypatch.setattr(
+            ircd_commands,
+            "_history",
+            lambda client, p: client.answer(
+                Out(ircd.name, "FAIL", ("CHATHISTORY", "INVALID_TARGET", p[0], p[1], "You may not read that"))
+            ),
+        )
+        async with running(network) as bridge:
+            missed = await bridge.fact(Missed)
+            assert missed.reason == (
+                "The bridge was not in #c for a while. The network does not give out the history of #c."
+            )
 
 
 async def test_a_gap_whose_reading_was_cut_off_is_read_by_the_next_connection():
@@ -481,3 +543,17 @@ async def test_many_channels_are_joined_a_few_at_a_time(caps):
     async with ircd.serving(), running(network_of(ircd, MemoryHost(channels))) as bridge:
         await ircd.until(lambda: len(bridge.all(ChatOpened)) == 40)
         assert len(ircd.lines("^JOIN")) == 5
+
+
+async def test_a_channel_that_is_being_left_is_entered_anew(caps):
+    """A link that moves to another room leaves and comes back in one breath."""
+    ircd = Ircd(caps=caps)
+    async with bridge_in(ircd) as bridge:
+        ircd.delay = 0.1
+        leaving = asyncio.create_task(bridge.session.perform(Leave(chat=C, reason="moved")))
+        await asyncio.sleep(0)
+        await bridge.session.perform(Join(chat=C))
+        await leaving
+        await bridge.fact(ChatOpened, 2)
+        await bridge.session.perform(PostMessage(chat=C, content=Content(text=plain("back"))))
+        assert ircd.lines("JOIN|PART|PRIVMSG")[-1].endswith("PRIVMSG #c back")
