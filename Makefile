@@ -35,7 +35,7 @@ mls: venv ## The MLS engine for the MIMI connector (needs cargo; without it the 
 
 $(VENV)/.mls: $(VENV)/.stamp $(MLS)
 	@echo "Building the MLS engine (some minutes the first time) ..."
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin -q develop --release --uv --manifest-path mls/Cargo.toml
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop -q --release --uv --manifest-path mls/Cargo.toml
 	@touch $@
 
 synapse: $(SYNAPSE_VENV)/.stamp ## Synapse from PyPI in an environment of its own (for demo and test)
