@@ -9,7 +9,7 @@ LOCK := $(UV) -q pip compile --universal --python-version 3.11 --generate-hashes
 MLS := mls/Cargo.toml mls/Cargo.lock mls/pyproject.toml $(wildcard mls/src/*.rs)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv mls synapse servers clients check format test demo bench lock clean
+.PHONY: help venv mls synapse servers clients check format test demo demo-mimi bench lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -75,6 +75,9 @@ test: venv mls synapse clients ## All tests; ARGS="tests/core -k edit" goes to p
 
 demo: venv mls synapse servers ## A real bridge between real servers; ONCE=1 plays the script, checks it and ends
 	$(BIN)/bridgekit demo $(if $(ONCE),--once)
+
+demo-mimi: venv mls ## Two MIMI providers that talk to each other; ONCE=1 plays the script, checks it and ends
+	$(BIN)/bridgekit mimi demo $(if $(ONCE),--once)
 
 bench: venv ## The figures and the goals
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -6,9 +6,11 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from bridgekit import __version__
+from bridgekit.contract.commands import GROUP, Commands
 from bridgekit.contract.errors import BridgeError, ConfigError
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -92,6 +94,19 @@ def parser() -> argparse.ArgumentParser:
     add("check", _check, "Check config, registration, store and homeserver; one line each.", common)
     add("run", _run, "Run the bridge until SIGTERM or SIGINT; SIGHUP reads the config again.", common)
 
+    erase = add(
+        "erase",
+        _erase,
+        "Take back and forget what a person said, and what is kept of them; the bridge must run.",
+        common,
+    )
+    erase.add_argument(
+        "--user",
+        required=True,
+        metavar="USER",
+        help="a ghost's user id for somebody of a network, or a Matrix user's",
+    )
+
     demo = add("demo", _demo, "Run a bridge between real servers on this machine, with people who talk.")
     demo.add_argument("--once", action="store_true", help="play the script, check what arrived, and end")
 
@@ -125,6 +140,15 @@ def parser() -> argparse.ArgumentParser:
     registration.add_argument(
         "--write", action="store_true", help="write it to appservice.registration instead (replaces it)"
     )
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        if point.name in commands.choices:
+            continue  # a command of our own keeps its name
+        try:
+            brought: Commands = point.load()
+            brought.arguments(add(point.name, _usage, brought.about))
+        except Exception as error:
+            # One connector's fault does not take the other commands away.
+            add(point.name, _broken(point.value, error), "(cannot be loaded)")
     return top
 
 
@@ -133,6 +157,14 @@ def parser() -> argparse.ArgumentParser:
 
 def _usage(_words: argparse.Namespace) -> int:
     return USAGE
+
+
+def _broken(where: str, error: Exception) -> Command:
+    def tell(_words: argparse.Namespace) -> int:
+        print(f"The commands of {where} cannot be loaded: {type(error).__name__}: {error}", file=sys.stderr)
+        return FAILED
+
+    return tell
 
 
 def _init(words: argparse.Namespace) -> int:
@@ -159,6 +191,12 @@ def _run(words: argparse.Namespace) -> int:
     from bridgekit.cli.run import run
 
     return run(words.config)
+
+
+def _erase(words: argparse.Namespace) -> int:
+    from bridgekit.cli.erase import erase
+
+    return erase(words.config, words.user)
 
 
 def _demo(words: argparse.Namespace) -> int:

@@ -55,6 +55,7 @@ permissions:                     # none < relay < user < admin; the most exact e
 messages:
   display_name: "{{name}} ({{network}})"  # how people of a network are called in Matrix: {{name}}, {{network}}, {{id}}
   status_events: all             # all: each sender's client learns each message's fate; problems: only what went wrong
+  history: 25                    # messages from before the link, where the network shows them to whoever joins
 
 # encryption:
 #   trust: cross_signed          # all: also to and from Matrix devices that nobody has verified

@@ -171,6 +171,8 @@ class Messages(Section):
     """How people of a network are called in Matrix: `{name}`, `{network}` (the network's `name`), `{id}`."""
     status_events: StatusEvents = StatusEvents.ALL
     """`all`: each sender's client is told what became of each message. `problems`: only when something went wrong."""
+    history: int = Field(default=25, ge=0, le=1000)
+    """Messages from before a chat was linked that come into its room, where the network shows them to whoever joins."""
 
 
 def _days(value: int) -> int:

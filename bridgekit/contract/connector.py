@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Any, Protocol
@@ -74,6 +74,14 @@ class Host(Protocol):
         """Write with the next group commit, in order with everything that is committed after it."""
         ...
 
+    async def put_all(self, values: Mapping[str, bytes | None]) -> None:
+        """Write all of them or none; on disk when it returns."""
+        ...
+
+    async def items(self, prefix: str = "") -> dict[str, bytes]:
+        """Everything in the connector's own store whose key begins with `prefix`."""
+        ...
+
     def mount(
         self, method: str, path: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> None:
@@ -81,11 +89,13 @@ class Host(Protocol):
         ...
 
     def open_media(self, file: File) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Stream a Matrix file's bytes. Raises MatrixError."""
+        """Stream a Matrix file's bytes, in clear. Raises MatrixError, for an encrypted file also after its last byte:
+        it is whole when the stream has ended without."""
         ...
 
     def media_url(self, file: File) -> str | None:
-        """A signed, expiring https URL for a Matrix file; None where no public address is configured."""
+        """A signed, expiring https URL for a Matrix file; None where no public address is configured, and for an
+        encrypted file."""
         ...
 
     async def chats(self) -> list[ChatId]:

@@ -59,6 +59,8 @@ class Ghosts:
         self._locks: dict[PersonId, asyncio.Lock] = {}
         self.moved: Callable[[ChatId, PersonId], None] = lambda *_: None
         """Called when a ghost has entered a room or is not wanted there: nobody need see to that any more."""
+        self.arrived: Callable[[ChatId, PersonId], None] = lambda *_: None
+        """Called when a ghost has entered a room."""
 
     async def load(self, networks: list[NetworkId], rooms: list[ChatId]) -> None:
         """Read back who exists and who is where."""
@@ -218,6 +220,7 @@ class Ghosts:
         self._retired.discard((room, mxid))
         self._store.commit(self._store.members.put(room, mxid, JOINED, at))
         self.moved(room, mxid)
+        self.arrived(room, mxid)
 
     def left(self, mxid: PersonId, room: ChatId) -> None:
         """The ghost is not in the room, whoever saw to that."""
@@ -248,6 +251,25 @@ class Ghosts:
             with contextlib.suppress(MatrixForbidden):  # it was not in the room any more
                 await self._client.patient.leave(room, user=mxid, reason=reason)
             self.left(mxid, room)
+
+    def rooms_of(self, mxid: PersonId) -> list[ChatId]:
+        """The rooms that the ghost is in."""
+        return [room for room, present in self._present.items() if mxid in present]
+
+    def erase(self, mxid: PersonId) -> None:
+        """The ghost is no more, and nothing is kept of it."""
+        writes = [self._store.ghosts.remove(mxid)]
+        for room, present in self._present.items():
+            if present.pop(mxid, None) is not None:
+                writes.append(self._store.members.remove(room, mxid))
+            self.moved(room, mxid)
+        for room, ghost in [key for key in self._banned | self._retired if key[1] == mxid]:
+            writes.append(self._store.members.remove(room, ghost))
+        self._banned = {key for key in self._banned if key[1] != mxid}
+        self._retired = {key for key in self._retired if key[1] != mxid}
+        self._known.pop(mxid, None)
+        self._names.clear()
+        self._store.commit(*writes)
 
     async def retire(self, mxid: PersonId, room: ChatId) -> None:
         """Take the ghost out until its person says something."""

@@ -20,6 +20,7 @@ from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.doorstep import Doorstep
+from bridgekit.runtime.erasure import Erasure
 from bridgekit.runtime.fates import Fates
 from bridgekit.runtime.files import Fetch, Files
 from bridgekit.runtime.ghosts import Ghosts
@@ -32,15 +33,18 @@ from bridgekit.runtime.members import Members
 from bridgekit.runtime.modes import Modes
 from bridgekit.runtime.names import Names
 from bridgekit.runtime.owners import Owners
+from bridgekit.runtime.pending import Pending
 from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.pictures import Pictures
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
+from bridgekit.runtime.readying import Readying
 from bridgekit.runtime.reception import Reception
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.remains import Remains
 from bridgekit.runtime.rooms import Rooms
 from bridgekit.runtime.secrecy import Secrecy
+from bridgekit.runtime.sessions import Supervised
 from bridgekit.runtime.spaces import Spaces
 from bridgekit.runtime.standing import StandingLinks
 from bridgekit.runtime.succession import Succession
@@ -98,9 +102,11 @@ class Parts:
             is_ours=lambda user: user == me or namespace.is_ours(user),
             trust=config.encryption.trust,
             reset=lambda user: self.secrecy.identity_reset(user),
+            encrypted=lambda room: self.readying.encrypted(room),
             spawn=spawn,
         )
         client.cipher = self.engine
+        self.readying = Readying(self.engine, self.ghosts, spawn=spawn)
         self.modes = Modes(self.networks)
         files = Files(client, fetch)
         powers = Powers(client, registry, store, namespace, bot=me, spawn=spawn)
@@ -113,13 +119,14 @@ class Parts:
             powers=powers,
             joins=self.joins,
             mode=self.modes.of,
+            likely=self.readying.likely,
         )
         self.accounts = Accounts(
             self.networks,
             self.manifests,
             registry,
             emit=lambda network, login, fact: self.rooms.remote(network, login, fact),
-            changed=lambda supervised: self.owners.session_changed(supervised),
+            changed=self._session_changed,
             label=label,
         )
         self.performing = Performing(
@@ -137,7 +144,7 @@ class Parts:
             mode=self.modes.of,
             grants=self.modes.grants,
             puppets=config.appservice.double_puppets,
-            is_encrypted=self.engine.is_encrypted,
+            is_encrypted=self.engine.knows_encrypted,
         )
         for id, section in config.networks.items():
             connector = connectors[section.connector]
@@ -172,6 +179,7 @@ class Parts:
             ),
             joins=self.joins,
             members=self.members,
+            history=config.messages.history,
             spawn=spawn,
         )
         self.making = Making(
@@ -220,8 +228,13 @@ class Parts:
             every=config.messages.status_events is StatusEvents.ALL,
             spawn=spawn,
         )
+        self.pending = Pending(
+            store, self.accounts.sessions, self.fates, self.portals, label=label, spawn=spawn
+        )
         self.names = Names(client)
-        self.secrecy = Secrecy(self.engine, self.names, self.portals.say, spawn=spawn)
+        self.secrecy = Secrecy(
+            self.engine, self.names, self.portals.say, present=self.ghosts.present, spawn=spawn
+        )
         around = RoomSurroundings(
             client=client,
             store=store,
@@ -241,6 +254,7 @@ class Parts:
             joins=self.joins,
             bot=self.commands,
             fates=self.fates,
+            pending=self.pending,
             metrics=metrics,
             namespace=namespace,
             secrecy=self.secrecy,
@@ -250,6 +264,18 @@ class Parts:
             spawn=spawn,
         )
         self.doorstep = Doorstep(self.portals, me=me, label=label, spawn=spawn)
+        self.erasure = Erasure(
+            client,
+            store,
+            registry,
+            self.ghosts,
+            self.accounts,
+            self.portals,
+            namespace,
+            bot=me,
+            label=label,
+            spawn=spawn,
+        )
         self.rooms = Rooms(
             store,
             registry,
@@ -278,3 +304,7 @@ class Parts:
             parked=metrics.parked,
             spawn=spawn,
         )
+
+    def _session_changed(self, supervised: Supervised) -> None:
+        self.owners.session_changed(supervised)
+        self.pending.session_changed(supervised)

@@ -35,6 +35,7 @@ from bridgekit.runtime.making import Making
 from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.members import Members
 from bridgekit.runtime.names import Names, localpart
+from bridgekit.runtime.pending import Pending
 from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
@@ -81,6 +82,7 @@ class RoomSurroundings:
         joins: Joins,
         bot: Bot,
         fates: Fates,
+        pending: Pending,
         metrics: Metrics,
         namespace: Namespace,
         secrecy: Secrecy,
@@ -97,6 +99,7 @@ class RoomSurroundings:
         self.command: Callable[[ChatId, Case, str], Work] = bot.obey
         self.open: Callable[[translate.Encrypted], Coroutine[Any, Any, Opened]] = secrecy.open
         self.key: Callable[[KeyMissing, float], Coroutine[Any, Any, bool]] = secrecy.key
+        self.held_up: Callable[[ChatId, Case, PortalKey], None] = pending.look
         self._client = client.patient
         self._registry = registry
         self._accounts = accounts
