@@ -7,7 +7,7 @@ UV := $(BIN)/uv
 LOCK := $(UV) -q pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help venv synapse servers clients check format test demo bench lock clean
+.PHONY: help venv synapse servers clients check format test demo demo-mimi bench lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -57,6 +57,9 @@ test: venv synapse clients ## All tests; ARGS="tests/core -k edit" goes to pytes
 
 demo: venv synapse servers ## A real bridge between real servers; ONCE=1 plays the script, checks it and ends
 	$(BIN)/bridgekit demo $(if $(ONCE),--once)
+
+demo-mimi: venv ## Two MIMI providers that talk to each other; ONCE=1 plays the script, checks it and ends
+	$(BIN)/bridgekit mimi demo $(if $(ONCE),--once)
 
 bench: venv ## The figures and the goals
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -69,7 +69,7 @@ class Fates:
             "m.relates_to": {"rel_type": "m.reference", "event_id": case.event},
             "status": "PENDING",
         }
-        if not self._client.encrypts(room):
+        if not self._client.may_be_encrypted(room):
             content["message"] = why
         txn = f"bk.{case.number:x}.pending"
         await _where_allowed(
@@ -106,7 +106,7 @@ class Fates:
                 "com.beeper.undecided" if uncertain and not failed else "com.beeper.bridge_error"
             )
             content["error"] = "uncertain" if uncertain and not failed else "failed"
-            if not self._client.encrypts(room):  # this event goes in clear; the notice does not
+            if not self._client.may_be_encrypted(room):  # this event goes in clear; the notice does not
                 content["message"] = " ".join(notices)
         await self._client.send(
             room, STATUS, content, txn=_txn(case, "status"), user=self._bot, since=case.accepted
