@@ -12,6 +12,7 @@ from aiohttp import web
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.contract.people import File
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.crypto.attachments import opening
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.registry import Registry
 from bridgekit.store import Store
@@ -71,14 +72,16 @@ class NetworkHost:
     @asynccontextmanager
     async def _stream(self, file: File) -> AsyncIterator[AsyncIterator[bytes]]:
         async with self._client.download(file.uri) as download:
-            yield download.chunks()
+            chunks = download.chunks()
+            yield chunks if file.key is None else opening(chunks, file.key)
 
     async def store_media(self, data: bytes, name: str, mime: str) -> File:
         uri = await self._client.upload(data, mime, name, size=len(data))
         return File(uri=uri, name=name, mime=mime, size=len(data))
 
     def media_url(self, file: File) -> str | None:
-        return self._links.media(file.uri, file.name)
+        # An address that everybody can open is nothing for what was said in secret.
+        return self._links.media(file.uri, file.name) if file.key is None else None
 
     async def chats(self) -> list[ChatId]:
         return self._registry.shared_chats(self.network)

@@ -33,15 +33,19 @@ from bridgekit.runtime.members import Members
 from bridgekit.runtime.modes import Modes
 from bridgekit.runtime.names import Names
 from bridgekit.runtime.owners import Owners
+from bridgekit.runtime.pending import Pending
 from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.pictures import Pictures
+from bridgekit.runtime.policing import PolicyLists
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
+from bridgekit.runtime.readying import Readying
 from bridgekit.runtime.reception import Reception
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.remains import Remains
 from bridgekit.runtime.rooms import Rooms
 from bridgekit.runtime.secrecy import Secrecy
+from bridgekit.runtime.sessions import Supervised
 from bridgekit.runtime.spaces import Spaces
 from bridgekit.runtime.standing import StandingLinks
 from bridgekit.runtime.succession import Succession
@@ -85,6 +89,17 @@ class Parts:
             network_name=label,
         )
         self.joins = Joins(client, self.ghosts, spawn=spawn)
+        self.policies = PolicyLists(
+            client,
+            registry,
+            self.ghosts,
+            lambda: self.accounts,
+            namespace,
+            permission=permission,
+            label=label,
+            spawn=spawn,
+        )
+        permission = self.policies.permission
         self.members = Members(
             registry,
             self.ghosts,
@@ -99,9 +114,11 @@ class Parts:
             is_ours=lambda user: user == me or namespace.is_ours(user),
             trust=config.encryption.trust,
             reset=lambda user: self.secrecy.identity_reset(user),
+            encrypted=lambda room: self.readying.encrypted(room),
             spawn=spawn,
         )
         client.cipher = self.engine
+        self.readying = Readying(self.engine, self.ghosts, spawn=spawn)
         self.modes = Modes(self.networks)
         files = Files(client, fetch)
         powers = Powers(client, registry, store, namespace, bot=me, spawn=spawn)
@@ -114,13 +131,14 @@ class Parts:
             powers=powers,
             joins=self.joins,
             mode=self.modes.of,
+            likely=self.readying.likely,
         )
         self.accounts = Accounts(
             self.networks,
             self.manifests,
             registry,
             emit=lambda network, login, fact: self.rooms.remote(network, login, fact),
-            changed=lambda supervised: self.owners.session_changed(supervised),
+            changed=self._session_changed,
             label=label,
         )
         self.performing = Performing(
@@ -137,8 +155,9 @@ class Parts:
             members=self.members,
             mode=self.modes.of,
             grants=self.modes.grants,
+            policies=self.policies,
             puppets=config.appservice.double_puppets,
-            is_encrypted=self.engine.is_encrypted,
+            is_encrypted=self.engine.knows_encrypted,
         )
         for id, section in config.networks.items():
             connector = connectors[section.connector]
@@ -222,8 +241,13 @@ class Parts:
             every=config.messages.status_events is StatusEvents.ALL,
             spawn=spawn,
         )
+        self.pending = Pending(
+            store, self.accounts.sessions, self.fates, self.portals, label=label, spawn=spawn
+        )
         self.names = Names(client)
-        self.secrecy = Secrecy(self.engine, self.names, self.portals.say, spawn=spawn)
+        self.secrecy = Secrecy(
+            self.engine, self.names, self.portals.say, present=self.ghosts.present, spawn=spawn
+        )
         around = RoomSurroundings(
             client=client,
             store=store,
@@ -241,8 +265,10 @@ class Parts:
             powers=powers,
             members=self.members,
             joins=self.joins,
+            policies=self.policies,
             bot=self.commands,
             fates=self.fates,
+            pending=self.pending,
             metrics=metrics,
             namespace=namespace,
             secrecy=self.secrecy,
@@ -292,3 +318,8 @@ class Parts:
             parked=metrics.parked,
             spawn=spawn,
         )
+
+    def _session_changed(self, supervised: Supervised) -> None:
+        self.owners.session_changed(supervised)
+        self.policies.session_changed(supervised)
+        self.pending.session_changed(supervised)
