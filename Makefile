@@ -48,7 +48,7 @@ $(SYNAPSE_VENV)/.stamp: $(VENV)/.uv requirements-synapse.lock
 servers: ## IRC and XMPP servers, services and PostgreSQL by apt, where that is allowed
 	@scripts/install-servers
 
-clients: ## Chromium by apt and web clients by npm (for test), where that is allowed
+clients: ## Chromium by apt and clients by npm (for test), where that is allowed
 	@scripts/install-servers browser
 	@scripts/install-clients
 

@@ -45,8 +45,8 @@ class Readying:
                 self._want(room, ghost)
 
     def entered(self, room: ChatId, ghost: PersonId) -> None:
-        """A ghost is in the room now."""
-        if self._engine.knows_encrypted(room) and len(self._ghosts.present(room)) <= SMALL:
+        """A ghost is in the room now. Where it was invited, nobody has looked yet whether that is encrypted."""
+        if not self._engine.is_clear(room, "m.room.message") and len(self._ghosts.present(room)) <= SMALL:
             self._want(room, ghost)
 
     def likely(self, room: ChatId, ghost: PersonId) -> None:

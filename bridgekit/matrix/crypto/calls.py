@@ -101,10 +101,10 @@ class KeyCalls:
         counts = await self._call("keys_upload", "POST", f"{CS}/keys/upload", body, _counts, user, device)
         return counts.one_time_key_counts.get("signed_curve25519", 0)
 
-    async def upload_identity(self, user: PersonId, device: str, body: Mapping[str, Any]) -> None:
+    async def upload_identity(self, user: PersonId, body: Mapping[str, Any]) -> None:
         """Publish cross-signing keys; an appservice needs no further authentication for it (MSC4190)."""
         path = f"{CS}/keys/device_signing/upload"
-        await self._call("keys_identity", "POST", path, body, json_object, user, device)
+        await self._call("keys_identity", "POST", path, body, json_object, user)
 
     async def query(self, users: Iterable[PersonId], *, user: PersonId) -> devices.Answer:
         """The devices and identities of people."""

@@ -145,12 +145,16 @@ class Machines:
         machine.more_keys(self._wanted(user), fallback=True)
         await self._store.commit(self._store.keys.put_device(machine.row()))
         name = "bridgekit" if user == self._bot else "bridge"
-        await self._calls.put_device(user, machine.device, name)
+        # The identity is there before the device's keys: a client that asked in between would take the device for one
+        # that nobody vouches for, and what it could not decrypt for that reason it does not try again.
         for outcome in await asyncio.gather(
-            self._publish(machine), self._identify(machine), return_exceptions=True
+            self._calls.put_device(user, machine.device, name),
+            self._identify(machine),
+            return_exceptions=True,
         ):
             if outcome is not None:
                 raise outcome
+        await self._publish(machine)
         machine.confirm()
         machine.published = True
         await self._store.commit(self._store.keys.put_device(machine.row()))
@@ -160,7 +164,7 @@ class Machines:
         await self._calls.upload(machine.user, machine.device, body)
 
     async def _identify(self, machine: Machine) -> None:
-        await self._calls.upload_identity(machine.user, machine.device, machine.identity())
+        await self._calls.upload_identity(machine.user, machine.identity())
 
     def _wanted(self, user: PersonId) -> int:
         return BOT_KEYS if user == self._bot else GHOST_KEYS

@@ -1,0 +1,204 @@
+"""A bridge process between a Synapse of its own and an ngircd, and encrypted rooms that are read by matrix-js-sdk."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from bridgekit.testing.servers.bridge import BridgeProcess
+from bridgekit.testing.servers.process import private_directory
+from bridgekit.testing.servers.synapse import Synapse
+from bridgekit.testing.servers.synapse import synapse as run_synapse
+from connectors.irc.testing.ngircd import Ngircd
+from connectors.irc.testing.person import IrcPerson, irc_person
+from tests.scenarios.encryption.js_client import Driver, JsClient, Shown, driver
+
+NETWORK = "plain"
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lab:
+    """Servers and bridge. Names that come out of here are used once."""
+
+    synapse: Synapse
+    ngircd: Ngircd
+    bridge: BridgeProcess
+
+    def new(self, stem: str) -> str:
+        """A name that nobody has yet."""
+        return f"{stem}{next(_numbers)}"
+
+    def ghost(self, nick: str) -> str:
+        return self.bridge.ghost(NETWORK, nick.lower())
+
+    def count(self, table: str) -> int:
+        """How many rows a table of the bridge's database has."""
+        with contextlib.closing(sqlite3.connect(self.bridge.folder / "bridge.db")) as database:
+            (found,) = database.execute(f"SELECT count(*) FROM {table}").fetchone()
+        return int(found)
+
+    def sent_by(self, user: str) -> int:
+        """How many messages a ghost has sent with the Megolm sessions that it uses now."""
+        with contextlib.closing(sqlite3.connect(self.bridge.folder / "bridge.db")) as database:
+            found = database.execute("SELECT sum(sent) FROM megolm_out WHERE sender = ?", (user,)).fetchone()
+        return int(found[0] or 0)
+
+    def somebody(self, stem: str) -> contextlib.AbstractAsyncContextManager[IrcPerson]:
+        """Somebody new on IRC, in no channel."""
+        return irc_person(self.ngircd.port, self.new(stem))
+
+    async def where(self, *words: str) -> list[tuple[str, str]]:
+        """Where any of these stand in clear: (place, words) over both servers' files and what the bridge answers."""
+        found = []
+        for folder in (self.bridge.folder, self.synapse.folder):
+            for path in sorted(folder.rglob("*")):
+                if path.is_file():
+                    data = path.read_bytes()
+                    found += [(str(path), word) for word in words if word.encode() in data]
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{self.bridge.admin_port}") as session:
+            for address in ("/metrics", "/health/ready"):
+                async with session.get(address) as answer:
+                    said = await answer.text()
+                found += [(address, word) for word in words if word in said]
+        return found
+
+    @contextlib.asynccontextmanager
+    async def altered(self, code: str) -> AsyncIterator[None]:
+        """The bridge as another process with `code` run before it, until the block ends; then it is as it was."""
+        service = self.bridge.service
+        real = service.argv
+        service.argv = [
+            sys.executable,
+            "-c",
+            f"{code}\nimport sys; from bridgekit.cli import main; sys.exit(main())",
+            "run",
+            "-c",
+            self.bridge.path,
+        ]
+        try:
+            await self.bridge.restart()
+            yield
+        finally:
+            service.argv = real
+            await self.bridge.restart()
+
+
+class Gathering:
+    """An encrypted room that is linked to a channel: Alice is in the default mode, Carol excludes insecure devices."""
+
+    def __init__(
+        self, lab: Lab, driver: Driver, alice: JsClient, carol: JsClient, room: str, channel: str
+    ) -> None:
+        self.lab = lab
+        self.driver = driver
+        self.alice = alice
+        self.carol = carol
+        self.room = room
+        self.channel = channel
+
+    @property
+    def readers(self) -> tuple[JsClient, JsClient]:
+        return self.alice, self.carol
+
+    async def again(self, who: JsClient) -> JsClient:
+        """The same person with the same identity on another device."""
+        return await self.driver.login(
+            self.lab.synapse, who.account, strict=who.strict, recovery=who.recovery
+        )
+
+    @contextlib.asynccontextmanager
+    async def on_irc(self, *stems: str) -> AsyncIterator[list[IrcPerson]]:
+        """New people in the channel, whose ghosts the readers have met."""
+        async with contextlib.AsyncExitStack() as stack:
+            people = [await stack.enter_async_context(self.newcomer(stem)) for stem in stems]
+            for reader in self.readers:
+                await reader.knows(*(self.lab.ghost(person.nick) for person in people), seconds=120)
+            yield people
+
+    def newcomer(self, stem: str) -> contextlib.AbstractAsyncContextManager[IrcPerson]:
+        """Somebody new in the channel of whom nobody has heard yet."""
+        return irc_person(self.lab.ngircd.port, self.lab.new(stem), self.channel)
+
+    async def everybody_reads(self, *bodies: str, seconds: float = 60) -> None:
+        """Both clients read all of these, encrypted and with nothing to warn of."""
+        for reader in self.readers:
+            shown = await reader.reads(self.room, *bodies, seconds=seconds)
+            assert sorted(s.body for s in shown) == sorted(bodies)
+            assert [s for s in shown if not s.is_trusted] == []
+
+    async def flaws(self) -> list[Shown]:
+        """What either client could not decrypt, got in clear, or warns of, of all that was said while it was there."""
+        found = [shown for reader in self.readers for shown in await reader.read(self.room)]
+        assert found, "nobody has read anything"
+        return [s for s in found if not s.is_trusted and s.failure != "HISTORICAL_MESSAGE_USER_NOT_JOINED"]
+
+
+@contextlib.asynccontextmanager
+async def gathering(lab: Lab, folder: Path) -> AsyncIterator[Gathering]:
+    """Two clients, a room and a channel, while the block lasts."""
+    async with driver(folder) as process:
+        alice = await process.login(lab.synapse, await lab.synapse.register(lab.new("alice")))
+        carol = await process.login(lab.synapse, await lab.synapse.register(lab.new("carol")), strict=True)
+        channel = f"#{lab.new('secret')}"
+        room = await alice.create(lab.bridge.bot, power_level_content_override=_levels(lab))
+        await answered(lab, alice, room, "I am a bridge")
+        await alice.say(room, f"!bridge link {NETWORK} {channel} agreed")
+        await answered(lab, alice, room, "is now linked")
+        await alice.invite(room, carol.id)
+        await carol.join(room)
+        yield Gathering(lab, process, alice, carol, room, channel)
+
+
+def _levels(lab: Lab) -> dict[str, Any]:
+    return {"users": {lab.bridge.bot: 100}}  # its maker stands above (room version 12)
+
+
+async def answered(lab: Lab, who: JsClient, room: str, words: str) -> Shown:
+    """What the bot said with these words in it."""
+    found = await who.until(
+        room,
+        lambda shown: [s for s in shown if s.sender == lab.bridge.bot and words in s.body],
+        bool,
+    )
+    return found[0]
+
+
+@contextlib.asynccontextmanager
+async def laboratory(ngircd: Ngircd) -> AsyncIterator[Lab]:
+    """The bridge on both, while the block lasts."""
+    async with run_synapse(server_name="secret.test") as synapse:
+        with private_directory("encryption") as folder:
+            bridge = BridgeProcess(
+                folder,
+                homeserver_url=synapse.base_url,
+                server_name=synapse.server_name,
+                networks={NETWORK: _network(ngircd)},
+                permissions={synapse.server_name: "admin"},
+            )
+            await synapse.add_appservice(bridge.registration)
+            await bridge.start()
+            try:
+                yield Lab(synapse=synapse, ngircd=ngircd, bridge=bridge)
+            finally:
+                await bridge.stop()
+
+
+def _network(server: Ngircd) -> dict[str, Any]:
+    return {
+        "connector": "irc",
+        "name": "Plain",
+        "nick": "secretbridge",
+        "servers": [{"host": "127.0.0.1", "port": server.port, "tls": False}],
+        "max_lines": 12,
+        "flood": {"refill": 0, "lead_max": 0},  # a server of our own
+        "puppets": {"connects_per_second": 50},
+    }

@@ -1,0 +1,194 @@
+"""matrix-js-sdk, the library of Element, in encrypted rooms that are bridged to IRC.
+
+Every message of every ghost is read with nothing to warn of, in the default mode and in the one that excludes insecure
+devices (MSC4153).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.running import until
+from tests.scenarios.encryption.js_client import driver
+from tests.scenarios.encryption.lab import Lab, answered, gathering
+
+pytestmark = pytest.mark.timeout(240)
+
+UNSIGNED = "import bridgekit.matrix.crypto.machine as m; m.Machine.identity = lambda self: {}"
+STALLED = """\
+import asyncio
+import bridgekit.matrix.crypto.incoming as i
+async def never(self): await asyncio.Event().wait()
+i.Incoming._work = never
+"""
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["default mode", "insecure devices excluded"])
+async def test_two_people_talk_in_a_room_of_their_own(lab: Lab, tmp_path: Path, strict: bool) -> None:
+    async with driver(tmp_path) as process:
+        account = await lab.synapse.register(lab.new("dora"))
+        dora = await process.login(lab.synapse, account, strict=strict)
+        async with lab.somebody("bob") as bob:
+            ghost = lab.ghost(bob.nick)
+            room = await dora.create(ghost, preset="trusted_private_chat", is_direct=True)
+            await dora.knows(ghost)
+            await dora.say(room, "only for you")
+            heard = await bob.reads("only for you", target=bob.nick, seconds=60)
+            await bob.say(heard.nick, "and only for you")
+            (shown,) = await dora.reads(room, "and only for you")
+            assert shown.sender == ghost
+            assert [s for s in await dora.read(room) if not s.is_trusted] == []
+
+
+async def test_everything_that_fifty_ghosts_say_is_read(lab: Lab, tmp_path: Path) -> None:
+    async with gathering(lab, tmp_path) as here, here.on_irc(*["p"] * 50) as people:
+        for person in people:
+            await person.say(here.channel, f"{person.nick} is here")
+        await here.everybody_reads(*(f"{person.nick} is here" for person in people), seconds=120)
+        twenty = [f"at once {n}" for n in range(20)]
+        await here.alice.say(here.room, *twenty)
+        heard = [await people[0].sees(lambda h: "at once" in h.words, 60) for _ in twenty]
+        assert sorted(h.words.partition("> ")[2] for h in heard) == sorted(twenty)
+        for person, words in zip(people, twenty, strict=False):
+            await person.say(here.channel, f"answer to {words}")
+        await here.everybody_reads(*(f"answer to {words}" for words in twenty))
+        assert await here.flaws() == []
+
+
+async def test_a_ghost_that_is_first_needed_late_in_a_room_is_read(lab: Lab, tmp_path: Path) -> None:
+    """200 messages into it, where the issue says 1,000: Synapse takes 20 to 50 events a second."""
+    async with gathering(lab, tmp_path) as here, here.on_irc(*["early"] * 5) as people:
+        for number in range(40):
+            for person in people:
+                await person.say(here.channel, f"{number} of {person.nick}")
+        said = [f"{number} of {person.nick}" for number in range(40) for person in people]
+        await here.everybody_reads(*said, seconds=120)
+        async with here.newcomer("late") as late:
+            await late.say(here.channel, "am I too late?")
+            (shown,) = await here.alice.reads(here.room, "am I too late?")
+            assert shown.is_trusted
+            await here.carol.knows(lab.ghost(late.nick))
+            await late.say(here.channel, "no, I am not")
+            await here.everybody_reads("no, I am not")
+            await here.carol.reopen(here.room)
+            assert await here.flaws() == []
+
+
+async def test_a_device_that_slept_reads_what_new_ghosts_said_meanwhile(lab: Lab, tmp_path: Path) -> None:
+    """The strict one when it is opened again: it hears of message and identity at once, and does not try twice."""
+    async with gathering(lab, tmp_path) as here:
+        for reader in here.readers:
+            await reader.sleep()
+        async with here.newcomer("stranger") as stranger:
+            devices = lab.count("megolm_out")
+            await stranger.say(here.channel, "is nobody awake?")
+            await until(lambda: lab.sent_by(lab.ghost(stranger.nick)), 30)
+            assert lab.count("megolm_out") > devices
+            for reader in here.readers:
+                await reader.wake()
+                await reader.knows(lab.ghost(stranger.nick))
+            (shown,) = await here.alice.reads(here.room, "is nobody awake?")
+            assert shown.is_trusted
+            await here.carol.reopen(here.room)
+            await here.everybody_reads("is nobody awake?")
+            assert await here.flaws() == []
+
+
+async def test_everything_is_read_through_restarts_and_on_a_new_device(lab: Lab, tmp_path: Path) -> None:
+    async with gathering(lab, tmp_path) as here, here.on_irc("bob", "rob") as (bob, rob):
+        await bob.say(here.channel, "before")
+        await here.everybody_reads("before")
+        devices = lab.count("our_devices")
+
+        await lab.bridge.restart()
+        await bob.say(here.channel, "after the bridge")
+        await here.everybody_reads("after the bridge")
+        await here.alice.say(here.room, "the bridge is back")
+        await bob.sees(lambda h: "the bridge is back" in h.words)
+
+        await lab.synapse.restart()
+        await rob.say(here.channel, "after the homeserver")
+        await here.everybody_reads("after the homeserver", seconds=90)
+        await here.alice.say(here.room, "it is back")
+        await bob.sees(lambda h: "it is back" in h.words, 60)
+        assert lab.count("our_devices") == devices, "nobody was given a second device"
+        assert await here.flaws() == []
+
+        alice, here.alice = here.alice, await here.again(here.alice)
+        await here.alice.join(here.room)
+        await alice.logout()
+        await here.alice.knows(lab.ghost(bob.nick), lab.ghost(rob.nick))
+        await bob.say(here.channel, "to your new device")
+        await rob.say(here.channel, "I, too")
+        await here.everybody_reads("to your new device", "I, too")
+        await here.alice.say(here.room, "thank you both")
+        await bob.sees(lambda h: "thank you both" in h.words)
+
+
+async def test_a_key_that_had_come_when_the_bridge_was_killed_is_used_after_it(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """SIGKILL between a to-device message, which is on disk, and its use: the process that dies never looks at them."""
+    async with gathering(lab, tmp_path) as here, here.on_irc("bob") as (bob,):
+        async with lab.altered(STALLED):
+            waiting = lab.count("to_device")
+            await here.carol.say(here.room, "the first with this key")
+            await until(lambda: lab.count("to_device") > waiting, 30)
+            assert not bob.seen.left(lambda h: "the first with this key" in h.words)
+            lab.bridge.kill()
+        await bob.sees(lambda h: "the first with this key" in h.words, 60)
+        await bob.say(here.channel, "I read you")
+        await here.everybody_reads("I read you")
+        assert await here.flaws() == []
+
+
+async def test_the_room_goes_on_when_the_bot_has_a_new_identity(lab: Lab, tmp_path: Path) -> None:
+    async with gathering(lab, tmp_path) as here, here.on_irc("bob") as (bob,):
+        await lab.bridge.stop()
+        with closing(sqlite3.connect(lab.bridge.folder / "bridge.db")) as database, database:
+            for table, column in (("our_devices", "mxid"), ("olm", "ours"), ("megolm_out", "sender")):
+                database.execute(f"DELETE FROM {table} WHERE {column} = ?", (lab.bridge.bot,))
+        await lab.bridge.start()
+        await here.alice.say(here.room, "!bridge help")
+        await answered(lab, here.alice, here.room, "I pass messages between")
+        await here.carol.say(here.room, "who are you now?")
+        await bob.sees(lambda h: "who are you now?" in h.words, 60)
+        await bob.say(here.channel, "nobody else")
+        await here.everybody_reads("nobody else")
+        assert await here.flaws() == []
+
+
+async def test_a_ghost_without_an_identity_is_not_read_where_insecure_devices_are_excluded(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """The control: with self-signing off the other tests would fail."""
+    async with gathering(lab, tmp_path) as here, lab.altered(UNSIGNED), here.newcomer("nobody") as nobody:
+        await nobody.say(here.channel, "who vouches for me?")
+        ghost = lab.ghost(nobody.nick)
+        (warned,) = await here.alice.reads(here.room, "who vouches for me?")
+        assert (warned.shield, warned.why) == ("RED", "UNSIGNED_DEVICE")
+        (refused,) = await here.carol.until(
+            here.room, lambda shown: [s for s in shown if s.sender == ghost and not s.waiting], bool
+        )
+        assert refused.failure == "UNSIGNED_SENDER_DEVICE"
+        await here.carol.reopen(here.room)
+        assert len(await here.flaws()) == 2
+
+
+async def test_what_was_said_in_an_encrypted_room_stands_nowhere_on_disk(lab: Lab, tmp_path: Path) -> None:
+    """Not in the bridge's database, log, metrics or API, not in the homeserver's database or logs."""
+    async with gathering(lab, tmp_path) as here, here.on_irc("bob") as (bob,):
+        plants = ["xylographers quarrel", "zeppelins in quicksand"]
+        await here.alice.say(here.room, plants[0])
+        await bob.sees(lambda h: plants[0] in h.words)
+        await bob.say(here.channel, plants[1])
+        await here.everybody_reads(plants[1])
+        found = await lab.where(*plants, here.channel)
+        assert [place for place, words in found if words in plants] == []
+        assert f"{lab.bridge.folder}/bridge.db" in str(found), (
+            "the channel's name is in clear, and the search finds it"
+        )
