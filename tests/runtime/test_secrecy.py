@@ -17,7 +17,7 @@ from bridgekit.contract.facts import Roster
 from bridgekit.contract.ids import ChatId, NetworkId
 from bridgekit.contract.people import File, Member
 from bridgekit.contract.verbs import EditMessage, Retract
-from bridgekit.matrix.crypto import contents
+from bridgekit.matrix.crypto import contents, engine
 from bridgekit.runtime import worker
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Delay, Drop, Event
@@ -529,3 +529,15 @@ async def test_a_device_that_came_while_the_bridge_was_away_gets_the_keys(tmp_pa
         async with running(place) as bridge:
             await Scene(place, town, bridge, alice, room).bob_says("for both")
             assert carol.words_readable(room, BOB) == ["for both"]
+
+
+async def test_a_homeserver_that_sends_no_keys_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "PROBE_SECONDS", 0.2)
+    async with town_world(tmp_path, Town()) as place:
+        monkeypatch.setattr(place.homeserver.deliveries["bridgekit"], "on_to_device", lambda *_: True)
+        async with running(place) as bridge:
+            await until(lambda: bridge.engine.trouble)
+            assert "msc2409_to_device_messages_enabled" in bridge.engine.trouble
+            assert bridge._health()["encryption"].ok is False
