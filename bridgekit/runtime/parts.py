@@ -11,11 +11,12 @@ from aiohttp import web
 from bridgekit.admin.metrics import Metrics
 from bridgekit.config import Config, StatusEvents
 from bridgekit.contract.connector import Connector, Manifest, Network
-from bridgekit.contract.ids import NetworkId, PersonId
+from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Permission
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.engine import Engine
+from bridgekit.matrix.crypto.verifying import Say
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
@@ -103,6 +104,7 @@ class Parts:
             trust=config.encryption.trust,
             reset=lambda user: self.secrecy.identity_reset(user),
             encrypted=lambda room: self.readying.encrypted(room),
+            say=speaker(client),
             spawn=spawn,
         )
         client.cipher = self.engine
@@ -221,6 +223,7 @@ class Parts:
             label=label,
             permission=permission,
             silence=lambda room, who: self.rooms.silence(room, who),
+            fingerprints=self.engine.machines.fingerprints,
         )
         self.fates = Fates(
             client,
@@ -308,3 +311,12 @@ class Parts:
     def _session_changed(self, supervised: Supervised) -> None:
         self.owners.session_changed(supervised)
         self.pending.session_changed(supervised)
+
+
+def speaker(client: MatrixClient) -> Say:
+    """Sends what one of ours has to say for itself, and not for anybody on a network."""
+
+    async def say(room: ChatId, user: PersonId, type: str, content: dict[str, Any]) -> None:
+        await client.send(room, type, content, txn=f"bk.own.{time.time_ns():x}", user=user)
+
+    return say

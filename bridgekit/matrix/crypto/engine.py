@@ -23,6 +23,7 @@ from bridgekit.matrix.crypto.machines import Machines
 from bridgekit.matrix.crypto.members import Members
 from bridgekit.matrix.crypto.outgoing import Outgoing
 from bridgekit.matrix.crypto.tracking import Tracking
+from bridgekit.matrix.crypto.verifying import Say, Verifying
 from bridgekit.matrix.transactions import Encryption, RawEvent
 from bridgekit.matrix.transport import Homeserver
 from bridgekit.store import Store
@@ -75,10 +76,11 @@ class Engine:
         trust: Trust,
         reset: Callable[[PersonId], None],
         encrypted: Callable[[ChatId], None],
+        say: Say,
         spawn: Spawn,
     ) -> None:
         """`is_ours` knows the bot and the ghosts; `reset` is told of everybody whose identity was replaced, `encrypted`
-        of every room that turns out to be."""
+        of every room that turns out to be. `say` sends an event into a room as one of ours."""
         self._store = store
         self._bot = bot
         self._is_ours = is_ours
@@ -108,6 +110,7 @@ class Engine:
             spawn=spawn,
         )
 
+        self.verifying = Verifying(self.machines, self.tracking, self._calls, say=say, spawn=spawn)
         self._catchup = CatchUp(store, self._calls, self.machines, self.tracking, self.incoming)
 
     async def load(self) -> None:
@@ -291,6 +294,8 @@ class Engine:
         if type == PROBE and sender == self._bot:
             self._reached.set()
             self.trouble = ""
+        else:
+            self.verifying.to_device(machine, sender, type, content)
 
 
 _UNKNOWN = rooms.Settings()
