@@ -105,6 +105,7 @@ class Bridge:
         self.accounts, self.ghosts, self.rooms = parts.accounts, parts.ghosts, parts.rooms
         self.portals, self.making = parts.portals, parts.making
         self.engine = parts.engine
+        self.policies = parts.policies
         self.members, self.doorstep, self.erasure = parts.members, parts.doorstep, parts.erasure
         self._watch()
         parts.remains.tell()
@@ -156,6 +157,11 @@ class Bridge:
         self._tasks.spawn(self._ready_devices())
         self._parts.standing.stand(self.config)
         await self._parts.erasure.resume()
+        self._follow_lists()
+
+    def _follow_lists(self) -> None:
+        moderation = self.config.moderation
+        self._parts.policies.follow(moderation.policy_lists, moderation.write_bans_to or "")
 
     async def _ready_devices(self) -> None:
         await self.engine.start()
@@ -180,6 +186,7 @@ class Bridge:
         self.config = config
         self._parts.modes.read(config)
         self.registry.changes += 1
+        self._follow_lists()
         self._parts.standing.stand(config)
         return [f"{name} has changed: restart the bridge for that." for name in fixed]
 

@@ -37,6 +37,7 @@ from bridgekit.runtime.owners import Owners
 from bridgekit.runtime.pending import Pending
 from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.pictures import Pictures
+from bridgekit.runtime.policing import PolicyLists
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.readying import Readying
@@ -89,6 +90,17 @@ class Parts:
             network_name=label,
         )
         self.joins = Joins(client, self.ghosts, spawn=spawn)
+        self.policies = PolicyLists(
+            client,
+            registry,
+            self.ghosts,
+            lambda: self.accounts,
+            namespace,
+            permission=permission,
+            label=label,
+            spawn=spawn,
+        )
+        permission = self.policies.permission
         self.members = Members(
             registry,
             self.ghosts,
@@ -145,6 +157,7 @@ class Parts:
             members=self.members,
             mode=self.modes.of,
             grants=self.modes.grants,
+            policies=self.policies,
             puppets=config.appservice.double_puppets,
             is_encrypted=self.engine.knows_encrypted,
         )
@@ -255,6 +268,7 @@ class Parts:
             powers=powers,
             members=self.members,
             joins=self.joins,
+            policies=self.policies,
             bot=self.commands,
             fates=self.fates,
             pending=self.pending,
@@ -310,6 +324,7 @@ class Parts:
 
     def _session_changed(self, supervised: Supervised) -> None:
         self.owners.session_changed(supervised)
+        self.policies.session_changed(supervised)
         self.pending.session_changed(supervised)
 
 
