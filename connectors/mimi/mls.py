@@ -197,6 +197,18 @@ class MemberEngine(Engine, Protocol):
         """A new client: its URI and a signature key."""
         ...
 
+    def export_identity(self, identity: Signer) -> bytes:
+        """All of it, its private key included: seal it."""
+        ...
+
+    def restore_identity(self, exported: bytes) -> Signer:
+        """The same again."""
+        ...
+
+    def restore_group(self, identity: Signer, records: Mapping[str, bytes]) -> Group:
+        """A group from all its changes, folded."""
+        ...
+
     def key_packages(self, records: Mapping[str, bytes]) -> KeyPackages:
         """What a client has published, as it was stored."""
         ...
@@ -266,6 +278,15 @@ class _Installed:
 
     def identity(self, name: bytes) -> Signer:
         return cast(Signer, self._module.Identity.generate(name, capabilities=self._capabilities))
+
+    def export_identity(self, identity: Signer) -> bytes:
+        return bytes(cast(Any, identity).export())
+
+    def restore_identity(self, exported: bytes) -> Signer:
+        return cast(Signer, self._module.Identity.restore(exported, capabilities=self._capabilities))
+
+    def restore_group(self, identity: Signer, records: Mapping[str, bytes]) -> Group:
+        return cast(Group, self._module.Group.restore(identity, records))
 
     def key_packages(self, records: Mapping[str, bytes]) -> KeyPackages:
         return cast(KeyPackages, self._module.KeyPackages(records))
