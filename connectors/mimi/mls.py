@@ -11,9 +11,22 @@ from importlib import import_module
 from typing import Any, Protocol, cast
 
 from bridgekit.contract.errors import ConfigError
-from connectors.mimi.wire.components import COMPONENTS_LIST, Component, ExtensionType
+from connectors.mimi.wire.components import (
+    COMPONENTS_LIST,
+    MEDIA_TYPES,
+    Component,
+    ExtensionType,
+    MediaType,
+)
 from connectors.mimi.wire.mls import HpkeCiphertext
 
+RECEIVED_TYPES = (
+    "application/mimi-content",
+    "application/mimi-message-status",
+    "text/plain",
+    "text/markdown",
+)
+"""What our clients say in their leaves that they can receive (draft-ietf-mls-extensions 6.2)."""
 APP_DATA_UPDATE, SELF_REMOVE = 0x0008, 0x000A  # proposal types, draft-ietf-mls-extensions 7.3
 
 Resolve = Callable[[int, bytes | None, list[bytes | None]], bytes | None]
@@ -257,6 +270,7 @@ class _Installed:
             app_data={
                 int(Component.APP_COMPONENTS): known,
                 int(Component.SAFE_AAD): COMPONENTS_LIST.encode((int(Component.FRANK_AAD),)),
+                int(Component.CONTENT_MEDIA_TYPES): MEDIA_TYPES.encode(tuple(map(MediaType, RECEIVED_TYPES))),
             }
         )
 

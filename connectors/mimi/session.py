@@ -15,13 +15,13 @@ from bridgekit.contract.verbs import Sent, Verb, VerbBase
 from connectors.mimi import content, status
 from connectors.mimi.compose import Envelope, octets, to_content
 from connectors.mimi.markdown_out import STYLES
+from connectors.mimi.presets import CONTENT, STATUS
 from connectors.mimi.room import BANNED
 from connectors.mimi.tenants import BRIDGE, Tenants, new_salt
 from connectors.mimi.translate import name
-from connectors.mimi.wire.components import APPLICATION_FRAMING, ApplicationFraming, MediaType, RoomMetadata
+from connectors.mimi.wire.components import RoomMetadata
 
 MAX_BYTES = 64 * 1024
-_CONTENT, _STATUS = MediaType("application/mimi-content"), MediaType(status.MEDIA_TYPE)
 _VERBS: frozenset[type[VerbBase]] = frozenset(
     {
         verbs.PostMessage,
@@ -105,8 +105,9 @@ class MimiSession:
                 return await self._say(verb)
             case verbs.MarkRead():
                 report = [status.Report(octets(verb.target), status.Status.READ)]
-                framed = APPLICATION_FRAMING.encode(ApplicationFraming(_STATUS, status.encode(report)))
-                await tenants.say(room, tenants.user(verb.speaker), framed, new_salt())
+                user = tenants.user(verb.speaker)
+                if tenants.seat(room, user) is not None and tenants.carries(room, STATUS):
+                    await tenants.say(room, user, STATUS, status.encode(report), new_salt())
             case verbs.SetTopic():
                 await tenants.change(
                     room, lambda seat: seat.describe(_with_topic(seat.state.metadata, room, verb.topic))
@@ -136,8 +137,7 @@ class MimiSession:
             encoded = content.encode(to_content(verb, envelope))
         except ValueError:
             raise SendRejected("The message is too large for this network.") from None
-        data = APPLICATION_FRAMING.encode(ApplicationFraming(_CONTENT, encoded))
-        await self._tenants.say(verb.chat, user, data, envelope.salt)
+        await self._tenants.say(verb.chat, user, CONTENT, encoded, envelope.salt)
         id = content.message_id(encoded, salt=envelope.salt, sender_uri=user, room_uri=verb.chat)
         return Sent(id=name(id))
 

@@ -15,7 +15,7 @@ import msgspec
 
 from bridgekit.contract import facts
 from bridgekit.contract.connector import Host
-from bridgekit.contract.errors import BridgeError, NotAllowed, PeerMisbehaved, SendRejected
+from bridgekit.contract.errors import BridgeError, Disconnected, NotAllowed, PeerMisbehaved, SendRejected
 from bridgekit.contract.facts import Change, Fact, Membership
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Member, Person
@@ -33,9 +33,9 @@ from connectors.mimi.uris import Thing
 from connectors.mimi.wire import rooms, users
 from connectors.mimi.wire.components import (
     APP_DATA_DICTIONARY,
-    APPLICATION_FRAMING,
     ExtensionType,
     FrankingAgent,
+    MediaType,
     RoomMetadata,
 )
 from connectors.mimi.wire.mls import AES128_X25519, CREDENTIAL, KeyPackage, RequiredCapabilities
@@ -53,6 +53,7 @@ from connectors.mimi.wire.users import (
 BRIDGE = "bridge"
 DEVICE = "bridge"
 TRIES = 20
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 SOON = 0.1
 """Seconds until a refused epoch is tried again: what the hub said in between must be heard first."""
 
@@ -122,6 +123,11 @@ class Tenants:
         """A seat that is still taken; the bridge's own, without a user."""
         seat = self._seats.get((user or self.bridge, room))
         return seat if seat is not None and seat.group.active else None
+
+    def carries(self, room: str, kind: MediaType) -> bool:
+        """Whether the room tells that type of message apart from others."""
+        seat = self.seat(room)
+        return seat is not None and kind.type in seat.media_types
 
     def speaks_for_others(self, room: str) -> bool:
         """Whether people of other sides can have seats of their own in the room."""
@@ -248,17 +254,21 @@ class Tenants:
 
     # Saying -------------------------------------------------------------------------------------------------
 
-    async def say(self, room: str, user: str, data: bytes, salt: bytes) -> None:
-        """An application message of one of our clients. Raises SendRejected, Disconnected and SendUncertain."""
-        for _ in range(TRIES):
-            async with self._lock(room):
-                seat = await self._seated(room, user)
-                if seat.group.pending_proposals:
-                    # RFC 9420 12.4: what was proposed is committed before anything else is said.
-                    await self._commit(room, Seat.tidy)
-                request = seat.say(data, salt)
-                await self._keep(seat)
-            response = await self._ask_submit(room, request)
+    async def say(self, room: str, user: str, kind: MediaType, inner: bytes, salt: bytes) -> None:
+        """An application message of one of our clients; while its hub is away, wait for it.
+
+        Raises SendRejected, and SendUncertain where the hub did not answer.
+        """
+        wait, tries = FIRST_WAIT, TRIES
+        while tries:
+            try:
+                response = await self._say_once(room, user, kind, inner, salt)
+            except Disconnected as problem:
+                self._host.log.info("hub_away", room=room, why=problem.notice[:200])
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, LONGEST_WAIT)
+                continue
+            tries -= 1
             match response:
                 case rooms.Accepted():
                     return
@@ -267,6 +277,18 @@ class Tenants:
                 case rooms.EpochTooOld():
                     await asyncio.sleep(SOON)
         raise SendRejected("The room changes so quickly that nothing can be said there; try again later.")
+
+    async def _say_once(
+        self, room: str, user: str, kind: MediaType, inner: bytes, salt: bytes
+    ) -> rooms.SubmitResponse:
+        async with self._lock(room):
+            seat = await self._seated(room, user)
+            if seat.group.pending_proposals:
+                # RFC 9420 12.4: what was proposed is committed before anything else is said.
+                await self._commit(room, Seat.tidy)
+            request = seat.say(seat.framed(kind, inner), salt)
+            await self._keep(seat)
+        return await self._ask_submit(room, request)
 
     async def change(self, room: str, make: Callable[[Seat], CommitBundle]) -> None:
         """A commit of the bridge's own client. Raises SendRejected."""
@@ -442,9 +464,9 @@ class Tenants:
         if self._is_ours(user):
             return []
         chat, sender = ChatId(room), self.person(user)
-        framing = APPLICATION_FRAMING.decode(said.data)
-        data = framing.content
-        if framing.media_type.type == status.MEDIA_TYPE:
+        seat = self._seats[self.bridge, room]
+        kind, data = seat.unframed(said.data)
+        if kind == status.MEDIA_TYPE:
             reports = status.decode(data)
             return receipts(reports, chat=chat, sender=sender, at=said.accepted, private=False)
         message = content.decode(data)
