@@ -155,6 +155,7 @@ class Bridge:
             await self._parts.succession.follow()
         try:
             await self.engine.start()
+            self._parts.readying.all()
         except BridgeError as error:
             log.warning("encryption_unavailable", reason=error.notice)
         self._parts.standing.stand(self.config)
