@@ -15,7 +15,7 @@ from bridgekit.admin import server as admin
 from bridgekit.admin.metrics import Metrics, Queue
 from bridgekit.config import Config, Network, StatusEvents
 from bridgekit.contract.connector import Connector
-from bridgekit.contract.errors import BridgeError, MatrixError
+from bridgekit.contract.errors import MatrixError
 from bridgekit.contract.ids import NetworkId, PersonId
 from bridgekit.core.model import Permission
 from bridgekit.matrix.appservice import Appservice
@@ -105,6 +105,7 @@ class Bridge:
         self.accounts, self.ghosts, self.rooms = parts.accounts, parts.ghosts, parts.rooms
         self.portals, self.making = parts.portals, parts.making
         self.engine = parts.engine
+        self.policies = parts.policies
         self.members, self.doorstep, self.erasure = parts.members, parts.doorstep, parts.erasure
         self._watch()
         parts.remains.tell()
@@ -153,13 +154,18 @@ class Bridge:
             log.warning("homeserver_check", reason=error.notice)
         else:
             await self._parts.succession.follow()
-        try:
-            await self.engine.start()
-            self._parts.readying.all()
-        except BridgeError as error:
-            log.warning("encryption_unavailable", reason=error.notice)
+        self._tasks.spawn(self._ready_devices())
         self._parts.standing.stand(self.config)
         await self._parts.erasure.resume()
+        self._follow_lists()
+
+    def _follow_lists(self) -> None:
+        moderation = self.config.moderation
+        self._parts.policies.follow(moderation.policy_lists, moderation.write_bans_to or "")
+
+    async def _ready_devices(self) -> None:
+        await self.engine.start()
+        self._parts.readying.all()
 
     def reload(self, config: Config) -> list[str]:
         """Take over what can change while the bridge runs; says, as sentences, what needs a restart."""
@@ -180,6 +186,7 @@ class Bridge:
         self.config = config
         self._parts.modes.read(config)
         self.registry.changes += 1
+        self._follow_lists()
         self._parts.standing.stand(config)
         return [f"{name} has changed: restart the bridge for that." for name in fixed]
 
@@ -187,6 +194,7 @@ class Bridge:
         parts = {
             "homeserver": admin.Part(ok=self.client.available),
             "store": admin.Part(ok=self.store.trouble is None, detail=self.store.trouble or ""),
+            "encryption": admin.Part(ok=not self.engine.trouble, detail=self.engine.trouble, needed=False),
         }
         for network in self._parts.networks:
             ok = self.accounts.is_ready(network)

@@ -11,11 +11,12 @@ from aiohttp import web
 from bridgekit.admin.metrics import Metrics
 from bridgekit.config import Config, StatusEvents
 from bridgekit.contract.connector import Connector, Manifest, Network
-from bridgekit.contract.ids import NetworkId, PersonId
+from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Permission
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.engine import Engine
+from bridgekit.matrix.crypto.verifying import Say
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
@@ -36,6 +37,7 @@ from bridgekit.runtime.owners import Owners
 from bridgekit.runtime.pending import Pending
 from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.pictures import Pictures
+from bridgekit.runtime.policing import PolicyLists
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.readying import Readying
@@ -88,6 +90,17 @@ class Parts:
             network_name=label,
         )
         self.joins = Joins(client, self.ghosts, spawn=spawn)
+        self.policies = PolicyLists(
+            client,
+            registry,
+            self.ghosts,
+            lambda: self.accounts,
+            namespace,
+            permission=permission,
+            label=label,
+            spawn=spawn,
+        )
+        permission = self.policies.permission
         self.members = Members(
             registry,
             self.ghosts,
@@ -103,6 +116,7 @@ class Parts:
             trust=config.encryption.trust,
             reset=lambda user: self.secrecy.identity_reset(user),
             encrypted=lambda room: self.readying.encrypted(room),
+            say=speaker(client),
             spawn=spawn,
         )
         client.cipher = self.engine
@@ -143,6 +157,7 @@ class Parts:
             members=self.members,
             mode=self.modes.of,
             grants=self.modes.grants,
+            policies=self.policies,
             puppets=config.appservice.double_puppets,
             is_encrypted=self.engine.knows_encrypted,
         )
@@ -221,6 +236,7 @@ class Parts:
             label=label,
             permission=permission,
             silence=lambda room, who: self.rooms.silence(room, who),
+            fingerprints=self.engine.machines.fingerprints,
         )
         self.fates = Fates(
             client,
@@ -252,6 +268,7 @@ class Parts:
             powers=powers,
             members=self.members,
             joins=self.joins,
+            policies=self.policies,
             bot=self.commands,
             fates=self.fates,
             pending=self.pending,
@@ -307,4 +324,14 @@ class Parts:
 
     def _session_changed(self, supervised: Supervised) -> None:
         self.owners.session_changed(supervised)
+        self.policies.session_changed(supervised)
         self.pending.session_changed(supervised)
+
+
+def speaker(client: MatrixClient) -> Say:
+    """Sends what one of ours has to say for itself, and not for anybody on a network."""
+
+    async def say(room: ChatId, user: PersonId, type: str, content: dict[str, Any]) -> None:
+        await client.send(room, type, content, txn=f"bk.own.{time.time_ns():x}", user=user)
+
+    return say
