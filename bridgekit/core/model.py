@@ -88,11 +88,12 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What follows from one fact. `refused` is a sentence for the sender, about all sides or about those that no
-    action is for; `command` are words for the bot."""
+    action is for; `command` are words for the bot. `unsaid`: nothing of what the fact says may be kept or quoted."""
 
     actions: tuple[Action, ...] = ()
     refused: str = ""
     command: str | None = None
+    unsaid: bool = False
 
 
 NOTHING = Plan()

@@ -12,20 +12,30 @@ from bridgekit.contract.connector import Manifest
 from bridgekit.contract.errors import BridgeError, NotAllowed
 from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Person
+from bridgekit.core import wording
 from bridgekit.core.commands import split_words
 from bridgekit.core.model import Permission
+from bridgekit.core.questions import WANTED
+from bridgekit.core.scopes import Policy, Scope
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.cases import Case
+from bridgekit.runtime.consenting import Consenting
+from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.lenient import allowed
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.portals import Portals
-from bridgekit.runtime.registry import OPEN, Registry
+from bridgekit.runtime.readers import Readers
+from bridgekit.runtime.registry import OPEN, WAITING, Registry
 
 log = structlog.get_logger(__name__)
 
 ANSWER_EVERY = 10.0
 """Seconds between two explanations in one remote chat, so that nobody can make the bridge flood it."""
+
+
+_HEARD_ALREADY = frozenset({"grant", "revoke", "optout", "optin"})
+"""What people of a network say to the bridge as `!bridge ...` and are answered elsewhere."""
 
 
 class Bot:
@@ -40,6 +50,10 @@ class Bot:
         accounts: Accounts,
         manifests: dict[NetworkId, Manifest],
         *,
+        exposures: Exposures,
+        consenting: Consenting,
+        readers: Readers,
+        held: Callable[[PortalKey], int],
         me: PersonId,
         label: Callable[[NetworkId], str],
         permission: Callable[[PersonId], Permission],
@@ -53,6 +67,10 @@ class Bot:
         self._me = me
         self._label = label
         self._permission = permission
+        self._exposures = exposures
+        self._consenting = consenting
+        self._readers = readers
+        self._held = held
         self._answered: dict[PortalKey, float] = {}
         self._commands: dict[str, Callable[[ChatId, PersonId, list[str]], Awaitable[str]]] = {
             "help": self._help,
@@ -60,6 +78,7 @@ class Bot:
             "networks": self._networks,
             "link": self._link,
             "unlink": self._unlink,
+            "revoke": self._revoke,
             "login": self._login,
             "logout": self._logout,
             "chat": self._chat,
@@ -68,7 +87,8 @@ class Bot:
     async def obey(self, room: ChatId, case: Case, words: str) -> None:
         """Answer one command where it was given."""
         if case.origin.network != MATRIX:
-            await self._explain(case.origin)
+            if words.lower() not in _HEARD_ALREADY:
+                await self.explain(case.origin)
             return
         sender: Person = getattr(case.fact, "sender")  # noqa: B009 - only what somebody said is a command
         parts = split_words(words) or ["help"]
@@ -103,7 +123,7 @@ class Bot:
         except BridgeError:
             await self._portals.say(room, "Please delete your message yourself if it holds a password.")
 
-    async def _explain(self, side: PortalKey) -> None:
+    async def explain(self, side: PortalKey) -> None:
         """What people on a network read when they ask who this is."""
         now = time.monotonic()
         if now - self._answered.get(side, -ANSWER_EVERY) < ANSWER_EVERY:
@@ -114,10 +134,20 @@ class Bot:
             return
         others = [self._label(o.key.network) for o in self._registry.links_of(link.room) if o.key != side]
         also = f" and {', '.join(others)}" if others else ""
-        await self._portals.announce(
-            side,
-            f"This chat is bridged to the Matrix room {link.room}{also} by {self._me}. Linked by {link.creator}.",
-        )
+        seen = self._exposures.visibility(side)
+        lines = [
+            f"This chat is bridged to the Matrix room {link.room}{also} by {self._me}. Linked by {link.creator}."
+            if link.state != WAITING
+            else f"{link.creator} asks to link this chat to the Matrix room {link.room}; nothing passes. {link.reason}",
+            *wording.what_holds(
+                self._consenting.consents(side), self._consenting.scopes(side), self._policy(side)
+            ),
+            wording.HOW_TO_OBJECT,
+        ]
+        if link.state != WAITING and seen is not None:
+            lines.insert(1, wording.who_reads(self._exposures.shown(link.room)))
+        for line in lines:
+            await self._portals.announce(side, line)
 
     # Commands ------------------------------------------------------------------------------------------------
 
@@ -128,7 +158,9 @@ class Bot:
             [
                 "I pass messages between this homeserver and other networks. In a room, start with `!bridge`:",
                 f"  !bridge link {network} {example}   link this room to a chat (you need to be a moderator here)",
+                "    add what its operators shall be asked for besides: history, public",
                 f"  !bridge unlink {network} {example}   take that back",
+                f"  !bridge revoke {network} {example}   take its operators' consent back: the link closes at once",
                 "  !bridge status   what this room is linked to, and how your accounts are doing",
                 "  !bridge networks   where I can go",
                 f"  !bridge login {network} [field=value ...]   speak with an account of your own",
@@ -152,6 +184,16 @@ class Bot:
             modes = f", modes {seen.detail}" if seen is not None and seen.detail else ""
             state = "open" if link.state == OPEN else f"{link.state}: {link.reason}"
             lines.append(f"{link.name} on {self._label(link.key.network)}: {state}{modes}")
+            if link.key.receiver is None:
+                lines += wording.what_holds(
+                    self._consenting.consents(link.key),
+                    self._consenting.scopes(link.key),
+                    self._policy(link.key),
+                )
+            if blocked := self._readers.explained(link.key):
+                lines.append(blocked)
+            elif held := self._held(link.key):
+                lines.append(wording.holding(held, link.name, self._label(link.key.network), []).rstrip())
         for row in self._registry.logins.values():
             if row.login.owner == sender:
                 status = self._accounts.status(row.network, row.login.id)
@@ -159,16 +201,16 @@ class Bot:
         return "\n".join(lines) or "This room is not linked, and you have no accounts here."
 
     async def _link(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
-        if len(words) != 2:
-            raise NotAllowed("Say `!bridge link <network> <chat>`.")
+        scopes = {scope.value: scope for scope in Scope}
+        if len(words) < 2 or any(word not in scopes for word in words[2:]):
+            raise NotAllowed(f"Say `!bridge link <network> <chat>`, and perhaps: {', '.join(scopes)}.")
         await self._need_power(room, sender)
         network, name = NetworkId(words[0]), words[1]
-        link = await self._portals.link(room, network, name, sender)
+        wanted = WANTED | {scopes[word] for word in words[2:]}
+        link = await self._portals.link(room, network, name, sender, wanted=wanted)
         label = self._label(network)
-        await self._portals.announce(
-            link.key,
-            f"This chat is now bridged to the Matrix room {room}, linked by {sender}. Say !bridge for more.",
-        )
+        if link.state != OPEN:
+            return wording.not_open_yet(link.name, label, link.reason)
         return (
             f"This room is now linked to {link.name} on {label}: what is said here can be read there, and what is "
             f"said there can be read here. {label} is not end-to-end encrypted."
@@ -192,6 +234,22 @@ class Bot:
         await self._portals.announce(link.key, "This chat is no longer bridged to Matrix.")
         await self._portals.unlink(link.key, reason=f"unlinked by {sender}")
         return f"This room is no longer linked to {link.name} on {self._label(link.key.network)}."
+
+    async def _revoke(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        await self._need_power(room, sender)
+        if len(words) != 2:
+            raise NotAllowed("Say `!bridge revoke <network> <chat>`.")
+        side = self._portals.find_chat(NetworkId(words[0]), words[1])
+        link = self._registry.links.get(side)
+        if link is None or link.room != room:
+            raise NotAllowed("There is no such link in this room.")
+        if self._policy(side) is Policy.OFF:
+            raise NotAllowed(wording.NOBODY_WAS_ASKED)
+        self._consenting.revoke(side, sender)
+        return f"The link to {link.name} on {self._label(side.network)} is closed: nothing passes any more."
+
+    def _policy(self, side: PortalKey) -> Policy:
+        return self._consenting.policy(side.network)
 
     async def _need_power(self, room: ChatId, sender: PersonId) -> None:
         """Linking is for those who may change the room (the level of m.bridge, else state_default)."""

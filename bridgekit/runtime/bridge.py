@@ -85,7 +85,7 @@ class Bridge:
         )
         self.registry = Registry(self.store)
         await self.registry.load()
-        self._parts = parts = Parts(
+        self.parts = parts = Parts(
             config,
             self._connectors,
             client=self.client,
@@ -103,26 +103,34 @@ class Bridge:
         self.portals, self.making = parts.portals, parts.making
         self._watch()
         await self.ghosts.load(list(parts.networks), list(self.registry.portals))
+        await parts.consenting.load()
+        await parts.holding.load()
+        parts.opening.load()
+        for side in self.registry.links:
+            parts.readers.linked(side)
         left = await self.rooms.recover()
         if left:
             log.info("recovering", facts=left)
         await self._listen()
         self.accounts.start_all()
         self._tasks.spawn(self._settle_in())
+        self._tasks.spawn(parts.consenting.tend())
+        parts.exposures.start()
 
     def _watch(self) -> None:
-        self.metrics.declare(list(self._parts.networks))
+        self.metrics.declare(list(self.parts.networks))
         self.metrics.watch_queue(Queue.ROOMS, self.rooms.depth)
         self.metrics.watch_queue(Queue.JOINS, lambda: (self.ghosts.waiting, 0.0))
+        self.metrics.watch_held(self.parts.holding.counts)
         self.metrics.watch_sessions(self.accounts.states)
         self.metrics.watch_inbox(self.store.inbox.count, self.store.inbox.count_parked)
 
     async def _listen(self) -> None:
-        appservice = Appservice(self.config.appservice.hs_token.get_secret_value(), self._parts.reception)
+        appservice = Appservice(self.config.appservice.hs_token.get_secret_value(), self.parts.reception)
         app = web.Application(client_max_size=0)
         app.add_routes(appservice.routes())
-        app.add_routes(PublicMedia(self._parts.links, self.client).routes())
-        app.add_routes(self._parts.routes)
+        app.add_routes(PublicMedia(self.parts.links, self.client).routes())
+        app.add_routes(self.parts.routes)
         listen = admin.serve
         self.address = await self._stack.enter_async_context(
             listen(app, self.config.appservice.listen, "appservice.listen")
@@ -141,12 +149,12 @@ class Bridge:
             await self.client.ping(self.config.appservice.id)
         except MatrixError as error:
             log.warning("homeserver_check", reason=error.notice)
-        self._parts.standing.stand(self.config)
+        self.parts.standing.stand(self.config)
 
     def reload(self, config: Config) -> list[str]:
         """Take over what can change while the bridge runs; says, as sentences, what needs a restart."""
         if config.messages.status_events != self.config.messages.status_events:
-            self._parts.fates.every = config.messages.status_events is StatusEvents.ALL
+            self.parts.fates.every = config.messages.status_events is StatusEvents.ALL
         fixed = [
             name
             for name in ("homeserver", "appservice", "store", "admin", "public")
@@ -160,7 +168,7 @@ class Bridge:
                 fixed.append(f"networks.{id}")
         fixed += [f"networks.{id}" for id in self.config.networks if id not in config.networks]
         self.config = config
-        self._parts.standing.stand(config)
+        self.parts.standing.stand(config)
         return [f"{name} has changed: restart the bridge for that." for name in fixed]
 
     def _health(self) -> dict[str, admin.Part]:
@@ -168,7 +176,7 @@ class Bridge:
             "homeserver": admin.Part(ok=self.client.available),
             "store": admin.Part(ok=self.store.trouble is None, detail=self.store.trouble or ""),
         }
-        for network in self._parts.networks:
+        for network in self.parts.networks:
             ok = self.accounts.is_ready(network)
             # A network that is away is shown, and is no reason to send the homeserver's transactions elsewhere.
             status = self.accounts.status(network)
@@ -189,4 +197,4 @@ class Bridge:
 
 def _fixed(section: Network) -> tuple[object, ...]:
     """What of a network cannot change while the bridge runs."""
-    return section.connector, section.config, section.space
+    return section.connector, section.config, section.space, section.consent, section.ceiling, section.gate

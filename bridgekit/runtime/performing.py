@@ -24,7 +24,7 @@ from bridgekit.runtime.cases import Case, Step, Tracked
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.matrix_side import MatrixSide
 from bridgekit.runtime.recall import Ids
-from bridgekit.runtime.registry import OPEN, Registry
+from bridgekit.runtime.registry import OPEN, PAUSED, Registry
 from bridgekit.runtime.sessions import Supervised
 from bridgekit.store import Store
 
@@ -102,7 +102,7 @@ class Performing:
                 SideView(
                     key=key,
                     label=self._label(key.network),
-                    open=link.state == OPEN,
+                    open=link.state in (OPEN, PAUSED),
                     reason=link.reason,
                     logins=logins,
                 )

@@ -17,12 +17,15 @@ from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalK
 from bridgekit.contract.people import Content, Kind, Person
 from bridgekit.contract.text import plain
 from bridgekit.core.ghosts import Namespace
+from bridgekit.core.others import bridged_already
+from bridgekit.core.questions import WANTED
+from bridgekit.core.scopes import Scope
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.lenient import allowed, now, quiet
+from bridgekit.runtime.opening import Opening
 from bridgekit.runtime.registry import CLOSED, OPEN, Registry
-from bridgekit.runtime.spaces import Spaces
 from bridgekit.store.rows import Link, Portal
 
 log = structlog.get_logger(__name__)
@@ -30,8 +33,6 @@ log = structlog.get_logger(__name__)
 AFTERWARDS = 3.0
 """Seconds after which nothing that was under way when a link was taken apart can still let a ghost in."""
 ENTER_SECONDS = 30.0
-BRIDGE_EVENTS = ("m.bridge", "uk.half-shot.bridge")
-"""MSC2346, stable and as clients know it."""
 
 
 class Portals:
@@ -48,7 +49,7 @@ class Portals:
         *,
         bot: PersonId,
         label: Callable[[NetworkId], str],
-        spaces: Spaces,
+        opening: Callable[[], Opening],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._sending = client
@@ -61,7 +62,7 @@ class Portals:
         self._namespace = namespace
         self._bot = bot
         self._label = label
-        self._spaces = spaces
+        self._opening = opening
         self._spawn = spawn
         self._entering: dict[PortalKey, asyncio.Future[facts.ChatOpened]] = {}
         self.making: dict[PortalKey, asyncio.Future[ChatId | None]] = {}
@@ -71,8 +72,6 @@ class Portals:
     def overhear(self, side: PortalKey, fact: Fact) -> None:
         """Facts about chats that have no room yet: how a chat is learnt before its room is made."""
         match fact:
-            case facts.ChatVisibility():
-                self._registry.visibility[side] = fact.visibility
             case facts.ChatOpened() if (waiter := self._entering.get(side)) and not waiter.done():
                 waiter.set_result(fact)
             case facts.ChatClosed() if (waiter := self._entering.get(side)) and not waiter.done():
@@ -85,10 +84,11 @@ class Portals:
         if side in self._entering:
             self.overhear(side, fact)
         match fact:
-            case facts.ChatVisibility():
-                self._registry.visibility[side] = fact.visibility
             case facts.ChatOpened():
-                if self._registry.set_state(side, OPEN, "", fact.at):
+                link = self._registry.links.get(side)
+                if link is not None and link.state == CLOSED:
+                    self._registry.set_state(side, *self._opening().state_of(side), fact.at)
+                    self._opening().again(link)
                     log.info("chat_open", network=side.network)
             case facts.ChatClosed():
                 await self._closed(side, fact)
@@ -174,16 +174,27 @@ class Portals:
         return None
 
     async def link(
-        self, room: ChatId, network: NetworkId, name: str, creator: PersonId, *, static: bool = False
+        self,
+        room: ChatId,
+        network: NetworkId,
+        name: str,
+        creator: PersonId,
+        *,
+        static: bool = False,
+        wanted: frozenset[Scope] = WANTED,
     ) -> Link:
-        """Link a room to a chat: the relay enters it first. Raises BridgeError with the reason."""
+        """Link a room to a chat: the relay enters it first, then its operators are asked for what is `wanted`.
+
+        The link that is returned says in its state whether it is open. Raises BridgeError with the reason.
+        """
         side = self.find_chat(network, name)
         if (old := self._registry.links.get(side)) is not None:
-            if old.room == room and old.state == OPEN:
-                return old
-            if old.room == room:  # the chat was lost: this asks for another try
-                opened = await self.enter(side)
-                self._registry.set_state(side, OPEN, "", opened.at)
+            if old.room == room:
+                if old.state == CLOSED:  # the chat was lost: this asks for another try
+                    opened = await self.enter(side)
+                    self._registry.set_state(side, *self._opening().state_of(side), opened.at)
+                if old.state != OPEN or wanted != WANTED:
+                    await self._opening().begin(old, wanted)
                 return self._registry.links[side]
             raise NotAllowed(f"{name} is linked to another room already: unlink it there first.")
         portal = self._registry.portals.get(room)
@@ -194,6 +205,10 @@ class Portals:
                 f"This room is encrypted and {self._label(network)} is not: nothing would cross. "
                 "Link a room without encryption."
             )
+        if why := bridged_already(
+            await self._client.room_state(room), self._bot, names=frozenset({side.chat, name})
+        ):
+            raise NotAllowed(why)
         if side in self.making:
             raise NotAllowed(f"{name} is being linked this moment.")
         making: asyncio.Future[ChatId | None] = asyncio.get_running_loop().create_future()
@@ -202,7 +217,8 @@ class Portals:
             opened = await self.enter(side)
             link = await self.made(side, room, opened, creator, static=static, portal=None)
             making.set_result(room)
-            return link
+            await self._opening().begin(link, wanted)
+            return self._registry.links.get(side, link)
         finally:
             del self.making[side]
             if not making.done():
@@ -218,8 +234,10 @@ class Portals:
         static: bool,
         portal: Portal | None,
     ) -> Link:
+        """Keep a new link, from which nothing passes yet: `Opening.begin` sees to that."""
         network = self._networks[side.network]
         name = (opened.name if opened else "") or network.chat_name(side.chat)
+        state, reason = self._opening().state_of(side)
         link = Link(
             key=side,
             room=room,
@@ -227,8 +245,8 @@ class Portals:
             reader=side.receiver,
             creator=creator,
             static=static,
-            state=OPEN,
-            reason="",
+            state=state,
+            reason=reason,
             since=now(),
         )
         if portal is None:
@@ -236,9 +254,6 @@ class Portals:
                 room=room, network=None, made=False, kind="channel", creator=creator
             )
         await self._registry.put_link(link, portal)
-        await self.describe(link)
-        if self._spaces.wants(link):
-            self._spawn(self._spaces.take_in(link))
         return link
 
     async def unlink(self, side: PortalKey, *, reason: str = "unlinked") -> None:
@@ -254,11 +269,8 @@ class Portals:
                 self._spawn(quiet(supervised.perform, verbs.Leave(chat=side.chat, reason=reason)))
         if not any(other.key.network == side.network for other in self._registry.links_of(link.room)):
             self._ghosts.forget(link.room, side.network)
-            if self._spaces.wants(link):
-                self._spawn(self._spaces.let_go(side.network, link.room))
             self._spawn(self._clear_out(link.room, side.network, reason))
-        for type in BRIDGE_EVENTS:
-            await allowed(self._client.put_state(link.room, type, {}, state_key=self._state_key(side)))
+        await self._opening().end(link)
         portal = self._registry.portals.get(link.room)
         if portal is None or self._registry.links_of(link.room):
             return
@@ -279,24 +291,6 @@ class Portals:
                 row = self._ghosts.row(ghost)
                 if row is not None and row.network == network:
                     await quiet(self._ghosts.leave, ghost, room, reason)
-
-    async def describe(self, link: Link) -> None:
-        """MSC2346: what this room is bridged to, for clients and for other bridges."""
-        network = link.key.network
-        content = {
-            "bridgebot": self._bot,
-            "creator": link.creator,
-            "protocol": {"id": network, "displayname": self._label(network)},
-            "network": {"id": network, "displayname": self._label(network)},
-            "channel": {"id": link.key.chat, "displayname": link.name},
-        }
-        for type in BRIDGE_EVENTS:
-            await allowed(
-                self._client.put_state(link.room, type, content, state_key=self._state_key(link.key))
-            )
-
-    def _state_key(self, side: PortalKey) -> str:
-        return f"org.bridgekit://{side.network}/{side.chat}"
 
     async def say(self, room: ChatId, words: str) -> None:
         """Something that the bridge itself has to say in a room."""

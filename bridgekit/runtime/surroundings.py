@@ -18,20 +18,25 @@ from bridgekit.contract.ids import MATRIX, ChatId, MessageId, NetworkId, PersonI
 from bridgekit.contract.text import excerpt
 from bridgekit.contract.verbs import Sent
 from bridgekit.core.ghosts import Namespace
-from bridgekit.core.model import Context, Permission
+from bridgekit.core.model import Context, Permission, Plan
+from bridgekit.core.optout import Omission, OptOuts, omitted, without
+from bridgekit.core.plan import plan
 from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.cases import Case, Fate, Step, Tracked
+from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.fates import Fates
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.names import Names
+from bridgekit.runtime.passage import Passage
 from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
+from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.recall import Ids
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.standing import StandingLinks
@@ -69,6 +74,11 @@ class RoomSurroundings:
         upgrades: Upgrades,
         powers: Powers,
         bot: Bot,
+        passage: Passage,
+        exposures: Exposures,
+        readers: Readers,
+        optouts: Callable[[], OptOuts],
+        omission: Omission,
         fates: Fates,
         metrics: Metrics,
         namespace: Namespace,
@@ -82,6 +92,13 @@ class RoomSurroundings:
         self.pipeline: Callable[[PortalKey], int] = performing.pipeline
         self.context: Callable[[ChatId, Case, dict[MessageId, Tracked]], Context] = performing.context
         self.command: Callable[[ChatId, Case, str], Work] = bot.obey
+        self.stop: Callable[[Case], bool] = passage.stop
+        self.passing = passage.passing
+        self._passage = passage
+        self._exposures = exposures
+        self._readers = readers
+        self._optouts = optouts
+        self._omission = omission
         self._client = client.patient
         self._registry = registry
         self._accounts = accounts
@@ -129,6 +146,9 @@ class RoomSurroundings:
                 return self._matrix_member(room, case.fact)
             case facts.Message(sender=sender) if case.origin.network == MATRIX:
                 return self._own_accounts(room, sender.id)
+            case facts.Message(content=content) if content.file is not None:
+                case.fact = self._passage.admitted(case.origin, case.fact)
+                return None
             case facts.ChatVisibility() | facts.ChatOpened() | facts.ChatClosed() | facts.Resync():
                 return self._portals.observe(case.origin, case.fact)
             case _:
@@ -152,7 +172,17 @@ class RoomSurroundings:
         for network in networks:
             await self._accounts.open(network, owner)
 
+    def decide(self, context: Context, fact: facts.Fact) -> Plan:
+        """The plan for a fact, of which nothing is shown that people do not want to be shown."""
+        covers = self._optouts().covers
+        if context.origin.network != MATRIX:
+            fact = without(fact, context.origin.network, covers)
+            if (left_out := omitted(context, fact, covers, self._omission)) is not None:
+                return left_out
+        return plan(context, fact)
+
     async def _state_changed(self, room: ChatId, fact: translate.StateChanged) -> None:
+        self._exposures.room_changed(room, fact.type, fact.sender)
         if fact.type == "m.room.power_levels":
             self._powers.changed(room, fact.content)
         if fact.type == "m.room.tombstone":
@@ -182,7 +212,13 @@ class RoomSurroundings:
                     await self._ghost_invited(room, person, fact.actor.id)
             except BridgeError as error:
                 log.warning("invitation_not_followed", reason=error.notice)
-        elif self._is_direct_of(room, person):
+        if fact.change is Change.JOIN:
+            self._readers.came(room, person)
+        elif fact.change in (Change.LEAVE, Change.KICK, Change.BAN):
+            self._readers.went(room, person)
+        if fact.change is Change.INVITE:
+            return
+        if self._is_direct_of(room, person):
             await self._owner_moved(room, fact)
         elif person == self._me and fact.change in (Change.KICK, Change.BAN):
             self.spawn(self._put_out(room))

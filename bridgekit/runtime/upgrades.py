@@ -31,12 +31,14 @@ class Upgrades:
         ghosts: Ghosts,
         portals: Portals,
         *,
+        moved: Callable[[ChatId], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._client = client.patient
         self._registry = registry
         self._ghosts = ghosts
         self._portals = portals
+        self._moved = moved
         self._spawn = spawn
         self._asked: set[ChatId] = set()
 
@@ -80,7 +82,6 @@ class Upgrades:
     async def _move(self, old: ChatId, new: ChatId) -> None:
         await self._registry.move(old, new)
         self._asked.discard(new)
-        for link in self._registry.links_of(new):
-            await self._portals.describe(link)
+        self._moved(new)
         self._ghosts.move(old, new)
         log.info("room_followed")
