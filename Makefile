@@ -7,7 +7,7 @@ UV := $(BIN)/uv
 LOCK := $(UV) -q pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help venv synapse servers check format test demo bench lock clean
+.PHONY: help venv synapse servers clients check format test demo bench lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -34,8 +34,12 @@ $(SYNAPSE_VENV)/.stamp: $(VENV)/.uv requirements-synapse.lock
 	$(UV) pip install -q --python $(SYNAPSE_VENV)/bin/python --require-hashes -r requirements-synapse.lock
 	@touch $@
 
-servers: ## IRC servers, services and PostgreSQL by apt, where that is allowed
+servers: ## IRC and XMPP servers, services and PostgreSQL by apt, where that is allowed
 	@scripts/install-servers
+
+clients: ## Chromium by apt and web clients by npm (for test), where that is allowed
+	@scripts/install-servers browser
+	@scripts/install-clients
 
 check: venv ## ruff, mypy --strict, import-linter, hadolint
 	$(BIN)/ruff check
@@ -48,7 +52,7 @@ format: venv ## Put the code into its form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-test: venv synapse servers ## All tests; ARGS="tests/core -k edit" goes to pytest
+test: venv synapse clients ## All tests; ARGS="tests/core -k edit" goes to pytest
 	$(BIN)/pytest $(ARGS)
 
 demo: venv synapse servers ## A real bridge between real servers; ONCE=1 plays the script, checks it and ends

@@ -8,6 +8,7 @@ import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiohttp
 import msgspec
@@ -19,6 +20,9 @@ from bridgekit.cli.registering import document
 from bridgekit.config import Config, load
 from bridgekit.contract.errors import BridgeError, ConfigError
 from bridgekit.contract.ids import PersonId
+
+if TYPE_CHECKING:
+    from bridgekit.store import Store
 
 PATIENCE = 30.0
 """Seconds for each question to the homeserver and the database."""
@@ -65,14 +69,40 @@ async def _store(config: Config) -> bool:
         key = SealingKey.load_or_create(config.store.key_file)
         async with asyncio.timeout(PATIENCE):
             store = await Store.open(config.store.url.get_secret_value(), key)
-            await store.close()
+            try:
+                left = await _left(store, config)
+            finally:
+                await store.close()
     except ConfigError as error:
         if await _running_bridge_has_it(config):
             return _tell("store", [], f"{config.store.url} is open in the running bridge")
         return _tell("store", [why for _, why in error.problems], "")
     except TimeoutError:
         return _tell("store", [f"{config.store.url} does not answer"], "")
-    return _tell("store", [], f"{config.store.url} opens, and {config.store.key_file.name} fits")
+    well = _tell("store", [], f"{config.store.url} opens, and {config.store.key_file.name} fits")
+    for sentence in left:
+        print(f"note  {'store':<12}  {sentence}", flush=True)
+    return well
+
+
+async def _left(store: Store, config: Config) -> list[str]:
+    """What the database holds and the config does not, in sentences."""
+    from bridgekit.runtime.registry import Registry
+    from bridgekit.runtime.remains import remains
+    from bridgekit.runtime.succession import bot_before
+
+    registry = Registry(store)
+    await registry.load()
+    bot = PersonId(f"@{config.appservice.bot}:{config.homeserver.server_name}")
+    before = await bot_before(store, bot)
+    changed = (
+        f"the bot was {before} and will be {bot}: at the next start it follows into those of its "
+        f"{_count(len(registry.portals), 'room')} that let it in, and tells who linked the others"
+    )
+    return [changed] * (before is not None) + [
+        f"{network} is not in the config, and {left} of it remain: an admin may say `!bridge forget {network}`"
+        for network, left in remains(registry, config.networks).items()
+    ]
 
 
 async def _running_bridge_has_it(config: Config) -> bool:

@@ -57,6 +57,12 @@ messages:
   omission: notice               # what stands for a message of somebody who opted out: notice or nothing
   status_events: all             # all: each sender's client learns each message's fate; problems: only what went wrong
 
+# encryption:
+#   trust: cross_signed          # all: also to and from Matrix devices that nobody has verified
+
+# members:
+#   retire_after: 90d            # ghosts silent for so long leave their rooms until they speak; 0: they all stay
+
 log:
   level: info                    # debug, info, warning, error
   format: console                # console for people, json for machines

@@ -21,9 +21,11 @@ from bridgekit.config.types import (
 )
 from bridgekit.contract import ids
 from bridgekit.core.gate import GateMode
+from bridgekit.core.membership import Mode
 from bridgekit.core.model import Permission
 from bridgekit.core.optout import Omission
 from bridgekit.core.scopes import Policy
+from bridgekit.core.trust import Trust
 
 
 class Section(BaseModel):
@@ -157,6 +159,14 @@ def _display_name(value: str) -> str:
     return value
 
 
+class Encryption(Section):
+    """Encrypted rooms."""
+
+    trust: Trust = Trust.CROSS_SIGNED
+    """`cross_signed`: the bridge encrypts to the Matrix devices that their owners have verified, and passes on what
+    comes from those, as clients do that exclude insecure devices. `all`: to and from every device."""
+
+
 class Messages(Section):
     """How messages cross."""
 
@@ -166,6 +176,20 @@ class Messages(Section):
     """`all`: each sender's client is told what became of each message. `problems`: only when something went wrong."""
     omission: Omission = Omission.NOTICE
     """What stands where somebody who opted out has said something: a `notice` of the bridge's, or `nothing`."""
+
+
+def _days(value: int) -> int:
+    if value % 86_400:
+        raise ValueError("must be whole days, as in `30d`; 0 is never")
+    return value
+
+
+class Members(Section):
+    """How people of a network are shown in the member lists of rooms."""
+
+    retire_after: Annotated[Duration, AfterValidator(_days)] = 0
+    """Ghosts that have said nothing for so long leave their rooms, and come back when they speak. Moderators of the
+    chat stay. `0`: they all stay."""
 
 
 class LogLevel(StrEnum):
@@ -251,6 +275,10 @@ class Link(Section):
     """A room id or an alias."""
     ceiling: Ceiling | None = None
     """For this room, in addition to the network's own."""
+    password: SecretStr | None = None
+    """What lets the bridge into the chat, where its network asks for that (an IRC channel's key)."""
+    members: Mode | None = None
+    """Whose ghosts are in this room; as the network's `members` says where it is not given."""
 
 
 class NetworkSection(Section):
@@ -275,6 +303,13 @@ class NetworkSection(Section):
     direct: Direct = Direct.KNOWN
     """Who may begin a conversation between two people: those who are in a linked chat (`known`), `anybody`, or nobody
     (`off`)."""
+    members: Mode = Mode.GRADUAL
+    """Whose ghosts are in the rooms of its chats. `active`: who has spoken. `gradual`: who speaks at once, then all
+    others, operators first, at a rate that the homeserver bears. `full`: all, and what is said waits until they are
+    in. `none`: who has spoken, and nobody's coming and going is shown."""
+    grant_roles: bool = False
+    """A power level that somebody gives in Matrix is asked of the network too, with the giver's own account or the
+    bridge's. Who is muted in Matrix is muted there in any case."""
     links: tuple[Link, ...] = ()
     """Chats that are always linked; others are linked with `!bridge link`."""
 
@@ -314,7 +349,9 @@ class Config(Section):
     permissions: Annotated[dict[str, Permission], AfterValidator(_permissions)]
     """Who may do what: a user, a server or `*` (everybody), and a level: `admin`, `user`, `relay` or `none`. The
     most exact entry counts."""
+    encryption: Encryption = Encryption()
     messages: Messages = Messages()
+    members: Members = Members()
     log: Log = Log()
     networks: dict[ids.NetworkId, Network] = {}
     """The networks by their id: lower case letters, digits and hyphens."""

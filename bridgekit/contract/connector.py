@@ -117,7 +117,8 @@ class Session(Protocol):
         """Do one verb out of `capabilities(verb.chat).verbs`.
 
         Cancelled, or with the connection lost under it, it raises SendUncertain if bytes may have left and
-        Disconnected if none did (the verb is then tried again on the next connection).
+        Disconnected if none did (the verb is then tried again on the next connection). Where the chat is
+        `idempotent`, a verb with a key may raise Disconnected in either case.
         """
         ...
 

@@ -117,6 +117,21 @@ class RoleChange(FactBase, frozen=True, kw_only=True):
     actor: Person | None = None
 
 
+class Shift(msgspec.Struct, frozen=True):
+    """`person` had the role `before` and has `after` now."""
+
+    person: Person
+    before: Role
+    after: Role
+
+
+class RolesGiven(FactBase, frozen=True, kw_only=True):
+    """`actor` changed the roles of several people at once (a Matrix room's power levels are one event)."""
+
+    shifts: tuple[Shift, ...]
+    actor: Person
+
+
 class Topic(FactBase, frozen=True, kw_only=True):
     """The chat's topic is now `topic`. `actor` is None where it was only read."""
 
@@ -145,7 +160,10 @@ class Receipt(FactBase, frozen=True, kw_only=True):
 
 
 class Invitation(FactBase, frozen=True, kw_only=True):
-    """The session's own account was asked into the chat by `sender`; nothing is joined by itself."""
+    """The session's own account was asked into the chat by `sender`; nothing is joined by itself.
+
+    A private chat is `sender` who asks to be a contact of the account: the answer comes as Join or Leave.
+    """
 
     sender: Person
     name: str = ""
@@ -182,6 +200,7 @@ Fact = (
     | Profile
     | Roster
     | RoleChange
+    | RolesGiven
     | Topic
     | ChatVisibility
     | Typing

@@ -65,6 +65,7 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Role(IntEnum):
     """What a person may do in a chat, in the order that every network agrees on."""
 
+    MUTED = -1  # may read and not speak, wherever that is
     NONE = 0  # may read; may not speak where the chat is moderated
     VOICE = 10
     HALF_MODERATOR = 40

@@ -87,7 +87,8 @@ class MarkRead(VerbBase, frozen=True, kw_only=True):
 
 
 class Join(VerbBase, frozen=True, kw_only=True):
-    """Enter the chat. `secret` is its password, if it has one."""
+    """Enter the chat. `secret` is its password, where somebody gave one: the connector keeps what let it in, sealed
+    (`Host.put`), for every later Join of the chat, and takes it over from one who is in the chat already."""
 
     secret: str = ""
 

@@ -14,20 +14,20 @@ from bridgekit.core.membership import Urgency
 class Pace:
     """How many joins a second, from how long the homeserver takes to answer (AIMD, as TCP does; RFC 5681).
 
-    Every answer of the homeserver is a sample, joins and all else. What it takes while no join is under way is the
+    The samples are answers to requests that are no joins. What the homeserver takes while no join is under way is the
     usual; while joins are under way it may take `tolerance` times that, or `floor` seconds, whichever is more. Below
-    that the rate grows by a step for each second's worth of joins, above that it is halved, once in a second.
-    Seconds and monotonic time throughout.
+    that the rate grows every second, twofold until it was too much for the first time and by a step from then on;
+    above that it is halved, once in a second. Seconds and monotonic time throughout.
     """
 
     LEAST, MOST, STEP = 0.5, 200.0, 1.0
 
-    def __init__(self, *, rate: float = 5.0, tolerance: float = 1.5, floor: float = 0.02) -> None:
+    def __init__(self, *, rate: float = 10.0, tolerance: float = 1.5, floor: float = 0.02) -> None:
         self.rate = rate
         self._tolerance = tolerance
         self._floor = floor
         self._usual: float | None = None
-        self._recent: deque[float] = deque(maxlen=15)
+        self._recent: deque[float] = deque(maxlen=7)
         self._cut = float("-inf")
         self._grown = float("-inf")
         self._next = float("-inf")
@@ -45,27 +45,23 @@ class Pace:
     def answered(self, seconds: float, now: float, *, joining: bool) -> None:
         """The homeserver answered a request that is no join; `joining`: while joins are under way or just were."""
         if not joining:
+            self._recent.clear()
             # Slowly, so that a busy minute does not become the usual.
             self._usual = seconds if self._usual is None else self._usual + 0.1 * (seconds - self._usual)
             return
         self._recent.append(seconds)
-        self._steer(now)
-
-    def joined(self, now: float) -> None:
-        """A join went through."""
-        self._steer(now)
+        if self._median() <= self.bearable:
+            if seconds <= self.bearable and now - self._cut > 1.0 and now - self._grown > 1.0:
+                self._grown = now
+                more = self.STEP if self._cut > float("-inf") else self.rate
+                self.rate = min(self.MOST, self.rate + more)
+        elif len(self._recent) >= 3:
+            self._halve(now)
 
     def pushed_back(self, now: float, retry_after: float = 0.0) -> None:
         """The homeserver refused for its load (429, 5xx, no answer): half the pace, and nothing for a while."""
         self._halve(now)
         self._next = max(self._next, now + retry_after)
-
-    def _steer(self, now: float) -> None:
-        if len(self._recent) >= 3 and self._median() > self.bearable:
-            self._halve(now)
-        elif now - self._cut > 1.0 and now - self._grown > 1.0:
-            self._grown = now
-            self.rate = min(self.MOST, self.rate + self.STEP)
 
     def _halve(self, now: float) -> None:
         if now - self._cut > 1.0:
@@ -114,6 +110,7 @@ class JoinQueue:
         self._entries: dict[tuple[ChatId, PersonId], Wanted] = {}
         self._running: dict[ChatId, Wanted] = {}
         self._later: list[tuple[float, Wanted]] = []
+        self._shut: dict[ChatId, tuple[float, int]] = {}  # rooms that refuse: until when, how often in a row
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -146,6 +143,7 @@ class JoinQueue:
             return
         for entry in [e for e in self._entries.values() if e.room == room]:
             del self._entries[entry.room, entry.ghost]
+        self._shut.pop(room, None)
 
     def next(self, now: float) -> Wanted | None:
         """The join that may start now; None where none may. Ask again at `due`."""
@@ -157,7 +155,7 @@ class JoinQueue:
             return None
         for _ in range(len(self._turns)):
             room = self._turns.popleft()
-            first = self._first(room) if room not in self._running else None
+            first = self._first(room) if self._opens(room) <= now and room not in self._running else None
             if first is not None:
                 heapq.heappop(self._lanes[room])
                 self._running[room] = first
@@ -184,21 +182,40 @@ class JoinQueue:
         """Seconds until `next` may have something; None until something is wanted or done."""
         if len(self._running) >= self._at_once:
             return None
-        if any(room not in self._running for room in self._lanes):
-            return self.pace.wait(now)
-        return max(0.0, self._later[0][0] - now) if self._later else None
+        opens = [self._opens(room) for room in self._lanes if room not in self._running]
+        waits = [max(self.pace.wait(now), min(opens) - now)] if opens else []
+        if self._later:
+            waits.append(max(0.0, self._later[0][0] - now))
+        return min(waits, default=None)
 
-    def done(self, entry: Wanted, now: float) -> None:
+    def _opens(self, room: ChatId) -> float:
+        """When the room, which refused, may be asked again."""
+        return self._shut.get(room, (float("-inf"), 0))[0]
+
+    def done(self, entry: Wanted) -> None:
         """The join went through."""
         self._end(entry)
         self._entries.pop((entry.room, entry.ghost), None)
-        self.pace.joined(now)
+        self._shut.pop(entry.room, None)
 
-    def failed(self, entry: Wanted, now: float, *, retry_after: float = 0.0, load: bool = False) -> None:
-        """The join did not go through: it is tried again later, however old it is. `load`: the homeserver labours."""
+    def failed(
+        self,
+        entry: Wanted,
+        now: float,
+        *,
+        retry_after: float = 0.0,
+        load: bool = False,
+        refused: bool = False,
+    ) -> None:
+        """The join did not go through: it is tried again later, however old it is. `load`: the homeserver labours.
+        `refused`: perhaps the room lets nobody in; after two in a row it is asked less and less often."""
         self._end(entry)
         if load:
             self.pace.pushed_back(now, retry_after)
+        if refused:
+            count = self._shut.get(entry.room, (0.0, 0))[1] + 1
+            wait = min(self.LONGEST, 2.0 ** min(count - 2, 10)) if count > 1 else 0.0
+            self._shut[entry.room] = (now + wait, count)
         if self._entries.get((entry.room, entry.ghost)) is not entry:
             return
         again = msgspec.structs.replace(entry, tries=entry.tries + 1)

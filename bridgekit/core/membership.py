@@ -1,14 +1,12 @@
-"""Who of a network is shown in a room: modes, comparison after a reconnect, leaving, and the retirement of the idle."""
+"""Who of a network is shown in a room: modes, who is in which of its chats, and the retirement of the idle."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import IntEnum, StrEnum
 
-import msgspec
-
 from bridgekit.contract.ids import ChatId, PersonId, PortalKey
-from bridgekit.contract.people import Member, Person, Role
+from bridgekit.contract.people import Member, Role
 
 
 class Mode(StrEnum):
@@ -53,37 +51,7 @@ def shows_departures(mode: Mode) -> bool:
     return mode is not Mode.NONE
 
 
-# After a reconnect ------------------------------------------------------------------------------------------
-
-
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """What changed while nobody looked. Nobody who is in both is touched: no leaving and rejoining."""
-
-    came: tuple[Member, ...] = ()
-    went: tuple[PersonId, ...] = ()
-    renamed: tuple[Person, ...] = ()
-    roles: tuple[Member, ...] = ()
-
-
-def compare(stored: Mapping[PersonId, Member], roster: Iterable[Member]) -> Difference:
-    """What the stored members of one chat and its roster, read anew, differ in."""
-    now = {member.person.id: member for member in roster}
-    came, renamed, roles = [], [], []
-    for person, member in now.items():
-        old = stored.get(person)
-        if old is None:
-            came.append(member)
-            continue
-        if old.person.name != member.person.name or old.person.avatar != member.person.avatar:
-            renamed.append(member.person)
-        if old.role != member.role:
-            roles.append(member)
-    return Difference(
-        came=tuple(came),
-        went=tuple(person for person in stored if person not in now),
-        renamed=tuple(renamed),
-        roles=tuple(roles),
-    )
+# Who is where ------------------------------------------------------------------------------------------------
 
 
 class Attendance:
@@ -94,6 +62,7 @@ class Attendance:
 
     def __init__(self) -> None:
         self._chats: dict[ChatId, dict[PortalKey, dict[PersonId, Member]]] = {}
+        self._read: set[PortalKey] = set()  # the links of which a roster was read
 
     def members(self, room: ChatId, link: PortalKey) -> Mapping[PersonId, Member]:
         """Who is in the chat, as last told."""
@@ -108,6 +77,10 @@ class Attendance:
         self._chats.get(room, {}).get(link, {}).pop(person, None)
         return not self.is_anywhere(room, link, person)
 
+    def is_in(self, room: ChatId, link: PortalKey, person: PersonId) -> bool:
+        """Whether the person is in this chat, as last told."""
+        return person in self.members(room, link)
+
     def is_anywhere(self, room: ChatId, link: PortalKey, person: PersonId) -> bool:
         """Whether the person is in any of the room's chats on the link's network."""
         return any(
@@ -116,18 +89,31 @@ class Attendance:
             if other.network == link.network
         )
 
-    def read(
-        self, room: ChatId, link: PortalKey, roster: Iterable[Member]
-    ) -> tuple[Difference, tuple[PersonId, ...]]:
-        """A roster was read: what has changed, and whose ghosts should leave the room."""
-        roster = list(roster)
-        difference = compare(self.members(room, link), roster)
+    def read(self, room: ChatId, link: PortalKey, roster: Iterable[Member]) -> None:
+        """A roster was read: these are in the chat, and nobody else is."""
+        self._read.add(link)
         self._chats.setdefault(room, {})[link] = {member.person.id: member for member in roster}
-        gone = tuple(p for p in difference.went if not self.is_anywhere(room, link, p))
-        return difference, gone
+
+    def may_be_elsewhere(
+        self, room: ChatId, link: PortalKey, person: PersonId, others: Iterable[PortalKey]
+    ) -> bool:
+        """Whether somebody whom the roster of `link` does not name may be in one of the room's `others`: a chat of
+        which no roster was read yet may hold anybody."""
+        return any(
+            other.network == link.network
+            and other != link
+            and (other not in self._read or person in self.members(room, other))
+            for other in others
+        )
+
+    def moved(self, old: ChatId, new: ChatId) -> None:
+        """The room was replaced by another."""
+        if (chats := self._chats.pop(old, None)) is not None:
+            self._chats.setdefault(new, {}).update(chats)
 
     def unlinked(self, room: ChatId, link: PortalKey) -> tuple[PersonId, ...]:
         """The link is gone; whose ghosts should leave the room."""
+        self._read.discard(link)
         people = self._chats.get(room, {}).pop(link, {})
         if not self._chats.get(room):
             self._chats.pop(room, None)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from enum import StrEnum
 
 import msgspec
 
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, PersonId, PortalKey
+from bridgekit.contract.people import Person, Role
 from bridgekit.contract.verbs import Verb
 from bridgekit.core.ghosts import Namespace
+from bridgekit.core.membership import Mode, Urgency
 
 
 def matrix_side(room: ChatId) -> PortalKey:
@@ -34,6 +36,7 @@ class SideView(msgspec.Struct, frozen=True, kw_only=True):
     open: bool = True
     reason: str = ""  # why it is not open: a sentence
     logins: Mapping[PersonId, LoginId] = {}
+    grants: bool = False  # roles that are given in Matrix are given there too
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,8 +65,16 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     management: bool = False  # a room with the bot alone: every word is a command
     permission: Permission = Permission.USER  # of the sender, where the fact comes from Matrix
     puppets: bool = False  # double puppeting is on: an owner's own words may carry their own name
-    present: frozenset[PersonId] = frozenset()  # ghosts (user ids) in the Matrix room
+    present: Set[PersonId] = frozenset()  # ghosts (user ids) in the Matrix room
+    mode: Mode = Mode.GRADUAL  # whose ghosts are wanted there, of the origin's people
+    # Whether the ghost of somebody stays though they are not in the origin chat (any more); `read`: as a roster says.
+    remains: Callable[[PersonId, bool], bool] = lambda *_: False
+    # Whether a ghost (user id) shows another name than its person has now.
+    misnamed: Callable[[PersonId, Person], bool] = lambda *_: False
+    was_here: Callable[[PersonId], bool] = lambda _: False  # whether a ghost (user id) was made before
     counterpart: Callable[[PersonId, PortalKey, PortalKey], PersonId | None] = lambda *_: None
+    # Whether a Matrix user is one of those with accounts of their own, and not the bridge itself.
+    is_user: Callable[[PersonId], bool] = lambda _: False
     owner_of: Callable[[LoginId], PersonId | None] = lambda _: None
 
 
@@ -86,11 +97,23 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
     thread: int = 0
 
 
+class Arrival(msgspec.Struct, frozen=True):
+    """A ghost that is to be let into the Matrix room when there is time."""
+
+    ghost: PersonId
+    person: Person
+    urgency: Urgency
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What follows from one fact. `refused` is a sentence for the sender, about all sides or about those that no
-    action is for; `command` are words for the bot. `unsaid`: nothing of what the fact says may be kept or quoted."""
+    action is for; `command` are words for the bot. `unsaid`: nothing of what the fact says may be kept or quoted.
+    `arrivals` and `roles` (by ghost) are for the Matrix room, and may be thousands: nobody waits for them, and the
+    next roster says them again."""
 
     actions: tuple[Action, ...] = ()
+    arrivals: tuple[Arrival, ...] = ()
+    roles: Mapping[PersonId, Role] = {}
     refused: str = ""
     command: str | None = None
     unsaid: bool = False

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import assert_never
 
 from bridgekit.contract import facts, verbs
 from bridgekit.contract.facts import Change, Fact
 from bridgekit.contract.ids import MATRIX, LoginId, MessageId, PersonId
-from bridgekit.contract.people import Content, Kind, Person, Quote
+from bridgekit.contract.people import Content, Kind, Member, Person, Quote, Role
 from bridgekit.contract.text import Style
 from bridgekit.contract.verbs import Verb
 from bridgekit.core.commands import command_in
-from bridgekit.core.model import NOTHING, RELAY, Action, Context, Known, Permission, Plan, SideView
+from bridgekit.core.membership import shows_departures, urgency, wanted
+from bridgekit.core.model import (
+    NOTHING,
+    RELAY,
+    Action,
+    Arrival,
+    Context,
+    Known,
+    Permission,
+    Plan,
+    SideView,
+)
+from bridgekit.core.moderation import about_puppet
 
 PENDING = MessageId("")
 """Stands in a verb for the id that the side has given, or will give, to the message of `Action.target`."""
@@ -48,6 +60,8 @@ def plan(context: Context, fact: Fact) -> Plan:
             return _roster(context, fact)
         case facts.RoleChange():
             return _role_change(context, fact)
+        case facts.RolesGiven():
+            return _roles_given(context, fact)
         case facts.Topic():
             return _topic(context, fact)
         case facts.Typing(sender=sender, active=active):
@@ -318,15 +332,16 @@ def _membership(context: Context, fact: facts.Membership) -> Plan:
     if context.origin.network == MATRIX:
         return _matrix_membership(context, fact)
     if _is_nobodys_ghost(context, fact.person):
-        return NOTHING
+        return _about_puppet(context, fact)
     match fact.change:
         case Change.JOIN:
-            return _on_matrix(
-                context, fact.person, lambda s: verbs.Join(chat=s.key.chat, speaker=fact.person)
-            )
+            arrival = _arrival(context, fact.person, Role.NONE)
+            return Plan(arrivals=(arrival,)) if arrival is not None else NOTHING
+        case Change.LEAVE if not shows_departures(context.mode):
+            return NOTHING
         case Change.LEAVE | Change.KICK | Change.BAN:
             ghost = context.namespace.mxid(context.origin.network, fact.person.id)
-            if ghost not in context.present or fact.split:
+            if ghost not in context.present or fact.split or context.remains(fact.person.id, False):
                 return NOTHING
             reason = fact.reason
             if fact.actor is not None:
@@ -341,6 +356,25 @@ def _membership(context: Context, fact: facts.Membership) -> Plan:
             return NOTHING
         case _:
             assert_never(fact.change)
+
+
+def _about_puppet(context: Context, fact: facts.Membership) -> Plan:
+    """Who is put out of the chat is put out of the room: their Matrix user would read on unseen."""
+    side = next((s for s in context.sides if s.key.network == MATRIX), None)
+    owner = context.counterpart(fact.person.id, context.origin, side.key) if side is not None else None
+    if side is None or owner is None or not context.is_user(owner):
+        return NOTHING
+    label = next((s.label for s in context.sides if s.key == context.origin), context.origin.network)
+    verb = about_puppet(fact, owner, side.key.chat, label)
+    if verb is None:
+        return NOTHING
+    actions = [Action(side=side.key, actor="", verb=verb)]
+    if fact.change is Change.BAN:
+        for origin in context.sides:
+            if origin.key == context.origin and (login := origin.logins.get(owner)) is not None:
+                leave = verbs.Leave(chat=origin.key.chat, reason=fact.reason)
+                actions.append(Action(side=origin.key, actor=login, verb=leave))
+    return Plan(actions=tuple(actions))
 
 
 def _matrix_membership(context: Context, fact: facts.Membership) -> Plan:
@@ -400,46 +434,103 @@ def _roster(context: Context, fact: facts.Roster) -> Plan:
         return NOTHING
     members = [m for m in fact.members if not _is_nobodys_ghost(context, m.person)]
     named = {context.namespace.mxid(network, m.person.id): m for m in members}
-    actions = []
-    for ghost in sorted(context.present - named.keys()):
-        parsed = context.namespace.parse(ghost)
-        if parsed is not None and parsed[0] == network:
-            gone = Person(id=parsed[1], name=parsed[1])
-            verb: Verb = verbs.Leave(chat=matrix.key.chat, speaker=gone)
-            actions.append(Action(side=matrix.key, actor=ghost, verb=verb))
-    for ghost, member in named.items():
-        if ghost not in context.present:
-            join = verbs.Join(chat=matrix.key.chat, speaker=member.person)
-            actions.append(Action(side=matrix.key, actor=ghost, verb=join))
+    actions: list[Action] = []
+    if shows_departures(context.mode):
+        own = {m.person.id for m in fact.members} - {m.person.id for m in members}
+        for ghost in sorted(context.present - named.keys()):
+            parsed = context.namespace.parse(ghost)
+            if parsed is None or parsed[0] != network:
+                continue
+            if parsed[1] in own or not context.remains(parsed[1], True):
+                verb = verbs.Leave(chat=matrix.key.chat, speaker=Person(id=parsed[1], name=parsed[1]))
+                actions.append(Action(side=matrix.key, actor=ghost, verb=verb))
+    for ghost in sorted(named.keys() & context.present):
+        if context.misnamed(ghost, person := named[ghost].person):
+            shown = verbs.ShowProfile(chat=matrix.key.chat, speaker=person)
+            actions.append(Action(side=matrix.key, actor=ghost, verb=shown))
+    arrivals = [_arrival(context, member.person, member.role) for member in members]
+    return Plan(
+        actions=tuple(actions),
+        arrivals=tuple(arrival for arrival in arrivals if arrival is not None),
         # Who is in the room may have had a role until now; of everybody else there is none to take away.
-        if member.role or ghost in context.present:
-            role = verbs.SetRole(
-                chat=matrix.key.chat, speaker=member.person, person=member.person, role=member.role
-            )
-            actions.append(Action(side=matrix.key, actor=ghost, verb=role))
-    return Plan(actions=tuple(actions))
-
-
-def _role_change(context: Context, fact: facts.RoleChange) -> Plan:
-    if context.origin.network == MATRIX or _is_nobodys_ghost(context, fact.person):
-        return NOTHING  # a role given on Matrix is not given on a network
-    return _on_matrix(
-        context,
-        fact.person,
-        lambda s: verbs.SetRole(chat=s.key.chat, speaker=fact.person, person=fact.person, role=fact.role),
+        roles={
+            who: role
+            for who, role in _roles(context, fact.members).items()
+            if role or who in context.present or not context.namespace.is_ours(who)
+        },
     )
 
 
+def _arrival(context: Context, person: Person, role: Role) -> Arrival | None:
+    """A ghost for somebody who is in the chat and has said nothing now; None where it is not wanted, or there."""
+    ghost = context.namespace.mxid(context.origin.network, person.id)
+    if ghost in context.present or not wanted(context.mode, speaks=False):
+        return None
+    return Arrival(ghost, person, urgency(role, spoke=context.was_here(ghost)))
+
+
+def _role_change(context: Context, fact: facts.RoleChange) -> Plan:
+    return Plan(roles=_roles(context, [Member(person=fact.person, role=fact.role)]))
+
+
+def _roles(context: Context, members: Iterable[Member]) -> dict[PersonId, Role]:
+    """Who has which role in the Matrix room: ghosts always, Matrix users where the chat is what the room is for."""
+    matrix = next((s for s in _others(context) if s.key.network == MATRIX and s.open), None)
+    if matrix is None:
+        return {}
+    roles = {}
+    for member in members:
+        who = context.counterpart(member.person.id, context.origin, matrix.key)
+        if who is None or context.namespace.is_ours(who):
+            who = context.namespace.mxid(context.origin.network, member.person.id)
+        elif not context.made:
+            continue  # whose room it is gives the powers in it
+        roles[who] = member.role
+    return roles
+
+
+def _roles_given(context: Context, fact: facts.RolesGiven) -> Plan:
+    """Roles given in Matrix: who is muted, or no longer, is so everywhere; the rest where that is configured."""
+    if context.origin.network != MATRIX:
+        return NOTHING  # a network tells its changes one by one, as they are
+    actions: list[Action] = []
+    for shift in fact.shifts:
+        ghost = context.namespace.parse(shift.person.id)
+        for side in _others(context):
+            if not side.open:
+                continue
+            if ghost is not None:
+                person = ghost[1] if ghost[0] == side.key.network else None
+            else:
+                person = context.counterpart(shift.person.id, context.origin, side.key)
+            quiet = Role.MUTED in (shift.before, shift.after)
+            if person is None or not (quiet or side.grants):
+                continue
+            verb = verbs.SetRole(
+                chat=side.key.chat,
+                speaker=fact.actor,
+                person=Person(id=person, name=shift.person.name),
+                role=shift.after if side.grants or shift.after is Role.MUTED else Role.NONE,
+            )
+            actions.append(Action(side=side.key, actor=side.logins.get(fact.actor.id, RELAY), verb=verb))
+    return Plan(actions=tuple(actions))
+
+
 def _topic(context: Context, fact: facts.Topic) -> Plan:
-    """A topic that somebody set goes everywhere; one that was only read goes to the Matrix room."""
-    if fact.actor is not None:
+    """A topic that somebody set goes everywhere; one that was only read goes to the Matrix room.
+
+    So does one that the bridge or a Matrix user's own account set: nearly always that is the echo of what the other
+    sides have already, and their two echoes would chase each other.
+    """
+    told = fact.actor is not None
+    if fact.actor is not None and not _is_nobodys_ghost(context, fact.actor):
         return _everywhere(
             context,
             fact.actor,
             lambda s, who: verbs.SetTopic(chat=s.key.chat, speaker=who, topic=fact.topic),
         )
     matrix = next((s for s in _others(context) if s.key.network == MATRIX and s.open), None)
-    if matrix is None or not context.made:
+    if matrix is None or not (told or context.made):
         return NOTHING  # a room that people made keeps the topic that they gave it
     verb = verbs.SetTopic(chat=matrix.key.chat, topic=fact.topic)
     return Plan(actions=(Action(side=matrix.key, actor="", verb=verb),))

@@ -56,6 +56,14 @@ class Receiver(Protocol):
         """Keep the transaction's key and content, in order; on disk when it returns. Raise to have it sent again."""
         ...
 
+    def state(self, event: RawEvent) -> None:
+        """A state event, of ours or of others; before `accept`, and told again when the transaction comes again."""
+        ...
+
+    def counts(self, encryption: Encryption) -> None:
+        """How many keys the homeserver still has, for every transaction."""
+        ...
+
     def malformed(self, raw: bytes, why: str) -> None:
         """An event of this transaction that is none; called before `accept`."""
         ...
@@ -144,7 +152,10 @@ class Appservice:
         except NotATransaction as error:
             return _refused(400, error.errcode, str(error))
         events = [event for event in transaction.events if not self._receiver.is_own(event)]
-        if events or transaction.encryption or transaction.malformed:
+        for event in transaction.events:
+            if event.state_key is not None:
+                self._receiver.state(event)
+        if events or transaction.encryption.lasts or transaction.malformed:
             key = transaction.key(txn_id)
             async with self._turn:
                 if key in self._recent or await self._receiver.seen(key):
@@ -155,6 +166,7 @@ class Appservice:
                     self._receiver.malformed(raw, why)
                 await self._receiver.accept(key, events, transaction.encryption)
                 self._remember(key)
+        self._receiver.counts(transaction.encryption)
         if transaction.ephemeral:
             self._receiver.ephemeral(transaction.ephemeral)
         return _done()

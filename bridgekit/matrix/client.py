@@ -6,19 +6,33 @@ import ssl
 from collections.abc import AsyncIterable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import aiohttp
 import msgspec
 
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.matrix.calls import CS, Calls, json_object, none_if_missing
+from bridgekit.matrix.crypto.contents import Sealed
 from bridgekit.matrix.sending import Sending
 from bridgekit.matrix.shapes import Identity, Json, Ping, Versions
 from bridgekit.matrix.transfer import Download, Transfer
 from bridgekit.matrix.transport import BACKOFF, Homeserver, Metrics, quoted
 
 _encode = msgspec.json.Encoder().encode
+_object = msgspec.json.Decoder(Json).decode
+
+
+class Cipher(Protocol):
+    """Who knows which rooms are encrypted, and seals what goes there."""
+
+    def is_clear(self, room: ChatId, type: str) -> bool:
+        """Whether an event of that type certainly goes out as it is."""
+        ...
+
+    async def seal(self, room: ChatId, type: str, content: Json, user: PersonId) -> Sealed | None:
+        """What is sent instead; None where it goes out as it is. Raises BridgeError where it must not be sent."""
+        ...
 
 
 class MatrixClient(Calls):
@@ -47,6 +61,7 @@ class MatrixClient(Calls):
         super().__init__(homeserver, bot)
         self.server_name = bot.partition(":")[2]
         self.patient = Calls(self.homeserver, bot, patient=True)
+        self.cipher: Cipher | None = None
         self._sending = Sending(self.homeserver)
         self._transfer = Transfer(self.homeserver, url, as_token, session=session, tls=tls)
 
@@ -68,6 +83,10 @@ class MatrixClient(Calls):
         """Whether the homeserver answers and knows us, as far as the last calls can tell."""
         return self.homeserver.gate.available and not self.homeserver.refused
 
+    def encrypts(self, room: ChatId) -> bool:
+        """Whether what is said in the room goes there sealed, as far as is known."""
+        return self.cipher is not None and not self.cipher.is_clear(room, "m.room.message")
+
     async def send(
         self,
         room: ChatId,
@@ -80,7 +99,6 @@ class MatrixClient(Calls):
         source: str | None = None,
         since: int = 0,
         recovering: bool = False,
-        device: str | None = None,
         patient: bool = True,
     ) -> MessageId:
         """Send one event and return its id; patient unless told otherwise.
@@ -89,8 +107,16 @@ class MatrixClient(Calls):
         (ms) is the time that the event shall bear. Where the caller put `source` into the content as
         `org.bridgekit.source`, an answer that was lost, or `recovering=True` (a try before a crash may have
         arrived), leads to a look at what the room has had since `since` (ms, when it may first have been sent;
-        0 is unknown) before anything is sent again. `device` is the ghost's own device, if it has one.
+        0 is unknown) before anything is sent again. Into an encrypted room nothing goes in clear: `cipher` seals it
+        with the sender's own device.
         """
+        device: str | None = None
+        if self.cipher is not None and not self.cipher.is_clear(room, type):
+            user = user or self.bot
+            whole = _object(content) if isinstance(content, bytes) else dict(content)
+            sealed = await self.cipher.seal(room, type, whole, user)
+            if sealed is not None:
+                type, content, device = sealed
         return await self._sending.send(
             room,
             type,

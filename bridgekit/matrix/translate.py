@@ -70,11 +70,12 @@ class StateChanged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Encrypted(msgspec.Struct, frozen=True, kw_only=True):
-    """Something was said that there is no key for; `at` is in milliseconds."""
+    """Something was said that has to be decrypted; `at` is in milliseconds, `raw` the whole event as JSON."""
 
     chat: ChatId
     at: int
     sender: PersonId
+    raw: bytes
 
 
 class _EventId(msgspec.Struct, frozen=True):
@@ -104,7 +105,10 @@ def fact(raw: bytes | Event, names: Names) -> Fact | StateChanged | Encrypted | 
             return None
         return translate(event, names)
     if event.state_key is None and event.type == "m.room.encrypted":
-        return Encrypted(chat=event.room_id, at=event.origin_server_ts, sender=event.sender)
+        if present(unsigned_of(event).redacted_because) or bytes(event.content).strip() == b"{}":
+            return None
+        raw = raw if isinstance(raw, bytes) else msgspec.json.encode(raw)
+        return Encrypted(chat=event.room_id, at=event.origin_server_ts, sender=event.sender, raw=raw)
     if event.state_key is None:
         return None
     return _state_changed(event)

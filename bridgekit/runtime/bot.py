@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,22 +15,39 @@ from bridgekit.core import wording
 from bridgekit.core.commands import split_words
 from bridgekit.core.model import Permission
 from bridgekit.core.questions import WANTED
+from bridgekit.core.rates import Buckets, Rate
 from bridgekit.core.scopes import Policy, Scope
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.cases import Case
 from bridgekit.runtime.consenting import Consenting
 from bridgekit.runtime.exposure import Exposures
-from bridgekit.runtime.lenient import allowed
+from bridgekit.runtime.lenient import allowed, now
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.registry import OPEN, WAITING, Registry
+from bridgekit.runtime.remains import Remains
 
 log = structlog.get_logger(__name__)
 
-ANSWER_EVERY = 10.0
-"""Seconds between two explanations in one remote chat, so that nobody can make the bridge flood it."""
+EXPLANATIONS = Rate(1, 10_000)
+"""In one remote chat, so that nobody can make the bridge flood it."""
+FOR_EVERYBODY = ("status", "stop")
+"""Commands of those, too, who may do no more than be relayed."""
+REQUESTS = Rate(10, 60_000)
+"""Commands of one user that make the bridge connect, knock or speak somewhere."""
+AGREED = "agreed"
+"""What a moderator adds who links an encrypted room to a network that sees everything in clear."""
+PASSWORD = "password="
+GONE = "this network is not in the bridge's configuration any more"
+
+
+_LINK_WORDS = frozenset({AGREED, *(scope.value for scope in Scope)})
+
+
+def _may_hold_a_password(command: str, words: list[str]) -> bool:
+    return command == "login" or (command == "link" and any(word not in _LINK_WORDS for word in words[2:]))
 
 
 _HEARD_ALREADY = frozenset({"grant", "revoke", "optout", "optin"})
@@ -49,6 +65,7 @@ class Bot:
         registry: Registry,
         accounts: Accounts,
         manifests: dict[NetworkId, Manifest],
+        remains: Remains,
         *,
         exposures: Exposures,
         consenting: Consenting,
@@ -57,6 +74,7 @@ class Bot:
         me: PersonId,
         label: Callable[[NetworkId], str],
         permission: Callable[[PersonId], Permission],
+        silence: Callable[[ChatId, PersonId], int],
     ) -> None:
         self._client = client
         self._portals = portals
@@ -64,6 +82,7 @@ class Bot:
         self._registry = registry
         self._accounts = accounts
         self._manifests = manifests
+        self._remains = remains
         self._me = me
         self._label = label
         self._permission = permission
@@ -71,7 +90,9 @@ class Bot:
         self._consenting = consenting
         self._readers = readers
         self._held = held
-        self._answered: dict[PortalKey, float] = {}
+        self._silence = silence
+        self._explained: Buckets[PortalKey] = Buckets(EXPLANATIONS)
+        self._asked: Buckets[PersonId] = Buckets(REQUESTS)
         self._commands: dict[str, Callable[[ChatId, PersonId, list[str]], Awaitable[str]]] = {
             "help": self._help,
             "status": self._status,
@@ -82,6 +103,8 @@ class Bot:
             "login": self._login,
             "logout": self._logout,
             "chat": self._chat,
+            "forget": self._forget,
+            "stop": self._stop,
         }
 
     async def obey(self, room: ChatId, case: Case, words: str) -> None:
@@ -95,12 +118,17 @@ class Bot:
         name, rest = parts[0].lower(), parts[1:]
         command = self._commands.get(name)
         try:
-            if self._permission(sender.id) in (Permission.NONE, Permission.RELAY) and name != "status":
+            allowed_to = self._permission(sender.id)
+            if allowed_to is Permission.NONE or (
+                allowed_to is Permission.RELAY and name not in FOR_EVERYBODY
+            ):
                 raise NotAllowed("You are not allowed to command this bridge: ask its admin.")
             if command is None:
                 raise NotAllowed(f"There is no command {name}. Say `help` to see what there is.")
-            if name == "login" and case.event is not None:
+            if _may_hold_a_password(name, rest):
                 await self._hide(room, case)
+            if name in ("link", "login", "chat") and not self._asked.take(sender.id, now()):
+                raise NotAllowed("You ask for more than I do at once: try again in a minute.")
             answer = await command(room, sender.id, rest)
         except BridgeError as error:
             answer = error.notice
@@ -125,10 +153,8 @@ class Bot:
 
     async def explain(self, side: PortalKey) -> None:
         """What people on a network read when they ask who this is."""
-        now = time.monotonic()
-        if now - self._answered.get(side, -ANSWER_EVERY) < ANSWER_EVERY:
+        if not self._explained.take(side, now()):
             return
-        self._answered[side] = now
         link = self._registry.links.get(side)
         if link is None:
             return
@@ -159,8 +185,10 @@ class Bot:
                 "I pass messages between this homeserver and other networks. In a room, start with `!bridge`:",
                 f"  !bridge link {network} {example}   link this room to a chat (you need to be a moderator here)",
                 "    add what its operators shall be asked for besides: history, public",
+                "    a chat with a password: add password=...",
                 f"  !bridge unlink {network} {example}   take that back",
                 f"  !bridge revoke {network} {example}   take its operators' consent back: the link closes at once",
+                "  !bridge stop   say nothing more of what you said here and what still waits to be sent",
                 "  !bridge status   what this room is linked to, and how your accounts are doing",
                 "  !bridge networks   where I can go",
                 f"  !bridge login {network} [field=value ...]   speak with an account of your own",
@@ -175,6 +203,11 @@ class Bot:
             f"{network}: {self._label(network)} ({manifest.name}), {self._accounts.status(network, None)}"
             for network, manifest in self._manifests.items()
         ]
+        if self._permission(sender) is Permission.ADMIN:
+            lines += [
+                f"{network}: {GONE}; {left} of it remain. `!bridge forget {network}` takes that away."
+                for network, left in self._remains.all().items()
+            ]
         return "\n".join(lines) or "No networks are configured."
 
     async def _status(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
@@ -183,6 +216,8 @@ class Bot:
             seen = self._registry.visibility.get(link.key)
             modes = f", modes {seen.detail}" if seen is not None and seen.detail else ""
             state = "open" if link.state == OPEN else f"{link.state}: {link.reason}"
+            if self._remains.are_of(link.key.network):
+                state = f"{GONE}. `!bridge unlink {link.key.network} {link.name}` takes the link away."
             lines.append(f"{link.name} on {self._label(link.key.network)}: {state}{modes}")
             if link.key.receiver is None:
                 lines += wording.what_holds(
@@ -197,17 +232,27 @@ class Bot:
         for row in self._registry.logins.values():
             if row.login.owner == sender:
                 status = self._accounts.status(row.network, row.login.id)
+                if self._remains.are_of(row.network):
+                    status = f"{GONE}. `!bridge logout {row.network}` takes the account away."
                 lines.append(f"Your account on {self._label(row.network)}: {status}")
         return "\n".join(lines) or "This room is not linked, and you have no accounts here."
 
     async def _link(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
         scopes = {scope.value: scope for scope in Scope}
-        if len(words) < 2 or any(word not in scopes for word in words[2:]):
-            raise NotAllowed(f"Say `!bridge link <network> <chat>`, and perhaps: {', '.join(scopes)}.")
+        agreed = AGREED in words[2:]
+        secret = next((word.removeprefix(PASSWORD) for word in words[2:] if word.startswith(PASSWORD)), "")
+        asked = [scopes[word] for word in words[2:] if word in scopes]
+        if len(words) != 2 + agreed + bool(secret) + len(asked):
+            raise NotAllowed(
+                f"Say `!bridge link <network> <chat>`, with `{PASSWORD}...` where it has one, and what its operators "
+                f"shall be asked for besides: {', '.join(scopes)}."
+            )
         await self._need_power(room, sender)
         network, name = NetworkId(words[0]), words[1]
-        wanted = WANTED | {scopes[word] for word in words[2:]}
-        link = await self._portals.link(room, network, name, sender, wanted=wanted)
+        wanted = WANTED | frozenset(asked)
+        link = await self._portals.link(
+            room, network, name, sender, secret=secret, agreed=agreed, wanted=wanted
+        )
         label = self._label(network)
         if link.state != OPEN:
             return wording.not_open_yet(link.name, label, link.reason)
@@ -220,7 +265,9 @@ class Bot:
         await self._need_power(room, sender)
         links = self._registry.links_of(room)
         if words:
-            side = self._portals.find_chat(NetworkId(words[0]), words[1] if len(words) > 1 else "")
+            network, name = NetworkId(words[0]), words[1] if len(words) > 1 else ""
+            gone = self._remains.link(room, network, name) if self._remains.are_of(network) else None
+            side = gone.key if gone is not None else self._portals.find_chat(network, name)
             links = [link for link in links if link.key == side]
         if len(links) != 1:
             raise NotAllowed(
@@ -277,7 +324,8 @@ class Bot:
         )
 
     async def _logout(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
-        network = self._network(words)
+        gone = bool(words) and self._remains.are_of(NetworkId(words[0]))
+        network = NetworkId(words[0]) if gone else self._network(words)
         login = self._accounts.of(network, sender)
         if login is None:
             raise NotAllowed(f"You have no account on {self._label(network)} here.")
@@ -300,6 +348,27 @@ class Bot:
         if await allowed(self._client.patient.invite(link.room, sender)):
             return f"There is a room with {words[1]} already: you are invited to it."
         return f"There is a room with {words[1]} already, and you are in it."
+
+    async def _stop(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        stopped = self._silence(room, sender)
+        if not stopped:
+            return "Nothing of what you said here waits to be sent."
+        which = "1 message of yours that was" if stopped == 1 else f"{stopped} messages of yours that were"
+        return f"Stopped {which} still waiting, or on the way: what became of each, your client shows."
+
+    async def _forget(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        """For admins: what is left of a network that is not configured any more."""
+        if self._permission(sender) is not Permission.ADMIN:
+            raise NotAllowed("Only an admin of this bridge can do that.")
+        network = NetworkId(words[0]) if words else NetworkId("")
+        if not self._remains.are_of(network):
+            left = ", ".join(self._remains.all())
+            raise NotAllowed(
+                f"Say `!bridge forget <network>`: something is left of {left}."
+                if left
+                else "Nothing is left of any network that is not configured."
+            )
+        return f"Nothing is left of {network}: {await self._remains.forget(network)} were taken away."
 
     def _network(self, words: list[str]) -> NetworkId:
         if not words or words[0] not in self._manifests:

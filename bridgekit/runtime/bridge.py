@@ -14,7 +14,7 @@ from bridgekit.admin import server as admin
 from bridgekit.admin.metrics import Metrics, Queue
 from bridgekit.config import Config, Network, StatusEvents
 from bridgekit.contract.connector import Connector
-from bridgekit.contract.errors import MatrixError
+from bridgekit.contract.errors import BridgeError, MatrixError
 from bridgekit.contract.ids import NetworkId, PersonId
 from bridgekit.core.model import Permission
 from bridgekit.matrix.appservice import Appservice
@@ -30,6 +30,7 @@ from bridgekit.store import SealingKey, Store
 log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS = 6.0
+DAY = 86_400
 
 
 class Bridge:
@@ -63,7 +64,7 @@ class Bridge:
         drained = await self.rooms.drain(DRAIN_SECONDS)
         log.info("bridge_stops", drained=drained)
         await self.rooms.stop()
-        self.ghosts.stop()
+        self.parts.joins.stop()
         await self._tasks.cancel()
         # Only now: what waits for a session is on disk, and must not be told that there will be none.
         await self.accounts.stop_all()
@@ -101,8 +102,13 @@ class Bridge:
         )
         self.accounts, self.ghosts, self.rooms = parts.accounts, parts.ghosts, parts.rooms
         self.portals, self.making = parts.portals, parts.making
+        self.engine = parts.engine
+        self.members, self.doorstep = parts.members, parts.doorstep
         self._watch()
-        await self.ghosts.load(list(parts.networks), list(self.registry.portals))
+        parts.remains.tell()
+        networks = list({*parts.networks, *parts.remains.all()})
+        await self.ghosts.load(networks, list(self.registry.portals))
+        await self.engine.load()
         await parts.consenting.load()
         await parts.holding.load()
         parts.opening.load()
@@ -116,11 +122,12 @@ class Bridge:
         self._tasks.spawn(self._settle_in())
         self._tasks.spawn(parts.consenting.tend())
         parts.exposures.start()
+        self._tasks.spawn(self.parts.members.keep_retiring(lambda: self.config.members.retire_after // DAY))
 
     def _watch(self) -> None:
         self.metrics.declare(list(self.parts.networks))
         self.metrics.watch_queue(Queue.ROOMS, self.rooms.depth)
-        self.metrics.watch_queue(Queue.JOINS, lambda: (self.ghosts.waiting, 0.0))
+        self.metrics.watch_queue(Queue.JOINS, lambda: (len(self.parts.joins), 0.0))
         self.metrics.watch_held(self.parts.holding.counts)
         self.metrics.watch_sessions(self.accounts.states)
         self.metrics.watch_inbox(self.store.inbox.count, self.store.inbox.count_parked)
@@ -149,6 +156,12 @@ class Bridge:
             await self.client.ping(self.config.appservice.id)
         except MatrixError as error:
             log.warning("homeserver_check", reason=error.notice)
+        else:
+            await self.parts.succession.follow()
+        try:
+            await self.engine.start()
+        except BridgeError as error:
+            log.warning("encryption_unavailable", reason=error.notice)
         self.parts.standing.stand(self.config)
 
     def reload(self, config: Config) -> list[str]:
@@ -157,7 +170,7 @@ class Bridge:
             self.parts.fates.every = config.messages.status_events is StatusEvents.ALL
         fixed = [
             name
-            for name in ("homeserver", "appservice", "store", "admin", "public")
+            for name in ("homeserver", "appservice", "store", "admin", "public", "encryption")
             if getattr(config, name) != getattr(self.config, name)
         ]
         if config.messages.display_name != self.config.messages.display_name:
@@ -168,6 +181,9 @@ class Bridge:
                 fixed.append(f"networks.{id}")
         fixed += [f"networks.{id}" for id in self.config.networks if id not in config.networks]
         self.config = config
+        self.parts.standing.stand(config)
+        self.parts.modes.read(config)
+        self.registry.changes += 1
         self.parts.standing.stand(config)
         return [f"{name} has changed: restart the bridge for that." for name in fixed]
 

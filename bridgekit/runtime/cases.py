@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -24,11 +25,13 @@ class Fate(StrEnum):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """The fate of one action. `notice` says why, or what the sender should know."""
+    """The fate of one action. `notice` says why, or what the sender should know; `told`: they have read it already,
+    so their client shows it and the room hears no more of it."""
 
     side: PortalKey
     fate: Fate
     notice: str = ""
+    told: bool = False
 
 
 class Tracked:
@@ -166,6 +169,7 @@ class Case:
         "recovering",
         "released",
         "started",
+        "told",
         "tracked",
         "written",
     )
@@ -194,6 +198,7 @@ class Case:
         self.tracked: Tracked | None = None
         self.linked = False  # its own id is among the copies
         self.open = 0
+        self.told = False  # its sender has been told something already, and it was not the end
         self.outcomes: list[Outcome] = []
         self.performed: dict[int, str] = {}
         self.written: asyncio.Future[None] | None = None  # done when it is on disk, where it was not yet
@@ -202,7 +207,7 @@ class Case:
 class Step:
     """One action of a case, as it travels in a lane."""
 
-    __slots__ = ("action", "actor", "case", "index", "marked", "turn")
+    __slots__ = ("action", "actor", "case", "index", "marked", "stopped", "task", "turn")
 
     def __init__(self, case: Case, action: Action, index: int) -> None:
         self.case = case
@@ -211,6 +216,8 @@ class Step:
         self.index = index
         self.marked = False  # "sending" is on disk
         self.turn: Turn | None = None  # while it is under way in a lane
+        self.task: asyncio.Task[Any] | None = None  # that performs it, on a network
+        self.stopped = False  # its sender does not want it to be said any more
 
 
 def source_of(number: int, side: PortalKey) -> str:

@@ -13,11 +13,11 @@ import structlog
 
 from bridgekit.contract import verbs
 from bridgekit.contract.connector import Manifest, Network
-from bridgekit.contract.facts import Fact, Roster
+from bridgekit.contract.facts import Fact, Message, Roster
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Content, Kind, Person
 from bridgekit.contract.text import plain
-from bridgekit.core.answers import CODE_BYTES, code_of
+from bridgekit.core.answers import CODE_BYTES, answer_in, code_of
 from bridgekit.core.consent import Desk
 from bridgekit.core.crowd import Crowds
 from bridgekit.core.optout import Heard, OptOuts
@@ -185,7 +185,13 @@ class Consenting:
         heard = self.optouts.hear(side.network, fact, now())
         if heard is not None:
             self._spawn(self._opted(side.network, fact.sender, heard))  # type: ignore[union-attr]
-        return bool(getattr(fact, "private", False)) and (bool(decisions) or heard is not None)
+        if not isinstance(fact, Message) or not fact.private:
+            return False
+        return (
+            bool(decisions)
+            or heard is not None
+            or (side.receiver is None and answer_in(fact.content) is not None)
+        )
 
     async def _opted(self, network: NetworkId, person: Person, heard: Heard) -> None:
         writes = [self._store.optouts.remove(row) for row in heard.remove]

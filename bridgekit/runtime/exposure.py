@@ -364,6 +364,7 @@ class Exposures:
                 if pause is None:
                     self.weigh(link.room)
                 else:
+                    self._changed(key)  # it has a reason now
                     await self._tell_pause(link, pause)
             else:
                 if state != CLOSED:

@@ -56,7 +56,7 @@ class Fates:
         try:
             if isinstance(case.fact, SPOKEN):
                 await self._status(room, case, notices, failed=bool(failed), uncertain=bool(uncertain))
-            if notices:
+            if notices and not all(o.told for o in failed + uncertain if o.notice):
                 await self._say(room, case, case.event, " ".join(notices), failed=bool(failed))
             elif not silent:
                 self._read(room, case.event)
@@ -93,9 +93,10 @@ class Fates:
                 "com.beeper.undecided" if uncertain and not failed else "com.beeper.bridge_error"
             )
             content["error"] = "uncertain" if uncertain and not failed else "failed"
-            content["message"] = " ".join(notices)
+            if not self._client.encrypts(room):  # this event goes in clear; the notice does not
+                content["message"] = " ".join(notices)
         await self._client.send(
-            room, STATUS, content, txn=f"bk.{case.number:x}.status", user=self._bot, since=case.accepted
+            room, STATUS, content, txn=_txn(case, "status"), user=self._bot, since=case.accepted
         )
 
     async def _say(self, room: ChatId, case: Case, event: MessageId, words: str, *, failed: bool) -> None:
@@ -115,7 +116,12 @@ class Fates:
             room,
             "m.room.message",
             content,
-            txn=f"bk.{case.number:x}.notice",
+            txn=_txn(case, "notice"),
             user=self._bot,
             since=case.accepted,
         )
+
+
+def _txn(case: Case, what: str) -> str:
+    """The id of a report: a second one about the same message is not the first again."""
+    return f"bk.{case.number:x}.{what}{'.2' if case.told else ''}"

@@ -1,21 +1,20 @@
-"""Ghosts: registered when they are first needed, named as their people are, and let into rooms, speakers first."""
+"""Ghosts: registered when they are first needed, named as their people are, and in which rooms they are."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Mapping, Set
 
 import structlog
 
-from bridgekit.contract.errors import BridgeError, MatrixForbidden, MatrixRefused
+from bridgekit.contract.errors import MatrixForbidden, MatrixRefused
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.contract.people import Person
 from bridgekit.core.ghosts import Namespace, display_name
+from bridgekit.matrix.calls import Calls
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.runtime.lenient import now
 from bridgekit.store import Store
 from bridgekit.store.rows import Ghost
 
@@ -23,18 +22,13 @@ log = structlog.get_logger(__name__)
 
 JOINED = "join"
 BANNED = "ban"
-AT_ONCE = 8
-"""Joins in the background that are under way at once while the homeserver answers quickly."""
-SLOW = 0.5
-"""Seconds a join may take before the background slows down to one at a time."""
-PATIENCE = 300.0
-"""Seconds at most between two tries of a join that failed; there is no age at which it is given up."""
-
+RETIRED = "retired"
+"""Taken out for having been silent so long; back with the next word."""
+DAY = 86_400_000
+"""Milliseconds: how exactly it is kept when somebody was last heard."""
 REMEMBERED = 5000
 """Display names that need not be made again for every message."""
 
-_Wish = tuple[NetworkId, Person | None, int]
-"""Whose ghost wants to enter (None: it is as it is), and how often that failed."""
 NameOf = Callable[[NetworkId], str]
 
 
@@ -49,7 +43,6 @@ class Ghosts:
         *,
         template: str,
         network_name: NameOf,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._client = client
         self._store = store
@@ -57,16 +50,15 @@ class Ghosts:
         self._template = template
         self._network_name = network_name
         self._known: dict[PersonId, Ghost] = {}
-        self._present: dict[ChatId, set[PersonId]] = {}
+        self._present: dict[
+            ChatId, dict[PersonId, int]
+        ] = {}  # and when they were last heard there, or let in
         self._banned: set[tuple[ChatId, PersonId]] = set()
+        self._retired: set[tuple[ChatId, PersonId]] = set()
         self._names: dict[tuple[NetworkId, PersonId, str], str] = {}
         self._locks: dict[PersonId, asyncio.Lock] = {}
-        self._queue: OrderedDict[tuple[ChatId, PersonId], _Wish] = OrderedDict()
-        self._later: set[tuple[ChatId, PersonId]] = set()  # joins that failed and are tried again
-        self._spawn = spawn
-        self._joining = 0
-        self._pace = 0.0
-        self._stopping = False
+        self.moved: Callable[[ChatId, PersonId], None] = lambda *_: None
+        """Called when a ghost has entered a room or is not wanted there: nobody need see to that any more."""
 
     async def load(self, networks: list[NetworkId], rooms: list[ChatId]) -> None:
         """Read back who exists and who is where."""
@@ -75,16 +67,38 @@ class Ghosts:
                 self._known[ghost.mxid] = ghost
         for room in rooms:
             members = await self._store.members.of(room)
-            self._present[room] = {m for m, state in members.items() if state == JOINED}
-            self._banned |= {(room, m) for m, state in members.items() if state == BANNED}
+            # Of whom it was not kept when they were last heard, the time begins now.
+            self._present[room] = {
+                m: stay.seen or now() for m, stay in members.items() if stay.state == JOINED
+            }
+            self._banned |= {(room, m) for m, stay in members.items() if stay.state == BANNED}
+            self._retired |= {(room, m) for m, stay in members.items() if stay.state == RETIRED}
 
-    def present(self, room: ChatId) -> frozenset[PersonId]:
-        """The ghosts in a room."""
-        return frozenset(self._present.get(room, ()))
+    def present(self, room: ChatId) -> Set[PersonId]:
+        """The ghosts in a room, now: the set changes as they come and go."""
+        return self.last_seen(room).keys()
+
+    def last_seen(self, room: ChatId) -> Mapping[PersonId, int]:
+        """When (ms) each of the ghosts in a room was last heard there, or let in."""
+        return self._present.get(room, {})
+
+    def spoke(self, mxid: PersonId, room: ChatId, at: int) -> None:
+        """The ghost says something in the room at `at` (ms)."""
+        if at - (seen := self._present.get(room, {})).get(mxid, at) > DAY:
+            seen[mxid] = at
+            self._store.commit(self._store.members.put(room, mxid, JOINED, at))
+
+    def is_kept_out(self, mxid: PersonId, room: ChatId) -> bool:
+        """Whether the ghost is let in by nobody but itself: it was banned, or retired."""
+        return (room, mxid) in self._banned or (room, mxid) in self._retired
 
     def is_present(self, mxid: PersonId, room: ChatId) -> bool:
         """Whether the ghost is in a room; of who is no ghost of ours, the bridge knows nothing and says yes."""
         return mxid in self._present.get(room, ()) or not self._namespace.is_ours(mxid)
+
+    def exists(self, mxid: PersonId) -> bool:
+        """Whether the ghost was made already."""
+        return mxid in self._known
 
     def is_one(self, mxid: PersonId) -> bool:
         """Whether the user id is a ghost's."""
@@ -134,40 +148,46 @@ class Ghosts:
 
     def is_ready(self, mxid: PersonId, network: NetworkId, person: Person, room: ChatId) -> bool:
         """Whether the ghost can speak in the room as it is: the common case, answered without waiting."""
+        return mxid in self._present.get(room, ()) and self.is_called(mxid, network, person)
+
+    def is_called(self, mxid: PersonId, network: NetworkId, person: Person) -> bool:
+        """Whether the ghost exists and shows the person's present name."""
         ghost = self._known.get(mxid)
-        return (
-            ghost is not None
-            and mxid in self._present.get(room, ())
-            and ghost.name == self.name_for(network, person)
-        )
+        return ghost is not None and ghost.name == self.name_for(network, person)
 
     async def ready(self, mxid: PersonId, network: NetworkId, person: Person, room: ChatId) -> None:
         """Make the ghost exist, be called as its person is, and be in the room. Raises MatrixError."""
-        self._queue.pop((room, mxid), None)
+        await self.let_in(mxid, network, person, room, self._client.patient)
+
+    async def let_in(
+        self, mxid: PersonId, network: NetworkId, person: Person | None, room: ChatId, client: Calls
+    ) -> None:
+        """The same with a client that may be impatient; None: the ghost exists, and is as it is."""
         async with self._locks.setdefault(mxid, asyncio.Lock()):
-            await self._exist(mxid, network, person)
-            await self._enter(mxid, room)
+            if person is not None:
+                await self._exist(mxid, network, person, client)
+            await self._enter(mxid, room, client)
 
     async def rename(self, mxid: PersonId, network: NetworkId, person: Person) -> None:
         """Show the person's present name; a ghost that does not exist is not made for it."""
         if mxid in self._known:
             async with self._locks.setdefault(mxid, asyncio.Lock()):
-                await self._exist(mxid, network, person)
+                await self._exist(mxid, network, person, self._client.patient)
 
     async def exist(self, mxid: PersonId, network: NetworkId, person: Person) -> None:
         """Make the ghost exist; one that does keeps its name, for `person` may be no more than what somebody typed."""
         async with self._locks.setdefault(mxid, asyncio.Lock()):
             if mxid not in self._known:
-                await self._exist(mxid, network, person)
+                await self._exist(mxid, network, person, self._client.patient)
 
-    async def _exist(self, mxid: PersonId, network: NetworkId, person: Person) -> None:
+    async def _exist(self, mxid: PersonId, network: NetworkId, person: Person, client: Calls) -> None:
         name = self.name_for(network, person)
         ghost = self._known.get(mxid)
         if ghost is None:
-            await self._client.patient.register(mxid[1:].partition(":")[0])
+            await client.register(mxid[1:].partition(":")[0])
         elif ghost.name == name:
             return
-        await self._client.patient.set_displayname(name, user=mxid)
+        await client.set_displayname(name, user=mxid)
         ghost = Ghost(
             mxid=mxid,
             network=network,
@@ -178,10 +198,9 @@ class Ghosts:
         )
         self.keep(ghost)
 
-    async def _enter(self, mxid: PersonId, room: ChatId) -> None:
+    async def _enter(self, mxid: PersonId, room: ChatId, client: Calls) -> None:
         if mxid in self._present.get(room, ()):
             return
-        client = self._client.patient
         try:
             await client.join(room, user=mxid)
         except MatrixForbidden:
@@ -195,20 +214,22 @@ class Ghosts:
 
     def entered(self, mxid: PersonId, room: ChatId) -> None:
         """The ghost is in the room."""
-        self._present.setdefault(room, set()).add(mxid)
-        self._store.commit(self._store.members.put(room, mxid, JOINED))
+        at = self._present.setdefault(room, {})[mxid] = now()
+        self._retired.discard((room, mxid))
+        self._store.commit(self._store.members.put(room, mxid, JOINED, at))
+        self.moved(room, mxid)
 
     def left(self, mxid: PersonId, room: ChatId) -> None:
         """The ghost is not in the room, whoever saw to that."""
-        if mxid in self._present.get(room, ()):
-            self._present[room].discard(mxid)
+        if self._present.get(room, {}).pop(mxid, None) is not None:
             self._store.commit(self._store.members.remove(room, mxid))
 
     def banned(self, mxid: PersonId, room: ChatId) -> None:
         """The ghost was put out for good."""
-        self._present.get(room, set()).discard(mxid)
+        self._present.get(room, {}).pop(mxid, None)
         self._banned.add((room, mxid))
         self._store.commit(self._store.members.put(room, mxid, BANNED))
+        self.moved(room, mxid)
 
     def allowed(self, mxid: PersonId, room: ChatId) -> bool:
         """The ghost may come back; says whether it was banned until now."""
@@ -220,8 +241,7 @@ class Ghosts:
 
     async def leave(self, mxid: PersonId, room: ChatId, reason: str = "") -> None:
         """Take the ghost out of the room."""
-        self._queue.pop((room, mxid), None)
-        self._later.discard((room, mxid))
+        self.moved(room, mxid)
         async with self._locks.setdefault(mxid, asyncio.Lock()):  # it may be entering this very moment
             if mxid not in self._present.get(room, ()):
                 return
@@ -234,80 +254,8 @@ class Ghosts:
         for room in [room for room, present in self._present.items() if mxid in present]:
             await self.leave(mxid, room)
 
-    # The background ------------------------------------------------------------------------------------------
-
-    def soon(self, mxid: PersonId, network: NetworkId, person: Person, room: ChatId) -> None:
-        """Let the ghost in when there is time: behind everybody who speaks, at a rate that the homeserver bears."""
-        if mxid not in self._present.get(room, ()):
-            self._queue[(room, mxid)] = (network, person, 0)
-            self._more()
-
-    def move(self, old: ChatId, new: ChatId) -> None:
-        """Let the ghosts of one room into another, as they are and when there is time."""
-        for mxid in sorted(self._present.get(old, ())):
-            ghost = self._known.get(mxid)
-            if ghost is not None and mxid not in self._present.get(new, ()):
-                self._queue[(new, mxid)] = (ghost.network, None, 0)
-        self._more()
-
-    @property
-    def waiting(self) -> int:
-        """Joins that wait for their turn."""
-        return len(self._queue)
-
-    def stop(self) -> None:
-        """Nobody else is let in; who still waits is in the next roster."""
-        self._stopping = True
-        self._queue.clear()
-
-    def _more(self) -> None:
-        if self._stopping:
-            return
-        limit = 1 if self._pace > SLOW else AT_ONCE
-        while self._queue and self._joining < limit:
-            key, what = self._queue.popitem(last=False)
-            self._joining += 1
-            self._spawn(self._join(key, what))
-
-    async def _join(self, key: tuple[ChatId, PersonId], what: _Wish) -> None:
-        (room, mxid), (network, person, tries) = key, what
-        began = time.monotonic()
-        try:
-            if person is not None:
-                await self.ready(mxid, network, person, room)
-            else:
-                async with self._locks.setdefault(mxid, asyncio.Lock()):
-                    await self._enter(mxid, room)
-        except BridgeError as error:
-            log.info("ghost_join_failed", network=network, reason=type(error).__name__, tries=tries)
-            self._later.add(key)
-            asyncio.get_running_loop().call_later(
-                min(PATIENCE, 2.0**tries), self._again, key, (network, person, tries + 1)
-            )
-        finally:
-            self._joining -= 1
-            self._measure(time.monotonic() - began)
-
-    def _measure(self, seconds: float) -> None:
-        """Go on as fast as the last joins were."""
-        if self._stopping:
-            return
-        self._pace += 0.2 * (seconds - self._pace)
-        if self._pace > SLOW:
-            # The homeserver labours: leave it as much time as the join took for everybody else.
-            asyncio.get_running_loop().call_later(min(self._pace, 5.0), self._more)
-        else:
-            self._more()
-
-    def _again(self, key: tuple[ChatId, PersonId], what: _Wish) -> None:
-        wanted = key in self._later
-        self._later.discard(key)
-        if wanted and not self._stopping and key[1] not in self._present.get(key[0], ()):
-            self._queue.setdefault(key, what)
-            self._more()
-
-    def forget(self, room: ChatId, network: NetworkId) -> None:
-        """Nobody of the network is wanted in the room any more."""
-        for key in [k for k, (of, _, _) in self._queue.items() if k[0] == room and of == network]:
-            del self._queue[key]
-        self._later = {key for key in self._later if key[0] != room}
+    async def retire(self, mxid: PersonId, room: ChatId) -> None:
+        """Take the ghost out until its person says something."""
+        await self.leave(mxid, room, "silent for long")
+        self._retired.add((room, mxid))
+        self._store.commit(self._store.members.put(room, mxid, RETIRED))

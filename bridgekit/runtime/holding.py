@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 import structlog
 
 from bridgekit.contract.ids import NetworkId, PersonId, PortalKey
@@ -74,6 +75,17 @@ class Holding:
         if first:
             log.info("held_back", network=case.origin.network, cause=cause.value)
             self._changed(case.origin)
+
+    def explain(self, side: PortalKey, cause: Cause, why: str) -> None:
+        """What holds up the whole link is this now."""
+        rows = [
+            row for row in self.ledger.of(side) if row.cause in WHOLE and (row.cause, row.why) != (cause, why)
+        ]
+        for row in rows:
+            self.ledger.hold(msgspec.structs.replace(row, cause=cause, why=why))
+        self._store.commit(
+            *(self._store.held.put(msgspec.structs.replace(r, cause=cause, why=why)) for r in rows)
+        )
 
     def passed(self, number: int) -> None:
         """A case goes on."""

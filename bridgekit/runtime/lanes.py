@@ -124,6 +124,23 @@ class Lane(Generic[E]):
         self._add(self._serial, errand)
         self._start()
 
+    def take_back(self, unwanted: Callable[[E], bool]) -> list[E]:
+        """Take out, in their order, the errands that are unwanted and have not started."""
+        taken: list[tuple[int, E]] = []
+        for name, actor in list(self._actors.items()):
+            left = [one for one in actor.waiting if not unwanted(one[1])]
+            if len(left) == len(actor.waiting):
+                continue
+            taken += [one for one in actor.waiting if unwanted(one[1])]
+            self.waiting -= len(actor.waiting) - len(left)
+            heapq.heapify(left)
+            actor.waiting = left
+            if actor.waiting:
+                heapq.heappush(self._ready, (actor.waiting[0][0], name))
+            elif not actor.running:
+                del self._actors[name]
+        return [errand for _, errand in sorted(taken, key=lambda one: one[0])]
+
     def _add(self, serial: int, errand: E) -> None:
         actor = self._actors.get(errand.actor)
         if actor is None:

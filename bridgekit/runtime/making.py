@@ -15,6 +15,7 @@ from bridgekit.contract.people import Kind, Person
 from bridgekit.contract.policy import Entry, Exposure
 from bridgekit.core.exposure import HISTORY
 from bridgekit.core.ghosts import Namespace
+from bridgekit.core.rates import Buckets, Rate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.exposure import Exposures
@@ -48,6 +49,8 @@ GUARDED = {
     "m.room.canonical_alias": 100,
 }
 """No power that somebody has for their role on the network is enough to open the room."""
+KNOCKS = Rate(10, 60_000)
+"""Chats of one network that are entered because somebody, whoever it was, looked up an alias."""
 
 log = structlog.get_logger(__name__)
 
@@ -84,6 +87,7 @@ class Making:
         self._bot = bot
         self._label = label
         self._spawn = spawn
+        self._knocks: Buckets[NetworkId] = Buckets(KNOCKS)
 
     async def by_alias(self, alias: str) -> bool:
         """Make the portal for an alias of ours. Only a chat that its network lets anybody into gets one."""
@@ -99,6 +103,9 @@ class Making:
             return True
         if (making := self._portals.making.get(side)) is not None:
             return await making is not None
+        if not self._knocks.take(network, now()):
+            log.warning("too_many_aliases", network=network)
+            return False
         making = asyncio.get_running_loop().create_future()
         self._portals.making[side] = making
         room: ChatId | None = None
@@ -161,6 +168,26 @@ class Making:
             return None
         person = fact.sender if fact.own is None else self._portals.other_end(side.network, side.chat)
         return await self.direct(side, person, row.login.owner) if person is not None else None
+
+    async def asked(self, side: PortalKey, person: Person, owner: PersonId) -> None:
+        """Somebody on a network asks to be a contact: the owner of the account is asked into the conversation.
+
+        Joining it is a yes and declining it a no, which the session hears as Join and Leave; who talks with them
+        already has said yes.
+        """
+        link = self._registry.links.get(side)
+        if link is None and side not in self._portals.making:
+            making: asyncio.Future[ChatId | None] = asyncio.get_running_loop().create_future()
+            self._portals.making[side] = making
+            room: ChatId | None = None
+            try:
+                room = await self.direct(side, person, owner)
+            finally:
+                making.set_result(room)
+                del self._portals.making[side]
+        elif link is not None and owner in await self._client.joined_members(link.room):
+            supervised = self._sessions[side.network, side.receiver]
+            await quiet(supervised.perform, verbs.Join(chat=side.chat))
 
     async def direct(self, side: PortalKey, person: Person, owner: PersonId) -> ChatId:
         """Make the room of a direct chat and ask its owner in."""

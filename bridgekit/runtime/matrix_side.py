@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -10,16 +11,18 @@ import structlog
 
 from bridgekit.contract import verbs
 from bridgekit.contract.errors import MatrixForbidden, MatrixRefused, SendRejected
-from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId
+from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Content, Person, Role
 from bridgekit.contract.text import join, plain
 from bridgekit.contract.verbs import Sent, Verb
+from bridgekit.core.membership import Mode
 from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.fetch import FetchRefused
 from bridgekit.runtime.cases import Step, source_of
 from bridgekit.runtime.files import Files
 from bridgekit.runtime.ghosts import Ghosts
+from bridgekit.runtime.joins import Joins
 from bridgekit.runtime.pictures import Pictures
 from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.recall import Ids
@@ -28,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 REMEMBERED = 200
 """Redactions by double puppets whose echo may still come."""
-_UNSPOKEN = (verbs.Join, verbs.Leave, verbs.ShowProfile, verbs.SetRole)
+_UNSPOKEN = (verbs.Leave, verbs.ShowProfile, verbs.SetRole)
 """What is about somebody who need not be in the room for it."""
 
 
@@ -44,6 +47,8 @@ class MatrixSide:
         files: Files,
         pictures: Pictures,
         powers: Powers,
+        joins: Joins,
+        mode: Callable[[PortalKey], Mode],
     ) -> None:
         self._client = client
         self._ghosts = ghosts
@@ -51,6 +56,8 @@ class MatrixSide:
         self._files = files
         self._pictures = pictures
         self._powers = powers
+        self._joins = joins
+        self._mode = mode
         self._taken_back: dict[bytes, None] = {}  # events that double puppets redacted, the oldest first
 
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None:
@@ -61,6 +68,10 @@ class MatrixSide:
         if not step.case.durable and not self._ghosts.is_present(actor, room):
             return None  # nobody enters a room to be seen typing or reading in it
         if speaker is not None and not isinstance(verb, _UNSPOKEN):
+            if isinstance(verb, verbs.PostMessage):
+                if self._mode(step.case.origin) is Mode.FULL:
+                    await self._joins.complete(room)
+                self._ghosts.spoke(actor, room, step.case.accepted)
             if not self._ghosts.is_ready(actor, network, speaker, room):
                 await self._ghosts.ready(actor, network, speaker, room)
             if speaker.avatar is not None:
@@ -125,9 +136,6 @@ class MatrixSide:
             case verbs.MarkRead():
                 if ids.target is not None:
                     await self._client.receipt(room, ids.target, user=actor)
-            case verbs.Join():
-                if verb.speaker is not None:
-                    self._ghosts.soon(actor, network, verb.speaker, room)
             case verbs.Leave():
                 await self._ghosts.leave(actor, room, verb.reason)
                 self._powers.give(room, actor, Role.NONE)
@@ -146,8 +154,10 @@ class MatrixSide:
                 await client.ban(room, PersonId(verb.person.id), reason=verb.reason, user=actor)
             case verbs.Unban():
                 await client.unban(room, PersonId(verb.person.id), user=actor)
-            case verbs.FetchHistory():
-                return None  # the Matrix side is never asked for what it already has
+            case verbs.Join() | verbs.FetchHistory():
+                return (
+                    None  # ghosts are let in by `Joins`; and nothing is asked of Matrix that it already has
+                )
         return None
 
     async def _post(

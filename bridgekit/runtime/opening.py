@@ -130,7 +130,7 @@ class Opening:
         if not allowed.may_pass(link.key):
             await self._hide(link.key, link.room)
         elif not self._shown.get(link.key):
-            await self._describe(link)
+            await self.describe(link)
         findable = allowed.may_pass(link.key) and limits(allowed.standing).findable
         if self._placed.get(link.key) == findable:
             return
@@ -147,7 +147,7 @@ class Opening:
             else:
                 self._spawn(self._spaces.let_go(link.key.network, link.room))
 
-    async def _describe(self, link: Link) -> None:
+    async def describe(self, link: Link) -> None:
         """MSC2346: what this room is bridged to, for clients and for other bridges."""
         network = link.key.network
         content = {

@@ -11,7 +11,9 @@ import structlog
 from bridgekit.admin.metrics import Metrics
 from bridgekit.contract import facts
 from bridgekit.contract.connector import Network
-from bridgekit.contract.ids import LoginId, NetworkId
+from bridgekit.contract.errors import BridgeError
+from bridgekit.contract.ids import LoginId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.people import Person
 from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.sessions import State, Supervised
@@ -29,10 +31,12 @@ class Owners:
         networks: Mapping[NetworkId, Network],
         metrics: Metrics,
         *,
+        asked: Callable[[PortalKey, Person, PersonId], Coroutine[Any, Any, None]],
         label: Callable[[NetworkId], str],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._registry = registry
+        self._asked = asked
         self._rooms = rooms
         self._networks = networks
         self._metrics = metrics
@@ -58,10 +62,19 @@ class Owners:
             await self._rooms.tell(row.login.owner, words)
 
     async def invited(self, network: NetworkId, login: LoginId | None, fact: facts.Invitation) -> None:
-        """An account was asked into a chat: its owner is told, and nothing is joined by itself."""
+        """An account was asked into a chat: its owner is told, and nothing is joined by itself.
+
+        A private chat is a person who asks to be a contact: see `Making.asked`.
+        """
         row = self._registry.logins.get(login) if login is not None else None
         if row is None:
             log.info("invited", network=network)  # the relay: who links a chat asks it in
+            return
+        if fact.private:
+            try:
+                await self._asked(PortalKey(network, fact.chat, row.login.id), fact.sender, row.login.owner)
+            except BridgeError as error:
+                log.warning("contact_not_asked", network=network, reason=error.notice)
             return
         name = fact.name or self._networks[network].chat_name(fact.chat)
         await self._rooms.tell(

@@ -21,21 +21,26 @@ from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Permission
 from bridgekit.core.scopes import Policy, Scope
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.cases import Case, Fate, Outcome
 from bridgekit.runtime.consenting import Consenting
+from bridgekit.runtime.doorstep import Doorstep
 from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.fates import Fates
 from bridgekit.runtime.files import Fetch, Files
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.holding import Holding
 from bridgekit.runtime.host import NetworkHost
+from bridgekit.runtime.joins import Joins
 from bridgekit.runtime.lenient import now
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.matrix_side import MatrixSide
+from bridgekit.runtime.members import Members
+from bridgekit.runtime.modes import Modes
 from bridgekit.runtime.names import Names
 from bridgekit.runtime.opening import Opening
 from bridgekit.runtime.owners import Owners
@@ -47,10 +52,13 @@ from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.reception import Reception
 from bridgekit.runtime.registry import WAITING, Registry
+from bridgekit.runtime.remains import Remains
 from bridgekit.runtime.rooms import Rooms
+from bridgekit.runtime.secrecy import Secrecy
 from bridgekit.runtime.sessions import Supervised
 from bridgekit.runtime.spaces import Spaces
 from bridgekit.runtime.standing import StandingLinks
+from bridgekit.runtime.succession import Succession
 from bridgekit.runtime.surroundings import RoomSurroundings
 from bridgekit.runtime.upgrades import Upgrades
 from bridgekit.store import Store
@@ -93,10 +101,28 @@ class Parts:
             namespace,
             template=config.messages.display_name,
             network_name=label,
+        )
+        self.joins = Joins(client, self.ghosts, spawn=spawn)
+        self.members = Members(
+            registry,
+            self.ghosts,
+            namespace,
+            emit=lambda network, login, fact: self.rooms.remote(network, login, fact),
             spawn=spawn,
         )
+        self.engine = Engine(
+            store,
+            client.homeserver,
+            bot=me,
+            is_ours=lambda user: user == me or namespace.is_ours(user),
+            trust=config.encryption.trust,
+            reset=lambda user: self.secrecy.identity_reset(user),
+            spawn=spawn,
+        )
+        client.cipher = self.engine
+        self.modes = Modes(self.networks)
         files = Files(client, fetch)
-        powers = Powers(client, bot=me, spawn=spawn)
+        powers = Powers(client, registry, store, namespace, bot=me, spawn=spawn)
         self.matrix = MatrixSide(
             client,
             self.ghosts,
@@ -104,6 +130,8 @@ class Parts:
             files=files,
             pictures=Pictures(client, self.ghosts, files, spawn=spawn),
             powers=powers,
+            joins=self.joins,
+            mode=self.modes.of,
         )
         self.accounts = Accounts(
             self.networks,
@@ -124,7 +152,11 @@ class Parts:
             bot=me,
             label=label,
             permission=permission,
+            members=self.members,
+            mode=self.modes.of,
+            grants=self.modes.grants,
             puppets=config.appservice.double_puppets,
+            is_encrypted=self.engine.is_encrypted,
         )
         for id, section in config.networks.items():
             connector = connectors[section.connector]
@@ -139,6 +171,7 @@ class Parts:
             )
             self.manifests[id] = connector.manifest
             self.networks[id] = connector.network(section.config, host)
+        self.modes.read(config)
         policies = {id: section.consent for id, section in config.networks.items()}
         self.crowds = Crowds()
         self.opening = Opening(
@@ -240,6 +273,8 @@ class Parts:
             bot=me,
             label=label,
             opening=lambda: self.opening,
+            joins=self.joins,
+            members=self.members,
             spawn=spawn,
         )
         self.making = Making(
@@ -257,8 +292,26 @@ class Parts:
             spawn=spawn,
         )
         self.management = ManagementRooms(client, registry, self.portals.say)
-        self.owners = Owners(registry, self.management, self.networks, metrics, label=label, spawn=spawn)
+        self.succession = Succession(
+            client,
+            store,
+            registry,
+            self.ghosts,
+            bot=me,
+            describe=self.opening.describe,
+            tell=self.management.tell,
+        )
+        self.owners = Owners(
+            registry,
+            self.management,
+            self.networks,
+            metrics,
+            asked=self.making.asked,
+            label=label,
+            spawn=spawn,
+        )
         self.standing = StandingLinks(client, registry, self.portals, bot=me, spawn=spawn)
+        self.remains = Remains(store, registry, self.portals, self.accounts, self.networks)
         self.commands = Bot(
             client,
             self.portals,
@@ -266,6 +319,7 @@ class Parts:
             registry,
             self.accounts,
             self.manifests,
+            self.remains,
             exposures=self.exposures,
             consenting=self.consenting,
             readers=self.readers,
@@ -273,6 +327,7 @@ class Parts:
             me=me,
             label=label,
             permission=permission,
+            silence=lambda room, who: self.rooms.silence(room, who),
         )
         self.fates = Fates(
             client,
@@ -281,6 +336,7 @@ class Parts:
             spawn=spawn,
         )
         self.names = Names(client)
+        self.secrecy = Secrecy(self.engine, self.names, self.portals.say, spawn=spawn)
         self._around = around = RoomSurroundings(
             client=client,
             store=store,
@@ -295,9 +351,17 @@ class Parts:
             management=self.management,
             standing=self.standing,
             upgrades=Upgrades(
-                client, registry, self.ghosts, self.portals, moved=self.opening.moved, spawn=spawn
+                client,
+                registry,
+                self.joins,
+                self.members,
+                self.portals,
+                moved=self.opening.moved,
+                spawn=spawn,
             ),
             powers=powers,
+            members=self.members,
+            joins=self.joins,
             bot=self.commands,
             passage=self.passage,
             exposures=self.exposures,
@@ -307,10 +371,13 @@ class Parts:
             fates=self.fates,
             metrics=metrics,
             namespace=namespace,
+            secrecy=self.secrecy,
             me=me,
             permission=permission,
+            label=label,
             spawn=spawn,
         )
+        self.doorstep = Doorstep(self.portals, me=me, label=label, spawn=spawn)
         self.rooms = Rooms(
             store,
             registry,
@@ -318,7 +385,7 @@ class Parts:
             names=self.names,
             unlinked=self.making.unlinked,
             invitation=self.owners.invited,
-            overhear=self.portals.overhear,
+            overhear=self.doorstep.overhear,
             hear=self.passage.hear,
             passes=lambda side: side in self.passage.passing,
             spawn=spawn,
@@ -332,6 +399,7 @@ class Parts:
             self.ghosts,
             namespace,
             self.manifests,
+            self.engine,
             bot=me,
             label=label,
             puppets=config.appservice.double_puppets,
@@ -352,6 +420,10 @@ class Parts:
             return
         if Scope.BRIDGE not in scopes:
             self.exposures.shut(side)
+            others = [other.key for other in self._registry.links_of(link.room) if other.key != side]
+            if not any(key.network == side.network and key in self.exposures.cleared for key in others):
+                self.joins.forget(link.room, side.network)
+                self._spawn(self.portals.clear_out(link.room, side.network, "the chat does not want it"))
         elif link.state == WAITING:
             self._spawn(self._opened(link))
             return

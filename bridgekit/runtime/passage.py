@@ -124,7 +124,10 @@ class Passage:
         """Something in the way of a link has come or gone."""
         if side.network == MATRIX:
             return
-        free = self.held_by(side) is None
+        held = self.held_by(side)
+        free = held is None
+        if held is not None:
+            self._holding.explain(side, *held)
         if free and not self._holding.count(side):
             self.passing.add(side)
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 
@@ -17,12 +18,14 @@ from bridgekit.contract.people import Person
 from bridgekit.contract.verbs import Sent, Verb
 from bridgekit.core.degrade import Aids, Refusal, fit
 from bridgekit.core.ghosts import Namespace
+from bridgekit.core.membership import Mode
 from bridgekit.core.model import RELAY, Context, Permission, SideView, matrix_side
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Key
 from bridgekit.runtime.cases import Case, Step, Tracked
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.matrix_side import MatrixSide
+from bridgekit.runtime.members import Members
 from bridgekit.runtime.recall import Ids
 from bridgekit.runtime.registry import OPEN, PAUSED, Registry
 from bridgekit.runtime.sessions import Supervised
@@ -45,7 +48,11 @@ class Performing:
         bot: PersonId,
         label: Callable[[NetworkId], str],
         permission: Callable[[PersonId], Permission],
+        members: Members,
+        mode: Callable[[PortalKey], Mode],
+        grants: Callable[[NetworkId], bool],
         puppets: bool,
+        is_encrypted: Callable[[ChatId], bool],
     ) -> None:
         self._store = store
         self._registry = registry
@@ -57,7 +64,11 @@ class Performing:
         self._bot = bot
         self._label = label
         self._permission = permission
+        self._members = members
+        self._mode = mode
+        self._grants = grants
         self._puppets = puppets
+        self._is_encrypted = is_encrypted
         self._views: dict[ChatId, tuple[object, tuple[SideView, ...]]] = {}
 
     # Context -------------------------------------------------------------------------------------------------
@@ -80,10 +91,21 @@ class Performing:
             management=portal is not None and portal.kind == "management",
             permission=permission,
             puppets=self._puppets,
-            present=self._ghosts.present(room) if not isinstance(fact, _SAID) else frozenset(),
             counterpart=self.counterpart,
             owner_of=self._owner_of,
+            **(self._who_is_there(room, origin) if not isinstance(fact, _SAID) else {}),
         )
+
+    def _who_is_there(self, room: ChatId, origin: PortalKey) -> dict[str, Any]:
+        """What only those facts need that are about people's coming and going."""
+        return {
+            "present": self._ghosts.present(room),
+            "is_user": lambda who: who != self._bot,
+            "mode": self._mode(origin),
+            "remains": lambda person, read: self._members.remains(room, origin, person, read=read),
+            "misnamed": lambda ghost, person: not self._ghosts.is_called(ghost, origin.network, person),
+            "was_here": self._ghosts.exists,
+        }
 
     def _sides(self, room: ChatId) -> tuple[SideView, ...]:
         links = self._registry.links_of(room)
@@ -105,6 +127,7 @@ class Performing:
                     open=link.state in (OPEN, PAUSED),
                     reason=link.reason,
                     logins=logins,
+                    grants=self._grants(key.network),
                 )
             )
         views = tuple(sides)
@@ -171,6 +194,8 @@ class Performing:
             origin = step.case.origin
             if origin not in self._registry.links and not isinstance(step.action.verb, verbs.Leave):
                 raise SendRejected("The chat was unlinked before this was passed on.")
+            if self._is_back(room, step):
+                return None
             return await self._matrix.perform(room, step, ids)
         if not step.case.durable and not self._is_there(step):
             return None  # it is worth nothing when the session is back
@@ -194,6 +219,16 @@ class Performing:
         if step.turn is not None and not await step.turn.come():
             raise Disconnected("What was said before this has to be said again first.")
         return await _all(supervised, session, fitted)
+
+    def _is_back(self, room: ChatId, step: Step) -> bool:
+        """Whether somebody whose ghost was to leave has come again meanwhile."""
+        verb, origin = step.action.verb, step.case.origin
+        if not isinstance(verb, verbs.Leave) or verb.speaker is None:
+            return False
+        if not self._members.is_anywhere(room, origin, verb.speaker.id):
+            return False
+        who = self.counterpart(verb.speaker.id, origin, step.action.side)
+        return who is not None and self._namespace.is_ours(who)
 
     def _may_enter(self, side: PortalKey, verb: Verb, can: Capabilities) -> bool:
         leaves = isinstance(verb, verbs.Leave | verbs.Join)
@@ -236,12 +271,13 @@ class Performing:
         text_link = file_link = ""
         if isinstance(verb, verbs.PostMessage):
             file = verb.content.file
-            if file is not None:
+            # An encrypted file, and what was said in an encrypted room, is not laid open under an address of ours.
+            if file is not None and file.key is None:
                 if file.uri.startswith("mxc://"):
                     file_link = self._links.media(file.uri, file.name) or ""
                 elif file.uri.startswith(("https://", "http://")):
                     file_link = file.uri
-            if step.case.event is not None and not file_link:
+            if step.case.event is not None and not file_link and not self._is_encrypted(room):
                 text_link = self._links.text(room, step.case.event) or ""
         about = ids.about
         return Aids(

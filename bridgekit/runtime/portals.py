@@ -23,7 +23,9 @@ from bridgekit.core.scopes import Scope
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.ghosts import Ghosts
+from bridgekit.runtime.joins import Joins
 from bridgekit.runtime.lenient import allowed, now, quiet
+from bridgekit.runtime.members import Members
 from bridgekit.runtime.opening import Opening
 from bridgekit.runtime.registry import CLOSED, OPEN, Registry
 from bridgekit.store.rows import Link, Portal
@@ -50,6 +52,8 @@ class Portals:
         bot: PersonId,
         label: Callable[[NetworkId], str],
         opening: Callable[[], Opening],
+        joins: Joins,
+        members: Members,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._sending = client
@@ -63,6 +67,8 @@ class Portals:
         self._bot = bot
         self._label = label
         self._opening = opening
+        self._joins = joins
+        self._members = members
         self._spawn = spawn
         self._entering: dict[PortalKey, asyncio.Future[facts.ChatOpened]] = {}
         self.making: dict[PortalKey, asyncio.Future[ChatId | None]] = {}
@@ -113,7 +119,12 @@ class Portals:
         log.warning("chat_closed", network=side.network, reason=fact.reason)
         await self.say(link.room, f"{link.name} on {self._label(side.network)}: {fact.reason}")
 
-    async def enter(self, side: PortalKey) -> facts.ChatOpened:
+    async def unlock(self, side: PortalKey, secret: str) -> None:
+        """Let the relay know a linked chat's password, as the config has it today."""
+        if (relay := self._sessions.get((side.network, None))) is not None:
+            await relay.perform(verbs.Join(chat=side.chat, secret=secret))
+
+    async def enter(self, side: PortalKey, secret: str = "") -> facts.ChatOpened:
         """Let the relay into a chat. Raises BridgeError with the reason where it cannot get in."""
         relay = self._sessions.get((side.network, None))
         if relay is None:
@@ -123,7 +134,7 @@ class Portals:
         name = self._networks[side.network].chat_name(side.chat)
         try:
             async with asyncio.timeout(ENTER_SECONDS):
-                await relay.perform(verbs.Join(chat=side.chat))
+                await relay.perform(verbs.Join(chat=side.chat, secret=secret))
                 return await waiter
         except TimeoutError:
             why = f" ({relay.reason})" if relay.reason else ""
@@ -181,17 +192,20 @@ class Portals:
         creator: PersonId,
         *,
         static: bool = False,
+        agreed: bool = False,
+        secret: str = "",
         wanted: frozenset[Scope] = WANTED,
     ) -> Link:
         """Link a room to a chat: the relay enters it first, then its operators are asked for what is `wanted`.
 
-        The link that is returned says in its state whether it is open. Raises BridgeError with the reason.
+        `agreed`: where the room is encrypted, its people know that the network sees everything in clear. The link that
+        is returned says in its state whether it is open. Raises BridgeError with the reason.
         """
         side = self.find_chat(network, name)
         if (old := self._registry.links.get(side)) is not None:
             if old.room == room:
                 if old.state == CLOSED:  # the chat was lost: this asks for another try
-                    opened = await self.enter(side)
+                    opened = await self.enter(side, secret)
                     self._registry.set_state(side, *self._opening().state_of(side), opened.at)
                 if old.state != OPEN or wanted != WANTED:
                     await self._opening().begin(old, wanted)
@@ -200,10 +214,11 @@ class Portals:
         portal = self._registry.portals.get(room)
         if portal is not None and portal.kind != "channel":
             raise NotAllowed("This room is not one to link: say it in the room that shall be linked.")
-        if await self._client.state(room, "m.room.encryption") is not None:
+        if not agreed and await self._client.state(room, "m.room.encryption") is not None:
+            label = self._label(network)
             raise NotAllowed(
-                f"This room is encrypted and {self._label(network)} is not: nothing would cross. "
-                "Link a room without encryption."
+                f"This room is encrypted up to the bridge, and {label} would see everything in clear. If the people "
+                f"here agree to that, say `!bridge link {network} {name} agreed`."
             )
         if why := bridged_already(
             await self._client.room_state(room), self._bot, names=frozenset({side.chat, name})
@@ -214,7 +229,7 @@ class Portals:
         making: asyncio.Future[ChatId | None] = asyncio.get_running_loop().create_future()
         self.making[side] = making
         try:
-            opened = await self.enter(side)
+            opened = await self.enter(side, secret)
             link = await self.made(side, room, opened, creator, static=static, portal=None)
             making.set_result(room)
             await self._opening().begin(link, wanted)
@@ -267,9 +282,13 @@ class Portals:
             if network == side.network and supervised.session is not None and there:
                 supervised.joined.discard(side.chat)
                 self._spawn(quiet(supervised.perform, verbs.Leave(chat=side.chat, reason=reason)))
+        gone = self._members.unlinked(link.room, side)
         if not any(other.key.network == side.network for other in self._registry.links_of(link.room)):
-            self._ghosts.forget(link.room, side.network)
-            self._spawn(self._clear_out(link.room, side.network, reason))
+            self._joins.forget(link.room, side.network)
+            self._spawn(self.clear_out(link.room, side.network, reason))
+        else:
+            ghosts = [self._namespace.mxid(side.network, person) for person in gone]
+            self._spawn(self._let_go(link.room, ghosts, reason))
         await self._opening().end(link)
         portal = self._registry.portals.get(link.room)
         if portal is None or self._registry.links_of(link.room):
@@ -282,15 +301,18 @@ class Portals:
             await allowed(self._client.delete_alias(alias))
             await self._registry.remove_portal(link.room)
 
-    async def _clear_out(self, room: ChatId, network: NetworkId, reason: str) -> None:
+    async def clear_out(self, room: ChatId, network: NetworkId, reason: str) -> None:
         """Let the network's ghosts leave, one after the other: it is no hurry. And once more for those who were
         on their way in."""
         for pause in (0.0, AFTERWARDS):
             await asyncio.sleep(pause)
-            for ghost in sorted(self._ghosts.present(room)):
-                row = self._ghosts.row(ghost)
-                if row is not None and row.network == network:
-                    await quiet(self._ghosts.leave, ghost, room, reason)
+            found = [(g, self._ghosts.row(g)) for g in sorted(self._ghosts.present(room))]
+            ours = [ghost for ghost, row in found if row is not None and row.network == network]
+            await self._let_go(room, ours, reason)
+
+    async def _let_go(self, room: ChatId, ghosts: list[PersonId], reason: str) -> None:
+        for ghost in ghosts:
+            await quiet(self._ghosts.leave, ghost, room, reason)
 
     async def say(self, room: ChatId, words: str) -> None:
         """Something that the bridge itself has to say in a room."""

@@ -1,4 +1,4 @@
-"""Power levels of ghosts, as their roles say: what changes within a second becomes one event."""
+"""Power levels in rooms, as the roles of the networks say: what changes within a second becomes one event."""
 
 from __future__ import annotations
 
@@ -11,72 +11,120 @@ import structlog
 from bridgekit.contract.errors import MatrixRefused
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Role
+from bridgekit.core.ghosts import Namespace
+from bridgekit.core.roles import number, powers
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.runtime.registry import Registry
+from bridgekit.store import Store
+from bridgekit.store.statements import Write
 
 log = structlog.get_logger(__name__)
 
 DELAY = 1.0
 """Seconds: a mode flood costs one write."""
+GIVEN = "bridge.powers"
+"""Where it is kept which levels Matrix users have for their roles on a network; no network is called so."""
 
 
 class Powers:
     """Each room's levels are read before they are written, so that nobody else's change is undone."""
 
     def __init__(
-        self, client: MatrixClient, *, bot: PersonId, spawn: Callable[[Coroutine[Any, Any, None]], object]
+        self,
+        client: MatrixClient,
+        registry: Registry,
+        store: Store,
+        namespace: Namespace,
+        *,
+        bot: PersonId,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._client = client.patient
+        self._registry = registry
+        self._store = store
+        self._namespace = namespace
         self._bot = bot
         self._spawn = spawn
-        self._wanted: dict[ChatId, dict[PersonId, int]] = {}
-        self._named: dict[ChatId, frozenset[str]] = {}  # who had a level of their own at the last look
+        self._wanted: dict[ChatId, dict[PersonId, Role]] = {}
+        self._seen: dict[ChatId, dict[str, Any]] = {}  # each room's levels at the last look
 
     def give(self, room: ChatId, user: PersonId, role: Role) -> None:
         """Let the user have the role's level soon; Role.NONE takes it away. The bot lifts nobody up to itself."""
-        named = self._named.get(room)
-        if role is Role.NONE and named is not None and user not in named and user not in self._asked(room):
+        seen = self._seen.get(room)
+        asked = self._wanted.get(room, {})
+        if role is Role.NONE and seen is not None and user not in seen.get("users", {}) and user not in asked:
             return
+        self._soon(room)[user] = role
+
+    def weigh(self, room: ChatId) -> None:
+        """One of the room's chats says anew who may speak there."""
+        if self._is_chats(room):
+            self._soon(room)
+
+    def _soon(self, room: ChatId) -> dict[PersonId, Role]:
         if room not in self._wanted:
             self._wanted[room] = {}
             self._spawn(self._write(room))
-        self._wanted[room][user] = int(role)
+        return self._wanted[room]
 
-    def _asked(self, room: ChatId) -> dict[PersonId, int]:
-        return self._wanted.get(room, {})
+    def changed(self, room: ChatId, content: dict[str, Any]) -> dict[str, Any] | None:
+        """Somebody changed the room's levels; what they were before, where that is known."""
+        before, self._seen[room] = self._seen.get(room), content
+        return before
 
-    def changed(self, room: ChatId, content: dict[str, Any]) -> None:
-        """Somebody changed the room's levels."""
-        self._named[room] = frozenset(_users(content))
+    def _is_chats(self, room: ChatId) -> bool:
+        """Whether the room was made for a chat, which then says who may do what in it."""
+        portal = self._registry.portals.get(room)
+        return portal is not None and portal.made and portal.kind == "channel"
+
+    def _is_moderated(self, room: ChatId) -> bool:
+        seen = (self._registry.visibility.get(link.key) for link in self._registry.links_of(room))
+        return any(found is not None and found.moderated for found in seen)
 
     async def _write(self, room: ChatId) -> None:
         await asyncio.sleep(DELAY)
         wanted = self._wanted.pop(room)
+        chats = self._is_chats(room)
+        users = [user for user in wanted if not self._namespace.is_ours(user) and user != self._bot]
         try:
             content = await self._client.state(room, "m.room.power_levels") or {}
-            before = _users(content)
-            # Whoever is in no list and may write all the same made the room: no level is above theirs (MSC4289).
-            ceiling = before.get(self._bot, 100) - 1
-            default = _level(content.get("users_default"))
-            users = dict(before)
-            for user, level in wanted.items():
-                level = min(level, ceiling)
-                if before.get(user, default) > ceiling:
-                    continue
-                if level <= default:
-                    users.pop(user, None)
-                else:
-                    users[user] = level
-            if users != before:
-                await self._client.put_state(room, "m.room.power_levels", {**content, "users": users})
-            self._named[room] = frozenset(users)
+            named = content.get("users")
+            created = not (isinstance(named, dict) and self._bot in named) and (
+                self._bot in await self._client.creators(room)
+            )
+            changed = powers(
+                content,
+                self._bot,
+                wanted,
+                moderated=self._is_moderated(room) if chats else None,
+                guarded=chats,
+                created=created,
+                given={user: await self._given(room, user) for user in users},
+            )
+            if changed is not None:
+                await self._client.put_state(room, "m.room.power_levels", changed)
+                self._keep(room, users, content, changed)
+            self._seen[room] = changed or content
         except MatrixRefused as error:
             log.warning("power_levels_refused", errcode=error.errcode)
 
+    async def _given(self, room: ChatId, user: PersonId) -> int | None:
+        kept = await self._store.kv.get(GIVEN, f"{room} {user}")
+        return int(kept) if kept is not None else None
 
-def _users(content: dict[str, Any]) -> dict[str, int]:
-    found = content.get("users")
-    return {user: _level(level) for user, level in found.items()} if isinstance(found, dict) else {}
-
-
-def _level(value: object) -> int:
-    return value if isinstance(value, int) else 0
+    def _keep(
+        self, room: ChatId, users: list[PersonId], before: dict[str, Any], after: dict[str, Any]
+    ) -> None:
+        """Remember what was given, so that what others gave is theirs to take."""
+        writes: list[Write] = []
+        default = number(after.get("users_default"), 0)
+        for user in users:
+            old, new = (
+                number(content["users"].get(user), default) if "users" in content else default
+                for content in (before, after)
+            )
+            if old != new:
+                value = str(new).encode() if new != default else None
+                writes.append(self._store.kv.put(GIVEN, f"{room} {user}", value))
+        if writes:
+            self._store.commit(*writes)

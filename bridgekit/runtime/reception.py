@@ -13,9 +13,12 @@ from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Person
 from bridgekit.core.ghosts import Namespace
+from bridgekit.core.rates import Buckets, Rate
 from bridgekit.matrix import translate
 from bridgekit.matrix.appservice import Encryption, RawEvent
+from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.runtime.ghosts import Ghosts
+from bridgekit.runtime.lenient import now
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.registry import Registry
@@ -25,6 +28,8 @@ from bridgekit.store import InboxRow, Store, new_id
 log = structlog.get_logger(__name__)
 
 MARK = b'"org.bridgekit.source"'
+STRANGERS = Rate(60, 60_000)
+"""Ghosts of one network that are made because somebody, whoever it was, looked them up."""
 
 
 class Reception:
@@ -40,6 +45,7 @@ class Reception:
         ghosts: Ghosts,
         namespace: Namespace,
         manifests: Mapping[NetworkId, Manifest],
+        engine: Engine,
         *,
         bot: PersonId,
         label: Callable[[NetworkId], str],
@@ -57,6 +63,7 @@ class Reception:
         self._ghosts = ghosts
         self._namespace = namespace
         self._manifests = manifests
+        self._engine = engine
         self._bot = bot
         self._label = label
         self._puppets = puppets
@@ -65,6 +72,7 @@ class Reception:
         self._parked = parked
         self._spawn = spawn
         self._typing: dict[ChatId, frozenset[PersonId]] = {}
+        self._strangers: Buckets[NetworkId] = Buckets(STRANGERS)
 
     async def seen(self, txn_id: str) -> bool:
         known = await self._store.transactions.seen(txn_id)
@@ -79,9 +87,17 @@ class Reception:
         writes, rows = self._rooms.matrix_rows(
             [(e.room_id, e.raw) for e in events if not self._is_puppets(e)]
         )
-        await self._store.commit(self._store.transactions.record(txn_id), *writes)
+        kept = self._engine.keep(encryption)
+        await self._store.commit(self._store.transactions.record(txn_id), *writes, *kept.writes)
         self._outcome("accepted")
+        self._engine.take(kept, encryption)
         self._rooms.matrix(rows)
+
+    def state(self, event: RawEvent) -> None:
+        self._engine.heard(event)
+
+    def counts(self, encryption: Encryption) -> None:
+        self._engine.counts(encryption)
 
     def _is_puppets(self, event: RawEvent) -> bool:
         """The echo of what the bridge itself did as a double puppet."""
@@ -108,6 +124,9 @@ class Reception:
             return True
         parsed = self._namespace.parse(user)
         if parsed is None or parsed[0] not in self._manifests:
+            return False
+        if not self._strangers.take(parsed[0], now()):
+            log.warning("too_many_users", network=parsed[0])
             return False
         person = Person(id=parsed[1], name=str(parsed[1]))
         await self._ghosts.exist(user, parsed[0], person)

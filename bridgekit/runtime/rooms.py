@@ -13,7 +13,7 @@ import structlog
 from bridgekit.contract import facts
 from bridgekit.contract.errors import PeerMisbehaved
 from bridgekit.contract.facts import FLEETING, Fact
-from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PortalKey
+from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.matrix import translate
 from bridgekit.runtime.cases import Case
 from bridgekit.runtime.lobby import Lobby, Unlinked
@@ -198,6 +198,11 @@ class Rooms:
             worker = self._workers[room] = Worker(room, self._around)
             self._run(room, worker)
         return worker
+
+    def silence(self, room: ChatId, sender: PersonId) -> int:
+        """Drop what a Matrix user said in the room and no network has yet; how many messages that were."""
+        worker = self._workers.get(room)
+        return worker.stop(sender) if worker is not None else 0
 
     def _run(self, room: ChatId, worker: Worker) -> None:
         task = self._tasks[room] = asyncio.create_task(worker.run(), name=f"room {room}")

@@ -171,7 +171,8 @@ class Supervised:
         try:
             return await session.perform(verb)
         except Disconnected:
-            if self.session is session:
+            task = asyncio.current_task()
+            if self.session is session and not (task is not None and task.cancelling()):  # it was withdrawn
                 self.session = None  # nobody else runs into it; the supervisor starts the next one
                 self._lost.set()
             raise

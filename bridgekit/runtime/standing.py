@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
+from pydantic import SecretStr
 
 from bridgekit.config import Config
 from bridgekit.contract.errors import BridgeError, NotAllowed
@@ -21,8 +22,14 @@ FIRST_WAIT = 2.0
 LONGEST_WAIT = 300.0
 """Seconds between two tries."""
 
-Wanted = tuple[NetworkId, str, str]
-"""Network, chat as people call it, room id or alias."""
+
+class Wanted(NamedTuple):
+    """A link of the config: `chat` as people call it, `room` by its id or an alias."""
+
+    network: NetworkId
+    chat: str
+    room: str
+    password: SecretStr | None
 
 
 class StandingLinks:
@@ -47,21 +54,26 @@ class StandingLinks:
     def stand(self, config: Config) -> None:
         """Let exactly the config's links stand; at the start, and whenever the config is read anew."""
         wanted = {
-            (id, link.chat, link.room) for id, section in config.networks.items() for link in section.links
+            Wanted(id, link.chat, link.room, link.password)
+            for id, section in config.networks.items()
+            for link in section.links
         }
         new, self._wanted = wanted - self._wanted, wanted
-        sides = {self._side(network, chat) for network, chat, _ in wanted}
+        sides = self._sides()
         for link in list(self._registry.links.values()):
             if link.static and link.key not in sides:
                 self._spawn(self._take_away(link.key))
-        for one in sorted(new):
+        for one in sorted(new, key=lambda one: one[:3]):
             self._spawn(self._make(one))
 
     def lost(self, side: PortalKey) -> None:
         """A link of the config is gone, against the config's word: it is tried until it stands again."""
-        for one in sorted(self._wanted):
-            if self._side(one[0], one[1]) == side:
+        for one in sorted(self._wanted, key=lambda one: one[:3]):
+            if self._side(one.network, one.chat) == side:
                 self._spawn(self._make(one))
+
+    def _sides(self) -> set[PortalKey | None]:
+        return {self._side(one.network, one.chat) for one in self._wanted}
 
     def _side(self, network: NetworkId, chat: str) -> PortalKey | None:
         found = self._portals.named(network, chat)
@@ -73,17 +85,18 @@ class StandingLinks:
 
     async def _make(self, one: Wanted) -> None:
         wait = FIRST_WAIT
-        network, chat, room = one
         while one in self._wanted:
             try:
-                await self._link(network, chat, room)
+                await self._link(one)
                 return
             except BridgeError as error:
-                log.warning("link_not_made", network=network, reason=error.notice, retry_in=wait)
+                log.warning("link_not_made", network=one.network, reason=error.notice, retry_in=wait)
             await asyncio.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT)
 
-    async def _link(self, network: NetworkId, chat: str, room: str) -> None:
+    async def _link(self, one: Wanted) -> None:
+        network, chat, room, password = one
+        secret = password.get_secret_value() if password is not None else ""
         found = ChatId(room)
         if room.startswith("#"):
             resolved = await self._client.resolve_alias(room)
@@ -94,12 +107,14 @@ class StandingLinks:
         link = self._registry.links.get(side)
         if link is not None and link.room == found:
             await self._registry.keep_static(side)
+            if secret:
+                await self._portals.unlock(side, secret)
             return
+        await self._client.join(room if room.startswith("#") else found)
         if link is not None and await self._client.successor(found) == link.room:
             return  # the config names the room as it was before it was replaced
         if link is not None and link.static:
             await self._portals.unlink(side, reason="its room in the bridge's configuration is another")
-        await self._client.join(room if room.startswith("#") else found)
-        await self._portals.link(found, network, chat, self._bot, static=True)
-        if (network, chat, room) not in self._wanted:  # the config changed its mind meanwhile
+        await self._portals.link(found, network, chat, self._bot, static=True, secret=secret)
+        if side not in self._sides():  # the config changed its mind meanwhile
             await self._take_away(side)

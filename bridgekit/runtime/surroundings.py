@@ -10,28 +10,34 @@ import msgspec
 import structlog
 
 from bridgekit.admin.metrics import Direction, Metrics
-from bridgekit.contract import facts
+from bridgekit.contract import facts, verbs
 from bridgekit.contract.connector import Network, OwnAccounts
 from bridgekit.contract.errors import BridgeError
-from bridgekit.contract.facts import Change
+from bridgekit.contract.facts import Change, Fact
 from bridgekit.contract.ids import MATRIX, ChatId, MessageId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.people import Person
 from bridgekit.contract.text import excerpt
 from bridgekit.contract.verbs import Sent
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Context, Permission, Plan
+from bridgekit.core.moderation import Deed, Result, told
 from bridgekit.core.optout import Omission, OptOuts, omitted, without
 from bridgekit.core.plan import plan
+from bridgekit.core.roles import shifts
 from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.cases import Case, Fate, Step, Tracked
 from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.fates import Fates
 from bridgekit.runtime.ghosts import Ghosts
+from bridgekit.runtime.joins import Joins
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.management import ManagementRooms
-from bridgekit.runtime.names import Names
+from bridgekit.runtime.members import Members
+from bridgekit.runtime.names import Names, localpart
 from bridgekit.runtime.passage import Passage
 from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.portals import Portals
@@ -39,6 +45,7 @@ from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.recall import Ids
 from bridgekit.runtime.registry import Registry
+from bridgekit.runtime.secrecy import Secrecy
 from bridgekit.runtime.standing import StandingLinks
 from bridgekit.runtime.upgrades import Upgrades
 from bridgekit.store import Store
@@ -51,6 +58,8 @@ TELL_EVERY = 3600.0
 DIRECT = "bridge.direct"
 """Where it is kept that the owner of a direct chat has entered its room; no network is called so."""
 Work = Coroutine[Any, Any, None]
+Opened = Fact | translate.StateChanged | translate.Encrypted | None
+DEEDS: dict[Change, type[Deed]] = {Change.KICK: verbs.Kick, Change.BAN: verbs.Ban, Change.UNBAN: verbs.Unban}
 
 
 class RoomSurroundings:
@@ -73,6 +82,8 @@ class RoomSurroundings:
         standing: StandingLinks,
         upgrades: Upgrades,
         powers: Powers,
+        members: Members,
+        joins: Joins,
         bot: Bot,
         passage: Passage,
         exposures: Exposures,
@@ -82,8 +93,10 @@ class RoomSurroundings:
         fates: Fates,
         metrics: Metrics,
         namespace: Namespace,
+        secrecy: Secrecy,
         me: PersonId,
         permission: Callable[[PersonId], Permission],
+        label: Callable[[NetworkId], str],
         spawn: Callable[[Work], object],
     ) -> None:
         self.store = store
@@ -99,6 +112,8 @@ class RoomSurroundings:
         self._readers = readers
         self._optouts = optouts
         self._omission = omission
+        self.open: Callable[[translate.Encrypted], Coroutine[Any, Any, Opened]] = secrecy.open
+        self.key: Callable[[KeyMissing, float], Coroutine[Any, Any, bool]] = secrecy.key
         self._client = client.patient
         self._registry = registry
         self._accounts = accounts
@@ -111,12 +126,15 @@ class RoomSurroundings:
         self._standing = standing
         self._upgrades = upgrades
         self._powers = powers
+        self._members = members
+        self._joins = joins
         self._bot = bot
         self._fates = fates
         self._metrics = metrics
         self._namespace = namespace
         self._me = me
         self._permission = permission
+        self._label = label
         self._told: dict[ChatId, float] = {}  # when a room last heard that it misses something
 
     def _missed(self, room: ChatId, why: str) -> Work | None:
@@ -130,14 +148,42 @@ class RoomSurroundings:
     def sides(self, room: ChatId) -> list[PortalKey]:
         return [link.key for link in self._registry.links_of(room)]
 
+    def heeds(self, room: ChatId) -> bool:
+        """Whether somebody expects something of what they say in the room."""
+        return room in self._registry.portals
+
     def parked(self, side: PortalKey) -> None:
         self._metrics.parked(side.network)
+
+    def _moderated(self, room: ChatId, case: Case, fact: facts.Membership) -> Work | None:
+        """A ban that holds on some sides only is never silent: the room hears where it does not, and why."""
+
+        def label(side: PortalKey) -> str:
+            return "Matrix" if side.network == MATRIX else self._label(side.network)
+
+        results = [
+            Result(side=o.side, label=label(o.side), why="" if o.fate is Fate.DELIVERED else o.notice)
+            for o in case.outcomes
+            if o.side != case.origin
+        ]
+        deed = DEEDS[fact.change](chat=room, person=fact.person)
+        words = told(deed, fact.person.name, label(case.origin), results)
+        return self._portals.say(room, f"⚠ {words}") if words else None
 
     # Before a fact is planned ----------------------------------------------------------------------------------
 
     def observe(self, room: ChatId, case: Case) -> Work | None:
         """What the runtime itself has to do about a fact, before it is planned."""
+        if case.origin.network != MATRIX:
+            self._members.hear(room, case.origin, case.fact)
         match case.fact:
+            case translate.StateChanged(type="m.room.power_levels"):
+                self._exposures.room_changed(room, case.fact.type, case.fact.sender)
+                self._powers_changed(room, case, case.fact)
+                return None
+            case facts.ChatVisibility():
+                self._powers.weigh(room)
+                return None
             case translate.StateChanged():
                 return self._state_changed(room, case.fact)
             case facts.Membership() if case.origin.network == MATRIX:
@@ -149,7 +195,7 @@ class RoomSurroundings:
             case facts.Message(content=content) if content.file is not None:
                 case.fact = self._passage.admitted(case.origin, case.fact)
                 return None
-            case facts.ChatVisibility() | facts.ChatOpened() | facts.ChatClosed() | facts.Resync():
+            case facts.ChatOpened() | facts.ChatClosed() | facts.Resync():
                 return self._portals.observe(case.origin, case.fact)
             case _:
                 return None
@@ -183,12 +229,29 @@ class RoomSurroundings:
 
     async def _state_changed(self, room: ChatId, fact: translate.StateChanged) -> None:
         self._exposures.room_changed(room, fact.type, fact.sender)
-        if fact.type == "m.room.power_levels":
-            self._powers.changed(room, fact.content)
         if fact.type == "m.room.tombstone":
             replacement = fact.content.get("replacement_room")
             if isinstance(replacement, str) and replacement:
                 self._upgrades.follow(room, ChatId(replacement))
+
+    def _powers_changed(self, room: ChatId, case: Case, fact: translate.StateChanged) -> None:
+        """What somebody else made of the room's levels is a fact about the roles of those who are on networks."""
+        before = self._powers.changed(room, fact.content) or fact.previous
+        if before is None or fact.sender == self._me or self._namespace.is_ours(fact.sender):
+            return
+        found = shifts(
+            before, fact.content, lambda who: self._namespace.is_ours(who) or self._registry.is_owner(who)
+        )
+        if found:
+            case.fact = facts.RolesGiven(
+                chat=room,
+                at=fact.at,
+                actor=self._called(room, fact.sender),
+                shifts=tuple(facts.Shift(self._called(room, who), was, now) for who, was, now in found),
+            )
+
+    def _called(self, room: ChatId, who: PersonId) -> Person:
+        return Person(id=who, name=self._ghosts.shown(who) or self._names.of(room, who) or localpart(who))
 
     def _about_ghost(self, room: ChatId, fact: facts.Membership) -> facts.Membership:
         """The fact with what the bridge itself knows: events tell neither the name of who left nor, on some
@@ -234,7 +297,7 @@ class RoomSurroundings:
         invitation is not asked again."""
         kept = self.store.kv
         if fact.change is Change.JOIN:
-            self.store.commit(kept.put(DIRECT, room, b"joined"))
+            await self.store.commit(kept.put(DIRECT, room, b"joined"))  # their leaving may be right behind it
         elif fact.change in (Change.LEAVE, Change.KICK, Change.BAN):
             made = self._registry.portals[room].made
             if made and await kept.get(DIRECT, room) is None:
@@ -271,6 +334,13 @@ class RoomSurroundings:
             await self._management.keep(room, inviter, made=False)
         await self._bot.greet(room, direct=fact.private)
 
+    def muster(self, room: ChatId, origin: PortalKey, decided: Plan) -> None:
+        """Ghosts that are to come when there is time, and roles: nobody waits for them."""
+        for arrival in decided.arrivals:
+            self._joins.want(room, arrival.ghost, origin.network, arrival.person, arrival.urgency)
+        for ghost, role in decided.roles.items():
+            self._powers.give(room, ghost, role)
+
     async def introduce(self, room: ChatId, case: Case) -> None:
         """Give the sender of a Matrix fact their name."""
         sender = getattr(case.fact, "sender", None)
@@ -285,7 +355,12 @@ class RoomSurroundings:
         found = await self._client.event(room, event)
         if found is None:
             return "", ""
-        fact = translate.fact(msgspec.json.encode(found), self._names.of)
+        fact: Opened = translate.fact(msgspec.json.encode(found), self._names.of)
+        if isinstance(fact, translate.Encrypted):
+            try:
+                fact = await self.open(fact)
+            except BridgeError:
+                return "", ""  # it cannot be read any more
         if not isinstance(fact, facts.Message):
             return "", ""
         name = self._ghosts.shown(fact.sender.id) or await self._names.find(room, fact.sender.id)
@@ -302,6 +377,8 @@ class RoomSurroundings:
                 network = outcome.side.network if outgoing else case.origin.network
                 direction = Direction.TO_NETWORK if outgoing else Direction.TO_MATRIX
                 self._metrics.message(network, direction, outcome.fate.value, seconds)
+        if isinstance(case.fact, facts.Membership) and case.fact.change in DEEDS and case.outcomes:
+            return self._moderated(room, case, case.fact)
         if case.event is None:
             why = next((o.notice for o in case.outcomes if o.fate is Fate.FAILED and o.notice), "")
             if case.durable and why:

@@ -11,7 +11,8 @@ import structlog
 from bridgekit.contract.errors import MatrixRefused
 from bridgekit.contract.ids import ChatId
 from bridgekit.matrix.client import MatrixClient
-from bridgekit.runtime.ghosts import Ghosts
+from bridgekit.runtime.joins import Joins
+from bridgekit.runtime.members import Members
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.registry import Registry
 
@@ -28,7 +29,8 @@ class Upgrades:
         self,
         client: MatrixClient,
         registry: Registry,
-        ghosts: Ghosts,
+        joins: Joins,
+        members: Members,
         portals: Portals,
         *,
         moved: Callable[[ChatId], None],
@@ -36,7 +38,8 @@ class Upgrades:
     ) -> None:
         self._client = client.patient
         self._registry = registry
-        self._ghosts = ghosts
+        self._joins = joins
+        self._members = members
         self._portals = portals
         self._moved = moved
         self._spawn = spawn
@@ -83,5 +86,6 @@ class Upgrades:
         await self._registry.move(old, new)
         self._asked.discard(new)
         self._moved(new)
-        self._ghosts.move(old, new)
+        self._members.moved(old, new)
+        self._joins.move(old, new)
         log.info("room_followed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import traceback
 import zlib
 from collections import deque
@@ -14,12 +15,19 @@ import msgspec
 import structlog
 
 from bridgekit.contract import facts
-from bridgekit.contract.errors import BridgeError, Disconnected, RateLimited
+from bridgekit.contract.errors import (
+    BridgeError,
+    Disconnected,
+    EncryptionError,
+    PeerMisbehaved,
+    RateLimited,
+)
 from bridgekit.contract.facts import Fact
-from bridgekit.contract.ids import MATRIX, ChatId, MessageId, PortalKey
+from bridgekit.contract.ids import MATRIX, ChatId, MessageId, PersonId, PortalKey
 from bridgekit.contract.people import Content, Person
 from bridgekit.contract.verbs import Sent
 from bridgekit.core.model import Action, Context, Plan
+from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.matrix.translate import Encrypted, StateChanged
 from bridgekit.runtime.cases import Case, Fate, Outcome, Step, Tracked
 from bridgekit.runtime.lanes import Lane
@@ -38,8 +46,16 @@ BEHIND = 32
 IDLE = 300.0
 """Seconds after which a worker without work ends; its room's next fact starts another."""
 
-
-UNREADABLE = "This room is encrypted, and the bridge has no key for what you said."
+KEY_SECONDS = 10.0
+"""How long a key may be on its way before the sender is told that it is missing."""
+KEY_LATEST = 24 * 3600.0
+"""Seconds after which a key that has not come is waited for no longer."""
+HELD = 200
+"""Messages of one room that wait for keys."""
+LATER = " It is passed on as soon as the key comes."
+UNREADABLE = "The bridge could not make sense of what your client encrypted."
+_TOLD = 0
+"""The step, in the outbox, under which it stands that the sender knows of the missing key; no verb has it."""
 
 
 class Surroundings(Protocol):
@@ -56,10 +72,14 @@ class Surroundings(Protocol):
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None: ...
     def pipeline(self, side: PortalKey) -> int: ...
     def sides(self, room: ChatId) -> list[PortalKey]: ...
+    def heeds(self, room: ChatId) -> bool: ...
+    async def open(self, said: Encrypted) -> Fact | StateChanged | Encrypted | None: ...
+    async def key(self, missing: KeyMissing, seconds: float) -> bool: ...
     def parked(self, side: PortalKey) -> None: ...
     def observe(self, room: ChatId, case: Case) -> Coroutine[Any, Any, None] | None: ...
     def command(self, room: ChatId, case: Case, words: str) -> Coroutine[Any, Any, None]: ...
     def settled(self, room: ChatId, case: Case) -> Coroutine[Any, Any, None] | None: ...
+    def muster(self, room: ChatId, origin: PortalKey, decided: Plan) -> None: ...
     async def introduce(self, room: ChatId, case: Case) -> None: ...
     async def words(self, room: ChatId, event: MessageId) -> tuple[str, str]: ...
     def spawn(self, work: Coroutine[Any, Any, None]) -> object: ...
@@ -75,8 +95,10 @@ class Worker:
         self._wake = asyncio.Event()
         self._recall = Recall(room, around.store, sides=around.sides, words=around.words)
         self._lanes: dict[PortalKey, Lane[Step]] = {}
+        self._performed: set[Step] = set()  # what networks are being told this moment
         self._under_way = 0
         self._started: dict[int, float] = {}  # by number, the oldest first: the cases that are under way
+        self._held = 0  # cases that wait for a key
         self._halted = False
         self._taking = False  # the first in the queue is being planned
         self._slack = asyncio.Event()
@@ -156,7 +178,7 @@ class Worker:
                 async with asyncio.timeout(IDLE):
                     await self._wake.wait()
             except TimeoutError:
-                if not self._queue and not self._under_way:
+                if not self._queue and not self._under_way and not self._held:
                     return
 
     # One fact ------------------------------------------------------------------------------------------------
@@ -167,6 +189,9 @@ class Worker:
             return
         if case.recovering:
             case.performed = await self._around.store.outbox.of(case.number)
+            case.told = _TOLD in case.performed
+        if isinstance(case.fact, Encrypted) and not await self._open(case, case.fact):
+            return
         if isinstance(case.fact, facts.Message) and await self._recall.is_known(case, case.fact):
             self._finish(case)
             return
@@ -176,8 +201,6 @@ class Worker:
             await self._around.introduce(self.room, case)
         fact = case.fact
         if isinstance(fact, StateChanged | Encrypted):
-            if isinstance(fact, Encrypted) and self._around.sides(self.room):
-                case.outcomes.append(Outcome(case.origin, Fate.FAILED, UNREADABLE))
             self._finish(case)
             return
         known = await self._recall.named(case.origin, fact) if names_messages(fact) else {}
@@ -187,6 +210,8 @@ class Worker:
             return
         if decided.refused:
             case.outcomes.append(Outcome(case.origin, Fate.FAILED, decided.refused))
+        if decided.arrivals or decided.roles:
+            self._around.muster(self.room, case.origin, decided)
         if not decided.actions:
             self._finish(case)
             return
@@ -207,6 +232,61 @@ class Worker:
         if case.origin.network == MATRIX:
             return False
         return case.origin not in self._around.passing or case.released or case.recovering
+
+    # Keys ----------------------------------------------------------------------------------------------------
+
+    async def _open(self, case: Case, said: Encrypted) -> bool:
+        """Put what was said in the place of what came; False where the case is over, or waits for its key."""
+        try:
+            opened = await self._around.open(said)
+        except KeyMissing as missing:
+            if self._around.heeds(self.room) and self._held < HELD:
+                self._held += 1
+                self._around.spawn(self._await_key(case, missing))
+                return False
+            self._unreadable(case, missing.notice)
+        except EncryptionError as error:
+            self._unreadable(case, error.notice)
+        except PeerMisbehaved as error:
+            log.info("not_decrypted", why=error.notice)
+            self._unreadable(case, UNREADABLE)
+        else:
+            if opened is not None:
+                case.fact = opened
+                return True
+            self._finish(case)
+        return False
+
+    def _unreadable(self, case: Case, why: str) -> None:
+        if self._around.heeds(self.room):
+            case.outcomes.append(Outcome(case.origin, Fate.FAILED, why))
+        self._finish(case)
+
+    async def _await_key(self, case: Case, missing: KeyMissing) -> None:
+        """Wait for a key without keeping the room waiting; the row stays in the inbox meanwhile."""
+        try:
+            came = await self._around.key(missing, KEY_SECONDS)
+            if not came:
+                await self._tell_of_key(case, missing.notice + LATER)
+                left = case.accepted / 1000 + KEY_LATEST - time.time()
+                came = left > 0 and await self._around.key(missing, left)
+        finally:
+            self._held -= 1
+        if came:
+            self.offer(case)
+        else:
+            self._finish(case)
+
+    async def _tell_of_key(self, case: Case, why: str) -> None:
+        if case.told:
+            return
+        case.outcomes.append(Outcome(case.origin, Fate.FAILED, why))
+        if (work := self._around.settled(self.room, case)) is not None:
+            await _quietly(work)
+        case.outcomes.clear()
+        case.told = True
+        store = self._around.store
+        store.commit(store.outbox.performed(case.number, _TOLD, "told"))
 
     # One verb ------------------------------------------------------------------------------------------------
 
@@ -231,9 +311,19 @@ class Worker:
             await self._recall.restore(case, side)
             self._settle(step, _ended_before(side, state), None)
             return True
+        if side.network != MATRIX:
+            step.task = asyncio.current_task()
+            self._performed.add(step)
         try:
             sent = await self._around.perform(self.room, step, await self._recall.resolved(step))
+        except asyncio.CancelledError:
+            if not step.stopped:
+                raise
+            self._settle(step, _stopped(side), None)
         except Disconnected as error:
+            if step.stopped:
+                self._settle(step, _stopped(side), None)
+                return True
             log.info("send_waits", network=side.network, reason=error.notice)
             self._unmark(step)
             return False  # `perform` waits for the next session, so this is no busy loop
@@ -250,7 +340,33 @@ class Worker:
             self._settle(step, Outcome(side, Fate.FAILED, notice), None)
         else:
             self._settle(step, Outcome(side, Fate.DELIVERED, sent.note if sent else ""), sent)
+        finally:
+            self._performed.discard(step)
         return True
+
+    def stop(self, sender: PersonId) -> int:
+        """Say nothing more of what a Matrix user said here and no network has yet; how many messages that were.
+
+        Each of them gets its fate: what was on its way already may be uncertain.
+        """
+
+        def is_theirs(step: Step) -> bool:
+            fact = step.case.fact
+            said = isinstance(fact, facts.Message | facts.Edit) and fact.sender.id == sender
+            return said and step.case.origin.network == MATRIX
+
+        stopped: set[int] = set()
+        for side, lane in self._lanes.items():
+            if side.network != MATRIX:
+                for step in lane.take_back(is_theirs):
+                    stopped.add(step.case.number)
+                    self._settle(step, _stopped(side), None)
+        for step in list(self._performed):
+            if is_theirs(step) and step.task is not None and not step.stopped:
+                step.stopped = True
+                step.task.cancel()
+                stopped.add(step.case.number)
+        return len(stopped)
 
     def _unmark(self, step: Step) -> None:
         """It was certainly not sent: a restart before the next try need not doubt it."""
@@ -377,6 +493,10 @@ def _index(action: Action, seen: dict[str, int]) -> int:
     name = f"{action.side}|{type(action.verb).__name__}"
     count = seen[name] = seen.get(name, 0) + 1
     return zlib.crc32(f"{name}|{count}".encode())
+
+
+def _stopped(side: PortalKey) -> Outcome:
+    return Outcome(side, Fate.FAILED, "You stopped it before it was sent.", told=True)
 
 
 _UNSENT = "unsent"

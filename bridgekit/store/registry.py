@@ -7,7 +7,7 @@ import msgspec
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Login
 from bridgekit.store.driver import Reader
-from bridgekit.store.rows import Ghost, Link, LoginRow, Portal
+from bridgekit.store.rows import Ghost, Link, LoginRow, Portal, Stay
 from bridgekit.store.sealing import SealingKey
 from bridgekit.store.statements import Table, Write, delete, storable, upsert
 from bridgekit.store.tables import GHOSTS, KV, LINKS, LOGINS, MEMBERS, PORTALS
@@ -157,23 +157,25 @@ class Ghosts:
 
 
 class Members:
-    """Who of ours is in which room: `state` is the Matrix membership ("join", "invite", "leave", "ban")."""
+    """Who of ours is, or was, in which room."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
 
-    def put(self, room: ChatId, mxid: PersonId, state: str) -> Write:
-        """Remember the membership."""
-        return Write(_MEMBER_PUT, (room, mxid, state))
+    def put(self, room: ChatId, mxid: PersonId, state: str, seen: int = 0) -> Write:
+        """Remember the membership: "join", "ban" or "retired"; `seen` (ms) is when they were last heard."""
+        return Write(_MEMBER_PUT, (room, mxid, state, seen))
 
     def remove(self, room: ChatId, mxid: PersonId) -> Write:
         """Forget the membership."""
         return Write(_MEMBER_REMOVE, (room, mxid))
 
-    async def of(self, room: ChatId) -> dict[PersonId, str]:
+    async def of(self, room: ChatId) -> dict[PersonId, Stay]:
         """The memberships of the room."""
-        sql = "SELECT mxid, state FROM members WHERE room = $1 ORDER BY mxid"
-        return {PersonId(mxid): str(state) for mxid, state in await self._reader.fetch(sql, room)}
+        sql = "SELECT mxid, state, seen FROM members WHERE room = $1 ORDER BY mxid"
+        return {
+            PersonId(mxid): Stay(state, seen) for mxid, state, seen in await self._reader.fetch(sql, room)
+        }
 
 
 class Logins:

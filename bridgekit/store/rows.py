@@ -95,6 +95,14 @@ class Ghost(msgspec.Struct, frozen=True, kw_only=True):
     avatar_source: str
 
 
+class Stay(msgspec.Struct, frozen=True):
+    """A membership of one of ours in one room: "join", "ban" or "retired", and when (ms) they were last heard there
+    or let in; 0 is unknown."""
+
+    state: str
+    seen: int = 0
+
+
 class LoginRow(msgspec.Struct, frozen=True, kw_only=True):
     """One Matrix user's own account and how it is doing. The login's fields are sealed at rest."""
 

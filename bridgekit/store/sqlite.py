@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 _READERS = 2
 _GROUP = 4096  # units in one transaction at most, so that it stays well below a second
-_ROWS = (64, 16, 4)  # rows in one statement; 64 rows of 13 columns stay below 999 parameters
+_ROWS = (1, 2, 4, 8, 16, 32, 64)  # rows in one statement; 64 rows of 13 columns stay below 999 parameters
 # A thread that wants the interpreter asks for it after this long. The interpreter's own 5 ms is longer than a busy
 # event loop goes without a system call, and each of those starts the wait anew: a commit then took 70 to 400 ms
 # beside a busy loop, and takes 2 to 20 with this (docs/decisions/0003-store.md).
@@ -275,19 +275,21 @@ class SqliteDriver:
 def perform(connection: sqlite3.Connection, run: Run) -> None:
     """Execute one run, many rows in one statement where it can be.
 
-    Each statement gives the interpreter away and takes it back, which beside a busy event loop costs more than the
-    row itself.
+    Each statement gives the interpreter away and takes it back, which beside a busy event loop costs more than many
+    rows. So the last row is repeated until there are as many as a prepared statement has: twice the same row
+    inserted, put or deleted is the same as once.
     """
     rows, statement = run.rows, run.statement
-    at = 0
-    if statement.bulk is not None:
-        for size in _ROWS:
-            while len(rows) - at >= size:
-                flat = list(chain.from_iterable(rows[at : at + size]))
-                connection.execute(statement.rows(size), flat)
-                at += size
-    for row in rows[at:] if at else rows:
-        connection.execute(numbered(statement.sql), row)
+    if statement.bulk is None or len(rows) == 1:
+        for row in rows:
+            connection.execute(numbered(statement.sql), row)
+        return
+    most = _ROWS[-1]
+    for at in range(0, len(rows), most):
+        part = rows[at : at + most]
+        size = next(size for size in _ROWS if size >= len(part))
+        part += part[-1:] * (size - len(part))
+        connection.execute(statement.rows(size), list(chain.from_iterable(part)))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from bridgekit.store import ids
 from bridgekit.store.agreements import Asks, Consents, OptOuts, Waiting
 from bridgekit.store.canary import check_key
 from bridgekit.store.driver import Driver, StoreError, Unit, settle
+from bridgekit.store.keys import Keys
 from bridgekit.store.migrate import migrate
 from bridgekit.store.registry import Ghosts, KeyValues, Links, Logins, Members, Portals
 from bridgekit.store.sealing import SealingKey
@@ -46,6 +47,7 @@ class Store:
         self.asks = Asks(driver)
         self.optouts = OptOuts(driver)
         self.held = Waiting(driver)
+        self.keys = Keys(driver, key)
 
     @classmethod
     async def open(cls, url: str, key: SealingKey) -> Store:
@@ -60,7 +62,8 @@ class Store:
             await check_key(driver, key)
             newest = await driver.fetch(
                 "SELECT max(id) FROM (SELECT max(id) AS id FROM inbox UNION ALL SELECT max(message) FROM copies "
-                "UNION ALL SELECT max(id) FROM consents UNION ALL SELECT max(id) FROM asks) AS ids"
+                "UNION ALL SELECT max(id) FROM consents UNION ALL SELECT max(id) FROM asks "
+                "UNION ALL SELECT max(id) FROM to_device) AS ids"
             )
             ids.never_below(newest[0][0] or 0)
             await driver.script([(_FORGET_WHAT_NO_LONGER_WAITS, ())])

@@ -58,7 +58,7 @@ LINKS = table(
 GHOSTS = table(
     "ghosts", 1, mxid="text", network="text", person="text", name="text", avatar="text", avatar_source="text"
 )
-MEMBERS = table("members", 2, room="text", mxid="text", state="text")
+MEMBERS = table("members", 2, room="text", mxid="text", state="text", seen="bigint")
 LOGINS = table(
     "logins", 1, id="text", network="text", owner="text", fields="bytea", state="text", reason="text"
 )
@@ -111,6 +111,29 @@ HELD = table(
     since="bigint",
 )
 
+OUR_DEVICES = table("our_devices", 1, mxid="text", device="text", secrets="bytea", published="bigint")
+OLM = table("olm", 3, ours="text", theirs="text", id="text", pickle="bytea", used="bigint")
+MEGOLM_OUT = table(
+    "megolm_out", 2, room="text", sender="text", session="text", pickle="bytea", made="bigint", sent="bigint"
+)
+MEGOLM_SHARED = table(
+    "megolm_shared", 3, session="text", mxid="text", device="text", key="text", position="bigint"
+)
+MEGOLM_IN = table(
+    "megolm_in",
+    3,
+    session="text",
+    room="text",
+    sender="text",
+    sender_key="text",
+    signing_key="text",
+    pickle="bytea",
+)
+MEGOLM_SEEN = table("megolm_seen", 2, session="text", position="bigint", event="text")
+THEIR_KEYS = table("their_keys", 1, mxid="text", keys="bytea", current="bigint")
+TO_DEVICE = table("to_device", 1, id="bigint", body="bytea")
+ENCRYPTED_ROOMS = table("encrypted_rooms", 1, room="text", settings="bytea")
+
 TABLES = (
     INBOX,
     OUTBOX,
@@ -127,5 +150,14 @@ TABLES = (
     ASKS,
     OPTOUTS,
     HELD,
+    OUR_DEVICES,
+    OLM,
+    MEGOLM_OUT,
+    MEGOLM_SHARED,
+    MEGOLM_IN,
+    MEGOLM_SEEN,
+    THEIR_KEYS,
+    TO_DEVICE,
+    ENCRYPTED_ROOMS,
 )
 """What `copy` copies; META belongs to one database file."""

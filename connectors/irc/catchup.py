@@ -32,7 +32,7 @@ class CatchUp:
         *,
         limit: int,
         log: structlog.typing.FilteringBoundLogger,
-        offer: Callable[[Fact], None],
+        offer: Callable[[Fact], object],
     ) -> None:
         self._state = state
         self._history = history
@@ -81,7 +81,7 @@ class CatchUp:
     async def _fill(self, channel: str, chat: ChatId) -> None:
         for _ in range(TRIES):
             try:
-                got = await self._history.fetch(channel, since=self._memory.seen(chat), limit=self._limit)
+                fetched = await self._history.fetch(channel, since=self._memory.seen(chat), limit=self._limit)
             except RemoteError as error:
                 if not self._connection.alive:
                     return  # what waits was not told to anybody: the next connection begins where this one did
@@ -89,7 +89,7 @@ class CatchUp:
                 if not isinstance(error, SendRejected):  # no answer in time
                     continue
             else:
-                if got >= self._limit:
+                if not fetched.complete:
                     self._log.warning("irc_history_cut", chat=chat, limit=self._limit)
             break
         if self._connection.alive:

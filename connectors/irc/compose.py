@@ -16,7 +16,7 @@ from bridgekit.contract.verbs import Verb
 from connectors.irc import modes
 from connectors.irc.format import STYLES, encode
 from connectors.irc.identity import View
-from connectors.irc.masks import hits
+from connectors.irc.masks import hits, muting
 from connectors.irc.nicks import wanted_nick
 from connectors.irc.outline import BanMask, OutLine, Settings, Urgency
 from connectors.irc.people import WHOX_FIELDS, WHOX_TOKEN
@@ -89,6 +89,8 @@ def lines(verb: Verb, state: State, people: View, settings: Settings, *, key: st
             return _ban(verb, target, state, people, settings)
         case verbs.Unban():
             return _unban(verb, target, state, people, settings)
+        case verbs.SetRole(role=Role.MUTED):
+            return _mute(verb, target, state, people, settings)
         case verbs.SetRole():
             return _set_role(verb, target, state, people)
         case verbs.ShowProfile():
@@ -296,6 +298,24 @@ def _set_role(verb: verbs.SetRole, target: str, state: State, people: View) -> l
     changes = [(True, wanted, nick)] if wanted and wanted not in has else []
     above = [mode for mode in has if not wanted or order.find(mode) < order.find(wanted)]
     changes += [(False, mode, nick) for mode in above]
+    channel = state.channel(target)
+    for (sort, mask), hit in channel.quiets.items() if channel is not None else ():
+        if any(id == verb.person.id for id, _ in hit) and mask == clean(mask, middle=True):
+            changes.append((False, sort, mask))
+    return [
+        OutLine(command="MODE", params=(target, *params), urgency=Urgency.MODERATION)
+        for params in modes.write(changes, state.support.modes)
+    ]
+
+
+def _mute(verb: verbs.SetRole, target: str, state: State, people: View, settings: Settings) -> list[OutLine]:
+    """Keep somebody from speaking; a role with which they could do so all the same is taken away first."""
+    nick = _nick(verb.person, people)
+    found = muting(_mask(nick, state, settings.ban_mask), state.support)
+    if found is None:
+        raise SendRejected("This network cannot mute one person: ban them, or moderate the channel.")
+    changes = [(False, mode, nick) for mode in state.prefixes(target, nick)]
+    changes.append((True, *found))
     return [
         OutLine(command="MODE", params=(target, *params), urgency=Urgency.MODERATION)
         for params in modes.write(changes, state.support.modes)

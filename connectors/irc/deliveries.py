@@ -11,11 +11,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
 
-from bridgekit.contract.errors import Disconnected, SendRejected, SendUncertain
+from bridgekit.contract.errors import Disconnected, SendUncertain
 from bridgekit.contract.verbs import Sent
 from connectors.irc.changes import BatchEnded
 from connectors.irc.compose import OutLine
-from connectors.irc.flights import LOST, PART, UNSENT, Delivery, Flight, groups, is_refusal
+from connectors.irc.flights import LOST, PART, STOPPED, UNSENT, Delivery, Flight, groups, is_refusal
 from connectors.irc.flood import Flood, Priority, Ticket
 from connectors.irc.state import State
 from connectors.irc.translate import Echo, Reading
@@ -95,9 +95,12 @@ class Deliveries:
         try:
             return await delivery.fate
         except asyncio.CancelledError:
-            self._take_back(delivery)
+            parted = self._take_back(delivery)
             delivery.fate = self._loop.create_future()
-            delivery.fail(Disconnected("The message was withdrawn before it was sent."), SendUncertain(LOST))
+            delivery.fail(
+                Disconnected("The message was withdrawn before it was sent."),
+                SendUncertain(f"{PART} The rest was stopped." if parted else STOPPED),
+            )
             error = delivery.fate.exception()
             assert error is not None
             raise error from None
@@ -129,18 +132,6 @@ class Deliveries:
             if isinstance(change, BatchEnded) and (ended := self._labels.get(change.batch.label)) is not None:
                 self._settle(ended)
         return ours
-
-    def drop(self, target: str) -> int:
-        """Take back what waits to be said to `target`; how many messages that were."""
-        key, dropped = self._state.fold(target), 0
-        for delivery in list(self._alive):
-            if delivery.target == key and self._take_back(delivery):
-                delivery.fail(
-                    SendRejected("It was stopped before it was sent."),
-                    SendUncertain(f"{PART} The rest was stopped."),
-                )
-                dropped += 1
-        return dropped
 
     def lost(self) -> None:
         """The connection is gone: everything gets its fate."""

@@ -54,7 +54,7 @@ _SENTENCES: dict[str, str] = {
     "472": "This network has no such mode.",
     "473": "{channel} is invite-only: ask an operator to invite the bridge.",
     "474": "The bridge is banned from {channel}: ask an operator to lift the ban.",
-    "475": "{channel} needs a key: link it again with the right one.",
+    "475": "{channel} needs a key (its password): link it again with the right one.",
     "476": "{channel} cannot be a channel's name on this network.",
     "477": "{channel} lets in only who is signed in: register the nick and sign in with NickServ or SASL.",
     "478": "The ban list of {channel} is full: an operator has to remove some.",

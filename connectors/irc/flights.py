@@ -17,6 +17,7 @@ LOST = (
     "The connection to IRC was lost before the server confirmed the message: it may or may not have arrived."
 )
 UNSENT = "The connection to IRC was lost before the message was sent."
+STOPPED = "It was stopped before the server confirmed it: it may or may not have arrived."
 PART = "Only a part of the message was sent."
 _TALK = frozenset({"PRIVMSG", "NOTICE", "TAGMSG", "RELAYMSG"})
 

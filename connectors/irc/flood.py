@@ -165,11 +165,6 @@ class Flood:
         finally:
             ticket.cancel()
 
-    def drop(self, target: str) -> int:
-        """Forget everything that waits to be said to `target`; how many lines that were."""
-        queue = self._talk.pop(target, deque())
-        return sum(ticket.cancel() for ticket in queue if not ticket.cancelled)
-
     def close(self) -> None:
         """Nothing goes any more."""
         self._closed = True

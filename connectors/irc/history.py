@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import datetime
 
 from bridgekit.contract.errors import Disconnected, SendRejected
@@ -29,6 +30,18 @@ def moment(text: str) -> int:
         return 0
 
 
+@dataclass(slots=True)
+class Fetched:
+    """What a fetch brought: how many messages were handed on, and whether that is all there is.
+
+    `last` is the newest message of the page that is being read, where the server gave it an id.
+    """
+
+    told: int = 0
+    complete: bool = True
+    last: MessageId | None = None
+
+
 class History:
     """Asks one connection for history; what comes is read, and emitted, as replayed messages by the session."""
 
@@ -36,7 +49,7 @@ class History:
         self._state = state
         self._deliveries = deliveries
         self._waiting: dict[str, asyncio.Future[HistoryEnd]] = {}
-        self._last: dict[str, MessageId] = {}
+        self._fetched: dict[str, Fetched] = {}  # by the fetches that are under way
         self._locks: dict[str, asyncio.Lock] = {}
 
     @property
@@ -44,40 +57,54 @@ class History:
         """Whether this server keeps any."""
         return "draft/chathistory" in self._state.caps or "chathistory" in self._state.caps
 
-    async def fetch(self, target: str, *, since: int, limit: int) -> int:
-        """Ask for at most `limit` messages to `target`, all since `since` (ms) or the last ones if that is 0.
+    async def fetch(self, target: str, *, since: int, limit: int) -> Fetched:
+        """Ask for what was said to `target` since `since` (ms), or for the last `limit` messages if that is 0.
 
-        Returns how many came. Raises SendRejected where the server will not, Disconnected where it is gone.
+        Since a time, whole pages are asked for until `limit` messages were handed on: what nobody is told, because
+        we said it ourselves, uses up nothing of that. Raises SendRejected where the server will not, Disconnected
+        where it is gone.
         """
         if not self.offered:
             raise SendRejected("This IRC server keeps no history.")
         key = self._state.fold(target)
         page = min(PAGE, self._state.support.chathistory or PAGE)
         async with self._locks.setdefault(key, asyncio.Lock()):
-            if not since:
-                return (await self._page(key, ("LATEST", target, "*", str(min(limit, page))))).count
-            got, after = 0, since - 1  # what was seen already is known by its id
-            bound = f"timestamp={stamp(after)}"
-            while got < limit:
-                want = min(page, limit - got)
-                self._last.pop(key, None)
-                end = await self._page(key, ("AFTER", target, bound, str(want)))
-                got += end.count
-                last = moment(end.last)
-                if end.count < want or last < after:
-                    break
-                if self._by_id and (id := self._last.get(key)) is not None:
-                    bound = f"msgid={id}"
-                else:  # others may have spoken in the same millisecond: read twice rather than not at all
-                    if last == after:
-                        break
-                    bound, after = f"timestamp={stamp(last - 1 if last - 1 > after else last)}", last
-            return got
+            fetched = self._fetched[key] = Fetched()
+            try:
+                if not since:
+                    await self._page(key, ("LATEST", target, "*", str(min(limit, page))))
+                else:
+                    await self._pages(key, target, since=since, limit=limit, page=page)
+            finally:
+                del self._fetched[key]
+            return fetched
 
-    def read(self, message: Message) -> None:
-        """A message of the past was read: the next page begins behind it."""
-        if self._waiting and is_real(message.id):
-            self._last[self._state.fold(message.chat)] = message.id
+    async def _pages(self, key: str, target: str, *, since: int, limit: int, page: int) -> None:
+        fetched, after = self._fetched[key], since - 1  # what was seen already is known by its id
+        bound = f"timestamp={stamp(after)}"
+        while fetched.told < limit:
+            end = await self._page(key, ("AFTER", target, bound, str(page)))
+            last = moment(end.last)
+            if end.count < page:
+                return
+            if self._by_id and fetched.last is not None:
+                bound = f"msgid={fetched.last}"
+            elif last <= after:
+                break  # more in one moment than a page holds, or a server that turns in a circle
+            else:  # others may have spoken in the same millisecond: read twice rather than not at all
+                bound, after = f"timestamp={stamp(last - 1 if last - 1 > after else last)}", last
+        fetched.complete = False
+
+    def read(self, target: str, message: Message) -> None:
+        """A message of the history of `target` was read: the next page begins behind it."""
+        fetched = self._fetched.get(self._state.fold(target))
+        if fetched is not None and is_real(message.id):
+            fetched.last = message.id
+
+    def told(self, target: str) -> None:
+        """A message of the history of `target` was handed on."""
+        if (fetched := self._fetched.get(self._state.fold(target))) is not None:
+            fetched.told += 1
 
     @property
     def _by_id(self) -> bool:
@@ -98,6 +125,7 @@ class History:
     async def _page(self, key: str, params: tuple[str, ...]) -> HistoryEnd:
         waiting: asyncio.Future[HistoryEnd] = asyncio.get_running_loop().create_future()
         self._waiting[key] = waiting
+        self._fetched[key].last = None
         try:
             # Before WHO, behind what people say; how long it waits for its turn is no matter of the server's
             await self._deliveries.deliver(

@@ -42,6 +42,7 @@ class Joining:
         self._loop = asyncio.get_running_loop()
         self._begun = asyncio.Event()
         self._lost = False
+        self._leaving: set[str] = set()  # what we are still in, and on our way out of
 
     @property
     def wanted(self) -> list[str]:
@@ -61,10 +62,9 @@ class Joining:
 
     async def join(self, channel: str, key: str = "") -> None:
         """Get in, and stay there. Raises SendRejected where it will not be."""
-        if self._state.channel(channel) is not None:
-            self._door(channel, key)
-            return
         door = self._door(channel, key)
+        if self._state.channel(channel) is not None and self._state.fold(channel) not in self._leaving:
+            return
         if not door.asked:
             self._ask([door])
         await self._wait(door)
@@ -89,8 +89,10 @@ class Joining:
             raise SendRejected(f"The bridge is not in {channel} on IRC: ask for it to be linked again.")
 
     def leave(self, channel: str) -> None:
-        """It is not wanted any more."""
+        """It is not wanted any more; a PART is under way."""
         self._doors.pop(self._state.fold(channel), None)
+        if self._state.channel(channel) is not None:
+            self._leaving.add(self._state.fold(channel))
 
     def came(self, channel: str) -> None:
         """We are in."""
@@ -100,8 +102,9 @@ class Joining:
 
     def went(self, channel: str, reason: str, *, again: bool) -> None:
         """We are out; `again`: and shall try to come back (nobody put us out)."""
+        self._leaving.discard(self._state.fold(channel))
         door = self._doors.get(self._state.fold(channel))
-        if door is not None:
+        if door is not None and not door.asked:  # if it is asked for already, we are on our way back in
             door.closed = reason
             door.retry_at = self._loop.time() + RETRY[0] if again else None
 

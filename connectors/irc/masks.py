@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import re
 
+from connectors.irc.isupport import Support
 from connectors.irc.roll import Channel, User
 from connectors.irc.state import State
 
 MANY = 3
 """A mask that hits more of those present is meant for a network or a flood, not for somebody."""
+_QUIET = re.compile(r"(?:m|~q|~quiet):(\S+)")
 _ACCOUNT = re.compile(r"(?:\$a:|~a:|~account:|[aR]:)(\S+)")
+
+
+def muted(letter: str, mask: str) -> str | None:
+    """The mask of those whom a list mode keeps from speaking, not from being there; None where it does not.
+
+    `+q` of Solanum and its kin, `+b m:` of InspIRCd, `+b ~q:` and `+b ~quiet:` of UnrealIRCd.
+    """
+    if letter == "q":
+        return mask
+    found = _QUIET.fullmatch(mask) if letter == "b" else None
+    return found[1] if found is not None else None
+
+
+def muting(mask: str, support: Support) -> tuple[str, str] | None:
+    """The letter and the parameter that mute `mask` on this server; None where nothing does."""
+    if "q" in support.chanmodes[0] and "q" not in support.prefix_modes:
+        return "q", mask
+    prefix, _, letters = support.tokens.get("EXTBAN", "").partition(",")
+    if not prefix and "m" in letters:
+        return "b", f"m:{mask}"
+    return ("b", f"~q:{mask}") if prefix == "~" and "q" in letters else None
 
 
 def hits(mask: str, source: str) -> bool:

@@ -26,6 +26,7 @@ from connectors.irc.ident import IdentServer
 from connectors.irc.identity import Identity
 from connectors.irc.memory import Memory
 from connectors.irc.registering import Papers, register
+from connectors.irc.services import Plea
 from connectors.irc.session import IrcSession
 from connectors.irc.state import State
 from connectors.irc.translate import Reader, Reading
@@ -129,19 +130,20 @@ class IrcNetwork:
             chats = self.memory.channels(session.login.id)
         return [(chat, self.memory.key(chat)) for chat in chats]
 
-    def identify_words(self, session: IrcSession, *, secure: bool) -> tuple[str, str] | None:
+    def plea(self, session: IrcSession, *, secure: bool) -> Plea | None:
         """Whom to tell what, to be identified after the welcome; None where nobody is to be told."""
         if session.login is not None:  # signed in by SASL, or the server has none
             fields = session.login.fields
-            if not fields.get("password") or "sasl" in session.state.caps.offered or not secure:
+            password = fields.get("password", "")
+            if not password or "sasl" in session.state.caps.offered or not secure:
                 return None
             account = fields.get("account") or fields.get("nick") or session.state.nick
-            return "NickServ", f"IDENTIFY {account} {fields['password']}"
+            return Plea("NickServ", f"IDENTIFY {account} {password}", password)
         nickserv = self.config.nickserv
         if nickserv is None:
             return None
         password = read_secret(nickserv.password, nickserv.password_file)
-        return (nickserv.service, f"IDENTIFY {password}") if password else None
+        return Plea(nickserv.service, f"IDENTIFY {password}", password) if password else None
 
     def spoke(self, session: IrcSession, lines: Sequence[OutLine]) -> None:
         """A puppet is about to say this, in case the relay must tell it from what its person says elsewhere."""

@@ -45,6 +45,8 @@ class Channel:
     bans: dict[str, tuple[tuple[str, str], ...]] = field(
         default_factory=dict
     )  # mask -> (person id, nick) it hit
+    # (letter, mask) of who may not speak -> whom it hit
+    quiets: dict[tuple[str, str], tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
     def ban(self, mask: str, hit: tuple[tuple[str, str], ...]) -> None:
         """Remember whom a ban mask hit; the oldest masks go after a thousand."""
@@ -52,6 +54,13 @@ class Channel:
         self.bans[mask] = hit
         if len(self.bans) > MAX_BANS:
             del self.bans[next(iter(self.bans))]
+
+    def quiet(self, letter: str, mask: str, hit: tuple[tuple[str, str], ...]) -> None:
+        """The same of a mask that mutes."""
+        self.quiets.pop((letter, mask), None)
+        self.quiets[letter, mask] = hit
+        if len(self.quiets) > MAX_BANS:
+            del self.quiets[next(iter(self.quiets))]
 
 
 class Roll:

@@ -44,7 +44,9 @@ def post(verb: PostMessage, target: str, state: State, people: View, settings: S
     if verb.reply is not None:
         if verb.reply.id is not None and is_real(verb.reply.id) and can_tag("draft/reply", state):
             tags["+draft/reply"] = str(verb.reply.id)[:256]
-        elif verb.reply.author and kind is not Kind.EMOTE and not _addressed(text, verb.reply.author):
+        # In a channel also beside the tag: most clients do not show it, and who is answered wants to be called.
+        named = kind is not Kind.EMOTE and (not tags or state.is_channel(target))
+        if named and verb.reply.author and not _addressed(text, verb.reply.author):
             text = join(f"{clean(verb.reply.author)}: ", text)
     command, params, budget = _way(verb, target, state)
     wrapper = len(_ACTION) if kind is Kind.EMOTE else 0

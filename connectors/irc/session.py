@@ -17,6 +17,7 @@ from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Login, Person
 from bridgekit.contract.verbs import FetchHistory, Join, Leave, MarkRead, Sent, SetTyping, ShowProfile, Verb
 from connectors.irc import compose, upkeep
+from connectors.irc.batches import HISTORY
 from connectors.irc.catchup import CatchUp
 from connectors.irc.changes import Came, CapsChanged, Change, Quit, Renamed, Went
 from connectors.irc.connection import Connection
@@ -26,6 +27,7 @@ from connectors.irc.history import History
 from connectors.irc.joining import Joining
 from connectors.irc.nicks import wanted_nick
 from connectors.irc.registering import Papers, closed
+from connectors.irc.services import Services
 from connectors.irc.translate import Reader, Reading
 from connectors.irc.upkeep import Pulse, Sign, WantedNick, idles
 from connectors.irc.wire import Line, build, parse
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from connectors.irc.network import IrcNetwork
 
 PIPELINE = 64
-IDENTIFY_SECONDS = 5.0
 ANSWER_EVERY = 2.0
 """Seconds between two CTCP answers."""
 
@@ -86,7 +87,7 @@ class IrcSession:
         self._pulse = Pulse()
         self._answered = 0.0
         self._since = int(network.host.now() * 1000)
-        self._identified = asyncio.Event()
+        self._services = Services(partial(self._send, Priority.URGENT), self._log)
 
     # -- contract
 
@@ -160,10 +161,6 @@ class IrcSession:
             case _:
                 pass
         return await self._deliveries.deliver(lines)
-
-    def stop_saying(self, chat: ChatId) -> int:
-        """Take back everything that still waits to be said in `chat`; how many messages that were."""
-        return self._deliveries.drop(chat)
 
     def lost(self) -> None:
         """The connection is gone, or going: every verb that waits gets its fate. May be called twice."""
@@ -245,8 +242,8 @@ class IrcSession:
                     raise self.network.ended(self, closed(line.param(0)), line.param(0))
                 case "FAIL" if line.param(0) == "CHATHISTORY":
                     self._history.refused(line)
-                case "900":
-                    self._identified.set()
+                case "900" | "NOTICE":
+                    self._services.read(line)
                 case _ if (
                     len(line.command) == 3 and line.command[0] in "45" and not self._joining.refused(line)
                 ):
@@ -261,32 +258,41 @@ class IrcSession:
             if self._loop.time() - self._answered >= ANSWER_EVERY:
                 self._answered = self._loop.time()
                 self._send(Priority.BACKGROUND, answer.encode())
-        for fact in reading.facts if line is not None and "batch" in line.tags else ():
-            if isinstance(fact, Message) and fact.replayed:
-                self._history.read(fact)
+        target = self._history_of(line) if line is not None and "batch" in line.tags else ""
+        for fact in reading.facts if target else ():
+            if isinstance(fact, Message):
+                self._history.read(target, fact)
         for fact in facts:
-            if not self._catching_up.waits(line, fact):
-                self._offer(fact)
+            if not self._catching_up.waits(line, fact) and self._offer(fact) and target:
+                self._history.told(target)
 
-    def _offer(self, fact: Fact) -> None:
-        """Emit it, if it is this session's to tell."""
+    def _history_of(self, line: Line) -> str:
+        """Whose history the line is a part of, "" where it is said now."""
+        batch = self.state.batches.of(line)
+        past = batch.within(HISTORY) if batch is not None else None
+        return past.head.param(2) if past is not None else ""
+
+    def _offer(self, fact: Fact) -> bool:
+        """Emit it, if it is this session's to tell; says whether it was."""
         if self.login is not None:
             if not fact.private and not isinstance(fact, Invitation):
-                return
+                return False
         elif self.network.puppets:
             kept = self.network.from_relay(fact)
             if kept is None:
                 self._catching_up.passed(fact)
-                return
+                return False
             fact = kept
         if isinstance(fact, Message) and self._is_playback(fact):
             fact = msgspec.structs.replace(fact, replayed=True)
         if self.login is not None or not isinstance(fact, Message) or fact.private:
             self._emit(fact)
-            return
-        if not fact.replayed or not self.network.memory.was_own(fact.sender.name, fact.at):
+            return True
+        is_new = not fact.replayed or not self.network.memory.was_own(fact.sender.name, fact.at)
+        if is_new:
             self._emit(fact)
         self.network.memory.keep_seen(fact.chat, fact.at)  # after the fact: what is on disk later says more
+        return is_new
 
     def _is_playback(self, message: Message) -> bool:
         """Whether a bouncer tells what it kept while we were away, with no batch to say so."""
@@ -339,14 +345,10 @@ class IrcSession:
         self._joining.want(channels)
 
     async def _identify(self) -> None:
-        words = self.network.identify_words(self, secure=self._connection.secure)
-        if words is None or self.state.account:
+        plea = self.network.plea(self, secure=self._connection.secure)
+        if plea is None or self.state.account:
             return
-        service, text = words
-        self._send(Priority.URGENT, build("PRIVMSG", service, text))
-        with contextlib.suppress(TimeoutError):  # services that never answer: go on without them
-            async with asyncio.timeout(IDENTIFY_SECONDS):
-                await self._identified.wait()
+        await self._services.identify(plea)
 
     async def _tend(self) -> None:
         settles_at = self._loop.time() + upkeep.SETTLED
@@ -412,8 +414,8 @@ class IrcSession:
             self.state.channel(verb.chat) is not None
         ):  # who asks for the past may have missed who came and went too
             self._send(Priority.BACKGROUND, build("NAMES", target))
-        count = await self._history.fetch(target, since=verb.since, limit=verb.limit)
-        return Sent(note=f"{count} messages")
+        fetched = await self._history.fetch(target, since=verb.since, limit=verb.limit)
+        return Sent(note=f"{fetched.told} messages")
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -10,7 +10,7 @@ import msgspec
 from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact, Membership
 from bridgekit.contract.ids import ChatId, LoginId, PersonId
-from bridgekit.contract.people import Member, Person
+from bridgekit.contract.people import Member, Person, Role
 from bridgekit.contract.policy import Visibility
 from connectors.irc import changes
 from connectors.irc.batches import HISTORY, MULTILINE, SPLITS, Batch
@@ -20,7 +20,7 @@ from connectors.irc.faces import Faces
 from connectors.irc.format import decode
 from connectors.irc.hearing import NOTHING, Echo, Heard, Hearing
 from connectors.irc.identity import View
-from connectors.irc.masks import singled_out
+from connectors.irc.masks import muted, singled_out
 from connectors.irc.outline import OutLine
 from connectors.irc.roll import Channel
 from connectors.irc.stamps import when
@@ -269,9 +269,11 @@ class Reader:
     def _mask(self, change: changes.MaskChanged, at: int) -> list[Fact]:
         """A ban is shown as a ban of those present whom its mask singles out, and taken back with the mask."""
         channel = change.channel
+        actor = self.faces.actor(change.actor)
+        if (quiet := muted(change.letter, change.mask)) is not None:
+            return self._quiet(change, quiet, at, actor)
         if change.letter != "b":
             return []
-        actor = self.faces.actor(change.actor)
         if not change.added:
             hit = channel.bans.pop(change.mask, ())
             persons = [Person(id=PersonId(id), name=name) for id, name in hit]
@@ -280,6 +282,24 @@ class Reader:
         persons = [self.faces.of(user) for user in users]
         channel.ban(change.mask, tuple((p.id, p.name) for p in persons))
         return [self._member(channel, at, p, facts.Change.BAN, actor=actor) for p in persons]
+
+    def _quiet(self, change: changes.MaskChanged, mask: str, at: int, actor: Person | None) -> list[Fact]:
+        """A mask that mutes is shown as the role of those present whom it singles out."""
+        channel, key = change.channel, (change.letter, change.mask)
+        if change.added:
+            persons = [self.faces.of(user) for user in singled_out(mask, channel, self.state)]
+            channel.quiet(*key, tuple((p.id, p.name) for p in persons))
+            roles = [(person, Role.MUTED) for person in persons]
+        else:
+            hit = channel.quiets.pop(key, ())
+            roles = [
+                (Person(id=PersonId(id), name=name), role(channel.members.get(self.state.fold(name), "")))
+                for id, name in hit
+            ]
+        return [
+            facts.RoleChange(chat=self._chat(channel), at=at, person=person, role=which, actor=actor)
+            for person, which in roles
+        ]
 
     # Opening ------------------------------------------------------------------------------------------------
 

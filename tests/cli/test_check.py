@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 
 from bridgekit.cli import main
+from bridgekit.config import load
+from bridgekit.contract.ids import LoginId, NetworkId, PersonId
+from bridgekit.contract.people import Login
+from bridgekit.store import LoginRow, SealingKey, Store
 from bridgekit.testing.homeserver import FakeHomeserver
 
 
@@ -87,3 +91,24 @@ def test_a_config_that_is_no_use_ends_the_check(tmp_path: Path, capsys: pytest.C
     lines = capsys.readouterr().out.splitlines()
     assert lines
     assert all(line.startswith("FAIL  config") for line in lines)
+
+
+async def test_what_an_earlier_config_left_in_the_database_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    config = load(folder / "config.yaml")
+    key = SealingKey.load_or_create(config.store.key_file)
+    store = await Store.open(config.store.url.get_secret_value(), key)
+    login = Login(id=LoginId("town/alice"), owner=PersonId("@alice:hs.test"))
+    row = LoginRow(login=login, network=NetworkId("town"), state="wanted", reason="")
+    bot = store.kv.put("bridge.self", "bot", b"@postman:hs.test")
+    await store.commit(store.logins.put(row), bot)
+    await store.close()
+    async with FakeHomeserver(folder / "registration.yaml") as homeserver:
+        monkeypatch.setenv("BRIDGEKIT__HOMESERVER__URL", homeserver.url)
+        capsys.readouterr()
+        assert await check(folder) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
+    assert len(lines) == 2
+    assert "the bot was @postman:hs.test and will be @bridgebot:hs.test" in lines[0]
+    assert "town is not in the config, and 1 account of it remain" in lines[1]

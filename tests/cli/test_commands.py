@@ -60,8 +60,8 @@ def test_config_show_masks_the_secrets(config: str, capsys: pytest.CaptureFixtur
     shown = YAML(typ="safe", pure=True).load(capsys.readouterr().out)
     assert shown["appservice"]["as_token"] == "**********"
     assert shown["networks"]["parrot"] == {
-        "connector": "echo", "name": "parrot", "space": False, "links": [], "times": 1,
-        "consent": "required", "gate": None, "direct": "known",
+        "connector": "echo", "name": "parrot", "space": False, "members": "gradual", "grant_roles": False,
+        "links": [], "times": 1, "consent": "required", "direct": "known",
         "ceiling": {"history": "shared", "join": "public", "listed": True, "media": True},
     }  # fmt: skip
 

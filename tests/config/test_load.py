@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridgekit.config import Address, Config, ConfigError, load
+from bridgekit.config.show import secrets, show
+from bridgekit.contract.ids import NetworkId
 from bridgekit.core.model import Permission
 from tests.config.sample import CONNECTORS, WHOLE, External, Keys
 
@@ -193,6 +195,16 @@ def test_secrets_come_from_files(tmp_path: Path):
     config = loaded(tmp_path, text)
     assert config.appservice.as_token.get_secret_value() == "from-the-file"
     assert config.networks["one"].config.servers[0].password.get_secret_value() == "from-the-file"  # type: ignore[index]
+
+
+def test_the_password_of_a_link_comes_from_a_file(tmp_path: Path):
+    (tmp_path / "key").write_text("sesame\n")
+    config = loaded(tmp_path, WHOLE.replace('org"}]\n', 'org", password_file: key}]\n'))
+    (link,) = config.networks[NetworkId("one")].links
+    assert link.password is not None
+    assert link.password.get_secret_value() == "sesame"
+    assert "sesame" not in repr(config) + show(config)
+    assert "sesame" in secrets(config)
 
 
 def test_a_secret_file_that_is_missing_is_the_only_problem_told(tmp_path: Path):

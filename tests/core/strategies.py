@@ -14,6 +14,7 @@ from bridgekit.contract.policy import Visibility
 from bridgekit.contract.text import Span, Style, Text
 from bridgekit.core.degrade import Aids
 from bridgekit.core.ghosts import Namespace
+from bridgekit.core.membership import Mode
 from bridgekit.core.model import Context, Known, Permission, SideView, matrix_side
 
 NAMESPACE = Namespace("_bk_", "example.org")
@@ -98,9 +99,13 @@ def _field(name: str, fact: type[Any]) -> st.SearchStrategy[Any]:
         "members": st.lists(st.builds(Member, person=people, role=st.sampled_from(Role)), max_size=5).map(
             tuple
         ),
+        "shifts": st.lists(
+            st.builds(facts.Shift, people, st.sampled_from(Role), st.sampled_from(Role)), max_size=3
+        ).map(tuple),
     }
     if name in found:
-        optional = name in _OPTIONAL and not (name == "id" and fact is facts.Message)
+        given = (name, fact) in (("id", facts.Message), ("actor", facts.RolesGiven))
+        optional = name in _OPTIONAL and not given
         return st.none() | found[name] if optional else found[name]
     if name in ("private", "replayed", "split", "active", "final"):
         return st.booleans()
@@ -137,6 +142,7 @@ def _side(key: PortalKey) -> st.SearchStrategy[SideView]:
         label=st.just(str(key.network).title()),
         open=st.booleans() if key.network != MATRIX else st.just(True),
         reason=st.sampled_from(["", "The channel is closed to the bridge."]),
+        grants=st.booleans(),
         logins=st.dictionaries(
             st.sampled_from(PEOPLE), st.sampled_from([LoginId("login-1"), LoginId("login-2")]), max_size=2
         ),
@@ -157,6 +163,9 @@ def contexts(draw: st.DrawFn) -> Context:
         management=draw(st.booleans()),
         permission=draw(st.sampled_from(Permission)),
         puppets=draw(st.booleans()),
+        made=draw(st.booleans()),
+        mode=draw(st.sampled_from(Mode)),
+        is_user=lambda who: who == "@ann:example.org",
         present=draw(st.frozensets(st.sampled_from(PEOPLE))),
         counterpart=lambda person, origin, side: PersonId(f"@_bk_{side.network}_{person}:example.org"),
         owner_of=lambda login: PersonId("@ann:example.org") if login == "login-1" else None,

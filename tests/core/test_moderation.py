@@ -16,7 +16,7 @@ from bridgekit.core import wording
 from bridgekit.core.moderation import Result, about_puppet, told
 from bridgekit.core.policies import Kind, Policies, Rule, ban_event, matches, server_of
 from bridgekit.core.rates import Bucket, Buckets, Rate
-from bridgekit.core.roles import GUARDED, LEVELS, level_of, powers, role_of, speaks
+from bridgekit.core.roles import GUARDED, LEVELS, level_of, powers, role_of, shifts, speaks
 from bridgekit.core.shield import PASS, Quarantine, Quarantined, Refused, Shield, ShieldRules, Wait
 
 BOT, OLGA, BOB = (PersonId(f"@{n}:example.org") for n in ("bot", "_bk_parrot_olga", "bob"))
@@ -28,16 +28,16 @@ NOW = 1_700_000_000_000
 
 
 def test_the_table_of_roles_and_levels_reads_the_same_in_both_directions():
-    assert [LEVELS[role] for role in Role] == [0, 10, 40, 50, 75, 100]
+    assert [LEVELS[role] for role in Role] == [-1, 0, 10, 40, 50, 75, 100]
     for role in Role:
         assert role_of(LEVELS[role]) is role
     assert role_of(49) is Role.HALF_MODERATOR
-    assert role_of(-5) is Role.NONE
+    assert role_of(-5) is Role.MUTED
 
 
 def test_nobody_is_ever_lifted_to_the_level_of_the_bot():
     assert level_of(Role.OWNER) == 99
-    assert [level_of(role, 50) for role in Role] == [0, 10, 40, 49, 49, 49]
+    assert [level_of(role, 50) for role in Role] == [-1, 0, 10, 40, 49, 49, 49]
     assert level_of(Role.OWNER, 0) == 0
 
 
@@ -62,6 +62,32 @@ def test_a_bot_without_power_writes_nothing():
 def test_in_a_room_of_version_12_the_bot_stands_above_and_is_not_named():
     changed = powers({"users": {}}, BOT, {OLGA: Role.OWNER}, created=True)
     assert changed == {"users": {OLGA: 99}}
+
+
+def test_what_others_made_of_a_matrix_users_level_stays():
+    content = {"users": {BOT: 100, BOB: 50, "@admin:x": 60}}
+    assert powers(content, BOT, {BOB: Role.NONE}, given={BOB: None}) is None  # they had it before
+    assert powers(content, BOT, {BOB: Role.OWNER}, given={BOB: 10}) is None  # somebody has changed it since
+    raised = powers({"users": {BOT: 100}}, BOT, {BOB: Role.MODERATOR}, given={BOB: None})
+    assert raised == {"users": {BOT: 100, BOB: 50}}
+    assert powers(raised, BOT, {BOB: Role.NONE}, given={BOB: 50}) == {"users": {BOT: 100}}
+
+
+def test_who_is_muted_may_not_speak_and_may_again():
+    content = {"users": {BOT: 100}}
+    muted = powers(content, BOT, {OLGA: Role.MUTED})
+    assert muted is not None
+    assert not speaks(muted, OLGA)
+    assert powers(muted, BOT, {OLGA: Role.NONE}) == content
+
+
+def test_a_change_of_levels_is_told_as_a_change_of_roles_of_those_who_are_concerned():
+    before = {"users": {BOT: 100, OLGA: 10, BOB: 49}}
+    after = {"users": {BOT: 90, BOB: 45, OLGA: -1, "@carl:x": 50}}
+    told = shifts(before, after, lambda who: who != BOT)
+    assert told == [(OLGA, Role.VOICE, Role.MUTED), ("@carl:x", Role.NONE, Role.MODERATOR)]
+    assert shifts(before, {}, lambda who: who == OLGA) == [(OLGA, Role.VOICE, Role.NONE)]
+    assert shifts({}, {"users": {OLGA: 5}, "users_default": 5}, lambda _: True) == []
 
 
 def test_a_moderated_channel_lets_only_the_voiced_speak():

@@ -12,7 +12,18 @@ from bridgekit.contract.facts import Change, Fact
 from bridgekit.contract.ids import ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Content, Kind, Member, Person, Quote, Role
 from bridgekit.contract.text import Style, Text, plain, styled
-from bridgekit.core.model import NOTHING, RELAY, Action, Context, Known, Permission, Plan, SideView
+from bridgekit.core.membership import Mode, Urgency
+from bridgekit.core.model import (
+    NOTHING,
+    RELAY,
+    Action,
+    Arrival,
+    Context,
+    Known,
+    Permission,
+    Plan,
+    SideView,
+)
 from bridgekit.core.plan import FORGOTTEN, NOT_YOURS, PENDING, STRANGER, plan
 from tests.core.strategies import MATRIX_SIDE, NAMESPACE, ROOM, contexts, some_facts
 
@@ -289,7 +300,7 @@ def test_the_invitation_that_began_a_direct_conversation_is_not_asked_of_the_net
 def test_a_matrix_users_own_account_and_the_bridges_have_no_ghost(fact: Fact, who: str):
     around = context(CHANNEL, side(CHANNEL), counterpart=lambda *_: PersonId(who))
     assert plan(around, fact) == NOTHING
-    assert len(plan(context(CHANNEL, side(CHANNEL)), fact).actions) >= 1
+    assert plan(context(CHANNEL, side(CHANNEL)), fact) != NOTHING
 
 
 def test_who_signs_in_as_somebody_who_was_there_before_is_no_ghost_any_more():
@@ -365,8 +376,52 @@ PRESENT = frozenset({PersonId(ADAS_GHOST)})
 
 
 def test_who_joins_a_channel_joins_the_room():
-    (action,) = plan(context(CHANNEL, side(CHANNEL)), came(Change.JOIN)).actions
-    assert action == Action(side=MATRIX_SIDE, actor=ADAS_GHOST, verb=verbs.Join(chat=ROOM, speaker=ADA))
+    decided = plan(context(CHANNEL, side(CHANNEL)), came(Change.JOIN))
+    assert decided == Plan(arrivals=(Arrival(PersonId(ADAS_GHOST), ADA, Urgency.REST),))
+
+
+@pytest.mark.parametrize("mode", [Mode.ACTIVE, Mode.NONE])
+def test_where_only_speakers_are_shown_nobody_comes_silently(mode: Mode):
+    around = context(CHANNEL, side(CHANNEL), mode=mode)
+    assert plan(around, came(Change.JOIN)) == NOTHING
+    roster = facts.Roster(chat=CHANNEL.chat, at=1, members=(Member(person=ADA),))
+    assert plan(around, roster) == NOTHING
+
+
+def test_where_no_coming_and_going_is_shown_who_left_stays_and_who_was_put_out_does_not():
+    around = context(CHANNEL, side(CHANNEL), mode=Mode.NONE, present=PRESENT)
+    assert plan(around, came(Change.LEAVE)) == NOTHING
+    assert plan(around, facts.Roster(chat=CHANNEL.chat, at=1, members=())) == NOTHING
+    assert len(plan(around, came(Change.BAN)).actions) == 1
+
+
+def test_a_ghost_stays_while_its_person_is_in_another_chat_of_the_room():
+    around = context(CHANNEL, side(CHANNEL), present=PRESENT, remains=lambda who, read: who == ADA.id)
+    assert plan(around, came(Change.LEAVE)) == NOTHING
+    assert plan(around, facts.Roster(chat=CHANNEL.chat, at=1, members=())) == NOTHING
+
+
+def test_a_roster_renames_who_has_another_name_by_now():
+    around = context(CHANNEL, side(CHANNEL), present=PRESENT, misnamed=lambda ghost, who: who.name != "Bob")
+    (action,) = plan(around, facts.Roster(chat=CHANNEL.chat, at=1, members=(Member(person=ADA),))).actions
+    assert action == Action(
+        side=MATRIX_SIDE, actor=ADAS_GHOST, verb=verbs.ShowProfile(chat=ROOM, speaker=ADA)
+    )
+
+
+def test_of_a_roster_operators_come_first_and_who_was_here_before_comes_before_strangers():
+    names = {"op": Role.MODERATOR, "voice": Role.VOICE, "old": Role.NONE, "new": Role.NONE}
+    people = {name: Person(id=PersonId(name), name=name) for name in names}
+    members = tuple(Member(person=people[name], role=role) for name, role in names.items())
+    around = context(CHANNEL, side(CHANNEL), was_here=lambda ghost: "_old" in ghost)
+    decided = plan(around, facts.Roster(chat=CHANNEL.chat, at=1, members=members))
+    assert [(a.person.name, a.urgency) for a in decided.arrivals] == [
+        ("op", Urgency.OPERATOR),
+        ("voice", Urgency.VOICED),
+        ("old", Urgency.RECENT),
+        ("new", Urgency.REST),
+    ]
+    assert decided.actions == ()
 
 
 def test_who_is_kicked_leaves_the_room_and_it_says_by_whom():
@@ -418,11 +473,9 @@ def test_a_roster_lets_those_go_who_are_not_in_it_and_lets_those_in_who_are():
     elsewhere = PersonId("@_bk_parrot_bob:example.org")
     fact = facts.Roster(chat=CHANNEL.chat, at=1, members=(Member(person=ADA, role=Role.MODERATOR),))
     decided = plan(context(CHANNEL, side(CHANNEL), present=frozenset({gone, elsewhere})), fact)
-    assert [(a.actor, type(a.verb)) for a in decided.actions] == [
-        (gone, verbs.Leave),
-        (ADAS_GHOST, verbs.Join),
-        (ADAS_GHOST, verbs.SetRole),
-    ]
+    assert [(a.actor, type(a.verb)) for a in decided.actions] == [(gone, verbs.Leave)]
+    assert decided.arrivals == (Arrival(PersonId(ADAS_GHOST), ADA, Urgency.OPERATOR),)
+    assert decided.roles == {ADAS_GHOST: Role.MODERATOR}
 
 
 def test_a_topic_that_was_only_read_goes_to_the_room_alone():
@@ -447,6 +500,15 @@ def test_a_topic_that_somebody_set_goes_everywhere():
     fact = facts.Topic(chat=CHANNEL.chat, at=1, topic="news", actor=ADA)
     decided = plan(context(CHANNEL, side(CHANNEL), side(PARROT)), fact)
     assert [a.side for a in decided.actions] == [MATRIX_SIDE, PARROT]
+
+
+def test_the_echo_of_a_topic_brings_no_ghost_of_the_bridge_and_goes_to_no_other_network():
+    bridge = Person(id=PersonId("bridge"), name="bridge")
+    fact = facts.Topic(chat=CHANNEL.chat, at=1, topic="news", actor=bridge)
+    around = context(CHANNEL, side(CHANNEL), side(PARROT), counterpart=lambda *_: ANN.id)
+    assert [(a.side, a.actor, a.verb) for a in plan(around, fact).actions] == [
+        (MATRIX_SIDE, "", verbs.SetTopic(chat=ROOM, topic="news"))
+    ]
 
 
 def test_a_new_name_is_a_rename_of_the_same_ghost_and_a_matrix_users_own_business():

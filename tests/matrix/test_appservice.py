@@ -38,6 +38,8 @@ class Desk:
         self.keys: set[str] = set()
         self.to_device: list[bytes] = []
         self.parked: list[bytes] = []
+        self.states: list[RawEvent] = []
+        self.counted = 0
         self.fleeting: list[bytes] = []
         self.pings: list[str | None] = []
         self.trouble: Exception | None = None
@@ -65,6 +67,12 @@ class Desk:
             self.to_device += encryption.to_device
         finally:
             self.accepting -= 1
+
+    def state(self, event: RawEvent) -> None:
+        self.states.append(event)
+
+    def counts(self, encryption: Encryption) -> None:
+        self.counted += bool(encryption.one_time_keys)
 
     def malformed(self, raw: bytes, why: str) -> None:
         self.parked.append(raw)

@@ -31,7 +31,7 @@ def test_events_keep_their_order_and_every_byte_of_their_json():
         origin_server_ts=5,
     )
     assert [event.state_key for event in got.events] == [None, ""]
-    assert not got.encryption
+    assert not got.encryption.lasts
     assert (got.malformed, got.ephemeral) == ([], [])
 
 
@@ -140,7 +140,7 @@ def test_both_names_at_once_are_one_thing():
         b'{"events":[],"ephemeral":[{"a":1}],"de.sorunome.msc2409.ephemeral":[{"a":1}],"to_device":null}'
     )
     assert got.ephemeral == [b'{"a":1}']
-    assert not got.encryption
+    assert not got.encryption.lasts
 
 
 def test_a_malformed_part_spoils_nothing_for_the_events():
@@ -170,3 +170,17 @@ def test_beside_an_event_too_deep_for_the_decoder_the_others_are_told_apart_just
     body = b'{"more":%s,"events":[%s],"x":1}' % (msgspec.json.encode(more), b",".join([*encoded, deep]))
     got = parse(body)
     assert sorted(raw for raw, _ in got.malformed) == sorted([*encoded, deep])
+
+
+def test_a_transaction_of_nothing_but_changed_devices_is_known_by_them():
+    """The id alone comes again: Synapse on SQLite counts from one when it restarts."""
+    changed = b'{"events":[],"org.matrix.msc3202.device_lists":{"changed":["@%b:x"],"left":[]}}'
+    ann, bob = parse(changed % b"ann"), parse(changed % b"bob")
+    assert ann.encryption.lasts
+    assert ann.key("1") == parse(changed % b"ann").key("1") != bob.key("1")
+
+
+def test_how_many_keys_are_left_needs_no_disk():
+    got = parse(b'{"events":[],"device_one_time_keys_count":{"@bot:x":{"BK":{"signed_curve25519":3}}}}')
+    assert got.encryption.one_time_keys == {"@bot:x": {"BK": {"signed_curve25519": 3}}}
+    assert not got.encryption.lasts

@@ -42,6 +42,8 @@ def registration(port: int, *, everybody: bool = False) -> dict[str, Any]:
         "sender_localpart": "bridgebot",
         "rate_limited": False,
         "receive_ephemeral": True,
+        "org.matrix.msc3202": True,
+        "io.element.msc4190": True,
         "namespaces": {
             "users": users,
             "aliases": [{"exclusive": True, "regex": "#_bk_.*:hs\\.test"}],
@@ -57,6 +59,7 @@ def config(
     networks: Mapping[str, Any],
     *,
     double_puppets: bool = False,
+    bot: str = "bridgebot",
     **more: Any,
 ) -> Config:
     """A config as the loader would make it, with one admin called alice."""
@@ -68,6 +71,7 @@ def config(
                 "as_token": "as-secret",
                 "hs_token": "hs-secret",
                 "double_puppets": double_puppets,
+                "bot": bot,
             },
             "admin": {"listen": "127.0.0.1:0"},
             "store": {"url": f"sqlite:///{folder}/bridge.db", "key_file": str(folder / "bridge.key")},

@@ -17,6 +17,8 @@ from bridgekit.contract.verbs import Sent, Verb
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Context, Plan, SideView, matrix_side
 from bridgekit.core.plan import plan
+from bridgekit.matrix.crypto.incoming import KeyMissing
+from bridgekit.matrix.translate import Encrypted, StateChanged
 from bridgekit.runtime.cases import Case, Fate, Step, Tracked
 from bridgekit.runtime.recall import Ids
 from bridgekit.runtime.worker import Worker
@@ -59,6 +61,9 @@ class Around:
         self.tell = False  # whether somebody waits for the fates
         self.telling = asyncio.Event()
         self.telling.set()
+        self.keys: dict[bytes, Fact] = {}  # what encrypted events say, whose key is there
+        self.key_came = asyncio.Event()
+        self.waits: list[float] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.width = 1
         self.mark = True  # "sending" is written down before a verb leaves
@@ -101,6 +106,19 @@ class Around:
     def sides(self, room: ChatId) -> list[PortalKey]:
         return [view.key for view in self.views[1:]]
 
+    def heeds(self, room: ChatId) -> bool:
+        return len(self.views) > 1
+
+    async def open(self, said: Encrypted) -> Fact | StateChanged | Encrypted | None:
+        if said.raw not in self.keys:
+            raise KeyMissing("The key has not come.", (said.chat, "session", said.sender))
+        return self.keys[said.raw]
+
+    async def key(self, missing: KeyMissing, seconds: float) -> bool:
+        self.waits.append(seconds)
+        await self.key_came.wait()
+        return bool(self.keys)
+
     def parked(self, side: PortalKey) -> None:
         self.parkings.append(side)
 
@@ -122,6 +140,8 @@ class Around:
     async def _tell(self, number: int, fates: list[tuple[PortalKey, Fate, str]]) -> None:
         await self.telling.wait()
         self.told.append((number, fates))
+
+    def muster(self, room: ChatId, origin: PortalKey, decided: Plan) -> None: ...
 
     async def introduce(self, room: ChatId, case: Case) -> None:
         fact: Any = case.fact

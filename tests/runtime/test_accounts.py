@@ -316,6 +316,36 @@ async def test_what_one_says_from_elsewhere_in_a_new_direct_chat_makes_its_room(
         assert bridge.registry.links_of(ChatId(event.room_id))[0].key.chat == "dm:bob"
 
 
+async def test_who_asks_to_be_a_contact_is_answered_by_the_owner_alone(tmp_path: Path) -> None:
+    """An invitation is the question: joining is a yes, declining a no, and until then nothing is answered."""
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = await place.homeserver.user("alice").ready()
+        await bridge.accounts.open(TOWN, PersonId(alice.id))
+        await until(lambda: ALICE in town.sessions)
+        for who in ("Bob", "Eve"):
+            asks = Invitation(chat=ChatId(f"dm:{who.lower()}"), at=now(), private=True, sender=person(who))
+            town.emit(asks, login=ALICE)
+            await until(
+                lambda who=who: any(  # type: ignore[misc]
+                    ghost(who.lower()) in place.homeserver.joined(room)
+                    for room in place.homeserver.invitations(alice.id)
+                )
+            )
+        assert town.done(Join, ALICE) == []
+        assert town.done(Leave, ALICE) == []
+        rooms = {
+            who: room
+            for room in place.homeserver.invitations(alice.id)
+            for who in ("bob", "eve")
+            if ghost(who) in place.homeserver.joined(room)
+        }
+        await alice.join(rooms["bob"])
+        await town.until(lambda: [j.chat for j in town.done(Join, ALICE)] == ["dm:bob"])
+        await alice.leave(rooms["eve"])
+        await town.until(lambda: [j.chat for j in town.done(Leave, ALICE)] == ["dm:eve"])
+
+
 async def test_who_is_asked_into_a_chat_is_told_and_asked_what_to_do(tmp_path: Path) -> None:
     town = Town()
     async with town_world(tmp_path, town) as place, place.bridge() as bridge:

@@ -329,3 +329,31 @@ async def test_who_ends_without_having_gone_holds_up_nobody_and_lets_nobody_pass
     assert turns.said == []
     await turns.prepare(0)
     assert turns.said == [0, 2]
+
+
+async def test_what_nobody_wants_any_more_is_taken_out_and_the_rest_goes_on() -> None:
+    stage = Stage(adaptive=False)
+    stage.put(("a", 1), ("a", 2), ("b", 1), ("a", 3), ("b", 2), ("a", 4))
+    await asyncio.sleep(0)
+    taken = stage.lane.take_back(lambda word: word.actor == "a" and word.number != 3)
+    assert [(word.actor, word.number) for word in taken] == [("a", 2), ("a", 4)]
+    assert stage.lane.waiting == 2
+    assert stage.lane.take_back(lambda word: word.actor == "nobody") == []
+    while stage.open:
+        await stage.end()
+    assert [(w.actor, w.number) for w in stage.ended if w.actor == "a"] == [("a", 1), ("a", 3)]
+    assert [(w.actor, w.number) for w in stage.ended if w.actor == "b"] == [("b", 1), ("b", 2)]
+    assert stage.lane.idle
+
+
+async def test_a_lane_from_which_everything_was_taken_starts_anew() -> None:
+    stage = Stage(adaptive=False)
+    stage.put(("a", 1), ("a", 2))
+    await asyncio.sleep(0)
+    stage.lane.take_back(lambda word: True)
+    await stage.end()
+    stage.put(("a", 3))
+    await asyncio.sleep(0)
+    await stage.end()
+    assert [word.number for word in stage.ended] == [1, 3]
+    assert stage.lane.idle

@@ -6,24 +6,40 @@ import asyncio
 from pathlib import Path
 
 import msgspec
+import pytest
 
-from bridgekit.contract.facts import Receipt, RoleChange, Roster, Topic, Typing
+from bridgekit.contract.facts import (
+    Change,
+    ChatVisibility,
+    Membership,
+    Receipt,
+    RoleChange,
+    Roster,
+    Topic,
+    Typing,
+)
 from bridgekit.contract.ids import MessageId
 from bridgekit.contract.people import Member, Role
+from bridgekit.contract.policy import Entry, Exposure, Visibility
 from bridgekit.contract.verbs import (
     Ban,
     Invite,
     Kick,
+    Leave,
     MarkRead,
     PostMessage,
+    SetRole,
     SetTopic,
     SetTyping,
     Unban,
     Verb,
 )
 from bridgekit.testing.homeserver import Human
+from bridgekit.testing.homeserver.refusals import Refused
 from tests.runtime.fake_network import TALK, Town, now, person, says
 from tests.runtime.running import BOT, World, by, ghost, linked, said, town_world, until
+
+OPEN_TO_ALL = Visibility(known=True, exposure=Exposure.SHARED, entry=Entry.OPEN, listed=True)
 
 
 def words_of(verb: Verb) -> str:
@@ -87,6 +103,146 @@ async def test_who_leaves_leaves_the_role_behind(tmp_path: Path) -> None:
         await until(lambda: levels(place, room).get(ghost("bob")) == 50)
         town.emit(Roster(chat=TALK, at=now(), members=()))
         await until(lambda: ghost("bob") not in levels(place, room))
+
+
+# Matrix users with accounts of their own ----------------------------------------------------------------------
+
+
+async def made_room(place: World, town: Town) -> tuple[Human, Human, str]:
+    """A room that the bridge made for #talk, with Alice and Zoe in it; Zoe has an account in town."""
+    town.visible[TALK] = OPEN_TO_ALL
+    zoe, alice = place.homeserver.user("zoe"), place.homeserver.user("alice")
+    room = await zoe.join(f"#_bk_town_{TALK}:hs.test")
+    await alice.join(room)
+    direct = await zoe.create_room(invite=[BOT], is_direct=True)
+    await until(lambda: BOT in place.homeserver.joined(direct))
+    await zoe.send(direct, "login town")
+    await until(lambda: any(login for login in town.sessions))
+    return alice, zoe, room
+
+
+ZOES = person("own-zoe")
+
+
+async def test_a_role_on_the_network_gives_a_matrix_user_power_but_none_over_who_may_read(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        _, zoe, room = await made_room(place, town)
+        town.emit(RoleChange(chat=TALK, at=now(), person=ZOES, role=Role.OWNER))
+        await until(lambda: levels(place, room).get(zoe.id) == 99)
+        await zoe.set_state(room, "m.room.name", {"name": "ours"})
+        for type, content in (
+            ("m.room.history_visibility", {"history_visibility": "world_readable"}),
+            ("m.room.join_rules", {"join_rule": "public"}),
+            ("m.room.guest_access", {"guest_access": "can_join"}),
+            ("m.room.canonical_alias", {"alias": "#here:hs.test"}),
+            ("m.room.power_levels", {"users": {zoe.id: 100}}),
+        ):
+            with pytest.raises(Refused, match="M_FORBIDDEN"):
+                await zoe.set_state(room, type, content)
+        town.emit(RoleChange(chat=TALK, at=now(), person=ZOES, role=Role.NONE))
+        await until(lambda: zoe.id not in levels(place, room))
+
+
+async def test_power_that_people_gave_is_not_taken_for_the_want_of_a_role(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        await alice.send(room, "!bridge login town")
+        await until(lambda: any(login for login in town.sessions))
+        before = levels(place, room)
+        me = person("own-alice")
+        town.emit(
+            Roster(
+                chat=TALK,
+                at=now(),
+                members=(Member(person=me), Member(person=person("Bob"), role=Role.VOICE)),
+            )
+        )
+        await until(lambda: levels(place, room).get(ghost("bob")) == 10)
+        assert levels(place, room) == {**before, ghost("bob"): 10}
+
+
+async def test_a_moderated_chat_lets_only_those_with_a_voice_speak(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, _, room = await made_room(place, town)
+        moderated = msgspec.structs.replace(OPEN_TO_ALL, moderated=True)
+        town.emit(ChatVisibility(chat=TALK, at=now(), visibility=moderated))
+        await until(lambda: place.homeserver.state(room, "m.room.power_levels")["events_default"] == 10)  # type: ignore[index]
+        with pytest.raises(Refused, match="M_FORBIDDEN"):
+            await alice.send(room, "hello?")
+        town.emit(RoleChange(chat=TALK, at=now(), person=ZOES, role=Role.VOICE))
+        await until(lambda: levels(place, room).get("@zoe:hs.test") == 10)
+        town.emit(ChatVisibility(chat=TALK, at=now(), visibility=OPEN_TO_ALL))
+        await until(lambda: place.homeserver.state(room, "m.room.power_levels")["events_default"] == 0)  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("change", "membership"), [(Change.KICK, "leave"), (Change.BAN, "ban")])
+async def test_whose_account_is_put_out_of_the_chat_is_put_out_of_the_room(
+    tmp_path: Path, change: Change, membership: str
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        _, zoe, room = await made_room(place, town)
+        town.emit(
+            Membership(chat=TALK, at=now(), person=ZOES, change=change, actor=person("Eve"), reason="enough")
+        )
+        out = await said(place, lambda e: e.state_key == zoe.id and e.content.get("membership") == membership)
+        assert (out.sender, out.content["reason"]) == (BOT, "by Eve on Town: enough")
+        if change is Change.BAN:
+            await town.until(lambda: town.done(Leave, "town/@zoe:hs.test"))
+            town.emit(Membership(chat=TALK, at=now(), person=ZOES, change=Change.UNBAN, actor=person("Eve")))
+            await until(lambda: place.homeserver.members(room)[zoe.id] == "leave")
+
+
+async def test_a_ban_that_the_room_does_not_follow_is_told_in_the_room(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        await alice.send(room, "!bridge login town")
+        await until(lambda: any(login for login in town.sessions))
+        town.emit(
+            Membership(
+                chat=TALK, at=now(), person=person("own-alice"), change=Change.BAN, actor=person("Eve")
+            )
+        )
+        told = await said(place, by(BOT, "banned in Town, but not everywhere. Matrix: "))
+        assert told.room_id == room
+
+
+# Roles given in Matrix ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("configured", [False, True])
+async def test_a_role_given_in_matrix_is_given_on_the_network_only_where_that_is_configured(
+    tmp_path: Path, configured: bool
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town, grant_roles=configured) as place, place.bridge():
+        alice, room = await with_bob(place, town)
+        await alice.set_power(room, ghost("bob"), 50)
+        await alice.set_power(room, ghost("bob"), 0)
+        await alice.set_power(room, ghost("bob"), -1)
+        await alice.set_power(room, ghost("bob"), 0)
+        await town.until(lambda: len(town.done(SetRole)) >= (4 if configured else 2))
+        given = [(v.person.id, v.role, v.speaker and v.speaker.name) for v in town.done(SetRole)]
+        muting = [("bob", Role.MUTED, "alice"), ("bob", Role.NONE, "alice")]
+        granting = [("bob", Role.MODERATOR, "alice"), ("bob", Role.NONE, "alice")]
+        assert given == (granting + muting if configured else muting)
+
+
+async def test_who_is_muted_on_the_network_is_muted_in_the_room(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        _, zoe, room = await made_room(place, town)
+        town.emit(RoleChange(chat=TALK, at=now(), person=ZOES, role=Role.MUTED))
+        await until(lambda: levels(place, room).get(zoe.id) == -1)
+        with pytest.raises(Refused, match="M_FORBIDDEN"):
+            await zoe.send(room, "mmh")
+        assert town.done(SetRole) == []
 
 
 # Topics ------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 import msgspec
@@ -143,6 +144,66 @@ async def test_a_chat_that_does_not_let_the_bridge_in_is_not_linked_and_says_why
         await alice.send(room, "!bridge link town #talk")
         await said(place, by(BOT, "#talk is invite-only"))
         assert bridge.registry.links == {}
+
+
+async def test_nobody_makes_the_bridge_knock_at_one_chat_after_the_other(tmp_path: Path) -> None:
+    town = Town()
+    for number in range(12):
+        town.closed[ChatId(f"#shut{number}")] = "Nobody gets in."
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice = place.homeserver.user("alice")
+        room = await invited(place, alice)
+        for number in range(12):
+            await alice.send(room, f"!bridge link town #shut{number}")
+        await said(place, by(BOT, "You ask for more than I do at once"))
+        await alice.send(room, "!bridge status")
+        await said(place, by(BOT, "This room is not linked"))
+        await until(
+            lambda: len([e for e in place.homeserver.messages(room) if "more than I do" in e.body]) == 2
+        )
+        assert len(town.done(Join)) == 10
+
+
+async def test_the_password_of_a_chat_lets_the_bridge_in_and_does_not_stay_in_the_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        room = await invited(place, alice)
+        await alice.send(room, "!bridge link town #talk nonsense")
+        await said(place, by(BOT, "with `password=...` where it has one"))
+        event = await alice.send(room, '!bridge link town #talk password="open sesame"')
+        await said(place, by(BOT, "now linked to #talk"))
+        assert [join.secret for join in town.done(Join)] == ["open sesame"]
+        (redacted,) = [e for e in place.homeserver.timeline(room) if e.event_id == event]
+        assert redacted.content == {}
+        assert len(bridge.registry.links) == 1
+        assert "sesame" not in caplog.text + capsys.readouterr().out
+
+
+async def test_a_chat_that_was_lost_is_linked_again_by_the_same_words(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        town.emit(ChatClosed(chat=TALK, at=now(), reason="The bridge was put out of #talk."))
+        await said(place, by(BOT, "put out of #talk"))
+        town.closed[TALK] = "The bridge is banned from #talk."
+        await alice.send(room, "!bridge link town #talk")
+        await said(place, by(BOT, "banned from #talk"))
+        (link,) = bridge.registry.links.values()
+        assert (link.state, link.reason) == ("closed", "The bridge is banned from #talk.")
+        del town.closed[TALK]
+        before = len([e for e in place.homeserver.messages(room) if "now linked" in e.body])
+        await alice.send(room, "!bridge link town #talk")
+        await until(
+            lambda: len([e for e in place.homeserver.messages(room) if "now linked" in e.body]) > before
+        )
+        (link,) = bridge.registry.links.values()
+        assert (link.state, link.reason) == ("open", "")
+        await alice.send(room, "back again")
+        await town.until(lambda: town.said() == ["<alice> back again"])
 
 
 async def test_a_chat_that_closes_refuses_messages_with_the_reason_until_it_opens(tmp_path: Path) -> None:

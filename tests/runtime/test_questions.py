@@ -11,6 +11,7 @@ from urllib.parse import quote
 import aiohttp
 
 from bridgekit.contract.policy import Entry, Exposure, Visibility
+from bridgekit.contract.verbs import Join
 from tests.runtime.fake_network import TALK, Town
 from tests.runtime.running import SERVER, ghost, town_world
 
@@ -36,6 +37,24 @@ async def test_users_exist_where_they_are_somebodys_ghost(tmp_path: Path) -> Non
         assert (await ask(f"users/{quote(ghost('bob'))}"))[0] == 200
         assert (await ask(f"users/{quote(ghost('bob', 'elsewhere'))}"))[0] == 404
         assert (await ask(f"users/{quote(f'@alice:{SERVER}')}"))[0] == 404
+
+
+async def test_whoever_looks_up_aliases_makes_the_bridge_knock_at_few_chats(tmp_path: Path) -> None:
+    town = Town()
+    for number in range(20):
+        town.closed[f"#shut{number}"] = "Nobody gets in."  # type: ignore[index]
+    async with asking(tmp_path, town) as ask:
+        for number in range(20):
+            alias = quote(f"#_bk_town_#shut{number}:{SERVER}", safe="")
+            assert (await ask(f"rooms/{alias}"))[0] == 404
+        assert [join.chat for join in town.done(Join)] == [f"#shut{number}" for number in range(10)]
+
+
+async def test_whoever_looks_up_users_makes_few_ghosts(tmp_path: Path) -> None:
+    async with asking(tmp_path, Town()) as ask:
+        answers = [(await ask(f"users/{quote(ghost(f'bob{number}'))}"))[0] for number in range(70)]
+        assert answers.count(200) == 60
+        assert (await ask(f"users/{quote(ghost('bob0'))}"))[0] == 200  # who exists is known
 
 
 async def test_aliases_exist_where_their_chats_are_open(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from bridgekit.core.optout import OptOut
 from bridgekit.core.questions import Ask
 from bridgekit.core.scopes import Consent, Scope
 from bridgekit.store import Copy, Ghost, InboxRow, Link, LoginRow, Portal, Store, Write, new_id
+from bridgekit.store.keys import Inbound, OlmRow, OurDevice, Outbound, Secrets, SharedWith
 
 NETWORK = NetworkId("example")
 CHAT = ChatId("#lobby")
@@ -137,6 +138,38 @@ def held(number: int, receiver: str | None = None) -> Held:
     )
 
 
+def our_device(mxid: str = "@bot:example.org") -> OurDevice:
+    seed = SECRET.encode().ljust(32, b".")
+    secrets = Secrets(account=SECRET, master=seed, self_signing=seed, user_signing=seed)
+    return OurDevice(mxid=PersonId(mxid), device="BK1", secrets=secrets, published=True)
+
+
+def olm_row(theirs: str = "curve", id: str = "olm-1", used: int = 5) -> OlmRow:
+    return OlmRow(ours=our_device().mxid, theirs=theirs, id=id, pickle=SECRET, used=used)
+
+
+def outbound(sent: int = 3) -> Outbound:
+    return Outbound(
+        room=ROOM, sender=our_device().mxid, session="out-1", pickle=SECRET, made=1_700_000_000_000, sent=sent
+    )
+
+
+def shared_with(device: str = "PHONE", position: int = 0) -> SharedWith:
+    user = PersonId("@bob:example.org")
+    return SharedWith(session="out-1", user=user, device=device, key="curve", position=position)
+
+
+def inbound(sender: str = "@bob:example.org") -> Inbound:
+    return Inbound(
+        room=ROOM,
+        session="in-1",
+        pickle=SECRET,
+        sender=PersonId(sender),
+        sender_key="curve",
+        signing_key="ed",
+    )
+
+
 def everything(store: Store) -> list[Write]:
     """One row at least in every table."""
     row = inbox_row(SECRET.encode(), receiver="login-1")
@@ -160,4 +193,13 @@ def everything(store: Store) -> list[Write]:
         store.asks.put(ask()),
         store.optouts.put(optout()),
         store.held.put(held(row.id)),
+        store.keys.put_device(our_device()),
+        store.keys.put_olm(olm_row()),
+        store.keys.put_outbound(outbound()),
+        store.keys.put_shared(shared_with()),
+        store.keys.put_inbound(inbound()),
+        store.keys.saw("in-1", 0, MessageId("$event")),
+        store.keys.put_theirs(PersonId("@bob:example.org"), b"{}", True),
+        store.keys.add_to_device(new_id(), SECRET.encode()),
+        store.keys.put_room(ROOM, b"{}"),
     ]

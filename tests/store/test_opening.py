@@ -11,6 +11,7 @@ import pytest
 from bridgekit.contract.errors import ConfigError
 from bridgekit.store import SealingKey, Store
 from bridgekit.store.migrate import Migration, migrate, migrations, statements
+from bridgekit.store.rows import Stay
 from bridgekit.store.tables import META, TABLES
 from bridgekit.store.urls import connect
 from bridgekit.testing.servers.process import free_port
@@ -109,7 +110,7 @@ async def test_the_first_schema_with_its_data_becomes_todays(url: str, tmp_path:
     assert await store.portals.all() == [portal()]
     assert await store.links.all() == [link()]
     assert await store.ghosts.all(NETWORK) == [ghost()]
-    assert await store.members.of(portal().room) == {ghost().mxid: "join"}
+    assert await store.members.of(portal().room) == {ghost().mxid: Stay("join")}
     assert await store.logins.all() == [login()]
     assert await store.kv.get("example", "state") == SECRET.encode()
     await store.close()

@@ -5,6 +5,7 @@ import msgspec
 from bridgekit.contract.ids import MATRIX, ChatId, MessageId, NetworkId, PersonId
 from bridgekit.contract.people import Login
 from bridgekit.store import Copy, Store, new_id
+from bridgekit.store.rows import Stay
 from tests.store.samples import (
     CHAT,
     NETWORK,
@@ -154,12 +155,12 @@ async def test_members_of_a_room_are_a_dict(store: Store):
     await store.commit(
         store.members.put(ROOM, ann, "invite"),
         store.members.put(ROOM, ann, "join"),
-        store.members.put(ROOM, bob, "join"),
+        store.members.put(ROOM, bob, "join", 1_000),
         store.members.put(ChatId("!other:x"), bob, "ban"),
     )
-    assert await store.members.of(ROOM) == {ann: "join", bob: "join"}
+    assert await store.members.of(ROOM) == {ann: Stay("join"), bob: Stay("join", 1_000)}
     await store.commit(store.members.remove(ROOM, bob))
-    assert await store.members.of(ROOM) == {ann: "join"}
+    assert await store.members.of(ROOM) == {ann: Stay("join")}
 
 
 async def test_logins_come_back_with_their_fields(store: Store):

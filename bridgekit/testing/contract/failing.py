@@ -6,6 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bridgekit.contract.connector import Network, OwnAccounts
@@ -113,6 +114,36 @@ class FailingContract:
                 assert count == 1
             if isinstance(outcome, BridgeError):
                 assert is_sentence(outcome.notice)
+
+    async def test_what_is_tried_again_on_the_next_connection_arrives_once(
+        self, network: Network, peer: Peer
+    ) -> None:
+        """Where a chat is said to be idempotent: a verb with a key that may have arrived does nothing twice."""
+        if Ability.DROP not in peer.abilities:
+            pytest.skip("this peer cannot drop")
+        async with opened(network, peer) as first:
+            await first.enter(first.shared)
+            if not first.can().idempotent:
+                pytest.skip("the network cannot tell what has arrived")
+            verbs = [
+                msgspec.structs.replace(post(first.shared, f"once-{i}-"), key=f"once-{i}") for i in range(20)
+            ]
+            tasks = [asyncio.create_task(first.perform(verb)) for verb in verbs]
+            for _ in range(3):
+                await asyncio.sleep(0)
+            await peer.drop()
+            async with asyncio.timeout(30):
+                outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            await first.ended()
+        async with opened(network, peer) as second:
+            await second.enter(second.shared)
+            for verb, outcome in zip(verbs, outcomes, strict=True):
+                if isinstance(outcome, BaseException):
+                    assert isinstance(outcome, Disconnected), repr(outcome)
+                    await second.perform(verb)
+            await second.works("and on")
+            received = await peer.received(second.shared)
+        assert [sum(f"once-{i}-" in said for said in received) for i in range(20)] == [1] * 20
 
     async def test_nothing_is_said_on_a_dead_connection(self, bench: Bench) -> None:
         need(bench, Ability.DROP)

@@ -16,7 +16,7 @@ coroutines; or `python -m bridgekit.testing.homeserver --registration FILE --por
 
 What is enforced: tokens, namespaces, registration of ghosts, membership, power levels, join rules, aliases,
 sizes, idempotent transaction ids with Synapse's weak memory. What is not: rate limits (ask for them with a
-fault), federation, encryption, sync. Anything not known is 404 M_UNRECOGNIZED and stands in `unknown_calls`.
+fault), federation, signatures of keys, sync. Anything not known is 404 M_UNRECOGNIZED and stands in `unknown_calls`.
 
 The marker of a message for `bridgekit.testing.ledger` goes into its text; `arrivals()` gives events with times.
 """

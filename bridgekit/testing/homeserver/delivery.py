@@ -11,6 +11,7 @@ import msgspec
 from bridgekit.testing.homeserver.courier import Courier
 from bridgekit.testing.homeserver.events import Event
 from bridgekit.testing.homeserver.faults import Drop, Fail, Faults, RateLimit, Suffering
+from bridgekit.testing.homeserver.keys import KeyStore
 from bridgekit.testing.homeserver.refusals import Json, Refused
 from bridgekit.testing.homeserver.registration import Registration
 from bridgekit.testing.homeserver.rooms import Room
@@ -54,6 +55,10 @@ class Delivery:
         self._next_txn = time.time_ns() // 1_000_000
         self._events: deque[bytes] = deque()
         self._ephemeral: deque[bytes] = deque()
+        self._to_device: deque[bytes] = deque()
+        self._changed: dict[str, None] = {}  # users with other devices
+        self._counted: dict[str, None] = {}  # users of the appservice whose keys became more or fewer
+        self.keys: KeyStore | None = None
         self._unknown_users: dict[str, None] = {}
         self._asked_users: set[str] = set()
         self._rooms: dict[str, tuple[int, bool]] = {}
@@ -92,6 +97,61 @@ class Delivery:
         self._quiet.clear()
         self._wake.set()
 
+    # Keys (MSC4203, MSC3202)
+
+    def on_to_device(self, user: str, device: str, event: Json) -> bool:
+        """Queue an event for a device of the appservice's users."""
+        if self._posts is None or not self.registration.owns_user(user, self._world.server):
+            return False
+        if self.registration.msc3202:
+            whole = {**event, "to_user_id": user, "to_device_id": device}
+            self._to_device.append(msgspec.json.encode(whole))
+            self._stir()
+        return True
+
+    def on_devices(self, user: str) -> None:
+        """Queue the news that somebody who shares a room with the appservice has other devices."""
+        if self._posts is None or not self.registration.msc3202:
+            return
+        if any(self._lives_in(self._world.rooms[room]) for room in self._world.joined_by.get(user, ())):
+            self._changed[user] = None
+            self._stir()
+
+    def on_counts(self, user: str) -> None:
+        """Queue how many keys a user of the appservice has left."""
+        if (
+            self._posts is not None
+            and self.registration.msc3202
+            and self.registration.owns_user(user, self._world.server)
+        ):
+            self._counted[user] = None
+            self._stir()
+
+    def _stir(self) -> None:
+        self._quiet.clear()
+        self._wake.set()
+
+    def _keys_body(self) -> bytes:
+        """What a transaction says of keys, under the names that Synapse 1.163 uses; b"" where there is nothing."""
+        if self.keys is None or not (self._to_device or self._changed or self._counted):
+            return b""
+        events = [self._to_device.popleft() for _ in range(min(self._batch, len(self._to_device)))]
+        changed, self._changed = list(self._changed), {}
+        users, self._counted = list(self._counted), {}
+        keys = self.keys
+        devices = {user: list(keys.devices.get(user, {})) for user in users}
+        counts = {user: {id: keys.counts(user, id) for id in ids} for user, ids in devices.items()}
+        unused = {user: {id: keys.unused_fallbacks(user, id) for id in ids} for user, ids in devices.items()}
+        prefix = "org.matrix.msc3202."
+        parts = {
+            f"{prefix}device_lists": {"changed": changed, "left": []},
+            f"{prefix}device_one_time_key_counts": counts,
+            f"{prefix}device_one_time_keys_count": counts,
+            f"{prefix}device_unused_fallback_key_types": unused,
+        }
+        body = b',"de.sorunome.msc2409.to_device":[%b],' % b",".join(events)
+        return body + msgspec.json.encode(parts)[1:-1]
+
     def _wants(self, event: Event) -> bool:
         return self.registration.wants(event, self._world.server)
 
@@ -114,7 +174,7 @@ class Delivery:
         if self._posts is None:
             return
         while True:
-            if not self._events and not self._ephemeral:
+            if not self._has_work():
                 self._quiet.set()
                 self._wake.clear()
                 await self._wake.wait()
@@ -129,13 +189,17 @@ class Delivery:
                 self._past.append((txn, body))
                 self.delivered += count
 
+    def _has_work(self) -> bool:
+        waiting = self._events or self._ephemeral or self._to_device or self._changed or self._counted
+        return bool(waiting)
+
     def _next_body(self) -> tuple[int, bytes]:
         events = [self._events.popleft() for _ in range(min(self._batch, len(self._events)))]
         ephemeral = [self._ephemeral.popleft() for _ in range(min(self._batch, len(self._ephemeral)))]
         body = b'{"events":[%b]' % b",".join(events)
         if self.registration.receive_ephemeral:
             body += b',"ephemeral":[%b]' % b",".join(ephemeral)
-        return len(events), body + b"}"
+        return len(events), body + self._keys_body() + b"}"
 
     async def _deliver(self, courier: Courier, txn: str, body: bytes) -> None:
         path = f"/_matrix/app/v1/transactions/{txn}"

@@ -26,7 +26,7 @@ class Namespaces(msgspec.Struct, frozen=True, kw_only=True):
     rooms: tuple[Namespace, ...] = ()
 
 
-_RENAMED = {"msc4190": "io.element.msc4190"}
+_RENAMED = {"msc4190": "io.element.msc4190", "msc3202": "org.matrix.msc3202"}
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=_RENAMED):
@@ -44,6 +44,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, dict=True, rename=
     rate_limited: bool = True
     receive_ephemeral: bool = False
     msc4190: bool = False
+    msc3202: bool = False
     protocols: tuple[str, ...] = ()
 
     @classmethod

@@ -55,6 +55,10 @@ class FakeHomeserver:
             for registration in self.registrations
         }
         self.app = App(self.world, self.faults, self.deliveries, max_upload=max_upload)
+        self.keys = self.app.keys
+        self.keys.watchers.extend(self.deliveries.values())
+        for delivery in self.deliveries.values():
+            delivery.keys = self.keys
         self.acts = LocalActs(self.app)
         self._host = host
         self._port = port

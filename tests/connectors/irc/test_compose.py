@@ -76,13 +76,15 @@ def test_a_private_chat_goes_to_the_nick_of_its_person_and_never_to_a_stranger()
         out(one, verb)
 
 
-def test_replies_point_by_tag_where_they_can_and_by_name_where_not() -> None:
+def test_replies_call_by_name_and_point_by_tag_where_they_can() -> None:
     real, made = Quote(id=MessageId("m1"), author="bob"), Quote(id=MessageId("=made"), author="bob")
     one = in_channel(*TAGS)
-    assert wire(one, say("yes", reply=real)) == ["@+draft/reply=m1 PRIVMSG #c yes"]
+    assert wire(one, say("yes", reply=real)) == ["@+draft/reply=m1 PRIVMSG #c :bob: yes"]
     assert wire(one, say("yes", reply=made)) == ["PRIVMSG #c :bob: yes"]
     assert wire(in_channel(), say("yes", reply=real)) == ["PRIVMSG #c :bob: yes"]
     assert wire(in_channel(), say("bob: yes", reply=real)) == ["PRIVMSG #c :bob: yes"]
+    private = PostMessage(chat=ChatId("bob"), content=Content(text=plain("yes")), reply=real)
+    assert wire(one, private) == ["@+draft/reply=m1 PRIVMSG bob yes"]
     denied = in_channel(*TAGS, ":s 005 me CLIENTTAGDENY=draft/reply :x")
     assert wire(denied, say("yes", reply=real)) == ["PRIVMSG #c :bob: yes"]
 
@@ -150,6 +152,31 @@ def test_a_role_that_the_server_lacks_is_the_next_lower_one() -> None:
     one = in_channel(":s 005 me PREFIX=(ov)@+ :x")
     assert wire(one, verbs.SetRole(chat=C, person=BOB, role=Role.OWNER)) == ["MODE #c +o bob"]
     assert wire(one, verbs.SetRole(chat=C, person=BOB, role=Role.HALF_MODERATOR)) == ["MODE #c +v bob"]
+
+
+@pytest.mark.parametrize(
+    ("support", "mode"),
+    [
+        (":s 005 me PREFIX=(ov)@+ CHANMODES=eIbq,k,l,imnst :x", "q"),
+        (":s 005 me CHANMODES=eIb,k,l,imnst EXTBAN=,mz :x", "b m:"),
+        (":s 005 me CHANMODES=eIb,k,l,imnst EXTBAN=~,aq :x", "b ~q:"),
+    ],
+)
+def test_who_is_muted_loses_the_voice_and_gets_it_back_with_the_next_role(support: str, mode: str) -> None:
+    one = in_channel(support, SEEN, ":alice!a@alice.host MODE #c +v bob")
+    letter, _, lead = mode.partition(" ")
+    mask = f"{lead}*!*@bob.host"
+    mute = verbs.SetRole(chat=C, person=BOB, role=Role.MUTED)
+    assert wire(one, mute) == [f"MODE #c -v+{letter} bob {mask}"]
+    read(one, f":me!~m@my.host MODE #c -v+{letter} bob {mask}")
+    speak = verbs.SetRole(chat=C, person=BOB, role=Role.NONE)
+    assert wire(one, speak) == [f"MODE #c -{letter} {mask}"]
+
+
+def test_where_nobody_can_be_muted_that_is_said() -> None:
+    one = in_channel(":s 005 me CHANMODES=eIb,k,l,imnst :x", SEEN)
+    with pytest.raises(SendRejected, match="cannot mute one person"):
+        out(one, verbs.SetRole(chat=C, person=BOB, role=Role.MUTED))
 
 
 def test_topics_are_cut_to_their_length() -> None:

@@ -332,18 +332,30 @@ async def test_what_is_said_while_the_gap_is_read_waits_behind_it_and_comes_once
             assert bridge.said.count("meanwhile") == 1
 
 
-async def test_what_we_said_ourselves_uses_up_nothing_of_what_may_be_fetched():
-    ircd = Ircd(caps=FULL)
+@contextlib.contextmanager
+def one_moment(ircd: Ircd, monkeypatch):
+    """All that is said meanwhile is said in the same millisecond."""
+    with monkeypatch.context() as patched:
+        now = ircd.tags(None)["time"]
+        patched.setattr(ircd, "tags", lambda user: {**Ircd.tags(ircd, user), "time": now})
+        yield
+
+
+@pytest.mark.parametrize("isupport", ["", "MSGREFTYPES=timestamp"], ids=["by id", "by time"])
+async def test_what_we_said_ourselves_uses_up_nothing_of_what_may_be_fetched(monkeypatch, isupport):
+    """Also what we said in the very millisecond from which on is fetched."""
+    ircd = Ircd(caps=FULL, isupport=isupport)
     host = MemoryHost(["#c"])
     bob = ircd.user("bob", "#c")
     async with ircd.serving():
         network = network_of(ircd, host, history_limit=5)
         async with running(network) as bridge:
             await bridge.fact(ChatOpened)
-            for number in range(10):
-                await bridge.session.perform(
-                    PostMessage(chat=C, content=Content(text=plain(f"ours {number}")))
-                )
+            with one_moment(ircd, monkeypatch):
+                for number in range(10):
+                    await bridge.session.perform(
+                        PostMessage(chat=C, content=Content(text=plain(f"ours {number}")))
+                    )
         bob.say("#c", "missed")
         async with running(network) as bridge:
             await ircd.until(lambda: bridge.said == ["missed"])
@@ -481,3 +493,17 @@ async def test_many_channels_are_joined_a_few_at_a_time(caps):
     async with ircd.serving(), running(network_of(ircd, MemoryHost(channels))) as bridge:
         await ircd.until(lambda: len(bridge.all(ChatOpened)) == 40)
         assert len(ircd.lines("^JOIN")) == 5
+
+
+async def test_a_channel_that_is_being_left_is_entered_anew(caps):
+    """A link that moves to another room leaves and comes back in one breath."""
+    ircd = Ircd(caps=caps)
+    async with bridge_in(ircd) as bridge:
+        ircd.delay = 0.1
+        leaving = asyncio.create_task(bridge.session.perform(Leave(chat=C, reason="moved")))
+        await asyncio.sleep(0)
+        await bridge.session.perform(Join(chat=C))
+        await leaving
+        await bridge.fact(ChatOpened, 2)
+        await bridge.session.perform(PostMessage(chat=C, content=Content(text=plain("back"))))
+        assert ircd.lines("JOIN|PART|PRIVMSG")[-1].endswith("PRIVMSG #c back")

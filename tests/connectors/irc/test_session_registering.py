@@ -5,6 +5,8 @@ import ssl
 from pathlib import Path
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from bridgekit.contract.errors import Disconnected, LoginRejected, RemoteError
 from bridgekit.contract.facts import ChatOpened, ChatVisibility
@@ -12,8 +14,7 @@ from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Content
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Join, PostMessage
-from connectors.irc import session as session_module
-from connectors.irc import upkeep
+from connectors.irc import services, upkeep
 from connectors.irc.testing.certificate import write_certificate
 from connectors.irc.testing.harness import MemoryHost, login_of, network_of, running
 from connectors.irc.testing.ircd import FULL, PLAIN, Ircd
@@ -230,12 +231,29 @@ async def test_what_is_said_before_the_relay_is_identified_waits_for_it(caps):
 
 
 async def test_services_that_never_answer_do_not_keep_the_bridge_out(caps, monkeypatch):
-    monkeypatch.setattr(session_module, "IDENTIFY_SECONDS", 0.1)
+    monkeypatch.setattr(services, "SECONDS", 0.1)
     ircd = Ircd(caps=caps)
     async with ircd.serving():
         network = network_of(ircd, MemoryHost(["#a"]), nickserv={"password": "x y"})
         async with running(network) as bridge:
             await bridge.fact(ChatOpened)
+
+
+async def test_why_services_did_not_identify_us_stands_in_the_log_without_the_password(caps, monkeypatch):
+    monkeypatch.setattr(services, "SECONDS", 0.5)
+    ircd = Ircd(caps=caps)
+    nickserv = ircd.user("NickServ")
+    host = MemoryHost()
+    with capture_logs() as logs:
+        host.log = structlog.get_logger("irc")
+        async with ircd.serving(), running(network_of(ircd, host, nickserv={"password": "hunter2"})):
+            await ircd.heard("IDENTIFY")
+            nickserv.notice("bridge", "hunter2 is not the password of \x02bridge\x02.")
+            await ircd.until(lambda: any(entry["event"] == "irc_not_identified" for entry in logs))
+    (entry,) = [entry for entry in logs if entry["event"] == "irc_not_identified"]
+    assert entry["answer"] == "[password] is not the password of bridge."
+    assert entry["service"] == "NickServ"
+    assert "hunter2" not in str(logs)
 
 
 def secure_ircd(folder: Path, **settings) -> tuple[Ircd, Path]:

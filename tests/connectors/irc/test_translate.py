@@ -223,6 +223,25 @@ def test_a_ban_is_of_those_whom_it_singles_out_and_is_lifted_with_its_mask() -> 
     assert read(one, ":alice!a@alice.host MODE #c +b-b *!*@* *!*@*") == []
 
 
+@pytest.mark.parametrize(
+    ("support", "mode"),
+    [
+        (":s 005 me PREFIX=(ov)@+ CHANMODES=eIbq,k,l,imnst :x", "q *!*@bob.host"),  # Solanum
+        (":s 005 me CHANMODES=eIb,k,l,imnst EXTBAN=,mz :x", "b m:*!*@bob.host"),  # InspIRCd
+        (":s 005 me CHANMODES=eIb,k,l,imnst EXTBAN=~,aq :x", "b ~quiet:*!*@bob.host"),  # UnrealIRCd
+    ],
+)
+def test_a_mask_that_mutes_is_a_role_of_those_whom_it_singles_out(support: str, mode: str) -> None:
+    one = in_channel(support)
+    assert read(one, f":alice!a@alice.host MODE #c +{mode}") == [
+        RoleChange(chat=C, at=AT, person=BOB, role=Role.MUTED, actor=ALICE)
+    ]
+    read(one, ":alice!a@alice.host MODE #c +v bob")
+    assert read(one, f":alice!a@alice.host MODE #c -{mode}") == [
+        RoleChange(chat=C, at=AT, person=Person(id=PersonId("bob"), name="bob"), role=Role.VOICE, actor=ALICE)
+    ]
+
+
 def test_being_put_out_closes_the_chat_and_leaving_does_for_good() -> None:
     assert read(in_channel(), ":alice!a@alice.host KICK #c me :go") == [
         ChatClosed(chat=C, at=AT, reason="me was put out of #c by alice: go")

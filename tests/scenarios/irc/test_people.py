@@ -193,7 +193,7 @@ async def test_an_edit_a_reply_and_a_reaction_carry_the_users_own_nick(lab: Lab)
         asked = await alice.reads(room, "at five?")
         assert asked.relates["m.in_reply_to"]["event_id"] == event
         await alice.reply(room, asked.id, "yes")
-        answer = await bob.reads("yes", nick=alice.name)
+        answer = await bob.reads(f"{bob.nick}: yes", nick=alice.name)
         assert answer.tags["+draft/reply"]
         reaction = await alice.react(room, asked.id, "👍")
         tag = await bob.sees(lambda h: h.kind == "tagmsg" and h.nick == alice.name, what="the reaction")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import quote
 
 import pytest
 
@@ -85,6 +86,20 @@ async def test_what_keeps_the_bridge_out_of_a_channel_is_said_in_a_sentence(lab:
             alice, room, f"link {network} nochannel"
         )
         assert "There is no network" in await lab.command(alice, room, "link nowhere #x")
+
+
+async def test_a_channel_with_a_key_is_linked_with_it(lab: Lab, network: str):
+    """translation.md IRC 8: the key of a +k channel is kept. In the room it does not stay."""
+    async with lab.person() as alice, lab.peer(network, "bob") as bob:
+        room, channel = await lab.room(alice), lab.new("#shut")
+        await bob.join(channel)
+        bob.mode(channel, "+k geheim")
+        await bob.sees(lambda h: h.kind == "mode" and h.arguments[0] == "+k", what="the mode")
+        assert "needs a key" in await lab.command(alice, room, f"link {network} {channel} password=falsch")
+        assert "is now linked" in await lab.command(alice, room, f"link {network} {channel} password=geheim")
+        history = await alice.call("GET", f"/rooms/{quote(room, safe='')}/messages?dir=b&limit=50")
+        assert "needs a key" in str(history)
+        assert "geheim" not in str(history)
 
 
 async def test_an_alias_makes_the_portal(lab: Lab, network: str):

@@ -148,15 +148,12 @@ async def test_a_reply_names_whom_it_answers(scene: Scene):
     scene.bob.say(scene.channel, "shall I bring cake?")
     asked = await scene.alice.reads(scene.room, "shall I bring cake?")
     reply = await scene.alice.reply(scene.room, asked.id, "yes please")
-    lead = f"<{scene.alice.name}> "
+    answer = await scene.heard(f"<{scene.alice.name}> {scene.bob.nick}: yes please")
     if scene.network == MODERN:
-        answer = await scene.heard(f"{lead}yes please")
         assert answer.tags["+draft/reply"]
         scene.bob.raw(f"@+draft/reply={answer.tags['msgid']} PRIVMSG {scene.channel} :two kinds?")
         read = await scene.alice.reads(scene.room, "two kinds?")
         assert read.relates["m.in_reply_to"]["event_id"] == reply
-    else:
-        await scene.heard(f"{lead}{scene.bob.nick}: yes please")
 
 
 async def test_a_reaction_is_a_line_where_the_relay_speaks(scene: Scene):

@@ -148,6 +148,7 @@ def put_device(call: Call) -> Response | Json:
 def delete_device(call: Call) -> Json:
     """DELETE /devices/{deviceId}; an appservice needs no further authentication (MSC4190)."""
     call.app.devices.get(call.user, {}).pop(call.args[0], None)
+    call.app.keys.forget(call.user, call.args[0])
     return {}
 
 

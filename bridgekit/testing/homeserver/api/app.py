@@ -17,6 +17,7 @@ from bridgekit.testing.homeserver.api import (  # noqa: F401 - the modules fill 
     accounts,
     directory,
     history,
+    keys,
     media,
     membership,
     sending,
@@ -26,6 +27,7 @@ from bridgekit.testing.homeserver.api.routes import Call, Caller, Response, Resu
 from bridgekit.testing.homeserver.delivery import Delivery
 from bridgekit.testing.homeserver.faults import Drop, Fail, Faults, RateLimit, Suffering
 from bridgekit.testing.homeserver.http import HANG_UP, Request, ok, respond
+from bridgekit.testing.homeserver.keys import KeyStore
 from bridgekit.testing.homeserver.refusals import Json, Refused, forbidden
 from bridgekit.testing.homeserver.registration import Registration
 from bridgekit.testing.homeserver.world import World
@@ -65,6 +67,7 @@ class App:
         self.deliveries = deliveries
         self.media = MediaStore(world.server, max_upload)
         self.devices: dict[str, dict[str, Json]] = {}
+        self.keys = KeyStore()
         self.presence: dict[str, Json] = {}
         self.account_data: dict[tuple[str, str, str], Json] = {}
         self.typing_timers: dict[tuple[str, str], asyncio.TimerHandle] = {}
@@ -76,6 +79,7 @@ class App:
         self.crashes: list[str] = []
         self.knows_appservices = True
         self._owners: dict[bytes, Registration | str] = {}
+        self._token_devices: dict[bytes, str] = {}
         for registration in world.registrations:
             self._owners[registration.as_token.encode()] = registration
 
@@ -128,9 +132,11 @@ class App:
             timer.cancel()
         self.typing_timers.clear()
 
-    def give_token(self, user: str, token: str) -> None:
-        """Let `token` stand for a user."""
+    def give_token(self, user: str, token: str, device: str | None = None) -> None:
+        """Let `token` stand for a user, on a device of theirs if one is named."""
         self._owners[token.encode()] = user
+        if device is not None:
+            self._token_devices[token.encode()] = device
 
     def __call__(self, request: Request) -> bytes | Awaitable[bytes]:
         """Answer a request, after whatever the faults have in store for it."""
@@ -210,7 +216,8 @@ class App:
     def _caller(self, request: Request) -> Caller:
         owner = self.owner_of_token(request)
         if isinstance(owner, str):
-            return Caller(owner, None, owner)
+            token = request.header(b"authorization")[7:]
+            return Caller(owner, None, owner, self._token_devices.get(token))
         bot = f"@{owner.sender_localpart}:{self.world.server}"
         if not request.query_string:
             return Caller(bot, owner, owner.id)

@@ -1,0 +1,155 @@
+"""The calls of end-to-end encryption, as one of our users (Client-Server API v1.12, MSC4190)."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from bridgekit.contract.errors import MatrixRefused
+from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.matrix.calls import CS, json_object
+from bridgekit.matrix.crypto import devices
+from bridgekit.matrix.transport import Homeserver, quoted, quoted_once
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+_encode = msgspec.json.Encoder().encode
+
+AT_ONCE = 50
+"""Devices in one sendToDevice: about 100 kB."""
+OTHERS_SECONDS = 10_000
+"""Milliseconds that the homeserver may wait for others in a query or a claim."""
+NO_DEVICES = (
+    "The homeserver does not let the bridge make devices of its own, so it cannot take part in encrypted rooms; "
+    "`bridgekit check` says what is missing."
+)
+
+
+class _Counts(msgspec.Struct):
+    one_time_key_counts: dict[str, int] = {}
+
+
+class _Claimed(msgspec.Struct):
+    one_time_keys: dict[PersonId, dict[str, dict[str, Any]]] = {}
+
+
+class _Member(msgspec.Struct):
+    state_key: PersonId
+    content: dict[str, Any]
+
+
+class _Members(msgspec.Struct):
+    chunk: list[_Member] = []
+
+
+_counts = msgspec.json.Decoder(_Counts).decode
+_claimed = msgspec.json.Decoder(_Claimed).decode
+_members = msgspec.json.Decoder(_Members).decode
+
+
+class KeyCalls:
+    """Patient calls: they wait for the homeserver. Each raises MatrixRefused with a sentence where it will not."""
+
+    def __init__(self, homeserver: Homeserver) -> None:
+        self._homeserver = homeserver
+        self._txns = itertools.count(time.time_ns() // 1000)
+
+    async def put_device(self, user: PersonId, device: str, name: str) -> None:
+        """Make a device without a login (MSC4190), or name the one there is."""
+        try:
+            await self._call(
+                "put_device",
+                "PUT",
+                f"{CS}/devices/{quoted(device)}",
+                {"display_name": name},
+                json_object,
+                user,
+            )
+        except MatrixRefused as error:
+            if error.status in (401, 403, 404):
+                raise MatrixRefused(NO_DEVICES, errcode=error.errcode, status=error.status) from error
+            raise
+
+    async def upload(self, user: PersonId, device: str, body: Mapping[str, Any]) -> int:
+        """Publish device keys, one-time keys and fallback keys; how many one-time keys there are now."""
+        counts = await self._call("keys_upload", "POST", f"{CS}/keys/upload", body, _counts, user, device)
+        return counts.one_time_key_counts.get("signed_curve25519", 0)
+
+    async def upload_identity(self, user: PersonId, device: str, body: Mapping[str, Any]) -> None:
+        """Publish cross-signing keys; an appservice needs no further authentication for it (MSC4190)."""
+        path = f"{CS}/keys/device_signing/upload"
+        await self._call("keys_identity", "POST", path, body, json_object, user, device)
+
+    async def query(self, users: Iterable[PersonId], *, user: PersonId) -> devices.Answer:
+        """The devices and identities of people."""
+        body = {"device_keys": {who: [] for who in users}, "timeout": OTHERS_SECONDS}
+        return await self._call("keys_query", "POST", f"{CS}/keys/query", body, devices.answer, user)
+
+    async def claim(
+        self, wanted: Mapping[PersonId, Mapping[str, str]], *, user: PersonId, device: str
+    ) -> dict[PersonId, dict[str, dict[str, Any]]]:
+        """One one-time key of each device: by user, device and key id."""
+        body = {"one_time_keys": wanted, "timeout": OTHERS_SECONDS}
+        path = f"{CS}/keys/claim"
+        return (await self._call("keys_claim", "POST", path, body, _claimed, user, device)).one_time_keys
+
+    async def send(
+        self, type: str, messages: Sequence[tuple[PersonId, str, Json]], *, user: PersonId, device: str
+    ) -> None:
+        """Send an event to each of these (user, device)."""
+        for start in range(0, len(messages), AT_ONCE):
+            body: dict[PersonId, dict[str, Json]] = {}
+            for who, which, content in messages[start : start + AT_ONCE]:
+                body.setdefault(who, {})[which] = content
+            path = f"{CS}/sendToDevice/{quoted(type)}/{quoted_once(f'bk{next(self._txns)}')}"
+            await self._call("to_device", "PUT", path, {"messages": body}, json_object, user, device)
+
+    async def present(self, room: ChatId, user: PersonId | None) -> frozenset[PersonId]:
+        """Who is in the room or asked into it."""
+        path = f"{CS}/rooms/{quoted(room)}/members"
+        found = await self._call(
+            "members", "GET", path, None, _members, user, query={"not_membership": "leave"}
+        )
+        return frozenset(
+            member.state_key
+            for member in found.chunk
+            if member.content.get("membership") in ("join", "invite")
+        )
+
+    async def settings(self, room: ChatId, user: PersonId | None) -> Json | None:
+        """The content of the room's m.room.encryption; None where it has none."""
+        path = f"{CS}/rooms/{quoted(room)}/state/m.room.encryption/"
+        try:
+            return await self._call("state", "GET", path, None, json_object, user)
+        except MatrixRefused as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def _call(
+        self,
+        call: str,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        decode: Callable[[bytes], T],
+        user: PersonId | None,
+        device: str | None = None,
+        query: Mapping[str, Any] | None = None,
+    ) -> T:
+        return await self._homeserver.request(
+            method,
+            path,
+            decode=decode,
+            body=None if body is None else _encode(body),
+            user=user,
+            device=device,
+            query=query,
+            patient=True,
+            call=call,
+        )

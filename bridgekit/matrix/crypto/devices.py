@@ -1,0 +1,131 @@
+"""Other people's devices and identities, as a homeserver tells them and as far as their signatures hold (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from bridgekit.contract.ids import PersonId
+from bridgekit.core.trust import Trust
+from bridgekit.matrix.crypto.signing import is_signed
+
+MEGOLM = "m.megolm.v1.aes-sha2"
+OLM = "m.olm.v1.curve25519-aes-sha2"
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """One device whose keys bear its own signature. `cross_signed`: its owner's identity has signed it as well."""
+
+    user: PersonId
+    id: str
+    curve25519: str
+    ed25519: str
+    cross_signed: bool
+    name: str = ""
+    megolm: bool = True
+
+
+class Person(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody's devices by id, and their master key ("" where they have no identity)."""
+
+    devices: dict[str, Device] = {}
+    master: str = ""
+    self_signing: str = ""
+
+    def by_curve(self, key: str) -> Device | None:
+        """The device with this identity key."""
+        return next((device for device in self.devices.values() if device.curve25519 == key), None)
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What POST /keys/query answers; whatever is in it may be wrong."""
+
+    device_keys: dict[PersonId, dict[str, Any]] = {}
+    master_keys: dict[PersonId, Any] = {}
+    self_signing_keys: dict[PersonId, Any] = {}
+    failures: dict[str, Any] = {}
+
+
+def person(user: PersonId, answer: Answer, before: Person | None = None) -> Person:
+    """What an answer says of somebody. What is not signed as it must be is left out.
+
+    A device keeps its keys for life: one that comes with another signing key than `before` is not believed.
+    """
+    master = _key_of(user, answer.master_keys.get(user), "master")
+    self_signing = ""
+    if master:
+        object_: Any = answer.self_signing_keys.get(user)
+        self_signing = _key_of(user, object_, "self_signing")
+        if self_signing and not is_signed(object_, user, master, master):
+            self_signing = ""
+    devices: dict[str, Device] = {}
+    for id, object_ in answer.device_keys.get(user, {}).items():
+        device = _device(user, id, object_, self_signing)
+        if device is None:
+            continue
+        known = before.devices.get(id) if before is not None else None
+        if known is None or known.ed25519 == device.ed25519:
+            devices[id] = device
+    return Person(devices=devices, master=master, self_signing=self_signing)
+
+
+def device_of(user: PersonId, object_: Any, self_signing: str) -> Device | None:
+    """A device from its keys as it sent them along itself (MSC4147); None where they do not hold."""
+    id = object_.get("device_id") if isinstance(object_, dict) else None
+    return _device(user, id, object_, self_signing) if isinstance(id, str) else None
+
+
+def _device(user: PersonId, id: str, object_: Any, self_signing: str) -> Device | None:
+    if not isinstance(object_, dict) or object_.get("user_id") != user or object_.get("device_id") != id:
+        return None
+    keys, algorithms = object_.get("keys"), object_.get("algorithms")
+    if not isinstance(keys, dict) or not isinstance(algorithms, list):
+        return None
+    curve, ed = keys.get(f"curve25519:{id}"), keys.get(f"ed25519:{id}")
+    if not isinstance(curve, str) or not isinstance(ed, str) or not is_signed(object_, user, id, ed):
+        return None
+    unsigned = object_.get("unsigned")
+    name = unsigned.get("device_display_name") if isinstance(unsigned, dict) else None
+    return Device(
+        user=user,
+        id=id,
+        curve25519=curve,
+        ed25519=ed,
+        cross_signed=bool(self_signing) and is_signed(object_, user, self_signing, self_signing),
+        name=name if isinstance(name, str) else "",
+        megolm=MEGOLM in algorithms and OLM in algorithms,
+    )
+
+
+def _key_of(user: PersonId, object_: Any, usage: str) -> str:
+    """The public key in a cross-signing key's object; "" where it is none of this user and usage."""
+    if not isinstance(object_, dict) or object_.get("user_id") != user:
+        return ""
+    keys, usages = object_.get("keys"), object_.get("usage")
+    if not isinstance(keys, dict) or len(keys) != 1 or not isinstance(usages, list) or usage not in usages:
+        return ""
+    name, key = next(iter(keys.items()))
+    return key if isinstance(key, str) and name == f"ed25519:{key}" else ""
+
+
+def is_trusted(device: Device, trust: Trust) -> bool:
+    """Whether the bridge encrypts to the device, and believes what comes from it."""
+    return device.cross_signed or trust is Trust.ALL
+
+
+def wanted(people: Mapping[PersonId, Person], trust: Trust) -> tuple[list[Device], list[Device]]:
+    """The devices that get a room's keys, and those that are told that they do not."""
+    yes: list[Device] = []
+    no: list[Device] = []
+    for user in sorted(people):
+        for device in people[user].devices.values():
+            if device.megolm:
+                (yes if is_trusted(device, trust) else no).append(device)
+    return yes, no
+
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(Person).decode
+answer = msgspec.json.Decoder(Answer).decode

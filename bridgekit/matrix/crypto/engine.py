@@ -1,0 +1,214 @@
+"""Encryption as the rest of the bridge sees it: what goes out is sealed, what comes in is opened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+
+from bridgekit.contract.errors import BridgeError, EncryptionError
+from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.core.trust import Trust
+from bridgekit.matrix.crypto import rooms
+from bridgekit.matrix.crypto.calls import KeyCalls
+from bridgekit.matrix.crypto.contents import Sealed
+from bridgekit.matrix.crypto.devices import Device
+from bridgekit.matrix.crypto.incoming import Incoming, KeyMissing
+from bridgekit.matrix.crypto.machine import Machine
+from bridgekit.matrix.crypto.machines import Machines
+from bridgekit.matrix.crypto.members import Members
+from bridgekit.matrix.crypto.outgoing import Outgoing
+from bridgekit.matrix.crypto.tracking import Tracking
+from bridgekit.matrix.transactions import Encryption, RawEvent
+from bridgekit.matrix.transport import Homeserver
+from bridgekit.store import Store
+from bridgekit.store.statements import Write
+
+log = structlog.get_logger(__name__)
+
+Json = dict[str, Any]
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
+
+UNKNOWN_ALGORITHM = "This room is encrypted in a way that the bridge does not know."
+_encode = msgspec.json.Encoder().encode
+_object = msgspec.json.Decoder(Json).decode
+
+
+class Kept(NamedTuple):
+    """What of a transaction concerns keys: the writes that keep it, and what follows when it is on disk."""
+
+    writes: list[Write]
+    to_device: list[tuple[int, bytes]]
+
+
+class _Content(msgspec.Struct):
+    content: Json = {}
+
+
+_content = msgspec.json.Decoder(_Content).decode
+
+
+class Engine:
+    """The end-to-end encryption of one bridge."""
+
+    def __init__(
+        self,
+        store: Store,
+        homeserver: Homeserver,
+        *,
+        bot: PersonId,
+        is_ours: Callable[[PersonId], bool],
+        trust: Trust,
+        reset: Callable[[PersonId], None],
+        spawn: Spawn,
+    ) -> None:
+        """`is_ours` knows the bot and the ghosts; `reset` is told of everybody whose identity was replaced."""
+        self._store = store
+        self._bot = bot
+        self._is_ours = is_ours
+        self._spawn = spawn
+        self._calls = KeyCalls(homeserver)
+        self._rooms: dict[ChatId, rooms.Settings | None] = {}  # None: it was asked for, and is not encrypted
+        self._locks: dict[ChatId, asyncio.Lock] = {}
+        self._members = Members(self._calls)
+        self.machines = Machines(store, self._calls, bot=bot, may_have=is_ours, spawn=spawn)
+        self.tracking = Tracking(store, self._calls, bot=bot, reset=reset)
+        self._outgoing = Outgoing(
+            store, self._calls, self.tracking, self._members, trust=trust, is_ours=is_ours
+        )
+        self.incoming = Incoming(
+            store,
+            self.machines,
+            self.tracking,
+            trust=trust,
+            is_ours=is_ours,
+            unwedge=self._unwedge,
+            other=self._other,
+            spawn=spawn,
+        )
+
+    async def load(self) -> None:
+        """Read back what the last run knew; what had come for our devices and was not opened is opened now."""
+        for room, content in (await self._store.keys.rooms()).items():
+            self._rooms[room] = rooms.settings(_object(content))
+        await self.machines.load()
+        await self.incoming.recover()
+
+    async def start(self) -> None:
+        """Give the bot its device, and see to it that the homeserver has all of ours. Raises MatrixError."""
+        await self.machines.of(self._bot)
+        await self.machines.check_all()
+
+    # Rooms ---------------------------------------------------------------------------------------------------
+
+    def is_encrypted(self, room: ChatId) -> bool:
+        """Whether the room is known to be encrypted."""
+        return self._rooms.get(room) is not None
+
+    def rooms_of(self, user: PersonId) -> list[ChatId]:
+        """The encrypted rooms in which somebody is known to be."""
+        return self._members.rooms_of(user)
+
+    def heard(self, event: RawEvent) -> None:
+        """A state event came, from whomever."""
+        if event.type == "m.room.encryption" and event.state_key == "":
+            try:
+                self._encrypted(event.room_id, _content(event.raw).content)
+            except (msgspec.MsgspecError, RecursionError):
+                self._encrypted(event.room_id, {})
+        elif event.type == "m.room.member" and not self._is_ours(PersonId(event.state_key or "")):
+            self._members.changed(event.room_id)
+
+    def _encrypted(self, room: ChatId, content: Json) -> rooms.Settings:
+        """The room is encrypted, and will never again be taken for a clear one."""
+        found = rooms.settings(content)
+        before = self._rooms.get(room)
+        if before is not None and before.supported and not found.supported:
+            return before
+        self._rooms[room] = found
+        self._members.changed(room)
+        self._store.commit(self._store.keys.put_room(room, _encode(content)))
+        return found
+
+    async def _settings(self, room: ChatId, user: PersonId) -> rooms.Settings | None:
+        if room not in self._rooms:
+            async with self._locks.setdefault(room, asyncio.Lock()):
+                if room not in self._rooms:
+                    content = await self._calls.settings(room, user)
+                    if room not in self._rooms:  # the event itself may have come while we asked
+                        self._rooms[room] = None
+                        if content is not None:
+                            self._encrypted(room, content)
+            self._locks.pop(room, None)
+        return self._rooms[room]
+
+    # Out -----------------------------------------------------------------------------------------------------
+
+    def is_clear(self, room: ChatId, type: str) -> bool:
+        """Whether an event of that type goes out as it is. Never True of a room that nothing is known of."""
+        return type in rooms.CLEAR or self._rooms.get(room, _UNKNOWN) is None
+
+    async def seal(self, room: ChatId, type: str, content: Json, user: PersonId) -> Sealed | None:
+        """What to send in place of the event; None where the room is not encrypted.
+
+        Waits for the homeserver. Raises MatrixError, EncryptionError with a sentence; then it must not be sent.
+        """
+        settings = await self._settings(room, user)
+        if settings is None:
+            return None
+        if not settings.supported:
+            raise EncryptionError(UNKNOWN_ALGORITHM)
+        machine = await self.machines.of(user)
+        sealed = await self._outgoing.seal(room, machine, settings, type, content)
+        return Sealed("m.room.encrypted", sealed, machine.device)
+
+    async def prepare(self, room: ChatId, user: PersonId) -> None:
+        """Do ahead what the user's next message in the room would have to wait for. Raises as `seal` does."""
+        settings = await self._settings(room, user)
+        if settings is not None and settings.supported:
+            await self._outgoing.prepare(room, await self.machines.of(user), settings)
+
+    # In ------------------------------------------------------------------------------------------------------
+
+    def keep(self, said: Encryption) -> Kept:
+        """What a transaction says to our devices, to be written together with the rest of it."""
+        writes, rows = self.incoming.keep(said.to_device)
+        others = [user for user in {*said.changed, *said.left} if not self._is_ours(user)]
+        return Kept([*writes, *self.tracking.changed(others)], rows)
+
+    def take(self, kept: Kept, said: Encryption) -> None:
+        """It is on disk."""
+        self.incoming.take(kept.to_device)
+        self.machines.changed([user for user in said.changed if self._is_ours(user)])
+
+    def counts(self, said: Encryption) -> None:
+        """How many keys of ours the homeserver still has."""
+        if said.one_time_keys or said.fallback_keys:
+            self.machines.counts(said.one_time_keys, said.fallback_keys)
+
+    async def open(self, raw: bytes) -> bytes:
+        """An encrypted event of a room in clear. Raises KeyMissing, Undecryptable, PeerMisbehaved with a sentence."""
+        return await self.incoming.open(raw)
+
+    def wait(self, missing: KeyMissing, wake: Callable[[], None]) -> None:
+        """Call `wake` once when that key comes."""
+        self.incoming.wait(missing, wake)
+
+    # Within --------------------------------------------------------------------------------------------------
+
+    async def _unwedge(self, machine: Machine, device: Device) -> None:
+        try:
+            await self._outgoing.tell(await self.machines.of(machine.user), device, "m.dummy", {}, anew=True)
+        except BridgeError as error:
+            log.warning("olm_not_mended", reason=error.notice)
+
+    def _other(
+        self, machine: Machine, sender: PersonId, type: str, content: msgspec.Raw, encrypted: bool
+    ) -> None:
+        """Key requests are answered to nobody: who may have a session's key was sent it."""
+
+
+_UNKNOWN = rooms.Settings()

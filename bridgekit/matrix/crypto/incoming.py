@@ -1,0 +1,325 @@
+"""What comes in encrypted: to-device events to our devices, and the messages of rooms that their keys open."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+from vodozemac import InboundGroupSession, MegolmMessage, SessionKey
+
+from bridgekit.contract.errors import BridgeError, PeerMisbehaved, Undecryptable
+from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.core.trust import Trust
+from bridgekit.matrix.crypto import contents
+from bridgekit.matrix.crypto.devices import MEGOLM, Device, is_trusted
+from bridgekit.matrix.crypto.machine import Machine
+from bridgekit.matrix.crypto.machines import Machines
+from bridgekit.matrix.crypto.tracking import Tracking
+from bridgekit.store import Store, new_id
+from bridgekit.store.keys import Inbound
+from bridgekit.store.statements import Write
+
+log = structlog.get_logger(__name__)
+
+KEPT = 500
+"""Inbound sessions in memory."""
+REASONS = 1000
+"""Refusals of keys that are remembered."""
+UNWEDGE_SECONDS = 3600.0
+"""Between two new Olm sessions with one device (specification, "Recovering from undecryptable messages")."""
+UNTRUSTED = (
+    "This came from a device that its owner has not verified, and the bridge passes on only what comes from verified "
+    "ones. Verify that session in your client (Settings, Sessions), and send it again."
+)
+NO_KEY = "The room is encrypted, and the bridge has not got the key of this message from your client."
+WITHHELD = {
+    "m.unverified": "Your client keeps the key of this message from the bridge, because it does not trust its device.",
+    "m.blacklisted": "Your client keeps the key of this message from the bridge, because its device is blocked there.",
+    "m.unauthorised": "Your client keeps the key of this message from the bridge, which was not here when it was sent.",
+    "m.no_olm": "Your client could not send the bridge the key of this message.",
+}
+
+
+class KeyMissing(Undecryptable):
+    """The key of a session has not come; `place` is what to wait for."""
+
+    def __init__(self, notice: str, place: tuple[ChatId, str, PersonId]) -> None:
+        super().__init__(notice)
+        self.place = place
+
+
+class Unwedger(Protocol):
+    """Who can speak to a device over a new Olm session."""
+
+    def __call__(self, machine: Machine, device: Device) -> Coroutine[Any, Any, None]: ...
+
+
+Handler = Callable[[Machine, PersonId, str, msgspec.Raw, bool], None]
+"""What else comes to a device: (ours, sender, type, content, whether it came encrypted)."""
+
+
+_Place = tuple[ChatId, str, PersonId]
+"""A session is known by its room, its id and who made it."""
+
+
+class _Open:
+    """An inbound session in use."""
+
+    def __init__(self, row: Inbound, session: InboundGroupSession) -> None:
+        self.row = row
+        self.session = session
+
+
+class Incoming:
+    """The inbound sessions, shared by all of ours."""
+
+    def __init__(
+        self,
+        store: Store,
+        machines: Machines,
+        tracking: Tracking,
+        *,
+        trust: Trust,
+        is_ours: Callable[[PersonId], bool],
+        unwedge: Unwedger,
+        other: Handler,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self._store = store
+        self._machines = machines
+        self._tracking = tracking
+        self._trust = trust
+        self._is_ours = is_ours
+        self._unwedge = unwedge
+        self._other = other
+        self._spawn = spawn
+        self._open: OrderedDict[_Place, _Open] = OrderedDict()
+        self._withheld: OrderedDict[tuple[ChatId, str], str] = OrderedDict()
+        self._waiting: dict[_Place, list[Callable[[], None]]] = {}
+        self._unwedged: dict[tuple[PersonId, str], float] = {}
+        self._queue: deque[tuple[int, bytes]] = deque()
+        self._working = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # To-device events ----------------------------------------------------------------------------------------
+
+    def keep(self, events: tuple[bytes, ...]) -> tuple[list[Write], list[tuple[int, bytes]]]:
+        """The writes that keep what came for our devices, and what to give to `take` when it is on disk."""
+        rows = [(new_id(), raw) for raw in events]
+        return [self._store.keys.add_to_device(id, raw) for id, raw in rows], rows
+
+    def take(self, rows: list[tuple[int, bytes]]) -> None:
+        """Open what is on disk, in order and in the background."""
+        if not rows:
+            return
+        self._queue += rows
+        if not self._working:
+            self._working = True
+            self._idle.clear()
+            self._spawn(self._work())
+
+    async def recover(self) -> None:
+        """Take up what the last run left."""
+        self.take(await self._store.keys.to_device())
+
+    async def caught_up(self) -> None:
+        """Return when everything that has come so far is opened."""
+        await self._idle.wait()
+
+    async def _work(self) -> None:
+        try:
+            while self._queue:
+                id, raw = self._queue.popleft()
+                writes: list[Write] = []
+                try:
+                    writes = await self._take(raw)
+                except BridgeError as error:
+                    log.info("to_device_unopened", why=error.notice)
+                except Exception as error:  # one event's trouble is not its neighbours'
+                    log.error("to_device_fault", kind=type(error).__name__, exc_info=error)
+                # One unit: the ratchet that has moved on, the key that it brought, and that it is done.
+                self._store.commit(*writes, self._store.keys.done_to_device(id))
+        finally:
+            self._working = False
+            self._idle.set()
+
+    async def _take(self, raw: bytes) -> list[Write]:
+        try:
+            event = contents.to_device(raw)
+        except (msgspec.MsgspecError, RecursionError):
+            raise PeerMisbehaved("a to-device event that is none") from None
+        machine = await self._machines.local(event.to)
+        if machine is None or machine.device != event.device:
+            raise PeerMisbehaved("a to-device event for a device that is not ours")
+        if event.type == "m.room.encrypted":
+            return await self._olm(machine, event)
+        if event.type in ("m.room_key.withheld", "org.matrix.room_key.withheld"):
+            self._refused(event)
+        else:
+            self._other(machine, event.sender, event.type, event.content, False)
+        return []
+
+    async def _olm(self, machine: Machine, event: contents.ToDevice) -> list[Write]:
+        try:
+            content = contents.olm_content(event.content)
+        except (msgspec.MsgspecError, RecursionError):
+            raise PeerMisbehaved("an Olm message that is none") from None
+        try:
+            found, row, begun = machine.decrypt(event.sender, content, _now())
+        except Undecryptable:
+            self._wedged(machine, event.sender, content.sender_key)
+            raise
+        writes = [self._store.keys.put_olm(row)]
+        writes += [self._store.keys.forget_olm(old) for old in machine.surplus(content.sender_key)]
+        if begun:
+            writes.append(self._store.keys.put_device(machine.row()))
+        if found.type == "m.room_key":
+            writes += await self._room_key(found, content.sender_key)
+        else:
+            self._other(machine, event.sender, found.type, found.content, True)
+        return writes
+
+    async def _room_key(self, found: contents.Opened, sender_key: str) -> list[Write]:
+        try:
+            key = contents.room_key(found.content)
+            session = InboundGroupSession(SessionKey(key.session_key))
+        except (msgspec.MsgspecError, RecursionError, ValueError):
+            log.info("room_key_unusable")
+            return []
+        if key.algorithm != MEGOLM or session.session_id != key.session_id:
+            log.info("room_key_unusable")
+            return []
+        row = Inbound(
+            room=key.room_id,
+            session=key.session_id,
+            pickle=session.pickle(self._store.keys.pickle_key),
+            sender=found.sender,
+            sender_key=sender_key,
+            signing_key=found.keys.ed25519,
+        )
+        place = (row.room, row.session, row.sender)
+        # The same session from another sender is another's: whoever is in the room has its key, and could claim it.
+        if (known := await self._recall(place)) is not None and not _is_better(row, session, known):
+            return []
+        self._remember(place, _Open(row, session))
+        self._withheld.pop((row.room, row.session), None)
+        for wake in self._waiting.pop(place, ()):
+            wake()
+        return [self._store.keys.put_inbound(row)]
+
+    def _refused(self, event: contents.ToDevice) -> None:
+        try:
+            said = contents.withheld(event.content)
+        except (msgspec.MsgspecError, RecursionError):
+            return
+        self._withheld[(said.room_id, said.session_id)] = said.code
+        while len(self._withheld) > REASONS:
+            self._withheld.popitem(last=False)
+
+    def _wedged(self, machine: Machine, sender: PersonId, sender_key: str) -> None:
+        """The Olm sessions with a device are of no use: begin another, so that what it sends next can be read."""
+        place, now = (machine.user, sender_key), time.monotonic()
+        if now - self._unwedged.get(place, -UNWEDGE_SECONDS) < UNWEDGE_SECONDS:
+            return
+        self._unwedged[place] = now
+        self._spawn(self._mend(machine, sender, sender_key))
+
+    async def _mend(self, machine: Machine, sender: PersonId, sender_key: str) -> None:
+        try:
+            person = (await self._tracking.of([sender])).get(sender)
+            device = person.by_curve(sender_key) if person is not None else None
+            if device is not None:
+                await self._unwedge(machine, device)
+        except BridgeError as error:
+            log.warning("olm_not_mended", reason=error.notice)
+
+    # Messages of rooms ----------------------------------------------------------------------------------------
+
+    def wait(self, missing: KeyMissing, wake: Callable[[], None]) -> None:
+        """Call `wake` once when the key comes."""
+        self._waiting.setdefault(missing.place, []).append(wake)
+
+    async def open(self, raw: bytes) -> bytes:
+        """The event in clear, as JSON. Raises KeyMissing, Undecryptable, PeerMisbehaved with a sentence."""
+        try:
+            event = contents.megolm_event(raw)
+            content = contents.megolm_content(event.content)
+            message = MegolmMessage.from_base64(content.ciphertext)
+        except (msgspec.MsgspecError, RecursionError, ValueError):
+            raise Undecryptable("The bridge cannot read this kind of encryption.") from None
+        if content.algorithm != MEGOLM:
+            raise Undecryptable("The bridge cannot read this kind of encryption.")
+        found = await self._find((event.room_id, content.session_id, event.sender))
+        if not self._is_ours(event.sender):
+            await self._check(found.row)
+        try:
+            opened = found.session.decrypt(message)
+        except ValueError:
+            raise Undecryptable(WITHHELD["m.unauthorised"]) from None
+        first = await self._store.keys.seen(content.session_id, opened.message_index)
+        if first is not None and first != event.event_id:
+            raise PeerMisbehaved("an encrypted event that was said before")
+        if first is None:
+            await self._store.commit(
+                self._store.keys.saw(content.session_id, opened.message_index, event.event_id)
+            )
+        return contents.decrypted(raw, opened.plaintext)
+
+    async def _find(self, place: _Place) -> _Open:
+        found = await self._recall(place)
+        if found is None:
+            await self.caught_up()
+            found = await self._recall(place)
+        if found is None:
+            code = self._withheld.get(place[:2], "")
+            raise KeyMissing(WITHHELD.get(code, NO_KEY), place)
+        return found
+
+    async def _recall(self, place: _Place) -> _Open | None:
+        found = self._open.get(place)
+        if found is None:
+            row = await self._store.keys.inbound(*place)
+            found = self._open.get(place)  # it may have come while we looked
+            if found is None and row is not None:
+                found = _Open(row, InboundGroupSession.from_pickle(row.pickle, self._store.keys.pickle_key))
+        if found is not None:
+            self._remember(place, found)
+        return found
+
+    def _remember(self, place: _Place, found: _Open) -> None:
+        self._open[place] = found
+        self._open.move_to_end(place)
+        while len(self._open) > KEPT:
+            self._open.popitem(last=False)
+
+    async def _check(self, row: Inbound) -> None:
+        """Whether the session was made by a device that is believed. Raises Undecryptable."""
+        people = await self._tracking.of([row.sender])
+        person = people.get(row.sender)
+        device = person.by_curve(row.sender_key) if person is not None else None
+        if device is None or not is_trusted(device, self._trust):
+            # It may be newer than what is known of its owner's devices, or verified a moment ago.
+            person = await self._tracking.anew(row.sender)
+            device = person.by_curve(row.sender_key) if person is not None else None
+        if device is None and self._trust is Trust.ALL:
+            return  # signed out since; the key came over Olm in its owner's name
+        if device is None or device.ed25519 != row.signing_key:
+            raise Undecryptable(UNTRUSTED)
+        if not is_trusted(device, self._trust):
+            raise Undecryptable(UNTRUSTED)
+
+
+def _is_better(row: Inbound, session: InboundGroupSession, known: _Open) -> bool:
+    """Whether a key that came again opens more than the one we have, and is from the same device."""
+    same = (row.sender, row.sender_key) == (known.row.sender, known.row.sender_key)
+    return same and session.first_known_index < known.session.first_known_index
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

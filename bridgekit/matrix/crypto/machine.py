@@ -1,0 +1,258 @@
+"""One device of ours: its Olm account, its owner's identity, and its sessions with other devices.
+
+Nothing here waits or writes: what changes comes back as rows, to be committed before what was made with them is used.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, cast
+
+import msgspec
+import structlog
+from vodozemac import (
+    Account,
+    AnyOlmMessage,
+    Curve25519PublicKey,
+    PreKeyMessage,
+    Session,
+)
+
+from bridgekit.contract.errors import PeerMisbehaved, Undecryptable
+from bridgekit.contract.ids import PersonId
+from bridgekit.matrix.crypto import contents
+from bridgekit.matrix.crypto.devices import MEGOLM, OLM, Device, Person
+from bridgekit.matrix.crypto.signing import (
+    SEED_BYTES,
+    Json,
+    SigningKey,
+    canonical,
+    from_base64,
+    is_signed,
+    signed,
+    unpadded,
+)
+from bridgekit.store.keys import OlmRow, OurDevice, Secrets
+
+log = structlog.get_logger(__name__)
+
+SESSIONS = 5
+"""Olm sessions that are kept with one device; mostly there is one, or two that were begun on both sides at once."""
+BEGINS = 0
+"""The type of an Olm message that begins a session."""
+
+
+class Machine:
+    """One device. `sessions` are by the other's Curve25519 key, the one to answer with first."""
+
+    def __init__(self, row: OurDevice, sessions: list[OlmRow], pickle_key: bytes) -> None:
+        self.user = row.mxid
+        self.device = row.device
+        self.published = row.published
+        self._pickle_key = pickle_key
+        self._secrets = row.secrets
+        self._account = Account.from_pickle(row.secrets.account, pickle_key)
+        self.curve25519 = self._account.curve25519_key.to_base64()
+        self.ed25519 = self._account.ed25519_key.to_base64()
+        self._master = SigningKey(row.secrets.master)
+        self._self_signing = SigningKey(row.secrets.self_signing)
+        self._user_signing = SigningKey(row.secrets.user_signing)
+        self.master = self._master.public
+        self.sessions: dict[str, list[OlmRow]] = {}
+        for session in sessions:
+            self.sessions.setdefault(session.theirs, []).append(session)
+        self.device_keys = self._device_keys()
+
+    @staticmethod
+    def new(user: PersonId, pickle_key: bytes) -> OurDevice:
+        """A device that nobody knows yet, with an identity of its own."""
+        return OurDevice(
+            mxid=user,
+            device="BK" + secrets.token_hex(4).upper(),
+            secrets=Secrets(
+                account=Account().pickle(pickle_key),
+                master=secrets.token_bytes(SEED_BYTES),
+                self_signing=secrets.token_bytes(SEED_BYTES),
+                user_signing=secrets.token_bytes(SEED_BYTES),
+            ),
+            published=False,
+        )
+
+    def row(self) -> OurDevice:
+        """The device as it is now."""
+        pickled = msgspec.structs.replace(self._secrets, account=self._account.pickle(self._pickle_key))
+        return OurDevice(mxid=self.user, device=self.device, secrets=pickled, published=self.published)
+
+    # What the homeserver is told ------------------------------------------------------------------------------
+
+    def _sign(self, value: Json) -> Json:
+        signature = self._account.sign(canonical(value)).to_base64()
+        return signed(value, self.user, self.device, signature)
+
+    def _device_keys(self) -> Json:
+        """The device's keys, signed by itself and by its owner's identity."""
+        keys = {
+            "user_id": self.user,
+            "device_id": self.device,
+            "algorithms": [OLM, MEGOLM],
+            "keys": {
+                f"curve25519:{self.device}": self.curve25519,
+                f"ed25519:{self.device}": self.ed25519,
+            },
+        }
+        return self._self_signing.sign(self._sign(keys), self.user)
+
+    def identity(self) -> Json:
+        """The cross-signing keys, for device_signing/upload."""
+
+        def key(usage: str, key: SigningKey) -> Json:
+            name = f"ed25519:{key.public}"
+            return {"user_id": self.user, "usage": [usage], "keys": {name: key.public}}
+
+        return {
+            # The master key also bears the device's signature, as clients make it.
+            "master_key": self._sign(key("master", self._master)),
+            "self_signing_key": self._master.sign(key("self_signing", self._self_signing), self.user),
+            "user_signing_key": self._master.sign(key("user_signing", self._user_signing), self.user),
+        }
+
+    def vouch(self, user: PersonId, master: Json) -> Json:
+        """Somebody's master key with our user-signing key's signature: they are who they are said to be."""
+        bare = {key: part for key, part in master.items() if key != "signatures"}
+        return self._user_signing.sign(bare, self.user)
+
+    def is_as_published(self, seen: Person) -> bool:
+        """Whether the homeserver shows the device and the identity as they are."""
+        device = seen.devices.get(self.device)
+        return (
+            device is not None
+            and (device.curve25519, device.ed25519) == (self.curve25519, self.ed25519)
+            and device.cross_signed
+            and seen.master == self.master
+        )
+
+    def more_keys(self, count: int, *, fallback: bool) -> None:
+        """Make `count` one-time keys, and a fallback key; those that were not uploaded yet count."""
+        missing = count - len(self._account.one_time_keys)
+        if missing > 0:
+            self._account.generate_one_time_keys(missing)
+        account = cast(Any, self._account)  # its stub lacks fallback keys
+        if fallback and not account.fallback_key:
+            account.generate_fallback_key()
+
+    def unpublished(self) -> Json:
+        """One-time and fallback keys that were made and not confirmed, signed, for keys/upload."""
+        one_time = {
+            f"signed_curve25519:{id}": self._sign({"key": key.to_base64()})
+            for id, key in self._account.one_time_keys.items()
+        }
+        fallback = {
+            f"signed_curve25519:{id}": self._sign({"key": key.to_base64(), "fallback": True})
+            for id, key in cast(Any, self._account).fallback_key.items()
+        }
+        return {"one_time_keys": one_time} | ({"fallback_keys": fallback} if fallback else {})
+
+    def confirm(self) -> None:
+        """The homeserver has them."""
+        self._account.mark_keys_as_published()
+
+    # Olm -----------------------------------------------------------------------------------------------------
+
+    def knows(self, curve25519: str) -> bool:
+        """Whether there is a session with the device."""
+        return curve25519 in self.sessions
+
+    def begin(self, to: Device, one_time_key: Any, now: int) -> OlmRow | None:
+        """Begin a session with a device whose (signed) one-time key was claimed; None where that is no good.
+
+        The session stands first from now on. `now` is in ms.
+        """
+        key = one_time_key.get("key") if isinstance(one_time_key, dict) else None
+        if not isinstance(key, str) or not is_signed(one_time_key, to.user, to.id, to.ed25519):
+            return None
+        try:
+            theirs = Curve25519PublicKey.from_base64(to.curve25519)
+            session = self._account.create_outbound_session(theirs, Curve25519PublicKey.from_base64(key))
+        except ValueError:
+            return None
+        return self._keep(to.curve25519, session, now)
+
+    def encrypt(self, to: Device, type: str, content: Json) -> tuple[Json, OlmRow]:
+        """An event for a device that there is a session with: the content of m.room.encrypted, and the changed row."""
+        row = self.sessions[to.curve25519][0]
+        session = Session.from_pickle(row.pickle, self._pickle_key)
+        payload = contents.olm_payload(
+            type,
+            content,
+            sender=self.user,
+            signing_key=self.ed25519,
+            device_keys=self.device_keys,
+            to=to,
+        )
+        kind, body = session.encrypt(payload).to_parts()
+        row = self._keep(to.curve25519, session, row.used)
+        return contents.olm_message(self.curve25519, to, kind, unpadded(body)), row
+
+    def decrypt(
+        self, sender: PersonId, content: contents.OlmContent, now: int
+    ) -> tuple[contents.Opened, OlmRow, bool]:
+        """What an Olm message holds, the changed session, and whether the account has changed as well.
+
+        Raises Undecryptable where no session opens it, PeerMisbehaved where it is not what it should be.
+        """
+        message = content.ciphertext.get(self.curve25519)
+        if message is None or content.algorithm != OLM:
+            raise PeerMisbehaved("an Olm message that is for another device")
+        plain, row, begun = self._open(content.sender_key, message, now)
+        try:
+            found = contents.opened(plain)
+        except (msgspec.MsgspecError, RecursionError):
+            raise PeerMisbehaved("an Olm message with nothing readable in it") from None
+        # Specification, "m.olm.v1.curve25519-aes-sha2": otherwise it could have been made for, or by, somebody else.
+        if (found.sender, found.recipient, found.recipient_keys.ed25519) != (sender, self.user, self.ed25519):
+            raise PeerMisbehaved("an Olm message that was made for, or by, somebody else")
+        return found, row, begun
+
+    def _open(self, theirs: str, message: contents.OlmMessage, now: int) -> tuple[bytes, OlmRow, bool]:
+        try:
+            parsed = AnyOlmMessage.from_parts(message.type, from_base64(message.body))
+            begins = parsed.to_pre_key() if message.type == BEGINS else None
+        except ValueError:
+            raise PeerMisbehaved("an Olm message that is none") from None
+        for row in self.sessions.get(theirs, ()):
+            session = Session.from_pickle(row.pickle, self._pickle_key)
+            if begins is not None and not session.session_matches(begins):
+                continue
+            try:
+                return session.decrypt(parsed), self._keep(theirs, session, now), False
+            except ValueError:
+                continue
+        if begins is None:
+            raise Undecryptable("No session opens this message.")
+        return self._begun(theirs, begins, now)
+
+    def _begun(self, theirs: str, message: PreKeyMessage, now: int) -> tuple[bytes, OlmRow, bool]:
+        try:
+            key = Curve25519PublicKey.from_base64(theirs)
+            session, plain = self._account.create_inbound_session(key, message)
+        except ValueError:
+            raise Undecryptable("The one-time key of this message is gone.") from None
+        return plain, self._keep(theirs, session, now), True
+
+    def _keep(self, theirs: str, session: Session, used: int) -> OlmRow:
+        row = OlmRow(
+            ours=self.user,
+            theirs=theirs,
+            id=session.session_id,
+            pickle=session.pickle(self._pickle_key),
+            used=used,
+        )
+        others = [other for other in self.sessions.get(theirs, ()) if other.id != row.id]
+        self.sessions[theirs] = sorted([row, *others], key=lambda one: -one.used)
+        return row
+
+    def surplus(self, theirs: str) -> list[OlmRow]:
+        """Take the sessions out that nobody will miss, to be forgotten on disk too."""
+        kept = self.sessions.get(theirs, [])
+        self.sessions[theirs] = kept[:SESSIONS]
+        return kept[SESSIONS:]

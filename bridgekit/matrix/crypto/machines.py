@@ -1,0 +1,231 @@
+"""Our devices: made when they are first needed, known to the homeserver, and never without keys for others to take."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+from weakref import WeakValueDictionary
+
+import structlog
+
+from bridgekit.contract.errors import BridgeError, EncryptionError
+from bridgekit.contract.ids import PersonId
+from bridgekit.matrix.crypto.calls import KeyCalls
+from bridgekit.matrix.crypto.devices import person
+from bridgekit.matrix.crypto.machine import Machine
+from bridgekit.store import Store
+
+log = structlog.get_logger(__name__)
+
+BOT_KEYS = 50
+GHOST_KEYS = 10
+"""One-time keys at the homeserver. A ghost is spoken to by the devices of the people around it, once each; the
+fallback key covers the rest."""
+KEPT = 2000
+"""Machines in memory that nobody uses just now; to read one back takes a millisecond."""
+RECHECK_SECONDS = 2.0
+ASKED_AT_ONCE = 100
+
+
+_Counts = tuple[Mapping[str, Mapping[str, int]], Mapping[str, list[str]]]
+
+
+class Machines:
+    """The devices of the bot and of the ghosts."""
+
+    def __init__(
+        self,
+        store: Store,
+        calls: KeyCalls,
+        *,
+        bot: PersonId,
+        may_have: Callable[[PersonId], bool],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self._store = store
+        self._calls = calls
+        self._bot = bot
+        self._may_have = may_have
+        self._spawn = spawn
+        self._known: dict[PersonId, str] = {}
+        # There is one machine for a user at a time, as long as anybody holds it: two would use a ratchet twice.
+        self._machines: WeakValueDictionary[PersonId, Machine] = WeakValueDictionary()
+        self._recent: OrderedDict[PersonId, Machine] = OrderedDict()
+        self._locks: dict[PersonId, asyncio.Lock] = {}
+        self._checked: set[PersonId] = set()  # the homeserver has them as they are, as of this run
+        self._filling: set[PersonId] = set()
+        self._said: dict[PersonId, _Counts] = {}  # what came while keys were being filled up
+        self._doubtful: set[PersonId] = set()
+
+    async def load(self) -> None:
+        """Read who has a device."""
+        self._known = await self._store.keys.device_names()
+
+    def lock(self, user: PersonId) -> asyncio.Lock:
+        """Held by whoever changes the user's machine."""
+        return self._locks.setdefault(user, asyncio.Lock())
+
+    def has(self, user: PersonId) -> bool:
+        """Whether the user has a device."""
+        return user in self._known
+
+    def is_ready(self, user: PersonId) -> bool:
+        """Whether the user's device is there and was seen to be as it should be."""
+        return user in self._checked
+
+    @property
+    def count(self) -> int:
+        """How many of ours have a device."""
+        return len(self._known)
+
+    async def check_all(self) -> None:
+        """Ask the homeserver for all of our devices, and publish those anew that it does not have as they are."""
+        users = sorted(self._known)
+        for start in range(0, len(users), ASKED_AT_ONCE):
+            some = users[start : start + ASKED_AT_ONCE]
+            answer = await self._calls.query(some, user=self._bot)
+            for user in some:
+                machine = await self.local(user)
+                if (
+                    machine is not None
+                    and machine.published
+                    and machine.is_as_published(person(user, answer))
+                ):
+                    self._checked.add(user)
+        for user in users:
+            if user not in self._checked:
+                await self.of(user)
+
+    async def local(self, user: PersonId) -> Machine | None:
+        """The user's machine as it stands in the store, whatever the homeserver knows; None if there is none."""
+        machine = self._machines.get(user)
+        if machine is None:
+            if user not in self._known or (row := await self._store.keys.device(user)) is None:
+                return None
+            sessions = await self._store.keys.olm(user)
+            machine = self._machines.get(user)  # another task may have read it meanwhile
+            if machine is None:
+                machine = self._machines[user] = Machine(row, sessions, self._store.keys.pickle_key)
+        self._recent[user] = machine
+        self._recent.move_to_end(user)
+        while len(self._recent) > KEPT:
+            self._recent.popitem(last=False)
+        return machine
+
+    async def of(self, user: PersonId) -> Machine:
+        """The user's machine, made and published if need be. Raises MatrixError, EncryptionError with a sentence."""
+        if user in self._checked and (found := await self.local(user)) is not None:
+            return found
+        if not self._may_have(user):
+            raise EncryptionError("This user has no device of the bridge's that could encrypt.")
+        async with self.lock(user):
+            machine = await self.local(user)
+            if machine is None:
+                row = Machine.new(user, self._store.keys.pickle_key)
+                await self._store.commit(self._store.keys.put_device(row))
+                self._known[user] = row.device
+                machine = self._machines[user] = Machine(row, [], self._store.keys.pickle_key)
+                self._recent[user] = machine
+            if user not in self._checked:
+                await self._settle(machine)
+                self._checked.add(user)
+            return machine
+
+    async def _settle(self, machine: Machine) -> None:
+        """See to it that the homeserver has the device and the identity as they are."""
+        user = machine.user
+        if machine.published:
+            seen = person(user, await self._calls.query([user], user=user))
+            if machine.is_as_published(seen):
+                return
+            log.warning("device_published_again", other_identity=seen.master not in ("", machine.master))
+        # On disk before the homeserver has them: a key that somebody takes must open what they send.
+        machine.more_keys(self._wanted(user), fallback=True)
+        await self._store.commit(self._store.keys.put_device(machine.row()))
+        name = "bridgekit" if user == self._bot else "bridge"
+        await self._calls.put_device(user, machine.device, name)
+        for outcome in await asyncio.gather(
+            self._publish(machine), self._identify(machine), return_exceptions=True
+        ):
+            if outcome is not None:
+                raise outcome
+        machine.confirm()
+        machine.published = True
+        await self._store.commit(self._store.keys.put_device(machine.row()))
+
+    async def _publish(self, machine: Machine) -> None:
+        body = {"device_keys": machine.device_keys, **machine.unpublished()}
+        await self._calls.upload(machine.user, machine.device, body)
+
+    async def _identify(self, machine: Machine) -> None:
+        await self._calls.upload_identity(machine.user, machine.device, machine.identity())
+
+    def _wanted(self, user: PersonId) -> int:
+        return BOT_KEYS if user == self._bot else GHOST_KEYS
+
+    # What the homeserver says of ours -------------------------------------------------------------------------
+
+    def changed(self, users: list[PersonId]) -> None:
+        """The homeserver says that these of ours have changed devices: mostly the echo of our own doing, so they are
+        looked at in the background, all together, and published anew where they are not as they should be."""
+        new = {user for user in users if user in self._checked}
+        if new and not self._doubtful:
+            self._spawn(self._recheck())
+        self._doubtful |= new
+
+    async def _recheck(self) -> None:
+        await asyncio.sleep(RECHECK_SECONDS)
+        users, self._doubtful = sorted(self._doubtful), set()
+        try:
+            for start in range(0, len(users), ASKED_AT_ONCE):
+                some = users[start : start + ASKED_AT_ONCE]
+                answer = await self._calls.query(some, user=self._bot)
+                for user in some:
+                    machine = await self.local(user)
+                    if machine is not None and not machine.is_as_published(person(user, answer)):
+                        self._checked.discard(user)
+                        await self.of(user)
+        except BridgeError as error:
+            log.warning("devices_not_checked", reason=error.notice)
+
+    def counts(
+        self,
+        one_time: Mapping[PersonId, Mapping[str, Mapping[str, int]]],
+        fallback: Mapping[PersonId, Mapping[str, list[str]]],
+    ) -> None:
+        """How many keys the homeserver still has: what runs low is filled up in the background."""
+        for user in {*one_time, *fallback}:
+            device = self._known.get(user)
+            if device is None or user not in self._checked:
+                continue
+            if user in self._filling:
+                self._said[user] = one_time.get(user, {}), fallback.get(user, {})
+                continue
+            left = one_time.get(user, {}).get(device)
+            unused = fallback.get(user, {}).get(device)
+            low = left is not None and left.get("signed_curve25519", 0) <= self._wanted(user) // 2
+            used_up = unused is not None and "signed_curve25519" not in unused
+            if low or used_up:
+                self._filling.add(user)
+                have = left.get("signed_curve25519", 0) if left is not None else self._wanted(user)
+                self._spawn(self._fill(user, self._wanted(user) - have, fallback=used_up))
+
+    async def _fill(self, user: PersonId, missing: int, *, fallback: bool) -> None:
+        try:
+            async with self.lock(user):
+                machine = await self.local(user)
+                if machine is None:
+                    return
+                machine.more_keys(missing, fallback=fallback)
+                await self._store.commit(self._store.keys.put_device(machine.row()))
+                await self._calls.upload(user, machine.device, machine.unpublished())
+                machine.confirm()
+                await self._store.commit(self._store.keys.put_device(machine.row()))
+        except BridgeError as error:
+            log.warning("keys_not_filled", reason=error.notice)
+        finally:
+            self._filling.discard(user)
+            if (said := self._said.pop(user, None)) is not None:
+                self.counts({user: said[0]}, {user: said[1]})

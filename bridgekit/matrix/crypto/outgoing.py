@@ -1,0 +1,273 @@
+"""Encrypting what is said in rooms: Megolm sessions, and their keys in the right hands."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from vodozemac import GroupSession, InboundGroupSession
+
+from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.core.trust import Trust
+from bridgekit.matrix.crypto import contents, rooms
+from bridgekit.matrix.crypto.calls import KeyCalls
+from bridgekit.matrix.crypto.devices import Device, wanted
+from bridgekit.matrix.crypto.machine import Machine
+from bridgekit.matrix.crypto.members import Members
+from bridgekit.matrix.crypto.tracking import Tracking
+from bridgekit.store import Store
+from bridgekit.store.keys import Inbound, OlmRow, Outbound, SharedWith
+from bridgekit.store.statements import Write
+
+log = structlog.get_logger(__name__)
+
+KEPT = 2000
+AGAIN_SECONDS = 300.0
+"""After which a device that had no one-time key to give is asked for another."""
+UNVERIFIED = "The bridge sends keys only to devices that their owner has verified."
+NO_OLM = "The device had no one-time key left."
+Json = dict[str, Any]
+
+
+class _Live:
+    """An outbound session in use."""
+
+    def __init__(self, group: GroupSession, row: Outbound, shared: list[SharedWith]) -> None:
+        self.group = group
+        self.row = row
+        self.shared = {(one.user, one.device): one for one in shared}
+        self.complete: tuple[int, int] | None = None  # of which versions everybody has had the key
+        self.again = 0.0  # when those are asked again that had no one-time key
+
+
+class Outgoing:
+    """The outbound sessions of all of ours, one for each room and sender."""
+
+    def __init__(
+        self,
+        store: Store,
+        calls: KeyCalls,
+        tracking: Tracking,
+        members: Members,
+        *,
+        trust: Trust,
+        is_ours: Callable[[PersonId], bool],
+    ) -> None:
+        self._store = store
+        self._calls = calls
+        self._tracking = tracking
+        self._members = members
+        self._trust = trust
+        self._is_ours = is_ours
+        self._live: OrderedDict[tuple[ChatId, PersonId], _Live] = OrderedDict()
+        self._locks: dict[tuple[ChatId, PersonId], asyncio.Lock] = {}
+
+    async def seal(
+        self, room: ChatId, machine: Machine, settings: rooms.Settings, type: str, content: Json
+    ) -> Json:
+        """The content of m.room.encrypted that holds the event.
+
+        When it returns, everybody who may read has been sent the key, and the ratchet's next place is on disk.
+        """
+        key = (room, machine.user)
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            live = await self._session(key, machine, settings)
+            live = await self._share(key, live, machine, settings)
+            message = live.group.encrypt(contents.plaintext(room, type, content))
+            live.row = _replaced(live, self._store.keys.pickle_key, sent=live.row.sent + 1)
+            await self._store.commit(self._store.keys.put_outbound(live.row))
+            return contents.encrypted(
+                content,
+                ciphertext=message.to_base64(),
+                session=live.row.session,
+                sender_key=machine.curve25519,
+                device=machine.device,
+            )
+
+    async def prepare(self, room: ChatId, machine: Machine, settings: rooms.Settings) -> None:
+        """Do ahead what the next message of this sender would have to wait for."""
+        key = (room, machine.user)
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            live = await self._session(key, machine, settings)
+            await self._share(key, live, machine, settings)
+
+    # Sessions ------------------------------------------------------------------------------------------------
+
+    async def _session(
+        self, key: tuple[ChatId, PersonId], machine: Machine, settings: rooms.Settings
+    ) -> _Live:
+        live = self._live.get(key)
+        if live is None:
+            row = await self._store.keys.outbound(*key)
+            if row is not None:
+                group = GroupSession.from_pickle(row.pickle, self._store.keys.pickle_key)
+                live = _Live(group, row, await self._store.keys.shared(row.session))
+        if live is None or rooms.is_over(live.row, _now(), settings):
+            live = await self._new(key, machine, live)
+        self._live[key] = live
+        self._live.move_to_end(key)
+        self._trim()
+        return live
+
+    async def _new(self, key: tuple[ChatId, PersonId], machine: Machine, before: _Live | None) -> _Live:
+        room, sender = key
+        group = GroupSession()
+        pickle_key = self._store.keys.pickle_key
+        row = Outbound(
+            room=room,
+            sender=sender,
+            session=group.session_id,
+            pickle=group.pickle(pickle_key),
+            made=_now(),
+            sent=0,
+        )
+        # Ours to open, too: for quotes of what was said before.
+        inbound = Inbound(
+            room=room,
+            session=group.session_id,
+            pickle=InboundGroupSession(group.session_key).pickle(pickle_key),
+            sender=sender,
+            sender_key=machine.curve25519,
+            signing_key="",
+        )
+        writes = [self._store.keys.put_outbound(row), self._store.keys.put_inbound(inbound)]
+        if before is not None:
+            writes.append(self._store.keys.forget_shared(before.row.session))
+        await self._store.commit(*writes)
+        return _Live(group, row, [])
+
+    def _trim(self) -> None:
+        while len(self._live) > KEPT:
+            for key in self._live:
+                if not (lock := self._locks.get(key)) or not lock.locked():
+                    del self._live[key]
+                    self._locks.pop(key, None)
+                    break
+            else:
+                return
+
+    # Their keys ----------------------------------------------------------------------------------------------
+
+    async def _share(
+        self, key: tuple[ChatId, PersonId], live: _Live, machine: Machine, settings: rooms.Settings
+    ) -> _Live:
+        """Send the session's key to all who lack it; where somebody has it who may not read on, to all, a new one."""
+        room = key[0]
+        now = time.monotonic()
+        versions = (self._tracking.version, self._members.version(room))
+        if live.complete == versions and now < live.again:
+            return live
+        members = await self._members.of(room, machine.user)
+        people = await self._tracking.of(sorted(who for who in members if not self._is_ours(who)))
+        yes, no = wanted(people, self._trust)
+        if rooms.has_lost(live.shared.values(), yes):
+            live = self._live[key] = await self._new(key, machine, live)
+        # Again at the latest when: a server may have been away, a device without a key.
+        live.again = now + AGAIN_SECONDS if not self._tracking.is_lacking else now + 60.0
+        missing = rooms.without(live.shared.values(), yes, told=False)
+        if missing:
+            await self._give(room, live, machine, missing)
+        untold = rooms.without(live.shared.values(), no, told=True)
+        if untold:
+            await self._refuse(room, live, machine, untold, "m.unverified", UNVERIFIED)
+        live.complete = versions
+        return live
+
+    async def _give(self, room: ChatId, live: _Live, machine: Machine, to: list[Device]) -> None:
+        rows: list[OlmRow] = []
+        reached = await self._sessions_with(machine, to, rows)
+        content = contents.room_key_content(room, live.row.session, live.group.session_key.to_base64())
+        messages: list[tuple[PersonId, str, Json]] = []
+        for device in reached:
+            message, row = machine.encrypt(device, "m.room_key", content)
+            rows.append(row)
+            messages.append((device.user, device.id, message))
+        await self._store.commit(*(self._store.keys.put_olm(row) for row in rows))
+        await self._calls.send("m.room.encrypted", messages, user=machine.user, device=machine.device)
+        position = live.group.message_index
+        self._note(live, reached, position)
+        lost = [device for device in to if device not in reached]
+        untold = rooms.without(live.shared.values(), lost, told=True)
+        if untold:
+            await self._refuse(room, live, machine, untold, "m.no_olm", NO_OLM)
+
+    async def _sessions_with(self, machine: Machine, to: list[Device], rows: list[OlmRow]) -> list[Device]:
+        """Those of the devices that there is an Olm session with now; new ones are begun, into `rows`."""
+        strangers = [device for device in to if not machine.knows(device.curve25519)]
+        if strangers:
+            asked: dict[PersonId, dict[str, str]] = {}
+            for device in strangers:
+                asked.setdefault(device.user, {})[device.id] = "signed_curve25519"
+            claimed = await self._calls.claim(asked, user=machine.user, device=machine.device)
+            for device in strangers:
+                keys = claimed.get(device.user, {}).get(device.id, {})
+                row = machine.begin(device, next(iter(keys.values()), None), _now())
+                if row is not None:
+                    rows.append(row)
+        return [device for device in to if machine.knows(device.curve25519)]
+
+    async def _refuse(
+        self, room: ChatId, live: _Live, machine: Machine, to: list[Device], code: str, reason: str
+    ) -> None:
+        content = contents.withheld_content(room, live.row.session, machine.curve25519, code, reason)
+        messages = [(device.user, device.id, content) for device in to]
+        await self._calls.send("m.room_key.withheld", messages, user=machine.user, device=machine.device)
+        self._note(live, to, -1)
+
+    def _note(self, live: _Live, devices: list[Device], position: int) -> None:
+        writes: list[Write] = []
+        for device in devices:
+            row = SharedWith(
+                session=live.row.session,
+                user=device.user,
+                device=device.id,
+                key=device.curve25519,
+                position=position,
+            )
+            live.shared[(device.user, device.id)] = row
+            writes.append(self._store.keys.put_shared(row))
+        # After the keys went out: what is lost in a crash is sent twice, and not never.
+        self._store.commit(*writes)
+
+    # Olm for others ------------------------------------------------------------------------------------------
+
+    async def tell(self, machine: Machine, device: Device, type: str, content: Json, *, anew: bool) -> None:
+        """Send an encrypted event to one device; `anew`: over a new session, whatever there is."""
+        rows: list[OlmRow] = []
+        if anew or not machine.knows(device.curve25519):
+            claimed = await self._calls.claim(
+                {device.user: {device.id: "signed_curve25519"}}, user=machine.user, device=machine.device
+            )
+            keys = claimed.get(device.user, {}).get(device.id, {})
+            row = machine.begin(device, next(iter(keys.values()), None), _now())
+            if row is None:
+                return
+            rows.append(row)
+        message, row = machine.encrypt(device, type, content)
+        await self._store.commit(*(self._store.keys.put_olm(one) for one in (*rows, row)))
+        await self._calls.send(
+            "m.room.encrypted",
+            [(device.user, device.id, message)],
+            user=machine.user,
+            device=machine.device,
+        )
+
+
+def _replaced(live: _Live, pickle_key: bytes, *, sent: int) -> Outbound:
+    row = live.row
+    return Outbound(
+        room=row.room,
+        sender=row.sender,
+        session=row.session,
+        pickle=live.group.pickle(pickle_key),
+        made=row.made,
+        sent=sent,
+    )
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

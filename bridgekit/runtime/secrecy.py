@@ -1,0 +1,65 @@
+"""Encrypted rooms as the runtime sees them: what was said is opened, keys are waited for, people are told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from bridgekit.contract.facts import Fact
+from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.matrix import translate
+from bridgekit.matrix.crypto.engine import Engine
+from bridgekit.matrix.crypto.incoming import KeyMissing
+from bridgekit.runtime.names import Names
+
+log = structlog.get_logger(__name__)
+
+Say = Callable[[ChatId, str], Coroutine[Any, Any, None]]
+
+
+class Secrecy:
+    """What the workers ask about encryption."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        names: Names,
+        say: Say,
+        *,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self._spawn = spawn
+        self._engine = engine
+        self._names = names
+        self._say = say
+
+    async def open(
+        self, said: translate.Encrypted
+    ) -> Fact | translate.StateChanged | translate.Encrypted | None:
+        """What was said; None where nothing follows from it. It is in memory only: the inbox keeps what came.
+
+        Raises KeyMissing, EncryptionError, PeerMisbehaved.
+        """
+        return translate.fact(await self._engine.open(said.raw), self._names.of)
+
+    async def key(self, missing: KeyMissing, seconds: float) -> bool:
+        """Wait for a key; False where it does not come in time."""
+        came = asyncio.Event()
+        self._engine.wait(missing, came.set)
+        try:
+            async with asyncio.timeout(seconds):
+                await came.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def identity_reset(self, user: PersonId) -> None:
+        """Somebody has a new identity: who verified the old one should know."""
+        for room in self._engine.rooms_of(user):
+            words = (
+                f"⚠ {user} has a new cryptographic identity. If you do not know why, ask them by another way."
+            )
+            self._spawn(self._say(room, words))

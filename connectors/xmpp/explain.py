@@ -1,0 +1,73 @@
+"""Stanza errors (RFC 6120 8.3, XEP-0045) as sentences for people."""
+
+from __future__ import annotations
+
+from xml.etree.ElementTree import Element
+
+from connectors.xmpp import wire
+from connectors.xmpp.wire import core, local, words
+
+GONE_FOR_GOOD = frozenset({"forbidden", "registration-required", "gone", "not-allowed"})
+"""Conditions that another try does not change."""
+
+_JOIN = {
+    "conflict": "Every nick that the bridge tried in {chat} is taken.",
+    "forbidden": "The bridge is banned from {chat}: ask its admins to let it in.",
+    "item-not-found": "There is no room {chat}, or it is locked while somebody configures it.",
+    "not-allowed": "Only the server's admins may make a room like {chat}: it does not exist yet.",
+    "not-authorized": "{chat} needs a password: give it to the bridge, or ask for a room without one.",
+    "registration-required": "{chat} is for members only: ask its admins to make the bridge a member.",
+    "service-unavailable": "{chat} is full, or its server cannot be reached: try again later.",
+    "jid-malformed": "The server of {chat} does not take such an address.",
+    "remote-server-not-found": "The server of {chat} cannot be found: check the address.",
+    "remote-server-timeout": "The server of {chat} does not answer: try again later.",
+    "gone": "The room {chat} was destroyed.",
+}
+_SAY = {
+    "forbidden": "{chat} does not let the bridge speak: it is moderated, and somebody has to give it a voice.",
+    "not-acceptable": "{chat} did not take it: the sender is not in the room, or it is not allowed there.",
+    "not-allowed": "{chat} does not allow that.",
+    "not-authorized": "{chat} does not allow that: more rights are needed.",
+    "item-not-found": "{chat} is not there: check the address.",
+    "service-unavailable": "{chat} cannot be written to: there is no such address, or nobody takes messages there.",
+    "recipient-unavailable": "{chat} is not there now: try again later.",
+    "policy-violation": "The server of {chat} refused it: it is against a rule there.",
+    "resource-constraint": "The server of {chat} is too busy: try again later.",
+    "remote-server-not-found": "The server of {chat} cannot be found: check the address.",
+    "remote-server-timeout": "The server of {chat} does not answer: try again later.",
+    "feature-not-implemented": "The server of {chat} cannot do that.",
+    "jid-malformed": "The server of {chat} does not take such an address.",
+    "bad-request": "The server of {chat} did not understand it.",
+}
+_CONTROL = dict.fromkeys(range(32), " ") | {127: " "}
+
+
+def condition(stanza: Element) -> tuple[str, str]:
+    """The condition and the server's own words of an error stanza; "undefined-condition" where there is none."""
+    error = core(stanza, "error")
+    found, text = "undefined-condition", ""
+    for child in error if error is not None else ():
+        if wire.tag(child).startswith(f"{{{wire.STANZAS}}}"):
+            if local(child) == "text":
+                text = words(child)
+            else:
+                found = local(child)
+    return found, " ".join(text.translate(_CONTROL).split())[:200]
+
+
+def joining(stanza: Element, chat: str) -> str:
+    """Why the room did not let us in."""
+    found, text = condition(stanza)
+    return _sentence(_JOIN.get(found, "{chat} did not let the bridge in ({condition})."), chat, found, text)
+
+
+def saying(stanza: Element, chat: str) -> str:
+    """Why something was not done."""
+    found, text = condition(stanza)
+    return _sentence(_SAY.get(found, "{chat} refused it ({condition})."), chat, found, text)
+
+
+def _sentence(pattern: str, chat: str, found: str, text: str) -> str:
+    shown = "".join(c if c.isprintable() else "?" for c in chat)[:120]
+    made = pattern.format(chat=shown or "The address", condition=found.replace("-", " "))
+    return f"{made} The server says: {text}" if text else made

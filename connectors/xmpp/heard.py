@@ -1,0 +1,248 @@
+"""One message stanza, read once: what it says, what it refers to, and by which names it may be called."""
+
+from __future__ import annotations
+
+from xml.etree.ElementTree import Element
+
+import msgspec
+
+from bridgekit.contract.people import Kind
+from bridgekit.contract.text import Span, Style, Text
+from connectors.xmpp import styling, wire, xhtml
+from connectors.xmpp.jids import bare, resource
+from connectors.xmpp.wire import children, core, find, words
+
+ENCRYPTED = (
+    "An encrypted message (OMEMO) that the bridge cannot read was sent here: "
+    "ask its sender to send it without encryption."
+)
+LONGEST = 300_000
+"""Characters of a body that are read."""
+MOST_REACTIONS = 50
+_STATES = frozenset({"active", "composing", "paused", "inactive", "gone"})
+
+
+class Moderation(msgspec.Struct, frozen=True):
+    """XEP-0425: the room says that `by` (an occupant's address) took a message back."""
+
+    by: str
+    reason: str
+
+
+class Heard(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of a message. Addresses and ids are as the stanza has them; `stanza_ids` are by who gave them."""
+
+    type: str
+    sender: str
+    to: str
+    id: str = ""
+    origin_id: str = ""
+    stanza_ids: dict[str, str] = {}
+    occupant: str = ""
+    real: str = ""
+    text: Text | None = None
+    kind: Kind = Kind.TEXT
+    files: tuple[tuple[str, str], ...] = ()
+    subject: str | None = None
+    replaces: str = ""
+    reacts_to: str = ""
+    reactions: tuple[str, ...] = ()
+    answers: str = ""
+    retracts: str = ""
+    moderated: Moderation | None = None
+    received: str = ""
+    wants_receipt: bool = False
+    displayed: str = ""
+    state: str = ""
+    stamp: int = 0
+    delayed_by: str = ""
+    encrypted: bool = False
+    invites_to: str = ""
+    invited_by: str = ""
+    codes: frozenset[int] = frozenset()
+
+    @property
+    def nick(self) -> str:
+        """Who spoke, in a room."""
+        return resource(self.sender)
+
+    @property
+    def room(self) -> str:
+        """Where it came from."""
+        return bare(self.sender)
+
+
+def read(stanza: Element, *, stamp: int = 0) -> Heard:
+    """All that a message may hold; `stamp` is the archive's time. Raises nothing, whatever it holds."""
+    body = core(stanza, "body")
+    subject = core(stanza, "subject")
+    muc = find(stanza, wire.MUC_USER, "x")
+    encrypted = _is_encrypted(stanza)
+    text, kind = (
+        _said(stanza, words(body)[:LONGEST]) if body is not None and not encrypted else (None, Kind.TEXT)
+    )
+    reactions = find(stanza, wire.REACTIONS, "reactions")
+    retracts, moderated = _retracted(stanza)
+    delay = find(stanza, wire.DELAY, "delay")
+    files = () if encrypted else _files(stanza)
+    if text is not None and retracts:
+        text = None  # a fallback for those who do not know retractions
+    if text is not None and reactions is not None:
+        text = None  # likewise
+    if text is not None and files and text.body.strip() == files[0][0]:
+        text = Text("")  # XEP-0066: the body is the URL
+    if subject is not None and text is None and core(stanza, "thread") is not None:
+        subject = None  # XEP-0045, 8.1: only a message with a subject and neither body nor thread changes it
+    invites_to, invited_by = _invited(stanza, muc)
+    item = find(muc, wire.MUC_USER, "item")
+    return Heard(
+        type=stanza.get("type", "normal"),
+        sender=stanza.get("from", ""),
+        to=stanza.get("to", ""),
+        id=stanza.get("id", ""),
+        origin_id=_attribute(find(stanza, wire.SID, "origin-id"), "id"),
+        stanza_ids={
+            one.get("by", ""): one.get("id", "")
+            for one in children(stanza, wire.SID, "stanza-id")
+            if one.get("id")
+        },
+        occupant=_attribute(find(stanza, wire.OCCUPANT, "occupant-id"), "id"),
+        real=bare(_attribute(item, "jid")),
+        text=text,
+        kind=kind,
+        files=files,
+        subject=words(subject) if subject is not None and body is None else None,
+        replaces=_attribute(find(stanza, wire.CORRECT, "replace"), "id"),
+        reacts_to=_attribute(reactions, "id"),
+        reactions=_reactions(reactions),
+        answers=_attribute(find(stanza, wire.REPLY, "reply"), "id"),
+        retracts=retracts,
+        moderated=moderated,
+        received=_attribute(find(stanza, wire.RECEIPTS, "received"), "id"),
+        wants_receipt=find(stanza, wire.RECEIPTS, "request") is not None,
+        displayed=_attribute(find(stanza, wire.MARKERS, "displayed"), "id"),
+        state=_state(stanza),
+        stamp=stamp or wire.moment(_attribute(delay, "stamp")),
+        delayed_by=bare(_attribute(delay, "from")),
+        encrypted=encrypted,
+        invites_to=invites_to,
+        invited_by=invited_by,
+        codes=codes(muc),
+    )
+
+
+def codes(muc: Element | None) -> frozenset[int]:
+    """The status codes of a MUC user element (XEP-0045, 15.6)."""
+    found = (one.get("code", "") for one in children(muc, wire.MUC_USER, "status"))
+    return frozenset(int(code) for code in found if code.isascii() and code.isdigit() and len(code) < 4)
+
+
+def _attribute(element: Element | None, name: str) -> str:
+    return element.get(name, "") if element is not None else ""
+
+
+def _state(stanza: Element) -> str:
+    return next(
+        (
+            name
+            for child in stanza
+            if wire.tag(child).startswith(f"{{{wire.STATES}}}") and (name := wire.local(child)) in _STATES
+        ),
+        "",
+    )
+
+
+def _reactions(element: Element | None) -> tuple[str, ...]:
+    found = (words(one).strip() for one in children(element, wire.REACTIONS, "reaction"))
+    return tuple(dict.fromkeys(one[:64] for one in found if one))[:MOST_REACTIONS]
+
+
+def _is_encrypted(stanza: Element) -> bool:
+    """XEP-0384 in any of its namespaces, or whatever XEP-0380 says: the body is then only a fallback."""
+    if any(find(stanza, xmlns, "encrypted") is not None for xmlns in wire.OMEMO):
+        return True
+    return find(stanza, wire.EME, "encryption") is not None
+
+
+def _retracted(stanza: Element) -> tuple[str, Moderation | None]:
+    """XEP-0424 and XEP-0425, as they are and as they were."""
+    retract = find(stanza, wire.RETRACT, "retract")
+    if retract is not None:
+        moderated = find(retract, wire.MODERATE, "moderated")
+        by = Moderation(moderated.get("by", ""), _reason(retract)) if moderated is not None else None
+        return retract.get("id", ""), by
+    fastened = find(stanza, wire.FASTEN, "apply-to")
+    if fastened is not None:
+        moderated = find(fastened, wire.MODERATE_0, "moderated")
+        if moderated is not None and find(moderated, wire.RETRACT_0, "retract") is not None:
+            return fastened.get("id", ""), Moderation(moderated.get("by", ""), _reason(moderated))
+        if find(fastened, wire.RETRACT_0, "retract") is not None:
+            return fastened.get("id", ""), None
+    return "", None
+
+
+def _reason(element: Element) -> str:
+    return next(
+        (words(child) for child in element if wire.local(child) == "reason"),
+        "",
+    )
+
+
+def _files(stanza: Element) -> tuple[tuple[str, str], ...]:
+    """XEP-0066: URLs and what they are said to be."""
+    found = []
+    for one in children(stanza, wire.OOB, "x"):
+        url = words(find(one, wire.OOB, "url")).strip()
+        if url.startswith(("https://", "http://")) and len(url) < 4096 and url.isprintable():
+            found.append((url, words(find(one, wire.OOB, "desc"))))
+    return tuple(found[:10])
+
+
+def _invited(stanza: Element, muc: Element | None) -> tuple[str, str]:
+    """The room and who asks, of a mediated invitation (XEP-0045, 7.8.2) or a direct one (XEP-0249)."""
+    invite = find(muc, wire.MUC_USER, "invite")
+    if invite is not None:
+        return bare(stanza.get("from", "")), bare(invite.get("from", ""))
+    direct = find(stanza, wire.CONFERENCE, "x")
+    if direct is not None and direct.get("jid"):
+        return bare(direct.get("jid", "")), bare(stanza.get("from", ""))
+    return "", ""
+
+
+def _said(stanza: Element, body: str) -> tuple[Text, Kind]:
+    """The words without what stands there for clients that know no replies (XEP-0428), and how they are meant."""
+    ranges = _fallbacks(stanza, wire.REPLY, len(body))
+    if ranges:
+        kept, last = [], 0
+        for start, end in sorted(ranges):
+            kept.append(body[last : max(last, start)])
+            last = max(last, end)
+        body = "".join(kept) + body[last:]
+    body = body.replace("\r\n", "\n").replace("\r", "\n")
+    if body.startswith("/me "):
+        return styling.read(body[4:]), Kind.EMOTE  # XEP-0245
+    if not ranges and (formatted := xhtml.read(stanza)) is not None:
+        return formatted, Kind.TEXT
+    if find(stanza, "urn:xmpp:styling:0", "unstyled") is not None:
+        return Text(body), Kind.TEXT
+    return styling.read(body), Kind.TEXT
+
+
+def _fallbacks(stanza: Element, purpose: str, length: int) -> list[tuple[int, int]]:
+    found = []
+    for fallback in children(stanza, wire.FALLBACK, "fallback"):
+        if fallback.get("for") != purpose:
+            continue
+        for part in children(fallback, wire.FALLBACK, "body"):
+            start, end = part.get("start", "0"), part.get("end", str(length))
+            if all(n.isascii() and n.isdigit() and len(n) < 9 for n in (start, end)) and int(start) <= int(
+                end
+            ):
+                found.append((min(int(start), length), min(int(end), length)))
+    return found
+
+
+def notice(heard: Heard) -> Heard:
+    """The same message saying only that it cannot be read (XEP-0384: never its fallback body)."""
+    span = Span(0, len(ENCRYPTED), Style.ITALIC)
+    return msgspec.structs.replace(heard, text=Text(ENCRYPTED, (span,)), kind=Kind.NOTICE, files=())

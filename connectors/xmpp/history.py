@@ -1,0 +1,100 @@
+"""The archive (XEP-0313): pages of what a room said, asked for by its reader."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from xml.etree.ElementTree import Element
+
+from connectors.xmpp import compose, wire
+from connectors.xmpp.jids import bare
+from connectors.xmpp.stream import Refused, Stream, new_id
+from connectors.xmpp.wire import find
+
+PAGE = 100
+
+Archived = tuple[str, int, Element]
+"""The archive's id (in a room: the stanza-id), when (ms), and the message."""
+
+
+class History:
+    """Asks archives, and collects what comes."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._collecting: dict[tuple[str, str], list[Archived]] = {}
+
+    def took(self, stanza: Element) -> bool:
+        """Whether the message is a page's content; who was not asked is not believed (XEP-0313, 7)."""
+        result = find(stanza, wire.MAM, "result")
+        if result is None:
+            return False
+        page = self._collecting.get((bare(stanza.get("from", "")), result.get("queryid", "")))
+        forwarded = find(result, wire.FORWARD, "forwarded")
+        if page is None or forwarded is None:
+            return True
+        message = wire.core(forwarded, "message")
+        delay = find(forwarded, wire.DELAY, "delay")
+        if message is not None and result.get("id") and delay is not None:
+            page.append((result.get("id", ""), wire.moment(delay.get("stamp", "")), message))
+        return True
+
+    async def after(self, archive: str, reader: str, last: str) -> AsyncIterator[list[Archived]]:
+        """What came after `last`, oldest first, page by page. Raises Refused where it knows no such message."""
+        while True:
+            page, complete = await self._page(archive, reader, after=last)
+            yield page
+            if complete or not page:
+                return
+            last = page[-1][0]
+
+    async def since(self, archive: str, reader: str, at: int) -> AsyncIterator[list[Archived]]:
+        """What was said from `at` (ms) on, likewise."""
+        last = ""
+        while True:
+            page, complete = await self._page(archive, reader, since=wire.stamp(at), after=last)
+            yield page
+            if complete or not page:
+                return
+            last = page[-1][0]
+
+    async def last(self, archive: str, reader: str, most: int) -> list[Archived]:
+        """The last `most`, oldest first."""
+        found: list[Archived] = []
+        before = ""
+        while len(found) < most:
+            page, complete = await self._page(
+                archive, reader, before=before, most=min(PAGE, most - len(found))
+            )
+            found = page + found
+            if complete or not page:
+                break
+            before = page[0][0]
+        return found
+
+    async def _page(
+        self,
+        archive: str,
+        reader: str,
+        *,
+        after: str = "",
+        before: str | None = None,
+        since: str = "",
+        most: int = PAGE,
+    ) -> tuple[list[Archived], bool]:
+        query = new_id()
+        page: list[Archived] = []
+        self._collecting[archive, query] = page
+        try:
+            payload = compose.archive(query, after=after, before=before, since=since, most=most)
+            answer = await self._stream.ask(compose.ask(archive, reader, new_id(), payload, kind="set"))
+        finally:
+            del self._collecting[archive, query]
+        fin = find(answer, wire.MAM, "fin")
+        return page, fin is None or fin.get("complete") in ("true", "1")
+
+
+def is_gone(refused: Refused) -> bool:
+    """Whether the archive says that it does not know the message that was named (XEP-0059, 3.1)."""
+    return wire.core(refused.stanza, "error") is not None and "item-not-found" in {
+        wire.local(one) for error in refused.stanza for one in error
+    }

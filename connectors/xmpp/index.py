@@ -1,0 +1,110 @@
+"""The names of messages: stanza-ids, ids of the wire and what the bridge calls them; and sets of reactions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+
+import msgspec
+
+from bridgekit.contract.ids import MessageId, PersonId
+from connectors.xmpp.heard import Heard
+
+KEPT = 3000
+"""Messages of one chat whose names are remembered."""
+
+
+class Named(msgspec.Struct, frozen=True):
+    """One message: the bridge's id, who said it, its id on the wire, and when it was first heard (ms)."""
+
+    id: MessageId
+    sender: PersonId
+    wire: str
+    at: int
+    origin: str = ""
+
+
+class Index:
+    """What is known of the messages of one chat. In a room, only the room's own stanza-id is believed."""
+
+    def __init__(self, trusted: str | None = None) -> None:
+        self.trusted = trusted  # who gives stanza-ids that may be believed: the room itself (XEP-0359, 6)
+        self.believes = trusted is not None
+        self._by_id: OrderedDict[MessageId, Named] = OrderedDict()
+        self._by_wire: OrderedDict[tuple[PersonId, str], MessageId] = OrderedDict()
+        self._sets: OrderedDict[tuple[MessageId, PersonId], frozenset[str]] = OrderedDict()
+
+    def name(self, heard: Heard, sender: PersonId, *, archived: str = "") -> MessageId:
+        """What the message is called; `archived` is the archive's id, which is the stanza-id (XEP-0313, 5.1.3)."""
+        given = archived or (heard.stanza_ids.get(self.trusted or "", "") if self.believes else "")
+        if given:
+            return MessageId(_safe(given))
+        wire = heard.id or heard.origin_id
+        if not wire:
+            words = heard.text.body if heard.text is not None else ""
+            wire = hashlib.sha256(f"{heard.stamp}\0{words}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        if self.trusted is None:
+            return MessageId(_safe(wire))
+        # Whoever may choose an id must not be able to choose somebody else's.
+        who = hashlib.sha256(sender.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        return MessageId(f"{who}/{_safe(wire)}")
+
+    def keep(self, id: MessageId, heard: Heard, sender: PersonId, at: int) -> Named:
+        """Remember a message; one that is known stays as it was."""
+        return self.put(Named(id, sender, heard.id or heard.origin_id, at, heard.origin_id))
+
+    def put(self, named: Named) -> Named:
+        """Remember it under all its names."""
+        old = self._by_id.get(named.id)
+        if old is not None:
+            return old
+        self._by_id[named.id] = named
+        for wire in {named.wire, named.origin} - {""}:
+            self._by_wire[named.sender, wire] = named.id
+        if len(self._by_id) > KEPT:
+            gone = self._by_id.popitem(last=False)[1]
+            for wire in {gone.wire, gone.origin} - {""}:
+                if self._by_wire.get((gone.sender, wire)) == gone.id:
+                    del self._by_wire[gone.sender, wire]
+        return named
+
+    def alias(self, sender: PersonId, wire: str, id: MessageId) -> None:
+        """`sender` may also mean `id` by this id of the wire."""
+        if id in self._by_id and len(self._by_wire) < 3 * KEPT:
+            self._by_wire.setdefault((sender, wire), id)
+
+    def get(self, id: str) -> Named | None:
+        return self._by_id.get(MessageId(_safe(id)))
+
+    def by_wire(self, sender: PersonId, wire: str) -> MessageId | None:
+        """The message that `sender` sent under this id."""
+        return self._by_wire.get((sender, wire))
+
+    def anybody(self, wire: str) -> MessageId | None:
+        """The newest message that anybody sent under this id."""
+        return next((id for (_, one), id in reversed(self._by_wire.items()) if one == wire), None)
+
+    def referred(self, id: str) -> MessageId:
+        """The message that somebody means by `id`: a stanza-id first, else an id of the wire."""
+        if (named := self.get(id)) is not None:
+            return named.id
+        return self.anybody(id) or MessageId(_safe(id))
+
+    def react(self, target: MessageId, sender: PersonId, keys: frozenset[str]) -> tuple[list[str], list[str]]:
+        """The full set of `sender` under `target` is now `keys` (XEP-0444): what came, and what went."""
+        before = self.reactions(target, sender)
+        self._sets.pop((target, sender), None)
+        self._sets[target, sender] = keys
+        if len(self._sets) > KEPT:
+            self._sets.popitem(last=False)
+        return sorted(keys - before), sorted(before - keys)
+
+    def reactions(self, target: MessageId, sender: PersonId) -> frozenset[str]:
+        return self._sets.get((target, sender), frozenset())
+
+
+def _safe(id: str) -> str:
+    """An id is opaque and fits on one line; a long one is cut to a hash."""
+    if len(id) > 200 or not id.isprintable():
+        return hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()
+    return id

@@ -1,0 +1,455 @@
+"""What the sessions of one XMPP network share: who of ours is where, what was read last, who may come in when."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+from xml.etree.ElementTree import Element
+
+from bridgekit.contract import facts
+from bridgekit.contract.connector import Host, OwnAccounts
+from bridgekit.contract.errors import Disconnected, LoginRejected, RemoteError, SendRejected
+from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.contract.people import Login, Person
+from connectors.xmpp import stream, wire
+from connectors.xmpp.config import Mode, Tls, XmppConfig
+from connectors.xmpp.contacts import Bond, Contacts
+from connectors.xmpp.guests import Guest
+from connectors.xmpp.heard import Heard
+from connectors.xmpp.jids import bare, domain, local_of, normal
+from connectors.xmpp.marks import Marks
+from connectors.xmpp.session import XmppSession
+from connectors.xmpp.watch import Watch
+from connectors.xmpp.wire import make
+
+_ROOM_LABELS = (
+    "conference.",
+    "muc.",
+    "rooms.",
+    "chat.",
+    "room.",
+    "groups.",
+    "mix.",
+    "channels.",
+    "chatrooms.",
+)
+"""By convention; what is none of them is a room where it was linked, or where the config names its service."""
+RELAY_SECONDS = 20.0
+NO_LOGIN = (
+    "To speak on XMPP with an account of your own, give its address and password: "
+    "login with jid= and password=."
+)
+
+
+class XmppNetwork:
+    """`contract.Network`, and the sessions' common ground."""
+
+    def __init__(self, config: XmppConfig, host: Host) -> None:
+        self.config = config
+        self.host = host
+        self.marks = Marks(b"")
+        self.relay: XmppSession | None = None
+        self._up = asyncio.Event()
+        self.contacts = Contacts(host)
+        self._guests: dict[str, Guest] = {}
+        self._people: dict[str, Person] = {}
+        self._ours: dict[str, dict[str, str]] = {}
+        self._places: dict[str, dict[str, Person]] = {}
+        self._rooms: set[str] = set()
+        self._next = 0.0
+        self._loaded = False
+
+    # -- contract
+
+    @property
+    def own_accounts(self) -> OwnAccounts:
+        """On request: who logs in, or starts a conversation."""
+        return OwnAccounts.ON_REQUEST if self.config.own_accounts else OwnAccounts.OFF
+
+    @contextlib.asynccontextmanager
+    async def connect(self, login: Login | None) -> AsyncIterator[XmppSession | Guest]:
+        """Open a session."""
+        await self._load()
+        if login is not None and not self.config.own_accounts:
+            raise LoginRejected(
+                "The administrator does not allow accounts of people's own on this XMPP network."
+            )
+        if self.is_component:
+            async with self._guest(login) if login is not None else self._component() as session:
+                yield session
+            return
+        async with self._client(login) as session:
+            yield session
+
+    def chat_id(self, name: str) -> tuple[ChatId, bool] | None:
+        """`room@conference.example.org` is shared, an address is private; so is somebody in a room: `room@.../nick`."""
+        name = name.strip().removeprefix("xmpp:").removesuffix("?join")
+        address, slash, nick = name.partition("/")
+        if "@" not in address and self.config.rooms and not slash:
+            address = f"{address}@{self.config.rooms}"
+        jid = normal(address)
+        if jid is None or "@" not in jid:
+            return None
+        if not slash:
+            return ChatId(jid), not self.is_room(jid)
+        if not self.is_room(jid) or not nick or not nick.isprintable() or len(nick) > 200:
+            return None
+        watch = self.relay.watches.get(jid) if self.relay is not None else None
+        there = watch.room.occupants.get(nick) if watch is not None else None
+        return ChatId(there.person if there is not None else f"{jid}/{nick}"), True
+
+    def chat_name(self, chat: ChatId) -> str:
+        """The address; somebody in a room by their present nick."""
+        room, slash, _ = chat.partition("/")
+        if slash and self.relay is not None and (watch := self.relay.watches.get(room)) is not None:
+            nick = watch.room.nick_of(PersonId(chat))
+            if nick is not None:
+                return f"{room}/{nick}"
+        return chat
+
+    def direct(self, person: PersonId) -> ChatId | None:
+        """The conversation with a person has the person's id."""
+        return ChatId(person)
+
+    # -- what the sessions ask
+
+    @property
+    def is_component(self) -> bool:
+        return self.config.mode is Mode.COMPONENT
+
+    @property
+    def server(self) -> str:
+        """Who can be asked whether the connection is alive."""
+        own = domain(self.config.jid)
+        return own.partition(".")[2] or own if self.is_component else own
+
+    def is_room(self, chat: str) -> bool:
+        """Whether an address is a room's."""
+        if "/" in chat or "@" not in chat:
+            return False
+        service = domain(chat)
+        if self.config.rooms and service == self.config.rooms:
+            return True
+        return chat in self._rooms or service.startswith(_ROOM_LABELS)
+
+    def address(self, speaker: Person) -> str:
+        """The full address under which somebody of another side speaks."""
+        self._people.setdefault(speaker.id, speaker)
+        return f"{local_of(speaker.id, speaker.name)}@{domain(self.config.jid)}/bridge"
+
+    def known(self, owner: PersonId) -> Person:
+        """A Matrix user by the name that we last saw."""
+        name = owner[1:].partition(":")[0] if owner.startswith("@") else owner
+        return self._people.get(owner) or Person(id=owner, name=name)
+
+    def remember(self, room: str, speaker: Person) -> str:
+        """Who spoke in a room comes back into it after an outage; the name to show."""
+        known = self._people.get(speaker.id)
+        guest = next((g for g in self._guests.values() if g.login.owner == speaker.id), None)
+        if known is None or guest is None or speaker.name != self.known(speaker.id).name:
+            self._people[speaker.id] = speaker
+        self._places.setdefault(room, {})[speaker.id] = speaker
+        return speaker.name
+
+    def forget(self, room: str) -> None:
+        """The room is not ours any more."""
+        self._places.pop(room, None)
+        self.host.put_later(f"last/{room}", None)
+
+    def ours(self, room: str) -> dict[str, str]:
+        """Nicks of all our accounts in a room: none of them is a stranger."""
+        self._rooms.add(room)
+        return self._ours.setdefault(room, {})
+
+    async def pace(self) -> None:
+        """Wait for the time to enter a room."""
+        loop = asyncio.get_running_loop()
+        start = max(loop.time(), self._next)
+        self._next = start + 1.0 / self.config.joins_per_second
+        if start > loop.time():
+            await asyncio.sleep(start - loop.time())
+
+    async def linked(self) -> list[ChatId]:
+        """The rooms that the bridge wants to be in."""
+        return await self.host.chats()
+
+    async def places(self, session: XmppSession) -> list[str]:
+        """Where a session should be when it starts."""
+        if session.login is not None:
+            return []
+        found = [chat for chat in await self.host.chats() if "/" not in chat]
+        self._rooms.update(found)
+        return list(found)
+
+    def greet(self, session: XmppSession) -> None:
+        """What a new connection does first."""
+        if not self.is_component:
+            session.stream.send(make("presence", wire.CLIENT))
+
+    async def return_guests(self, session: XmppSession, watch: Watch) -> None:
+        """Everybody of ours who was in the room comes back, at a bounded rate."""
+        if session.login is not None or not self.is_component:
+            return
+        for speaker in list(self._places.get(watch.room.jid, {}).values()):
+            if not watch.room.joined:
+                return
+            await self.pace()
+            secret = await self.secret(watch.room.jid)
+            try:
+                await session.voices.enter(watch.room, self.address(speaker), speaker.name, password=secret)
+            except RemoteError as error:
+                self.host.log.info("xmpp_guest_not_back", reason=error.notice)
+
+    async def recall_place(self, watch: Watch) -> None:
+        """How far a room was read before."""
+        kept = (await self.host.get(f"last/{watch.room.jid}") or b"").decode("utf-8", "replace")
+        at, _, id = kept.partition(" ")
+        if at.isdigit():
+            watch.placed, watch.last_at, watch.last = True, int(at), id
+
+    def keep_places(self, session: XmppSession) -> None:
+        """Write down how far rooms were read; a place that is a little old costs nothing but a second look."""
+        for room, watch in session.watches.items():
+            if watch.moved and session.login is None and (watch.placed or not watch.room.about.archived):
+                watch.moved = False
+                self.host.put_later(f"last/{room}", f"{watch.last_at} {watch.last}".encode())
+
+    async def secret(self, room: str) -> str:
+        """The room's password, if it was given one."""
+        return (await self.host.get(f"secret/{room}") or b"").decode("utf-8", "replace")
+
+    async def keep_secret(self, room: str, secret: str) -> None:
+        await self.host.put(f"secret/{room}", secret.encode())
+
+    def ended(self, session: XmppSession, why: str) -> RemoteError:
+        """What the loss of a connection means."""
+        return Disconnected(why)
+
+    def route(self, session: XmppSession, chat: ChatId) -> str:
+        """Where to write for a private chat. Raises SendRejected."""
+        room, slash, _ = chat.partition("/")
+        if not slash:
+            if normal(chat) is None:
+                raise SendRejected("That is no address on XMPP.")
+            return chat
+        watch = session.watches.get(room)
+        found = watch.room.nick_of(PersonId(chat)) if watch is not None else None
+        if found is None:
+            raise SendRejected("Nobody of that name is in the room now.")
+        return f"{room}/{found}"
+
+    # -- what is said to somebody alone
+
+    def private(self, session: XmppSession, said: Heard, watch: Watch | None) -> None:
+        """A message to one of our addresses, from a person or from somebody in a room."""
+        guest = self._guests.get(bare(said.to)) if self.is_component else None
+        relayed = guest is None and (not self.is_component or bare(said.to) == bare(session.jid))
+        if said.invites_to:
+            invited = facts.Invitation(
+                chat=ChatId(said.invites_to),
+                at=int(self.host.now() * 1000),
+                sender=Person(id=PersonId(said.invited_by), name=said.invited_by.partition("@")[0]),
+                name=said.invites_to,
+            )
+            if guest is not None:
+                guest.tell(invited)
+            elif relayed:
+                session.tell(invited)
+            return
+        if watch is not None:
+            if not said.nick or said.nick in watch.room.ours:
+                return
+            person = watch.room.person(said)
+        else:
+            jid = normal(bare(said.sender))
+            if jid is None or "@" not in jid or (domain(jid) == domain(session.jid) and self.is_component):
+                return
+            person = Person(id=PersonId(jid), name=jid.partition("@")[0], account=jid)
+        if guest is None and not relayed:
+            if said.text is not None:
+                session.stream.send(_nobody(said))
+            return
+        for fact in session.private(said, person, to=said.to):
+            if guest is not None:
+                guest.tell(fact)
+            else:
+                session.tell(fact)
+
+    def presence(self, session: XmppSession, stanza: Element) -> None:
+        """Presence of people: who asks to see somebody of ours is told of to them, and waits for the answer."""
+        if stanza.get("type", "") in ("subscribe", "unsubscribe", "probe"):
+            session.spawn(self._asked(session, stanza), "xmpp-contact")
+
+    async def _asked(self, session: XmppSession, stanza: Element) -> None:
+        """RFC 6121, 3.1.3 (subscribe), 3.3.3 (unsubscribe), 4.3.2 (probe)."""
+        kind, theirs = stanza.get("type"), normal(bare(stanza.get("from", "")))
+        ours = bare(stanza.get("to", "")) or bare(session.jid)
+        if theirs is None or theirs == ours:
+            return
+        if session.login is None and ours == bare(session.jid):  # the bridge itself: everybody may see it
+            if kind == "subscribe":
+                self._present(session, "subscribed", ours, theirs)
+            if kind != "unsubscribe":
+                self._present(session, "", ours, theirs)
+            return
+        guest = self._guests.get(ours) if self.is_component else None
+        known = (await self.contacts.of(ours)).get(theirs)
+        if kind == "unsubscribe":
+            await self.contacts.put(ours, theirs, None)
+            self._present(session, "unsubscribed", ours, theirs)
+        elif kind == "probe":
+            if known is not Bond.FRIEND:
+                self._present(session, "unsubscribed", ours, theirs)
+            elif guest is not None:
+                self._present(session, "", ours, theirs)
+        elif known is Bond.FRIEND:
+            self._present(session, "subscribed", ours, theirs)
+        elif (guest is None and session.login is None) or not await self.contacts.put(
+            ours, theirs, Bond.ASKED
+        ):
+            self._present(session, "unsubscribed", ours, theirs)
+        else:
+            (guest or session).tell(self._contact(theirs))
+
+    def _contact(self, theirs: str) -> facts.Invitation:
+        """Somebody asks to be a contact."""
+        asks = Person(id=PersonId(theirs), name=theirs.partition("@")[0], account=theirs)
+        return facts.Invitation(
+            chat=ChatId(theirs), at=int(self.host.now() * 1000), private=True, sender=asks
+        )
+
+    def _present(self, session: XmppSession, kind: str, ours: str, theirs: str) -> None:
+        """A presence for one person; availability is that of a device."""
+        address = (
+            ours if kind in ("subscribe", "subscribed", "unsubscribe", "unsubscribed") else f"{ours}/bridge"
+        )
+        session.stream.send(make("presence", wire.CLIENT, to=theirs, from_=address, type=kind))
+
+    async def answer(self, session: XmppSession, ours: str, theirs: str, yes: bool) -> None:
+        """The owner of one of our addresses has decided about somebody who asked to be a contact."""
+        known = (await self.contacts.of(ours)).get(theirs)
+        if known is None or (yes and known is Bond.FRIEND):
+            return
+        await self.contacts.put(ours, theirs, Bond.FRIEND if yes else None)
+        self._present(session, "subscribed" if yes else "unsubscribed", ours, theirs)
+        if yes:
+            self._present(session, "subscribe", ours, theirs)
+            if self.is_component:
+                self._present(session, "", ours, theirs)
+        elif self.is_component:
+            self._present(session, "unavailable", ours, theirs)
+
+    async def appear(self, session: XmppSession, guest: Guest) -> None:
+        """A guest is here: friends see it, and who asked while nobody answered is told of again."""
+        ours = bare(guest.jid)
+        for theirs, bond in list((await self.contacts.of(ours)).items()):
+            if bond is Bond.FRIEND:
+                self._present(session, "", ours, theirs)
+            else:
+                guest.tell(self._contact(theirs))
+
+    async def disappear(self, session: XmppSession, guest: Guest) -> None:
+        """A guest is gone."""
+        ours = bare(guest.jid)
+        with contextlib.suppress(Disconnected):
+            for theirs, bond in list((await self.contacts.of(ours)).items()):
+                if bond is Bond.FRIEND:
+                    self._present(session, "unavailable", ours, theirs)
+
+    # -- inside
+
+    async def _load(self) -> None:
+        """The secret under which our messages are known again after a restart, and what is linked."""
+        if not self._loaded:
+            kept = await self.host.get("marks")
+            if kept is None:
+                kept = secrets.token_bytes(32)
+                await self.host.put("marks", kept)
+            self.marks = Marks(kept)
+            self._rooms.update(chat for chat in await self.host.chats() if "/" not in chat)
+            self._loaded = True
+
+    def _secret(self) -> str:
+        try:
+            return self.config.read_secret()
+        except OSError as error:
+            raise LoginRejected(
+                f"The password file of the bridge cannot be read: {error.strerror}."
+            ) from error
+
+    @contextlib.asynccontextmanager
+    async def _component(self) -> AsyncIterator[XmppSession]:
+        config = self.config
+        host, port = config.host or "127.0.0.1", config.port or 5347
+        async with stream.component(config.jid, self._secret(), host, port) as opened:
+            session = XmppSession(self, opened, None, jid=f"bridge@{domain(config.jid)}/bridge")
+            async with self._registered(session):
+                yield session
+
+    @contextlib.asynccontextmanager
+    async def _client(self, login: Login | None) -> AsyncIterator[XmppSession]:
+        config = self.config
+        if login is None:
+            jid, password, host, port = config.jid, self._secret(), config.host, config.port
+        else:
+            fields = login.fields
+            jid, password = normal(fields.get("jid", "")) or "", fields.get("password", "")
+            if not jid or not password or "@" not in jid:
+                raise LoginRejected(NO_LOGIN)
+            # The config's address is the config's server: other people's servers are found as DNS says.
+            same = domain(jid) == domain(config.jid)
+            host, port = (config.host, config.port) if same else ("", 0)
+            host = fields.get("server") or host
+        direct = config.tls is Tls.DIRECT
+        port = port or (5223 if direct else 5222) if host else 0
+        opening = stream.client(
+            jid, password, host=host, port=port, direct=direct, ca_file=config.tls_ca_file
+        )
+        async with opening as opened:
+            session = XmppSession(self, opened, login, jid=opened.jid)
+            async with self._registered(session):
+                yield session
+
+    @contextlib.asynccontextmanager
+    async def _registered(self, session: XmppSession) -> AsyncIterator[None]:
+        if session.login is None:
+            self.relay = session
+            self._up.set()
+        try:
+            yield
+        finally:
+            session.lost()
+            if self.relay is session:
+                self.relay = None
+                self._up.clear()
+
+    @contextlib.asynccontextmanager
+    async def _guest(self, login: Login) -> AsyncIterator[Guest]:
+        try:
+            async with asyncio.timeout(RELAY_SECONDS):
+                await self._up.wait()
+        except TimeoutError:
+            raise Disconnected("The bridge is not connected to the XMPP server now.") from None
+        if self.relay is None:
+            raise Disconnected("The bridge is not connected to the XMPP server now.")
+        relay = self.relay
+        guest = Guest(self, relay, login)
+        address = bare(guest.jid)
+        self._guests[address] = guest
+        try:
+            await self.appear(relay, guest)
+            yield guest
+        finally:
+            if self._guests.get(address) is guest:
+                del self._guests[address]
+                await self.disappear(relay, guest)
+
+
+def _nobody(said: Heard) -> Element:
+    """An address of ours under which nobody is (RFC 6121, 8.5.1)."""
+    stanza = make("message", wire.CLIENT, to=said.sender, from_=said.to, id=said.id, type="error")
+    error = wire.add(stanza, "error", wire.CLIENT, type="cancel")
+    wire.add(error, "service-unavailable", wire.STANZAS)
+    return stanza

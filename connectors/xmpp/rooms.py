@@ -1,0 +1,288 @@
+"""A room as one of our occupants sees it (XEP-0045): who is there, what they may do, and what presences mean."""
+
+from __future__ import annotations
+
+import hashlib
+from xml.etree.ElementTree import Element
+
+import msgspec
+
+from bridgekit.contract import facts
+from bridgekit.contract.facts import Change, Fact
+from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.contract.people import Member, Person, Role
+from connectors.xmpp import explain, wire
+from connectors.xmpp.disco import About
+from connectors.xmpp.heard import Heard, codes
+from connectors.xmpp.jids import bare, resource
+from connectors.xmpp.wire import core, find, words
+
+MOST_KNOWN = 20_000
+
+
+class Occupant(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody in the room now. `jid` is the real address where we see it, `shown` whether everybody does."""
+
+    nick: str
+    person: PersonId
+    affiliation: str = "none"
+    role: str = "none"
+    jid: str = ""
+
+
+class Presence(msgspec.Struct, frozen=True, kw_only=True):
+    """A presence stanza from a room, read once."""
+
+    nick: str
+    to: str
+    available: bool
+    affiliation: str
+    role: str
+    jid: str
+    occupant: str
+    codes: frozenset[int]
+    new_nick: str
+    actor: str
+    reason: str
+    destroyed: bool
+    error: str
+    said: str
+
+
+def read(stanza: Element) -> Presence:
+    """The parts of a presence. Raises nothing."""
+    muc = find(stanza, wire.MUC_USER, "x")
+    item = find(muc, wire.MUC_USER, "item")
+    actor = find(item, wire.MUC_USER, "actor")
+    destroyed = find(muc, wire.MUC_USER, "destroy")
+    reason = words(find(item if destroyed is None else destroyed, wire.MUC_USER, "reason"))
+    kind = stanza.get("type", "")
+    occupant = find(stanza, wire.OCCUPANT, "occupant-id")
+    get = item.get if item is not None else lambda name, default="": default
+    return Presence(
+        nick=resource(stanza.get("from", "")),
+        to=stanza.get("to", ""),
+        available=kind == "",
+        affiliation=get("affiliation", "none"),
+        role=get("role", "none"),
+        jid=bare(get("jid", "")),
+        occupant=occupant.get("id", "") if occupant is not None else "",
+        codes=codes(muc),
+        new_nick=get("nick", ""),
+        actor=actor.get("nick", "") if actor is not None else "",
+        reason=reason or words(core(stanza, "status")),
+        destroyed=destroyed is not None,
+        error=explain.condition(stanza)[0] if kind == "error" else "",
+        said=kind,
+    )
+
+
+def role_of(affiliation: str, role: str, *, moderated: bool) -> Role:
+    """owner 100, admin 75, moderator 50; in a moderated room a voice is what a visitor lacks."""
+    if affiliation == "owner":
+        return Role.OWNER
+    if affiliation == "admin":
+        return Role.ADMIN
+    if role == "moderator":
+        return Role.MODERATOR
+    return Role.VOICE if moderated and role == "participant" else Role.NONE
+
+
+class Room:
+    """What is known of one room. `read_presence` says what happened; `ours` are nicks of our own occupants."""
+
+    def __init__(self, jid: str) -> None:
+        self.jid = jid
+        self.chat = ChatId(jid)
+        self.about = About()
+        self.joined = False
+        self.nick = ""
+        self.nonanonymous = False
+        self.topic: str | None = None
+        self.ours: dict[str, str] = {}  # our occupants' nicks, and their addresses
+        self.occupants: dict[str, Occupant] = {}
+        self._known: dict[str, PersonId] = {}  # by occupant-id
+        self._names: dict[PersonId, str] = {}
+
+    # Who is who ------------------------------------------------------------------------------------------------
+
+    def identity(self, nick: str, *, occupant: str = "", jid: str = "") -> PersonId:
+        """A real address where everybody sees it, else the occupant-id (XEP-0421), else the nick."""
+        if self.nonanonymous and jid:
+            return PersonId(jid)
+        if self.about.names_occupants and occupant:
+            if (known := self._known.get(occupant)) is not None:
+                return known
+            digest = hashlib.sha256(occupant.encode("utf-8", "surrogatepass")).hexdigest()[:20]
+            if len(self._known) < MOST_KNOWN:
+                self._known[occupant] = PersonId(f"{self.jid}/={digest}")
+            return PersonId(f"{self.jid}/={digest}")
+        if nick in self.occupants:
+            return self.occupants[nick].person
+        person, count = PersonId(f"{self.jid}/{nick}"), 1
+        while self._is_there(person):  # who came under this nick has another one now, and stays who they are
+            count += 1
+            person = PersonId(f"{self.jid}/{nick}~{count}")
+        return person
+
+    def _is_there(self, person: PersonId) -> bool:
+        there = self.occupants.get(self._names.get(person, ""))
+        return there is not None and there.person == person
+
+    def person(self, heard: Heard) -> Person:
+        """Who said it."""
+        there = self.occupants.get(heard.nick)
+        if there is not None and not heard.stamp:
+            return Person(id=there.person, name=heard.nick)
+        person = self.identity(heard.nick, occupant=heard.occupant, jid=heard.real)
+        if self.nonanonymous and not heard.real and there is not None:
+            person = there.person
+        return Person(id=person, name=heard.nick)
+
+    def nick_of(self, person: PersonId) -> str | None:
+        """What somebody who is there is called now."""
+        return self._names[person] if self._is_there(person) else None
+
+    def address_of(self, person: PersonId) -> str:
+        """The real bare address of somebody, "" where we do not see it."""
+        nick = self.nick_of(person)
+        if nick is not None:
+            return self.occupants[nick].jid
+        return person if "/" not in person else ""
+
+    @property
+    def moderated(self) -> bool:
+        return "muc_moderated" in self.about.features
+
+    def left(self) -> None:
+        """We are not in the room any more: what we knew of who is there is old."""
+        self.joined = False
+        self.occupants = {}
+        self.topic = None
+
+    # What happens ----------------------------------------------------------------------------------------------
+
+    def read_presence(self, presence: Presence, at: int) -> list[Fact]:
+        """A presence addressed to the occupant who reads for us. Order: everybody, then ourselves (7.1)."""
+        if presence.nick in self.ours and presence.nick != self.nick and 110 not in presence.codes:
+            before = self.joined
+            if presence.available:
+                self._there(presence, at, own=False)
+            else:
+                self._gone(presence, at, own=False)
+            assert self.joined is before
+            return []
+        own = 110 in presence.codes or (presence.nick == self.nick and not self.joined and presence.available)
+        if 100 in presence.codes:
+            self.nonanonymous = True  # 172 and 174 come in messages
+        if presence.available:
+            return self._there(presence, at, own=own)
+        return self._gone(presence, at, own=own)
+
+    def _there(self, presence: Presence, at: int, *, own: bool) -> list[Fact]:
+        nick = presence.nick
+        before = self.occupants.get(nick)
+        person = (
+            before.person
+            if before is not None
+            else self.identity(nick, occupant=presence.occupant, jid=presence.jid)
+        )
+        now = Occupant(
+            nick=nick, person=person, affiliation=presence.affiliation, role=presence.role, jid=presence.jid
+        )
+        self.occupants[nick] = now
+        self._names[person] = nick
+        if len(self._names) > MOST_KNOWN:
+            self._names = {one.person: one.nick for one in self.occupants.values()}
+        if own:
+            self.nick = nick
+            if not self.joined:
+                self.joined = True
+                return [self._opened(at), self.roster(at)]
+            return []
+        if not self.joined:
+            return []
+        role = self._role(now)
+        who = Person(id=person, name=nick)
+        if before is None:
+            came: list[Fact] = [facts.Membership(chat=self.chat, at=at, person=who, change=Change.JOIN)]
+            return [*came, facts.RoleChange(chat=self.chat, at=at, person=who, role=role)] if role else came
+        if role != self._role(before):
+            return [facts.RoleChange(chat=self.chat, at=at, person=who, role=role)]
+        return []
+
+    def _gone(self, presence: Presence, at: int, *, own: bool) -> list[Fact]:
+        nick = presence.nick
+        occupant = self.occupants.pop(nick, None)
+        if 303 in presence.codes and presence.new_nick and occupant is not None:
+            # The new presence follows; the person is the same (7.6).
+            renamed = msgspec.structs.replace(occupant, nick=presence.new_nick)
+            self.occupants[presence.new_nick] = renamed
+            self._names[occupant.person] = presence.new_nick
+            if own:
+                self.nick = presence.new_nick
+                return []
+            if nick in self.ours:
+                return []
+            who = Person(id=occupant.person, name=presence.new_nick)
+            return [facts.Profile(chat=self.chat, at=at, person=who, previous=nick)]
+        if own:
+            self.left()
+            return [self._closed(presence, at)]
+        if occupant is None or not self.joined:
+            return []
+        who = Person(id=occupant.person, name=nick)
+        change, reason = Change.LEAVE, presence.reason
+        if 301 in presence.codes or presence.affiliation == "outcast":
+            change = Change.BAN
+        elif 333 in presence.codes:
+            reason = reason or "lost the connection"  # a technical failure is not a kick
+        elif presence.codes & {307, 321, 322}:
+            change = Change.KICK
+            if 321 in presence.codes or 322 in presence.codes:
+                reason = reason or "the room is for members only"
+        actor = self._actor(presence.actor) if change is not Change.LEAVE else None
+        return [
+            facts.Membership(chat=self.chat, at=at, person=who, change=change, actor=actor, reason=reason)
+        ]
+
+    def _actor(self, nick: str) -> Person | None:
+        if not nick:
+            return None
+        there = self.occupants.get(nick)
+        return Person(id=there.person if there else PersonId(f"{self.jid}/{nick}"), name=nick)
+
+    def _role(self, occupant: Occupant) -> Role:
+        return role_of(occupant.affiliation, occupant.role, moderated=self.moderated)
+
+    def _opened(self, at: int) -> Fact:
+        return facts.ChatOpened(chat=self.chat, at=at, name=self.about.name or self.jid)
+
+    def roster(self, at: int) -> Fact:
+        """Everybody who is there, less our own."""
+        members = tuple(
+            Member(person=Person(id=one.person, name=one.nick), role=self._role(one))
+            for one in self.occupants.values()
+            if one.nick != self.nick and one.nick not in self.ours
+        )
+        return facts.Roster(chat=self.chat, at=at, members=members)
+
+    def _closed(self, presence: Presence, at: int) -> Fact:
+        why = f": {presence.reason}" if presence.reason else "."
+        by = f" by {presence.actor}" if presence.actor else ""
+        final = False
+        if presence.destroyed:
+            reason, final = f"The room {self.jid} was destroyed{why}", True
+        elif 301 in presence.codes:
+            reason, final = f"The bridge was banned from {self.jid}{by}{why}", True
+        elif 333 in presence.codes:
+            reason = f"{self.jid} lost sight of the bridge for technical reasons{why}"
+        elif 332 in presence.codes:
+            reason = f"The server of {self.jid} shuts down{why}"
+        elif presence.codes & {321, 322}:
+            reason, final = f"{self.jid} is for members only now, and the bridge is none{why}", True
+        elif 307 in presence.codes:
+            reason = f"The bridge was kicked out of {self.jid}{by}{why}"
+        else:
+            reason = f"The bridge is not in {self.jid} any more{why}"
+        return facts.ChatClosed(chat=self.chat, at=at, reason=reason[:500], final=final)

@@ -1,0 +1,485 @@
+"""One connection at work: it reads what rooms and people say, gets into rooms, and notices when it is dead."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from typing import TYPE_CHECKING, Any, NoReturn
+from xml.etree.ElementTree import Element
+
+from bridgekit.contract import facts
+from bridgekit.contract.capabilities import Capabilities
+from bridgekit.contract.connector import Emit
+from bridgekit.contract.errors import Disconnected, RemoteError, SendRejected, SendUncertain
+from bridgekit.contract.facts import Fact
+from bridgekit.contract.ids import ChatId, LoginId, MessageId, PersonId
+from bridgekit.contract.people import Content, Kind, Login, Person
+from bridgekit.contract.text import plain
+from bridgekit.contract.verbs import Sent, Verb
+from connectors.xmpp import compose, disco, explain, heard, rooms, translate, wire
+from connectors.xmpp.deliveries import Deliveries
+from connectors.xmpp.heard import Heard
+from connectors.xmpp.history import Archived, History, is_gone
+from connectors.xmpp.index import Index
+from connectors.xmpp.jids import bare, domain, resource, unescape
+from connectors.xmpp.rooms import Room
+from connectors.xmpp.saying import Saying
+from connectors.xmpp.stream import Refused, Stream, new_id
+from connectors.xmpp.upload import Upload
+from connectors.xmpp.voices import Voice, Voices
+from connectors.xmpp.watch import Watch
+from connectors.xmpp.wire import make
+
+if TYPE_CHECKING:
+    from connectors.xmpp.network import XmppNetwork
+
+TICK = 5.0
+SILENT = 60.0
+"""Seconds without a stanza after which the server, or a room, is asked whether we are still there."""
+LEARNT = 50
+"""Messages of a room whose names are learnt when it is entered."""
+CATCH_UPS = 3
+"""Times that an archive is asked which does not answer."""
+RETRY = 60.0
+_CHANGED = frozenset({104, 170, 171, 172, 173, 174})
+"""XEP-0045, 10.2.1: what the room is has changed."""
+
+
+class XmppSession:
+    """`contract.Session` over one stream; as a component's relay it also carries the guests."""
+
+    def __init__(self, network: XmppNetwork, stream: Stream, login: Login | None, *, jid: str) -> None:
+        self.network = network
+        self.login = login
+        self.stream = stream
+        self.jid = jid  # the full address that reads
+        self.deliveries = Deliveries()
+        self.voices = Voices(stream.send)
+        self.history = History(stream)
+        self.upload = Upload(stream, network.host)
+        self.watches: dict[str, Watch] = {}
+        self.talks: dict[tuple[str, str], Index] = {}
+        self._saying = Saying(self)
+        self._log = network.host.log.bind(login=str(login.id) if login else None)
+        self._loop = asyncio.get_running_loop()
+        self._emit: Emit = lambda fact: None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._ending = False
+
+    # -- contract
+
+    @property
+    def me(self) -> Person:
+        """The account that this session speaks as."""
+        name = self.network.config.nick if self.login is None else unescape(self.jid.partition("@")[0])
+        return Person(id=PersonId(bare(self.jid)), name=name, account=bare(self.jid), bot=self.login is None)
+
+    def capabilities(self, chat: ChatId) -> Capabilities:
+        """What can be done in `chat` now."""
+        return self.capabilities_for(chat, own=self.login is not None)
+
+    def capabilities_for(self, chat: ChatId, *, own: bool) -> Capabilities:
+        watch = self.watches.get(chat)
+        return compose.capabilities(
+            room=self.network.is_room(chat),
+            speakers=self.network.is_component and not own,
+            archived=watch is not None and watch.room.about.archived and not watch.unreadable,
+            certain=watch is not None and watch.is_certain and self.login is None,
+            files=bool(self.upload.service) and (own or self.network.is_component),
+            tls=self.stream.secure,
+            own=own,
+        )
+
+    async def run(self, emit: Emit) -> None:
+        """Read until cancelled; the first thing is to get into the rooms."""
+        self._emit = emit
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                others = [
+                    self._tasks.create_task(self._tend(), name="xmpp-tend"),
+                    self._tasks.create_task(self._start(), name="xmpp-start"),
+                ]
+                try:
+                    self.stream.read(self._took)
+                    why = await asyncio.shield(self.stream.lost)
+                    raise self.network.ended(self, why)
+                finally:
+                    for task in others:
+                        task.cancel()
+        except BaseExceptionGroup as failed:
+            first = _first(failed)
+            if isinstance(first, RemoteError) and self.stream.lost.done():
+                first = self.network.ended(self, self.stream.lost.result())
+            raise first from None
+        finally:
+            self._tasks = None
+            self.lost()
+
+    async def perform(self, verb: Verb) -> Sent | None:
+        """Do one verb; several at once keep their order within a chat."""
+        return await self._saying.perform(verb)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the connection is gone, or given up."""
+        return self._ending or self.stream.lost.done()
+
+    def lost(self) -> None:
+        """Nothing more will come. May be called twice."""
+        self._ending = True
+        self.deliveries.lost()
+        self.voices.lost()
+        for watch in self.watches.values():
+            watch.settled.set()  # who waits for it looks at the connection first
+            if watch.entering is not None:
+                watch.entering.cancel()
+        self.network.keep_places(self)
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None] | None:
+        """Something that goes on beside; it ends with the session."""
+        if self._tasks is None:
+            work.close()
+            return None
+        try:
+            return self._tasks.create_task(work, name=name)
+        except RuntimeError:  # it is ending this moment
+            work.close()
+            return None
+
+    # -- reading
+
+    def _took(self, stanza: Element) -> None:
+        try:
+            if wire.local(stanza) == "presence":
+                self._presence(stanza)
+            else:
+                self._message(stanza)
+        except Exception:  # one stanza that we cannot read must not take a thousand rooms down
+            self._log.exception("xmpp_stanza_broke_us")
+
+    def _presence(self, stanza: Element) -> None:
+        where = bare(stanza.get("from", ""))
+        watch = self.watches.get(where)
+        if watch is None:
+            self.network.presence(self, stanza)
+            return
+        presence = rooms.read(stanza)
+        if presence.said not in ("", "unavailable", "error"):
+            return
+        voice = self.voices.read(presence, stanza, where)
+        if presence.to != self.jid or presence.error:
+            return
+        watch.heard_at = self._loop.time()
+        was_in = watch.room.joined
+        for fact in watch.room.read_presence(presence, self._now()):
+            if isinstance(fact, facts.ChatOpened):
+                self.tell(self._visibility(watch))
+            self.tell(fact)
+        if watch.room.joined and not was_in:
+            self.spawn(self._settle(watch), "xmpp-settle")
+        elif was_in and not watch.room.joined and voice is not None:
+            self._fell_out(watch, final=301 in presence.codes or presence.destroyed)
+
+    def _fell_out(self, watch: Watch, *, final: bool) -> None:
+        """We were put out; unless that was meant, we come back."""
+        self.voices.emptied(watch.room.jid)
+        if watch.wanted and not final:
+            self.spawn(self._return(watch), "xmpp-return")
+
+    async def _return(self, watch: Watch) -> None:
+        await asyncio.sleep(RETRY / 6)
+        while watch.wanted and not watch.room.joined:
+            try:
+                await self.enter(watch.room.jid)
+                return
+            except SendRejected:
+                await asyncio.sleep(RETRY)
+            except Disconnected:
+                return  # or told to leave
+
+    def _message(self, stanza: Element) -> None:
+        if self.history.took(stanza):
+            return
+        where = bare(stanza.get("from", ""))
+        if stanza.get("type") == "error":
+            if not self.deliveries.refused(stanza, where):
+                self._log.info("xmpp_error", condition=explain.condition(stanza)[0])
+            return
+        watch = self.watches.get(where)
+        if watch is not None and stanza.get("type") == "groupchat":
+            if stanza.get("to", "") in (self.jid, ""):  # every occupant gets a copy; one of ours reads
+                self._room_said(watch, heard.read(stanza))
+            return
+        said = heard.read(stanza)
+        if watch is not None and said.codes & _CHANGED and not said.nick:
+            self.spawn(self._look(watch), "xmpp-look")
+            return
+        self.network.private(self, said, watch)
+
+    def _room_said(self, watch: Watch, said: Heard) -> None:
+        watch.heard_at = self._loop.time()
+        if said.codes & _CHANGED and not said.nick:
+            self.spawn(self._look(watch), "xmpp-look")
+            return
+        if said.nick and watch.is_ours(said):
+            name = watch.echoed(said, self._now())
+            self.deliveries.arrived(watch.room.jid, said.id or said.origin_id, name)
+            return
+        watch.live(said, self._now())
+
+    def private(self, said: Heard, person: Person, *, to: str, own: LoginId | None = None) -> list[Fact]:
+        """What a person said to one of our addresses; receipts are given."""
+        chat = ChatId(person.id)
+        index = self.talks.setdefault((bare(to), chat), Index())
+        known = said.id and index.by_wire(person.id, said.id) and not said.replaces
+        found = [] if known else translate.private(said, chat, index, person, self._now(), own=own)
+        if said.wants_receipt and said.id and said.text is not None:
+            self.stream.send(compose.received(said.sender, to, new_id(), said.id))
+        return found
+
+    # -- telling
+
+    def tell(self, fact: Fact) -> None:
+        """Emit it, if it is this session's to tell: what happens in rooms is the relay's."""
+        if self.login is None or fact.private or isinstance(fact, facts.Invitation):
+            self._emit(fact)
+
+    def _now(self) -> int:
+        return int(self.network.host.now() * 1000)
+
+    def _visibility(self, watch: Watch) -> Fact:
+        return facts.ChatVisibility(
+            chat=watch.room.chat, at=self._now(), visibility=disco.visibility(watch.room.about)
+        )
+
+    # -- rooms
+
+    async def _start(self) -> None:
+        self.network.greet(self)
+        self.spawn(self.upload.find(self.jid, self.network.server), "xmpp-upload")
+        for chat in await self.network.places(self):
+            await self.network.pace()
+            self.spawn(self._enter_at_start(chat), "xmpp-enter")
+
+    async def _enter_at_start(self, chat: str) -> None:
+        try:
+            await self.enter(chat)
+        except SendRejected as refused:
+            closed = facts.ChatClosed(chat=ChatId(chat), at=self._now(), reason=refused.notice)
+            self.tell(closed)
+            if (watch := self.watches.get(chat)) is not None and watch.wanted:
+                self.spawn(self._return(watch), "xmpp-return")
+        except Disconnected:
+            return  # or told to leave
+
+    async def enter(self, chat: str, secret: str = "") -> Watch:
+        """Be in the room as its reader. Raises SendRejected with the room's reason, Disconnected."""
+        watch = self.watches.get(chat)
+        if watch is None:
+            room = Room(chat)
+            room.ours = self.network.ours(chat)
+            watch = self.watches[chat] = Watch(room, self.tell, self.network.marks)
+            if self.login is None:
+                await self.network.recall_place(watch)
+        watch.wanted = True
+        if watch.room.joined:
+            return watch
+        if watch.entering is None:
+            watch.entering = self._loop.create_task(self._enter(watch, secret), name="xmpp-entering")
+            watch.entering.add_done_callback(lambda done: _entered(watch, done))
+        entering = watch.entering
+        await asyncio.wait([entering])
+        if entering.cancelled():
+            raise Disconnected("The connection to the XMPP server was lost.")
+        entering.result()
+        return watch
+
+    async def _enter(self, watch: Watch, secret: str) -> None:
+        await self._ask_about(watch, strict=True)
+        watch.hold()
+        watch.settled.clear()
+        name = self.me.name if self.login is not None else self.network.config.nick
+        if secret:
+            await self.network.keep_secret(watch.room.jid, secret)
+        password = secret or await self.network.secret(watch.room.jid)
+        # Without an archive, the room's own memory fills the gap, as far as it goes (XEP-0045, 7.2.14).
+        since = wire.stamp(watch.last_at) if watch.last_at and not watch.room.about.archived else ""
+        await self.voices.enter(
+            watch.room, self.jid, name, password=password, history=bool(since), since=since
+        )
+
+    async def _ask_about(self, watch: Watch, *, strict: bool = False) -> None:
+        """What the room is; it decides who is who, so it is asked before it is entered."""
+        try:
+            info = make("query", wire.DISCO_INFO)
+            answer = await self.stream.ask(compose.ask(watch.room.jid, self.jid, new_id(), info))
+        except Refused as refused:
+            if strict and explain.condition(refused.stanza)[0] in (
+                "item-not-found", "remote-server-not-found", "remote-server-timeout", "gone",
+            ):  # fmt: skip
+                raise SendRejected(explain.joining(refused.stanza, watch.room.jid)) from None
+        except TimeoutError:
+            raise SendRejected(f"The server of {watch.room.jid} does not answer: try again later.") from None
+        except SendUncertain as lost:
+            raise Disconnected(lost.notice) from None
+        else:
+            watch.room.about = about = disco.read(answer)
+            watch.room.nonanonymous = about.shows_addresses
+            watch.index.believes = about.gives_ids
+
+    async def _look(self, watch: Watch) -> None:
+        """The room's configuration changed: who may read it now?"""
+        try:
+            await self._ask_about(watch)
+        except RemoteError:
+            return
+        self.tell(self._visibility(watch))
+
+    async def _settle(self, watch: Watch) -> None:
+        """Just in: what was missed comes first, then what was said meanwhile."""
+        try:
+            if watch.room.about.archived and self.login is None:
+                await self._catch_up(watch)
+        finally:
+            watch.release()
+            watch.settled.set()
+        self.network.keep_places(self)
+        await self.network.return_guests(self, watch)
+
+    async def _catch_up(self, watch: Watch) -> None:
+        """Read what was said since; nothing of ours is said until that is known, because it may be there already."""
+        for attempt in range(CATCH_UPS):
+            try:
+                await self._read_gap(watch)
+                watch.unreadable = False
+                return
+            except Refused as refused:
+                why = explain.condition(refused.stanza)[0]
+                break
+            except TimeoutError:
+                why = "it did not answer"
+                await asyncio.sleep(attempt)
+            except (RemoteError, SendUncertain):
+                return  # the connection is gone, and the next one begins anew
+        watch.unreadable = True
+        self._log.warning("xmpp_gap_not_filled", reason=why)
+        reason = f"the archive of {watch.room.jid} could not be read ({why})"
+        self.tell(facts.Resync(chat=watch.room.chat, at=self._now(), since=watch.last_at, reason=reason))
+
+    async def _read_gap(self, watch: Watch) -> None:
+        jid, last, at = watch.room.jid, watch.last, watch.last_at
+        # The names of what was said just before: corrections, reactions and replies are about that.
+        learnt = await self.history.last(jid, self.jid, LEARNT)
+        if not watch.placed:  # whatever was said until now is not ours to tell
+            watch.archived(learnt, quietly=True)
+            watch.placed = watch.moved = True
+            return
+        known = next((i for i, (id, _, _) in enumerate(learnt) if id == last), None)
+        if known is not None:
+            watch.archived(learnt[: known + 1], quietly=True)
+            self._filled(watch, watch.archived(learnt[known + 1 :]), 0)
+            return
+        try:
+            await self._read_on(watch, self.history.after(jid, self.jid, last))
+        except Refused as refused:
+            if not is_gone(refused):
+                raise
+            # The archive begins behind what we know, or was made anew.
+            await self._read_on(watch, self.history.since(jid, self.jid, at or self._now()))
+
+    async def _read_on(self, watch: Watch, pages: AsyncIterator[list[Archived]]) -> None:
+        count = skipped = 0
+        async for page in pages:
+            enough = count >= self.network.config.history
+            new = watch.archived(page, quietly=enough)
+            count, skipped = (count, skipped + new) if enough else (count + new, skipped)
+        self._filled(watch, count, skipped)
+
+    def _filled(self, watch: Watch, count: int, skipped: int) -> None:
+        if count:
+            self._log.info("xmpp_gap_filled", messages=count, skipped=skipped)
+        if skipped:
+            words = f"{skipped} more messages were said here while the bridge was away; they are not shown."
+            room = Person(id=PersonId(watch.room.jid), name=watch.room.about.name or watch.room.jid, bot=True)
+            self.tell(
+                facts.Message(
+                    chat=watch.room.chat,
+                    at=self._now(),
+                    sender=room,
+                    id=MessageId(f"skipped-{watch.last}"),
+                    content=Content(text=plain(words), kind=Kind.NOTICE),
+                )
+            )
+
+    # -- keeping things as they should be
+
+    async def _tend(self) -> NoReturn:
+        while True:
+            await asyncio.sleep(TICK)
+            now = self._loop.time()
+            if now - self.stream.heard_at > SILENT:
+                await self._is_there()
+            for watch in list(self.watches.values()):
+                if watch.room.joined and now - watch.heard_at > SILENT * 5:
+                    await self._ask_room(watch)
+            self._let_go(now)
+            self.network.keep_places(self)
+
+    async def _is_there(self) -> None:
+        server = self.network.server
+        try:
+            ping = compose.ask(server, self.jid, new_id(), make("ping", wire.PING))
+            await self.stream.ask(ping, seconds=30.0)
+        except Refused:
+            pass
+        except TimeoutError:
+            self.stream.end("The XMPP server went silent.")
+
+    async def _ask_room(self, watch: Watch) -> None:
+        """XEP-0410: whether the room still thinks that we are in it."""
+        watch.heard_at = self._loop.time()
+        ping = compose.ask(f"{watch.room.jid}/{watch.room.nick}", self.jid, new_id(), make("ping", wire.PING))
+        try:
+            await self.stream.ask(ping)
+        except Refused as refused:
+            condition = explain.condition(refused.stanza)[0]
+            if condition in ("service-unavailable", "feature-not-implemented", "item-not-found"):
+                return  # 3.4: joined, whatever became of the ping
+            if condition in ("remote-server-not-found", "remote-server-timeout"):
+                return  # nobody can tell
+            watch.room.left()
+            self.voices.emptied(watch.room.jid)
+            await self._enter_at_start(watch.room.jid)
+        except (TimeoutError, RemoteError):
+            return
+
+    def _let_go(self, now: float) -> None:
+        """Nobody of ours reads unseen: who was silent for long leaves, and says so."""
+        limit = self.network.config.idle_hours * 3600
+        for voice in self.voices.all():
+            if voice.joined and voice.jid != self.jid and voice.used and now - voice.used > limit:
+                self.voices.leave(voice, "silent for long")
+
+    def reader(self, room: str) -> Voice | None:
+        """Our occupant who reads."""
+        return self.voices.get(room, self.jid)
+
+    @property
+    def domain(self) -> str:
+        return domain(self.jid)
+
+    @property
+    def resource(self) -> str:
+        return resource(self.jid)
+
+
+def _entered(watch: Watch, done: asyncio.Task[None]) -> None:
+    watch.entering = None
+    if not done.cancelled() and done.exception() is not None:
+        watch.release()
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The expected failure among several, else the first bug."""
+    leaves = [_first(e) if isinstance(e, BaseExceptionGroup) else e for e in group.exceptions]
+    return next((e for e in leaves if isinstance(e, RemoteError)), leaves[0])

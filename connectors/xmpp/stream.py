@@ -1,0 +1,257 @@
+"""One connection, by slixmpp: opened, read, written to, asked, closed without a trace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import slixmpp
+import structlog
+
+from bridgekit.contract.errors import Disconnected, LoginRejected, SendUncertain
+from connectors.xmpp import wire
+
+# What slixmpp says in its log holds whole stanzas; what matters of it comes as events.
+logging.getLogger("slixmpp").setLevel(logging.CRITICAL)
+
+CONNECT_SECONDS = 20.0
+ASK_SECONDS = 20.0
+MOST_EARLY = 20_000
+"""Stanzas that may wait until somebody reads."""
+
+Log = structlog.typing.FilteringBoundLogger
+
+
+class Refused(Exception):
+    """An IQ was answered with an error; `stanza` is the answer."""
+
+    def __init__(self, stanza: Element) -> None:
+        super().__init__("an IQ was refused")
+        self.stanza = stanza
+
+
+def new_id() -> str:
+    """An id that nobody can guess (RFC 6120, 8.1.3)."""
+    return uuid.uuid4().hex
+
+
+class Stream:
+    """A connection that is up. `lost` becomes true, with a sentence, when it is not any more."""
+
+    def __init__(self, xmpp: Any, *, secure: bool) -> None:
+        self._xmpp = xmpp
+        self.secure = secure
+        self._loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[str] = self._loop.create_future()
+        self.heard_at = self._loop.time()
+        self._asked: dict[tuple[str, str], asyncio.Future[Element]] = {}
+        self._early: deque[Element] = deque(maxlen=MOST_EARLY)
+        self._take: Callable[[Element], None] | None = None
+        xmpp.add_filter("in", self._came)
+        xmpp.add_event_handler("disconnected", self._gone)
+
+    @property
+    def jid(self) -> str:
+        """Our own full address, or a component's domain."""
+        return str(self._xmpp.boundjid)
+
+    def read(self, take: Callable[[Element], None]) -> None:
+        """From now on `take` gets every message and presence; first what came before."""
+        self._take = take
+        while self._early:
+            take(self._early.popleft())
+
+    def send(self, stanza: Element) -> None:
+        """Write a stanza, in order. Raises Disconnected where there is no connection."""
+        if self.lost.done():
+            raise Disconnected(self.lost.result())
+        kind = {"message": slixmpp.Message, "presence": slixmpp.Presence, "iq": slixmpp.Iq}[
+            wire.local(stanza)
+        ]
+        wire.in_namespace(stanza, self._xmpp.default_ns)
+        self._xmpp.send(kind(self._xmpp, stanza, True))
+
+    async def ask(self, iq: Element, seconds: float = ASK_SECONDS) -> Element:
+        """Send an IQ; its result. Raises Refused, Disconnected, TimeoutError."""
+        key = iq.get("id", ""), iq.get("to", "")
+        answer: asyncio.Future[Element] = self._loop.create_future()
+        self._asked[key] = answer
+        try:
+            self.send(iq)
+            async with asyncio.timeout(seconds):
+                return await answer
+        finally:
+            del self._asked[key]
+
+    def _came(self, stanza: Any) -> Any:
+        """Every stanza, before slixmpp does anything with it; what is left to it are other people's questions."""
+        self.heard_at = self._loop.time()
+        element: Element = stanza.xml
+        name = wire.local(element)
+        if name == "iq":
+            if element.get("type") not in ("result", "error"):
+                return stanza
+            waiting = self._asked.get((element.get("id", ""), element.get("from", "")))
+            if waiting is None:
+                return stanza
+            if not waiting.done():
+                if element.get("type") == "error":
+                    waiting.set_exception(Refused(element))
+                else:
+                    waiting.set_result(element)
+            return None
+        if name not in ("message", "presence"):
+            return stanza
+        if self._take is None:
+            self._early.append(element)
+        else:
+            self._take(element)
+        return None
+
+    def _gone(self, reason: Any) -> None:
+        self.end("The connection to the XMPP server was lost.")
+
+    def end(self, why: str) -> None:
+        """The connection is over; what is under way is in doubt."""
+        if not self.lost.done():
+            self.lost.set_result(why)
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_exception(SendUncertain("The connection was lost before the answer came."))
+                answer.exception()  # whoever waits reads it; nobody has to
+
+    async def close(self) -> None:
+        """End it, politely if it still is there."""
+        with contextlib.suppress(Exception):
+            if not self.lost.done():
+                await asyncio.sleep(0)  # what was written goes out first
+                self._xmpp.send_raw(self._xmpp.stream_footer)
+        await _drop(self._xmpp)
+        self.end("The connection was closed.")
+
+
+async def _drop(xmpp: Any) -> None:
+    """Close the socket and end what slixmpp keeps running."""
+    xmpp.cancel_connection_attempt()
+    if xmpp.transport is not None:
+        xmpp.transport.close()
+        for _ in range(20):
+            if xmpp.transport is None:
+                break
+            await asyncio.sleep(0.005)
+        else:
+            xmpp.abort()
+    for name in list(xmpp.scheduled_events):
+        xmpp.cancel_schedule(name)
+    if (filters := xmpp._run_out_filters) is not None:
+        filters.cancel()
+        await asyncio.gather(filters, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def component(domain: str, secret: str, host: str, port: int) -> AsyncIterator[Stream]:
+    """A component's stream (XEP-0114). Raises Disconnected or LoginRejected."""
+    xmpp = slixmpp.ComponentXMPP(domain, secret, host, port)
+    for plugin in ("xep_0030", "xep_0092", "xep_0199"):
+        xmpp.register_plugin(plugin)
+    disco = xmpp.plugin["xep_0030"]
+    disco.add_identity(category="gateway", itype="matrix", name="Matrix")
+    _announce(disco)
+    async with _opened(xmpp, host, port, secure=host in ("127.0.0.1", "::1", "localhost")) as stream:
+        yield stream
+
+
+@contextlib.asynccontextmanager
+async def client(
+    jid: str, password: str, *, host: str, port: int, direct: bool, ca_file: Path | None
+) -> AsyncIterator[Stream]:
+    """An account's stream: TLS with a checked certificate, then SASL. Raises Disconnected or LoginRejected."""
+    xmpp = slixmpp.ClientXMPP(jid, password)
+    xmpp.enable_direct_tls = direct
+    xmpp.enable_starttls = not direct
+    xmpp.enable_plaintext = False
+    if ca_file is not None:
+        xmpp.ca_certs = ca_file
+    for plugin in ("xep_0030", "xep_0092", "xep_0198", "xep_0199"):
+        xmpp.register_plugin(plugin)
+    # Credentials go over TLS alone; slixmpp takes the strongest SCRAM that both sides know.
+    xmpp.plugin["feature_mechanisms"].unencrypted_scram = False
+    _announce(xmpp.plugin["xep_0030"])
+    async with _opened(xmpp, host or None, port or None, secure=True) as stream:
+        yield stream
+
+
+def _resolve(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+def _announce(disco: Any) -> None:
+    for feature in (
+        wire.CORRECT, wire.REACTIONS, wire.REPLY, wire.FALLBACK, wire.RETRACT, wire.RECEIPTS, wire.MARKERS,
+        wire.STATES, wire.OOB, wire.SID, wire.CONFERENCE, wire.MUC,
+    ):  # fmt: skip
+        disco.add_feature(feature)
+
+
+@contextlib.asynccontextmanager
+async def _opened(xmpp: Any, host: str | None, port: int | None, *, secure: bool) -> AsyncIterator[Stream]:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def fail(error: Exception) -> None:
+        if not ready.done():
+            ready.set_exception(error)
+
+    def failed(reason: Any) -> None:
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            fail(Disconnected("The XMPP server's certificate is not to be trusted.", retry_after=300.0))
+        elif host:
+            fail(Disconnected("The XMPP server cannot be reached."))
+
+    def stream_error(error: Any) -> None:
+        match error["condition"]:
+            case "not-authorized":
+                fail(LoginRejected("The XMPP server does not know this component, or the secret is wrong."))
+            case "conflict":
+                fail(Disconnected("Somebody else is connected to the XMPP server under this address."))
+            case other:
+                fail(Disconnected(f"The XMPP server ended the connection ({str(other).replace('-', ' ')})."))
+
+    # A client is ready when stream management has been agreed on, too.
+    usable = "session_start" if xmpp.is_component else "stream_negotiated"
+    xmpp.add_event_handler(usable, lambda _: _resolve(ready))
+    xmpp.add_event_handler("connection_failed", failed)
+    xmpp.add_event_handler("stream_error", stream_error)
+    xmpp.add_event_handler(
+        "failed_all_auth",
+        lambda _: fail(LoginRejected("The XMPP server refused the address or the password.")),
+    )
+    xmpp.add_event_handler(
+        "ssl_invalid_chain",
+        lambda _: fail(
+            Disconnected("The XMPP server's certificate is not to be trusted.", retry_after=300.0)
+        ),
+    )
+    stream = Stream(xmpp, secure=secure)
+    stream.lost.add_done_callback(lambda lost: fail(Disconnected(lost.result())))
+    try:
+        xmpp.connect(host, port)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await ready
+        except TimeoutError:
+            raise Disconnected("The XMPP server does not answer.") from None
+        yield stream
+    finally:
+        await stream.close()
+        if ready.done() and not ready.cancelled():
+            ready.exception()  # seen

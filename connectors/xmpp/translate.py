@@ -1,0 +1,188 @@
+"""Messages to facts: in rooms, in private, and from archives. Pure: stanzas come in as `Heard`."""
+
+from __future__ import annotations
+
+from bridgekit.contract import facts
+from bridgekit.contract.facts import Fact
+from bridgekit.contract.ids import ChatId, LoginId, MessageId, PersonId
+from bridgekit.contract.people import Content, File, Person
+from bridgekit.contract.text import Text, join
+from connectors.xmpp.heard import Heard, notice
+from connectors.xmpp.index import Index
+from connectors.xmpp.rooms import Room
+
+_MIME = {
+    "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "gif": "image/gif", "webp": "image/webp",
+    "mp4": "video/mp4", "webm": "video/webm", "ogg": "audio/ogg", "opus": "audio/ogg", "mp3": "audio/mpeg",
+    "m4a": "audio/mp4", "pdf": "application/pdf", "txt": "text/plain",
+}  # fmt: skip
+
+
+def groupchat(
+    heard: Heard, room: Room, index: Index, at: int, *, archived: str = "", replayed: bool = False
+) -> list[Fact]:
+    """What a message from a room means. Ours are not asked for here: their echoes are the deliveries' business."""
+    chat = room.chat
+    if not heard.nick:  # the room itself speaks
+        if heard.retracts and heard.moderated is not None:
+            return _moderated(heard, room, index, at)
+        return _subject(heard, room, None, at) if heard.subject is not None else []
+    sender = room.person(heard)
+    if heard.subject is not None and heard.text is None:
+        return _subject(heard, room, sender, at)
+    id = index.name(heard, sender.id, archived=archived)
+    at = heard.stamp or at
+    if heard.moderated is not None:
+        return []  # only the room may say so (XEP-0425, 5)
+    found = _about_another(heard, chat, index, sender, id, at)
+    if found is not None:
+        return found
+    return _message(heard, chat, index, sender, id, at, replayed=replayed or bool(heard.stamp))
+
+
+def private(
+    heard: Heard,
+    chat: ChatId,
+    index: Index,
+    sender: Person,
+    at: int,
+    *,
+    own: LoginId | None = None,
+    replayed: bool = False,
+) -> list[Fact]:
+    """What a message from one person means. `own` is the login whose account spoke from elsewhere."""
+    id = index.name(heard, sender.id)
+    at = heard.stamp or at
+    found = _about_another(heard, chat, index, sender, id, at, private=True)
+    if found is not None:
+        return found
+    return _message(heard, chat, index, sender, id, at, replayed=replayed, private=True, own=own)
+
+
+def _about_another(
+    heard: Heard, chat: ChatId, index: Index, sender: Person, id: MessageId, at: int, *, private: bool = False
+) -> list[Fact] | None:
+    """Facts about an earlier message; None where it is a message of its own."""
+    if heard.retracts:
+        target = index.referred(heard.retracts)
+        known = index.get(target)
+        if known is None or known.sender != sender.id:
+            return []  # XEP-0424, 5: nobody takes back what somebody else said
+        return [facts.Retraction(chat=chat, at=at, private=private, sender=sender, target=target)]
+    if heard.reacts_to:
+        return _reactions(heard, chat, index, sender, at, private=private)
+    if heard.displayed and heard.text is None:
+        target = index.referred(heard.displayed)
+        return [facts.Receipt(chat=chat, at=at, private=private, sender=sender, target=target)]
+    if heard.replaces and (heard.text is not None or heard.encrypted):
+        # XEP-0308, 3: only the same occupant corrects, and by the id that the message had on the wire.
+        corrected = index.by_wire(sender.id, heard.replaces)
+        said = notice(heard) if heard.encrypted else heard
+        if corrected is not None:
+            if heard.id:  # the next correction may name this one
+                index.alias(sender.id, heard.id, corrected)
+            content = _content(said)
+            return [
+                facts.Edit(
+                    chat=chat, at=at, private=private, sender=sender, target=corrected, content=content, id=id
+                )
+            ]
+        return None
+    if heard.text is None and not heard.files and not heard.encrypted:
+        if heard.state and not heard.stamp:
+            active = heard.state == "composing"
+            return [facts.Typing(chat=chat, at=at, private=private, sender=sender, active=active)]
+        return []
+    return None
+
+
+def _message(
+    heard: Heard,
+    chat: ChatId,
+    index: Index,
+    sender: Person,
+    id: MessageId,
+    at: int,
+    *,
+    replayed: bool,
+    private: bool = False,
+    own: LoginId | None = None,
+) -> list[Fact]:
+    if heard.encrypted:
+        heard = notice(heard)
+    if heard.text is None and not heard.files:
+        return []
+    named = index.keep(id, heard, sender.id, at)
+    reply = index.referred(heard.answers) if heard.answers else None
+    return [
+        facts.Message(
+            chat=chat,
+            at=named.at,
+            private=private,
+            sender=sender,
+            id=id,
+            content=_content(heard),
+            reply_to=reply,
+            replayed=replayed,
+            own=own,
+        )
+    ]
+
+
+def _content(heard: Heard) -> Content:
+    text = heard.text or Text("")
+    if not heard.files:
+        return Content(text=text, kind=heard.kind)
+    url, about = heard.files[0]
+    name = url.partition("?")[0].partition("#")[0].rpartition("/")[2][:120] or "file"
+    mime = _MIME.get(name.rpartition(".")[2].lower(), "application/octet-stream")
+    if about and not text:
+        text = Text(about)
+    for more, _ in heard.files[1:]:
+        text = join(text, "\n" if text else "", more)
+    return Content(text=text, kind=heard.kind, file=File(uri=url, name=name, mime=mime))
+
+
+def _reactions(
+    heard: Heard, chat: ChatId, index: Index, sender: Person, at: int, *, private: bool
+) -> list[Fact]:
+    """XEP-0444, 3: each message replaces the whole set of its sender."""
+    target = index.referred(heard.reacts_to)
+    came, went = index.react(target, sender.id, frozenset(heard.reactions))
+    gone: list[Fact] = [
+        facts.Unreaction(chat=chat, at=at, private=private, sender=sender, target=target, key=key)
+        for key in went
+    ]
+    return gone + [
+        facts.Reaction(chat=chat, at=at, private=private, sender=sender, target=target, key=key)
+        for key in came
+    ]
+
+
+def _moderated(heard: Heard, room: Room, index: Index, at: int) -> list[Fact]:
+    assert heard.moderated is not None
+    nick = heard.moderated.by.partition("/")[2]
+    there = room.occupants.get(nick)
+    by = Person(
+        id=there.person if there else PersonId(f"{room.jid}/{nick or '-'}"), name=nick or "a moderator"
+    )
+    return [
+        facts.Retraction(
+            chat=room.chat,
+            at=heard.stamp or at,
+            sender=by,
+            target=index.referred(heard.retracts),
+            reason=heard.moderated.reason,
+        )
+    ]
+
+
+def _subject(heard: Heard, room: Room, actor: Person | None, at: int) -> list[Fact]:
+    """The first subject is only read (XEP-0045, 7.2.15); later ones were set by somebody."""
+    subject = heard.subject or ""
+    first, changed = room.topic is None, room.topic != subject
+    room.topic = subject
+    if not changed or (first and not subject):
+        return []
+    who = None if first or heard.stamp else actor
+    return [facts.Topic(chat=room.chat, at=heard.stamp or at, topic=subject, actor=who)]

@@ -1,0 +1,118 @@
+"""Files to XMPP: a slot of the server's upload service (XEP-0363), filled as the bytes come from Matrix."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+from xml.etree.ElementTree import Element
+
+import aiohttp
+
+from bridgekit.contract.connector import Host
+from bridgekit.contract.errors import RemoteError, SendRejected
+from bridgekit.contract.people import File
+from connectors.xmpp import compose, disco, explain, wire
+from connectors.xmpp.jids import domain
+from connectors.xmpp.stream import Refused, Stream, new_id
+from connectors.xmpp.wire import children, find, make, words
+
+_HEADERS = {"authorization": "Authorization", "cookie": "Cookie", "expires": "Expires"}
+"""XEP-0363, 5: no other header of a slot may be sent."""
+UPLOAD_SECONDS = 300.0
+
+
+class Upload:
+    """The upload service of our server, if it has one."""
+
+    def __init__(self, stream: Stream, host: Host) -> None:
+        self._stream = stream
+        self._host = host
+        self.service = ""
+        self.largest = 0
+
+    async def find(self, me: str, server: str) -> None:
+        """Look for it among what the server offers (XEP-0363, 4)."""
+        try:
+            items = await self._stream.ask(
+                compose.ask(server, me, new_id(), make("query", wire.DISCO_ITEMS)), seconds=10.0
+            )
+        except (Refused, TimeoutError, RemoteError):
+            return
+        query = find(items, wire.DISCO_ITEMS, "query")
+        for item in children(query, wire.DISCO_ITEMS, "item")[:20]:
+            jid = item.get("jid", "")
+            if not jid or domain(jid) == domain(me):
+                continue
+            try:
+                answer = await self._stream.ask(
+                    compose.ask(jid, me, new_id(), make("query", wire.DISCO_INFO)), seconds=5.0
+                )
+            except (Refused, TimeoutError, RemoteError):
+                continue
+            about = disco.read(answer)
+            if wire.UPLOAD in about.features:
+                self.service = jid
+                size = about.fields.get("max-file-size", "")
+                self.largest = int(size) if size.isascii() and size.isdigit() else 0
+                return
+
+    async def put(self, file: File, me: str) -> str:
+        """Upload a Matrix file; its URL. Raises SendRejected, MatrixError."""
+        if not file.size:
+            return self._link(file, "its size is not known")
+        if self.largest and file.size > self.largest:
+            return self._link(file, f"the server takes no more than {self.largest} bytes")
+        request = make(
+            "request",
+            wire.UPLOAD,
+            filename=file.name.replace("/", "_")[:120] or "file",
+            size=str(file.size),
+            content_type=file.mime,
+        )
+        request.set("content-type", request.attrib.pop("content_type", "application/octet-stream"))
+        try:
+            answer = await self._stream.ask(compose.ask(self.service, me, new_id(), request))
+        except Refused as refused:
+            return self._link(file, explain.condition(refused.stanza)[1] or "the server refused it")
+        except TimeoutError:
+            return self._link(file, "the server does not answer")
+        put, get, headers = _slot(answer)
+        await self._send(file, put, headers)
+        return get
+
+    async def _send(self, file: File, url: str, headers: dict[str, str]) -> None:
+        headers = headers | {"Content-Type": file.mime, "Content-Length": str(file.size)}
+        timeout = aiohttp.ClientTimeout(UPLOAD_SECONDS)
+        try:
+            async with (
+                self._host.open_media(file) as chunks,
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.put(url, data=chunks, headers=headers, allow_redirects=False) as response,
+            ):
+                if response.status not in (200, 201, 204):
+                    raise SendRejected(f"The XMPP server did not take the file (HTTP {response.status}).")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise SendRejected("The file could not be uploaded to the XMPP server.") from error
+
+    def _link(self, file: File, why: str) -> str:
+        """An address of the bridge's own, where the file cannot be uploaded."""
+        url = self._host.media_url(file)
+        if url is None:
+            raise SendRejected(f"The file {file.name} was not sent: {why}.")
+        return url
+
+
+def _slot(answer: Element) -> tuple[str, str, dict[str, str]]:
+    """Where to put it, where it can be had, and headers. Raises SendRejected."""
+    slot = find(answer, wire.UPLOAD, "slot")
+    put, get = find(slot, wire.UPLOAD, "put"), find(slot, wire.UPLOAD, "get")
+    urls = [one.get("url", "") for one in (put, get) if one is not None]
+    if len(urls) != 2 or not all(
+        urlsplit(u).scheme in ("https", "http") and urlsplit(u).hostname for u in urls
+    ):
+        raise SendRejected("The XMPP server gave no place for the file.")
+    headers = {}
+    for one in children(put, wire.UPLOAD, "header"):
+        name = _HEADERS.get(one.get("name", "").lower())
+        if name is not None:
+            headers[name] = wire.line(words(one))
+    return urls[0], urls[1], headers

@@ -1,0 +1,146 @@
+"""One room as a session keeps it: what is known, what was handed on, and the gap that is being filled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+
+from bridgekit.contract.facts import Edit, Fact, Message
+from bridgekit.contract.ids import MessageId
+from connectors.xmpp import heard as reading
+from connectors.xmpp import translate
+from connectors.xmpp.heard import Heard
+from connectors.xmpp.history import Archived
+from connectors.xmpp.index import Index
+from connectors.xmpp.marks import Marks
+from connectors.xmpp.rooms import Room
+
+REMEMBERED = 5000
+"""Ids that are known to have been handed on: a message comes once, however often the room sends it."""
+MOST_HELD = 5000
+OWN = 10_000
+"""Messages of our own whose arrival is remembered: what has arrived is not said again."""
+
+
+class Watch:
+    """A room that somebody of ours reads."""
+
+    def __init__(self, room: Room, emit: Callable[[Fact], None], marks: Marks) -> None:
+        self.room = room
+        self.index = Index(room.jid)
+        self.heard_at = 0.0
+        self.placed = False  # it is known from where on a gap has to be filled
+        self.last = ""  # the newest stanza-id that was handed on; "" when the archive was empty
+        self.last_at = 0  # and when it was said (ms)
+        self.moved = False
+        self.settled = asyncio.Event()  # what was missed is known
+        self.unreadable = False  # there is an archive, and we may not read it
+        self.wanted = True
+        self.entering: asyncio.Task[None] | None = None
+        self._emit = emit
+        self._marks = marks
+        self._own: OrderedDict[str, MessageId] = OrderedDict()
+        self._done: OrderedDict[str, None] = OrderedDict()
+        self._held: list[tuple[Heard, int]] | None = None
+
+    # What the room says ----------------------------------------------------------------------------------------
+
+    def is_ours(self, heard: Heard) -> bool:
+        """Whether one of our own occupants said it, now or before a restart."""
+        if not heard.stamp:
+            return heard.nick in self.room.ours
+        return self._marks.is_ours(heard.origin_id) or self._marks.is_ours(heard.id)
+
+    def arrived(self, wire: str) -> MessageId | None:
+        """What the room calls the message of ours with this id on the wire, if it has it."""
+        return self._own.get(wire)
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the archive tells what of ours has arrived: then nothing is in doubt after an outage."""
+        return self.room.about.archived and self.room.about.gives_ids and not self.unreadable
+
+    def _keep_own(self, heard: Heard, name: MessageId) -> bool:
+        """Remember a message of ours; False for another one with the same id, which somebody has copied."""
+        wire = heard.id or heard.origin_id
+        if self._own.setdefault(wire, name) != name:
+            return False
+        if len(self._own) > OWN:
+            self._own.popitem(last=False)
+        return True
+
+    def echoed(self, heard: Heard, at: int) -> MessageId:
+        """What the room calls a message of ours."""
+        sender = self.room.person(heard)
+        name = self.index.name(heard, sender.id)
+        self.index.keep(name, heard, sender.id, heard.stamp)
+        self._keep_own(heard, name)
+        self._passed(name, at)
+        return name
+
+    def live(self, heard: Heard, at: int) -> None:
+        """A message that the room just sent; it waits while a gap is being filled."""
+        if self._held is not None:
+            if len(self._held) < MOST_HELD:
+                self._held.append((heard, at))
+            return
+        self._tell(heard, at)
+
+    def hold(self) -> None:
+        """From now on messages wait until `release`."""
+        if self._held is None:
+            self._held = []
+
+    def release(self) -> None:
+        """What waited comes, less what the archive told already."""
+        held, self._held = self._held or [], None
+        for heard, at in held:
+            self._tell(heard, at)
+
+    def archived(self, found: list[Archived], *, again: bool = False, quietly: bool = False) -> int:
+        """What an archive told; how many messages that were.
+
+        `again`: what was handed on before is handed on once more. `quietly`: only the names are learnt.
+        """
+        count = 0
+        for id, at, message in found:
+            heard = reading.read(message, stamp=at)
+            name = MessageId(id)
+            if self.is_ours(heard) and self._keep_own(heard, name):
+                self.index.keep(name, heard, self.room.person(heard).id, at)
+                self._passed(id, at)
+                continue
+            if id in self._done and not again:
+                continue
+            facts = translate.groupchat(heard, self.room, self.index, at, archived=id, replayed=True)
+            self._passed(id, at)
+            for fact in facts:
+                if isinstance(fact, Message):
+                    count += 1
+                elif again:
+                    continue  # only words are told twice: they have a name that tells them apart
+                if not quietly:
+                    self._emit(fact)
+        return count
+
+    def _tell(self, heard: Heard, at: int) -> None:
+        given = heard.stanza_ids.get(self.room.jid, "") if self.index.believes else ""
+        if given and given in self._done:
+            return
+        facts = translate.groupchat(heard, self.room, self.index, at)
+        self._passed(given, heard.stamp or at)
+        for fact in facts:
+            if isinstance(fact, Message | Edit) and not given and fact.id in self._done:
+                continue
+            self._emit(fact)
+
+    def _passed(self, id: str, at: int) -> None:
+        self.last_at, self.moved = max(self.last_at, at), True
+        if not id:
+            return
+        self._done[id] = None
+        if len(self._done) > REMEMBERED:
+            self._done.popitem(last=False)
+        if self.room.about.archived:
+            self.last = id

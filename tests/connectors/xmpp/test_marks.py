@@ -1,0 +1,90 @@
+"""Ids of our own on the wire, and what a room's archive says of them."""
+
+from __future__ import annotations
+
+from xml.etree.ElementTree import Element, fromstring
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridgekit.contract import facts
+from bridgekit.contract.facts import Fact
+from connectors.xmpp import heard, wire
+from connectors.xmpp.disco import About
+from connectors.xmpp.marks import Marks
+from connectors.xmpp.rooms import Room
+from connectors.xmpp.watch import Watch
+from tests.connectors.xmpp.reading import MODERN, ROOM
+
+MARKS = Marks(b"of this bridge")
+
+
+@given(st.text())
+def test_an_id_is_the_same_at_every_try_and_ours_alone(token: str):
+    id = MARKS.make(token)
+    assert id == MARKS.make(token)
+    assert MARKS.is_ours(id)
+    assert not Marks(b"of another bridge").is_ours(id)
+
+
+@given(st.text())
+def test_no_other_id_is_ours(id: str):
+    assert not MARKS.is_ours(id)
+    assert not MARKS.is_ours(f"bk-{id}")
+
+
+def archived(nick: str, id: str, words: str) -> Element:
+    return fromstring(
+        f"<message xmlns='jabber:client' type='groupchat' from='{ROOM}/{nick}' id='{id}'><body>{words}</body>"
+        f"<occupant-id xmlns='{wire.OCCUPANT}' id='{nick}'/></message>"
+    )
+
+
+def watching() -> tuple[Watch, list[Fact]]:
+    told: list[Fact] = []
+    room = Room(ROOM)
+    room.about = About(MODERN)
+    watch = Watch(room, told.append, MARKS)
+    watch.index.believes = True
+    return watch, told
+
+
+def said(told: list[Fact]) -> list[str]:
+    return [fact.content.text.body for fact in told if isinstance(fact, facts.Message)]
+
+
+def test_what_the_archive_has_of_ours_has_arrived_and_is_nobody_elses_words():
+    """XEP-0359, 3.1: the room keeps the origin-id, so the archive tells what arrived before a crash."""
+    watch, told = watching()
+    id = MARKS.make("key")
+    assert watch.arrived(id) is None
+    watch.archived(
+        [("sid-1", 1000, archived("alice", id, "ours")), ("sid-2", 2000, archived("bob", "b1", "his"))]
+    )
+    assert watch.arrived(id) == "sid-1"
+    assert said(told) == ["his"]
+
+
+def test_an_id_of_ours_that_somebody_copied_is_their_message():
+    """Everybody in the room can read our ids."""
+    watch, told = watching()
+    id = MARKS.make("key")
+    watch.archived(
+        [("sid-1", 1000, archived("alice", id, "ours")), ("sid-2", 2000, archived("eve", id, "copied"))]
+    )
+    assert said(told) == ["copied"]
+    assert watch.arrived(id) == "sid-1"
+
+
+def test_what_was_heard_live_is_not_told_again_from_the_archive():
+    """XEP-0313, 5.1.3: in a room the archive's id is the stanza-id."""
+    watch, told = watching()
+    live = archived("bob", "b1", "once")
+    live.append(fromstring(f"<stanza-id xmlns='{wire.SID}' by='{ROOM}' id='sid-1'/>"))
+    watch.hold()
+    watch.live(heard.read(live), 1000)
+    assert told == []
+    watch.archived([("sid-1", 1000, archived("bob", "b1", "once"))])
+    watch.release()
+    assert said(told) == ["once"]
+    assert (watch.last, watch.last_at) == ("sid-1", 1000)

@@ -1,0 +1,394 @@
+"""Encrypted rooms: what crosses, what is refused, and what a crash, a rotation or a lost key changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridgekit.contract.verbs import EditMessage, Retract
+from bridgekit.runtime import worker
+from bridgekit.runtime.bridge import Bridge
+from bridgekit.testing.homeserver import Delay, Drop, Event
+from tests.runtime.fake_network import Town, says
+from tests.runtime.running import BOT, World, by, ghost, has_fate, membership, said, town_world, until
+from tests.runtime.secret_client import ENCRYPTION, SecretClient
+
+BOB = ghost("bob")
+
+
+class Scene:
+    """A bridge with a town, and Alice with a verified client in an encrypted room that is linked to #talk."""
+
+    def __init__(self, place: World, town: Town, bridge: Bridge, alice: SecretClient, room: str) -> None:
+        self.place = place
+        self.town = town
+        self.bridge = bridge
+        self.alice = alice
+        self.room = room
+
+    async def bob_says(self, *words: str) -> list[str]:
+        """Bob speaks in the town; all that Alice has read of him once the last of it is there."""
+        for word in words:
+            self.town.emit(says("Bob", word))
+        await until(lambda: words[-1] in self.alice.words(self.room, BOB))
+        return self.alice.words(self.room, BOB)
+
+    def sealed_by(self, sender: str) -> list[Event]:
+        timeline = self.place.homeserver.timeline(self.room)
+        return [event for event in timeline if event.type == "m.room.encrypted" and event.sender == sender]
+
+
+@asynccontextmanager
+async def running(place: World) -> AsyncIterator[Bridge]:
+    """A bridge whose device is known to the homeserver."""
+    async with place.bridge() as bridge:
+        await until(lambda: bridge.engine.machines.is_ready(bridge.bot))
+        yield bridge
+
+
+@asynccontextmanager
+async def scene(folder: Path, *, trust: str = "cross_signed", **options: Any) -> AsyncIterator[Scene]:
+    town = Town()
+    async with town_world(folder, town) as place:
+        place.more["encryption"] = {"trust": trust}
+        async with running(place) as bridge:
+            alice, room = await linked(place, **options)
+            yield Scene(place, town, bridge, alice, room)
+
+
+async def linked(place: World, **options: Any) -> tuple[SecretClient, str]:
+    human = place.homeserver.user("alice")
+    alice = SecretClient(place.homeserver, human)
+    content = {**ENCRYPTION, **options}
+    state = [{"type": "m.room.encryption", "state_key": "", "content": content}]
+    room = await human.create_room(preset="public_chat", initial_state=state, invite=[BOT])
+    await said(
+        place, lambda e: e.room_id == room and e.state_key == BOT and e.content["membership"] == "join"
+    )
+    await human.set_power(room, BOT, 100)
+    await alice.say(room, "!bridge link town #talk agreed")
+    await until(lambda: any("now linked" in words for words in alice.words(room, BOT)))
+    return alice, room
+
+
+async def test_what_is_said_crosses_both_ways_and_nothing_is_in_clear(tmp_path: Path) -> None:
+    async with scene(tmp_path) as now:
+        event = await now.alice.say(now.room, "hello, town")
+        await now.town.until(lambda: now.town.said())
+        assert now.town.said() == ["<alice> hello, town"]
+        fate = await said(now.place, has_fate(event))
+        assert fate.content["status"] == "SUCCESS"
+        assert await now.bob_says("hello, Alice") == ["hello, Alice"]
+        assert now.place.homeserver.messages(now.room) == []
+        assert now.place.homeserver.unknown_calls == []
+
+
+async def test_an_encrypted_room_is_linked_only_where_somebody_says_that_they_know(tmp_path: Path) -> None:
+    async with town_world(tmp_path, Town()) as place, running(place) as bridge:
+        human = place.homeserver.user("alice")
+        alice = SecretClient(place.homeserver, human)
+        state = [{"type": "m.room.encryption", "state_key": "", "content": ENCRYPTION}]
+        room = await human.create_room(preset="public_chat", initial_state=state, invite=[BOT])
+        await said(place, membership(BOT, "join"))
+        await human.set_power(room, BOT, 100)
+        await alice.say(room, "!bridge link town #talk")
+        await until(lambda: any("would see everything in clear" in w for w in alice.words(room, BOT)))
+        assert bridge.registry.links == {}
+
+
+async def test_a_ghost_has_one_cross_signed_device_and_keeps_it(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with running(place) as bridge:
+            alice, room = await linked(place)
+            now = Scene(place, town, bridge, alice, room)
+            await now.bob_says("one", "two")
+            devices = {user: dict(place.homeserver.app.devices[user]) for user in (BOT, BOB)}
+            identities = dict(place.homeserver.keys.identities)
+        uploads = place.homeserver.calls["POST keys/device_signing/upload"]
+        async with running(place) as bridge:
+            now = Scene(place, town, bridge, alice, room)
+            assert await now.bob_says("three") == ["one", "two", "three"]
+            assert {user: dict(place.homeserver.app.devices[user]) for user in (BOT, BOB)} == devices
+            assert place.homeserver.keys.identities == identities
+            assert place.homeserver.calls["POST keys/device_signing/upload"] == uploads
+        assert len(devices[BOB]) == 1
+
+
+async def test_no_place_of_a_ratchet_is_used_twice_across_restarts(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with running(place) as bridge:
+            alice, room = await linked(place)
+            await Scene(place, town, bridge, alice, room).bob_says(*[f"before {n}" for n in range(5)])
+        async with running(place) as bridge:
+            now = Scene(place, town, bridge, alice, room)
+            await now.bob_says(*[f"after {n}" for n in range(5)])
+        events = now.sealed_by(BOB)
+        places = [(e.content["session_id"], alice.position(e)) for e in events]
+        assert len(places) == len(set(places)) == 10
+        assert len({session for session, _ in places}) == 1  # a restart is no reason for a new session
+
+
+async def test_a_homeserver_that_forgot_the_devices_gets_them_again(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with running(place) as bridge:
+            alice, room = await linked(place)
+            await Scene(place, town, bridge, alice, room).bob_says("one")
+        before = {user: list(place.homeserver.app.devices[user]) for user in (BOT, BOB)}
+        for user, names in before.items():
+            for name in names:
+                place.homeserver.keys.forget(user, name)
+                del place.homeserver.app.devices[user][name]
+            del place.homeserver.keys.identities[user]
+        async with running(place) as bridge:
+            assert await Scene(place, town, bridge, alice, room).bob_says("two") == ["one", "two"]
+            assert {user: list(place.homeserver.app.devices[user]) for user in (BOT, BOB)} == before
+
+
+async def test_a_room_that_becomes_encrypted_hears_nothing_in_clear_from_then_on(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, running(place):
+        human = place.homeserver.user("alice")
+        alice = SecretClient(place.homeserver, human)
+        room = await human.create_room(preset="public_chat", invite=[BOT])
+        await said(place, membership(BOT, "join"))
+        await human.set_power(room, BOT, 100)
+        await human.send(room, "!bridge link town #talk")
+        await said(place, by(BOT, "now linked"))
+        town.emit(says("Bob", "in clear"))
+        await said(place, by(BOB, "in clear"))
+        await human.set_state(room, "m.room.encryption", ENCRYPTION)
+        await place.homeserver.settled()
+        town.emit(says("Bob", "sealed"))
+        await until(lambda: alice.words(room, BOB) == ["sealed"])
+
+
+async def test_a_room_that_became_encrypted_while_the_bridge_was_down(tmp_path: Path) -> None:
+    """The event may still be on its way when the first message of the network comes in."""
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with running(place):
+            human = place.homeserver.user("alice")
+            alice = SecretClient(place.homeserver, human)
+            room = await human.create_room(preset="public_chat", invite=[BOT])
+            await said(place, membership(BOT, "join"))
+            await human.set_power(room, BOT, 100)
+            await human.send(room, "!bridge link town #talk")
+            await said(place, by(BOT, "now linked"))
+        await human.set_state(room, "m.room.encryption", ENCRYPTION)
+        place.homeserver.fault("PUT */transactions/*", Delay(seconds=3))
+        async with running(place):
+            town.emit(says("Bob", "sealed"))
+            await until(lambda: alice.words(room, BOB) == ["sealed"])
+            assert not [e for e in place.homeserver.messages(room) if e.sender == BOB]
+
+
+async def test_a_device_that_nobody_verified_gets_no_keys_and_is_not_believed(tmp_path: Path) -> None:
+    async with scene(tmp_path) as now:
+        carol = SecretClient(now.place.homeserver, now.place.homeserver.user("carol"), verified=False)
+        await carol.human.join(now.room)
+        await now.bob_says("for Alice")
+        carol.collect()
+        assert (carol.withheld, carol.keys) == (["m.unverified"], {})
+        event = await carol.say(now.room, "let me in")
+        fate = await said(now.place, has_fate(event))
+        assert fate.content["status"] == "FAIL_PERMANENT"
+        await until(lambda: any("has not verified" in w for w in now.alice.words(now.room, BOT)))
+        assert now.town.said() == []
+        # They verify it: from then on it counts.
+        now.place.homeserver.keys.upload_identity(carol.id, carol.machine.identity())
+        await now.place.homeserver.settled()
+        await now.bob_says("for both")
+        assert carol.words_readable(now.room, BOB) == ["for both"]
+        await carol.say(now.room, "thank you")
+        await now.town.until(lambda: now.town.said() == ["<carol> thank you"])
+
+
+async def test_every_device_counts_where_the_admin_says_so(tmp_path: Path) -> None:
+    async with scene(tmp_path, trust="all") as now:
+        carol = SecretClient(now.place.homeserver, now.place.homeserver.user("carol"), verified=False)
+        await carol.human.join(now.room)
+        await carol.say(now.room, "hello")
+        await now.town.until(lambda: now.town.said() == ["<carol> hello"])
+        await now.bob_says("hello, Carol")
+        assert carol.words(now.room, BOB) == ["hello, Carol"]
+
+
+async def test_a_session_has_its_day_as_the_room_says(tmp_path: Path) -> None:
+    async with scene(tmp_path, rotation_period_msgs=2) as now:
+        await now.bob_says(*[str(n) for n in range(6)])
+        sessions = [event.content["session_id"] for event in now.sealed_by(BOB)]
+        assert [sessions.count(one) for one in dict.fromkeys(sessions)] == [2, 2, 2]
+
+
+async def test_who_leaves_cannot_read_on(tmp_path: Path) -> None:
+    async with scene(tmp_path) as now:
+        carol = SecretClient(now.place.homeserver, now.place.homeserver.user("carol"))
+        await carol.human.join(now.room)
+        await now.bob_says("for both")
+        await carol.human.leave(now.room)
+        await now.place.homeserver.settled()
+        await now.bob_says("for Alice")
+        assert carol.words_readable(now.room, BOB) == ["for both"]
+        await carol.human.join(now.room)
+        await now.place.homeserver.settled()
+        await now.bob_says("for both again")
+        assert carol.words_readable(now.room, BOB) == ["for both", "for both again"]
+
+
+async def test_keys_that_people_take_are_filled_up(tmp_path: Path) -> None:
+    async with scene(tmp_path) as now:
+        keys = now.place.homeserver.keys
+        device = next(iter(keys.devices[BOT]))
+        before = set(keys.one_time[BOT][device])
+        for _ in range(40):
+            keys.claim({BOT: {device: "signed_curve25519"}})
+        await until(lambda: keys.counts(BOT, device)["signed_curve25519"] == 50)
+        assert not before & set(keys.one_time[BOT][device]) - before
+        keys.one_time[BOT][device].clear()
+        keys.claim({BOT: {device: "signed_curve25519"}})  # the fallback key
+        await until(lambda: keys.unused_fallbacks(BOT, device) == ["signed_curve25519"])
+
+
+async def test_a_key_that_comes_late_opens_what_came_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "KEY_SECONDS", 0.3)
+    async with scene(tmp_path) as now:
+        now.alice.rotate(now.room)
+        event = await now.alice.say(now.room, "early", shared=False)
+        fate = await said(now.place, has_fate(event))
+        assert fate.content["status"] == "FAIL_PERMANENT"
+        await until(lambda: any("as soon as the key comes" in w for w in now.alice.words(now.room, BOT)))
+        assert await now.bob_says("nobody else waits") == ["nobody else waits"]
+        now.alice.share(now.room)
+        await now.town.until(lambda: now.town.said() == ["<alice> early"])
+        await until(lambda: [e for e in now.place.homeserver.timeline(now.room) if has_fate(event)(e)][1:])
+        await asyncio.sleep(0.1)
+        assert await now.bridge.store.inbox.count() == 0
+
+
+async def test_a_message_whose_key_is_missing_waits_through_a_restart(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with running(place):
+            alice, room = await linked(place)
+            alice.rotate(room)
+            await alice.say(room, "early", shared=False)
+            await place.homeserver.settled()
+        async with running(place):
+            alice.share(room)
+            await town.until(lambda: town.said() == ["<alice> early"])
+
+
+async def test_what_came_for_a_device_is_opened_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash between the 200 for a to-device event and its use: it was on disk, and so was the ratchet before it."""
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with running(place) as bridge:
+            alice, room = await linked(place)
+            alice.rotate(room)
+            monkeypatch.setattr(bridge.engine.incoming, "take", lambda rows: None)  # it crashes before
+            await alice.say(room, "just before")
+            await place.homeserver.settled()
+            assert len(await bridge.store.keys.to_device()) == 1
+            assert town.said() == []
+        async with running(place) as bridge:
+            await town.until(lambda: town.said() == ["<alice> just before"])
+            assert await bridge.store.keys.to_device() == []
+
+
+async def test_a_transaction_that_comes_twice_brings_its_keys_once(tmp_path: Path) -> None:
+    async with scene(tmp_path) as now:
+        now.place.homeserver.fault("PUT */transactions/*", Drop(after_effect=True), times=1)
+        await now.alice.say(now.room, "once")
+        await now.town.until(lambda: now.town.said())
+        await now.place.homeserver.settled()
+        await asyncio.sleep(0.3)
+        assert now.town.said() == ["<alice> once"]
+        assert await now.bridge.store.inbox.parked() == []
+
+
+async def test_what_is_said_again_in_its_senders_name_is_no_second_message(tmp_path: Path) -> None:
+    """A homeserver can repeat a ciphertext as a new event: the place in its session tells that it is old."""
+    async with scene(tmp_path) as now:
+        await now.alice.say(now.room, "pay 5")
+        await now.town.until(lambda: now.town.said() == ["<alice> pay 5"])
+        old = now.sealed_by(now.alice.id)[-1]
+        again = await now.alice.human.send(now.room, old.content, "m.room.encrypted")
+        fate = await said(now.place, has_fate(again))
+        assert fate.content["status"] == "FAIL_PERMANENT"
+        assert now.town.said() == ["<alice> pay 5"]
+
+
+async def test_an_encrypted_event_under_anothers_name_is_not_passed_on(tmp_path: Path) -> None:
+    async with scene(tmp_path) as now:
+        mallory = SecretClient(now.place.homeserver, now.place.homeserver.user("mallory"))
+        await mallory.human.join(now.room)
+        await now.alice.say(now.room, "hello")
+        await now.town.until(lambda: now.town.said())
+        copied = now.alice.sealed(now.room, {"msgtype": "m.text", "body": "a second one"})
+        await mallory.human.send(now.room, copied, "m.room.encrypted")
+        await mallory.say(now.room, "honest")
+        await now.town.until(lambda: "<mallory> honest" in now.town.said())
+        assert now.town.said() == ["<alice> hello", "<mallory> honest"]
+
+
+async def test_twenty_ghosts_at_once(tmp_path: Path) -> None:
+    async with scene(tmp_path) as now:
+        names = [f"p{n}" for n in range(20)]
+        for name in names:
+            now.town.emit(says(name, f"{name} is here"))
+        for name in names:
+            await until(lambda name=name: now.alice.words(now.room, ghost(name)) == [f"{name} is here"])  # type: ignore[misc]
+
+
+async def test_edits_replies_and_redactions_find_their_message(tmp_path: Path) -> None:
+    async with scene(tmp_path) as now:
+        event = await now.alice.say(now.room, "the quick brown fox")
+        await now.town.until(lambda: now.town.said())
+        relation = {"rel_type": "m.replace", "event_id": event}
+        edit: dict[str, Any] = {
+            "m.new_content": {"msgtype": "m.text", "body": "the red fox"},
+            "m.relates_to": relation,
+        }
+        await now.alice.say(now.room, "* the red fox", **edit)
+        await now.town.until(
+            lambda: [v.content.text.body for v in now.town.done(EditMessage)] == ["the red fox"]
+        )
+        await now.alice.human.redact(now.room, event)
+        await now.town.until(lambda: now.town.done(Retract))
+
+
+async def test_no_plaintext_is_on_the_bridges_disk(tmp_path: Path) -> None:
+    async with scene(tmp_path) as now:
+        secret = "xyzzy-plaintext-canary"
+        await now.alice.say(now.room, secret)
+        await now.town.until(lambda: now.town.said())
+        await now.bob_says(f"{secret} back")
+        now.alice.rotate(now.room)
+        await now.alice.say(now.room, secret, shared=False)
+        await now.place.homeserver.settled()
+        for file in tmp_path.iterdir():
+            assert secret.encode() not in file.read_bytes(), file.name
+
+
+async def test_a_new_identity_is_told_in_the_room(tmp_path: Path) -> None:
+    async with scene(tmp_path) as now:
+        await now.bob_says("hello")
+        other = SecretClient(now.place.homeserver, now.alice.human)
+        await now.place.homeserver.settled()
+        now.town.emit(says("Bob", "and now?"))
+        await until(lambda: "and now?" in other.words_readable(now.room, BOB))
+        await until(
+            lambda: any("new cryptographic identity" in w for w in other.words_readable(now.room, BOT))
+        )

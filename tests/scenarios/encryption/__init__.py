@@ -1,0 +1,1 @@
+"""Encrypted rooms on a real Synapse, with clients that nobody here wrote."""

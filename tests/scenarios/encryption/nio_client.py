@@ -1,0 +1,124 @@
+"""Somebody with matrix-nio (Olm and Megolm by vodozemac), and an identity that signs their device."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import nio
+
+from bridgekit.matrix.crypto.signing import SEED_BYTES, Json, SigningKey
+from bridgekit.testing.servers.synapse import Account, Synapse
+
+
+class NioClient:
+    """A client that syncs while its block lasts.
+
+    `read` is (room, sender, body) of what it could decrypt or read, `unread` (room, sender) of what it could not.
+    """
+
+    def __init__(self, client: Any, synapse: Synapse, token: str) -> None:
+        self.client = client
+        self.id: str = client.user_id
+        self.read: list[tuple[str, str, str]] = []
+        self.unread: list[tuple[str, str]] = []
+        self.events: list[Any] = []
+        self._synapse = synapse
+        self._token = token
+        client.add_event_callback(self._message, nio.RoomMessage)
+        client.add_event_callback(self._undecrypted, nio.MegolmEvent)
+
+    def _message(self, room: Any, event: Any) -> None:
+        self.events.append(event)
+        self.read.append((room.room_id, event.sender, event.body))
+
+    def _undecrypted(self, room: Any, event: Any) -> None:
+        self.unread.append((room.room_id, event.sender))
+
+    def said_by(self, room: str, sender: str) -> list[str]:
+        """What somebody said in a room, as far as it could be read."""
+        return [body for where, who, body in self.read if (where, who) == (room, sender)]
+
+    async def until(self, holds: Callable[[], object], seconds: float = 30) -> None:
+        async with asyncio.timeout(seconds):
+            while not holds():  # noqa: ASYNC110 - nio tells of events, not of what a test waits for
+                await asyncio.sleep(0.05)
+
+    async def call(self, method: str, path: str, body: Json | None = None) -> Any:
+        """A call of the client-server API that nio has not."""
+        return await self._synapse.request(method, f"/_matrix/client/v3{path}", body, token=self._token)
+
+    async def encrypted_room(self, *invite: str, **options: Any) -> str:
+        """A room that is encrypted from the start."""
+        state = [
+            {
+                "type": "m.room.encryption",
+                "state_key": "",
+                "content": {"algorithm": "m.megolm.v1.aes-sha2", **options},
+            }
+        ]
+        body = {"preset": "private_chat", "invite": list(invite), "initial_state": state}
+        return str((await self.call("POST", "/createRoom", body))["room_id"])
+
+    async def say(self, room: str, words: str, **more: Any) -> str:
+        """Say something, encrypted to every device that nio knows in the room."""
+        content = {"msgtype": "m.text", "body": words, **more}
+        sent = await self.client.room_send(room, "m.room.message", content, ignore_unverified_devices=True)
+        assert isinstance(sent, nio.RoomSendResponse), sent
+        return str(sent.event_id)
+
+    async def verify_itself(self) -> None:
+        """Make an identity, and have it sign this device, as a client does on its first login."""
+        master, self_signing, user_signing = (SigningKey(secrets.token_bytes(SEED_BYTES)) for _ in range(3))
+
+        def key(usage: str, which: SigningKey) -> Json:
+            keys = {f"ed25519:{which.public}": which.public}
+            return {"user_id": self.id, "usage": [usage], "keys": keys}
+
+        await self.call(
+            "POST",
+            "/keys/device_signing/upload",
+            {
+                "master_key": master.sign(key("master", master), self.id),
+                "self_signing_key": master.sign(key("self_signing", self_signing), self.id),
+                "user_signing_key": master.sign(key("user_signing", user_signing), self.id),
+            },
+        )
+        found = await self.call("POST", "/keys/query", {"device_keys": {self.id: []}})
+        device = self.client.device_id
+        keys = found["device_keys"][self.id][device]
+        keys.pop("unsigned", None)
+        signed = self_signing.sign(keys, self.id)
+        answer = await self.call("POST", "/keys/signatures/upload", {self.id: {device: signed}})
+        assert not answer["failures"], answer
+
+
+@contextlib.asynccontextmanager
+async def nio_client(
+    synapse: Synapse, account: Account, folder: Path, *, verified: bool = True
+) -> AsyncIterator[NioClient]:
+    """Log in on a new device, publish its keys, and sync."""
+    folder.mkdir(exist_ok=True)
+    config = nio.AsyncClientConfig(store_sync_tokens=True, encryption_enabled=True)
+    login = await synapse.login(account.user_id[1:].partition(":")[0], account.password)
+    client = nio.AsyncClient(
+        synapse.base_url, account.user_id, device_id=login.device_id, store_path=str(folder), config=config
+    )
+    client.restore_login(login.user_id, login.device_id, login.access_token)
+    person = NioClient(client, synapse, login.access_token)
+    await client.sync(timeout=0)
+    if client.should_upload_keys:
+        await client.keys_upload()
+    if verified:
+        await person.verify_itself()
+    task = asyncio.create_task(client.sync_forever(timeout=5000), name=f"sync of {login.user_id}")
+    try:
+        yield person
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await client.close()

@@ -1,0 +1,1 @@
+"""XMPP between real servers: Synapse on one side, Prosody on the other."""

@@ -1,0 +1,223 @@
+"""Who is there, who they are, what they may do, and people who talk alone."""
+
+from __future__ import annotations
+
+from xml.sax.saxutils import quoteattr
+
+from connectors.xmpp import wire
+from connectors.xmpp.testing.person import codes
+from tests.scenarios.irc.peer import peer
+from tests.scenarios.xmpp.lab import ACCOUNT, IRC, XMPP, Lab, until
+from tests.scenarios.xmpp.scene import Scene, scenery
+
+
+async def test_a_new_nick_is_a_new_name_of_the_same_ghost(scene: Scene):
+    """XEP-0045, 7.6 and status 303; XEP-0421: the occupant-id stays."""
+    scene.bob.say(scene.muc, "before")
+    before = await scene.alice.reads(scene.room, "before")
+    scene.bob.enter(scene.muc, "robert")
+    await scene.bob.sees(lambda s: 303 in codes(s), "303")
+    scene.bob.say(scene.muc, "after")
+    after = await scene.alice.reads(scene.room, "after")
+    assert after.sender == before.sender
+    await until(lambda: scene.alice.names.get((scene.room, before.sender)) == "robert (XMPP)")
+    assert not any(
+        e.type == "m.room.member" and e.sender == before.sender and e.content["membership"] == "leave"
+        for e in scene.alice.seen.all
+    )
+
+
+async def test_somebody_who_comes_back_is_the_same_person_and_another_under_the_nick_is_not(scene: Scene):
+    """XEP-0421, 3: a nick can be anybody's tomorrow, an occupant-id cannot."""
+    scene.bob.say(scene.muc, "it is me")
+    bob = (await scene.alice.reads(scene.room, "it is me")).sender
+    scene.bob.leave(scene.muc)
+    await scene.alice.sees(
+        scene.room,
+        lambda e: e.type == "m.room.member" and e.sender == bob and e.content["membership"] == "leave",
+    )
+    async with scene.lab.xmpp("mallory") as mallory:
+        await mallory.join(scene.muc, scene.bob.name)
+        mallory.say(scene.muc, "it is me, really")
+        assert (await scene.alice.reads(scene.room, "it is me, really")).sender != bob
+        mallory.leave(scene.muc, scene.bob.name)
+    await scene.bob.join(scene.muc)
+    scene.bob.say(scene.muc, "no, me")
+    assert (await scene.alice.reads(scene.room, "no, me")).sender == bob
+
+
+async def test_kicks_and_bans_are_told_with_who_and_why(scene: Scene):
+    """XEP-0045, 8.2 (status 307) and 9.1 (status 301)."""
+    async with scene.lab.xmpp("eve", scene.muc) as eve:
+        for words, item in (
+            ("kicked", f"<item nick='{eve.name}' role='none'><reason>spam</reason></item>"),
+            ("banned", f"<item jid='{eve.jid}' affiliation='outcast'><reason>more spam</reason></item>"),
+        ):
+            eve.say(scene.muc, f"soon {words}")
+            ghost = (await scene.alice.reads(scene.room, f"soon {words}")).sender
+            await scene.bob.administer(scene.muc, item)
+            gone = await scene.alice.sees(
+                scene.room,
+                lambda e, ghost=ghost: (  # type: ignore[misc]
+                    e.type == "m.room.member"
+                    and e.state_key == ghost
+                    and e.content["membership"] in ("leave", "ban")
+                ),
+            )
+            reason = gone.content.get("reason", "")
+            assert words in reason
+            assert "spam" in reason
+            if words == "kicked":
+                await eve.join(scene.muc)
+
+
+async def test_a_kick_on_matrix_is_a_kick_on_xmpp_where_the_bridge_may(scene: Scene):
+    bridge = "<item nick='bridge' role='moderator'/>"
+    await scene.bob.administer(scene.muc, bridge)
+    async with scene.lab.xmpp("eve", scene.muc) as eve:
+        eve.say(scene.muc, "put me out")
+        ghost = (await scene.alice.reads(scene.room, "put me out")).sender
+        await scene.alice.kick(scene.room, ghost, "as you wish")
+        gone = await eve.sees(lambda s: 307 in codes(s), "307")
+        assert gone.type == "unavailable"
+
+
+async def test_owners_and_moderators_have_their_power_on_matrix(scene: Scene):
+    """owner 100, admin 75, moderator 50."""
+    async with scene.lab.xmpp("mod", scene.muc) as mod:
+        mod.say(scene.muc, "hello")
+        ghost = (await scene.alice.reads(scene.room, "hello")).sender
+        await scene.bob.administer(scene.muc, f"<item nick='{mod.name}' role='moderator'/>")
+        levels = await scene.alice.sees(
+            scene.room,
+            lambda e: e.type == "m.room.power_levels" and e.content["users"].get(ghost) is not None,
+        )
+        assert levels.content["users"][ghost] == 50
+
+
+async def test_the_subject_is_the_topic_both_ways(scene: Scene):
+    """XEP-0045, 8.1."""
+    scene.bob.say(scene.muc, "", "<subject>from XMPP</subject>")
+    topic = await scene.alice.sees(scene.room, lambda e: e.type == "m.room.topic")
+    assert topic.content["topic"] == "from XMPP"
+    await scene.bob.configure(scene.muc, changesubject="1")
+    await scene.alice.set_state(scene.room, "m.room.topic", {"topic": "from Matrix"})
+    changed = await scene.bob.sees(lambda s: s.subject == "from Matrix", "the subject")
+    assert changed.type == "groupchat"
+
+
+async def test_two_people_talk_alone(lab: Lab):
+    """RFC 6121, 5: a chat message between two addresses; ours is under the sub-domain."""
+    async with lab.matrix("alice") as alice, lab.xmpp("bob") as bob:
+        room = await alice.create_room(is_direct=True, invite=[lab.bot], preset="trusted_private_chat")
+        await lab.answer(alice, room)
+        await lab.command(alice, room, f"login {XMPP}")
+        answer = await lab.command(alice, room, f"chat {XMPP} {bob.jid}")
+        assert "You are invited" in answer, answer
+        direct, _ = await alice.invitation()
+        await alice.join(direct)
+        await alice.say(direct, "just us two")
+        heard = await bob.reads("just us two")
+        assert (heard.type, heard.sender.partition("/")[0]) == ("chat", lab.address(alice))
+        bob.say(lab.address(alice), "indeed", "<request xmlns='urn:xmpp:receipts'/>", room=False)
+        assert (await alice.reads(direct, "indeed")).sender == lab.bridge.ghost(XMPP, bob.jid)
+        receipt = await bob.sees(lambda s: s.has(wire.RECEIPTS, "received"), "a receipt (XEP-0184)")
+        assert receipt.sender.partition("/")[0] == lab.address(alice)
+        event = await alice.say(direct, "typo here")
+        first = await bob.reads("typo here")
+        await lab.fate(alice, direct, event)
+        await alice.edit(direct, event, "no typo here")
+        replace = (await bob.reads("no typo here")).has(wire.CORRECT, "replace")
+        assert replace is not None
+        assert replace.get("id") == first.id
+
+
+async def test_who_asks_to_be_a_contact_waits_for_the_answer(lab: Lab):
+    """RFC 6121, 3.1.3: a request "MUST NOT" be answered "subscribed" without the approval of the contact."""
+    async with lab.matrix("alice") as alice, lab.xmpp("bob") as bob, lab.xmpp("eve") as eve:
+        room = await alice.create_room(is_direct=True, invite=[lab.bot], preset="trusted_private_chat")
+        await lab.answer(alice, room)
+        await lab.command(alice, room, f"login {XMPP}")
+        address = lab.address(alice)
+        asked = []
+        for one in (bob, eve):
+            await one.ask(
+                one.jid, "<query xmlns='jabber:iq:roster'/>"
+            )  # who has not asked is told nothing (2.1.6)
+            one.send(f"<presence type='subscribe' to={quoteattr(address)}/>")
+            asked.append((await alice.invitation())[0])
+        assert not any(s.type in ("subscribed", "unsubscribed") for s in bob.seen.all + eve.seen.all)
+        await alice.join(asked[0])
+        await bob.sees(lambda s: s.type == "subscribed" and s.sender == address, "subscribed")
+        await bob.sees(lambda s: s.type == "" and s.sender.startswith(f"{address}/"), "her presence")
+        await alice.leave(asked[1])
+        await eve.sees(lambda s: s.type == "unsubscribed" and s.sender == address, "unsubscribed")
+        assert not any(s.type == "subscribed" for s in eve.seen.all)
+
+
+async def test_an_account_of_ones_own_speaks_in_its_own_name(lab: Lab):
+    """mode: client with a login: JID and password from the management room; TLS and SCRAM by slixmpp."""
+    jid, password = await lab.account("alicesown")
+    async with scenery(lab, ACCOUNT) as scene:
+        alice = scene.alice
+        room = await alice.create_room(is_direct=True, invite=[lab.bot], preset="trusted_private_chat")
+        await lab.answer(alice, room)
+        await lab.command(alice, room, f"login {ACCOUNT} jid={jid} password={password}")
+        await alice.say(scene.room, "in my own name")
+        heard = await scene.bob.reads("in my own name")
+        assert heard.nick == jid.partition("@")[0]
+        scene.bob.say(scene.muc, "I see you")
+        await alice.reads(scene.room, "I see you")
+        assert sum("in my own name" in e.body for e in alice.seen.all) == 1
+
+
+async def test_irc_and_xmpp_meet_in_one_room(lab: Lab):
+    """A Matrix room with two links: what is said on one network reaches the other, with the right fallbacks."""
+    channel = lab.new("#meet")
+    async with scenery(lab) as scene, peer(lab.ngircd.port, lab.new("ira"), channel) as ira:
+        alice, bob, room = scene.alice, scene.bob, scene.room
+        await lab.link(alice, room, channel, IRC)
+        ira.say(channel, "hello from IRC")
+        heard = await bob.reads("hello from IRC")
+        assert heard.nick == f"{ira.nick}/IRC"
+        id = bob.say(scene.muc, "hello from XMPP")
+        await ira.reads(f"<{bob.name}/XMPP> hello from XMPP", target=channel)
+        said = await bob.reads("hello from XMPP")
+        bob.say(scene.muc, "hallo from XMPP", f"<replace xmlns='{wire.CORRECT}' id='{id}'/>")
+        edited = await ira.sees(lambda h: h.kind == "text" and "hallo" in h.words, what="the edit")
+        assert edited.words.startswith(f"<{bob.name}/XMPP> ")
+        bob.say(
+            scene.muc,
+            "",
+            f"<reactions xmlns='{wire.REACTIONS}' id='{said.stanza_id}'><reaction>🎉</reaction></reactions>",
+        )
+        await ira.sees(lambda h: h.kind == "text" and "reacted 🎉" in h.words, what="the reaction")
+        await alice.say(room, "and Matrix")
+        await bob.reads("and Matrix", nick=alice.name)
+        await ira.reads(f"<{alice.name}> and Matrix", target=channel)
+
+
+async def test_an_account_relays_with_names_where_there_is_no_component(lab: Lab):
+    """mode: client, on any server, without its admin."""
+    async with scenery(lab, ACCOUNT) as scene:
+        await scene.alice.say(scene.room, "two\nlines")
+        await scene.bob.reads(f"<{scene.alice.name}> two\n<{scene.alice.name}> lines", nick="thebridge")
+        scene.bob.say(scene.muc, "I see")
+        await scene.alice.reads(scene.room, "I see")
+
+
+async def test_a_room_that_is_not_there_is_refused_with_a_reason(lab: Lab):
+    async with lab.matrix("alice") as alice:
+        room = await lab.room(alice)
+        answer = await lab.command(alice, room, f"link {XMPP} {lab.room_name('nowhere')}")
+        assert "There is no room" in answer
+
+
+async def test_a_room_for_members_only_is_refused_with_a_reason(lab: Lab):
+    """XEP-0045, 7.2.6: registration-required."""
+    muc = lab.room_name("closed")
+    async with lab.matrix("alice") as alice, lab.xmpp("bob", muc) as bob:
+        await bob.configure(muc, membersonly="1")
+        room = await lab.room(alice)
+        answer = await lab.command(alice, room, f"link {XMPP} {muc}")
+        assert "members only" in answer
