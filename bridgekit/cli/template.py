@@ -56,6 +56,7 @@ messages:
   display_name: "{{name}} ({{network}})"  # how people of a network are called in Matrix: {{name}}, {{network}}, {{id}}
   omission: notice               # what stands for a message of somebody who opted out: notice or nothing
   status_events: all             # all: each sender's client learns each message's fate; problems: only what went wrong
+  history: 25                    # messages from before the link, where the network shows them to whoever joins
 
 # encryption:
 #   trust: cross_signed          # all: also to and from Matrix devices that nobody has verified

@@ -176,6 +176,8 @@ class Messages(Section):
     """`all`: each sender's client is told what became of each message. `problems`: only when something went wrong."""
     omission: Omission = Omission.NOTICE
     """What stands where somebody who opted out has said something: a `notice` of the bridge's, or `nothing`."""
+    history: int = Field(default=25, ge=0, le=1000)
+    """Messages from before a chat was linked that come into its room, where the network shows them to whoever joins."""
 
 
 def _days(value: int) -> int:

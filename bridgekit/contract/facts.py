@@ -190,6 +190,17 @@ class Resync(FactBase, frozen=True, kw_only=True):
     since: int = 0
 
 
+class Missed(FactBase, frozen=True, kw_only=True):
+    """What was said in the chat between `since` and `until` (ms) could not be read and will not be told.
+
+    `reason` is a sentence for people: they are told of it where the words would have stood.
+    """
+
+    since: int
+    until: int
+    reason: str
+
+
 Fact = (
     Message
     | Edit
@@ -209,6 +220,7 @@ Fact = (
     | ChatOpened
     | ChatClosed
     | Resync
+    | Missed
 )
 
 FLEETING = (Typing, Receipt)

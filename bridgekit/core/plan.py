@@ -9,8 +9,9 @@ from bridgekit.contract import facts, verbs
 from bridgekit.contract.facts import Change, Fact
 from bridgekit.contract.ids import MATRIX, LoginId, MessageId, PersonId
 from bridgekit.contract.people import Content, Kind, Member, Person, Quote, Role
-from bridgekit.contract.text import Style
+from bridgekit.contract.text import Style, plain
 from bridgekit.contract.verbs import Verb
+from bridgekit.core import wording
 from bridgekit.core.commands import command_in
 from bridgekit.core.membership import shows_departures, urgency, wanted
 from bridgekit.core.model import (
@@ -71,6 +72,8 @@ def plan(context: Context, fact: Fact) -> Plan:
             return Plan(actions=shown.actions)  # nobody need be told that their typing was not seen
         case facts.Receipt():
             return _receipt(context, fact)
+        case facts.Missed():
+            return _missed(context, fact)
         case (
             facts.ChatVisibility()
             | facts.Invitation()
@@ -309,6 +312,25 @@ def _retraction(context: Context, fact: facts.Retraction) -> Plan:
             key=f"{context.number:x}",
         ),
         target=known.number,
+    )
+
+
+def _missed(context: Context, fact: facts.Missed) -> Plan:
+    """Every other side reads, from the bridge itself, what it will not read."""
+    words = plain(wording.missed(fact.reason, fact.since, fact.until))
+    content = Content(text=words, kind=Kind.NOTICE)
+    return Plan(
+        actions=tuple(
+            Action(
+                side=side.key,
+                actor=RELAY,
+                verb=verbs.PostMessage(
+                    chat=side.key.chat, content=content, key=f"{context.number:x}", at=fact.until
+                ),
+            )
+            for side in _others(context)
+            if side.open
+        )
     )
 
 

@@ -364,3 +364,19 @@ def bridged_already(name: str, bot: str) -> str:
         f"{bot} bridges this room to {name} already: a second bridge would say everything twice. "
         "Take that bridge out of the room first."
     )
+
+
+# What is missing ----------------------------------------------------------------------------------------------
+
+
+def missed(reason: str, since: int, until: int) -> str:
+    """What a chat's readers will not read, and why; times are ms since the epoch."""
+    begin, end = _utc(since), _utc(until)
+    if begin[:10] == end[:10]:
+        end = end[11:]
+    return f"{reason} What was said there between {begin} and {end} UTC, if anything, is missing here."
+
+
+def _utc(at: int) -> str:
+    """To the minute; years are kept to 1970-9999."""
+    return f"{datetime.fromtimestamp(min(max(at, 0) // 1000, 253402300799), UTC):%Y-%m-%d %H:%M}"

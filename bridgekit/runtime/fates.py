@@ -10,7 +10,7 @@ import structlog
 
 from bridgekit.contract import facts
 from bridgekit.contract.errors import MatrixError
-from bridgekit.contract.ids import ChatId, MessageId, PersonId
+from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.translate import Encrypted
 from bridgekit.runtime.cases import Case, Fate
@@ -42,7 +42,7 @@ class Fates:
             return False
         problem = any(o.fate is not Fate.DELIVERED for o in case.outcomes)
         if isinstance(case.fact, SPOKEN):
-            return problem or self.every
+            return problem or self.every or case.told
         return problem and any(o.notice for o in case.outcomes)
 
     async def report(self, room: ChatId, case: Case) -> None:
@@ -63,6 +63,21 @@ class Fates:
         except MatrixError as error:
             log.warning("status_refused", reason=error.notice)
 
+    async def pending(self, room: ChatId, case: Case, network: NetworkId, why: str) -> None:
+        """Show the sender's client that it is not the end yet, and why. What the room does not allow is logged."""
+        content: dict[str, Any] = {
+            "network": network,
+            "m.relates_to": {"rel_type": "m.reference", "event_id": case.event},
+            "status": "PENDING",
+        }
+        if not self._client.encrypts(room):
+            content["message"] = why
+        txn = f"bk.{case.number:x}.pending"
+        try:
+            await self._client.send(room, STATUS, content, txn=txn, user=self._bot, since=case.accepted)
+        except MatrixError as error:
+            log.warning("status_refused", reason=error.notice)
+
     def _read(self, room: ChatId, event: MessageId) -> None:
         """The bot has read up to what it delivered last: one receipt for all that crossed within a moment."""
         if room not in self._newest:
@@ -80,7 +95,7 @@ class Fates:
     async def _status(
         self, room: ChatId, case: Case, notices: list[str], *, failed: bool, uncertain: bool
     ) -> None:
-        if not notices and not self.every:
+        if not notices and not self.every and not case.told:
             return
         content: dict[str, Any] = {
             "network": "/".join(dict.fromkeys(str(o.side.network) for o in case.outcomes)),

@@ -28,6 +28,7 @@ from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.cases import Case, Fate, Outcome
 from bridgekit.runtime.consenting import Consenting
 from bridgekit.runtime.doorstep import Doorstep
+from bridgekit.runtime.erasure import Erasure
 from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.fates import Fates
 from bridgekit.runtime.files import Fetch, Files
@@ -45,6 +46,7 @@ from bridgekit.runtime.names import Names
 from bridgekit.runtime.opening import Opening
 from bridgekit.runtime.owners import Owners
 from bridgekit.runtime.passage import Passage
+from bridgekit.runtime.pending import Pending
 from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.pictures import Pictures
 from bridgekit.runtime.portals import Portals
@@ -275,6 +277,7 @@ class Parts:
             opening=lambda: self.opening,
             joins=self.joins,
             members=self.members,
+            history=config.messages.history,
             spawn=spawn,
         )
         self.making = Making(
@@ -335,6 +338,9 @@ class Parts:
             every=config.messages.status_events is StatusEvents.ALL,
             spawn=spawn,
         )
+        self.pending = Pending(
+            store, self.accounts.sessions, self.fates, self.portals, label=label, spawn=spawn
+        )
         self.names = Names(client)
         self.secrecy = Secrecy(self.engine, self.names, self.portals.say, spawn=spawn)
         self._around = around = RoomSurroundings(
@@ -369,6 +375,7 @@ class Parts:
             optouts=lambda: self.consenting.optouts,
             omission=config.messages.omission,
             fates=self.fates,
+            pending=self.pending,
             metrics=metrics,
             namespace=namespace,
             secrecy=self.secrecy,
@@ -378,6 +385,18 @@ class Parts:
             spawn=spawn,
         )
         self.doorstep = Doorstep(self.portals, me=me, label=label, spawn=spawn)
+        self.erasure = Erasure(
+            client,
+            store,
+            registry,
+            self.ghosts,
+            self.accounts,
+            self.portals,
+            namespace,
+            bot=me,
+            label=label,
+            spawn=spawn,
+        )
         self.rooms = Rooms(
             store,
             registry,
@@ -412,6 +431,7 @@ class Parts:
     def _session_changed(self, supervised: Supervised) -> None:
         self.owners.session_changed(supervised)
         self.readers.session_changed(supervised)
+        self.pending.session_changed(supervised)
 
     def _scopes_changed(self, side: PortalKey, scopes: frozenset[Scope]) -> None:
         """What a chat's people agree to has changed: what may not pass any more stops this moment."""

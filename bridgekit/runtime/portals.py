@@ -22,6 +22,7 @@ from bridgekit.core.questions import WANTED
 from bridgekit.core.scopes import Scope
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
+from bridgekit.runtime.backfill import backfill
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.joins import Joins
 from bridgekit.runtime.lenient import allowed, now, quiet
@@ -52,6 +53,7 @@ class Portals:
         bot: PersonId,
         label: Callable[[NetworkId], str],
         opening: Callable[[], Opening],
+        history: int,
         joins: Joins,
         members: Members,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
@@ -67,6 +69,7 @@ class Portals:
         self._bot = bot
         self._label = label
         self._opening = opening
+        self._history = history
         self._joins = joins
         self._members = members
         self._spawn = spawn
@@ -233,6 +236,7 @@ class Portals:
             link = await self.made(side, room, opened, creator, static=static, portal=None)
             making.set_result(room)
             await self._opening().begin(link, wanted)
+            self._spawn(backfill(side, self._history, self._registry, self._sessions))
             return self._registry.links.get(side, link)
         finally:
             del self.making[side]

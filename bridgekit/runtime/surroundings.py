@@ -39,6 +39,7 @@ from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.members import Members
 from bridgekit.runtime.names import Names, localpart
 from bridgekit.runtime.passage import Passage
+from bridgekit.runtime.pending import Pending
 from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
@@ -91,6 +92,7 @@ class RoomSurroundings:
         optouts: Callable[[], OptOuts],
         omission: Omission,
         fates: Fates,
+        pending: Pending,
         metrics: Metrics,
         namespace: Namespace,
         secrecy: Secrecy,
@@ -114,6 +116,7 @@ class RoomSurroundings:
         self._omission = omission
         self.open: Callable[[translate.Encrypted], Coroutine[Any, Any, Opened]] = secrecy.open
         self.key: Callable[[KeyMissing, float], Coroutine[Any, Any, bool]] = secrecy.key
+        self.held_up: Callable[[ChatId, Case, PortalKey], None] = pending.look
         self._client = client.patient
         self._registry = registry
         self._accounts = accounts

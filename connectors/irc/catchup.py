@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 import structlog
 
 from bridgekit.contract.errors import RemoteError, SendRejected
-from bridgekit.contract.facts import Fact, Message
+from bridgekit.contract.facts import Fact, Message, Missed
 from bridgekit.contract.ids import ChatId
 from connectors.irc.batches import HISTORY
 from connectors.irc.connection import Connection
@@ -33,6 +33,7 @@ class CatchUp:
         limit: int,
         log: structlog.typing.FilteringBoundLogger,
         offer: Callable[[Fact], object],
+        now: Callable[[], int],
     ) -> None:
         self._state = state
         self._history = history
@@ -41,6 +42,7 @@ class CatchUp:
         self._limit = limit
         self._log = log
         self._offer = offer
+        self._now = now
         self._gaps = Gaps()
 
     def came(self, channel: str) -> Coroutine[None, None, None] | None:
@@ -74,11 +76,19 @@ class CatchUp:
             self._close(fact.chat)
         return True
 
-    def _close(self, chat: ChatId) -> None:
-        for fact in self._gaps.end(chat):
+    def _close(self, chat: ChatId, why: str = "") -> None:
+        """What was missed is told, as far as it could be had: `why` not all of it could."""
+        waiting = self._gaps.end(chat)
+        if why:
+            since, now = self._memory.seen(chat), self._now()
+            until = min((fact.at for fact in waiting), default=now)
+            self._offer(Missed(chat=chat, at=now, since=since, until=max(since, until), reason=why))
+            self._memory.keep_seen(chat, until)  # it was said to be missing, so nobody asks for it again
+        for fact in waiting:
             self._offer(fact)
 
     async def _fill(self, channel: str, chat: ChatId) -> None:
+        why = ""
         for _ in range(TRIES):
             try:
                 fetched = await self._history.fetch(channel, since=self._memory.seen(chat), limit=self._limit)
@@ -86,11 +96,14 @@ class CatchUp:
                 if not self._connection.alive:
                     return  # what waits was not told to anybody: the next connection begins where this one did
                 self._log.warning("irc_history_missing", chat=chat, reason=error.notice)
+                why = f"The bridge was not in {channel} for a while. {error.notice}"
                 if not isinstance(error, SendRejected):  # no answer in time
                     continue
             else:
+                why = ""
                 if not fetched.complete:
                     self._log.warning("irc_history_cut", chat=chat, limit=self._limit)
+                    why = f"More was said in {channel} than the bridge fetches ({self._limit} messages)."
             break
         if self._connection.alive:
-            self._close(chat)
+            self._close(chat, why)

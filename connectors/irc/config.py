@@ -210,9 +210,10 @@ class IrcConfig(Section):
         description="How to read lines that are not UTF-8 (CP1252 is what old clients speak).",
     )
     history_limit: int = Field(
-        default=500,
+        default=5000,
         ge=0,
-        description="Messages fetched per channel after a gap, where the server keeps them.",
+        description="Messages fetched per channel after a gap, where the server keeps them; where there are more, "
+        "the room is told so.",
     )
     quit_message: str = Field(
         default="The bridge is shutting down", description="What the channels see when the bridge stops."

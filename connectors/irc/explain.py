@@ -90,7 +90,7 @@ _FAILS: dict[str, str] = {
     "ACCOUNT_REQUIRED": "The network wants one to be signed in for that: sign in with NickServ or SASL.",
     "CANNOT_SEND": "{channel} does not take that message.",
     "INVALID_TARGET": "There is no {channel} to send that to.",
-    "MESSAGE_ERROR": "The network could not read its history.",
+    "MESSAGE_ERROR": "The network does not give out the history of {channel}.",
     "INVALID_MSGID": "The network does not know that message any more.",
     "UNKNOWN_MSGID": "The network does not know that message any more.",
     "REDACT_FORBIDDEN": "The network does not allow that message to be taken back.",
@@ -159,6 +159,9 @@ def explain(line: Line, channel: str = "") -> str:
     if line.command == "FAIL":  # standard-replies: FAIL command code [context ...] :description
         about = next(iter(line.params[2:-1]), "")
         sentence = _FAILS.get(line.param(1), "")
+        if line.param(0) == "CHATHISTORY" and len(line.params) > 4:  # its context: the subcommand, the target
+            about = line.param(3)
+            sentence = _FAILS["MESSAGE_ERROR"]
     else:
         about = line.param(1) if len(line.params) > 2 else ""
         sentence = _SENTENCES.get(line.command, "")

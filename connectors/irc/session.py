@@ -77,6 +77,7 @@ class IrcSession:
         self._catching_up = CatchUp(
             self.state, self._history, network.memory, connection,
             limit=network.config.history_limit, log=self._log, offer=self._offer,
+            now=lambda: int(network.host.now() * 1000),
         )  # fmt: skip
         self._tasks: asyncio.TaskGroup | None = None
         self._emit: Emit = lambda fact: None

@@ -83,6 +83,7 @@ def _field(name: str, fact: type[Any]) -> st.SearchStrategy[Any]:
         "chat": st.just(ChatId("#a")),
         "at": moments,
         "since": moments,
+        "until": moments,
         "sender": people,
         "person": people,
         "actor": people,

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from bridgekit.contract.connector import OwnAccounts
-from bridgekit.contract.facts import ChatClosed, ChatOpened, Profile, Resync
+from bridgekit.contract.facts import ChatClosed, ChatOpened, Missed, Profile, Resync
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PortalKey
 from bridgekit.contract.policy import Entry, Exposure, Visibility
 from bridgekit.contract.verbs import FetchHistory, Join, Leave, PostMessage
@@ -245,6 +245,33 @@ async def test_what_was_missed_is_fetched_and_nothing_comes_twice(tmp_path: Path
         times = {e.body: e.origin_server_ts for e in heard}
         assert (times["two"], times["three"]) == (missed, missed + 1)
         assert times["one"] > missed + 2
+
+
+async def test_what_cannot_be_told_is_said_to_be_missing_where_it_would_have_stood(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        _, room = await linked(place)
+        await place.homeserver.user("alice").send(room, "!bridge link town #other")
+        await said(place, by(BOT, "linked to #other"))
+        noon = 1_767_268_800_000  # 2026-01-01, 12:00 UTC
+        town.emit(
+            says("Bob", "before"),
+            Missed(chat=TALK, at=now(), since=noon, until=noon + 90 * 60_000, reason="Too much was said."),
+            says("Bob", "after"),
+        )
+        await said(place, by(ghost("bob"), "after"))
+        words = (
+            "Too much was said. What was said there between 2026-01-01 12:00 and 13:30 UTC, if anything, "
+            "is missing here."
+        )
+        heard = [e for e in place.homeserver.messages(room) if e.body in ("before", words, "after")]
+        assert [(e.sender, e.content["msgtype"]) for e in heard] == [
+            (ghost("bob"), "m.text"),
+            (BOT, "m.notice"),
+            (ghost("bob"), "m.text"),
+        ]
+        await town.until(lambda: [p.chat for p in town.done(PostMessage) if p.content.text.body == words])
+        assert [p.chat for p in town.done(PostMessage) if p.content.text.body == words] == ["#other"]
 
 
 async def test_history_is_not_repeated_after_a_restart(tmp_path: Path) -> None:

@@ -41,11 +41,12 @@ http_default_host = "upload.{domain}"
 http_external_url = "http://127.0.0.1:{http_port}/"
 modules_enabled = {{
   "roster"; "saslauth"; "tls"; "disco"; "carbons"; "pep"; "private"; "smacks"; "vcard4"; "vcard_legacy";
-  "ping"; "mam"; "time"; "version"; "blocklist"; "bookmarks"; "posix";
+  "ping"; "mam"; "time"; "version"; "blocklist"; "bookmarks"; "posix"; "websocket";
 }}
 modules_disabled = {{ "s2s"; }}
 authentication = "internal_hashed"
 c2s_require_encryption = true
+consider_websocket_secure = true
 ssl = {{ certificate = "{certificate}"; key = "{key}"; }}
 archive_expires_after = "1d"
 
@@ -65,7 +66,7 @@ Component "{rooms}" "muc"
 
 Component "upload.{domain}" "http_file_share"
   http_file_share_size_limit = 1048576
-  http_file_share_access = {{ "{component}" }}
+  http_file_share_access = {{ "{domain}", "{component}" }}
   http_external_url = "http://127.0.0.1:{http_port}/"
 
 Component "{component}"
@@ -119,6 +120,11 @@ class Prosody:
         )
         self._control = find_program("prosodyctl")
         self._registered: set[str] = set()
+
+    @property
+    def websocket(self) -> str:
+        """Where web clients connect (RFC 7395), without TLS."""
+        return f"ws://127.0.0.1:{self.http_port}/xmpp-websocket"
 
     async def start(self) -> None:
         await self.service.start()

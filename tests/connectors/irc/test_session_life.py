@@ -14,6 +14,7 @@ from bridgekit.contract.facts import (
     Invitation,
     Membership,
     Message,
+    Missed,
     Profile,
     RoleChange,
     Roster,
@@ -24,8 +25,10 @@ from bridgekit.contract.people import Content, Role
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import FetchHistory, Join, Leave, PostMessage, React, Retract
 from connectors.irc import joining, upkeep
+from connectors.irc.testing import ircd_commands
 from connectors.irc.testing.harness import MemoryHost, network_of, running
 from connectors.irc.testing.ircd import FULL, PLAIN, Ircd
+from connectors.irc.testing.ircd_line import Out
 
 C = ChatId("#c")
 
@@ -359,6 +362,53 @@ async def test_what_we_said_ourselves_uses_up_nothing_of_what_may_be_fetched(mon
         bob.say("#c", "missed")
         async with running(network) as bridge:
             await ircd.until(lambda: bridge.said == ["missed"])
+
+
+async def test_a_gap_that_is_too_long_ends_in_a_word_about_what_is_missing():
+    ircd = Ircd(caps=FULL)
+    host = MemoryHost(["#c"])
+    bob = ircd.user("bob", "#c")
+    async with ircd.serving():
+        network = network_of(ircd, host, history_limit=50)
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+        for number in range(250):
+            bob.say("#c", f"missed {number}")
+        async with running(network) as bridge:
+            missed = await bridge.fact(Missed)
+            bob.say("#c", "after")
+            await ircd.until(lambda: "after" in bridge.said)
+            assert bridge.said == [*(f"missed {number}" for number in range(100)), "after"]
+            last, after = bridge.all(Message)[-2:]
+            assert last.at <= missed.since <= missed.until <= after.at
+            assert missed.reason == "More was said in #c than the bridge fetches (50 messages)."
+            assert [type(f) for f in bridge.facts if f in (last, missed, after)] == [Message, Missed, Message]
+        async with running(network) as bridge:  # what was said to be missing does not turn up later
+            bob.say("#c", "and on")
+            await ircd.until(lambda: "and on" in bridge.said)
+            assert not [words for words in bridge.said if words.startswith("missed")]
+            assert bridge.all(Missed) == []
+
+
+async def test_a_gap_that_the_server_keeps_to_itself_is_told(monkeypatch):
+    ircd = Ircd(caps=FULL)
+    host = MemoryHost(["#c"])
+    async with ircd.serving():
+        network = network_of(ircd, host)
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+        monkeypatch.setattr(
+            ircd_commands,
+            "_history",
+            lambda client, p: client.answer(
+                Out(ircd.name, "FAIL", ("CHATHISTORY", "INVALID_TARGET", p[0], p[1], "You may not read that"))
+            ),
+        )
+        async with running(network) as bridge:
+            missed = await bridge.fact(Missed)
+            assert missed.reason == (
+                "The bridge was not in #c for a while. The network does not give out the history of #c."
+            )
 
 
 async def test_a_gap_whose_reading_was_cut_off_is_read_by_the_next_connection():
