@@ -224,6 +224,7 @@ async def test_a_chat_that_closes_refuses_messages_with_the_reason_until_it_open
 
 async def test_what_was_missed_is_fetched_and_nothing_comes_twice(tmp_path: Path) -> None:
     town = Town()
+    town.visibility = msgspec.structs.replace(OPEN, exposure=Exposure.JOINED)  # nothing is told from before
     async with town_world(tmp_path, town) as place, place.bridge():
         _, room = await linked(place)
         town.emit(says("Bob", "one", id="a"))
