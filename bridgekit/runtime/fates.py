@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from bridgekit.contract import facts
-from bridgekit.contract.errors import MatrixError
+from bridgekit.contract.errors import EncryptionError, MatrixError
 from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.translate import Encrypted
@@ -53,15 +53,14 @@ class Fates:
         uncertain = [o for o in case.outcomes if o.fate is Fate.UNCERTAIN]
         silent = any(o.fate is Fate.FAILED and not o.notice for o in case.outcomes)
         notices = list(dict.fromkeys(o.notice for o in failed + uncertain))
-        try:
-            if isinstance(case.fact, SPOKEN):
-                await self._status(room, case, notices, failed=bool(failed), uncertain=bool(uncertain))
-            if notices and not all(o.told for o in failed + uncertain if o.notice):
-                await self._say(room, case, case.event, " ".join(notices), failed=bool(failed))
-            elif not silent:
-                self._read(room, case.event)
-        except MatrixError as error:
-            log.warning("status_refused", reason=error.notice)
+        # The words first: whoever sends them finds out whether the room is encrypted, and what the status may say.
+        if notices and not all(o.told for o in failed + uncertain if o.notice):
+            await _where_allowed(self._say(room, case, case.event, " ".join(notices), failed=bool(failed)))
+        elif not silent:
+            self._read(room, case.event)
+        if isinstance(case.fact, SPOKEN):
+            status = self._status(room, case, notices, failed=bool(failed), uncertain=bool(uncertain))
+            await _where_allowed(status)
 
     async def pending(self, room: ChatId, case: Case, network: NetworkId, why: str) -> None:
         """Show the sender's client that it is not the end yet, and why. What the room does not allow is logged."""
@@ -70,13 +69,12 @@ class Fates:
             "m.relates_to": {"rel_type": "m.reference", "event_id": case.event},
             "status": "PENDING",
         }
-        if not self._client.encrypts(room):
+        if not self._client.may_be_encrypted(room):
             content["message"] = why
         txn = f"bk.{case.number:x}.pending"
-        try:
-            await self._client.send(room, STATUS, content, txn=txn, user=self._bot, since=case.accepted)
-        except MatrixError as error:
-            log.warning("status_refused", reason=error.notice)
+        await _where_allowed(
+            self._client.send(room, STATUS, content, txn=txn, user=self._bot, since=case.accepted)
+        )
 
     def _read(self, room: ChatId, event: MessageId) -> None:
         """The bot has read up to what it delivered last: one receipt for all that crossed within a moment."""
@@ -108,7 +106,7 @@ class Fates:
                 "com.beeper.undecided" if uncertain and not failed else "com.beeper.bridge_error"
             )
             content["error"] = "uncertain" if uncertain and not failed else "failed"
-            if not self._client.encrypts(room):  # this event goes in clear; the notice does not
+            if not self._client.may_be_encrypted(room):  # this event goes in clear; the notice does not
                 content["message"] = " ".join(notices)
         await self._client.send(
             room, STATUS, content, txn=_txn(case, "status"), user=self._bot, since=case.accepted
@@ -135,6 +133,13 @@ class Fates:
             user=self._bot,
             since=case.accepted,
         )
+
+
+async def _where_allowed(report: Coroutine[Any, Any, object]) -> None:
+    try:
+        await report
+    except (MatrixError, EncryptionError) as error:
+        log.warning("status_refused", reason=error.notice)
 
 
 def _txn(case: Case, what: str) -> str:

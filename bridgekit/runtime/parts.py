@@ -52,6 +52,7 @@ from bridgekit.runtime.pictures import Pictures
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.readers import Readers
+from bridgekit.runtime.readying import Readying
 from bridgekit.runtime.reception import Reception
 from bridgekit.runtime.registry import WAITING, Registry
 from bridgekit.runtime.remains import Remains
@@ -119,9 +120,11 @@ class Parts:
             is_ours=lambda user: user == me or namespace.is_ours(user),
             trust=config.encryption.trust,
             reset=lambda user: self.secrecy.identity_reset(user),
+            encrypted=lambda room: self.readying.encrypted(room),
             spawn=spawn,
         )
         client.cipher = self.engine
+        self.readying = Readying(self.engine, self.ghosts, spawn=spawn)
         self.modes = Modes(self.networks)
         files = Files(client, fetch)
         powers = Powers(client, registry, store, namespace, bot=me, spawn=spawn)
@@ -134,6 +137,7 @@ class Parts:
             powers=powers,
             joins=self.joins,
             mode=self.modes.of,
+            likely=self.readying.likely,
         )
         self.accounts = Accounts(
             self.networks,
@@ -158,7 +162,7 @@ class Parts:
             mode=self.modes.of,
             grants=self.modes.grants,
             puppets=config.appservice.double_puppets,
-            is_encrypted=self.engine.is_encrypted,
+            is_encrypted=self.engine.knows_encrypted,
         )
         for id, section in config.networks.items():
             connector = connectors[section.connector]
@@ -342,7 +346,9 @@ class Parts:
             store, self.accounts.sessions, self.fates, self.portals, label=label, spawn=spawn
         )
         self.names = Names(client)
-        self.secrecy = Secrecy(self.engine, self.names, self.portals.say, spawn=spawn)
+        self.secrecy = Secrecy(
+            self.engine, self.names, self.portals.say, present=self.ghosts.present, spawn=spawn
+        )
         self._around = around = RoomSurroundings(
             client=client,
             store=store,

@@ -68,7 +68,7 @@ class Pending:
         why = f" {supervised.reason}" if supervised.reason else ""
         label = self._label(side.network)
         words = f"{label} cannot be reached.{why} What you say waits, and is passed on when it is back."
-        await self._fates.pending(room, case, side.network, words)
         if (room, side.network) not in self._told:
             self._told.add((room, side.network))
             await self._portals.say(room, f"⏳ {words}")
+        await self._fates.pending(room, case, side.network, words)

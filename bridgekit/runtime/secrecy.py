@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import structlog
@@ -29,8 +29,11 @@ class Secrecy:
         names: Names,
         say: Say,
         *,
+        present: Callable[[ChatId], Iterable[PersonId]],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
+        """`present` names the ghosts in a room."""
+        self._present = present
         self._spawn = spawn
         self._engine = engine
         self._names = names
@@ -49,6 +52,7 @@ class Secrecy:
         """Wait for a key; False where it does not come in time."""
         came = asyncio.Event()
         self._engine.wait(missing, came.set)
+        await self._engine.look_for(missing, self._present(missing.place[0]))
         try:
             async with asyncio.timeout(seconds):
                 await came.wait()

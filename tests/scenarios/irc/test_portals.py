@@ -112,7 +112,7 @@ async def test_an_alias_makes_the_portal(lab: Lab, network: str):
         await bob.reads(f"<{alice.name}> by alias")
         bob.say(channel, "welcome")
         await carol.reads(room, "welcome")
-        assert (await alice.state(room, "m.room.history_visibility"))["history_visibility"] == "joined"
+        assert (await alice.state(room, "m.room.history_visibility"))["history_visibility"] == "shared"
         assert (await alice.state(room, "m.room.name"))["name"] == f"{channel} ({LABEL[network]})"
 
 
@@ -141,6 +141,9 @@ async def test_a_mode_is_known_as_soon_as_it_is_set(lab: Lab, network: str):
         await bob.sees(lambda h: h.kind == "mode" and "+s" in h.arguments, what="the mode")
         bob.say(channel, "now it is secret")
         await alice.reads(room, "now it is secret")
+        assert "now only its members can read it" in (await lab.answer(alice, room)).body
+        assert (await alice.state(room, "m.room.history_visibility"))["history_visibility"] == "joined"
+        assert (await alice.state(room, "m.room.join_rules"))["join_rule"] == "invite"
         status = await lab.command(alice, room, "status")
         modes = status.partition("modes ")[2].split()[0]
         assert modes.startswith("+")
@@ -161,6 +164,31 @@ async def test_topics_cross_both_ways(lab: Lab, network: str):
             lambda h: h.kind == "topic" and h.target == channel and h.nick == RELAY[network], what="it"
         )
         assert heard.words == "from Matrix"
+
+
+async def test_a_topic_reaches_each_network_once_and_nobody_new_comes_for_it(lab: Lab):
+    channels = {PLAIN: lab.new("#once"), MODERN: lab.new("#once")}
+    async with (
+        lab.person() as alice,
+        lab.peer(PLAIN, "paul", channels[PLAIN]) as paul,
+        lab.peer(MODERN, "mary", channels[MODERN]) as mary,
+    ):
+        room = await lab.linked(alice, PLAIN, channels[PLAIN])
+        await lab.link(alice, room, MODERN, channels[MODERN])
+        await op(lab, PLAIN, paul, channels[PLAIN])
+        await op(lab, MODERN, mary, channels[MODERN])
+        await alice.set_state(room, "m.room.topic", {"topic": "for all of us"})
+        for peer in (paul, mary):
+            await peer.sees(lambda h: (h.kind, h.words) == ("topic", "for all of us"), what="the topic")
+        # Words each way: what an echo had set off would have come before them.
+        paul.say(channels[PLAIN], "seen here")
+        await mary.reads(f"<{paul.nick}/Plain> seen here")
+        mary.say(channels[MODERN], "and here")
+        await paul.reads(f"<{mary.nick}/Modern> and here")
+        for peer in (paul, mary):
+            assert [h.words for h in peer.seen.all if h.kind == "topic"] == ["for all of us"]
+        relays = {lab.ghost(network, RELAY[network]) for network in (PLAIN, MODERN)}
+        assert relays & (await alice.members(room)).keys() == set()
 
 
 async def test_two_networks_meet_in_one_room(lab: Lab):
