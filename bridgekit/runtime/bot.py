@@ -219,7 +219,7 @@ class Bot:
             if self._remains.are_of(link.key.network):
                 state = f"{GONE}. `!bridge unlink {link.key.network} {link.name}` takes the link away."
             lines.append(f"{link.name} on {self._label(link.key.network)}: {state}{modes}")
-            if link.key.receiver is None:
+            if link.key.receiver is None and self._policy(link.key) is not Policy.OFF:
                 lines += wording.what_holds(
                     self._consenting.consents(link.key),
                     self._consenting.scopes(link.key),

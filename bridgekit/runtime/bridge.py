@@ -163,7 +163,7 @@ class Bridge:
             await self.parts.succession.follow()
         try:
             await self.engine.start()
-            self._parts.readying.all()
+            self.parts.readying.all()
         except BridgeError as error:
             log.warning("encryption_unavailable", reason=error.notice)
         self.parts.standing.stand(self.config)

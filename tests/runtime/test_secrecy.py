@@ -449,7 +449,7 @@ async def test_a_sealed_file_is_opened_for_the_network_and_never_linked(tmp_path
         sealed, key = encrypt_attachment(b"a picture")
         mxc = await now.alice.human.upload(sealed, mimetype="application/octet-stream")
         file = File(uri=mxc, name="cat.png", key=msgspec.json.encode({**key, "url": mxc}))
-        network = now.bridge._parts.networks[NetworkId("town")]
+        network = now.bridge.parts.networks[NetworkId("town")]
         assert isinstance(network, TownNetwork)
         host = network.host
         async with host.open_media(file) as chunks:
