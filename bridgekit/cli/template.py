@@ -64,6 +64,10 @@ messages:
 # members:
 #   retire_after: 90d            # ghosts silent for so long leave their rooms until they speak; 0: they all stay
 
+# moderation:
+#   policy_lists: ["#bans:example.org"]       # whom they bar is barred from this bridge, as user or as ghost
+#   write_bans_to: "!abc:example.org"         # who is banned by a network is written down there
+
 log:
   level: info                    # debug, info, warning, error
   format: console                # console for people, json for machines

@@ -194,6 +194,29 @@ class Members(Section):
     chat stay. `0`: they all stay."""
 
 
+def _room(value: str) -> str:
+    if re.fullmatch(r"![^\s:]{1,250}", value):  # room version 12: room ids have no server part
+        return value
+    sigil, _, server = value.partition(":")
+    if not re.fullmatch(r"[!#]\S+", sigil) or not SERVER_NAME.fullmatch(server):
+        raise ValueError("must be a room id (!abc:example.org) or an alias (#room:example.org)")
+    return value
+
+
+Room = Annotated[str, AfterValidator(_room)]
+
+
+class Moderation(Section):
+    """Policy lists (Matrix rooms with `m.policy.rule.*` state) that the bridge follows, and one that it writes to."""
+
+    policy_lists: tuple[Room, ...] = ()
+    """Rooms whose bans hold on this bridge: who is barred as a Matrix user may not use it, and their accounts are
+    offline meanwhile; who is barred as a ghost is heard in no room. Admins are never barred."""
+    write_bans_to: Room | None = None
+    """A room in which the bridge may send `m.policy.rule.user`: a Matrix user whose account a network has banned
+    (a K-line) is written down there."""
+
+
 class LogLevel(StrEnum):
     """The least important events that are written."""
 
@@ -217,15 +240,6 @@ class Log(Section):
     """The least important events that are written."""
     format: LogFormat = LogFormat.CONSOLE
     """`console` for people, `json` (one object per line) for machines."""
-
-
-def _room(value: str) -> str:
-    if re.fullmatch(r"![^\s:]{1,250}", value):  # room version 12: room ids have no server part
-        return value
-    sigil, _, server = value.partition(":")
-    if not re.fullmatch(r"[!#]\S+", sigil) or not SERVER_NAME.fullmatch(server):
-        raise ValueError("must be a room id (!abc:example.org) or an alias (#room:example.org)")
-    return value
 
 
 class History(StrEnum):
@@ -273,7 +287,7 @@ class Link(Section):
 
     chat: str = Field(min_length=1)
     """The chat as people call it on its network."""
-    room: Annotated[str, AfterValidator(_room)]
+    room: Room
     """A room id or an alias."""
     ceiling: Ceiling | None = None
     """For this room, in addition to the network's own."""
@@ -354,6 +368,7 @@ class Config(Section):
     encryption: Encryption = Encryption()
     messages: Messages = Messages()
     members: Members = Members()
+    moderation: Moderation = Moderation()
     log: Log = Log()
     networks: dict[ids.NetworkId, Network] = {}
     """The networks by their id: lower case letters, digits and hyphens."""

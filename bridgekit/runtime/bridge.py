@@ -105,6 +105,7 @@ class Bridge:
         self.accounts, self.ghosts, self.rooms = parts.accounts, parts.ghosts, parts.rooms
         self.portals, self.making = parts.portals, parts.making
         self.engine = parts.engine
+        self.policies = parts.policies
         self.members, self.doorstep, self.erasure = parts.members, parts.doorstep, parts.erasure
         self._watch()
         parts.remains.tell()
@@ -168,6 +169,11 @@ class Bridge:
             log.warning("encryption_unavailable", reason=error.notice)
         self.parts.standing.stand(self.config)
         await self.parts.erasure.resume()
+        self._follow_lists()
+
+    def _follow_lists(self) -> None:
+        moderation = self.config.moderation
+        self.parts.policies.follow(moderation.policy_lists, moderation.write_bans_to or "")
 
     def reload(self, config: Config) -> list[str]:
         """Take over what can change while the bridge runs; says, as sentences, what needs a restart."""
@@ -189,6 +195,7 @@ class Bridge:
         self.parts.standing.stand(config)
         self.parts.modes.read(config)
         self.registry.changes += 1
+        self._follow_lists()
         self.parts.standing.stand(config)
         return [f"{name} has changed: restart the bridge for that." for name in fixed]
 

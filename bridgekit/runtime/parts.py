@@ -49,6 +49,7 @@ from bridgekit.runtime.passage import Passage
 from bridgekit.runtime.pending import Pending
 from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.pictures import Pictures
+from bridgekit.runtime.policing import PolicyLists
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.readers import Readers
@@ -106,6 +107,17 @@ class Parts:
             network_name=label,
         )
         self.joins = Joins(client, self.ghosts, spawn=spawn)
+        self.policies = PolicyLists(
+            client,
+            registry,
+            self.ghosts,
+            lambda: self.accounts,
+            namespace,
+            permission=permission,
+            label=label,
+            spawn=spawn,
+        )
+        permission = self.policies.permission
         self.members = Members(
             registry,
             self.ghosts,
@@ -161,6 +173,7 @@ class Parts:
             members=self.members,
             mode=self.modes.of,
             grants=self.modes.grants,
+            policies=self.policies,
             puppets=config.appservice.double_puppets,
             is_encrypted=self.engine.knows_encrypted,
         )
@@ -374,6 +387,7 @@ class Parts:
             powers=powers,
             members=self.members,
             joins=self.joins,
+            policies=self.policies,
             bot=self.commands,
             passage=self.passage,
             exposures=self.exposures,
@@ -437,6 +451,7 @@ class Parts:
     def _session_changed(self, supervised: Supervised) -> None:
         self.owners.session_changed(supervised)
         self.readers.session_changed(supervised)
+        self.policies.session_changed(supervised)
         self.pending.session_changed(supervised)
 
     def _scopes_changed(self, side: PortalKey, scopes: frozenset[Scope]) -> None:

@@ -41,6 +41,7 @@ from bridgekit.runtime.names import Names, localpart
 from bridgekit.runtime.passage import Passage
 from bridgekit.runtime.pending import Pending
 from bridgekit.runtime.performing import Performing
+from bridgekit.runtime.policing import PolicyLists
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.readers import Readers
@@ -85,6 +86,7 @@ class RoomSurroundings:
         powers: Powers,
         members: Members,
         joins: Joins,
+        policies: PolicyLists,
         bot: Bot,
         passage: Passage,
         exposures: Exposures,
@@ -131,6 +133,7 @@ class RoomSurroundings:
         self._powers = powers
         self._members = members
         self._joins = joins
+        self._policies = policies
         self._bot = bot
         self._fates = fates
         self._metrics = metrics
@@ -180,6 +183,11 @@ class RoomSurroundings:
         if case.origin.network != MATRIX:
             self._members.hear(room, case.origin, case.fact)
         match case.fact:
+            case translate.StateChanged() if self._policies.is_list(room):
+                fact = case.fact
+                return self._policies.changed(room, fact.type, fact.key, fact.content)
+            case facts.Retraction() if self._policies.is_list(room):
+                return self._policies.redacted(room)
             case translate.StateChanged(type="m.room.power_levels"):
                 self._exposures.room_changed(room, case.fact.type, case.fact.sender)
                 self._powers_changed(room, case, case.fact)
@@ -340,6 +348,8 @@ class RoomSurroundings:
     def muster(self, room: ChatId, origin: PortalKey, decided: Plan) -> None:
         """Ghosts that are to come when there is time, and roles: nobody waits for them."""
         for arrival in decided.arrivals:
+            if self._policies.barred(arrival.ghost):
+                continue
             self._joins.want(room, arrival.ghost, origin.network, arrival.person, arrival.urgency)
         for ghost, role in decided.roles.items():
             self._powers.give(room, ghost, role)
