@@ -15,7 +15,7 @@ from bridgekit.admin import server as admin
 from bridgekit.admin.metrics import Metrics, Queue
 from bridgekit.config import Config, Network, StatusEvents
 from bridgekit.contract.connector import Connector
-from bridgekit.contract.errors import BridgeError, MatrixError
+from bridgekit.contract.errors import MatrixError
 from bridgekit.contract.ids import NetworkId, PersonId
 from bridgekit.core.model import Permission
 from bridgekit.matrix.appservice import Appservice
@@ -65,7 +65,7 @@ class Bridge:
         drained = await self.rooms.drain(DRAIN_SECONDS)
         log.info("bridge_stops", drained=drained)
         await self.rooms.stop()
-        self.parts.joins.stop()
+        self._parts.joins.stop()
         await self._tasks.cancel()
         # Only now: what waits for a session is on disk, and must not be told that there will be none.
         await self.accounts.stop_all()
@@ -88,7 +88,7 @@ class Bridge:
         self.admin_token = key.derive(erasing.PURPOSE).hex()
         self.registry = Registry(self.store)
         await self.registry.load()
-        self.parts = parts = Parts(
+        self._parts = parts = Parts(
             config,
             self._connectors,
             client=self.client,
@@ -125,27 +125,27 @@ class Bridge:
         self._tasks.spawn(self._settle_in())
         self._tasks.spawn(parts.consenting.tend())
         parts.exposures.start()
-        self._tasks.spawn(self.parts.members.keep_retiring(lambda: self.config.members.retire_after // DAY))
+        self._tasks.spawn(self._parts.members.keep_retiring(lambda: self.config.members.retire_after // DAY))
 
     def _watch(self) -> None:
-        self.metrics.declare(list(self.parts.networks))
+        self.metrics.declare(list(self._parts.networks))
         self.metrics.watch_queue(Queue.ROOMS, self.rooms.depth)
-        self.metrics.watch_queue(Queue.JOINS, lambda: (len(self.parts.joins), 0.0))
-        self.metrics.watch_held(self.parts.holding.counts)
+        self.metrics.watch_queue(Queue.JOINS, lambda: (len(self._parts.joins), 0.0))
+        self.metrics.watch_held(self._parts.holding.counts)
         self.metrics.watch_sessions(self.accounts.states)
         self.metrics.watch_inbox(self.store.inbox.count, self.store.inbox.count_parked)
 
     async def _listen(self) -> None:
-        appservice = Appservice(self.config.appservice.hs_token.get_secret_value(), self.parts.reception)
+        appservice = Appservice(self.config.appservice.hs_token.get_secret_value(), self._parts.reception)
         app = web.Application(client_max_size=0)
         app.add_routes(appservice.routes())
-        app.add_routes(PublicMedia(self.parts.links, self.client).routes())
-        app.add_routes(self.parts.routes)
+        app.add_routes(PublicMedia(self._parts.links, self.client).routes())
+        app.add_routes(self._parts.routes)
         listen = admin.serve
         self.address = await self._stack.enter_async_context(
             listen(app, self.config.appservice.listen, "appservice.listen")
         )
-        erase = erasing.application(self.admin_token, self.parts.erasure.ask, self.parts.erasure.report)
+        erase = erasing.application(self.admin_token, self._parts.erasure.ask, self._parts.erasure.report)
         look = admin.application(self.metrics, self._health, {"/erase": erase})
         self.admin_address = await self._stack.enter_async_context(
             listen(look, self.config.admin.listen, "admin.listen")
@@ -161,24 +161,24 @@ class Bridge:
         except MatrixError as error:
             log.warning("homeserver_check", reason=error.notice)
         else:
-            await self.parts.succession.follow()
-        try:
-            await self.engine.start()
-            self.parts.readying.all()
-        except BridgeError as error:
-            log.warning("encryption_unavailable", reason=error.notice)
-        self.parts.standing.stand(self.config)
-        await self.parts.erasure.resume()
+            await self._parts.succession.follow()
+        self._tasks.spawn(self._ready_devices())
+        self._parts.standing.stand(self.config)
+        await self._parts.erasure.resume()
         self._follow_lists()
 
     def _follow_lists(self) -> None:
         moderation = self.config.moderation
-        self.parts.policies.follow(moderation.policy_lists, moderation.write_bans_to or "")
+        self._parts.policies.follow(moderation.policy_lists, moderation.write_bans_to or "")
+
+    async def _ready_devices(self) -> None:
+        await self.engine.start()
+        self._parts.readying.all()
 
     def reload(self, config: Config) -> list[str]:
         """Take over what can change while the bridge runs; says, as sentences, what needs a restart."""
         if config.messages.status_events != self.config.messages.status_events:
-            self.parts.fates.every = config.messages.status_events is StatusEvents.ALL
+            self._parts.fates.every = config.messages.status_events is StatusEvents.ALL
         fixed = [
             name
             for name in ("homeserver", "appservice", "store", "admin", "public", "encryption")
@@ -192,24 +192,29 @@ class Bridge:
                 fixed.append(f"networks.{id}")
         fixed += [f"networks.{id}" for id in self.config.networks if id not in config.networks]
         self.config = config
-        self.parts.standing.stand(config)
-        self.parts.modes.read(config)
+        self._parts.modes.read(config)
         self.registry.changes += 1
         self._follow_lists()
-        self.parts.standing.stand(config)
+        self._parts.standing.stand(config)
         return [f"{name} has changed: restart the bridge for that." for name in fixed]
 
     def _health(self) -> dict[str, admin.Part]:
         parts = {
             "homeserver": admin.Part(ok=self.client.available),
             "store": admin.Part(ok=self.store.trouble is None, detail=self.store.trouble or ""),
+            "encryption": admin.Part(ok=not self.engine.trouble, detail=self.engine.trouble, needed=False),
         }
-        for network in self.parts.networks:
+        for network in self._parts.networks:
             ok = self.accounts.is_ready(network)
             # A network that is away is shown, and is no reason to send the homeserver's transactions elsewhere.
             status = self.accounts.status(network)
             parts[f"network.{network}"] = admin.Part(ok=ok, detail=status, needed=False)
         return parts
+
+    @property
+    def parts(self) -> Parts:
+        """What the bridge is made of."""
+        return self._parts
 
     # Small questions -------------------------------------------------------------------------------------------
 

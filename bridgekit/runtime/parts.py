@@ -12,7 +12,7 @@ from bridgekit.admin.metrics import Metrics
 from bridgekit.config import Ceiling, Config, NetworkSection, StatusEvents
 from bridgekit.contract import facts
 from bridgekit.contract.connector import Connector, Manifest, Network, OwnAccounts
-from bridgekit.contract.ids import NetworkId, PersonId, PortalKey
+from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.policy import Exposure
 from bridgekit.core.crowd import Crowds
 from bridgekit.core.exposure import SECRET, Bound, JoinRule
@@ -22,6 +22,7 @@ from bridgekit.core.model import Permission
 from bridgekit.core.scopes import Policy, Scope
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.engine import Engine
+from bridgekit.matrix.crypto.verifying import Say
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
@@ -133,6 +134,7 @@ class Parts:
             trust=config.encryption.trust,
             reset=lambda user: self.secrecy.identity_reset(user),
             encrypted=lambda room: self.readying.encrypted(room),
+            say=speaker(client),
             spawn=spawn,
         )
         client.cipher = self.engine
@@ -348,6 +350,7 @@ class Parts:
             label=label,
             permission=permission,
             silence=lambda room, who: self.rooms.silence(room, who),
+            fingerprints=self.engine.machines.fingerprints,
         )
         self.fates = Fates(
             client,
@@ -518,3 +521,12 @@ def _bound(ceiling: Ceiling) -> Bound:
         findable=True,
         media=ceiling.media,
     )
+
+
+def speaker(client: MatrixClient) -> Say:
+    """Sends what one of ours has to say for itself, and not for anybody on a network."""
+
+    async def say(room: ChatId, user: PersonId, type: str, content: dict[str, Any]) -> None:
+        await client.send(room, type, content, txn=f"bk.own.{time.time_ns():x}", user=user)
+
+    return say
