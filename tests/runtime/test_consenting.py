@@ -122,7 +122,7 @@ async def test_what_somebody_opened_for_later_joiners_counts_only_if_the_operato
         await until(lambda: history(place, room) == "joined")
         before = await code(town)
         town.emit(says("Olga", "!bridge grant", sender=OLGA))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await code(town) == before:  # noqa: ASYNC110 - the town tells nobody
                 await asyncio.sleep(0.05)
         town.emit(whispers("Olga", f"{await code(town)} bridge media history", OLGA))
