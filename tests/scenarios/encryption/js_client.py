@@ -94,6 +94,12 @@ class JsClient:
             while len(await self._call("known", users=list(users))) < len(users):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
 
+    async def knows_device(self, user: str, device: str, seconds: float = 60) -> None:
+        """Return when this client knows that device as cross-signed. Raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            while not await self._call("signed", user=user, device=device):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
     async def reopen(self, room: str) -> None:
         """Show the room as after a start of the app: what could not be decrypted is tried once more."""
         await self._call("reopen", room=room)

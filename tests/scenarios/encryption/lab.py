@@ -195,6 +195,7 @@ async def laboratory(ngircd: Ngircd) -> AsyncIterator[Lab]:
 def _network(server: Ngircd) -> dict[str, Any]:
     return {
         "connector": "irc",
+        "consent": "off",  # all channels here are our own
         "name": "Plain",
         "nick": "secretbridge",
         "servers": [{"host": "127.0.0.1", "port": server.port, "tls": False}],

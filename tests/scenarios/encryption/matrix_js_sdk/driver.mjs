@@ -156,6 +156,12 @@ const deeds = {
     return found;
   },
 
+  // Whether this client knows that device, and that its owner's identity signed it.
+  async signed({ client, user, device }) {
+    const crypto = of(client).matrix.getCrypto();
+    return (await crypto.getDeviceVerificationStatus(user, device))?.signedByOwner ?? false;
+  },
+
   // Show the room as after the app was opened again. An event of a device that was not known as signed when the event
   // came is refused in the strict mode, and the library does not look at it a second time (EventDecryptor of
   // rust-crypto.ts takes it off its list of pending ones).
