@@ -22,6 +22,7 @@ from connectors.irc.testing.person import IrcPerson, irc_person
 from tests.scenarios.encryption.js_client import Driver, JsClient, Shown, driver
 
 NETWORK = "plain"
+_BEFORE_US = "HISTORICAL_MESSAGE_USER_NOT_JOINED"
 _numbers = itertools.count(1)
 
 
@@ -45,6 +46,12 @@ class Lab:
         with contextlib.closing(sqlite3.connect(self.bridge.folder / "bridge.db")) as database:
             (found,) = database.execute(f"SELECT count(*) FROM {table}").fetchone()
         return int(found)
+
+    def device(self, user: str) -> str:
+        """The device of one of the bridge's users; empty where there is none yet."""
+        with contextlib.closing(sqlite3.connect(self.bridge.folder / "bridge.db")) as database:
+            found = database.execute("SELECT device FROM our_devices WHERE mxid = ?", (user,)).fetchone()
+        return str(found[0]) if found else ""
 
     def sent_by(self, user: str) -> int:
         """How many messages a ghost has sent with the Megolm sessions that it uses now."""
@@ -136,10 +143,15 @@ class Gathering:
             assert [s for s in shown if not s.is_trusted] == []
 
     async def flaws(self) -> list[Shown]:
-        """What either client could not decrypt, got in clear, or warns of, of all that was said while it was there."""
+        """What either client could not decrypt, got in clear, or warns of, of all that the bridge's users said to it.
+
+        What Alice's client shares with Carol's of the time before her is between the two of them.
+        """
+        people = [reader.id for reader in self.readers]
         found = [shown for reader in self.readers for shown in await reader.read(self.room)]
         assert found, "nobody has read anything"
-        return [s for s in found if not s.is_trusted and s.failure != "HISTORICAL_MESSAGE_USER_NOT_JOINED"]
+        bridged = [s for s in found if s.sender not in people and s.failure != _BEFORE_US]
+        return [s for s in bridged if not s.is_trusted]
 
 
 @contextlib.asynccontextmanager

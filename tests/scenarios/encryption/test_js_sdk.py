@@ -153,11 +153,9 @@ async def test_the_room_goes_on_when_the_bot_has_a_new_identity(lab: Lab, tmp_pa
             for table, column in (("our_devices", "mxid"), ("olm", "ours"), ("megolm_out", "sender")):
                 database.execute(f"DELETE FROM {table} WHERE {column} = ?", (lab.bridge.bot,))
         await lab.bridge.start()
-        with closing(sqlite3.connect(lab.bridge.folder / "bridge.db")) as database:
-            find = "SELECT device FROM our_devices WHERE mxid = ?"
-            (device,) = database.execute(find, (lab.bridge.bot,)).fetchone()
+        await until(lambda: lab.device(lab.bridge.bot), 30)
         for reader in here.readers:
-            await reader.knows_device(lab.bridge.bot, device)
+            await reader.knows_device(lab.bridge.bot, lab.device(lab.bridge.bot))
         await here.alice.say(here.room, "!bridge help")
         await answered(lab, here.alice, here.room, "I pass messages between")
         await here.carol.say(here.room, "who are you now?")
