@@ -70,6 +70,7 @@ class Person:
     def __init__(
         self, base_url: str, account: Account, *, watch: Callable[[Event], None] | None = None
     ) -> None:
+        self.account = account
         self.id = account.user_id
         self.password = account.password
         self.base_url = base_url

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from bridgekit.contract.text import Span, Style, Text, join, plain
 from bridgekit.testing.person import Event, Person
@@ -17,6 +17,9 @@ from bridgekit.testing.servers.bridge import BridgeProcess
 from bridgekit.testing.servers.process import private_directory
 from bridgekit.testing.servers.synapse import HomeserverRefused, Synapse, find_python
 from bridgekit.testing.sightings import NotSeen
+
+if TYPE_CHECKING:
+    from bridgekit.testing.nio_client import NioClient
 
 T = TypeVar("T")
 
@@ -163,6 +166,16 @@ class Stage:
         person.seen.watch = lambda event: self._watch(person, event)
         self.people.append(person)
         return person
+
+    async def with_encryption(self, person: Person) -> "NioClient | None":
+        """They on another device, one with encryption; None, and a line that says why, where matrix-nio is missing."""
+        try:
+            from bridgekit.testing.nio_client import nio_client
+        except ImportError as missing:
+            self.printer.line(f"  not shown: matrix-nio with encryption is not installed ({missing})")
+            return None
+        folder = self.bridge.folder.parent / f"nio of {person.name}"
+        return await self.keep(nio_client(self.synapse, person.account, folder))
 
     def _watch(self, person: Person, event: Event) -> None:
         if event.sender == person.id:

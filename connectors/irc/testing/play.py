@@ -9,6 +9,7 @@ from connectors.irc.testing.person import Heard, IrcPerson
 from connectors.irc.testing.props import downloaded, long_text, pieces, png, styled
 
 CHANNEL = "#lounge"
+SECRET = "#secret"
 NETWORK = "lab"
 STATUS = "com.beeper.message_send_status"
 PICTURE_NAME = "square.png"
@@ -47,6 +48,7 @@ class Play:
         await act("Direct messages, with alice's own name on IRC", self.direct())
         await act("bob takes another nick", self.rename())
         await act("Nothing missing, nothing twice", self.nothing_else())
+        await act("An encrypted room", self.encrypted())
 
     # Small steps ---------------------------------------------------------------------------------------------
 
@@ -374,6 +376,56 @@ class Play:
                 raise NotAsExpected("came too much:\n" + "\n".join(extra))
 
         await self.stage.check("each side received exactly what it should", rest())
+
+    async def encrypted(self) -> None:
+        """alice on another device of hers: what is encrypted in her room is clear on IRC, and she agrees to that."""
+        stage, bot, bob = self.stage, self.stage.bridge.bot, self.bob
+        alice = await stage.with_encryption(self.alice)
+        if alice is None:
+            return
+        await bob.join(SECRET)
+        stage.says("Matrix", "alice", "makes an encrypted room and invites the bridge", deed="does")
+        room = await alice.encrypted_room(bot)
+        await alice.call("PUT", f"/rooms/{room}/state/m.room.power_levels/", {"users": {bot: 100}})
+
+        async def told(words: str, seconds: float = 20) -> None:
+            async def said() -> bool:
+                return any(words in body for body in alice.said_by(room, bot))
+
+            await eventually(said, f"“{words}” of the bridge", seconds)
+
+        async def asks(words: str) -> None:
+            stage.says("Matrix", "alice", words)
+            await alice.say(room, words)
+
+        await told("I am a bridge")
+        await asks(f"!bridge link {NETWORK} {SECRET}")
+        await stage.check(
+            "encrypted: alice is told first that IRC would see it in clear", told("This room is encrypted")
+        )
+        await asks(f"!bridge link {NETWORK} {SECRET} agreed")
+        await stage.check("encrypted: linked once she agrees", told("is now linked"))
+        await asks("under four eyes")
+        await stage.check(
+            "encrypted, Matrix to IRC",
+            bob.sees(lambda h: h.target == SECRET and h.words.endswith("under four eyes"), what="her words"),
+        )
+        stage.says("IRC", bob.nick, "and four ears")
+        await bob.say(SECRET, "and four ears")
+
+        async def read() -> None:
+            async def came() -> bool:
+                return "and four ears" in alice.said_by(room, self.ghost)
+
+            await eventually(came, "bob's words in the encrypted room")
+            event = next(e for e in alice.events if e.body == "and four ears")
+            true(event.decrypted, "it was not encrypted")
+            true(
+                await alice.is_vouched_for(event), "the ghost's device is not signed by the ghost's identity"
+            )
+            same([who for where, who in alice.unread if where == room], [], "whom alice could not read")
+
+        await stage.check("encrypted, IRC to Matrix: from a device that its owner's identity signed", read())
 
 
 def _is_said(event: Event) -> bool:

@@ -14,11 +14,11 @@ from bridgekit.config import Config
 from bridgekit.matrix.fetch import fetch_remote
 from bridgekit.matrix.registration import write
 from bridgekit.runtime.bridge import Bridge
+from bridgekit.testing.nio_client import NioClient
 from bridgekit.testing.servers.process import free_port
 from bridgekit.testing.servers.synapse import Account, Synapse
 from tests.runtime.fake_network import Town, TownConfig, TownConnector
 from tests.runtime.running import until
-from tests.scenarios.encryption.nio_client import NioClient
 
 
 class Home:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from bridgekit.testing.nio_client import nio_client
 from bridgekit.testing.servers.synapse import Synapse
 from tests.runtime.fake_network import says
 from tests.scenarios.encryption.home import home
-from tests.scenarios.encryption.nio_client import nio_client
 
 
 @pytest.mark.timeout(180)

@@ -9,8 +9,11 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import nio
 
+from bridgekit.contract.ids import PersonId
+from bridgekit.matrix.crypto import devices
 from bridgekit.matrix.crypto.signing import SEED_BYTES, Json, SigningKey
 from bridgekit.testing.servers.synapse import Account, Synapse
 
@@ -52,6 +55,13 @@ class NioClient:
     async def call(self, method: str, path: str, body: Json | None = None) -> Any:
         """A call of the client-server API that nio has not."""
         return await self._synapse.request(method, f"/_matrix/client/v3{path}", body, token=self._token)
+
+    async def is_vouched_for(self, event: Any) -> bool:
+        """Whether the device that sent an event is signed by its owner's identity, as the homeserver shows them."""
+        found = await self.call("POST", "/keys/query", {"device_keys": {event.sender: []}})
+        owner = devices.person(PersonId(event.sender), devices.answer(msgspec.json.encode(found)))
+        device = owner.by_curve(event.sender_key)
+        return device is not None and device.cross_signed
 
     async def encrypted_room(self, *invite: str, **options: Any) -> str:
         """A room that is encrypted from the start."""
