@@ -92,6 +92,19 @@ def parser() -> argparse.ArgumentParser:
     add("check", _check, "Check config, registration, store and homeserver; one line each.", common)
     add("run", _run, "Run the bridge until SIGTERM or SIGINT; SIGHUP reads the config again.", common)
 
+    erase = add(
+        "erase",
+        _erase,
+        "Take back and forget what a person said, and what is kept of them; the bridge must run.",
+        common,
+    )
+    erase.add_argument(
+        "--user",
+        required=True,
+        metavar="USER",
+        help="a ghost's user id for somebody of a network, or a Matrix user's",
+    )
+
     demo = add("demo", _demo, "Run a bridge between real servers on this machine, with people who talk.")
     demo.add_argument("--once", action="store_true", help="play the script, check what arrived, and end")
 
@@ -159,6 +172,12 @@ def _run(words: argparse.Namespace) -> int:
     from bridgekit.cli.run import run
 
     return run(words.config)
+
+
+def _erase(words: argparse.Namespace) -> int:
+    from bridgekit.cli.erase import erase
+
+    return erase(words.config, words.user)
 
 
 def _demo(words: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Any, Protocol
@@ -72,6 +72,14 @@ class Host(Protocol):
 
     def put_later(self, key: str, value: bytes | None) -> None:
         """Write with the next group commit, in order with everything that is committed after it."""
+        ...
+
+    async def put_all(self, values: Mapping[str, bytes | None]) -> None:
+        """Write all of them or none; on disk when it returns."""
+        ...
+
+    async def items(self, prefix: str = "") -> dict[str, bytes]:
+        """Everything in the connector's own store whose key begins with `prefix`."""
         ...
 
     def mount(

@@ -102,6 +102,28 @@ class Calls:
             if error.errcode != "M_USER_IN_USE":
                 raise
 
+    async def deactivate(self, *, user: PersonId) -> None:
+        """End one of our users for good: they leave their rooms, and their profile is removed. An appservice needs
+        no password for its own (Synapse; elsewhere it may be refused)."""
+        body = {"erase": True}
+        await self._call(
+            "deactivate",
+            "POST",
+            f"{CS}/account/deactivate",
+            body,
+            json_object,
+            user=user,
+            timeout=SLOW_SECONDS,
+        )
+
+    async def remove_media_of(self, user: PersonId) -> int:
+        """Delete all files that the user has uploaded; how many those were. Synapse's admin API: MatrixForbidden
+        unless the bot is one of its admins, MatrixRefused (404) on other homeservers."""
+        path = f"/_synapse/admin/v1/users/{quoted(user)}/media"
+        answer = await self._call("remove_media", "DELETE", path, None, json_object, timeout=SLOW_SECONDS)
+        total = answer.get("total")
+        return total if isinstance(total, int) else 0
+
     async def set_displayname(self, name: str, *, user: PersonId | None = None) -> None:
         """Change the user's name; empty takes it away."""
         path = f"{CS}/profile/{quoted(user or self.bot)}/displayname"

@@ -10,6 +10,7 @@ from typing import Self
 import structlog
 from aiohttp import web
 
+from bridgekit.admin import erasing
 from bridgekit.admin import server as admin
 from bridgekit.admin.metrics import Metrics, Queue
 from bridgekit.config import Config, Network, StatusEvents
@@ -84,6 +85,7 @@ class Bridge:
                 metrics=self.metrics,
             )
         )
+        self.admin_token = key.derive(erasing.PURPOSE).hex()
         self.registry = Registry(self.store)
         await self.registry.load()
         self._parts = parts = Parts(
@@ -103,7 +105,7 @@ class Bridge:
         self.accounts, self.ghosts, self.rooms = parts.accounts, parts.ghosts, parts.rooms
         self.portals, self.making = parts.portals, parts.making
         self.engine = parts.engine
-        self.members, self.doorstep = parts.members, parts.doorstep
+        self.members, self.doorstep, self.erasure = parts.members, parts.doorstep, parts.erasure
         self._watch()
         parts.remains.tell()
         networks = list({*parts.networks, *parts.remains.all()})
@@ -134,7 +136,8 @@ class Bridge:
         self.address = await self._stack.enter_async_context(
             listen(app, self.config.appservice.listen, "appservice.listen")
         )
-        look = admin.application(self.metrics, self._health)
+        erase = erasing.application(self.admin_token, self._parts.erasure.ask, self._parts.erasure.report)
+        look = admin.application(self.metrics, self._health, {"/erase": erase})
         self.admin_address = await self._stack.enter_async_context(
             listen(look, self.config.admin.listen, "admin.listen")
         )
@@ -155,6 +158,7 @@ class Bridge:
         except BridgeError as error:
             log.warning("encryption_unavailable", reason=error.notice)
         self._parts.standing.stand(self.config)
+        await self._parts.erasure.resume()
 
     def reload(self, config: Config) -> list[str]:
         """Take over what can change while the bridge runs; says, as sentences, what needs a restart."""

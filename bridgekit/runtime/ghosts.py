@@ -249,6 +249,25 @@ class Ghosts:
                 await self._client.patient.leave(room, user=mxid, reason=reason)
             self.left(mxid, room)
 
+    def rooms_of(self, mxid: PersonId) -> list[ChatId]:
+        """The rooms that the ghost is in."""
+        return [room for room, present in self._present.items() if mxid in present]
+
+    def erase(self, mxid: PersonId) -> None:
+        """The ghost is no more, and nothing is kept of it."""
+        writes = [self._store.ghosts.remove(mxid)]
+        for room, present in self._present.items():
+            if present.pop(mxid, None) is not None:
+                writes.append(self._store.members.remove(room, mxid))
+            self.moved(room, mxid)
+        for room, ghost in [key for key in self._banned | self._retired if key[1] == mxid]:
+            writes.append(self._store.members.remove(room, ghost))
+        self._banned = {key for key in self._banned if key[1] != mxid}
+        self._retired = {key for key in self._retired if key[1] != mxid}
+        self._known.pop(mxid, None)
+        self._names.clear()
+        self._store.commit(*writes)
+
     async def retire(self, mxid: PersonId, room: ChatId) -> None:
         """Take the ghost out until its person says something."""
         await self.leave(mxid, room, "silent for long")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
@@ -53,6 +53,14 @@ class NetworkHost:
 
     def put_later(self, key: str, value: bytes | None) -> None:
         self._store.commit(self._store.kv.put(self.network, key, value))
+
+    async def put_all(self, values: Mapping[str, bytes | None]) -> None:
+        await self._store.commit(
+            *(self._store.kv.put(self.network, key, value) for key, value in values.items())
+        )
+
+    async def items(self, prefix: str = "") -> dict[str, bytes]:
+        return await self._store.kv.items(self.network, prefix)
 
     def mount(self, method: str, path: str, handler: Handler) -> None:
         self._routes.append(web.route(method, f"/_bridgekit/network/{self.network}{path}", handler))

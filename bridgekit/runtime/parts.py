@@ -20,6 +20,7 @@ from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.doorstep import Doorstep
+from bridgekit.runtime.erasure import Erasure
 from bridgekit.runtime.fates import Fates
 from bridgekit.runtime.files import Fetch, Files
 from bridgekit.runtime.ghosts import Ghosts
@@ -250,6 +251,18 @@ class Parts:
             spawn=spawn,
         )
         self.doorstep = Doorstep(self.portals, me=me, label=label, spawn=spawn)
+        self.erasure = Erasure(
+            client,
+            store,
+            registry,
+            self.ghosts,
+            self.accounts,
+            self.portals,
+            namespace,
+            bot=me,
+            label=label,
+            spawn=spawn,
+        )
         self.rooms = Rooms(
             store,
             registry,

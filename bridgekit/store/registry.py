@@ -17,6 +17,7 @@ _PORTAL_REMOVE = delete(PORTALS)
 _LINK_PUT = upsert(LINKS)
 _LINK_REMOVE = delete(LINKS, keys=3)
 _GHOST_PUT = upsert(GHOSTS)
+_GHOST_REMOVE = delete(GHOSTS)
 _MEMBER_PUT = upsert(MEMBERS)
 _MEMBER_REMOVE = delete(MEMBERS, keys=2)
 _LOGIN_PUT = upsert(LOGINS)
@@ -133,6 +134,10 @@ class Ghosts:
             ),
         )
 
+    def remove(self, mxid: PersonId) -> Write:
+        """Forget the ghost."""
+        return Write(_GHOST_REMOVE, (mxid,))
+
     async def all(self, network: NetworkId) -> list[Ghost]:
         """Every ghost of the network, by user id."""
         return await self._fetch(f"{_select(GHOSTS)} WHERE network = $1 ORDER BY mxid", network)
@@ -228,10 +233,11 @@ class KeyValues:
         found = await self._reader.fetch(sql, namespace, key)
         return self._key.open(found[0][0], _SEALED_VALUE, namespace, key) if found else None
 
-    async def items(self, namespace: str) -> dict[str, bytes]:
-        """Every key and value of the namespace."""
+    async def items(self, namespace: str, prefix: str = "") -> dict[str, bytes]:
+        """Every key of the namespace that begins with `prefix`, and its value."""
         sql = "SELECT key, value FROM kv WHERE namespace = $1 ORDER BY key"
         return {
             str(key): self._key.open(value, _SEALED_VALUE, namespace, key)
             for key, value in await self._reader.fetch(sql, namespace)
+            if key.startswith(prefix)
         }

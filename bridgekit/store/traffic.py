@@ -200,6 +200,16 @@ class Copies:
             key,
         )
 
+    async def said_by(self, side: NetworkId, sender: PersonId, *, limit: int) -> list[int]:
+        """Messages and reactions that this person wrote there, the newest first; looks through all copies."""
+        found = await self._reader.fetch(
+            "SELECT DISTINCT message FROM copies WHERE side = $1 AND sender = $2 AND origin = 1 "
+            f"ORDER BY message DESC LIMIT {int(limit)}",
+            side,
+            sender,
+        )
+        return [int(message) for (message,) in found]
+
     async def latest(self, side: NetworkId, chat: ChatId) -> Copy | None:
         """The last part of the message (no reaction) that was added last in that chat; None where there is none."""
         here = "side = $1 AND chat = $2"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import msgspec
@@ -74,6 +74,13 @@ class FakeHost:
             self.kept.pop(key, None)
         else:
             self.kept[key] = value
+
+    async def put_all(self, values: Mapping[str, bytes | None]) -> None:
+        for key, value in values.items():
+            self.put_later(key, value)
+
+    async def items(self, prefix: str = "") -> dict[str, bytes]:
+        return {key: value for key, value in self.kept.items() if key.startswith(prefix)}
 
     def mount(self, method: str, path: str, handler: Handler) -> None:
         self.mounts.append(Mount(method, path, handler))

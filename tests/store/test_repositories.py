@@ -186,6 +186,7 @@ async def test_values_are_kept_by_namespace_and_none_deletes(store: Store):
         store.kv.put("a", "x", b"4"),
     )
     assert await store.kv.items("a") == {"x": b"4", "y": b"2"}
+    assert await store.kv.items("a", "y") == {"y": b"2"}
     assert await store.kv.get("b", "x") == b"3"
     assert await store.kv.get("b", "y") is None
     await store.commit(store.kv.put("a", "x", None))

@@ -42,6 +42,7 @@ class World:
         self.aliases: dict[str, str] = {}
         self.alias_owners: dict[str, str] = {}
         self.profiles: dict[str, Json] = {}
+        self.deactivated: set[str] = set()
         self.joined_by: dict[str, dict[str, None]] = {}
         self.stream: list[Event] = []
         self.arrived: list[float] = []
@@ -82,6 +83,13 @@ class World:
         if user in self.profiles:
             raise Refused(400, "M_USER_IN_USE", "User ID already taken.")
         self.profiles[user] = {"displayname": user[1:].partition(":")[0]}
+
+    def deactivate(self, user: str) -> None:
+        """End an account: it leaves its rooms, has no profile, and can be used by nobody any more."""
+        for room_id in list(self.joined_by.get(user, ())):
+            self._commit_member(self.rooms[room_id], user, user, {"membership": "leave"})
+        self.profiles[user] = {}
+        self.deactivated.add(user)
 
     def _token(self) -> str:
         self._made += 1

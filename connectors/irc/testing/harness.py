@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
@@ -51,6 +51,15 @@ class MemoryHost:
             self.kept.pop(key, None)
         else:
             self.kept[key] = value
+
+    async def put_all(self, values: Mapping[str, bytes | None]) -> None:
+        """To memory, at once."""
+        for key, value in values.items():
+            self.put_later(key, value)
+
+    async def items(self, prefix: str = "") -> dict[str, bytes]:
+        """From memory."""
+        return {key: value for key, value in self.kept.items() if key.startswith(prefix)}
 
     def mount(
         self, method: str, path: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -67,6 +67,13 @@ def register(call: Call) -> Json:
     return answer
 
 
+@routes.add("POST", "client/account/deactivate")
+def deactivate(call: Call) -> Json:
+    """POST /account/deactivate: an appservice ends one of its own users without a password, as in Synapse."""
+    call.world.deactivate(call.user)
+    return {"id_server_unbind_result": "success"}
+
+
 @routes.add("GET", "client/profile/*")
 def get_profile(call: Call) -> Json:
     """GET /profile/{userId}."""

@@ -228,6 +228,8 @@ class App:
                 raise forbidden(f"Application service cannot masquerade as this user ({user}).")
             if user not in self.world.profiles:
                 raise forbidden(f"Application service has not registered this user ({user})")
+            if user in self.world.deactivated:
+                raise Refused(403, "M_USER_DEACTIVATED", "This account has been deactivated")
         device = query.get("device_id")
         if device is not None and device not in self.devices.get(user, ()):
             raise Refused(400, "M_UNKNOWN_DEVICE", f"Application service has no device {device} for {user}")

@@ -1,0 +1,147 @@
+"""What other providers are still to hear: on disk until they answer 201 (draft-ietf-mimi-protocol-06 5.5).
+
+One lane for each room and peer, in order; a peer that is away holds up nobody but itself. Bodies wait on disk: memory
+holds their keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from urllib.parse import quote
+
+import msgspec
+
+from bridgekit.contract.connector import Host
+from bridgekit.contract.errors import BridgeError
+from connectors.mimi.hub import Delivery
+from connectors.mimi.peers import Answer
+from connectors.mimi.wire.rooms import FANOUT
+
+PREFIX = "outbox/"
+FIRST_WAIT = 1.0
+LONGEST_WAIT = 300.0
+GIVE_UP = 14 * 24 * 3600 * 1000  # ms: a peer that was away for longer joins its rooms anew
+BATCH = 512 * 1024
+
+
+class Letter(msgspec.Struct, frozen=True, array_like=True):
+    """One body on its way. `at` in ms."""
+
+    to: str
+    room: str
+    body: bytes
+    at: int
+
+
+class Outbox:
+    """Sends letters until they have arrived: `send` says to whom, about which room, and what.
+
+    `run` is to be a task of its owner's.
+    """
+
+    def __init__(self, host: Host, send: Callable[[str, str, bytes], Awaitable[Answer]]) -> None:
+        self._host = host
+        self._send = send
+        self._lanes: dict[tuple[str, str], deque[str]] = {}
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._next = 0
+
+    async def load(self) -> None:
+        """Take up what an earlier process left."""
+        for key, raw in sorted((await self._host.items(PREFIX)).items()):
+            letter = msgspec.msgpack.decode(raw, type=Letter)
+            self._next = max(self._next, int(key.removeprefix(PREFIX).partition("/")[0]) + 1)
+            self._lanes.setdefault((letter.to, letter.room), deque()).append(key)
+
+    def prepare(
+        self, deliveries: Iterable[Delivery], now: int
+    ) -> tuple[dict[str, bytes], Callable[[], None]]:
+        """The rows to store together with what they tell of, and what to call once that is done."""
+        rows: dict[str, bytes] = {}
+        lanes: list[tuple[tuple[str, str], str]] = []
+        for delivery in deliveries:
+            key = f"{PREFIX}{self._next:016d}/{quote(delivery.to, safe='')}"
+            self._next += 1
+            letter = Letter(delivery.to, delivery.room, FANOUT.encode(delivery.fanout), now)
+            rows[key] = msgspec.msgpack.encode(letter)
+            lanes.append(((delivery.to, delivery.room), key))
+
+        def go() -> None:
+            for lane, key in lanes:
+                self._lanes.setdefault(lane, deque()).append(key)
+                self._wake(lane)
+
+        return rows, go
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for lane in list(self._lanes):
+                self._wake(lane)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._group = None
+
+    @property
+    def waiting(self) -> int:
+        """How many letters have not arrived."""
+        return sum(map(len, self._lanes.values()))
+
+    def _wake(self, lane: tuple[str, str]) -> None:
+        if self._group is not None and lane not in self._tasks:
+            task = self._group.create_task(self._work(lane), name=f"outbox {lane[0]}")
+            self._tasks[lane] = task
+
+    async def _work(self, lane: tuple[str, str]) -> None:
+        to, room = lane
+        keys, wait, lost = self._lanes[lane], FIRST_WAIT, False
+        while keys:
+            batch, body = await self._batch(keys)
+            answer = await self._try(to, room, body) if body else Answer(201, b"")
+            if answer is not None and answer.status == 201:
+                await self._host.put_all(dict.fromkeys(batch))
+                for _ in batch:
+                    keys.popleft()
+                if lost:
+                    self._host.log.info("peer_back", peer=to)
+                wait, lost = FIRST_WAIT, False
+                continue
+            if not lost:
+                status = answer.status if answer is not None else None
+                self._host.log.warning("peer_lost", peer=to, waiting=len(keys), status=status)
+                lost = True
+            asked = answer.retry_after if answer is not None else None
+            await asyncio.sleep(wait if asked is None else asked)
+            wait = min(wait * 2, LONGEST_WAIT)
+        # At once with the look that found nothing: who adds to the lane from now on starts another task.
+        self._lanes.pop(lane, None)
+        self._tasks.pop(lane, None)
+
+    async def _batch(self, keys: deque[str]) -> tuple[list[str], bytes]:
+        """The next letters as one body: several fan-outs of a room may be sent as one."""
+        taken: list[str] = []
+        body = b""
+        oldest = self._host.now() * 1000 - GIVE_UP
+        for key in list(keys)[:64]:
+            raw = await self._host.get(key)
+            letter = None if raw is None else msgspec.msgpack.decode(raw, type=Letter)
+            if letter is not None and letter.at < oldest:
+                self._host.log.error("delivery_given_up", peer=letter.to)
+                letter = None
+            if letter is not None:
+                if body and len(body) + len(letter.body) > BATCH:
+                    break
+                body += letter.body
+            taken.append(key)
+        return taken, body
+
+    async def _try(self, to: str, room: str, body: bytes) -> Answer | None:
+        try:
+            return await self._send(to, room, body)
+        except BridgeError:
+            return None

@@ -1,0 +1,183 @@
+"""Other providers, over HTTPS with certificates on both sides (draft-ietf-mimi-protocol-06 4.1 and 5.1)."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import ssl
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from bridgekit.contract.errors import Disconnected, PeerMisbehaved
+from connectors.mimi import uris
+
+DIRECTORY_PATH = "/.well-known/mimi-protocol-directory"
+DIRECTORY_KEPT = 3600.0
+MAX_ANSWER = 8 * 1024 * 1024
+TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
+MEDIA_TYPE = "application/octet-stream"
+
+
+class Endpoint(StrEnum):
+    """The names in the directory, each with the variable of its template."""
+
+    KEY_MATERIAL = "keyMaterial"
+    UPDATE = "update"
+    NOTIFY = "notify"
+    SUBMIT_MESSAGE = "submitMessage"
+    GROUP_INFO = "groupInfo"
+    REQUEST_CONSENT = "requestConsent"
+    UPDATE_CONSENT = "updateConsent"
+    IDENTIFIER_QUERY = "identifierQuery"
+    REPORT_ABUSE = "reportAbuse"
+    PROXY_DOWNLOAD = "proxyDownload"
+
+    @property
+    def variable(self) -> str:
+        """What stands in braces."""
+        return _VARIABLES.get(self, "roomId")
+
+
+_VARIABLES = {
+    Endpoint.KEY_MATERIAL: "targetUser",
+    Endpoint.REQUEST_CONSENT: "targetUser",
+    Endpoint.UPDATE_CONSENT: "requesterUser",
+    Endpoint.IDENTIFIER_QUERY: "domain",
+    Endpoint.PROXY_DOWNLOAD: "downloadUrl",
+}
+
+
+def directory(base: str) -> dict[str, str]:
+    """Our own directory document. `base` is where the endpoints are, without a slash at its end."""
+    return {endpoint: f"{base}/{endpoint}/{{{endpoint.variable}}}" for endpoint in Endpoint}
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """PEM files: our certificate (which names our domain), its key, and whom we trust; None: the system's."""
+
+    certificate: Path
+    key: Path
+    authorities: Path | None = None
+
+    def client(self) -> ssl.SSLContext:
+        """For calling others."""
+        context = ssl.create_default_context(cafile=self.authorities)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self.certificate, self.key)
+        return context
+
+    def server(self) -> ssl.SSLContext:
+        """For being called: who shows no certificate does not get in."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.authorities)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_cert_chain(self.certificate, self.key)
+        return context
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a peer answered. `retry_after` in seconds, where it says."""
+
+    status: int
+    body: bytes
+    retry_after: float | None = None
+
+
+class Peers:
+    """The way to other providers. `addresses` says where a domain is to be reached, where it is not at itself."""
+
+    def __init__(
+        self, domain: str, credentials: Credentials, addresses: Mapping[str, str] | None = None
+    ) -> None:
+        self._domain = domain
+        self._context = credentials.client()
+        self._addresses: Mapping[str, str] = {} if addresses is None else addresses
+        self._session: aiohttp.ClientSession | None = None
+        self._directories: dict[str, tuple[float, dict[str, str]]] = {}
+
+    async def __aenter__(self) -> Peers:
+        self._session = aiohttp.ClientSession(
+            timeout=TIMEOUT, cookie_jar=aiohttp.DummyCookieJar(), headers={"User-Agent": "bridgekit"}
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def post(self, domain: str, endpoint: Endpoint, target: str, body: bytes) -> Answer:
+        """Call an endpoint of a peer about `target`. Raises Disconnected and PeerMisbehaved."""
+        return await self._call("POST", domain, await self._url(domain, endpoint, target), body)
+
+    async def get(self, domain: str, endpoint: Endpoint, target: str) -> Answer:
+        """The same without a body."""
+        return await self._call("GET", domain, await self._url(domain, endpoint, target), None)
+
+    async def directory(self, domain: str) -> dict[str, str]:
+        """The peer's URL templates. Raises Disconnected and PeerMisbehaved."""
+        now = asyncio.get_running_loop().time()
+        kept = self._directories.get(domain)
+        if kept is not None and now - kept[0] < DIRECTORY_KEPT:
+            return kept[1]
+        if not uris.is_domain(domain):
+            raise PeerMisbehaved("A provider has a name that is no domain.")
+        base = self._addresses.get(domain, f"https://{domain}")
+        answer = await self._call("GET", domain, URL(base + DIRECTORY_PATH), None)
+        if answer.status != 200:
+            raise Disconnected(f"{domain} does not say where its endpoints are (HTTP {answer.status}).")
+        try:
+            found = msgspec.json.decode(answer.body, type=dict[str, str])
+        except msgspec.MsgspecError:
+            raise PeerMisbehaved(f"{domain} has a directory that cannot be read.") from None
+        self._directories[domain] = (now, found)
+        return found
+
+    async def _url(self, domain: str, endpoint: Endpoint, target: str) -> URL:
+        template = (await self.directory(domain)).get(endpoint)
+        if template is None or not template.startswith("https://"):
+            raise PeerMisbehaved(f"{domain} has no {endpoint} endpoint.")
+        return URL(template.replace(f"{{{endpoint.variable}}}", quote(target, safe="")), encoded=True)
+
+    async def _call(self, method: str, domain: str, url: URL, body: bytes | None) -> Answer:
+        if self._session is None:
+            raise RuntimeError("peers are called within `async with`")
+        headers = {"From": f"mimi@{self._domain}", "Host": domain}
+        if body is not None:
+            headers["Content-Type"] = MEDIA_TYPE
+        try:
+            async with self._session.request(
+                method,
+                url,
+                data=None if body is None else io.BytesIO(body),
+                headers=headers,
+                ssl=self._context,
+                # Wherever it is reached, its certificate is for the provider's domain (RFC 6125).
+                server_hostname=domain,
+                allow_redirects=False,
+            ) as response:
+                answer = await response.content.read(MAX_ANSWER + 1)
+                while len(answer) <= MAX_ANSWER and (more := await response.content.read(MAX_ANSWER)):
+                    answer += more
+                if len(answer) > MAX_ANSWER:
+                    raise PeerMisbehaved(f"{domain} answers with more than anybody needs.")
+                return Answer(response.status, answer, _seconds(response.headers.get("Retry-After")))
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self._directories.pop(domain, None)
+            why = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+            raise Disconnected(f"{domain} cannot be reached ({why}).") from error
+
+
+def _seconds(value: str | None) -> float | None:
+    """Retry-After (RFC 9110 10.2.3) in seconds, a day at most; a date is a guess of the peer's clock, so a minute."""
+    if value is None:
+        return None
+    return min(float(value), 86400.0) if value.isascii() and value.isdigit() else 60.0

@@ -1,0 +1,44 @@
+"""Which user a client belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bridgekit.contract.errors import PeerMisbehaved
+from connectors.mimi import uris
+from connectors.mimi.uris import Thing, Uri
+
+
+class People:
+    """Clients and their users. `learned` is what providers said of their own, in answers to key material requests.
+
+    The drafts leave open how a credential names the user (draft-ietf-mimi-protocol-06 4.2, TODO). Where nothing was
+    said, the first segment of the client's name is the user's: mimi://a.example/d/alice/phone is alice's.
+    """
+
+    def __init__(self, learned: Mapping[str, str] | None = None) -> None:
+        self._learned = dict(learned or {})
+
+    def learn(self, client: str, user: str) -> None:
+        """Raises PeerMisbehaved where a provider claims a client for a user of another."""
+        if uris.parse(client, Thing.CLIENT).domain != uris.parse(user, Thing.USER).domain:
+            raise PeerMisbehaved(
+                "The other side says that a client of one provider belongs to a user of another."
+            )
+        self._learned[client] = user
+
+    def user_of(self, client: bytes | None) -> str:
+        """The user of the client named in a credential. Raises PeerMisbehaved where that names no client."""
+        try:
+            name = (client or b"").decode()
+        except UnicodeDecodeError:
+            raise PeerMisbehaved("The other side's credential names no client.") from None
+        parsed = uris.parse(name, Thing.CLIENT)
+        if (user := self._learned.get(name)) is not None:
+            return user
+        return str(Uri(parsed.domain, Thing.USER, parsed.name.partition("/")[0]))
+
+    @property
+    def learned(self) -> Mapping[str, str]:
+        """What to keep."""
+        return self._learned

@@ -1,0 +1,139 @@
+"""Providers on loopback, with certificates on both sides."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from aiohttp import web
+
+from bridgekit.testing.host import FakeHost
+from connectors.mimi.certificates import Authority
+from connectors.mimi.mls import MemberEngine, Signer, installed
+from connectors.mimi.peers import Credentials, Peers
+from connectors.mimi.provider import Provider
+from connectors.mimi.server import Rates, Server
+from connectors.mimi.wire.rooms import Fanout
+from connectors.mimi.wire.users import (
+    AbuseReport,
+    ConsentEntry,
+    IdentifierRequest,
+    IdentifierResponse,
+    QueryCode,
+)
+
+
+class Ears:
+    """The users of a provider, who only listen."""
+
+    def __init__(self) -> None:
+        self.fanouts: list[tuple[str, Fanout]] = []
+        self.entries: list[ConsentEntry] = []
+        self.reports: list[tuple[AbuseReport, int]] = []
+        self.something = asyncio.Event()
+
+    async def heard(self, room: str, fanouts: Sequence[Fanout]) -> None:
+        self.fanouts += [(room, fanout) for fanout in fanouts]
+        self.something.set()
+
+    async def asked(self, entry: ConsentEntry) -> None:
+        self.entries.append(entry)
+
+    async def find(self, request: IdentifierRequest) -> IdentifierResponse:
+        return IdentifierResponse(QueryCode.NOT_FOUND)
+
+    async def reported(self, room: str, report: AbuseReport, proven: int) -> None:
+        self.reports.append((report, proven))
+
+    async def next(self) -> Fanout:
+        """The next thing that is fanned out."""
+        while not self.fanouts:
+            self.something.clear()
+            async with asyncio.timeout(20):
+                await self.something.wait()
+        return self.fanouts.pop(0)[1]
+
+
+class House:
+    """One provider, running. `store` outlives it."""
+
+    def __init__(
+        self, domain: str, credentials: Credentials, store: dict[str, bytes], signer: Signer
+    ) -> None:
+        self.domain = domain
+        self.credentials = credentials
+        self.store = store
+        self.signer = signer
+        self.ears = Ears()
+        self.host = FakeHost(domain, kept=store)
+        self.addresses: dict[str, str] = {}
+        self.provider: Provider
+        self.peers: Peers
+        self.port = 0
+
+
+@asynccontextmanager
+async def running(house: House, engine: MemberEngine, *, claims: Rates | None = None) -> AsyncIterator[House]:
+    """Serve, and send what waits, until the end of the block; on the same port the next time."""
+    async with AsyncExitStack() as stack:
+        house.host = FakeHost(house.domain, kept=house.store)
+        house.peers = await stack.enter_async_context(Peers(house.domain, house.credentials, house.addresses))
+        house.provider = Provider(
+            house.domain,
+            host=house.host,
+            engine=engine,
+            signer=house.signer,
+            hub_key=b"h" * 32,
+            peers=house.peers,
+            local=house.ears,
+        )
+        await house.provider.load()
+        listening = socket.create_server(("127.0.0.1", house.port))
+        house.port = listening.getsockname()[1]
+        base = house.addresses[house.domain] = f"https://127.0.0.1:{house.port}"
+        runner = web.AppRunner(Server(house.provider, house.host, base=base, claims=claims).app())
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.SockSite(runner, listening, ssl_context=house.credentials.server()).start()
+        sending = asyncio.create_task(house.provider.outbox.run(), name="outbox")
+
+        async def stop() -> None:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
+        stack.push_async_callback(stop)
+        yield house
+
+
+class Town:
+    """Providers that know where the others are."""
+
+    def __init__(self, folder: Path, engine: MemberEngine, *domains: str) -> None:
+        self.engine = engine
+        self.authority = Authority(folder, now=datetime.datetime.now(datetime.UTC))
+        addresses: dict[str, str] = {}
+        self.houses = {
+            domain: House(
+                domain, self.authority.issue(domain), {}, engine.identity(f"mimi://{domain}".encode())
+            )
+            for domain in domains
+        }
+        for house in self.houses.values():
+            house.addresses = addresses
+
+    def __getitem__(self, domain: str) -> House:
+        return self.houses[domain]
+
+
+@asynccontextmanager
+async def town(folder: Path, *domains: str, claims: Rates | None = None) -> AsyncIterator[Town]:
+    """All of them running."""
+    made = Town(folder, installed(), *domains)
+    async with AsyncExitStack() as stack:
+        for house in made.houses.values():
+            await stack.enter_async_context(running(house, made.engine, claims=claims))
+        yield made

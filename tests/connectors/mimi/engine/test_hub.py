@@ -1,0 +1,334 @@
+"""A room as its hub decides, with real groups and real signatures."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from bridgekit.contract.errors import PeerMisbehaved
+from connectors.mimi.franking import Franker, tag
+from connectors.mimi.hub import Accepted, Delivery, HubRoom, Kept
+from connectors.mimi.mls import installed
+from connectors.mimi.presets import ADMIN, MEMBER, MODERATOR
+from connectors.mimi.room import BANNED
+from connectors.mimi.seat import Changed, Proposed, Said, Seat
+from connectors.mimi.wire import rooms
+from connectors.mimi.wire.components import RoomMetadata
+from connectors.mimi.wire.mls import AES128_X25519, KEY_PACKAGE, MLS_MESSAGE, RATCHET_TREE
+from connectors.mimi.wire.rooms import (
+    ApplicationFanout,
+    CommitBundle,
+    CommitFanout,
+    FullGroupInfo,
+    FullTree,
+    GroupInfoAndTree,
+    PartialGroupInfo,
+    PendingProposal,
+    ProposalFanout,
+    UpdateRequest,
+    WelcomeFanout,
+)
+from tests.connectors.mimi.engine.cast import PEOPLE, ROOM, Client, create, hub_identity
+
+NOW = 1_790_000_000_000
+
+
+class Stage:
+    """A hub at a.example, and the seats of its room."""
+
+    def __init__(self, *, open_: bool = False) -> None:
+        self.engine = installed()
+        self.signer = hub_identity()
+        self.franker = Franker(b"k" * 32, self.signer, AES128_X25519)
+        self.alice = Client("alice", "a.example")
+        self.seat = create(self.alice, self.signer, open_=open_)
+        group = self.seat.group
+        self.room = HubRoom.make(self.engine, ROOM, group.group_info(), group.ratchet_tree(), now=NOW)
+        self.routes: dict[bytes, str] = {}
+
+    def ask(
+        self, request: UpdateRequest, provider: str, **more: bool
+    ) -> tuple[rooms.UpdateResponse, tuple[Delivery, ...]]:
+        """One update, kept where it is accepted."""
+        response, accepted = self.room.update(
+            request, provider=provider, now=NOW, people=PEOPLE, routes=self.routes, **more
+        )
+        if accepted is not None:
+            self.keep(accepted)
+        return response, accepted.deliveries if accepted else ()
+
+    def keep(self, accepted: Accepted) -> None:
+        # Through its stored form, as after a restart.
+        stored = msgspec.msgpack.encode(accepted.room.kept)
+        self.room = HubRoom(self.engine, msgspec.msgpack.decode(stored, type=Kept))
+
+    def bring_in(self, client: Client, role: int | None = MEMBER) -> Seat:
+        """Alice adds a client; its seat."""
+        package = client.package()
+        self.routes[package.reference] = client.domain
+        bundle = self.seat.add(client.user, [KEY_PACKAGE.decode(package.octets)], role)
+        response, deliveries = self.ask(bundle, "a.example")
+        assert isinstance(response, rooms.Updated), response
+        self.seat.accepted()
+        (welcome,) = [d for d in deliveries if isinstance(d.fanout, WelcomeFanout)]
+        assert welcome.to == client.domain
+        assert isinstance(welcome.fanout, WelcomeFanout)
+        return client.join(welcome.fanout)
+
+    def say(
+        self, seat: Seat, words: bytes, provider: str
+    ) -> tuple[rooms.SubmitResponse, tuple[Delivery, ...]]:
+        return self.room.submit(
+            seat.say(words, b"s" * 16), provider=provider, now=NOW, people=PEOPLE, franker=self.franker
+        )
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def bob() -> Client:
+    return Client("bob", "b.example")
+
+
+def test_who_is_added_hears_what_is_said(stage: Stage):
+    seat = stage.bring_in(bob())
+    response, deliveries = stage.say(stage.seat, b"hello", "a.example")
+    assert isinstance(response, rooms.Accepted)
+    ((to, room, fanout),) = [(d.to, d.room, d.fanout) for d in deliveries]
+    assert (to, room) == ("b.example", ROOM)
+    assert seat.hear(fanout, PEOPLE) == [
+        Said(client=stage.alice.uri, data=b"hello", accepted=NOW, franked=True)
+    ]
+
+
+def test_a_frank_that_was_changed_on_the_way_is_found_out(stage: Stage):
+    seat = stage.bring_in(bob())
+    _, (delivery,) = stage.say(stage.seat, b"hello", "a.example")
+    assert isinstance(delivery.fanout, ApplicationFanout)
+    with pytest.raises(PeerMisbehaved, match="changed on its way"):
+        seat.hear(msgspec.structs.replace(delivery.fanout, accepted=NOW + 1), PEOPLE)
+
+
+def test_the_hub_knows_participants_and_clients_without_any_secret(stage: Stage):
+    stage.bring_in(bob())
+    assert stage.room.state.takes_part == [stage.alice.user, "mimi://b.example/u/bob"]
+    assert stage.room.providers(PEOPLE) == {"a.example", "b.example"}
+    assert stage.room.epoch == 1
+
+
+def test_a_provider_speaks_for_its_own_users_only(stage: Stage):
+    seat = stage.bring_in(bob())
+    for provider in ("a.example", "c.example"):
+        response, deliveries = stage.say(seat, b"x", provider)
+        assert (response, deliveries) == (rooms.Refused(), ())
+        refused, _ = stage.ask(seat.tidy(), provider)
+        assert refused == rooms.NotAllowed("A provider speaks for its own clients only.")
+        seat.refused()
+
+
+def test_of_two_commits_in_one_epoch_the_first_wins(stage: Stage):
+    seat = stage.bring_in(bob())
+    first, second = stage.seat.tidy(), seat.tidy()
+    response, (delivery,) = stage.ask(first, "a.example")
+    assert isinstance(response, rooms.Updated)
+    late, _ = stage.ask(second, "b.example")
+    assert late == rooms.WrongEpoch("The room is in another epoch.", 2)
+    seat.refused()
+    (heard,) = seat.hear(delivery.fanout, PEOPLE)
+    assert isinstance(heard, Changed)
+    stage.seat.accepted()
+    assert stage.say(seat, b"still here", "b.example")[0] == rooms.Accepted(
+        NOW, stage.franker.frank(tag(b"s" * 16, b"still here"), rooms.FrankingContext(seat.user, ROOM, NOW))
+    )
+
+
+def test_a_message_of_an_old_epoch_is_told_the_new_one(stage: Stage):
+    seat = stage.bring_in(bob())
+    old = seat.say(b"x", b"s" * 16)
+    stage.ask(stage.seat.tidy(), "a.example")
+    response, _ = stage.room.submit(old, provider="b.example", now=NOW, people=PEOPLE, franker=stage.franker)
+    assert response == rooms.EpochTooOld(2)
+
+
+def test_a_member_cannot_add_somebody(stage: Stage):
+    seat, carol = stage.bring_in(bob()), Client("carol", "c.example")
+    package = carol.package()
+    stage.routes[package.reference] = "c.example"
+    bundle = seat.add(carol.user, [KEY_PACKAGE.decode(package.octets)], MEMBER)
+    response, deliveries = stage.ask(bundle, "b.example")
+    assert isinstance(response, rooms.NotAllowed)
+    assert "add participant" in response.description
+    assert deliveries == ()
+
+
+def test_a_welcome_goes_only_where_its_key_package_came_from(stage: Stage):
+    package = bob().package()
+    bundle = stage.seat.add("mimi://b.example/u/bob", [KEY_PACKAGE.decode(package.octets)], MEMBER)
+    response, _ = stage.ask(bundle, "a.example")
+    assert response == rooms.NotAllowed(
+        "The Welcome is for a key package that was not fetched through this hub."
+    )
+
+
+def test_who_is_removed_hears_of_it_and_can_no_longer_read_or_write(stage: Stage):
+    seat = stage.bring_in(bob())
+    response, deliveries = stage.ask(stage.seat.remove(seat.user, PEOPLE), "a.example")
+    stage.seat.accepted()
+    assert isinstance(response, rooms.Updated)
+    assert [d.to for d in deliveries] == ["b.example"]
+    (heard,) = seat.hear(deliveries[0].fanout, PEOPLE)
+    assert isinstance(heard, Changed)
+    assert not seat.group.active
+    _, after = stage.say(stage.seat, b"secret", "a.example")
+    assert after == ()
+    with pytest.raises(stage.engine.MlsError):
+        seat.group.process(MLS_MESSAGE.encode(stage.seat.say(b"secret", b"s" * 16).message))
+
+
+def test_a_leave_waits_for_its_commit_and_no_commit_leaves_it_out(stage: Stage):
+    seat = stage.bring_in(bob())
+    late = seat.say(b"one more thing", b"s" * 16)
+    leaving = seat.leave()
+    response, deliveries = stage.ask(leaving, "b.example")
+    assert isinstance(response, rooms.Updated)
+    assert [d.to for d in deliveries] == ["a.example"]
+    # It counts already: nothing more is heard of who leaves.
+    said = stage.room.submit(late, provider="b.example", now=NOW, people=PEOPLE, franker=stage.franker)
+    assert said == (rooms.Refused(), ())
+    # Alice commits before she has heard of it.
+    ignorant, _ = stage.ask(stage.seat.tidy(), "a.example")
+    assert isinstance(ignorant, rooms.InvalidProposal)
+    assert len(ignorant.references) == 2
+    stage.seat.refused()
+    assert stage.seat.hear(deliveries[0].fanout, PEOPLE) == [Proposed(), Proposed()]
+    response, deliveries = stage.ask(stage.seat.tidy(), "a.example")
+    assert isinstance(response, rooms.Updated)
+    assert stage.room.state.takes_part == [stage.alice.user]
+    assert [type(d.fanout) for d in deliveries] == [CommitFanout]
+    assert stage.room.kept.pending == ()
+
+
+def test_a_ban_takes_the_clients_along(stage: Stage):
+    seat = stage.bring_in(bob())
+    stage.ask(stage.seat.give_role(seat.user, BANNED, PEOPLE), "a.example")
+    assert stage.room.state.role_of(seat.user) == BANNED
+    assert stage.room.providers(PEOPLE) == {"a.example"}
+
+
+def test_roles_and_the_name_of_the_room_are_changed_by_whoever_may(stage: Stage):
+    seat = stage.bring_in(bob())
+    renamed = RoomMetadata(ROOM, name="Mine")
+    refused, _ = stage.ask(seat.describe(renamed), "b.example")
+    assert isinstance(refused, rooms.NotAllowed)
+    seat.refused()
+    _, (delivery,) = stage.ask(stage.seat.give_role(seat.user, MODERATOR, PEOPLE), "a.example")
+    stage.seat.accepted()
+    (heard,) = seat.hear(delivery.fanout, PEOPLE)
+    assert isinstance(heard, Changed)
+    assert (heard.before.role_of(seat.user), heard.after.role_of(seat.user)) == (MEMBER, MODERATOR)
+    response, _ = stage.ask(seat.describe(renamed), "b.example")
+    assert isinstance(response, rooms.Updated)
+    assert stage.room.state.metadata == renamed
+
+
+def test_a_forged_commit_is_refused_and_changes_nothing(stage: Stage):
+    stage.bring_in(bob())
+    before = stage.room.kept
+    commit = stage.seat.tidy()
+    forged = msgspec.structs.replace(commit.message, signature=bytes(64))
+    response, _ = stage.ask(msgspec.structs.replace(commit, message=forged), "a.example")
+    assert isinstance(response, rooms.NotAllowed)
+    assert stage.room.kept is before
+
+
+def test_a_group_info_of_another_epoch_is_refused(stage: Stage):
+    stage.bring_in(bob())
+    old = stage.room.group_info
+    commit = stage.seat.tidy()
+    response, _ = stage.ask(msgspec.structs.replace(commit, group_info=FullGroupInfo(old)), "a.example")
+    assert isinstance(response, rooms.NotAllowed)
+
+
+def test_a_partial_group_info_is_completed_by_the_hub(stage: Stage):
+    commit = stage.seat.tidy()
+    assert isinstance(commit.group_info, FullGroupInfo)
+    info = commit.group_info.group_info
+    part = PartialGroupInfo(0, info.extensions, info.signature)
+    response, _ = stage.ask(msgspec.structs.replace(commit, group_info=part), "a.example")
+    assert isinstance(response, rooms.Updated), response
+    assert stage.room.group_info == info
+
+
+def joining(stage: Stage, client: Client, role: int | None) -> tuple[Seat, CommitBundle]:
+    found = GroupInfoAndTree(
+        stage.room.group_info,
+        FullTree(RATCHET_TREE.decode(stage.room.ratchet_tree())),
+        tuple(PendingProposal(p.decoded, p.accepted) for p in stage.room.kept.pending),
+    )
+    return Seat.join_external(
+        client.engine, client.identity, found, user=client.user, room_uri=ROOM, role=role
+    )
+
+
+def test_an_open_room_is_joined_from_outside():
+    stage = Stage(open_=True)
+    carol = Client("carol", "c.example")
+    seat, commit = joining(stage, carol, MEMBER)
+    response, (delivery,) = stage.ask(commit, "c.example")
+    assert isinstance(response, rooms.Updated), response
+    (heard,) = stage.seat.hear(delivery.fanout, PEOPLE)
+    assert isinstance(heard, Changed)
+    assert heard.after.takes_part == [stage.alice.user, carol.user]
+    _, (said,) = stage.say(seat, b"hi", "c.example")
+    assert stage.seat.hear(said.fanout, PEOPLE) == [
+        Said(client=carol.uri, data=b"hi", accepted=NOW, franked=True)
+    ]
+
+
+def test_a_closed_room_is_joined_with_a_code_only(stage: Stage):
+    carol = Client("carol", "c.example")
+    _, commit = joining(stage, carol, MEMBER)
+    refused, _ = stage.ask(commit, "c.example")
+    assert isinstance(refused, rooms.NotAllowed)
+    response, _ = stage.ask(commit, "c.example", has_code=True)
+    assert isinstance(response, rooms.Updated)
+
+
+def test_nobody_promotes_themselves_by_joining():
+    stage = Stage(open_=True)
+    _, commit = joining(stage, Client("carol", "c.example"), ADMIN)
+    refused, _ = stage.ask(commit, "c.example")
+    assert isinstance(refused, rooms.NotAllowed)
+
+
+def test_a_second_client_of_a_participant_joins_by_itself(stage: Stage):
+    stage.bring_in(bob())
+    seat, commit = joining(stage, Client("bob", "b.example", "2"), None)
+    response, deliveries = stage.ask(commit, "b.example")
+    assert isinstance(response, rooms.Updated), response
+    assert [d.to for d in deliveries] == ["a.example"]
+    assert stage.room.clients(PEOPLE) == {stage.alice.user: 1, seat.user: 2}
+
+
+def test_who_joins_from_outside_takes_a_pending_leave_along():
+    stage = Stage(open_=True)
+    seat = stage.bring_in(bob())
+    stage.ask(seat.leave(), "b.example")
+    _, commit = joining(stage, Client("carol", "c.example"), MEMBER)
+    response, _ = stage.ask(commit, "c.example")
+    assert isinstance(response, rooms.Updated), response
+    assert stage.room.clients(PEOPLE) == {stage.alice.user: 1, "mimi://c.example/u/carol": 1}
+
+
+@pytest.mark.parametrize("kind", [ProposalFanout, CommitFanout])
+def test_what_the_hub_fans_out_again_is_told_apart(stage: Stage, kind: type[rooms.Fanout]):
+    seat = stage.bring_in(bob())
+    request = stage.seat.leave() if kind is ProposalFanout else stage.seat.tidy()
+    _, (delivery,) = stage.ask(request, "a.example")
+    assert isinstance(delivery.fanout, kind)
+    seat.hear(delivery.fanout, PEOPLE)
+    if kind is CommitFanout:
+        with pytest.raises(stage.engine.WrongEpoch):
+            seat.hear(delivery.fanout, PEOPLE)

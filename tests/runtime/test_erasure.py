@@ -1,0 +1,187 @@
+"""Erasing a person: what they said is taken back where it can be, and nothing of them is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from bridgekit.cli import erase as command
+from bridgekit.contract.facts import Reaction, Retraction
+from bridgekit.contract.ids import LoginId, MessageId, NetworkId, PersonId
+from bridgekit.contract.people import File
+from bridgekit.contract.verbs import PostMessage, Retract, Verb
+from bridgekit.runtime.bridge import Bridge
+from tests.runtime.fake_network import TALK, Town, TownConfig, TownConnector, now, person, says
+from tests.runtime.running import BOT, World, by, ghost, invited, linked, said, town_world, until
+
+ALICE, BOB = "@alice:hs.test", ghost("bob")
+
+
+async def erased(bridge: Bridge, user: str) -> Any:
+    """The report, when it is done."""
+    await bridge.erasure.ask(PersonId(user))
+    await until(lambda: (report := bridge.erasure.report(PersonId(user))) is not None and report.done)
+    return bridge.erasure.report(PersonId(user))
+
+
+def readable(place: World, room: str, sender: str) -> list[str]:
+    """What can still be read of somebody in a room."""
+    return [e.body for e in place.homeserver.messages(room) if e.sender == sender and e.body]
+
+
+async def test_a_person_of_a_network_is_gone_from_the_room_and_from_the_bridge(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        bob = person("Bob", avatar=File(uri="mxc://hs.test/face", name="face"))
+        town.emit(says("Bob", "one", sender=bob), says("Bob", "two", sender=bob), says("Eve", "three"))
+        await said(place, by(ghost("eve"), "three"))
+        await until(lambda: place.homeserver.world.profiles[BOB].get("avatar_url"))
+        mine = await alice.send(room, "mine")
+        await town.until(lambda: any(_words(deed.verb) == "mine" for deed in town.deeds))
+        target = next(deed.id for deed in town.deeds if _words(deed.verb) == "mine")
+        town.emit(Reaction(chat=TALK, at=now(), sender=bob, target=target, key="👍", id=MessageId("r1")))
+        await said(place, lambda e: e.type == "m.reaction" and e.sender == BOB)
+
+        report = await erased(bridge, BOB)
+
+        assert (report.messages, report.taken_back, report.kept) == (3, {"Matrix": 3}, {})
+        assert readable(place, room, BOB) == []
+        assert readable(place, room, ghost("eve")) == ["three"]
+        assert not any(e.content for e in place.homeserver.timeline(room) if e.type == "m.reaction")
+        assert BOB not in place.homeserver.joined(room)
+        assert place.homeserver.world.profiles[BOB] == {}
+        assert BOB in place.homeserver.world.deactivated
+        assert "an admin of the homeserver" in report.left[0]
+        store = bridge.store
+        assert await store.ghosts.get(PersonId(BOB)) is None
+        assert PersonId(BOB) not in await store.members.of(room)  # type: ignore[arg-type]
+        assert await store.copies.said_by(NetworkId("town"), PersonId("bob"), limit=9) == []
+        assert len(await store.copies.of(NetworkId("matrix"), room, mine)) == 2  # type: ignore[arg-type]
+        [wish] = await store.optouts.all()
+        assert (wish.network, wish.person) == ("town", "bob")
+
+
+def _words(verb: Verb) -> str:
+    return verb.content.text.body if isinstance(verb, PostMessage) else ""
+
+
+async def test_a_matrix_user_is_taken_back_on_the_networks_and_their_accounts_are_closed(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        zoe = place.homeserver.user("zoe")
+        await zoe.join(room)
+        await alice.send(room, "I stay")
+        await zoe.send(room, "relayed")
+        await town.until(lambda: len(town.said()) == 2)
+        await zoe.send(room, "!bridge login town")
+        await until(lambda: any(login for login in town.sessions))
+        await zoe.send(room, "with my own account")
+        await town.until(lambda: len(town.said()) == 3)
+
+        report = await erased(bridge, zoe.id)
+
+        assert (report.messages, report.taken_back, report.left) == (2, {"Town": 2}, [])
+        words = {deed.id: _words(deed.verb) for deed in town.deeds}
+        gone = [
+            (deed.login, words[deed.verb.target]) for deed in town.deeds if isinstance(deed.verb, Retract)
+        ]
+        login = LoginId("town/@zoe:hs.test")
+        assert sorted(gone, key=str) == [(login, "relayed"), (login, "with my own account")]
+        assert bridge.registry.logins == {}
+        assert await bridge.store.logins.all() == []
+        assert await bridge.store.copies.said_by(NetworkId("matrix"), zoe.id, limit=9) == []  # type: ignore[arg-type]
+
+
+async def test_what_a_network_cannot_take_back_is_counted(tmp_path: Path) -> None:
+    town = Town()
+    town.can = msgspec.structs.replace(town.can, verbs=town.can.verbs - {Retract})
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        await alice.send(room, "one")
+        await town.until(town.said)
+        report = await erased(bridge, ALICE)
+        assert report.kept == {"Town": 1}
+        assert report.left == ["1 messages can still be read on Town: it cannot take them back."]
+
+
+async def test_a_network_that_is_away_is_waited_for_over_a_restart(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge() as bridge:
+            alice, room = await linked(place)
+            await alice.send(room, "one")
+            await town.until(town.said)
+            town.cut()
+            await until(lambda: not town.sessions)
+            await bridge.erasure.ask(PersonId(ALICE))
+            await asyncio.sleep(0.2)
+            assert town.done(Retract) == []
+        town.mend()
+        async with place.bridge() as bridge:
+            await town.until(lambda: town.done(Retract))
+            await until(lambda: (r := bridge.erasure.report(PersonId(ALICE))) is not None and r.done)
+
+
+async def test_the_command_asks_the_running_bridge_and_says_what_became_of_it(
+    tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.setattr(command, "SECONDS", 0.02)
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge() as bridge:
+            await linked(place)
+            town.emit(says("Bob", "one"))
+            await said(place, by(BOB, "one"))
+            url = f"http://{bridge.admin_address}/erase"
+            assert await command._erase(url, "wrong", BOB) == 1
+            async with aiohttp.ClientSession() as http, http.get(f"{url}?user={BOB}") as answer:
+                assert answer.status == 401
+            assert await command._erase(url, bridge.admin_token, "bob") == 1
+            assert await command._erase(url, bridge.admin_token, BOB) == 0
+        assert await command._erase(url, bridge.admin_token, BOB) == 1
+        told = capsys.readouterr()
+        assert "1 messages:\n  1 taken back on Matrix\n" in told.out
+        assert "bob is no user id of a person" in told.err
+        assert "has to run" in told.err
+
+
+# A redaction -------------------------------------------------------------------------------------------------
+
+
+async def test_a_redaction_is_carried_to_every_link_that_can_and_reported_for_those_that_cannot(
+    tmp_path: Path,
+) -> None:
+    town, village = Town(), Town()
+    village.can = msgspec.structs.replace(village.can, verbs=village.can.verbs - {Retract})
+    async with town_world(tmp_path, town) as place:
+        place.networks["village"] = {"connector": "village", "config": TownConfig(), "name": "Village"}
+        place.connectors = {**place.connectors, "village": TownConnector(village)}
+        async with place.bridge():
+            alice = place.homeserver.user("alice")
+            room = await invited(place, alice)
+            for network in ("town", "village"):
+                await alice.send(room, f"!bridge link {network} {TALK}")
+                await said(place, by(BOT, f"now linked to {TALK} on {network.title()}"))
+            event = await alice.send(room, "oops")
+            await town.until(town.said)
+            await village.until(village.said)
+            await alice.redact(room, event)
+            await town.until(lambda: town.done(Retract))
+            told = await said(
+                place, by(BOT, "Village cannot take messages back: it can still be read there.")
+            )
+            assert told.content["m.relates_to"]["m.in_reply_to"]["event_id"] != event
+            assert village.done(Retract) == []
+
+            town.emit(says("Bob", "oops too", id="b1"))
+            await village.until(lambda: len(village.said()) == 2)
+            town.emit(Retraction(chat=TALK, at=now(), sender=person("Bob"), target=MessageId("b1")))
+            await until(lambda: readable(place, room, BOB) == [])
