@@ -40,7 +40,9 @@ class SideView(msgspec.Struct, frozen=True, kw_only=True):
     grants: bool = False  # roles that are given in Matrix are given there too
     name: str = ""  # what people call the chat
     protection: Protection = Protection.TRANSPORT
-    agreed: bool = False  # that what is sealed elsewhere is not here, or the other way round: core/protection.py
+    agreed: bool = (
+        False  # that what is sealed elsewhere is not here, or the other way round: core/protection.py
+    )
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):

@@ -113,7 +113,10 @@ def reason(matrix: Protection, key: PortalKey, name: str, label: str) -> str:
     what = f"This room is encrypted, and {label} is not"
     if matrix < SEALED:
         what = f"{name} on {label} is encrypted, and this room is not"
-    return f"{what}: nothing crosses until a moderator here agrees to that with `!bridge agree {key.network} {name}`."
+    return (
+        f"{what}: nothing of what is encrypted is passed on until a moderator here agrees to that with "
+        f"`!bridge agree {key.network} {name}`."
+    )
 
 
 def question(matrix: Protection, part: Part) -> str:
@@ -125,8 +128,7 @@ def question(matrix: Protection, part: Part) -> str:
         )
     return (
         f"What is said in this room, encrypted up to the bridge, may be passed on to {part.name} on {part.label}: "
-        f"{_SEES[part.protection].format(label=part.label)}. Long texts and files go there as links that work for "
-        "everybody who has them, until they expire."
+        f"{_SEES[part.protection].format(label=part.label)}."
     )
 
 

@@ -111,6 +111,7 @@ class Bridge:
         networks = list({*parts.networks, *parts.remains.all()})
         await self.ghosts.load(networks, list(self.registry.portals))
         await self.engine.load()
+        await parts.protecting.load()
         left = await self.rooms.recover()
         if left:
             log.info("recovering", facts=left)

@@ -37,6 +37,7 @@ from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.pictures import Pictures
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
+from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.reception import Reception
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.remains import Remains
@@ -99,6 +100,7 @@ class Parts:
             is_ours=lambda user: user == me or namespace.is_ours(user),
             trust=config.encryption.trust,
             reset=lambda user: self.secrecy.identity_reset(user),
+            encrypted=lambda room: self.protecting.changed(room),
             spawn=spawn,
         )
         client.cipher = self.engine
@@ -123,6 +125,18 @@ class Parts:
             changed=lambda supervised: self.owners.session_changed(supervised),
             label=label,
         )
+        self.protecting = Protecting(
+            store,
+            registry,
+            client,
+            self.accounts.sessions,
+            is_encrypted=self.engine.is_encrypted,
+            learn=self.engine.learn,
+            label=label,
+            say=lambda room, words: self.portals.say(room, words),
+            describe=lambda link: self.portals.describe(link),
+            spawn=spawn,
+        )
         self.performing = Performing(
             store=store,
             registry=registry,
@@ -139,6 +153,7 @@ class Parts:
             grants=self.modes.grants,
             puppets=config.appservice.double_puppets,
             is_encrypted=self.engine.is_encrypted,
+            protecting=self.protecting,
         )
         for id, section in config.networks.items():
             connector = connectors[section.connector]
@@ -173,6 +188,7 @@ class Parts:
             ),
             joins=self.joins,
             members=self.members,
+            protecting=self.protecting,
             spawn=spawn,
         )
         self.making = Making(
@@ -210,6 +226,7 @@ class Parts:
             self.accounts,
             self.manifests,
             self.remains,
+            self.protecting,
             me=me,
             label=label,
             permission=permission,

@@ -17,12 +17,14 @@ from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalK
 from bridgekit.contract.people import Content, Kind, Person
 from bridgekit.contract.text import plain
 from bridgekit.core.ghosts import Namespace
+from bridgekit.core.protection import STATE_TYPE
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.joins import Joins
 from bridgekit.runtime.lenient import allowed, now, quiet
 from bridgekit.runtime.members import Members
+from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.registry import CLOSED, OPEN, Registry
 from bridgekit.runtime.spaces import Spaces
 from bridgekit.store.rows import Link, Portal
@@ -53,6 +55,7 @@ class Portals:
         spaces: Spaces,
         joins: Joins,
         members: Members,
+        protecting: Protecting,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._sending = client
@@ -68,6 +71,7 @@ class Portals:
         self._spaces = spaces
         self._joins = joins
         self._members = members
+        self._protecting = protecting
         self._spawn = spawn
         self._entering: dict[PortalKey, asyncio.Future[facts.ChatOpened]] = {}
         self.making: dict[PortalKey, asyncio.Future[ChatId | None]] = {}
@@ -94,6 +98,7 @@ class Portals:
             case facts.ChatVisibility():
                 self._registry.visibility[side] = fact.visibility
             case facts.ChatOpened():
+                self._protecting.saw(side)
                 if self._registry.set_state(side, OPEN, "", fact.at):
                     log.info("chat_open", network=side.network)
             case facts.ChatClosed():
@@ -192,13 +197,9 @@ class Portals:
         creator: PersonId,
         *,
         static: bool = False,
-        agreed: bool = False,
         secret: str = "",
     ) -> Link:
-        """Link a room to a chat: the relay enters it first. Raises BridgeError with the reason.
-
-        `agreed`: where the room is encrypted, its people know that the network sees everything in clear.
-        """
+        """Link a room to a chat: the relay enters it first. Raises BridgeError with the reason."""
         side = self.find_chat(network, name)
         if (old := self._registry.links.get(side)) is not None:
             if old.room == room and old.state == OPEN:
@@ -211,12 +212,6 @@ class Portals:
         portal = self._registry.portals.get(room)
         if portal is not None and portal.kind != "channel":
             raise NotAllowed("This room is not one to link: say it in the room that shall be linked.")
-        if not agreed and await self._client.state(room, "m.room.encryption") is not None:
-            label = self._label(network)
-            raise NotAllowed(
-                f"This room is encrypted up to the bridge, and {label} would see everything in clear. If the people "
-                f"here agree to that, say `!bridge link {network} {name} agreed`."
-            )
         if side in self.making:
             raise NotAllowed(f"{name} is being linked this moment.")
         making: asyncio.Future[ChatId | None] = asyncio.get_running_loop().create_future()
@@ -259,6 +254,8 @@ class Portals:
                 room=room, network=None, made=False, kind="channel", creator=creator
             )
         await self._registry.put_link(link, portal)
+        self._protecting.saw(side)
+        await self._protecting.weigh(room)
         await self.describe(link)
         if self._spaces.wants(link):
             self._spawn(self._spaces.take_in(link))
@@ -270,6 +267,8 @@ class Portals:
         if link is None:
             raise NotAllowed("There is no such link.")
         await self._registry.remove_link(side)
+        await self._protecting.end(side, reason)
+        self._protecting.changed(link.room)
         for (network, login), supervised in self._sessions.items():
             there = login == side.receiver or (side.receiver is None and side.chat in supervised.joined)
             if network == side.network and supervised.session is not None and there:
@@ -319,6 +318,7 @@ class Portals:
             "protocol": {"id": network, "displayname": self._label(network)},
             "network": {"id": network, "displayname": self._label(network)},
             "channel": {"id": link.key.chat, "displayname": link.name},
+            STATE_TYPE: self._protecting.label(link.room).protection.name.lower(),
         }
         for type in BRIDGE_EVENTS:
             await allowed(

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from bridgekit.contract.errors import NotAllowed
+from bridgekit.contract.errors import MatrixError, NotAllowed
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.policy import Protection
 from bridgekit.core.protection import (
@@ -101,7 +101,9 @@ class Protecting:
         if (seen := self._seen.get(link.key)) is not None:
             return seen
         published = self._published.get(link.room)
-        return Protection(published.links.get(_word(link.key), 0)) if published is not None else Protection.CLEAR
+        return (
+            Protection(published.links.get(_word(link.key), 0)) if published is not None else Protection.CLEAR
+        )
 
     def has_agreed(self, link: Link) -> bool:
         """Whether somebody of the room has agreed to what is lost between it and the link."""
@@ -151,7 +153,11 @@ class Protecting:
     async def weigh(self, room: ChatId) -> None:
         """Publish the room's label, and say it, where it is another than it was."""
         async with self._locks.setdefault(room, asyncio.Lock()):
-            await self._learn(room)
+            try:
+                await self._learn(room)
+            except MatrixError as error:
+                log.warning("protection_unknown", room=room, reason=error.notice)
+                return
             links = self._registry.links_of(room)
             before = self._published.get(room, _Published())
             label = self.label(room)

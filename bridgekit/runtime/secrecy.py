@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from bridgekit.contract.errors import EncryptionError, MatrixError
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.matrix import translate
@@ -43,6 +44,13 @@ class Secrecy:
 
         Raises KeyMissing, EncryptionError, PeerMisbehaved.
         """
+        if not self._engine.is_encrypted(
+            said.chat
+        ):  # what protects the words must be known before they go on
+            try:
+                await self._engine.learn(said.chat)
+            except MatrixError as error:
+                raise EncryptionError(error.notice) from error
         return translate.fact(await self._engine.open(said.raw), self._names.of)
 
     async def key(self, missing: KeyMissing, seconds: float) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bridgekit.contract.verbs import EditMessage, Retract
+from bridgekit.core.protection import STATE_TYPE
 from bridgekit.runtime import worker
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Delay, Drop, Event
@@ -61,7 +62,7 @@ async def scene(folder: Path, *, trust: str = "cross_signed", **options: Any) ->
             yield Scene(place, town, bridge, alice, room)
 
 
-async def linked(place: World, **options: Any) -> tuple[SecretClient, str]:
+async def linked(place: World, *, agree: bool = True, **options: Any) -> tuple[SecretClient, str]:
     human = place.homeserver.user("alice")
     alice = SecretClient(place.homeserver, human)
     content = {**ENCRYPTION, **options}
@@ -71,8 +72,11 @@ async def linked(place: World, **options: Any) -> tuple[SecretClient, str]:
         place, lambda e: e.room_id == room and e.state_key == BOT and e.content["membership"] == "join"
     )
     await human.set_power(room, BOT, 100)
-    await alice.say(room, "!bridge link town #talk agreed")
+    await alice.say(room, "!bridge link town #talk")
     await until(lambda: any("now linked" in words for words in alice.words(room, BOT)))
+    if agree:
+        await alice.say(room, "!bridge agree town #talk")
+        await until(lambda: any("has agreed" in words for words in alice.words(room, BOT)))
     return alice, room
 
 
@@ -86,19 +90,6 @@ async def test_what_is_said_crosses_both_ways_and_nothing_is_in_clear(tmp_path: 
         assert await now.bob_says("hello, Alice") == ["hello, Alice"]
         assert now.place.homeserver.messages(now.room) == []
         assert now.place.homeserver.unknown_calls == []
-
-
-async def test_an_encrypted_room_is_linked_only_where_somebody_says_that_they_know(tmp_path: Path) -> None:
-    async with town_world(tmp_path, Town()) as place, running(place) as bridge:
-        human = place.homeserver.user("alice")
-        alice = SecretClient(place.homeserver, human)
-        state = [{"type": "m.room.encryption", "state_key": "", "content": ENCRYPTION}]
-        room = await human.create_room(preset="public_chat", initial_state=state, invite=[BOT])
-        await said(place, membership(BOT, "join"))
-        await human.set_power(room, BOT, 100)
-        await alice.say(room, "!bridge link town #talk")
-        await until(lambda: any("would see everything in clear" in w for w in alice.words(room, BOT)))
-        assert bridge.registry.links == {}
 
 
 async def test_a_ghost_has_one_cross_signed_device_and_keeps_it(tmp_path: Path) -> None:
@@ -392,3 +383,83 @@ async def test_a_new_identity_is_told_in_the_room(tmp_path: Path) -> None:
         await until(
             lambda: any("new cryptographic identity" in w for w in other.words_readable(now.room, BOT))
         )
+
+
+# Protection -----------------------------------------------------------------------------------------------------
+
+
+def label_of(place: World, room: str) -> dict[str, Any]:
+    """The room's label, as its state has it now."""
+    found = place.homeserver.state(room, STATE_TYPE)
+    return found if found is not None else {}
+
+
+@asynccontextmanager
+async def unagreed(folder: Path) -> AsyncIterator[Scene]:
+    """Alice's encrypted room is linked to #talk, and nobody has agreed to anything."""
+    town = Town()
+    async with town_world(folder, town) as place, running(place) as bridge:
+        alice, room = await linked(place, agree=False)
+        yield Scene(place, town, bridge, alice, room)
+
+
+async def test_nothing_leaves_an_encrypted_room_until_a_moderator_agrees(tmp_path: Path) -> None:
+    async with unagreed(tmp_path) as now:
+        refused = await now.alice.say(now.room, "too early")
+        fate = await said(now.place, has_fate(refused))
+        assert fate.content["status"] != "SUCCESS"
+        await until(lambda: any("is passed on until" in w for w in now.alice.words(now.room, BOT)))
+        assert now.town.said() == []
+        mallory = SecretClient(now.place.homeserver, now.place.homeserver.user("mallory"))
+        await now.place.homeserver.user("mallory").join(now.room)
+        await mallory.say(now.room, "!bridge agree town #talk")
+        await until(lambda: any("You need power level" in w for w in now.alice.words(now.room, BOT)))
+        await now.alice.say(now.room, "!bridge agree town #talk")
+        await until(lambda: any("has agreed" in w for w in now.alice.words(now.room, BOT)))
+        await now.alice.say(now.room, "now it may")
+        await now.town.until(lambda: now.town.said())
+        assert now.town.said() == ["<alice> now it may"]
+        (kept,) = await now.bridge.store.agreements.all()
+        assert (kept.person, kept.room, kept.ended) == ("@alice:hs.test", now.room, 0)
+        assert "may be passed on to #talk on Town" in kept.wording
+
+
+async def test_an_agreement_outlives_a_restart_and_ends_when_it_is_taken_back(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with running(place):
+            alice, room = await linked(place)
+        async with running(place) as bridge:
+            await alice.say(room, "still agreed")
+            await town.until(lambda: town.said())
+            await alice.say(room, "!bridge disagree town #talk")
+            await until(lambda: any("Taken back." in w for w in alice.words(room, BOT)))
+            fate = await said(place, has_fate(await alice.say(room, "no more")))
+            assert fate.content["status"] != "SUCCESS"
+            assert town.said() == ["<alice> still agreed"]
+            (kept,) = await bridge.store.agreements.all()
+            assert kept.ended_by == "@alice:hs.test"
+
+
+async def test_the_label_is_published_and_changes_with_its_cause(tmp_path: Path) -> None:
+    async with town_world(tmp_path, Town()) as place, running(place):
+        human = place.homeserver.user("alice")
+        alice = SecretClient(place.homeserver, human)
+        room = await human.create_room(preset="public_chat", invite=[BOT])
+        await said(place, membership(BOT, "join"))
+        await human.set_power(room, BOT, 100)
+        await human.send(room, "!bridge link town #talk")
+        await until(lambda: label_of(place, room).get("protection") == "clear")
+        assert label_of(place, room)["matrix"] == "transport"
+        words = (
+            "Messages in this room are not end-to-end encrypted. Town sends them in clear over the network."
+        )
+        await until(lambda: words in [e.content.get("body") for e in place.homeserver.messages(room)])
+        await human.set_state(room, "m.room.encryption", ENCRYPTION)
+        await until(lambda: label_of(place, room).get("matrix") == "bridge")
+        assert label_of(place, room)["links"] == [
+            {"network": "town", "chat": "#talk", "protection": "clear", "agreed": False}
+        ]
+        await until(lambda: any("is passed on until" in w for w in alice.words(room, BOT)))
+        fate = await said(place, has_fate(await alice.say(room, "not any more")))
+        assert fate.content["status"] != "SUCCESS"

@@ -63,12 +63,15 @@ class Engine:
         is_ours: Callable[[PersonId], bool],
         trust: Trust,
         reset: Callable[[PersonId], None],
+        encrypted: Callable[[ChatId], None],
         spawn: Spawn,
     ) -> None:
-        """`is_ours` knows the bot and the ghosts; `reset` is told of everybody whose identity was replaced."""
+        """`is_ours` knows the bot and the ghosts; `reset` is told of everybody whose identity was replaced, and
+        `encrypted` of each room that turns out to be encrypted."""
         self._store = store
         self._bot = bot
         self._is_ours = is_ours
+        self._tell_encrypted = encrypted
         self._spawn = spawn
         self._calls = KeyCalls(homeserver)
         self._rooms: dict[ChatId, rooms.Settings | None] = {}  # None: it was asked for, and is not encrypted
@@ -108,6 +111,10 @@ class Engine:
         """Whether the room is known to be encrypted."""
         return self._rooms.get(room) is not None
 
+    async def learn(self, room: ChatId) -> bool:
+        """Whether the room is encrypted, as the homeserver says where nothing is known. Raises MatrixError."""
+        return await self._settings(room, self._bot) is not None
+
     def rooms_of(self, user: PersonId) -> list[ChatId]:
         """The encrypted rooms in which somebody is known to be."""
         return self._members.rooms_of(user)
@@ -131,6 +138,8 @@ class Engine:
         self._rooms[room] = found
         self._members.changed(room)
         self._store.commit(self._store.keys.put_room(room, _encode(content)))
+        if before is None:
+            self._tell_encrypted(room)
         return found
 
     async def _settings(self, room: ChatId, user: PersonId) -> rooms.Settings | None:
