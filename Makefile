@@ -4,10 +4,12 @@ VENV := .venv
 SYNAPSE_VENV := .venv-synapse
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
-LOCK := $(UV) -q pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
+LOCK := $(UV) -q pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+  --no-emit-package bridgekit-mls
+MLS := mls/Cargo.toml mls/Cargo.lock mls/pyproject.toml $(wildcard mls/src/*.rs)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv synapse servers clients check format test demo bench lock clean
+.PHONY: help venv mls synapse servers clients check format test demo demo-mimi bench lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +29,15 @@ $(VENV)/.stamp: $(VENV)/.uv requirements.lock pyproject.toml
 	$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
+mls: venv ## The MLS engine for the MIMI connector (needs cargo; without it the others work)
+	@if command -v cargo >/dev/null; then $(MAKE) --no-print-directory $(VENV)/.mls; \
+	 else echo "No cargo here: the MIMI connector will say so, everything else works (https://rustup.rs)." >&2; fi
+
+$(VENV)/.mls: $(VENV)/.stamp $(MLS)
+	@echo "Building the MLS engine (some minutes the first time) ..."
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop -q --release --uv --manifest-path mls/Cargo.toml
+	@touch $@
+
 synapse: $(SYNAPSE_VENV)/.stamp ## Synapse from PyPI in an environment of its own (for demo and test)
 
 $(SYNAPSE_VENV)/.stamp: $(VENV)/.uv requirements-synapse.lock
@@ -41,22 +52,32 @@ clients: ## Chromium by apt and web clients by npm (for test), where that is all
 	@scripts/install-servers browser
 	@scripts/install-clients
 
-check: venv ## ruff, mypy --strict, import-linter, hadolint
+check: venv ## ruff, mypy --strict, import-linter, hadolint; where cargo is, rustfmt and clippy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+	@if command -v cargo >/dev/null; then $(MAKE) --no-print-directory $(VENV)/.mls-checked; fi
+
+$(VENV)/.mls-checked: $(VENV)/.uv $(MLS)
+	cargo fmt --manifest-path mls/Cargo.toml --check
+	cargo clippy -q --locked --release --manifest-path mls/Cargo.toml -- -D warnings
+	@touch $@
 
 format: venv ## Put the code into its form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+	@if command -v cargo >/dev/null; then cargo fmt --manifest-path mls/Cargo.toml; fi
 
-test: venv synapse clients ## All tests; ARGS="tests/core -k edit" goes to pytest
+test: venv mls synapse clients ## All tests; ARGS="tests/core -k edit" goes to pytest
 	$(BIN)/pytest $(ARGS)
 
-demo: venv synapse servers ## A real bridge between real servers; ONCE=1 plays the script, checks it and ends
+demo: venv mls synapse servers ## A real bridge between real servers; ONCE=1 plays the script, checks it and ends
 	$(BIN)/bridgekit demo $(if $(ONCE),--once)
+
+demo-mimi: venv mls ## Two MIMI providers that talk to each other; ONCE=1 plays the script, checks it and ends
+	$(BIN)/bridgekit mimi demo $(if $(ONCE),--once)
 
 bench: venv ## The figures and the goals
 	$(BIN)/python -m tests.bench $(ARGS)
@@ -68,4 +89,4 @@ lock: $(VENV)/.uv ## Resolve the dependencies of pyproject.toml anew
 	$(LOCK) --upgrade requirements-synapse.in -o requirements-synapse.lock
 
 clean: ## Remove all that make made
-	rm -rf $(VENV) $(SYNAPSE_VENV) .lab dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(SYNAPSE_VENV) .lab dist build mls/target mls/python/bridgekit_mls/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

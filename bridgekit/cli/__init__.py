@@ -6,9 +6,11 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from bridgekit import __version__
+from bridgekit.contract.commands import GROUP, Commands
 from bridgekit.contract.errors import BridgeError, ConfigError
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -138,6 +140,15 @@ def parser() -> argparse.ArgumentParser:
     registration.add_argument(
         "--write", action="store_true", help="write it to appservice.registration instead (replaces it)"
     )
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        if point.name in commands.choices:
+            continue  # a command of our own keeps its name
+        try:
+            brought: Commands = point.load()
+            brought.arguments(add(point.name, _usage, brought.about))
+        except Exception as error:
+            # One connector's fault does not take the other commands away.
+            add(point.name, _broken(point.value, error), "(cannot be loaded)")
     return top
 
 
@@ -146,6 +157,14 @@ def parser() -> argparse.ArgumentParser:
 
 def _usage(_words: argparse.Namespace) -> int:
     return USAGE
+
+
+def _broken(where: str, error: Exception) -> Command:
+    def tell(_words: argparse.Namespace) -> int:
+        print(f"The commands of {where} cannot be loaded: {type(error).__name__}: {error}", file=sys.stderr)
+        return FAILED
+
+    return tell
 
 
 def _init(words: argparse.Namespace) -> int:

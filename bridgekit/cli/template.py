@@ -55,12 +55,17 @@ permissions:                     # none < relay < user < admin; the most exact e
 messages:
   display_name: "{{name}} ({{network}})"  # how people of a network are called in Matrix: {{name}}, {{network}}, {{id}}
   status_events: all             # all: each sender's client learns each message's fate; problems: only what went wrong
+  history: 25                    # messages from before the link, where the network shows them to whoever joins
 
 # encryption:
 #   trust: cross_signed          # all: also to and from Matrix devices that nobody has verified
 
 # members:
 #   retire_after: 90d            # ghosts silent for so long leave their rooms until they speak; 0: they all stay
+
+# moderation:
+#   policy_lists: ["#bans:example.org"]       # whom they bar is barred from this bridge, as user or as ghost
+#   write_bans_to: "!abc:example.org"         # who is banned by a network is written down there
 
 log:
   level: info                    # debug, info, warning, error

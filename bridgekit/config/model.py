@@ -171,6 +171,8 @@ class Messages(Section):
     """How people of a network are called in Matrix: `{name}`, `{network}` (the network's `name`), `{id}`."""
     status_events: StatusEvents = StatusEvents.ALL
     """`all`: each sender's client is told what became of each message. `problems`: only when something went wrong."""
+    history: int = Field(default=25, ge=0, le=1000)
+    """Messages from before a chat was linked that come into its room, where the network shows them to whoever joins."""
 
 
 def _days(value: int) -> int:
@@ -185,6 +187,29 @@ class Members(Section):
     retire_after: Annotated[Duration, AfterValidator(_days)] = 0
     """Ghosts that have said nothing for so long leave their rooms, and come back when they speak. Moderators of the
     chat stay. `0`: they all stay."""
+
+
+def _room(value: str) -> str:
+    if re.fullmatch(r"![^\s:]{1,250}", value):  # room version 12: room ids have no server part
+        return value
+    sigil, _, server = value.partition(":")
+    if not re.fullmatch(r"[!#]\S+", sigil) or not SERVER_NAME.fullmatch(server):
+        raise ValueError("must be a room id (!abc:example.org) or an alias (#room:example.org)")
+    return value
+
+
+Room = Annotated[str, AfterValidator(_room)]
+
+
+class Moderation(Section):
+    """Policy lists (Matrix rooms with `m.policy.rule.*` state) that the bridge follows, and one that it writes to."""
+
+    policy_lists: tuple[Room, ...] = ()
+    """Rooms whose bans hold on this bridge: who is barred as a Matrix user may not use it, and their accounts are
+    offline meanwhile; who is barred as a ghost is heard in no room. Admins are never barred."""
+    write_bans_to: Room | None = None
+    """A room in which the bridge may send `m.policy.rule.user`: a Matrix user whose account a network has banned
+    (a K-line) is written down there."""
 
 
 class LogLevel(StrEnum):
@@ -212,21 +237,12 @@ class Log(Section):
     """`console` for people, `json` (one object per line) for machines."""
 
 
-def _room(value: str) -> str:
-    if re.fullmatch(r"![^\s:]{1,250}", value):  # room version 12: room ids have no server part
-        return value
-    sigil, _, server = value.partition(":")
-    if not re.fullmatch(r"[!#]\S+", sigil) or not SERVER_NAME.fullmatch(server):
-        raise ValueError("must be a room id (!abc:example.org) or an alias (#room:example.org)")
-    return value
-
-
 class Link(Section):
     """One chat of the network and the Matrix room that it is linked to."""
 
     chat: str = Field(min_length=1)
     """The chat as people call it on its network."""
-    room: Annotated[str, AfterValidator(_room)]
+    room: Room
     """A room id or an alias."""
     password: SecretStr | None = None
     """What lets the bridge into the chat, where its network asks for that (an IRC channel's key)."""
@@ -292,6 +308,7 @@ class Config(Section):
     encryption: Encryption = Encryption()
     messages: Messages = Messages()
     members: Members = Members()
+    moderation: Moderation = Moderation()
     log: Log = Log()
     networks: dict[ids.NetworkId, Network] = {}
     """The networks by their id: lower case letters, digits and hyphens."""

@@ -89,11 +89,13 @@ class Host(Protocol):
         ...
 
     def open_media(self, file: File) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Stream a Matrix file's bytes. Raises MatrixError."""
+        """Stream a Matrix file's bytes, in clear. Raises MatrixError, for an encrypted file also after its last byte:
+        it is whole when the stream has ended without."""
         ...
 
     def media_url(self, file: File) -> str | None:
-        """A signed, expiring https URL for a Matrix file; None where no public address is configured."""
+        """A signed, expiring https URL for a Matrix file; None where no public address is configured, and for an
+        encrypted file."""
         ...
 
     async def chats(self) -> list[ChatId]:

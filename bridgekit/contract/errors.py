@@ -3,8 +3,8 @@
 BridgeError -- ConfigError
             +- MatrixError:     HomeserverUnavailable (retry) . MatrixRateLimited (retry after) . MatrixForbidden
             |                   . MatrixRefused
-            +- RemoteError:     Disconnected (retry) . RateLimited . LoginRejected (stop, tell) . SendRejected
-            |                   . SendUncertain . PeerMisbehaved
+            +- RemoteError:     Disconnected (retry) . RateLimited . LoginRejected (stop, tell) - LoginBanned
+            |                   . SendRejected . SendUncertain . PeerMisbehaved
             +- EncryptionError: Undecryptable . WouldDowngrade
             +- PolicyError:     WouldExpose . NotAllowed
 Anything else is a bug: its traceback is logged, it is counted, and the one fact it struck is parked.
@@ -83,6 +83,10 @@ class RateLimited(RemoteError):
 
 class LoginRejected(RemoteError):
     """The account cannot be used: stop, and tell its owner."""
+
+
+class LoginBanned(LoginRejected):
+    """The network has banned the account or its person: others may want to know."""
 
 
 class SendRejected(RemoteError):

@@ -42,7 +42,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     width: int = 0
     height: int = 0
     duration: int = 0
-    key: bytes | None = None  # the sealed key of an encrypted attachment
+    key: bytes | None = None  # where it lies encrypted: how `Host.open_media` opens it
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

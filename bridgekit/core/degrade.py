@@ -86,6 +86,11 @@ def _post(verb: verbs.PostMessage, can: Capabilities, aids: Aids) -> tuple[Verb,
         return Refusal(f"Nothing can be said on {aids.label} from here.")
     content = verb.content
     if content.file is not None and not can.files:
+        if content.file.key is not None:
+            return Refusal(
+                f"{aids.label} takes no files, and an encrypted one is not laid open under a link: "
+                f"{content.file.name} was not sent."
+            )
         if not aids.file_link:
             return Refusal(
                 f"{aids.label} takes no files and this bridge has no public address to link to: "

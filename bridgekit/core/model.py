@@ -68,6 +68,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     known: Mapping[MessageId, Known] = {}
     owner: PersonId | None = None  # a direct chat belongs to this Matrix user
     made: bool = False  # the bridge made the room
+    barred: str = ""  # why nothing that the origin's person does is passed on: a policy list
     management: bool = False  # a room with the bot alone: every word is a command
     permission: Permission = Permission.USER  # of the sender, where the fact comes from Matrix
     puppets: bool = False  # double puppeting is on: an owner's own words may carry their own name

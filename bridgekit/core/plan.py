@@ -89,6 +89,13 @@ def plan(context: Context, fact: Fact) -> Plan:
 
 def _barred(context: Context, fact: Fact) -> Plan | None:
     """What becomes of it where a Matrix user may not do it: words are refused with a sentence, the rest without."""
+    if context.barred:
+        # Who is barred is not shown; who was shown already may go, and take back what they said.
+        gone = isinstance(fact, facts.Retraction) or (
+            isinstance(fact, facts.Membership) and fact.change in (Change.LEAVE, Change.KICK, Change.BAN)
+        )
+        said = isinstance(fact, facts.Message | facts.Edit | facts.Reaction)
+        return None if gone else Plan(refused=context.barred) if said else NOTHING
     if context.origin.network != MATRIX or (
         context.owner is None and context.permission is not Permission.NONE
     ):

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from bridgekit.contract.ids import PersonId
+from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.matrix.transactions import Encryption, NotATransaction, RawEvent, parse
 
 log = structlog.get_logger(__name__)
@@ -60,8 +60,8 @@ class Receiver(Protocol):
         """A state event, of ours or of others; before `accept`, and told again when the transaction comes again."""
         ...
 
-    def counts(self, encryption: Encryption) -> None:
-        """How many keys the homeserver still has, for every transaction."""
+    def keys(self, encryption: Encryption, rooms: set[ChatId]) -> None:
+        """What a transaction with events of `rooms` says of devices and keys, apart from to-device events."""
         ...
 
     def malformed(self, raw: bytes, why: str) -> None:
@@ -166,7 +166,7 @@ class Appservice:
                     self._receiver.malformed(raw, why)
                 await self._receiver.accept(key, events, transaction.encryption)
                 self._remember(key)
-        self._receiver.counts(transaction.encryption)
+        self._receiver.keys(transaction.encryption, {event.room_id for event in transaction.events})
         if transaction.ephemeral:
             self._receiver.ephemeral(transaction.ephemeral)
         return _done()

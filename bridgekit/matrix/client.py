@@ -30,6 +30,10 @@ class Cipher(Protocol):
         """Whether an event of that type certainly goes out as it is."""
         ...
 
+    async def is_encrypted(self, room: ChatId, user: PersonId) -> bool:
+        """Whether the room is encrypted; `user`, who is in it, asks the homeserver where that is not known."""
+        ...
+
     async def seal(self, room: ChatId, type: str, content: Json, user: PersonId) -> Sealed | None:
         """What is sent instead; None where it goes out as it is. Raises BridgeError where it must not be sent."""
         ...
@@ -83,9 +87,15 @@ class MatrixClient(Calls):
         """Whether the homeserver answers and knows us, as far as the last calls can tell."""
         return self.homeserver.gate.available and not self.homeserver.refused
 
-    def encrypts(self, room: ChatId) -> bool:
-        """Whether what is said in the room goes there sealed, as far as is known."""
+    def may_be_encrypted(self, room: ChatId) -> bool:
+        """Whether the room is encrypted, or nothing is known of it."""
         return self.cipher is not None and not self.cipher.is_clear(room, "m.room.message")
+
+    async def is_encrypted(self, room: ChatId, user: PersonId) -> bool:
+        """Whether the room is encrypted; `user`, who is in it, asks where that is not known."""
+        return self.may_be_encrypted(room) and (
+            self.cipher is not None and await self.cipher.is_encrypted(room, user)
+        )
 
     async def send(
         self,

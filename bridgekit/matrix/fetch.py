@@ -7,7 +7,6 @@ is about to be connected to; so a name that resolves to something else a moment 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import re
 import socket
 from collections.abc import AsyncIterator
@@ -20,6 +19,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
+from bridgekit.contract.addresses import is_public
 from bridgekit.contract.errors import BridgeError
 from bridgekit.matrix.links import file_name
 from bridgekit.matrix.sniff import HEAD_BYTES, sniff
@@ -47,28 +47,6 @@ class RemoteFile:
     def chunks(self) -> AsyncIterator[bytes]:
         """The bytes, once. Raises FetchRefused past the limit and when they end early."""
         return self._chunks
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP address belongs to the Internet at large, also through the addresses it may carry within."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if inner is None and ip in _NAT64:
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if inner is None and int(ip) >> 32 == 0:  # ::a.b.c.d, RFC 4291 2.5.5.1
-            return False
-        if inner is not None and not is_public(str(inner)):
-            return False
-        if ip.ipv4_mapped is not None or ip in _NAT64:
-            return True
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
-
-
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 @asynccontextmanager

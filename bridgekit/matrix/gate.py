@@ -195,7 +195,7 @@ class Gate:
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
                 self._wake()  # our turn goes to somebody else
-            else:
+            elif waiter in self._waiters:  # a wake in this very turn has passed over it
                 self._waiters.remove(waiter)
             raise
 

@@ -49,8 +49,9 @@ class Encryption(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lasts(self) -> bool:
-        """Whether any of it must not be lost. How many keys are left is said again and again."""
-        return bool(self.to_device or self.changed or self.left)
+        """Whether any of it must not be lost: who changed devices is asked anew in each run, and how many keys are
+        left is said again and again."""
+        return bool(self.to_device)
 
 
 class Transaction(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,22 +68,17 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
         The id alone is not enough: Synapse on SQLite counts from one again when it restarts with nothing unsent.
         What is sent again has the same events, but may lack what was for devices.
         """
-        what: Sequence[str] | Sequence[bytes] = [event.event_id for event in self.events] or [
-            *self.encryption.to_device,
-            *map(_bytes, (*self.encryption.changed, *self.encryption.left)),
-        ]
+        what: Sequence[str] | Sequence[bytes] = [
+            event.event_id for event in self.events
+        ] or self.encryption.to_device
         if not what:
             return txn_id
         digest = hashlib.blake2b(digest_size=9)
         for part in what:
-            data = part if isinstance(part, bytes) else _bytes(part)
+            data = part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass")
             digest.update(b"%d:" % len(data))
             digest.update(data)
         return f"{txn_id}.{base64.urlsafe_b64encode(digest.digest()).decode()}"
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
 
 
 class NotATransaction(Exception):

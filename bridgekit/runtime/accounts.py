@@ -108,6 +108,14 @@ class Accounts:
         self._start(network, login)
         return login.id
 
+    async def suspend(self, network: NetworkId, login: Login, *, because: str) -> None:
+        """Keep the account offline for as long as there is a reason; "": let it back. Nothing of it is forgotten."""
+        running = (network, login.id) in self.sessions
+        if because and running:
+            await self._stop(network, login.id)
+        elif not because and not running and network in self._networks:
+            self._start(network, login)
+
     async def close(self, network: NetworkId, login: LoginId) -> None:
         """End the account's session and forget it with its password."""
         await self._stop(network, login)

@@ -105,6 +105,7 @@ class Bridge:
         self.accounts, self.ghosts, self.rooms = parts.accounts, parts.ghosts, parts.rooms
         self.portals, self.making = parts.portals, parts.making
         self.engine = parts.engine
+        self.policies = parts.policies
         self.members, self.doorstep, self.erasure = parts.members, parts.doorstep, parts.erasure
         self._watch()
         parts.remains.tell()
@@ -156,10 +157,16 @@ class Bridge:
             await self._parts.succession.follow()
         try:
             await self.engine.start()
+            self._parts.readying.all()
         except BridgeError as error:
             log.warning("encryption_unavailable", reason=error.notice)
         self._parts.standing.stand(self.config)
         await self._parts.erasure.resume()
+        self._follow_lists()
+
+    def _follow_lists(self) -> None:
+        moderation = self.config.moderation
+        self._parts.policies.follow(moderation.policy_lists, moderation.write_bans_to or "")
 
     def reload(self, config: Config) -> list[str]:
         """Take over what can change while the bridge runs; says, as sentences, what needs a restart."""
@@ -180,6 +187,7 @@ class Bridge:
         self.config = config
         self._parts.modes.read(config)
         self.registry.changes += 1
+        self._follow_lists()
         self._parts.standing.stand(config)
         return [f"{name} has changed: restart the bridge for that." for name in fixed]
 

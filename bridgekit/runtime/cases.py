@@ -15,6 +15,9 @@ from bridgekit.core.model import Action, Known
 from bridgekit.matrix.translate import Encrypted, StateChanged
 from bridgekit.runtime.lanes import Turn
 
+TOLD = 0
+"""The step, in the outbox, under which it stands that the sender was told what was not the end; no verb has it."""
+
 
 class Fate(StrEnum):
     """How one action ended. There is no other end."""

@@ -9,8 +9,8 @@ from typing import Any
 import structlog
 
 from bridgekit.contract import facts
-from bridgekit.contract.errors import MatrixError
-from bridgekit.contract.ids import ChatId, MessageId, PersonId
+from bridgekit.contract.errors import EncryptionError, MatrixError
+from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.translate import Encrypted
 from bridgekit.runtime.cases import Case, Fate
@@ -42,7 +42,7 @@ class Fates:
             return False
         problem = any(o.fate is not Fate.DELIVERED for o in case.outcomes)
         if isinstance(case.fact, SPOKEN):
-            return problem or self.every
+            return problem or self.every or case.told
         return problem and any(o.notice for o in case.outcomes)
 
     async def report(self, room: ChatId, case: Case) -> None:
@@ -53,15 +53,28 @@ class Fates:
         uncertain = [o for o in case.outcomes if o.fate is Fate.UNCERTAIN]
         silent = any(o.fate is Fate.FAILED and not o.notice for o in case.outcomes)
         notices = list(dict.fromkeys(o.notice for o in failed + uncertain))
-        try:
-            if isinstance(case.fact, SPOKEN):
-                await self._status(room, case, notices, failed=bool(failed), uncertain=bool(uncertain))
-            if notices and not all(o.told for o in failed + uncertain if o.notice):
-                await self._say(room, case, case.event, " ".join(notices), failed=bool(failed))
-            elif not silent:
-                self._read(room, case.event)
-        except MatrixError as error:
-            log.warning("status_refused", reason=error.notice)
+        # The words first: whoever sends them finds out whether the room is encrypted, and what the status may say.
+        if notices and not all(o.told for o in failed + uncertain if o.notice):
+            await _where_allowed(self._say(room, case, case.event, " ".join(notices), failed=bool(failed)))
+        elif not silent:
+            self._read(room, case.event)
+        if isinstance(case.fact, SPOKEN):
+            status = self._status(room, case, notices, failed=bool(failed), uncertain=bool(uncertain))
+            await _where_allowed(status)
+
+    async def pending(self, room: ChatId, case: Case, network: NetworkId, why: str) -> None:
+        """Show the sender's client that it is not the end yet, and why. What the room does not allow is logged."""
+        content: dict[str, Any] = {
+            "network": network,
+            "m.relates_to": {"rel_type": "m.reference", "event_id": case.event},
+            "status": "PENDING",
+        }
+        if not self._client.may_be_encrypted(room):
+            content["message"] = why
+        txn = f"bk.{case.number:x}.pending"
+        await _where_allowed(
+            self._client.send(room, STATUS, content, txn=txn, user=self._bot, since=case.accepted)
+        )
 
     def _read(self, room: ChatId, event: MessageId) -> None:
         """The bot has read up to what it delivered last: one receipt for all that crossed within a moment."""
@@ -80,7 +93,7 @@ class Fates:
     async def _status(
         self, room: ChatId, case: Case, notices: list[str], *, failed: bool, uncertain: bool
     ) -> None:
-        if not notices and not self.every:
+        if not notices and not self.every and not case.told:
             return
         content: dict[str, Any] = {
             "network": "/".join(dict.fromkeys(str(o.side.network) for o in case.outcomes)),
@@ -93,7 +106,7 @@ class Fates:
                 "com.beeper.undecided" if uncertain and not failed else "com.beeper.bridge_error"
             )
             content["error"] = "uncertain" if uncertain and not failed else "failed"
-            if not self._client.encrypts(room):  # this event goes in clear; the notice does not
+            if not self._client.may_be_encrypted(room):  # this event goes in clear; the notice does not
                 content["message"] = " ".join(notices)
         await self._client.send(
             room, STATUS, content, txn=_txn(case, "status"), user=self._bot, since=case.accepted
@@ -120,6 +133,13 @@ class Fates:
             user=self._bot,
             since=case.accepted,
         )
+
+
+async def _where_allowed(report: Coroutine[Any, Any, object]) -> None:
+    try:
+        await report
+    except (MatrixError, EncryptionError) as error:
+        log.warning("status_refused", reason=error.notice)
 
 
 def _txn(case: Case, what: str) -> str:

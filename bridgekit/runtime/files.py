@@ -12,6 +12,7 @@ from bridgekit.contract.errors import HomeserverUnavailable
 from bridgekit.contract.ids import PersonId
 from bridgekit.contract.people import File
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.crypto.attachments import Sealing
 from bridgekit.matrix.fetch import FetchRefused, RemoteFile, fetch_remote
 
 LIMIT = 50 * 1024 * 1024
@@ -29,10 +30,13 @@ class Files:
         self._client = client
         self._fetch = fetch
 
-    async def bring(self, file: File, user: PersonId | None, *, limit: int = LIMIT, only: str = "") -> File:
+    async def bring(
+        self, file: File, user: PersonId | None, *, limit: int = LIMIT, only: str = "", sealed: bool = False
+    ) -> File:
         """The file as a Matrix file, stored as `user`'s; one that is there already comes back as it is.
 
-        `limit` is in bytes; `only` is what its type must start with. Raises FetchRefused with a sentence where
+        `limit` is in bytes; `only` is what its type must start with; `sealed`: it is stored encrypted, and its key
+        is in what comes back. Raises FetchRefused with a sentence where
         it cannot or must not be fetched, MatrixRefused where the homeserver does not take it.
         """
         if file.uri.startswith("mxc://"):
@@ -41,10 +45,20 @@ class Files:
             async with asyncio.timeout(SECONDS), self._fetch(file.uri, limit) as remote:
                 if not remote.mime.startswith(only):
                     raise FetchRefused(f"The file is not what it should be ({remote.mime}).")
-                mxc = await self._client.upload(remote.chunks(), mime=remote.mime, name=file.name, user=user)
+                sealing = Sealing() if sealed else None
+                if sealing is None:
+                    mxc = await self._client.upload(
+                        remote.chunks(), mime=remote.mime, name=file.name, user=user
+                    )
+                else:
+                    chunks = sealing.through(remote.chunks())
+                    mxc = await self._client.upload(
+                        chunks, mime="application/octet-stream", size=remote.size, user=user
+                    )
         except TimeoutError:
             raise FetchRefused("The file could not be fetched (no answer in time).") from None
         except HomeserverUnavailable as error:
             raise FetchRefused(error.notice) from error
         size = file.size or remote.size or 0
-        return msgspec.structs.replace(file, uri=mxc, mime=remote.mime, size=size)
+        key = sealing.key() if sealing is not None else None
+        return msgspec.structs.replace(file, uri=mxc, mime=remote.mime, size=size, key=key)

@@ -59,6 +59,8 @@ class Ghosts:
         self._locks: dict[PersonId, asyncio.Lock] = {}
         self.moved: Callable[[ChatId, PersonId], None] = lambda *_: None
         """Called when a ghost has entered a room or is not wanted there: nobody need see to that any more."""
+        self.arrived: Callable[[ChatId, PersonId], None] = lambda *_: None
+        """Called when a ghost has entered a room."""
 
     async def load(self, networks: list[NetworkId], rooms: list[ChatId]) -> None:
         """Read back who exists and who is where."""
@@ -218,6 +220,7 @@ class Ghosts:
         self._retired.discard((room, mxid))
         self._store.commit(self._store.members.put(room, mxid, JOINED, at))
         self.moved(room, mxid)
+        self.arrived(room, mxid)
 
     def left(self, mxid: PersonId, room: ChatId) -> None:
         """The ghost is not in the room, whoever saw to that."""

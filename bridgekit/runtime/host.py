@@ -12,6 +12,7 @@ from aiohttp import web
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.contract.people import File
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.crypto.attachments import opening
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.registry import Registry
 from bridgekit.store import Store
@@ -71,10 +72,12 @@ class NetworkHost:
     @asynccontextmanager
     async def _stream(self, file: File) -> AsyncIterator[AsyncIterator[bytes]]:
         async with self._client.download(file.uri) as download:
-            yield download.chunks()
+            chunks = download.chunks()
+            yield chunks if file.key is None else opening(chunks, file.key)
 
     def media_url(self, file: File) -> str | None:
-        return self._links.media(file.uri, file.name)
+        # An address that everybody can open is nothing for what was said in secret.
+        return self._links.media(file.uri, file.name) if file.key is None else None
 
     async def chats(self) -> list[ChatId]:
         return self._registry.shared_chats(self.network)

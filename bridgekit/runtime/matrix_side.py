@@ -49,7 +49,9 @@ class MatrixSide:
         powers: Powers,
         joins: Joins,
         mode: Callable[[PortalKey], Mode],
+        likely: Callable[[ChatId, PersonId], None],
     ) -> None:
+        """`likely` is told of who is about to speak."""
         self._client = client
         self._ghosts = ghosts
         self._bot = bot
@@ -58,6 +60,7 @@ class MatrixSide:
         self._powers = powers
         self._joins = joins
         self._mode = mode
+        self._likely = likely
         self._taken_back: dict[bytes, None] = {}  # events that double puppets redacted, the oldest first
 
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None:
@@ -132,6 +135,8 @@ class MatrixSide:
                 if (current or {}).get("topic", "") != verb.topic:
                     await client.put_state(room, "m.room.topic", {"topic": verb.topic})
             case verbs.SetTyping():
+                if verb.active:
+                    self._likely(room, actor)
                 await self._client.typing(room, verb.active, user=actor)
             case verbs.MarkRead():
                 if ids.target is not None:
@@ -164,19 +169,20 @@ class MatrixSide:
         self, room: ChatId, step: Step, actor: PersonId, verb: verbs.PostMessage, ids: Ids
     ) -> Sent | None:
         if verb.content.file is not None:
-            verb = msgspec.structs.replace(verb, content=await self._with_file(verb.content, actor))
+            verb = msgspec.structs.replace(verb, content=await self._with_file(room, verb.content, actor))
         if verb.reply is not None or ids.thread is not None:
             reply = msgspec.structs.replace(verb.reply, id=ids.reply) if verb.reply is not None else None
             verb = msgspec.structs.replace(verb, reply=reply, thread=ids.thread)
         return await self._send(room, step, actor, translate.contents(verb), at=verb.at)
 
-    async def _with_file(self, content: Content, actor: PersonId) -> Content:
+    async def _with_file(self, room: ChatId, content: Content, actor: PersonId) -> Content:
         """The content with its file as a Matrix file; where that cannot be had, with a link and the reason."""
         file = content.file
         if file is None:
             return content
         try:
-            return msgspec.structs.replace(content, file=await self._files.bring(file, actor))
+            sealed = await self._client.is_encrypted(room, actor)
+            return msgspec.structs.replace(content, file=await self._files.bring(file, actor, sealed=sealed))
         except (FetchRefused, MatrixRefused) as error:
             where = file.uri if file.uri.startswith(("https://", "http://")) else ""
             words = plain(": ".join(filter(None, (file.name, where))) + f" ({error.notice.rstrip('.')})")

@@ -11,7 +11,7 @@ from aiohttp import web
 from bridgekit.admin.metrics import Metrics
 from bridgekit.config import Config, StatusEvents
 from bridgekit.contract.connector import Connector, Manifest, Network
-from bridgekit.contract.ids import NetworkId, PersonId
+from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Permission
 from bridgekit.matrix.client import MatrixClient
@@ -33,16 +33,20 @@ from bridgekit.runtime.members import Members
 from bridgekit.runtime.modes import Modes
 from bridgekit.runtime.names import Names
 from bridgekit.runtime.owners import Owners
+from bridgekit.runtime.pending import Pending
 from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.pictures import Pictures
+from bridgekit.runtime.policing import PolicyLists
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.protecting import Protecting
+from bridgekit.runtime.readying import Readying
 from bridgekit.runtime.reception import Reception
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.remains import Remains
 from bridgekit.runtime.rooms import Rooms
 from bridgekit.runtime.secrecy import Secrecy
+from bridgekit.runtime.sessions import Supervised
 from bridgekit.runtime.spaces import Spaces
 from bridgekit.runtime.standing import StandingLinks
 from bridgekit.runtime.succession import Succession
@@ -86,6 +90,17 @@ class Parts:
             network_name=label,
         )
         self.joins = Joins(client, self.ghosts, spawn=spawn)
+        self.policies = PolicyLists(
+            client,
+            registry,
+            self.ghosts,
+            lambda: self.accounts,
+            namespace,
+            permission=permission,
+            label=label,
+            spawn=spawn,
+        )
+        permission = self.policies.permission
         self.members = Members(
             registry,
             self.ghosts,
@@ -100,10 +115,11 @@ class Parts:
             is_ours=lambda user: user == me or namespace.is_ours(user),
             trust=config.encryption.trust,
             reset=lambda user: self.secrecy.identity_reset(user),
-            encrypted=lambda room: self.protecting.changed(room),
+            encrypted=lambda room: self._encrypted(room),
             spawn=spawn,
         )
         client.cipher = self.engine
+        self.readying = Readying(self.engine, self.ghosts, spawn=spawn)
         self.modes = Modes(self.networks)
         files = Files(client, fetch)
         powers = Powers(client, registry, store, namespace, bot=me, spawn=spawn)
@@ -116,13 +132,14 @@ class Parts:
             powers=powers,
             joins=self.joins,
             mode=self.modes.of,
+            likely=self.readying.likely,
         )
         self.accounts = Accounts(
             self.networks,
             self.manifests,
             registry,
             emit=lambda network, login, fact: self.rooms.remote(network, login, fact),
-            changed=lambda supervised: self.owners.session_changed(supervised),
+            changed=self._session_changed,
             label=label,
         )
         self.protecting = Protecting(
@@ -130,8 +147,8 @@ class Parts:
             registry,
             client,
             self.accounts.sessions,
-            is_encrypted=self.engine.is_encrypted,
-            learn=self.engine.learn,
+            is_encrypted=self.engine.knows_encrypted,
+            learn=self.engine.is_encrypted,
             label=label,
             say=lambda room, words: self.portals.say(room, words),
             describe=lambda link: self.portals.describe(link),
@@ -151,8 +168,9 @@ class Parts:
             members=self.members,
             mode=self.modes.of,
             grants=self.modes.grants,
+            policies=self.policies,
             puppets=config.appservice.double_puppets,
-            is_encrypted=self.engine.is_encrypted,
+            is_encrypted=self.engine.knows_encrypted,
             protecting=self.protecting,
         )
         for id, section in config.networks.items():
@@ -189,6 +207,7 @@ class Parts:
             joins=self.joins,
             members=self.members,
             protecting=self.protecting,
+            history=config.messages.history,
             spawn=spawn,
         )
         self.making = Making(
@@ -238,8 +257,13 @@ class Parts:
             every=config.messages.status_events is StatusEvents.ALL,
             spawn=spawn,
         )
+        self.pending = Pending(
+            store, self.accounts.sessions, self.fates, self.portals, label=label, spawn=spawn
+        )
         self.names = Names(client)
-        self.secrecy = Secrecy(self.engine, self.names, self.portals.say, spawn=spawn)
+        self.secrecy = Secrecy(
+            self.engine, self.names, self.portals.say, present=self.ghosts.present, spawn=spawn
+        )
         around = RoomSurroundings(
             client=client,
             store=store,
@@ -257,8 +281,10 @@ class Parts:
             powers=powers,
             members=self.members,
             joins=self.joins,
+            policies=self.policies,
             bot=self.commands,
             fates=self.fates,
+            pending=self.pending,
             metrics=metrics,
             namespace=namespace,
             secrecy=self.secrecy,
@@ -308,3 +334,12 @@ class Parts:
             parked=metrics.parked,
             spawn=spawn,
         )
+
+    def _encrypted(self, room: ChatId) -> None:
+        self.readying.encrypted(room)
+        self.protecting.changed(room)
+
+    def _session_changed(self, supervised: Supervised) -> None:
+        self.owners.session_changed(supervised)
+        self.policies.session_changed(supervised)
+        self.pending.session_changed(supervised)

@@ -26,6 +26,7 @@ from bridgekit.runtime.cases import Case, Step, Tracked
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.matrix_side import MatrixSide
 from bridgekit.runtime.members import Members
+from bridgekit.runtime.policing import PolicyLists
 from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.recall import Ids
 from bridgekit.runtime.registry import OPEN, Registry
@@ -52,6 +53,7 @@ class Performing:
         members: Members,
         mode: Callable[[PortalKey], Mode],
         grants: Callable[[NetworkId], bool],
+        policies: PolicyLists,
         puppets: bool,
         is_encrypted: Callable[[ChatId], bool],
         protecting: Protecting,
@@ -69,6 +71,7 @@ class Performing:
         self._members = members
         self._mode = mode
         self._grants = grants
+        self._policies = policies
         self._puppets = puppets
         self._is_encrypted = is_encrypted
         self._protecting = protecting
@@ -83,6 +86,9 @@ class Performing:
         if origin.network == MATRIX and (doer := _doer(fact)) is not None:
             permission = self._permission(doer.id)
         portal = self._registry.portals.get(room)
+        barred = ""
+        if self._policies and origin.network != MATRIX and (doer := _doer(fact)) is not None:
+            barred = self._policies.barred(self._namespace.mxid(origin.network, doer.id))
         return Context(
             number=case.number,
             origin=origin,
@@ -90,6 +96,7 @@ class Performing:
             namespace=self._namespace,
             known={id: tracked.known() for id, tracked in known.items()},
             owner=self._owner(room),
+            barred=barred,
             made=portal is not None and portal.made,
             management=portal is not None and portal.kind == "management",
             permission=permission,

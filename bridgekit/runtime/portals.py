@@ -20,6 +20,7 @@ from bridgekit.core.ghosts import Namespace
 from bridgekit.core.protection import STATE_TYPE
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
+from bridgekit.runtime.backfill import backfill
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.joins import Joins
 from bridgekit.runtime.lenient import allowed, now, quiet
@@ -53,6 +54,7 @@ class Portals:
         bot: PersonId,
         label: Callable[[NetworkId], str],
         spaces: Spaces,
+        history: int,
         joins: Joins,
         members: Members,
         protecting: Protecting,
@@ -69,6 +71,7 @@ class Portals:
         self._bot = bot
         self._label = label
         self._spaces = spaces
+        self._history = history
         self._joins = joins
         self._members = members
         self._protecting = protecting
@@ -259,6 +262,7 @@ class Portals:
         await self.describe(link)
         if self._spaces.wants(link):
             self._spawn(self._spaces.take_in(link))
+        self._spawn(backfill(side, self._history, self._registry, self._sessions))
         return link
 
     async def unlink(self, side: PortalKey, *, reason: str = "unlinked") -> None:

@@ -90,14 +90,14 @@ class Reception:
         kept = self._engine.keep(encryption)
         await self._store.commit(self._store.transactions.record(txn_id), *writes, *kept.writes)
         self._outcome("accepted")
-        self._engine.take(kept, encryption)
+        self._engine.take(kept)
         self._rooms.matrix(rows)
 
     def state(self, event: RawEvent) -> None:
         self._engine.heard(event)
 
-    def counts(self, encryption: Encryption) -> None:
-        self._engine.counts(encryption)
+    def keys(self, encryption: Encryption, rooms: set[ChatId]) -> None:
+        self._engine.heard_of_keys(encryption, rooms)
 
     def _is_puppets(self, event: RawEvent) -> bool:
         """The echo of what the bridge itself did as a double puppet."""

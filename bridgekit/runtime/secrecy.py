@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import structlog
@@ -30,8 +30,11 @@ class Secrecy:
         names: Names,
         say: Say,
         *,
+        present: Callable[[ChatId], Iterable[PersonId]],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
+        """`present` names the ghosts in a room."""
+        self._present = present
         self._spawn = spawn
         self._engine = engine
         self._names = names
@@ -44,11 +47,9 @@ class Secrecy:
 
         Raises KeyMissing, EncryptionError, PeerMisbehaved.
         """
-        if not self._engine.is_encrypted(
-            said.chat
-        ):  # what protects the words must be known before they go on
+        if not self._engine.knows_encrypted(said.chat):  # what protects it has to be known before it goes on
             try:
-                await self._engine.learn(said.chat)
+                await self._engine.is_encrypted(said.chat)
             except MatrixError as error:
                 raise EncryptionError(error.notice) from error
         return translate.fact(await self._engine.open(said.raw), self._names.of)
@@ -57,6 +58,7 @@ class Secrecy:
         """Wait for a key; False where it does not come in time."""
         came = asyncio.Event()
         self._engine.wait(missing, came.set)
+        await self._engine.look_for(missing, self._present(missing.place[0]))
         try:
             async with asyncio.timeout(seconds):
                 await came.wait()

@@ -11,7 +11,7 @@ from enum import StrEnum
 import structlog
 
 from bridgekit.contract.connector import Emit, Network, Session
-from bridgekit.contract.errors import Disconnected, LoginRejected, SendRejected
+from bridgekit.contract.errors import Disconnected, LoginBanned, LoginRejected, SendRejected
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId
 from bridgekit.contract.people import Login
 from bridgekit.contract.verbs import Join, Sent, Verb
@@ -50,6 +50,7 @@ class Supervised:
         self.login = login
         self.state = State.CONNECTING
         self.reason = ""
+        self.banned = False  # its network has banned it
         self.reconnects = 0
         self.joined: set[ChatId] = set()  # the chats that this session was told to enter
         self.session: Session | None = None
@@ -81,6 +82,7 @@ class Supervised:
                 retry = error
             except LoginRejected as error:
                 self.session = None
+                self.banned = isinstance(error, LoginBanned)
                 log.error(
                     "session_rejected", network=self.id, own=self.login is not None, reason=error.notice
                 )

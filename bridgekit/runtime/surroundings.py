@@ -35,7 +35,9 @@ from bridgekit.runtime.making import Making
 from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.members import Members
 from bridgekit.runtime.names import Names, localpart
+from bridgekit.runtime.pending import Pending
 from bridgekit.runtime.performing import Performing
+from bridgekit.runtime.policing import PolicyLists
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.recall import Ids
@@ -79,8 +81,10 @@ class RoomSurroundings:
         powers: Powers,
         members: Members,
         joins: Joins,
+        policies: PolicyLists,
         bot: Bot,
         fates: Fates,
+        pending: Pending,
         metrics: Metrics,
         namespace: Namespace,
         secrecy: Secrecy,
@@ -97,6 +101,7 @@ class RoomSurroundings:
         self.command: Callable[[ChatId, Case, str], Work] = bot.obey
         self.open: Callable[[translate.Encrypted], Coroutine[Any, Any, Opened]] = secrecy.open
         self.key: Callable[[KeyMissing, float], Coroutine[Any, Any, bool]] = secrecy.key
+        self.held_up: Callable[[ChatId, Case, PortalKey], None] = pending.look
         self._client = client.patient
         self._registry = registry
         self._accounts = accounts
@@ -111,6 +116,7 @@ class RoomSurroundings:
         self._powers = powers
         self._members = members
         self._joins = joins
+        self._policies = policies
         self._bot = bot
         self._fates = fates
         self._metrics = metrics
@@ -160,6 +166,11 @@ class RoomSurroundings:
         if case.origin.network != MATRIX:
             self._members.hear(room, case.origin, case.fact)
         match case.fact:
+            case translate.StateChanged() if self._policies.is_list(room):
+                fact = case.fact
+                return self._policies.changed(room, fact.type, fact.key, fact.content)
+            case facts.Retraction() if self._policies.is_list(room):
+                return self._policies.redacted(room)
             case translate.StateChanged(type="m.room.power_levels"):
                 self._powers_changed(room, case, case.fact)
                 return None
@@ -301,6 +312,8 @@ class RoomSurroundings:
     def muster(self, room: ChatId, origin: PortalKey, decided: Plan) -> None:
         """Ghosts that are to come when there is time, and roles: nobody waits for them."""
         for arrival in decided.arrivals:
+            if self._policies.barred(arrival.ghost):
+                continue
             self._joins.want(room, arrival.ghost, origin.network, arrival.person, arrival.urgency)
         for ghost, role in decided.roles.items():
             self._powers.give(room, ghost, role)

@@ -29,7 +29,7 @@ from bridgekit.core.model import Action, Context, Plan
 from bridgekit.core.plan import plan
 from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.matrix.translate import Encrypted, StateChanged
-from bridgekit.runtime.cases import Case, Fate, Outcome, Step, Tracked
+from bridgekit.runtime.cases import TOLD, Case, Fate, Outcome, Step, Tracked
 from bridgekit.runtime.lanes import Lane
 from bridgekit.runtime.recall import Ids, Recall, names_messages
 from bridgekit.store import Store, StoreError
@@ -54,8 +54,6 @@ HELD = 200
 """Messages of one room that wait for keys."""
 LATER = " It is passed on as soon as the key comes."
 UNREADABLE = "The bridge could not make sense of what your client encrypted."
-_TOLD = 0
-"""The step, in the outbox, under which it stands that the sender knows of the missing key; no verb has it."""
 
 
 class Surroundings(Protocol):
@@ -77,6 +75,7 @@ class Surroundings(Protocol):
     def muster(self, room: ChatId, origin: PortalKey, decided: Plan) -> None: ...
     async def introduce(self, room: ChatId, case: Case) -> None: ...
     async def words(self, room: ChatId, event: MessageId) -> tuple[str, str]: ...
+    def held_up(self, room: ChatId, case: Case, side: PortalKey) -> None: ...
     def spawn(self, work: Coroutine[Any, Any, None]) -> object: ...
 
 
@@ -169,7 +168,7 @@ class Worker:
     async def _take(self, case: Case) -> None:
         if case.recovering:
             case.performed = await self._around.store.outbox.of(case.number)
-            case.told = _TOLD in case.performed
+            case.told = TOLD in case.performed
         if isinstance(case.fact, Encrypted) and not await self._open(case, case.fact):
             return
         if isinstance(case.fact, facts.Message) and await self._recall.is_known(case, case.fact):
@@ -206,6 +205,7 @@ class Worker:
             if case.tracked is not None:
                 case.tracked.expect(action.side)
             lane.put(step)
+            self._around.held_up(self.room, case, action.side)
 
     # Keys ----------------------------------------------------------------------------------------------------
 
@@ -260,7 +260,7 @@ class Worker:
         case.outcomes.clear()
         case.told = True
         store = self._around.store
-        store.commit(store.outbox.performed(case.number, _TOLD, "told"))
+        store.commit(store.outbox.performed(case.number, TOLD, "told"))
 
     # One verb ------------------------------------------------------------------------------------------------
 
@@ -299,6 +299,7 @@ class Worker:
                 self._settle(step, _stopped(side), None)
                 return True
             log.info("send_waits", network=side.network, reason=error.notice)
+            self._around.held_up(self.room, case, side)
             self._unmark(step)
             return False  # `perform` waits for the next session, so this is no busy loop
         except RateLimited as error:

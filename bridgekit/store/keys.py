@@ -11,7 +11,7 @@ import msgspec
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.store.driver import Reader
 from bridgekit.store.sealing import SealingKey
-from bridgekit.store.statements import Statement, Write, delete, insert, upsert
+from bridgekit.store.statements import Write, delete, insert, upsert
 from bridgekit.store.tables import (
     ENCRYPTED_ROOMS,
     MEGOLM_IN,
@@ -34,7 +34,6 @@ _SHARED_FORGET = delete(MEGOLM_SHARED)
 _IN_PUT = upsert(MEGOLM_IN)
 _SEEN_ADD = insert(MEGOLM_SEEN)
 _THEIRS_PUT = upsert(THEIR_KEYS)
-_THEIRS_CHANGED = Statement(THEIR_KEYS, "UPDATE their_keys SET current = 0 WHERE mxid = $1")
 _TO_DEVICE_ADD = insert(TO_DEVICE)
 _TO_DEVICE_DONE = delete(TO_DEVICE)
 _ROOM_PUT = upsert(ENCRYPTED_ROOMS)
@@ -243,18 +242,14 @@ class Keys:
 
     # other people's devices
 
-    def put_theirs(self, mxid: PersonId, keys: bytes, current: bool) -> Write:
-        """What is known of somebody's devices; `current` is False where they have changed since."""
-        return Write(_THEIRS_PUT, (mxid, keys, int(current)))
+    def put_theirs(self, mxid: PersonId, keys: bytes) -> Write:
+        """What is known of somebody's devices."""
+        return Write(_THEIRS_PUT, (mxid, keys))
 
-    def theirs_changed(self, mxid: PersonId) -> Write:
-        """What is known of somebody's devices is no longer current."""
-        return Write(_THEIRS_CHANGED, (mxid,))
-
-    async def theirs(self, mxid: PersonId) -> tuple[bytes, bool] | None:
-        """What is known of somebody's devices, and whether it is current; None if nothing is."""
-        found = await self._reader.fetch("SELECT keys, current FROM their_keys WHERE mxid = $1", mxid)
-        return (found[0][0], bool(found[0][1])) if found else None
+    async def theirs(self, mxid: PersonId) -> bytes | None:
+        """What was known last of somebody's devices; None if nothing was."""
+        found = await self._reader.fetch("SELECT keys FROM their_keys WHERE mxid = $1", mxid)
+        return bytes(found[0][0]) if found else None
 
     # what was sent to our devices
 

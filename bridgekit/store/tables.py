@@ -145,7 +145,7 @@ MEGOLM_IN = table(
     pickle="bytea",
 )
 MEGOLM_SEEN = table("megolm_seen", 2, session="text", position="bigint", event="text")
-THEIR_KEYS = table("their_keys", 1, mxid="text", keys="bytea", current="bigint")
+THEIR_KEYS = table("their_keys", 1, mxid="text", keys="bytea")
 TO_DEVICE = table("to_device", 1, id="bigint", body="bytea")
 ENCRYPTED_ROOMS = table("encrypted_rooms", 1, room="text", settings="bytea")
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from bridgekit.contract.errors import Disconnected, LoginRejected, PeerMisbehaved
+from bridgekit.contract.errors import Disconnected, LoginBanned, LoginRejected, PeerMisbehaved
 from connectors.irc import sasl
 from connectors.irc.changes import CapsChanged, CapsListed
 from connectors.irc.config import Mechanism
@@ -268,7 +268,7 @@ def closed(reason: str) -> Disconnected | LoginRejected:
     words = clean(reason).strip() or "no reason given"
     match closing(reason):
         case Closing.BANNED:
-            return LoginRejected(f"The IRC network has banned this connection: {words}")
+            return LoginBanned(f"The IRC network has banned this connection: {words}")
         case Closing.THROTTLED:
             return Disconnected(f"The IRC server asks to connect less often: {words}", retry_after=120.0)
         case Closing.TOO_MANY:

@@ -158,15 +158,6 @@ def moderate(to: str, sender: str, id: str, target: str, reason: str, xmlns: str
     return iq
 
 
-def attach(stanza: Element, url: str, caption: str) -> None:
-    """XEP-0066: the body is the URL, or clients do not show the file."""
-    add(stanza, "body", CLIENT, url)
-    holder = add(stanza, "x", wire.OOB)
-    add(holder, "url", wire.OOB, url)
-    if caption:
-        add(holder, "desc", wire.OOB, caption)
-
-
 def typing(stanza: Element, active: bool) -> None:
     """XEP-0085; nobody needs to keep it (XEP-0334)."""
     add(stanza, "composing" if active else "paused", wire.STATES)

@@ -8,7 +8,9 @@ import msgspec
 
 from bridgekit.contract.people import Kind
 from bridgekit.contract.text import Span, Style, Text
+from connectors.xmpp import files as sharing
 from connectors.xmpp import styling, wire, xhtml
+from connectors.xmpp.files import Shared
 from connectors.xmpp.jids import bare, resource
 from connectors.xmpp.wire import children, core, find, words
 
@@ -17,7 +19,7 @@ ENCRYPTED = (
     "ask its sender to send it without encryption."
 )
 LONGEST = 300_000
-"""Characters of a body that are read."""
+"""Characters of a body that are read; an ellipsis stands for the rest."""
 MOST_REACTIONS = 50
 _STATES = frozenset({"active", "composing", "paused", "inactive", "gone"})
 
@@ -42,7 +44,7 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
     real: str = ""
     text: Text | None = None
     kind: Kind = Kind.TEXT
-    files: tuple[tuple[str, str], ...] = ()
+    files: tuple[Shared, ...] = ()
     subject: str | None = None
     replaces: str = ""
     reacts_to: str = ""
@@ -79,18 +81,18 @@ def read(stanza: Element, *, stamp: int = 0) -> Heard:
     muc = find(stanza, wire.MUC_USER, "x")
     encrypted = _is_encrypted(stanza)
     text, kind = (
-        _said(stanza, words(body)[:LONGEST]) if body is not None and not encrypted else (None, Kind.TEXT)
+        _said(stanza, _bounded(words(body))) if body is not None and not encrypted else (None, Kind.TEXT)
     )
     reactions = find(stanza, wire.REACTIONS, "reactions")
     retracts, moderated = _retracted(stanza)
     delay = find(stanza, wire.DELAY, "delay")
-    files = () if encrypted else _files(stanza)
+    files = () if encrypted else sharing.read(stanza)
     if text is not None and retracts:
         text = None  # a fallback for those who do not know retractions
     if text is not None and reactions is not None:
         text = None  # likewise
-    if text is not None and files and text.body.strip() == files[0][0]:
-        text = Text("")  # XEP-0066: the body is the URL
+    if text is not None and files and _only_shares(stanza, words(body), files):
+        text = Text("")
     if subject is not None and text is None and core(stanza, "thread") is not None:
         subject = None  # XEP-0045, 8.1: only a message with a subject and neither body nor thread changes it
     invites_to, invited_by = _invited(stanza, muc)
@@ -129,6 +131,17 @@ def read(stanza: Element, *, stamp: int = 0) -> Heard:
         invited_by=invited_by,
         codes=codes(muc),
     )
+
+
+def _bounded(body: str) -> str:
+    return body if len(body) <= LONGEST else body[:LONGEST] + " …"
+
+
+def _only_shares(stanza: Element, body: str, files: tuple[Shared, ...]) -> bool:
+    """Whether the body says nothing else: it is the URL (XEP-0066), or a fallback for it (XEP-0447, 3.1)."""
+    if find(stanza, wire.SFS, "file-sharing") is not None:
+        return True  # "The fallback body MUST NOT include any information that is not also represented"
+    return body.strip() == files[0].file.uri
 
 
 def codes(muc: Element | None) -> frozenset[int]:
@@ -186,16 +199,6 @@ def _reason(element: Element) -> str:
         (words(child) for child in element if wire.local(child) == "reason"),
         "",
     )
-
-
-def _files(stanza: Element) -> tuple[tuple[str, str], ...]:
-    """XEP-0066: URLs and what they are said to be."""
-    found = []
-    for one in children(stanza, wire.OOB, "x"):
-        url = words(find(one, wire.OOB, "url")).strip()
-        if url.startswith(("https://", "http://")) and len(url) < 4096 and url.isprintable():
-            found.append((url, words(find(one, wire.OOB, "desc"))))
-    return tuple(found[:10])
 
 
 def _invited(stanza: Element, muc: Element | None) -> tuple[str, str]:

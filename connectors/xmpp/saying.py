@@ -13,7 +13,7 @@ from bridgekit.contract.errors import Disconnected, SendRejected, SendUncertain
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import Person
 from bridgekit.contract.verbs import Sent, Verb
-from connectors.xmpp import compose, explain, wire
+from connectors.xmpp import compose, explain, files, wire
 from connectors.xmpp.index import Index, Named
 from connectors.xmpp.jids import bare
 from connectors.xmpp.stream import Refused, new_id
@@ -267,7 +267,7 @@ class Saying:
         said: list[Element] = []
         stanza = self._stanza(watch.room.jid, voice.jid, room=True, key=verb.key)
         if await self._arrived(watch, stanza) is None:
-            compose.attach(stanza, await self._session.upload.put(file, self._session.jid), file.name)
+            files.attach(stanza, await self._session.upload.put(file, self._session.jid), file)
         if verb.content.text and verb.content.text.body != file.name:
             caption = self._stanza(watch.room.jid, voice.jid, room=True, key=verb.key, part="caption")
             self._fill(caption, verb, watch.index, speaker=voice.jid, room=True, watch=watch)
@@ -414,7 +414,7 @@ class Saying:
                 if not session.upload.service:
                     raise SendRejected("The XMPP server takes no files.")
                 file = verb.content.file
-                compose.attach(said[0], await session.upload.put(file, me), file.name)
+                files.attach(said[0], await session.upload.put(file, me), file)
                 if verb.content.text and verb.content.text.body != file.name:
                     said.insert(0, self._stanza(to, me, room=False))
             if len(said) > 1 or not isinstance(verb, verbs.PostMessage) or verb.content.file is None:

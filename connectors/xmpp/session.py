@@ -56,7 +56,8 @@ class XmppSession:
         self.deliveries = Deliveries()
         self.voices = Voices(stream.send)
         self.history = History(stream)
-        self.upload = Upload(stream, network.host)
+        ours = domain(jid) == domain(network.config.jid)
+        self.upload = Upload(stream, network.host, trusted=login is None or ours)
         self.watches: dict[str, Watch] = {}
         self.talks: dict[tuple[str, str], Index] = {}
         self._saying = Saying(self)
@@ -433,7 +434,7 @@ class XmppSession:
         except Refused:
             pass
         except TimeoutError:
-            self.stream.end("The XMPP server went silent.")
+            self.stream.suspect("The XMPP server went silent.")
 
     async def _ask_room(self, watch: Watch) -> None:
         """XEP-0410: whether the room still thinks that we are in it."""

@@ -24,6 +24,8 @@ logging.getLogger("slixmpp").setLevel(logging.CRITICAL)
 
 CONNECT_SECONDS = 20.0
 ASK_SECONDS = 20.0
+RESUME_SECONDS = 30.0
+LOST = "The connection to the XMPP server was lost."
 MOST_EARLY = 20_000
 """Stanzas that may wait until somebody reads."""
 
@@ -48,7 +50,11 @@ class Stream:
 
     def __init__(self, xmpp: Any, *, secure: bool) -> None:
         self._xmpp = xmpp
+        self._away: asyncio.Task[None] | None = None
+        self._held: list[Any] = []  # what is said while the connection is being resumed
+        self._closing = False
         self.secure = secure
+        self.resumed = 0  # how often the connection broke and was taken up again
         self._loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[str] = self._loop.create_future()
         self.heard_at = self._loop.time()
@@ -77,7 +83,11 @@ class Stream:
             wire.local(stanza)
         ]
         wire.in_namespace(stanza, self._xmpp.default_ns)
-        self._xmpp.send(kind(self._xmpp, stanza, True))
+        made = kind(self._xmpp, stanza, True)
+        if self._away is None:
+            self._xmpp.send(made)
+        else:
+            self._held.append(made)
 
     async def ask(self, iq: Element, seconds: float = ASK_SECONDS) -> Element:
         """Send an IQ; its result. Raises Refused, Disconnected, TimeoutError."""
@@ -117,7 +127,61 @@ class Stream:
         return None
 
     def _gone(self, reason: Any) -> None:
-        self.end("The connection to the XMPP server was lost.")
+        """The TCP connection is over. Where the server keeps the session (XEP-0198, 5), it is taken up again."""
+        if self._away is not None or self.lost.done():
+            return
+        management = self._xmpp.plugin.get("xep_0198", None)
+        if self._closing or management is None or not getattr(management, "sm_id", None):
+            self.end(LOST)
+            return
+        self._away = self._loop.create_task(self._resume(), name="xmpp-resume")
+
+    async def _resume(self) -> None:
+        """Connect once more; what neither side has acknowledged is sent again by both (XEP-0198, 5)."""
+        xmpp = self._xmpp
+        happened: asyncio.Queue[bool | None] = asyncio.Queue()
+        handlers = {
+            "session_resumed": lambda _: happened.put_nowait(True),
+            "session_start": lambda _: happened.put_nowait(False),  # the server has forgotten the session
+            "sm_failed": lambda _: happened.put_nowait(False),
+            "failed_all_auth": lambda _: happened.put_nowait(False),
+            "stream_error": lambda _: happened.put_nowait(False),
+            "disconnected": lambda _: happened.put_nowait(None),  # it broke again before that was clear
+        }
+        for name, handler in handlers.items():
+            xmpp.add_event_handler(name, handler)
+        resumed: bool | None = None
+        try:
+            async with asyncio.timeout(RESUME_SECONDS):
+                while resumed is None:
+                    xmpp.connect(*(xmpp.custom_address or (None, None)))
+                    resumed = await happened.get()
+                    if resumed is None:
+                        await asyncio.sleep(1.0)
+        except TimeoutError:
+            xmpp.cancel_connection_attempt()
+        finally:
+            for name, handler in handlers.items():
+                xmpp.del_event_handler(name, handler)
+            self._away = None
+        if not resumed:
+            self.end(LOST)
+            return
+        self.resumed += 1
+        self.heard_at = self._loop.time()
+        # Behind what slixmpp has sent again by now: the order stays.
+        held, self._held = self._held, []
+        for stanza in held:
+            xmpp.send(stanza)
+
+    def suspect(self, why: str) -> None:
+        """The server is silent: the connection is dropped, and resumed where that is possible."""
+        if self._xmpp.transport is not None and getattr(
+            self._xmpp.plugin.get("xep_0198", None), "sm_id", None
+        ):
+            self._xmpp.transport.abort()
+        else:
+            self.end(why)
 
     def end(self, why: str) -> None:
         """The connection is over; what is under way is in doubt."""
@@ -130,6 +194,10 @@ class Stream:
 
     async def close(self) -> None:
         """End it, politely if it still is there."""
+        self._closing = True
+        if self._away is not None:
+            self._away.cancel()
+            await asyncio.gather(self._away, return_exceptions=True)
         with contextlib.suppress(Exception):
             if not self.lost.done():
                 await asyncio.sleep(0)  # what was written goes out first

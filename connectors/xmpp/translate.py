@@ -5,17 +5,11 @@ from __future__ import annotations
 from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, LoginId, MessageId, PersonId
-from bridgekit.contract.people import Content, File, Person
+from bridgekit.contract.people import Content, Person
 from bridgekit.contract.text import Text, join
 from connectors.xmpp.heard import Heard, notice
 from connectors.xmpp.index import Index
 from connectors.xmpp.rooms import Room
-
-_MIME = {
-    "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "gif": "image/gif", "webp": "image/webp",
-    "mp4": "video/mp4", "webm": "video/webm", "ogg": "audio/ogg", "opus": "audio/ogg", "mp3": "audio/mpeg",
-    "m4a": "audio/mp4", "pdf": "application/pdf", "txt": "text/plain",
-}  # fmt: skip
 
 
 def groupchat(
@@ -133,14 +127,12 @@ def _content(heard: Heard) -> Content:
     text = heard.text or Text("")
     if not heard.files:
         return Content(text=text, kind=heard.kind)
-    url, about = heard.files[0]
-    name = url.partition("?")[0].partition("#")[0].rpartition("/")[2][:120] or "file"
-    mime = _MIME.get(name.rpartition(".")[2].lower(), "application/octet-stream")
-    if about and not text:
-        text = Text(about)
-    for more, _ in heard.files[1:]:
-        text = join(text, "\n" if text else "", more)
-    return Content(text=text, kind=heard.kind, file=File(uri=url, name=name, mime=mime))
+    first = heard.files[0]
+    if first.about and not text and first.about != first.file.name:
+        text = Text(first.about)
+    for more in heard.files[1:]:
+        text = join(text, "\n" if text else "", more.file.uri)
+    return Content(text=text, kind=heard.kind, file=first.file)
 
 
 def _reactions(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from urllib.parse import urlsplit
 from xml.etree.ElementTree import Element
 
 import aiohttp
+from aiohttp.connector import AddrInfoType
 
+from bridgekit.contract.addresses import is_public
 from bridgekit.contract.connector import Host
 from bridgekit.contract.errors import RemoteError, SendRejected
 from bridgekit.contract.people import File
@@ -23,7 +27,10 @@ UPLOAD_SECONDS = 300.0
 class Upload:
     """The upload service of our server, if it has one."""
 
-    def __init__(self, stream: Stream, host: Host) -> None:
+    def __init__(self, stream: Stream, host: Host, *, trusted: bool) -> None:
+        self._trusted = (
+            trusted  # the operator chose this server; a stranger's server may not point us at our own network
+        )
         self._stream = stream
         self._host = host
         self.service = ""
@@ -75,22 +82,23 @@ class Upload:
             return self._link(file, explain.condition(refused.stanza)[1] or "the server refused it")
         except TimeoutError:
             return self._link(file, "the server does not answer")
-        put, get, headers = _slot(answer)
+        put, get, headers = _slot(answer, trusted=self._trusted)
         await self._send(file, put, headers)
         return get
 
     async def _send(self, file: File, url: str, headers: dict[str, str]) -> None:
         headers = headers | {"Content-Type": file.mime, "Content-Length": str(file.size)}
         timeout = aiohttp.ClientTimeout(UPLOAD_SECONDS)
+        connector = aiohttp.TCPConnector(socket_factory=None if self._trusted else _public_only)
         try:
             async with (
                 self._host.open_media(file) as chunks,
-                aiohttp.ClientSession(timeout=timeout) as session,
+                aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=False) as session,
                 session.put(url, data=chunks, headers=headers, allow_redirects=False) as response,
             ):
                 if response.status not in (200, 201, 204):
                     raise SendRejected(f"The XMPP server did not take the file (HTTP {response.status}).")
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             raise SendRejected("The file could not be uploaded to the XMPP server.") from error
 
     def _link(self, file: File, why: str) -> str:
@@ -101,14 +109,12 @@ class Upload:
         return url
 
 
-def _slot(answer: Element) -> tuple[str, str, dict[str, str]]:
+def _slot(answer: Element, *, trusted: bool) -> tuple[str, str, dict[str, str]]:
     """Where to put it, where it can be had, and headers. Raises SendRejected."""
     slot = find(answer, wire.UPLOAD, "slot")
     put, get = find(slot, wire.UPLOAD, "put"), find(slot, wire.UPLOAD, "get")
     urls = [one.get("url", "") for one in (put, get) if one is not None]
-    if len(urls) != 2 or not all(
-        urlsplit(u).scheme in ("https", "http") and urlsplit(u).hostname for u in urls
-    ):
+    if len(urls) != 2 or not all(_is_place(url, trusted=trusted) for url in urls):
         raise SendRejected("The XMPP server gave no place for the file.")
     headers = {}
     for one in children(put, wire.UPLOAD, "header"):
@@ -116,3 +122,28 @@ def _slot(answer: Element) -> tuple[str, str, dict[str, str]]:
         if name is not None:
             headers[name] = wire.line(words(one))
     return urls[0], urls[1], headers
+
+
+def _is_place(url: str, *, trusted: bool) -> bool:
+    """XEP-0363, 5: "MUST be https"; a server of the operator's own may be without, on the same machine say."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    if not host or not url.isprintable() or parts.username is not None:
+        return False
+    if trusted:
+        return parts.scheme in ("https", "http")
+    return parts.scheme == "https" and (not _IP.fullmatch(host) or is_public(host))
+
+
+_IP = re.compile(r"[0-9.]+|.*:.*")
+
+
+def _public_only(info: AddrInfoType) -> socket.socket:
+    """The last look, at the address that is about to be connected to. Raises OSError."""
+    family, kind, proto, _, address = info
+    if not is_public(str(address[0])):
+        raise OSError("the address leads into a private network")
+    return socket.socket(family, kind, proto)

@@ -104,6 +104,7 @@ class Watch:
         `again`: what was handed on before is handed on once more. `quietly`: only the names are learnt.
         """
         count = 0
+        waiting = {heard.stanza_ids.get(self.room.jid) for heard, _ in self._held or ()}
         for id, at, message in found:
             heard = reading.read(message, stamp=at)
             name = MessageId(id)
@@ -111,8 +112,8 @@ class Watch:
                 self.index.keep(name, heard, self.room.person(heard).id, at)
                 self._passed(id, at)
                 continue
-            if id in self._done and not again:
-                continue
+            if (id in self._done and not again) or (quietly and id in waiting):
+                continue  # what was said since we are in the room is told when it is its turn
             facts = translate.groupchat(heard, self.room, self.index, at, archived=id, replayed=True)
             self._passed(id, at)
             for fact in facts:

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from bridgekit.contract.ids import PersonId
+from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.matrix.appservice import Appservice, Encryption, RawEvent
 from bridgekit.testing.homeserver import FakeHomeserver, Repeat
 from tests.matrix.homeservers import client_of, registration
@@ -35,7 +35,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.disk: list[tuple[str, list[str]]] = []
-        self.keys: set[str] = set()
+        self.known: set[str] = set()
         self.to_device: list[bytes] = []
         self.parked: list[bytes] = []
         self.states: list[RawEvent] = []
@@ -47,7 +47,7 @@ class Desk:
         self.accepting = self.most = 0
 
     async def seen(self, txn: str) -> bool:
-        return txn in self.keys
+        return txn in self.known
 
     def is_own(self, event: RawEvent) -> bool:
         return event.sender.startswith("@_bk_")
@@ -61,8 +61,8 @@ class Desk:
             await asyncio.sleep(0)
             if self.trouble is not None:
                 raise self.trouble
-            assert txn not in self.keys
-            self.keys.add(txn)
+            assert txn not in self.known
+            self.known.add(txn)
             self.disk.append((txn.partition(".")[0], [event.event_id for event in events]))
             self.to_device += encryption.to_device
         finally:
@@ -71,7 +71,7 @@ class Desk:
     def state(self, event: RawEvent) -> None:
         self.states.append(event)
 
-    def counts(self, encryption: Encryption) -> None:
+    def keys(self, encryption: Encryption, rooms: set[ChatId]) -> None:
         self.counted += bool(encryption.one_time_keys)
 
     def malformed(self, raw: bytes, why: str) -> None:

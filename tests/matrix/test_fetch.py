@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
+from bridgekit.contract.addresses import is_public
 from bridgekit.matrix import fetch
-from bridgekit.matrix.fetch import FetchRefused, fetch_remote, is_public
+from bridgekit.matrix.fetch import FetchRefused, fetch_remote
 from tests.matrix.homeservers import answer, one_room, read_request, scripted
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 200_000

@@ -187,3 +187,15 @@ async def test_a_rate_limit_for_all_holds_all():
             await gate.enter(user, patient=False)
     await gate.enter(BERT, patient=True)
     assert gate.clear
+
+
+async def test_callers_that_are_cancelled_together_are_cancelled_and_nothing_else():
+    """The bridge stops while the homeserver is away: the one who probes wakes a waiter that is cancelled already."""
+    gate = gate_of(Server())
+    await lose(gate)
+    callers = [asyncio.create_task(gate.enter(None, patient=True)) for _ in range(5)]
+    await asyncio.sleep(0.005)
+    for caller in callers:
+        caller.cancel()
+    ends = await asyncio.gather(*callers, return_exceptions=True)
+    assert [type(end) for end in ends] == [asyncio.CancelledError] * 5

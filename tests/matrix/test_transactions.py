@@ -172,15 +172,11 @@ def test_beside_an_event_too_deep_for_the_decoder_the_others_are_told_apart_just
     assert sorted(raw for raw, _ in got.malformed) == sorted([*encoded, deep])
 
 
-def test_a_transaction_of_nothing_but_changed_devices_is_known_by_them():
-    """The id alone comes again: Synapse on SQLite counts from one when it restarts."""
-    changed = b'{"events":[],"org.matrix.msc3202.device_lists":{"changed":["@%b:x"],"left":[]}}'
-    ann, bob = parse(changed % b"ann"), parse(changed % b"bob")
-    assert ann.encryption.lasts
-    assert ann.key("1") == parse(changed % b"ann").key("1") != bob.key("1")
-
-
-def test_how_many_keys_are_left_needs_no_disk():
-    got = parse(b'{"events":[],"device_one_time_keys_count":{"@bot:x":{"BK":{"signed_curve25519":3}}}}')
+def test_who_changed_devices_and_how_many_keys_are_left_needs_no_disk():
+    got = parse(
+        b'{"events":[],"device_one_time_keys_count":{"@bot:x":{"BK":{"signed_curve25519":3}}},'
+        b'"device_lists":{"changed":["@ann:x"]}}'
+    )
+    assert got.encryption.changed == ("@ann:x",)
     assert got.encryption.one_time_keys == {"@bot:x": {"BK": {"signed_curve25519": 3}}}
     assert not got.encryption.lasts

@@ -67,6 +67,7 @@ class Town:
         self.history: list[Fact] = []
         self.behave: Callable[[LoginId | None, Verb], Awaitable[None]] | None = None
         self.rejected: dict[PersonId, str] = {}
+        self.rejection = LoginRejected
         self.up = True
         self.deeds: list[Deed] = []
         self.logins: list[Login | None] = []  # of every connection that was made
@@ -193,7 +194,7 @@ class TownNetwork:
         if not town.up:
             raise Disconnected("The town is cut off.")
         if login is not None and login.owner in town.rejected:
-            raise LoginRejected(town.rejected[login.owner])
+            raise town.rejection(town.rejected[login.owner])
         session = TownSession(town, login)
         town.sessions[login.id if login is not None else None] = session
         try:

@@ -194,6 +194,11 @@ def is_echo(body: str) -> Callable[[Event], bool]:
 
 
 def has_fate(event: str) -> Callable[[Event], bool]:
+    return lambda e: is_about(event)(e) and e.content["status"] != "PENDING"
+
+
+def is_about(event: str) -> Callable[[Event], bool]:
+    """Any status of a message, also one that is no fate yet."""
     return lambda e: e.type == STATUS and e.content["m.relates_to"]["event_id"] == event
 
 

@@ -28,9 +28,11 @@ class SecretClient:
         self.id = PersonId(human.id)
         self.machine = Machine(Machine.new(self.id, PICKLE_KEY), [], PICKLE_KEY)
         self.withheld: list[str] = []
+        self.requests: list[Json] = []
         self.keys: dict[str, InboundGroupSession] = {}
         self.senders: dict[str, Device] = {}
         self._out: dict[str, tuple[GroupSession, str]] = {}  # with the key as it was at first
+        self._gave: set[tuple[str, str]] = set()
         homeserver.app.devices.setdefault(self.id, {})[self.machine.device] = {
             "device_id": self.machine.device
         }
@@ -56,7 +58,9 @@ class SecretClient:
         """Send the room's key, from its first message on, to all devices in it (to these)."""
         group, key = self._group(room)
         content = contents.room_key_content(ChatId(room), group.session_id, key)
-        self.tell(self.devices_in(room) if to is None else to, "m.room_key", content)
+        to = self.devices_in(room) if to is None else to
+        self._gave |= {(device.user, device.id) for device in to}
+        self.tell(to, "m.room_key", content)
 
     def tell(self, to: list[Device], type: str, content: Json) -> None:
         """Send an encrypted event to devices."""
@@ -109,6 +113,8 @@ class SecretClient:
         for event in self.homeserver.keys.take(self.id, self.machine.device):
             if event["type"] == "m.room_key.withheld":
                 self.withheld.append(event["content"]["code"])
+            if event["type"] == "m.room_key_request":
+                self._answer(PersonId(event["sender"]), event["content"])
             if event["type"] != "m.room.encrypted":
                 continue
             content = msgspec.convert(event["content"], contents.OlmContent)
@@ -117,6 +123,31 @@ class SecretClient:
                 key = contents.room_key(found.content)
                 self.keys[key.session_id] = InboundGroupSession(SessionKey(key.session_key))
                 self.senders[key.session_id] = self._device(found.sender, content.sender_key)
+
+    def answers(self) -> bool:
+        """Answer whatever this device was asked."""
+        self.collect()
+        return True
+
+    def _answer(self, user: PersonId, asked: Json) -> None:
+        """Give a session's key once more to a device that has had it, as matrix-rust-sdk does."""
+        self.requests.append(asked)
+        body = asked["body"]
+        group, key = self._out[body["room_id"]]
+        device = asked["requesting_device_id"]
+        if group.session_id != body["session_id"] or (user, device) not in self._gave:
+            return
+        exported = InboundGroupSession(SessionKey(key)).export_at(0)
+        assert exported is not None
+        content = {
+            **contents.room_key_content(body["room_id"], group.session_id, exported.to_base64()),
+            "sender_key": self.machine.curve25519,
+            "sender_claimed_ed25519_key": self.machine.ed25519,
+            "forwarding_curve25519_key_chain": [],
+        }
+        self.tell(
+            [d for d in self.devices_in(body["room_id"]) if d.id == device], "m.forwarded_room_key", content
+        )
 
     def _device(self, user: PersonId, curve25519: str) -> Device:
         answer = msgspec.convert(self.homeserver.keys.query(self.id, [user], {}), devices.Answer)
@@ -144,6 +175,11 @@ class SecretClient:
                 if said["type"] == "m.room.message":
                     found.append(said["content"]["body"])
         return found
+
+    def has_keys_of(self) -> set[str]:
+        """Whose sessions this device can read."""
+        self.collect()
+        return {device.user for device in self.senders.values()}
 
     def words_readable(self, room: str, sender: str) -> list[str]:
         """What of somebody's words this device has the keys of."""

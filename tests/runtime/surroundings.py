@@ -107,6 +107,9 @@ class Around:
         await self.key_came.wait()
         return bool(self.keys)
 
+    def held_up(self, room: ChatId, case: Case, side: PortalKey) -> None:
+        pass
+
     def parked(self, side: PortalKey) -> None:
         self.parkings.append(side)
 

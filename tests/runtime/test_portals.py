@@ -273,6 +273,28 @@ async def test_what_cannot_be_told_is_said_to_be_missing_where_it_would_have_sto
         assert [p.chat for p in town.done(PostMessage) if p.content.text.body == words] == ["#other"]
 
 
+async def test_a_room_that_cannot_be_shown_something_reads_so_once_in_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        _, room = await linked(place)
+        place.homeserver.fault("PUT */send/m.room.message/*", Fail(status=400), user=ghost("eve"))
+        town.emit(says("Eve", "one"), says("Bob", "between"), says("Eve", "two"), says("Bob", "behind"))
+        await said(place, by(ghost("bob"), "behind"))
+
+        def notices() -> list[str]:
+            return [e.body for e in place.homeserver.messages(room) if "could not be shown here" in e.body]
+
+        await until(notices)
+        await asyncio.sleep(0.2)
+        (notice,) = notices()
+        assert notice.startswith("⚠ Something that was said on the other side could not be shown here: ")
+        monkeypatch.setattr("bridgekit.runtime.surroundings.TELL_EVERY", 0.0)
+        town.emit(says("Eve", "three"))
+        await until(lambda: len(notices()) == 2)
+
+
 async def test_history_is_not_repeated_after_a_restart(tmp_path: Path) -> None:
     town = Town()
     async with town_world(tmp_path, town) as place:

@@ -8,15 +8,34 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from nio.crypto.attachments import decrypt_attachment, encrypt_attachment
+from vodozemac import GroupSession, InboundGroupSession
 
+from bridgekit.contract.facts import Roster
+from bridgekit.contract.ids import ChatId, NetworkId
+from bridgekit.contract.people import File, Member
 from bridgekit.contract.verbs import EditMessage, Retract
 from bridgekit.core.protection import STATE_TYPE
+from bridgekit.matrix.crypto import contents
 from bridgekit.runtime import worker
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Delay, Drop, Event
-from tests.runtime.fake_network import Town, says
-from tests.runtime.running import BOT, World, by, ghost, has_fate, membership, said, town_world, until
+from tests.runtime.fake_network import TALK, Town, TownNetwork, person, says
+from tests.runtime.running import (
+    BOT,
+    PNG,
+    World,
+    by,
+    ghost,
+    has_fate,
+    membership,
+    said,
+    town_world,
+    until,
+    web_server,
+)
 from tests.runtime.secret_client import ENCRYPTION, SecretClient
 
 BOB = ghost("bob")
@@ -385,6 +404,76 @@ async def test_a_new_identity_is_told_in_the_room(tmp_path: Path) -> None:
         )
 
 
+async def test_ghosts_of_a_small_room_have_their_devices_before_they_speak(tmp_path: Path) -> None:
+    async with scene(tmp_path) as now:
+        people = tuple(Member(person=person(name)) for name in ("Ada", "Ben"))
+        now.town.emit(Roster(chat=TALK, at=1, members=people))
+        keys = now.place.homeserver.keys
+        await until(lambda: {ghost("ada"), ghost("ben")} <= set(keys.identities))
+        await until(lambda: {ghost("ada"), ghost("ben")} <= now.alice.has_keys_of())
+        before = now.place.homeserver.calls["POST keys/claim"]
+        now.town.emit(says("Ada", "hello"))
+        await until(lambda: now.alice.words(now.room, ghost("ada")) == ["hello"])
+        assert now.place.homeserver.calls["POST keys/claim"] == before
+
+
+async def test_a_file_of_the_network_is_sealed_and_only_its_key_holders_see_it(tmp_path: Path) -> None:
+    async with web_server(tmp_path) as (url, _), scene(tmp_path) as now:
+        file = File(uri=f"{url}/cat.png", name="cat.png")
+        now.town.emit(says("Bob", "my cat", file=file))
+        await until(lambda: now.alice.words(now.room, BOB) == ["my cat"])
+        content = now.alice.read(now.sealed_by(BOB)[0])["content"]
+        assert (content["msgtype"], content["info"]["mimetype"], "url" in content) == (
+            "m.image",
+            "image/png",
+            False,
+        )
+        media = now.place.homeserver.app.media
+        stored = media.get("hs.test", content["file"]["url"].rpartition("/")[2])
+        key = content["file"]
+        assert decrypt_attachment(stored.content, key["key"]["k"], key["hashes"]["sha256"], key["iv"]) == PNG
+        assert (stored.content_type, stored.name) == ("application/octet-stream", None)
+
+
+async def test_a_sealed_file_is_opened_for_the_network_and_never_linked(tmp_path: Path) -> None:
+    async with scene(tmp_path) as now:
+        sealed, key = encrypt_attachment(b"a picture")
+        mxc = await now.alice.human.upload(sealed, mimetype="application/octet-stream")
+        file = File(uri=mxc, name="cat.png", key=msgspec.json.encode({**key, "url": mxc}))
+        network = now.bridge._parts.networks[NetworkId("town")]
+        assert isinstance(network, TownNetwork)
+        host = network.host
+        async with host.open_media(file) as chunks:
+            assert b"".join([chunk async for chunk in chunks]) == b"a picture"
+        assert host.media_url(file) is None
+        content = {"msgtype": "m.image", "body": "cat.png", "file": {**key, "url": mxc}}
+        now.alice.share(now.room)
+        event = await now.alice.human.send(now.room, now.alice.sealed(now.room, content), "m.room.encrypted")
+        fate = await said(now.place, has_fate(event))
+        assert fate.content["status"] == "FAIL_PERMANENT"  # the town takes no files
+        await until(lambda: any("not laid open under a link" in w for w in now.alice.words(now.room, BOT)))
+
+
+async def test_keys_that_came_while_the_bridge_was_away_are_in_its_ghosts_queues(tmp_path: Path) -> None:
+    """Synapse repeats the events of a transaction that failed, and forgets what was in it for devices."""
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with running(place) as bridge:
+            alice, room = await linked(place)
+            await Scene(place, town, bridge, alice, room).bob_says("hello")
+        for words in ("while you were out", "and again"):
+            alice.rotate(room)
+            await alice.say(room, words)
+            await until(lambda: place.homeserver.deliveries["bridgekit"].retries)
+            async with running(place):
+                await town.until(lambda words=words: town.said()[-1:] == [f"<alice> {words}"])  # type: ignore[misc]
+        assert alice.requests == []
+
+
+async def test_keys_that_came_for_the_bot_alone_are_asked_for(tmp_path: Path) -> None:
+    """Nobody of the network has spoken yet, and Synapse lets no appservice's own user read its queue."""
+
+
 # Protection -----------------------------------------------------------------------------------------------------
 
 
@@ -429,6 +518,51 @@ async def test_an_agreement_outlives_a_restart_and_ends_when_it_is_taken_back(tm
     async with town_world(tmp_path, town) as place:
         async with running(place):
             alice, room = await linked(place)
+        alice.rotate(room)
+        await alice.say(room, "while you were out")
+        await until(lambda: place.homeserver.deliveries["bridgekit"].retries)
+        async with running(place):
+            await until(lambda: alice.answers() and town.said() == ["<alice> while you were out"])
+        assert [asked["action"] for asked in alice.requests] == ["request"]
+
+
+async def test_a_key_that_nobody_asked_for_is_not_taken_from_anybody(tmp_path: Path) -> None:
+    async with scene(tmp_path) as now:
+        mallory = SecretClient(now.place.homeserver, now.place.homeserver.user("mallory"))
+        await mallory.human.join(now.room)
+        now.alice.rotate(now.room)
+        event = await now.alice.say(now.room, "hello", shared=False)
+        await until(lambda: now.alice.answers() and now.alice.requests)
+        session = now.alice.requests[0]["body"]["session_id"]
+        forged = GroupSession()
+        content = {
+            **contents.room_key_content(ChatId(now.room), forged.session_id, ""),
+            "sender_key": now.alice.machine.curve25519,
+        }
+        exported = InboundGroupSession(forged.session_key).export_at(0)
+        assert exported is not None
+        content |= {"session_key": exported.to_base64(), "session_id": session}
+        mallory.tell(mallory.devices_in(now.room), "m.forwarded_room_key", content)
+        await now.place.homeserver.settled()
+        now.alice.share(now.room)
+        await now.town.until(lambda: now.town.said() == ["<alice> hello"])
+        assert (await said(now.place, has_fate(event))).content["status"] == "SUCCESS"
+
+
+async def test_a_device_that_came_while_the_bridge_was_away_gets_the_keys(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with running(place) as bridge:
+            alice, room = await linked(place)
+            carol = SecretClient(place.homeserver, place.homeserver.user("carol"), verified=False)
+            await carol.human.join(room)
+            await Scene(place, town, bridge, alice, room).bob_says("for Alice")
+        place.homeserver.keys.upload_identity(carol.id, carol.machine.identity())
+        await until(lambda: place.homeserver.deliveries["bridgekit"].retries)
+        async with running(place) as bridge:
+            await Scene(place, town, bridge, alice, room).bob_says("for both")
+            assert carol.words_readable(room, BOB) == ["for both"]
+
         async with running(place) as bridge:
             await alice.say(room, "still agreed")
             await town.until(lambda: town.said())

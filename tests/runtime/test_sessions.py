@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridgekit.contract import facts, verbs
 from bridgekit.contract.capabilities import Capabilities
@@ -249,6 +250,43 @@ async def test_a_rejected_login_is_not_tried_again(watching: Start, where: str):
     assert watch.states[-1] == (State.REJECTED, "The password is wrong: log in again.")
     with pytest.raises(LoginRejected, match="The password is wrong"):
         await watch.supervised.perform(POST)
+
+
+@pytest.mark.parametrize("login", [None, LOGIN], ids=["relay", "own"])
+async def test_why_an_account_was_rejected_stands_in_the_log_once(watching: Start, login: Login | None):
+    """Nobody owns the relay: without this line the admin would hear of it from nowhere."""
+    with capture_logs() as logs:
+        watch = watching(login=login)
+        watch.line.refuse = lambda: LoginRejected("The network has banned this connection.")
+        assert watch.task is not None
+        await watch.task
+    (entry,) = [entry for entry in logs if entry["event"] == "session_rejected"]
+    assert entry["log_level"] == "error"
+    assert entry["network"] == "example"
+    assert entry["own"] is (login is not None)
+    assert entry["reason"] == "The network has banned this connection."
+
+
+async def test_a_verb_that_is_withdrawn_costs_no_connection(watching: Start):
+    """`Session.perform` raises Disconnected where it is cancelled before anything left: the line is well."""
+    watch = watching()
+    call = await watch.ready()
+
+    async def withdrawn(verb: Verb) -> Sent | None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise Disconnected("It was withdrawn before it was sent.") from None
+        return None
+
+    call.perform = withdrawn  # type: ignore[method-assign]
+    saying = asyncio.create_task(watch.supervised.perform(POST))
+    await asyncio.sleep(0)
+    saying.cancel()
+    with pytest.raises(Disconnected):
+        await saying
+    assert watch.supervised.session is call
+    assert watch.line.tries == 1
 
 
 async def test_who_wants_to_speak_waits_for_the_session(watching: Start):

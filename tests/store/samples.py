@@ -213,7 +213,7 @@ def everything(store: Store) -> list[Write]:
         store.keys.put_shared(shared_with()),
         store.keys.put_inbound(inbound()),
         store.keys.saw("in-1", 0, MessageId("$event")),
-        store.keys.put_theirs(PersonId("@bob:example.org"), b"{}", True),
+        store.keys.put_theirs(PersonId("@bob:example.org"), b"{}"),
         store.keys.add_to_device(new_id(), SECRET.encode()),
         store.keys.put_room(ROOM, b"{}"),
     ]

@@ -61,10 +61,10 @@ async def test_the_first_event_at_a_place_stays(store: Store) -> None:
     assert await store.keys.seen("in-1", 8) is None
 
 
-async def test_what_is_known_of_somebody_may_be_known_to_be_old(store: Store) -> None:
+async def test_what_is_known_of_somebody_is_replaced(store: Store) -> None:
     assert await store.keys.theirs(BOB) is None
-    await store.commit(store.keys.put_theirs(BOB, b"keys", True), store.keys.theirs_changed(BOB))
-    assert await store.keys.theirs(BOB) == (b"keys", False)
+    await store.commit(store.keys.put_theirs(BOB, b"old"), store.keys.put_theirs(BOB, b"new"))
+    assert await store.keys.theirs(BOB) == b"new"
 
 
 async def test_events_for_devices_wait_in_their_order(store: Store) -> None:

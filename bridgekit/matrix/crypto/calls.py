@@ -24,6 +24,7 @@ AT_ONCE = 50
 """Devices in one sendToDevice: about 100 kB."""
 OTHERS_SECONDS = 10_000
 """Milliseconds that the homeserver may wait for others in a query or a claim."""
+_DEVICE_ONLY = '{"room":{"rooms":[]},"presence":{"types":[]},"account_data":{"types":[]}}'
 NO_DEVICES = (
     "The homeserver does not let the bridge make devices of its own, so it cannot take part in encrypted rooms; "
     "`bridgekit check` says what is missing."
@@ -47,13 +48,33 @@ class _Members(msgspec.Struct):
     chunk: list[_Member] = []
 
 
+class _ToDevice(msgspec.Struct, frozen=True):
+    events: list[Json] = []
+
+
+class _Lists(msgspec.Struct, frozen=True):
+    changed: list[PersonId] = []
+    left: list[PersonId] = []
+
+
+class Synced(msgspec.Struct):
+    """What /sync says to a device."""
+
+    next_batch: str
+    to_device: _ToDevice = _ToDevice()
+    device_lists: _Lists = _Lists()
+    device_one_time_keys_count: dict[str, int] = {}
+    device_unused_fallback_key_types: list[str] = []
+
+
+_synced = msgspec.json.Decoder(Synced).decode
 _counts = msgspec.json.Decoder(_Counts).decode
 _claimed = msgspec.json.Decoder(_Claimed).decode
 _members = msgspec.json.Decoder(_Members).decode
 
 
 class KeyCalls:
-    """Patient calls: they wait for the homeserver. Each raises MatrixRefused with a sentence where it will not."""
+    """Patient calls, but for `sync`: they wait for the homeserver, and raise MatrixRefused where it will not."""
 
     def __init__(self, homeserver: Homeserver) -> None:
         self._homeserver = homeserver
@@ -109,6 +130,15 @@ class KeyCalls:
             path = f"{CS}/sendToDevice/{quoted(type)}/{quoted_once(f'bk{next(self._txns)}')}"
             await self._call("to_device", "PUT", path, {"messages": body}, json_object, user, device)
 
+    async def sync(self, user: PersonId, device: str, since: str) -> Synced:
+        """What waits for a device, at most a hundred events of it; what was answered before `since` is gone."""
+        query = {"timeout": 0, "set_presence": "offline", "filter": _DEVICE_ONLY} | (
+            {"since": since} if since else {}
+        )
+        return await self._call(
+            "sync", "GET", f"{CS}/sync", None, _synced, user, device, query, patient=False
+        )
+
     async def present(self, room: ChatId, user: PersonId | None) -> frozenset[PersonId]:
         """Who is in the room or asked into it."""
         path = f"{CS}/rooms/{quoted(room)}/members"
@@ -141,6 +171,8 @@ class KeyCalls:
         user: PersonId | None,
         device: str | None = None,
         query: Mapping[str, Any] | None = None,
+        *,
+        patient: bool = True,
     ) -> T:
         return await self._homeserver.request(
             method,
@@ -150,6 +182,6 @@ class KeyCalls:
             user=user,
             device=device,
             query=query,
-            patient=True,
+            patient=patient,
             call=call,
         )

@@ -75,6 +75,15 @@ class RoomKey(msgspec.Struct, frozen=True):
     session_key: str
 
 
+class ForwardedKey(msgspec.Struct, frozen=True):
+    """The content of m.forwarded_room_key."""
+
+    algorithm: str
+    room_id: ChatId
+    session_key: str
+    sender_key: str
+
+
 class Withheld(msgspec.Struct, frozen=True):
     """The content of m.room_key.withheld."""
 
@@ -111,6 +120,7 @@ to_device = msgspec.json.Decoder(ToDevice).decode
 olm_content = msgspec.json.Decoder(OlmContent).decode
 opened = msgspec.json.Decoder(Opened).decode
 room_key = msgspec.json.Decoder(RoomKey).decode
+forwarded_key = msgspec.json.Decoder(ForwardedKey).decode
 withheld = msgspec.json.Decoder(Withheld).decode
 megolm_event = msgspec.json.Decoder(MegolmEvent).decode
 megolm_content = msgspec.json.Decoder(MegolmContent).decode
@@ -121,6 +131,12 @@ _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 def room_key_content(room: ChatId, session: str, key: str) -> Json:
     """m.room_key."""
     return {"algorithm": MEGOLM, "room_id": room, "session_id": session, "session_key": key}
+
+
+def key_request(room: ChatId, session: str, device: str) -> Json:
+    """m.room_key_request; a session is asked for once, so its id is the request's."""
+    body = {"algorithm": MEGOLM, "room_id": room, "session_id": session, "sender_key": ""}
+    return {"action": "request", "body": body, "request_id": session, "requesting_device_id": device}
 
 
 def withheld_content(room: ChatId, session: str, sender_key: str, code: str, reason: str) -> Json:

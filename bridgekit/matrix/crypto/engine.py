@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,6 +14,7 @@ from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.core.trust import Trust
 from bridgekit.matrix.crypto import rooms
 from bridgekit.matrix.crypto.calls import KeyCalls
+from bridgekit.matrix.crypto.catchup import CatchUp
 from bridgekit.matrix.crypto.contents import Sealed
 from bridgekit.matrix.crypto.devices import Device
 from bridgekit.matrix.crypto.incoming import Incoming, KeyMissing
@@ -32,6 +33,8 @@ log = structlog.get_logger(__name__)
 Json = dict[str, Any]
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
+LOOKED_AT = 3
+"""Ghosts whose queues are looked into for a key: it was sent to all of them, where it was sent at all."""
 UNKNOWN_ALGORITHM = "This room is encrypted in a way that the bridge does not know."
 _encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(Json).decode
@@ -66,13 +69,15 @@ class Engine:
         encrypted: Callable[[ChatId], None],
         spawn: Spawn,
     ) -> None:
-        """`is_ours` knows the bot and the ghosts; `reset` is told of everybody whose identity was replaced, and
-        `encrypted` of each room that turns out to be encrypted."""
+        """`is_ours` knows the bot and the ghosts; `reset` is told of everybody whose identity was replaced, `encrypted`
+        of every room that turns out to be."""
         self._store = store
         self._bot = bot
         self._is_ours = is_ours
-        self._tell_encrypted = encrypted
-        self._spawn = spawn
+        self._told = encrypted
+        self._speakers = 0  # who is waiting to speak
+        self._quiet = asyncio.Event()
+        self._quiet.set()
         self._calls = KeyCalls(homeserver)
         self._rooms: dict[ChatId, rooms.Settings | None] = {}  # None: it was asked for, and is not encrypted
         self._locks: dict[ChatId, asyncio.Lock] = {}
@@ -93,6 +98,8 @@ class Engine:
             spawn=spawn,
         )
 
+        self._catchup = CatchUp(store, self._calls, self.machines, self.tracking, self.incoming)
+
     async def load(self) -> None:
         """Read back what the last run knew; what had come for our devices and was not opened is opened now."""
         for room, content in (await self._store.keys.rooms()).items():
@@ -107,13 +114,17 @@ class Engine:
 
     # Rooms ---------------------------------------------------------------------------------------------------
 
-    def is_encrypted(self, room: ChatId) -> bool:
+    def knows_encrypted(self, room: ChatId) -> bool:
         """Whether the room is known to be encrypted."""
         return self._rooms.get(room) is not None
 
-    async def learn(self, room: ChatId) -> bool:
-        """Whether the room is encrypted, as the homeserver says where nothing is known. Raises MatrixError."""
-        return await self._settings(room, self._bot) is not None
+    def encrypted_rooms(self) -> list[ChatId]:
+        """The rooms that are known to be encrypted."""
+        return [room for room, settings in self._rooms.items() if settings is not None]
+
+    def has_spoken(self, room: ChatId, user: PersonId) -> bool:
+        """Whether the user's next message in the room has nothing more to wait for, as of this run."""
+        return self._outgoing.is_live(room, user)
 
     def rooms_of(self, user: PersonId) -> list[ChatId]:
         """The encrypted rooms in which somebody is known to be."""
@@ -139,7 +150,7 @@ class Engine:
         self._members.changed(room)
         self._store.commit(self._store.keys.put_room(room, _encode(content)))
         if before is None:
-            self._tell_encrypted(room)
+            self._told(room)
         return found
 
     async def _settings(self, room: ChatId, user: PersonId) -> rooms.Settings | None:
@@ -153,6 +164,10 @@ class Engine:
                             self._encrypted(room, content)
             self._locks.pop(room, None)
         return self._rooms[room]
+
+    async def is_encrypted(self, room: ChatId, user: PersonId | None = None) -> bool:
+        """Whether the room is encrypted; asked as `user` (the bot), who is in it, where that is not known."""
+        return await self._settings(room, user or self._bot) is not None
 
     # Out -----------------------------------------------------------------------------------------------------
 
@@ -170,9 +185,20 @@ class Engine:
             return None
         if not settings.supported:
             raise EncryptionError(UNKNOWN_ALGORITHM)
-        machine = await self.machines.of(user)
-        sealed = await self._outgoing.seal(room, machine, settings, type, content)
+        self._speakers += 1
+        self._quiet.clear()
+        try:
+            machine = await self.machines.of(user)
+            sealed = await self._outgoing.seal(room, machine, settings, type, content)
+        finally:
+            self._speakers -= 1
+            if not self._speakers:
+                self._quiet.set()
         return Sealed("m.room.encrypted", sealed, machine.device)
+
+    async def quiet(self) -> None:
+        """Return when nobody waits to speak."""
+        await self._quiet.wait()
 
     async def prepare(self, room: ChatId, user: PersonId) -> None:
         """Do ahead what the user's next message in the room would have to wait for. Raises as `seal` does."""
@@ -184,23 +210,44 @@ class Engine:
 
     def keep(self, said: Encryption) -> Kept:
         """What a transaction says to our devices, to be written together with the rest of it."""
-        writes, rows = self.incoming.keep(said.to_device)
-        others = [user for user in {*said.changed, *said.left} if not self._is_ours(user)]
-        return Kept([*writes, *self.tracking.changed(others)], rows)
+        raws, records = self._catchup.fresh(said.to_device)
+        writes, rows = self.incoming.keep(raws)
+        return Kept([*writes, *records], rows)
 
-    def take(self, kept: Kept, said: Encryption) -> None:
+    def take(self, kept: Kept) -> None:
         """It is on disk."""
         self.incoming.take(kept.to_device)
-        self.machines.changed([user for user in said.changed if self._is_ours(user)])
 
-    def counts(self, said: Encryption) -> None:
-        """How many keys of ours the homeserver still has."""
+    def heard_of_keys(self, said: Encryption, places: Iterable[ChatId]) -> None:
+        """What else a transaction with events of these rooms says.
+
+        The counts of keys come with every event of a room that the bot is in, but not where a homeserver repeats
+        what it could not deliver (catchup): then there may be changed devices of which it will not tell.
+        """
+        self.tracking.changed(user for user in {*said.changed, *said.left} if not self._is_ours(user))
+        self.machines.changed([user for user in said.changed if self._is_ours(user)])
         if said.one_time_keys or said.fallback_keys:
             self.machines.counts(said.one_time_keys, said.fallback_keys)
+        elif any(map(self.knows_encrypted, places)):
+            self.tracking.all_changed()
 
     async def open(self, raw: bytes) -> bytes:
         """An encrypted event of a room in clear. Raises KeyMissing, Undecryptable, PeerMisbehaved with a sentence."""
         return await self.incoming.open(raw)
+
+    async def look_for(self, missing: KeyMissing, present: Iterable[PersonId]) -> None:
+        """See whether a key waits in the queue of a ghost in the room; if not, ask the device that made it."""
+        for ghost in [user for user in present if self.machines.has(user)][:LOOKED_AT]:
+            await self._catchup.run(ghost)
+            await self.incoming.caught_up()
+            if await self.incoming.has(missing):
+                return
+        if await self.incoming.has(missing):
+            return
+        try:
+            await self.incoming.ask(missing, await self.machines.of(self._bot), self._calls)
+        except BridgeError as error:
+            log.info("key_not_asked_for", reason=error.notice)
 
     def wait(self, missing: KeyMissing, wake: Callable[[], None]) -> None:
         """Call `wake` once when that key comes."""

@@ -10,12 +10,13 @@ from typing import Any, Protocol
 
 import msgspec
 import structlog
-from vodozemac import InboundGroupSession, MegolmMessage, SessionKey
+from vodozemac import ExportedSessionKey, InboundGroupSession, MegolmMessage, SessionKey
 
 from bridgekit.contract.errors import BridgeError, PeerMisbehaved, Undecryptable
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.core.trust import Trust
 from bridgekit.matrix.crypto import contents
+from bridgekit.matrix.crypto.calls import KeyCalls
 from bridgekit.matrix.crypto.devices import MEGOLM, Device, is_trusted
 from bridgekit.matrix.crypto.machine import Machine
 from bridgekit.matrix.crypto.machines import Machines
@@ -101,6 +102,7 @@ class Incoming:
         self._open: OrderedDict[_Place, _Open] = OrderedDict()
         self._withheld: OrderedDict[tuple[ChatId, str], str] = OrderedDict()
         self._waiting: dict[_Place, list[Callable[[], None]]] = {}
+        self._asked: OrderedDict[_Place, None] = OrderedDict()
         self._unwedged: dict[tuple[PersonId, str], float] = {}
         self._queue: deque[tuple[int, bytes]] = deque()
         self._working = False
@@ -181,6 +183,8 @@ class Incoming:
             writes.append(self._store.keys.put_device(machine.row()))
         if found.type == "m.room_key":
             writes += await self._room_key(found, content.sender_key)
+        elif found.type == "m.forwarded_room_key":
+            writes += await self._forwarded(found, content.sender_key)
         else:
             self._other(machine, event.sender, found.type, found.content, True)
         return writes
@@ -195,9 +199,28 @@ class Incoming:
         if key.algorithm != MEGOLM or session.session_id != key.session_id:
             log.info("room_key_unusable")
             return []
+        return await self._keep(key.room_id, session, found, sender_key)
+
+    async def _forwarded(self, found: contents.Opened, sender_key: str) -> list[Write]:
+        """A key that was asked for, from the device that made it; from any other it would prove nothing."""
+        try:
+            key = contents.forwarded_key(found.content)
+            session = InboundGroupSession.import_session(ExportedSessionKey(key.session_key))
+        except (msgspec.MsgspecError, RecursionError, ValueError):
+            log.info("room_key_unusable")
+            return []
+        asked = (key.room_id, session.session_id, found.sender) in self._asked
+        if not asked or key.algorithm != MEGOLM or key.sender_key != sender_key:
+            log.info("room_key_not_asked_for")
+            return []
+        return await self._keep(key.room_id, session, found, sender_key)
+
+    async def _keep(
+        self, room: ChatId, session: InboundGroupSession, found: contents.Opened, sender_key: str
+    ) -> list[Write]:
         row = Inbound(
-            room=key.room_id,
-            session=key.session_id,
+            room=room,
+            session=session.session_id,
             pickle=session.pickle(self._store.keys.pickle_key),
             sender=found.sender,
             sender_key=sender_key,
@@ -212,6 +235,21 @@ class Incoming:
         for wake in self._waiting.pop(place, ()):
             wake()
         return [self._store.keys.put_inbound(row)]
+
+    async def ask(self, missing: KeyMissing, machine: Machine, calls: KeyCalls) -> None:
+        """Ask the devices of who made a session for its key, once: clients give it again to a device that they gave it
+        to before. Raises MatrixError."""
+        room, session, sender = missing.place
+        if missing.place in self._asked or self._is_ours(sender):
+            return
+        self._asked[missing.place] = None
+        while len(self._asked) > REASONS:
+            self._asked.popitem(last=False)
+        content = contents.key_request(room, session, machine.device)
+        person = (await self._tracking.of([sender])).get(sender)
+        devices = person.devices.values() if person is not None else ()
+        messages = [(sender, device.id, content) for device in devices]
+        await calls.send("m.room_key_request", messages, user=machine.user, device=machine.device)
 
     def _refused(self, event: contents.ToDevice) -> None:
         try:
@@ -240,6 +278,10 @@ class Incoming:
             log.warning("olm_not_mended", reason=error.notice)
 
     # Messages of rooms ----------------------------------------------------------------------------------------
+
+    async def has(self, missing: KeyMissing) -> bool:
+        """Whether that key is there by now."""
+        return await self._recall(missing.place) is not None
 
     def wait(self, missing: KeyMissing, wake: Callable[[], None]) -> None:
         """Call `wake` once when the key comes."""

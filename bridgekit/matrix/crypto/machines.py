@@ -47,7 +47,7 @@ class Machines:
         self._store = store
         self._calls = calls
         self._bot = bot
-        self._may_have = may_have
+        self.may_have = may_have
         self._spawn = spawn
         self._known: dict[PersonId, str] = {}
         # There is one machine for a user at a time, as long as anybody holds it: two would use a ratchet twice.
@@ -118,7 +118,7 @@ class Machines:
         """The user's machine, made and published if need be. Raises MatrixError, EncryptionError with a sentence."""
         if user in self._checked and (found := await self.local(user)) is not None:
             return found
-        if not self._may_have(user):
+        if not self.may_have(user):
             raise EncryptionError("This user has no device of the bridge's that could encrypt.")
         async with self.lock(user):
             machine = await self.local(user)

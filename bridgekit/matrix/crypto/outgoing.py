@@ -88,6 +88,10 @@ class Outgoing:
                 device=machine.device,
             )
 
+    def is_live(self, room: ChatId, sender: PersonId) -> bool:
+        """Whether the sender has a session in use for the room."""
+        return (room, sender) in self._live
+
     async def prepare(self, room: ChatId, machine: Machine, settings: rooms.Settings) -> None:
         """Do ahead what the next message of this sender would have to wait for."""
         key = (room, machine.user)

@@ -1,4 +1,8 @@
-"""Other people's devices: asked for once, kept on disk, shared by all of ours, and asked for again when they change."""
+"""Other people's devices: shared by all of ours, asked for once in a run, and again when they change.
+
+What was known in the last run is kept to notice a new identity, and for a server that is away; it is never taken for
+current, for a homeserver does not repeat what it could not tell (catchup).
+"""
 
 from __future__ import annotations
 
@@ -42,15 +46,18 @@ class Tracking:
         self._lock = asyncio.Lock()
         self.version = 0
 
-    def changed(self, users: Iterable[PersonId]) -> list[Write]:
-        """These have other devices now; the writes that remember it."""
-        writes: list[Write] = []
+    def changed(self, users: Iterable[PersonId]) -> None:
+        """These have other devices now."""
         for user in users:
             self._changed.add(user)
             self._current.discard(user)
-            writes.append(self._store.keys.theirs_changed(user))
-        self.version += bool(writes)
-        return writes
+            self.version += 1
+
+    def all_changed(self) -> None:
+        """Some have other devices now, and nobody can say who."""
+        self._changed |= self._current
+        self._current.clear()
+        self.version += 1
 
     async def of(self, users: Iterable[PersonId]) -> dict[PersonId, Person]:
         """Everybody's devices as they are now; of whom nothing can be learnt, what was known last."""
@@ -87,11 +94,8 @@ class Tracking:
     async def _recall(self, user: PersonId) -> None:
         if user in self._people:
             return
-        found = await self._store.keys.theirs(user)
-        if found is not None:
-            self._people[user] = devices.decode(found[0])
-            if found[1] and user not in self._changed:
-                self._current.add(user)
+        if (found := await self._store.keys.theirs(user)) is not None:
+            self._people[user] = devices.decode(found)
 
     async def _ask(self, users: list[PersonId]) -> None:
         self._changed.difference_update(users)
@@ -111,11 +115,12 @@ class Tracking:
             before = self._people.get(user)
             now = devices.person(user, answer, before)
             self._people[user] = now
-            current = user not in self._changed  # it may have changed again while we asked
-            if current:
+            if user not in self._changed:  # it may have changed again while we asked
                 self._current.add(user)
-            writes.append(self._store.keys.put_theirs(user, devices.encode(now), current))
+            if now != before:
+                writes.append(self._store.keys.put_theirs(user, devices.encode(now)))
             if before is not None and before.master and before.master != now.master:
                 self._reset(user)
         self.version += 1
-        self._store.commit(*writes)
+        if writes:
+            self._store.commit(*writes)

@@ -62,10 +62,9 @@ WITHOUT ROWID -- sqlite
 ;
 
 CREATE TABLE their_keys (
-    mxid    TEXT PRIMARY KEY,
-    keys    BLOB NOT NULL,  -- sqlite
-    keys    BYTEA NOT NULL, -- postgres
-    current BIGINT NOT NULL
+    mxid TEXT PRIMARY KEY,
+    keys BLOB NOT NULL  -- sqlite
+    keys BYTEA NOT NULL -- postgres
 );
 
 CREATE TABLE to_device (

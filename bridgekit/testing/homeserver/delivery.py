@@ -181,10 +181,10 @@ class Delivery:
             await self._up.wait()
             await self._ask_for_users()
             async with self._one_at_a_time:
-                count, body = self._next_body()
+                count, body, keys = self._next_body()
                 txn = str(self._next_txn)
                 self._next_txn += 1
-                await self._deliver(self._posts, txn, body)
+                await self._deliver(self._posts, txn, body, keys)
                 self._took.set()
                 self._past.append((txn, body))
                 self.delivered += count
@@ -193,15 +193,17 @@ class Delivery:
         waiting = self._events or self._ephemeral or self._to_device or self._changed or self._counted
         return bool(waiting)
 
-    def _next_body(self) -> tuple[int, bytes]:
+    def _next_body(self) -> tuple[int, bytes, bytes]:
         events = [self._events.popleft() for _ in range(min(self._batch, len(self._events)))]
         ephemeral = [self._ephemeral.popleft() for _ in range(min(self._batch, len(self._ephemeral)))]
         body = b'{"events":[%b]' % b",".join(events)
         if self.registration.receive_ephemeral:
             body += b',"ephemeral":[%b]' % b",".join(ephemeral)
-        return len(events), body + self._keys_body() + b"}"
+        return len(events), body + b"}", self._keys_body()
 
-    async def _deliver(self, courier: Courier, txn: str, body: bytes) -> None:
+    async def _deliver(self, courier: Courier, txn: str, body: bytes, keys: bytes = b"") -> None:
+        """Deliver until it is accepted. What it says of `keys` is said once: as Synapse 1.163, which has only the
+        events of a transaction on disk and repeats no more than those."""
         path = f"/_matrix/app/v1/transactions/{txn}"
         wait = self._first_wait
         self.transactions += 1
@@ -209,10 +211,11 @@ class Delivery:
             await self._up.wait()
             suffering = self._faults.draw("PUT", path) if self._faults.rules else None
             try:
-                if await self._attempt(courier, path, body, suffering):
+                if await self._attempt(courier, path, body[:-1] + keys + b"}", suffering):
                     break
             except (OSError, TimeoutError):
                 pass
+            keys = b""
             self.retries += 1
             self._hurry.clear()
             with contextlib.suppress(TimeoutError):

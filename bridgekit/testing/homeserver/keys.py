@@ -29,7 +29,10 @@ class KeyStore:
         self.fallback: dict[str, dict[str, tuple[str, Json, bool]]] = {}  # key id, key, whether it was used
         self.identities: dict[str, dict[str, Json]] = {}
         self.inboxes: dict[tuple[str, str], deque[Json]] = {}
+        self.queues: dict[tuple[str, str], list[Json]] = {}  # as /sync shows them; transactions empty none
         self.watchers: list[KeyWatcher] = []
+        self.changed: dict[str, None] = {}
+        self._dropped: dict[tuple[str, str], int] = {}
         self._txns: set[tuple[str, ...]] = set()
 
     def upload(self, user: str, device: str, body: Json) -> Json:
@@ -130,8 +133,25 @@ class KeyStore:
             for device in named:
                 content = devices.get(device, devices.get("*"))
                 event = {"type": type, "sender": sender, "content": content}
-                if not any(watcher.on_to_device(user, device, event) for watcher in self.watchers):
+                if any(watcher.on_to_device(user, device, event) for watcher in self.watchers):
+                    self.queues.setdefault((user, device), []).append(event)
+                else:
                     self.inboxes.setdefault((user, device), deque()).append(event)
+
+    def sync(self, user: str, device: str, since: int) -> Json:
+        """GET /sync for a device of an appservice's: a hundred events that wait; those before `since` are dropped."""
+        queue = self.queues.setdefault((user, device), [])
+        dropped = self._dropped.get((user, device), 0)
+        del queue[: max(0, since - dropped)]
+        self._dropped[user, device] = max(since, dropped)
+        events = queue[:100]
+        return {
+            "next_batch": str(self._dropped[user, device] + len(events)),
+            "to_device": {"events": events},
+            "device_lists": {"changed": list(self.changed) if since else [], "left": []},
+            "device_one_time_keys_count": self.counts(user, device),
+            "device_unused_fallback_key_types": self.unused_fallbacks(user, device),
+        }
 
     def take(self, user: str, device: str) -> list[Json]:
         """What was sent to a person's device since it was last asked."""
@@ -145,6 +165,7 @@ class KeyStore:
         self._tell_devices(user)
 
     def _tell_devices(self, user: str) -> None:
+        self.changed[user] = None
         for watcher in self.watchers:
             watcher.on_devices(user)
 

@@ -74,7 +74,11 @@ class Play:
         """What alice's client is told about the fate of her message."""
         found = await self.alice.sees(
             self.room,
-            lambda e: e.type == STATUS and e.relates.get("event_id") == event,
+            lambda e: (
+                e.type == STATUS
+                and e.relates.get("event_id") == event
+                and e.content["status"] != "PENDING"  # no fate yet
+            ),
             what="the fate of a message",
         )
         return found.content

@@ -529,6 +529,7 @@ GROUP_INFO = struct(
     signature=OPAQUE,
 )
 EXTERNAL_SENDER = struct(ExternalSender, signature_key=OPAQUE, credential=CREDENTIAL)
+EXTERNAL_SENDERS = vector(EXTERNAL_SENDER)
 MLS_MESSAGE: Codec[MlsMessage] = prefixed(
     _VERSION,
     choice(

@@ -35,7 +35,10 @@ listen:
     access: all
     max_stanza_size: 524288
     hosts: {{"{component}": {{password: "{secret}"}}}}
-  - {{port: {http_port}, ip: "127.0.0.1", module: ejabberd_http, request_handlers: {{"/api": mod_http_api}}}}
+  - port: {http_port}
+    ip: "127.0.0.1"
+    module: ejabberd_http
+    request_handlers: {{"/api": mod_http_api, "/up": mod_http_upload}}
 acl: {{local: {{user_regexp: ""}}}}
 access_rules: {{local: {{allow: local}}, c2s: {{allow: all}}}}
 api_permissions: {{"lab": {{from: [mod_http_api], who: all, what: [register]}}}}
@@ -47,6 +50,11 @@ modules:
   mod_stream_mgmt: {{}}
   mod_offline: {{}}
   mod_mam: {{default: always}}
+  mod_http_upload:
+    host: "upload.{domain}"
+    docroot: "{data}/upload"
+    put_url: "http://127.0.0.1:{http_port}/up"
+    access: all
   mod_muc:
     host: "{rooms}"
     access: all
@@ -79,6 +87,7 @@ class Ejabberd:
         config.write_text(
             _CONFIG.format(
                 domain=DOMAIN,
+                data=data,
                 pem=pem,
                 port=self.port,
                 component_port=self.component_port,

@@ -13,7 +13,7 @@ from bridgekit.contract.ids import ChatId, LoginId, PersonId
 from bridgekit.contract.people import Login
 from bridgekit.contract.people import Person as Someone
 from bridgekit.testing.contract import Ability, ConnectorContract
-from connectors.xmpp import wire
+from connectors.xmpp import stream, wire
 from connectors.xmpp.config import XmppConfig
 from connectors.xmpp.connector import XmppConnector
 from connectors.xmpp.testing.ejabberd import Ejabberd
@@ -151,6 +151,11 @@ class TestClient(XmppContract):
     """An ordinary account, without anybody's leave."""
 
     bridge = f"robot@{DOMAIN}"
+
+    @pytest.fixture(autouse=True)
+    def gone_is_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What can be resumed is not lost: test_resume.py shows that."""
+        monkeypatch.setattr(stream, "RESUME_SECONDS", 0)
 
     @pytest.fixture
     async def config(self, peer: XmppPeer) -> XmppConfig:

@@ -88,3 +88,16 @@ def test_what_was_heard_live_is_not_told_again_from_the_archive():
     watch.release()
     assert said(told) == ["once"]
     assert (watch.last, watch.last_at) == ("sid-1", 1000)
+
+
+def test_what_is_said_while_the_past_is_learnt_is_told():
+    """The archive has it already, and it is no past."""
+    watch, told = watching()
+    live = archived("bob", "b2", "now")
+    live.append(fromstring(f"<stanza-id xmlns='{wire.SID}' by='{ROOM}' id='sid-2'/>"))
+    watch.hold()
+    watch.live(heard.read(live), 2000)
+    both = [("sid-1", 1000, archived("bob", "b1", "past")), ("sid-2", 2000, archived("bob", "b2", "now"))]
+    watch.archived(both, quietly=True)
+    watch.release()
+    assert said(told) == ["now"]

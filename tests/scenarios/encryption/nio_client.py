@@ -27,6 +27,7 @@ class NioClient:
         self.read: list[tuple[str, str, str]] = []
         self.unread: list[tuple[str, str]] = []
         self.events: list[Any] = []
+        self.identity: SigningKey | None = None
         self._synapse = synapse
         self._token = token
         client.add_event_callback(self._message, nio.RoomMessage)
@@ -71,8 +72,8 @@ class NioClient:
         assert isinstance(sent, nio.RoomSendResponse), sent
         return str(sent.event_id)
 
-    async def verify_itself(self) -> None:
-        """Make an identity, and have it sign this device, as a client does on its first login."""
+    async def make_identity(self) -> SigningKey:
+        """Make an identity, as a client does on its first login; its self-signing key."""
         master, self_signing, user_signing = (SigningKey(secrets.token_bytes(SEED_BYTES)) for _ in range(3))
 
         def key(usage: str, which: SigningKey) -> Json:
@@ -88,6 +89,10 @@ class NioClient:
                 "user_signing_key": master.sign(key("user_signing", user_signing), self.id),
             },
         )
+        return self_signing
+
+    async def sign_device(self, self_signing: SigningKey) -> None:
+        """Have the identity sign this device."""
         found = await self.call("POST", "/keys/query", {"device_keys": {self.id: []}})
         device = self.client.device_id
         keys = found["device_keys"][self.id][device]
@@ -99,9 +104,14 @@ class NioClient:
 
 @contextlib.asynccontextmanager
 async def nio_client(
-    synapse: Synapse, account: Account, folder: Path, *, verified: bool = True
+    synapse: Synapse,
+    account: Account,
+    folder: Path,
+    *,
+    verified: bool = True,
+    other: NioClient | None = None,
 ) -> AsyncIterator[NioClient]:
-    """Log in on a new device, publish its keys, and sync."""
+    """Log in on a new device, publish its keys, and sync; `other` is on a device of the same person."""
     folder.mkdir(exist_ok=True)
     config = nio.AsyncClientConfig(store_sync_tokens=True, encryption_enabled=True)
     login = await synapse.login(account.user_id[1:].partition(":")[0], account.password)
@@ -114,7 +124,9 @@ async def nio_client(
     if client.should_upload_keys:
         await client.keys_upload()
     if verified:
-        await person.verify_itself()
+        person.identity = other.identity if other is not None else await person.make_identity()
+        assert person.identity is not None
+        await person.sign_device(person.identity)
     task = asyncio.create_task(client.sync_forever(timeout=5000), name=f"sync of {login.user_id}")
     try:
         yield person

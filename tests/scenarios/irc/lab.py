@@ -98,7 +98,11 @@ class Lab:
         """What became of a message, as its sender's client is told."""
         found = await who.sees(
             room,
-            lambda e: e.type == STATUS and e.relates.get("event_id") == event,
+            lambda e: (
+                e.type == STATUS
+                and e.relates.get("event_id") == event
+                and e.content["status"] != "PENDING"  # no fate yet
+            ),
             what=f"the fate of {event}",
         )
         return found.content

@@ -163,6 +163,31 @@ async def test_topics_cross_both_ways(lab: Lab, network: str):
         assert heard.words == "from Matrix"
 
 
+async def test_a_topic_reaches_each_network_once_and_nobody_new_comes_for_it(lab: Lab):
+    channels = {PLAIN: lab.new("#once"), MODERN: lab.new("#once")}
+    async with (
+        lab.person() as alice,
+        lab.peer(PLAIN, "paul", channels[PLAIN]) as paul,
+        lab.peer(MODERN, "mary", channels[MODERN]) as mary,
+    ):
+        room = await lab.linked(alice, PLAIN, channels[PLAIN])
+        await lab.link(alice, room, MODERN, channels[MODERN])
+        await op(lab, PLAIN, paul, channels[PLAIN])
+        await op(lab, MODERN, mary, channels[MODERN])
+        await alice.set_state(room, "m.room.topic", {"topic": "for all of us"})
+        for peer in (paul, mary):
+            await peer.sees(lambda h: (h.kind, h.words) == ("topic", "for all of us"), what="the topic")
+        # Words each way: what an echo had set off would have come before them.
+        paul.say(channels[PLAIN], "seen here")
+        await mary.reads(f"<{paul.nick}/Plain> seen here")
+        mary.say(channels[MODERN], "and here")
+        await paul.reads(f"<{mary.nick}/Modern> and here")
+        for peer in (paul, mary):
+            assert [h.words for h in peer.seen.all if h.kind == "topic"] == ["for all of us"]
+        relays = {lab.ghost(network, RELAY[network]) for network in (PLAIN, MODERN)}
+        assert relays & (await alice.members(room)).keys() == set()
+
+
 async def test_two_networks_meet_in_one_room(lab: Lab):
     channels = {PLAIN: lab.new("#both"), MODERN: lab.new("#both")}
     async with (

@@ -74,6 +74,8 @@ class Heard:
         if event.type == STATUS:
             about = self.said[event.content["m.relates_to"]["event_id"]]
             status = event.content["status"]
+            if status == "PENDING":
+                return  # that is no fate yet
             self.fates.setdefault(about, []).append(status)
             if status == "FAIL_RETRIABLE":
                 self.to_irc.uncertain(about)

@@ -10,6 +10,8 @@ if not os.environ.get("CI"):
 
 from bridgekit.testing.servers.synapse import Synapse
 from connectors.irc.testing.ngircd import Ngircd
+from connectors.xmpp.testing.ejabberd import Ejabberd
+from connectors.xmpp.testing.ejabberd import ejabberd as run_ejabberd
 from connectors.xmpp.testing.prosody import Prosody
 from connectors.xmpp.testing.prosody import prosody as run_prosody
 from tests.conftest import run_for_all_tests
@@ -24,9 +26,15 @@ def prosody() -> Iterator[Prosody]:
 
 
 @pytest.fixture(scope="session")
-def lab(synapse: Synapse, prosody: Prosody, ngircd: Ngircd) -> Iterator[Lab]:
-    """A bridge between one Synapse, a Prosody and a plain ngircd."""
-    yield from run_for_all_tests(lambda: laboratory(synapse, prosody, ngircd))
+def ejabberd() -> Iterator[Ejabberd]:
+    """The other XMPP server, likewise."""
+    yield from run_for_all_tests(run_ejabberd)
+
+
+@pytest.fixture(scope="session")
+def lab(synapse: Synapse, prosody: Prosody, ejabberd: Ejabberd, ngircd: Ngircd) -> Iterator[Lab]:
+    """A bridge between one Synapse, a Prosody, an ejabberd and a plain ngircd."""
+    yield from run_for_all_tests(lambda: laboratory(synapse, prosody, ejabberd, ngircd))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The laboratory: one bridge process between one Synapse, a Prosody (component and account) and a plain IRC server."""
+"""The laboratory: one bridge between Synapse, Prosody (component and account), ejabberd and a plain IRC server."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from bridgekit.testing.servers.bridge import BridgeProcess
 from bridgekit.testing.servers.process import private_directory
 from bridgekit.testing.servers.synapse import Synapse
 from connectors.irc.testing.ngircd import Ngircd
+from connectors.xmpp.testing.ejabberd import Ejabberd
 from connectors.xmpp.testing.person import Person, person
 from connectors.xmpp.testing.prosody import COMPONENT, ROOMS, SECRET, Prosody
 
 STATUS = "com.beeper.message_send_status"
-XMPP, IRC, ACCOUNT = "xmpp", "irc", "account"
-"""The component, an IRC network, and the same XMPP server by an ordinary account."""
+XMPP, IRC, ACCOUNT, EJABBERD = "xmpp", "irc", "account", "ejabberd"
+"""A component of Prosody, an IRC network, the same Prosody by an ordinary account, and a component of ejabberd."""
 
 _numbers = itertools.count(1)
 
@@ -32,6 +33,7 @@ class Lab:
 
     synapse: Synapse
     prosody: Prosody
+    ejabberd: Ejabberd
     ngircd: Ngircd
     bridge: BridgeProcess
 
@@ -50,18 +52,23 @@ class Lab:
         async with MatrixPerson(self.synapse.base_url, account) as one:
             yield one
 
-    async def account(self, stem: str = "bob") -> tuple[str, str]:
-        """A new account on the XMPP server."""
-        return await self.prosody.register(self.new(stem))
+    def server(self, network: str) -> Prosody | Ejabberd:
+        """The XMPP server behind a network."""
+        return self.ejabberd if network == EJABBERD else self.prosody
 
-    def online(self, account: tuple[str, str]) -> AbstractAsyncContextManager[Person]:
+    async def account(self, stem: str = "bob", network: str = XMPP) -> tuple[str, str]:
+        """A new account on the XMPP server."""
+        return await self.server(network).register(self.new(stem))
+
+    def online(self, account: tuple[str, str], network: str = XMPP) -> AbstractAsyncContextManager[Person]:
         """Its owner, online."""
-        return person(*account, port=self.prosody.port, certificate=self.prosody.certificate)
+        server = self.server(network)
+        return person(*account, port=server.port, certificate=server.certificate)
 
     @asynccontextmanager
-    async def xmpp(self, stem: str = "bob", *rooms: str) -> AsyncIterator[Person]:
+    async def xmpp(self, stem: str = "bob", *rooms: str, network: str = XMPP) -> AsyncIterator[Person]:
         """Somebody new on XMPP, in these rooms."""
-        async with self.online(await self.account(stem)) as one:
+        async with self.online(await self.account(stem, network), network) as one:
             for room in rooms:
                 await one.join(room)
             yield one
@@ -110,7 +117,11 @@ class Lab:
         """What became of a message, as its sender's client is told."""
         found = await who.sees(
             room,
-            lambda e: e.type == STATUS and e.relates.get("event_id") == event,
+            lambda e: (
+                e.type == STATUS
+                and e.relates.get("event_id") == event
+                and e.content["status"] != "PENDING"  # no fate yet
+            ),
             what=f"the fate of {event}",
         )
         return found.content
@@ -124,7 +135,9 @@ async def until(holds: Callable[[], object], seconds: float = 20) -> None:
 
 
 @asynccontextmanager
-async def laboratory(synapse: Synapse, prosody: Prosody, ngircd: Ngircd) -> AsyncIterator[Lab]:
+async def laboratory(
+    synapse: Synapse, prosody: Prosody, ejabberd: Ejabberd, ngircd: Ngircd
+) -> AsyncIterator[Lab]:
     """The bridge on all of them, while the block lasts."""
     with private_directory("scenarios-xmpp") as folder:
         jid, password = await prosody.register("thebridge")
@@ -140,6 +153,14 @@ async def laboratory(synapse: Synapse, prosody: Prosody, ngircd: Ngircd) -> Asyn
                     "jid": COMPONENT,
                     "secret": SECRET,
                     "port": prosody.component_port,
+                },
+                EJABBERD: {
+                    "connector": "xmpp",
+                    "name": "XMPP",
+                    "mode": "component",
+                    "jid": COMPONENT,
+                    "secret": SECRET,
+                    "port": ejabberd.component_port,
                 },
                 ACCOUNT: {
                     "connector": "xmpp",
@@ -165,6 +186,6 @@ async def laboratory(synapse: Synapse, prosody: Prosody, ngircd: Ngircd) -> Asyn
         await synapse.add_appservice(Path(bridge.registration))
         await bridge.start()
         try:
-            yield Lab(synapse=synapse, prosody=prosody, ngircd=ngircd, bridge=bridge)
+            yield Lab(synapse=synapse, prosody=prosody, ejabberd=ejabberd, ngircd=ngircd, bridge=bridge)
         finally:
             await bridge.stop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from bridgekit.testing.person import Person as MatrixPerson
@@ -20,11 +20,16 @@ class Scene:
     bob: Person
     room: str
     muc: str
+    network: str
+
+    def another(self, stem: str) -> AbstractAsyncContextManager[Person]:
+        """Somebody else on the same XMPP server, in the room."""
+        return self.lab.xmpp(stem, self.muc, network=self.network)
 
 
 @asynccontextmanager
 async def scenery(lab: Lab, network: str = XMPP) -> AsyncIterator[Scene]:
     muc = lab.room_name()
-    async with lab.matrix("alice") as alice, lab.xmpp("bob", muc) as bob:
+    async with lab.matrix("alice") as alice, lab.xmpp("bob", muc, network=network) as bob:
         room = await lab.linked(alice, muc, network)
-        yield Scene(lab=lab, alice=alice, bob=bob, room=room, muc=muc)
+        yield Scene(lab=lab, alice=alice, bob=bob, room=room, muc=muc, network=network)

@@ -6,8 +6,7 @@ from xml.sax.saxutils import quoteattr
 
 from connectors.xmpp import wire
 from connectors.xmpp.testing.person import codes
-from tests.scenarios.irc.peer import peer
-from tests.scenarios.xmpp.lab import ACCOUNT, IRC, XMPP, Lab, until
+from tests.scenarios.xmpp.lab import ACCOUNT, XMPP, Lab, until
 from tests.scenarios.xmpp.scene import Scene, scenery
 
 
@@ -171,32 +170,6 @@ async def test_an_account_of_ones_own_speaks_in_its_own_name(lab: Lab):
         assert sum("in my own name" in e.body for e in alice.seen.all) == 1
 
 
-async def test_irc_and_xmpp_meet_in_one_room(lab: Lab):
-    """A Matrix room with two links: what is said on one network reaches the other, with the right fallbacks."""
-    channel = lab.new("#meet")
-    async with scenery(lab) as scene, peer(lab.ngircd.port, lab.new("ira"), channel) as ira:
-        alice, bob, room = scene.alice, scene.bob, scene.room
-        await lab.link(alice, room, channel, IRC)
-        ira.say(channel, "hello from IRC")
-        heard = await bob.reads("hello from IRC")
-        assert heard.nick == f"{ira.nick}/IRC"
-        id = bob.say(scene.muc, "hello from XMPP")
-        await ira.reads(f"<{bob.name}/XMPP> hello from XMPP", target=channel)
-        said = await bob.reads("hello from XMPP")
-        bob.say(scene.muc, "hallo from XMPP", f"<replace xmlns='{wire.CORRECT}' id='{id}'/>")
-        edited = await ira.sees(lambda h: h.kind == "text" and "hallo" in h.words, what="the edit")
-        assert edited.words.startswith(f"<{bob.name}/XMPP> ")
-        bob.say(
-            scene.muc,
-            "",
-            f"<reactions xmlns='{wire.REACTIONS}' id='{said.stanza_id}'><reaction>🎉</reaction></reactions>",
-        )
-        await ira.sees(lambda h: h.kind == "text" and "reacted 🎉" in h.words, what="the reaction")
-        await alice.say(room, "and Matrix")
-        await bob.reads("and Matrix", nick=alice.name)
-        await ira.reads(f"<{alice.name}> and Matrix", target=channel)
-
-
 async def test_an_account_relays_with_names_where_there_is_no_component(lab: Lab):
     """mode: client, on any server, without its admin."""
     async with scenery(lab, ACCOUNT) as scene:
@@ -204,6 +177,26 @@ async def test_an_account_relays_with_names_where_there_is_no_component(lab: Lab
         await scene.bob.reads(f"<{scene.alice.name}> two\n<{scene.alice.name}> lines", nick="thebridge")
         scene.bob.say(scene.muc, "I see")
         await scene.alice.reads(scene.room, "I see")
+
+
+async def test_a_public_past_comes_with_the_link_and_a_hidden_one_does_not(lab: Lab):
+    """XEP-0313: the last messages; XEP-0045, 6.4: a hidden room does not show itself to whoever comes."""
+    async with lab.matrix("alice") as alice, lab.xmpp("bob") as bob:
+        for hidden in (False, True):
+            muc = lab.room_name("past")
+            await bob.join(muc)
+            if hidden:
+                await bob.configure(muc, publicroom="0")
+            for i in range(3):
+                bob.say(muc, f"past {i} {hidden}")
+            await bob.reads(f"past 2 {hidden}")
+            room = await lab.linked(alice, muc)
+            bob.say(muc, f"present {hidden}")
+            await alice.reads(room, f"present {hidden}")
+            if not hidden:
+                await alice.reads(room, "past 2 False")
+            said = [e for e in alice.seen.all if e.room == room and e.body.startswith("past")]
+            assert [e.body for e in said] == ([] if hidden else [f"past {i} False" for i in range(3)])
 
 
 async def test_a_room_that_is_not_there_is_refused_with_a_reason(lab: Lab):

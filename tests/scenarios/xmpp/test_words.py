@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import aiohttp
+import pytest
 
 from connectors.xmpp import wire
-from tests.scenarios.xmpp.scene import Scene
+from tests.scenarios.xmpp.lab import EJABBERD, XMPP, Lab
+from tests.scenarios.xmpp.scene import Scene, scenery
 
 REACTIONS = "<reactions xmlns='urn:xmpp:reactions:0' id='{}'>{}</reactions><store xmlns='urn:xmpp:hints'/>"
+
+
+@pytest.fixture(params=[XMPP, EJABBERD])
+async def scene(lab: Lab, request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
+    """On both servers: ejabberd 23 gives no occupant-ids."""
+    async with scenery(lab, request.param) as made:
+        yield made
 
 
 async def test_words_cross_both_ways_and_once(scene: Scene):
@@ -17,7 +28,7 @@ async def test_words_cross_both_ways_and_once(scene: Scene):
     heard = await bob.reads("hello from Matrix — grüße 🙂", nick=alice.name)
     assert heard.type == "groupchat"
     fate = await scene.lab.fate(alice, scene.room, event)
-    assert (fate["status"], fate["network"]) == ("SUCCESS", "xmpp")
+    assert (fate["status"], fate["network"]) == ("SUCCESS", scene.network)
     bob.say(scene.muc, "hello from XMPP — grüße 🙂")
     read = await alice.reads(scene.room, "hello from XMPP — grüße 🙂")
     assert read.kind == "m.text"
@@ -76,7 +87,7 @@ async def test_nobody_corrects_what_somebody_else_said(scene: Scene):
     """XEP-0308, 4: only the same occupant may; the correction of another is a message of its own."""
     id = scene.bob.say(scene.muc, "the truth")
     await scene.alice.reads(scene.room, "the truth")
-    async with scene.lab.xmpp("eve", scene.muc) as eve:
+    async with scene.another("eve") as eve:
         eve.say(scene.muc, "a lie", f"<replace xmlns='urn:xmpp:message-correct:0' id='{id}'/>")
         read = await scene.alice.reads(scene.room, "a lie")
         assert read.relates == {}

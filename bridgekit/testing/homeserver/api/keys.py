@@ -2,7 +2,7 @@
 
 from bridgekit.testing.homeserver.api.routes import Call, routes
 from bridgekit.testing.homeserver.keys import need_device
-from bridgekit.testing.homeserver.refusals import Json, bad_json
+from bridgekit.testing.homeserver.refusals import Json, Refused, bad_json
 
 
 @routes.add("POST", "client/keys/upload")
@@ -51,6 +51,16 @@ def send_to_device(call: Call) -> Json:
     scope = (call.user, call.caller.device or "", txn)
     call.app.keys.send(scope, call.user, type, call.json()["messages"])
     return {}
+
+
+@routes.add("GET", "client/sync")
+def sync(call: Call) -> Json:
+    """GET /sync, of which only what concerns a device is answered; as in Synapse, an appservice's own user has none."""
+    owner = call.caller.registration
+    if owner is not None and call.user == f"@{owner.sender_localpart}:{call.world.server}":
+        raise Refused(500, "M_UNKNOWN", "Internal server error")
+    since = call.request.query.get("since", "0")
+    return call.app.keys.sync(call.user, need_device(call.caller.device), int(since))
 
 
 @routes.add("POST", "client/login", public=True)

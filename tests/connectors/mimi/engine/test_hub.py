@@ -12,6 +12,7 @@ from connectors.mimi.mls import installed
 from connectors.mimi.presets import ADMIN, MEMBER, MODERATOR
 from connectors.mimi.room import BANNED
 from connectors.mimi.seat import Changed, Proposed, Said, Seat
+from connectors.mimi.testing.cast import PEOPLE, ROOM, Client, create, hub_identity
 from connectors.mimi.wire import rooms
 from connectors.mimi.wire.components import RoomMetadata
 from connectors.mimi.wire.mls import AES128_X25519, KEY_PACKAGE, MLS_MESSAGE, RATCHET_TREE
@@ -28,7 +29,6 @@ from connectors.mimi.wire.rooms import (
     UpdateRequest,
     WelcomeFanout,
 )
-from tests.connectors.mimi.engine.cast import PEOPLE, ROOM, Client, create, hub_identity
 
 NOW = 1_790_000_000_000
 

@@ -21,12 +21,13 @@ from connectors.mimi.peers import DIRECTORY_PATH, Endpoint
 from connectors.mimi.presets import MEMBER
 from connectors.mimi.seat import Said, Seat
 from connectors.mimi.server import Rates
+from connectors.mimi.testing.cast import PEOPLE, ROOM, Client, create
+from connectors.mimi.testing.houses import House, Town, running
 from connectors.mimi.wire import rooms, users
 from connectors.mimi.wire.mls import AES128_X25519, CREDENTIAL, RequiredCapabilities
 from connectors.mimi.wire.rooms import ApplicationFanout, CommitFanout, WelcomeFanout
 from connectors.mimi.wire.users import ClientMaterial, ConsentEntry, ConsentOperation, UserCode
-from tests.connectors.mimi.engine.cast import PEOPLE, ROOM, Client, create
-from tests.connectors.mimi.engine.houses import House, Town, running, town
+from tests.connectors.mimi.engine.ears import Ears, ears, town
 from tests.connectors.mimi.reading import content
 from tests.connectors.mimi.test_content import HELLO
 
@@ -70,7 +71,7 @@ class Scene:
         answer = await self.a.provider.update(ROOM, bundle, "a.example")
         assert isinstance(answer, rooms.Updated), answer
         self.seat.accepted()
-        welcome = await self.b.ears.next()
+        welcome = await ears(self.b).next()
         assert isinstance(welcome, WelcomeFanout)
         return self.bob.join(welcome)
 
@@ -103,7 +104,7 @@ async def test_a_user_of_another_provider_is_brought_in_and_talks(scene: Scene):
     assert status == 200
     assert isinstance(answer, rooms.Accepted)
     assert answer.frank is not None
-    heard = await scene.a.ears.next()
+    heard = await ears(scene.a).next()
     assert scene.seat.hear(heard, PEOPLE) == [
         Said(client=scene.bob.uri, data=b"hello", accepted=answer.accepted, franked=True)
     ]
@@ -181,7 +182,7 @@ async def test_a_request_for_consent_is_answered_alike_for_everybody(scene: Scen
             scene.a, scene.b, Endpoint.REQUEST_CONSENT, target, users.CONSENT_ENTRY.encode(entry)
         )
         assert (status, body) == (201, b"")
-    assert [entry.target for entry in scene.b.ears.entries] == [scene.bob.user]
+    assert [entry.target for entry in ears(scene.b).entries] == [scene.bob.user]
 
 
 async def test_nobody_consents_for_users_of_another(scene: Scene):
@@ -226,7 +227,7 @@ async def test_the_same_notification_again_is_answered_and_not_heard(scene: Scen
     body = rooms.FANOUTS.encode((delivery.fanout,))
     for _ in range(3):
         assert (await scene.post(scene.a, scene.b, Endpoint.NOTIFY, ROOM, body))[0] == 201
-    (said,) = [f for _, f in scene.b.ears.fanouts if isinstance(f, ApplicationFanout)]
+    (said,) = [f for _, f in ears(scene.b).fanouts if isinstance(f, ApplicationFanout)]
     assert [h.data for h in seat.hear(said, PEOPLE) if isinstance(h, Said)] == [b"once"]
 
 
@@ -240,7 +241,7 @@ async def test_only_its_hub_tells_of_a_room(scene: Scene):
 async def test_a_peer_that_was_away_catches_up_after_both_were_restarted(scene: Scene, tmp_path: Path):
     engine = installed()
     async with AsyncExitStack() as stack:
-        made = Town(tmp_path / "2", engine, "a.example", "b.example")
+        made = Town(tmp_path / "2", engine, "a.example", "b.example", local=lambda domain: Ears())
         a = await stack.enter_async_context(running(made["a.example"], engine))
         again = Scene(made)
         async with running(made["b.example"], engine):
@@ -253,7 +254,7 @@ async def test_a_peer_that_was_away_catches_up_after_both_were_restarted(scene: 
         assert a.provider.outbox.waiting == 2
         await stack.aclose()
         async with running(made["a.example"], engine) as a, running(made["b.example"], engine) as b:
-            heard = [seat.hear(await b.ears.next(), PEOPLE) for _ in range(2)]
+            heard = [seat.hear(await ears(b).next(), PEOPLE) for _ in range(2)]
             assert [h.data for each in heard for h in each if isinstance(h, Said)] == [b"one", b"two"]
             assert a.provider.room(ROOM).epoch == 1
 
@@ -295,7 +296,7 @@ async def test_a_room_is_joined_from_outside_with_a_sealed_group_info(scene: Sce
         scene.b, scene.a, Endpoint.UPDATE, ROOM, rooms.UPDATE_REQUEST.encode(commit)
     )
     assert isinstance(rooms.UPDATE_RESPONSE.decode(raw), rooms.Updated)
-    heard = await scene.a.ears.next()
+    heard = await ears(scene.a).next()
     assert isinstance(heard, CommitFanout)
     scene.seat.hear(heard, PEOPLE)
     assert newcomer.group.epoch == scene.seat.group.epoch == seat.group.epoch + 1
@@ -337,7 +338,7 @@ async def test_abuse_with_our_frank_is_proven(scene: Scene):
         scene.b, scene.a, Endpoint.REPORT_ABUSE, ROOM, users.ABUSE_REPORT.encode(report)
     )
     assert status == 201
-    ((sorted_report, proven),) = scene.a.ears.reports
+    ((sorted_report, proven),) = ears(scene.a).reports
     assert (proven, sorted_report.messages) == (1, (true, false))
 
 
@@ -391,7 +392,7 @@ async def test_without_a_certificate_nobody_gets_in(scene: Scene):
 
 
 async def test_a_provider_with_another_authority_is_neither_called_nor_heard(scene: Scene, tmp_path: Path):
-    stranger = Town(tmp_path / "other", installed(), "b.example")["b.example"]
+    stranger = Town(tmp_path / "other", installed(), "b.example", local=lambda domain: Ears())["b.example"]
     stranger.addresses.update(scene.a.addresses)
     async with running(stranger, installed()):
         with pytest.raises(Disconnected):

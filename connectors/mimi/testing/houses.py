@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -15,60 +15,21 @@ from bridgekit.testing.host import FakeHost
 from connectors.mimi.certificates import Authority
 from connectors.mimi.mls import MemberEngine, Signer, installed
 from connectors.mimi.peers import Credentials, Peers
-from connectors.mimi.provider import Provider
+from connectors.mimi.provider import Local, Provider
 from connectors.mimi.server import Rates, Server
-from connectors.mimi.wire.rooms import Fanout
-from connectors.mimi.wire.users import (
-    AbuseReport,
-    ConsentEntry,
-    IdentifierRequest,
-    IdentifierResponse,
-    QueryCode,
-)
-
-
-class Ears:
-    """The users of a provider, who only listen."""
-
-    def __init__(self) -> None:
-        self.fanouts: list[tuple[str, Fanout]] = []
-        self.entries: list[ConsentEntry] = []
-        self.reports: list[tuple[AbuseReport, int]] = []
-        self.something = asyncio.Event()
-
-    async def heard(self, room: str, fanouts: Sequence[Fanout]) -> None:
-        self.fanouts += [(room, fanout) for fanout in fanouts]
-        self.something.set()
-
-    async def asked(self, entry: ConsentEntry) -> None:
-        self.entries.append(entry)
-
-    async def find(self, request: IdentifierRequest) -> IdentifierResponse:
-        return IdentifierResponse(QueryCode.NOT_FOUND)
-
-    async def reported(self, room: str, report: AbuseReport, proven: int) -> None:
-        self.reports.append((report, proven))
-
-    async def next(self) -> Fanout:
-        """The next thing that is fanned out."""
-        while not self.fanouts:
-            self.something.clear()
-            async with asyncio.timeout(20):
-                await self.something.wait()
-        return self.fanouts.pop(0)[1]
 
 
 class House:
     """One provider, running. `store` outlives it."""
 
     def __init__(
-        self, domain: str, credentials: Credentials, store: dict[str, bytes], signer: Signer
+        self, domain: str, credentials: Credentials, store: dict[str, bytes], signer: Signer, local: Local
     ) -> None:
         self.domain = domain
         self.credentials = credentials
         self.store = store
         self.signer = signer
-        self.ears = Ears()
+        self.local = local
         self.host = FakeHost(domain, kept=store)
         self.addresses: dict[str, str] = {}
         self.provider: Provider
@@ -89,7 +50,7 @@ async def running(house: House, engine: MemberEngine, *, claims: Rates | None = 
             signer=house.signer,
             hub_key=b"h" * 32,
             peers=house.peers,
-            local=house.ears,
+            local=house.local,
         )
         await house.provider.load()
         listening = socket.create_server(("127.0.0.1", house.port))
@@ -112,13 +73,19 @@ async def running(house: House, engine: MemberEngine, *, claims: Rates | None = 
 class Town:
     """Providers that know where the others are."""
 
-    def __init__(self, folder: Path, engine: MemberEngine, *domains: str) -> None:
+    def __init__(
+        self, folder: Path, engine: MemberEngine, *domains: str, local: Callable[[str], Local]
+    ) -> None:
         self.engine = engine
         self.authority = Authority(folder, now=datetime.datetime.now(datetime.UTC))
         addresses: dict[str, str] = {}
         self.houses = {
             domain: House(
-                domain, self.authority.issue(domain), {}, engine.identity(f"mimi://{domain}".encode())
+                domain,
+                self.authority.issue(domain),
+                {},
+                engine.identity(f"mimi://{domain}".encode()),
+                local(domain),
             )
             for domain in domains
         }
@@ -130,9 +97,11 @@ class Town:
 
 
 @asynccontextmanager
-async def town(folder: Path, *domains: str, claims: Rates | None = None) -> AsyncIterator[Town]:
-    """All of them running."""
-    made = Town(folder, installed(), *domains)
+async def town(
+    folder: Path, *domains: str, local: Callable[[str], Local], claims: Rates | None = None
+) -> AsyncIterator[Town]:
+    """All of them running; `local` makes the users of a domain."""
+    made = Town(folder, installed(), *domains, local=local)
     async with AsyncExitStack() as stack:
         for house in made.houses.values():
             await stack.enter_async_context(running(house, made.engine, claims=claims))

@@ -1,0 +1,79 @@
+"""Readying: ghosts that may speak next in an encrypted room get their devices and keys ahead, in the background."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from bridgekit.contract.errors import BridgeError
+from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.matrix.crypto.engine import Engine
+from bridgekit.runtime.ghosts import Ghosts
+
+log = structlog.get_logger(__name__)
+
+SMALL = 50
+"""In a room with at most so many ghosts, everybody is somebody who may speak next; in a larger one, whoever types."""
+
+
+class Readying:
+    """One ghost at a time, and none while somebody speaks: a device takes the homeserver about as long as a join."""
+
+    def __init__(
+        self, engine: Engine, ghosts: Ghosts, *, spawn: Callable[[Coroutine[Any, Any, None]], object]
+    ) -> None:
+        self._engine = engine
+        self._ghosts = ghosts
+        self._spawn = spawn
+        self._queue: OrderedDict[tuple[ChatId, PersonId], None] = OrderedDict()
+        self._working = False
+        ghosts.arrived = self.entered
+
+    def all(self) -> None:
+        """Look at every encrypted room: what the last run did not come to is done now."""
+        for room in self._engine.encrypted_rooms():
+            self.encrypted(room)
+
+    def encrypted(self, room: ChatId) -> None:
+        """The room is encrypted."""
+        present = self._ghosts.present(room)
+        if len(present) <= SMALL:
+            for ghost in sorted(present):
+                self._want(room, ghost)
+
+    def entered(self, room: ChatId, ghost: PersonId) -> None:
+        """A ghost is in the room now."""
+        if self._engine.knows_encrypted(room) and len(self._ghosts.present(room)) <= SMALL:
+            self._want(room, ghost)
+
+    def likely(self, room: ChatId, ghost: PersonId) -> None:
+        """A ghost is about to speak: before all others."""
+        if self._engine.knows_encrypted(room) and self._ghosts.is_one(ghost):
+            self._want(room, ghost)
+            if (room, ghost) in self._queue:
+                self._queue.move_to_end((room, ghost), last=False)
+
+    def _want(self, room: ChatId, ghost: PersonId) -> None:
+        if self._engine.has_spoken(room, ghost):
+            return
+        self._queue.setdefault((room, ghost))
+        if not self._working:
+            self._working = True
+            self._spawn(self._work())
+
+    async def _work(self) -> None:
+        try:
+            while self._queue:
+                await self._engine.quiet()
+                (room, ghost), _ = self._queue.popitem(last=False)
+                if not self._ghosts.is_present(ghost, room):
+                    continue
+                try:
+                    await self._engine.prepare(room, ghost)
+                except BridgeError as error:
+                    log.info("device_not_ready", reason=error.notice)
+        finally:
+            self._working = False

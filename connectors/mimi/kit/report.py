@@ -1,0 +1,72 @@
+"""`bridgekit mimi conformance`: the checks as lines, and as a report in JSON and HTML."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections import Counter
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import msgspec
+
+from connectors.mimi.kit.calling import Caller
+from connectors.mimi.kit.conformance import Outcome, Result, examine
+
+_MARKS = {Outcome.PASSED: "ok  ", Outcome.FAILED: "FAIL", Outcome.SKIPPED: "skip"}
+_STYLE = (
+    "body{font:16px/1.5 system-ui;max-width:60em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
+    "td,th{text-align:left;padding:.3em .8em;border-bottom:1px solid #ccc;vertical-align:top}"
+    ".passed{color:#060}.failed{color:#b00;font-weight:bold}.skipped{color:#666}"
+)
+
+
+class Report(msgspec.Struct, frozen=True):
+    """All of one examination. `at` is in ISO 8601, UTC."""
+
+    peer: str
+    asked_as: str
+    at: str
+    draft: str
+    results: Sequence[Result]
+
+
+def conformance(caller: Caller, *, user: str | None, folder: Path | None) -> int:
+    """Examine a peer, print each check, write the report. 0 where none failed."""
+    results = asyncio.run(examine(caller, user, lambda result: print(line(result), flush=True)))
+    counted = Counter(result.outcome for result in results)
+    print(
+        f"{counted[Outcome.PASSED]} passed, {counted[Outcome.FAILED]} failed, {counted[Outcome.SKIPPED]} skipped"
+    )
+    if folder is not None:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        report = Report(caller.peer, caller.domain, now, "draft-ietf-mimi-protocol-06", results)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+        (folder / "report.html").write_text(to_html(report))
+        print(f"wrote {folder / 'report.json'} and {folder / 'report.html'}")
+    return 1 if counted[Outcome.FAILED] else 0
+
+
+def line(result: Result) -> str:
+    """One check on the terminal."""
+    detail = f": {result.detail}" if result.detail else ""
+    return f"{result.number:2} {_MARKS[result.outcome]} {result.title} ({result.section}){detail}"
+
+
+def to_html(report: Report) -> str:
+    """One page, without anything from elsewhere."""
+    rows = "".join(
+        f"<tr><td>{r.number}</td><td>{escape(r.title)}</td><td>{escape(r.section)}</td>"
+        f'<td class="{r.outcome}">{r.outcome}</td><td>{escape(r.detail)}</td></tr>\n'
+        for r in report.results
+    )
+    title = f"MIMI conformance of {escape(report.peer)}"
+    asked = f"Asked as {escape(report.asked_as)} at {escape(report.at)}, by {escape(report.draft)}."
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>\n'
+        f"<h1>{title}</h1><p>{asked}</p>\n<table>\n"
+        "<tr><th>#</th><th>Check</th><th>Where it says so</th><th>Outcome</th><th></th></tr>\n"
+        f"{rows}</table></html>\n"
+    )

@@ -1,0 +1,1 @@
+"""Providers and people on this machine, for tests and the demo."""

@@ -1,0 +1,119 @@
+"""A server's end of a component's stream that says whatever a test wants, well-formed or not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Callable
+
+COMPONENT = "matrix.script.test"
+ROOM = "den@rooms.script.test"
+_FEATURES = (
+    "http://jabber.org/protocol/muc",
+    "muc_open",
+    "muc_public",
+    "muc_unsecured",
+    "muc_semianonymous",
+    "urn:xmpp:sid:0",
+    "urn:xmpp:occupant-id:0",
+)
+
+
+class ScriptedServer:
+    """Accepts any secret, describes one room, lets everybody into it; the rest is `say`.
+
+    `before_us` is what the room sends of those who are there before a newcomer's own presence (XEP-0045, 7.2.2).
+    """
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.heard = ""
+        self.features = _FEATURES
+        self.before_us: Callable[[str], str] = lambda to: ""
+        self.connections = 0
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, until it ends."""
+        self._writer = writer
+        self.connections += 1
+        self.heard = ""
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 16):
+                self.heard += data.decode()
+                self._answer()
+                await writer.drain()
+        writer.close()
+
+    def say(self, xml: str | bytes) -> None:
+        """Whatever it is."""
+        assert self._writer is not None
+        self._writer.write(xml if isinstance(xml, bytes) else xml.encode())
+
+    def message(self, inside: str, *, nick: str = "eve", kind: str = "groupchat", more: str = "") -> str:
+        """A message of the room to the bridge."""
+        return f"<message type='{kind}' from='{ROOM}/{nick}' to='bridge@{COMPONENT}/bridge'{more}>{inside}</message>"
+
+    def _answer(self) -> None:
+        while self.heard:
+            for pattern, answer in (
+                (r"<stream:stream[^>]*>", self._stream),
+                (r"<handshake[^>]*>[^<]*</handshake>", lambda _: "<handshake/>"),
+                (r"<iq [^>]*?type=\"get\"[^>]*>.*?</iq>", self._asked),
+                (r"<presence [^>]*?(?:/>|>.*?</presence>)", self._presence),
+                (r"<iq .*?</iq>|<message .*?</message>|<\?xml[^>]*>|</stream:stream>", lambda _: ""),
+            ):
+                found = re.match(rf"\s*(?:{pattern})", self.heard, re.S)
+                if found is not None:
+                    self.heard = self.heard[found.end() :]
+                    self.say(answer(found[0]))
+                    break
+            else:
+                return
+
+    def _stream(self, _: str) -> str:
+        return (
+            "<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' "
+            f"xmlns:stream='http://etherx.jabber.org/streams' id='1' from='{COMPONENT}'>"
+        )
+
+    def _asked(self, iq: str) -> str:
+        id, to = _attribute(iq, "id"), _attribute(iq, "to")
+        back = f"<iq type='result' id='{id}' from='{to}' to='{_attribute(iq, 'from')}'>"
+        if "disco#info" in iq and to == ROOM:
+            listed = "".join(f"<feature var='{one}'/>" for one in self.features)
+            about = "<identity category='conference' type='text' name='Den'/>"
+            return f"{back}<query xmlns='http://jabber.org/protocol/disco#info'>{about}{listed}</query></iq>"
+        return f"{back}</iq>"
+
+    def _presence(self, presence: str) -> str:
+        to, sender = _attribute(presence, "to"), _attribute(presence, "from")
+        if not to.startswith(f"{ROOM}/") or "unavailable" in presence:
+            return ""
+        return (
+            self.before_us(sender)
+            + f"<presence from='{to}' to='{sender}'><x xmlns='http://jabber.org/protocol/muc#user'>"
+            "<item affiliation='none' role='participant'/><status code='110'/></x></presence>"
+            f"<message type='groupchat' from='{ROOM}' to='{sender}'><subject/></message>"
+        )
+
+
+def _attribute(xml: str, name: str) -> str:
+    found = re.search(rf"\s{name}=[\"']([^\"']*)[\"']", xml)
+    return found[1] if found is not None else ""
+
+
+@contextlib.asynccontextmanager
+async def scripted() -> AsyncIterator[ScriptedServer]:
+    """It listens on 127.0.0.1 while the block lasts."""
+    script = ScriptedServer()
+    server = await asyncio.start_server(script.serve, "127.0.0.1", 0)
+    script.port = server.sockets[0].getsockname()[1]
+    try:
+        yield script
+    finally:
+        server.close()
+        if script._writer is not None:
+            script._writer.transport.abort()
+        await asyncio.sleep(0.01)

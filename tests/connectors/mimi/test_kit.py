@@ -1,0 +1,116 @@
+"""`bridgekit mimi ...`: what vendors use."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from bridgekit.cli import main
+from connectors.mimi.kit.conformance import Outcome, Result
+from connectors.mimi.kit.report import Report, line, to_html
+from connectors.mimi.wire import components, mls, policies
+from tests.connectors.mimi.reading import examples
+
+REPLY = examples()["reply"]
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    status = main(["mimi", *words])
+    out = capsys.readouterr()
+    return status, out.out, out.err
+
+
+@pytest.mark.parametrize("form", ["raw", "hex", "base64", "base64url"])
+def test_a_captured_message_is_readable(tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str):
+    file = tmp_path / "captured"
+    file.write_bytes(
+        {
+            "raw": REPLY.octets,
+            "hex": REPLY.octets.hex(" ").encode(),
+            "base64": base64.encodebytes(REPLY.octets),
+            "base64url": base64.urlsafe_b64encode(REPLY.octets).rstrip(b"="),
+        }[form]
+    )
+    status, out, _ = run(capsys, "inspect", str(file))
+    assert status == 0
+    assert out.startswith(f"content ({len(REPLY.octets)} octets)\n")
+    assert f"id: {REPLY.id.hex()}" in out
+    assert "content_type: 'text/markdown;variant=GFM-MIMI'" in out
+    assert '"Right on! _Congratulations_ \'all!"' in out
+
+
+def test_what_is_inside_of_components_is_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    update = components.ParticipantUpdate(added=(components.Participant("mimi://a.example/u/alice", 2),))
+    policy = policies.BASE_ROOM_POLICY.encode(policies.BaseRoomPolicy(discoverable=True))
+    proposals: tuple[mls.Proposal, ...] = (
+        mls.AppDataUpdate(0x22, mls.ComponentUpdate(components.PARTICIPANT_UPDATE.encode(update))),
+        mls.GroupContextExtensions(
+            (
+                mls.Extension(
+                    6, components.APP_DATA_DICTIONARY.encode((components.ComponentData(0x27, policy),))
+                ),
+            )
+        ),
+    )
+    for number, proposal in enumerate(proposals):
+        message = mls.PublicMessage(b"g", 1, mls.MemberSender(0), b"", proposal, b"s", None, b"m")
+        file = tmp_path / str(number)
+        file.write_bytes(mls.MLS_MESSAGE.encode(message))
+        status, out, _ = run(capsys, "inspect", "--as", "mls-message", str(file))
+        assert status == 0
+        wanted = ["participant_list update", "base_room_policy component"][number]
+        assert wanted in out
+        assert ["user: 'mimi://a.example/u/alice'", "discoverable: True"][number] in out
+
+
+def test_what_is_nothing_is_said_to_be_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "captured"
+    file.write_bytes(b"\xff" * 9)
+    status, out, err = run(capsys, "inspect", str(file))
+    assert (status, out) == (1, "")
+    assert "none of the bodies" in err
+    status, _, err = run(capsys, "inspect", "--as", "consent", str(file))
+    assert status == 1
+    assert "This is no consent" in err
+    assert run(capsys, "inspect", "--as", "nonsense", str(file))[2].startswith("There is no kind 'nonsense'")
+    assert "cannot be read" in run(capsys, "inspect", str(tmp_path / "gone"))[2]
+
+
+def test_certificates_are_made_and_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    status, out, _ = run(capsys, "keygen", "a.example", "b.example", "--dir", str(tmp_path))
+    assert status == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.example.key",
+        "a.example.pem",
+        "authority.pem",
+        "b.example.key",
+        "b.example.pem",
+    ]
+    assert (tmp_path / "a.example.key").stat().st_mode & 0o077 == 0
+    assert out.count("\n") == 5
+    assert run(capsys, "keygen", "c.example", "--dir", str(tmp_path))[0] == 1
+    assert run(capsys, "keygen", "C.example", "--dir", str(tmp_path / "2"))[0] == 1
+
+
+def test_a_peer_that_cannot_be_named_or_files_that_are_not_there_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    options = ["--as", "b.example", "--certificate", "nowhere.pem", "--key", "nowhere.key"]
+    assert "names no provider" in run(capsys, "directory", "http://a.example", *options)[2]
+    assert "There is no file nowhere.pem" in run(capsys, "directory", "a.example", *options)[2]
+
+
+def test_a_report_holds_every_check_and_no_markup_of_the_peer():
+    results = [
+        Result(1, "One", "protocol 5.1", Outcome.PASSED),
+        Result(2, "Two", "protocol 5.2", Outcome.FAILED, "<script>"),
+    ]
+    page = to_html(Report("a.example", "b.example", "2026-01-01", "draft", results))
+    assert "<script>" not in page
+    assert page.count("<tr>") == 3
+    assert [line(result) for result in results] == [
+        " 1 ok   One (protocol 5.1)",
+        " 2 FAIL Two (protocol 5.2): <script>",
+    ]

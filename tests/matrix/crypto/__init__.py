@@ -1,0 +1,1 @@
+"""The pure parts of encryption, and one device without a homeserver."""

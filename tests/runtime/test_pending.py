@@ -1,0 +1,92 @@
+"""Who speaks while a network is away is shown that their words wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bridgekit.contract.connector import OwnAccounts
+from bridgekit.testing.homeserver import Event
+from tests.runtime.fake_network import Town
+from tests.runtime.running import BOT, STATUS, by, is_about, linked, said, town_world, until
+
+WORDS = "Town cannot be reached. The town is cut off. What you say waits, and is passed on when it is back."
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for seconds waits for moments."""
+    monkeypatch.setattr("bridgekit.runtime.pending.AFTER", 0.3)
+    monkeypatch.setattr("bridgekit.runtime.sessions.FIRST_WAIT", 0.5)
+    monkeypatch.setattr("bridgekit.runtime.sessions.LONGEST_WAIT", 0.5)
+
+
+def has_status(event: str, status: str) -> Callable[[Event], bool]:
+    return lambda e: is_about(event)(e) and e.content["status"] == status
+
+
+@pytest.mark.parametrize("every", ["all", "problems"])
+async def test_what_waits_for_a_network_is_pending_until_it_has_arrived(tmp_path: Path, every: str) -> None:
+    town = Town(OwnAccounts.OFF)
+    async with town_world(tmp_path, town) as place:
+        place.more["messages"] = {"status_events": every}
+        async with place.bridge():
+            alice, room = await linked(place)
+            town.cut()
+            await until(lambda: None not in town.sessions)
+            events = [await alice.send(room, words) for words in ("one", "two", "three")]
+            for event in events:
+                pending = await said(place, has_status(event, "PENDING"))
+                assert pending.content["network"] == "town"
+            notice = await said(place, by(BOT, "cannot be reached"))
+            assert notice.body == f"⏳ {WORDS}"
+            town.mend()
+            await town.until(lambda: town.said() == ["<alice> one", "<alice> two", "<alice> three"])
+            for event in events:
+                await said(place, has_status(event, "SUCCESS"))
+            # In words once: every client can show that.
+            notices = [e for e in place.homeserver.messages(room) if "cannot be reached" in e.body]
+            assert len(notices) == 1
+            town.cut()
+            await until(lambda: None not in town.sessions)
+            await alice.send(room, "four")
+            await until(
+                lambda: (
+                    len([e for e in place.homeserver.messages(room) if "cannot be reached" in e.body]) == 2
+                )
+            )
+
+
+async def test_a_network_that_is_back_in_a_moment_makes_nobody_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridgekit.runtime.pending.AFTER", 2.0)
+    town = Town(OwnAccounts.OFF)
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        town.cut()
+        await until(lambda: None not in town.sessions)
+        town.mend()
+        event = await alice.send(room, "hello")
+        await said(place, has_status(event, "SUCCESS"))
+        shown = [e.content["status"] for e in place.homeserver.timeline(room) if e.type == STATUS]
+        assert "PENDING" not in shown
+
+
+async def test_what_is_stopped_while_it_waits_has_its_fate(tmp_path: Path) -> None:
+    town = Town(OwnAccounts.OFF)
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        town.cut()
+        await until(lambda: None not in town.sessions)
+        events = [await alice.send(room, words) for words in ("one", "two")]
+        for event in events:
+            await said(place, has_status(event, "PENDING"))
+        await alice.send(room, "!bridge stop")
+        for event in events:
+            await said(place, has_status(event, "FAIL_PERMANENT"))
+        town.mend()
+        await alice.send(room, "three")
+        await town.until(lambda: town.said() == ["<alice> three"])
