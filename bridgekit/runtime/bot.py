@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
@@ -59,6 +59,7 @@ class Bot:
         label: Callable[[NetworkId], str],
         permission: Callable[[PersonId], Permission],
         silence: Callable[[ChatId, PersonId], int],
+        fingerprints: Callable[[PersonId], Mapping[str, str]],
     ) -> None:
         self._client = client
         self._portals = portals
@@ -72,6 +73,7 @@ class Bot:
         self._label = label
         self._permission = permission
         self._silence = silence
+        self._fingerprints = fingerprints
         self._explained: Buckets[PortalKey] = Buckets(EXPLANATIONS)
         self._asked: Buckets[PersonId] = Buckets(REQUESTS)
         self._commands: dict[str, Callable[[ChatId, PersonId, list[str]], Awaitable[str]]] = {
@@ -87,6 +89,7 @@ class Bot:
             "chat": self._chat,
             "forget": self._forget,
             "stop": self._stop,
+            "verify": self._verify,
         }
 
     async def obey(self, room: ChatId, case: Case, words: str) -> None:
@@ -162,12 +165,26 @@ class Bot:
                 "  !bridge stop   say nothing more of what you said here and what still waits to be sent",
                 "  !bridge status   what this room is linked to, and how your accounts are doing",
                 "  !bridge networks   where I can go",
+                "  !bridge verify [user]   the fingerprints of my device, or of a ghost's",
                 f"  !bridge login {network} [field=value ...]   speak with an account of your own",
                 f"  !bridge logout {network}",
                 f"  !bridge chat {network} <name>   a direct conversation, with your own account",
                 "Logins hold passwords: give that command in a direct room with me.",
             ]
         )
+
+    async def _verify(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        """What can be compared of the bot or a ghost, and how clients do it."""
+        user = PersonId(words[0]) if words else self._me
+        found = self._fingerprints(user)
+        if not found:
+            return f"{user} has no device: I have one, and those who have spoken in an encrypted room."
+        lines = [f"{user}:", *(f"  {name}: {value}" for name, value in found.items())]
+        lines.append(
+            "To have your client verify it: ask for a verification with emoji in an encrypted room with "
+            "that user. The emoji of this side appear in that room, and in the bridge's log."
+        )
+        return "\n".join(lines)
 
     async def _networks(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
         lines = [

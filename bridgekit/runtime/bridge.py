@@ -15,7 +15,7 @@ from bridgekit.admin import server as admin
 from bridgekit.admin.metrics import Metrics, Queue
 from bridgekit.config import Config, Network, StatusEvents
 from bridgekit.contract.connector import Connector
-from bridgekit.contract.errors import BridgeError, MatrixError
+from bridgekit.contract.errors import MatrixError
 from bridgekit.contract.ids import NetworkId, PersonId
 from bridgekit.core.model import Permission
 from bridgekit.matrix.appservice import Appservice
@@ -155,11 +155,7 @@ class Bridge:
             log.warning("homeserver_check", reason=error.notice)
         else:
             await self._parts.succession.follow()
-        try:
-            await self.engine.start()
-            self._parts.readying.all()
-        except BridgeError as error:
-            log.warning("encryption_unavailable", reason=error.notice)
+        self._tasks.spawn(self._ready_devices())
         self._parts.standing.stand(self.config)
         await self._parts.erasure.resume()
         self._follow_lists()
@@ -167,6 +163,10 @@ class Bridge:
     def _follow_lists(self) -> None:
         moderation = self.config.moderation
         self._parts.policies.follow(moderation.policy_lists, moderation.write_bans_to or "")
+
+    async def _ready_devices(self) -> None:
+        await self.engine.start()
+        self._parts.readying.all()
 
     def reload(self, config: Config) -> list[str]:
         """Take over what can change while the bridge runs; says, as sentences, what needs a restart."""
@@ -195,6 +195,7 @@ class Bridge:
         parts = {
             "homeserver": admin.Part(ok=self.client.available),
             "store": admin.Part(ok=self.store.trouble is None, detail=self.store.trouble or ""),
+            "encryption": admin.Part(ok=not self.engine.trouble, detail=self.engine.trouble, needed=False),
         }
         for network in self._parts.networks:
             ok = self.accounts.is_ready(network)

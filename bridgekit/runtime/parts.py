@@ -16,6 +16,7 @@ from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Permission
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.engine import Engine
+from bridgekit.matrix.crypto.verifying import Say
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
@@ -116,6 +117,7 @@ class Parts:
             trust=config.encryption.trust,
             reset=lambda user: self.secrecy.identity_reset(user),
             encrypted=lambda room: self._encrypted(room),
+            say=speaker(client),
             spawn=spawn,
         )
         client.cipher = self.engine
@@ -250,6 +252,7 @@ class Parts:
             label=label,
             permission=permission,
             silence=lambda room, who: self.rooms.silence(room, who),
+            fingerprints=self.engine.machines.fingerprints,
         )
         self.fates = Fates(
             client,
@@ -343,3 +346,12 @@ class Parts:
         self.owners.session_changed(supervised)
         self.policies.session_changed(supervised)
         self.pending.session_changed(supervised)
+
+
+def speaker(client: MatrixClient) -> Say:
+    """Sends what one of ours has to say for itself, and not for anybody on a network."""
+
+    async def say(room: ChatId, user: PersonId, type: str, content: dict[str, Any]) -> None:
+        await client.send(room, type, content, txn=f"bk.own.{time.time_ns():x}", user=user)
+
+    return say

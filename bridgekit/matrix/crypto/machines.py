@@ -75,6 +75,13 @@ class Machines:
         """Whether the user's device is there and was seen to be as it should be."""
         return user in self._checked
 
+    def fingerprints(self, user: PersonId) -> dict[str, str]:
+        """The public keys of one of ours, by what they are; {} where there is no machine in memory."""
+        machine = self._machines.get(user)
+        if machine is None:
+            return {}
+        return {"device": machine.device, "device key": machine.ed25519, "identity": machine.master}
+
     @property
     def count(self) -> int:
         """How many of ours have a device."""
