@@ -113,10 +113,7 @@ def reason(matrix: Protection, key: PortalKey, name: str, label: str) -> str:
     what = f"This room is encrypted, and {label} is not"
     if matrix < SEALED:
         what = f"{name} on {label} is encrypted, and this room is not"
-    return (
-        f"{what}: nothing of what is encrypted is passed on until a moderator here agrees to that with "
-        f"`!bridge agree {key.network} {name}`."
-    )
+    return f"{what}: nothing crosses until a moderator here agrees to that with `!bridge agree {key.network} {name}`."
 
 
 def question(matrix: Protection, part: Part) -> str:

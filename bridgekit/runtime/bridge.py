@@ -113,18 +113,26 @@ class Bridge:
         await self.ghosts.load(networks, list(self.registry.portals))
         await self.engine.load()
         await parts.protecting.load()
+        await parts.consenting.load()
+        await parts.holding.load()
+        parts.opening.load()
+        for side in self.registry.links:
+            parts.readers.linked(side)
         left = await self.rooms.recover()
         if left:
             log.info("recovering", facts=left)
         await self._listen()
         self.accounts.start_all()
         self._tasks.spawn(self._settle_in())
+        self._tasks.spawn(parts.consenting.tend())
+        parts.exposures.start()
         self._tasks.spawn(self._parts.members.keep_retiring(lambda: self.config.members.retire_after // DAY))
 
     def _watch(self) -> None:
         self.metrics.declare(list(self._parts.networks))
         self.metrics.watch_queue(Queue.ROOMS, self.rooms.depth)
         self.metrics.watch_queue(Queue.JOINS, lambda: (len(self._parts.joins), 0.0))
+        self.metrics.watch_held(self._parts.holding.counts)
         self.metrics.watch_sessions(self.accounts.states)
         self.metrics.watch_inbox(self.store.inbox.count, self.store.inbox.count_parked)
 
@@ -204,6 +212,11 @@ class Bridge:
             parts[f"network.{network}"] = admin.Part(ok=ok, detail=status, needed=False)
         return parts
 
+    @property
+    def parts(self) -> Parts:
+        """What the bridge is made of."""
+        return self._parts
+
     # Small questions -------------------------------------------------------------------------------------------
 
     def label(self, network: NetworkId) -> str:
@@ -218,4 +231,4 @@ class Bridge:
 
 def _fixed(section: Network) -> tuple[object, ...]:
     """What of a network cannot change while the bridge runs."""
-    return section.connector, section.config, section.space
+    return section.connector, section.config, section.space, section.consent, section.ceiling, section.gate

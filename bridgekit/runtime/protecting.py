@@ -25,7 +25,7 @@ from bridgekit.core.protection import (
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Key
 from bridgekit.runtime.lenient import allowed, now
-from bridgekit.runtime.registry import Registry
+from bridgekit.runtime.registry import WAITING, Registry
 from bridgekit.runtime.sessions import Supervised
 from bridgekit.store import Store, new_id
 from bridgekit.store.rows import Link
@@ -63,9 +63,11 @@ class Protecting:
         label: Callable[[NetworkId], str],
         say: Callable[[ChatId, str], Awaitable[None]],
         describe: Callable[[Link], Awaitable[None]],
+        moved: Callable[[PortalKey], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
-        """`is_encrypted` tells what is known of a room; `learn` asks the homeserver where nothing is."""
+        """`is_encrypted` tells what is known of a room; `learn` asks the homeserver where nothing is. `moved` is told
+        of each link of which `withheld` may have another answer now."""
         self._store = store
         self._registry = registry
         self._client = client.patient
@@ -75,6 +77,7 @@ class Protecting:
         self._label = label
         self._say = say
         self._describe = describe
+        self._moved = moved
         self._spawn = spawn
         self._agreements: dict[PortalKey, Agreement] = {}
         self._seen: dict[PortalKey, Protection] = {}
@@ -109,8 +112,11 @@ class Protecting:
         """Whether somebody of the room has agreed to what is lost between it and the link."""
         return link.key in self._agreements
 
-    def withheld(self, link: Link) -> str:
+    def withheld(self, side: PortalKey) -> str:
         """Why nothing crosses between a link and its room; "" where it may."""
+        link = self._registry.links.get(side)
+        if link is None:
+            return ""
         matrix = self.matrix(link.room)
         if link.key in self._agreements or not needs_agreement(matrix, self.of(link)):
             return ""
@@ -118,8 +124,12 @@ class Protecting:
 
     def label(self, room: ChatId) -> Label:
         """What is true of a room now."""
-        parts = tuple(self._part(link) for link in self._registry.links_of(room))
+        parts = tuple(self._part(link) for link in self._links_of(room))
         return Label(matrix=self.matrix(room), parts=parts)
+
+    def _links_of(self, room: ChatId) -> list[Link]:
+        """The links whose chats have agreed to be linked: of the others the room does not speak."""
+        return [link for link in self._registry.links_of(room) if link.state != WAITING]
 
     def _part(self, link: Link) -> Part:
         return Part(
@@ -147,6 +157,8 @@ class Protecting:
     def changed(self, room: ChatId) -> None:
         """Encryption was switched on, a link was made or went, or what it gives is another now."""
         self.changes += 1
+        for link in self._registry.links_of(room):
+            self._moved(link.key)
         if self._registry.links_of(room) or room in self._published:
             self._spawn(self.weigh(room))
 
@@ -158,7 +170,7 @@ class Protecting:
             except MatrixError as error:
                 log.warning("protection_unknown", room=room, reason=error.notice)
                 return
-            links = self._registry.links_of(room)
+            links = self._links_of(room)
             before = self._published.get(room, _Published())
             label = self.label(room)
             after = _Published(
@@ -175,7 +187,7 @@ class Protecting:
                 for link in links:
                     await self._describe(link)
                 log.info("protection_changed", room=room, protection=label.protection.name.lower())
-            withheld = [why for link in links if (why := self.withheld(link))]
+            withheld = [why for link in links if (why := self.withheld(link.key))]
             if links and (after.words != before.words or withheld):
                 await self._say(room, "\n".join([after.words, *withheld]))
             # Last: behind a crash it is published and said once more, rather than never.

@@ -34,7 +34,7 @@ async def test_nothing_leaves_an_encrypted_room_until_a_moderator_agrees(tmp_pat
         refused = await now.alice.say(now.room, "too early")
         fate = await said(now.place, has_fate(refused))
         assert fate.content["status"] != "SUCCESS"
-        await until(lambda: any("is passed on until" in w for w in now.alice.words(now.room, BOT)))
+        await until(lambda: any("nothing crosses until" in w for w in now.alice.words(now.room, BOT)))
         assert now.town.said() == []
         mallory = SecretClient(now.place.homeserver, now.place.homeserver.user("mallory"))
         await now.place.homeserver.user("mallory").join(now.room)
@@ -86,6 +86,6 @@ async def test_the_label_is_published_and_changes_with_its_cause(tmp_path: Path)
         assert label_of(place, room)["links"] == [
             {"network": "town", "chat": "#talk", "protection": "clear", "agreed": False}
         ]
-        await until(lambda: any("is passed on until" in w for w in alice.words(room, BOT)))
+        await until(lambda: any("nothing crosses until" in w for w in alice.words(room, BOT)))
         fate = await said(place, has_fate(await alice.say(room, "not any more")))
         assert fate.content["status"] != "SUCCESS"

@@ -183,6 +183,7 @@ async def test_a_room_that_becomes_encrypted_hears_nothing_in_clear_from_then_on
         await human.set_state(room, "m.room.encryption", ENCRYPTION)
         await place.homeserver.settled()
         town.emit(says("Bob", "sealed"))
+        await alice.say(room, "!bridge agree town #talk")  # until then it is held, and not lost
         await until(lambda: alice.words(room, BOB) == ["sealed"])
 
 
@@ -202,6 +203,7 @@ async def test_a_room_that_became_encrypted_while_the_bridge_was_down(tmp_path: 
         place.homeserver.fault("PUT */transactions/*", Delay(seconds=3))
         async with running(place):
             town.emit(says("Bob", "sealed"))
+            await alice.say(room, "!bridge agree town #talk")
             await until(lambda: alice.words(room, BOB) == ["sealed"])
             assert not [e for e in place.homeserver.messages(room) if e.sender == BOB]
 

@@ -73,6 +73,7 @@ async def large_place(synapse: Synapse) -> AsyncIterator[Place]:
             networks: dict[str, Any] = {
                 mode: {
                     "connector": "irc",
+                    "consent": "off",
                     "nick": f"{mode}bridge",
                     "servers": [{"host": "127.0.0.1", "port": ircd.port, "tls": False}],
                     "flood": {"refill": 0, "lead_max": 0},
