@@ -63,7 +63,16 @@ T = TypeVar("T")
 class Tenants:
     """`provider.Local`, and what a session asks of the clients hosted here."""
 
-    def __init__(self, domain: str, *, host: Host, engine: MemberEngine, peers: Peers, hub: Signer) -> None:
+    def __init__(
+        self,
+        domain: str,
+        *,
+        host: Host,
+        engine: MemberEngine,
+        peers: Peers,
+        hub: Signer,
+        open_rooms: bool = False,
+    ) -> None:
         self.domain = domain
         self.bridge = str(uris.Uri(domain, Thing.USER, BRIDGE))
         self.emit: Callable[[Fact], None] | None = None
@@ -72,6 +81,7 @@ class Tenants:
         self._engine = engine
         self._peers = peers
         self._hub = hub
+        self._open_rooms = open_rooms
         self._provider: Provider
         self._identities: dict[str, Signer] = {}
         self._seats: dict[tuple[str, str], Seat] = {}
@@ -154,6 +164,7 @@ class Tenants:
             creator=self.bridge,
             metadata=RoomMetadata(room, name=uris.parse(room).name),
             agent=FrankingAgent(self._hub.signature_key, CREDENTIAL.decode(self._hub.credential)),
+            discoverable=self._open_rooms,
         )
         seat = Seat.create(
             self._engine,
