@@ -268,7 +268,7 @@ class Parts:
             self.accounts,
             self.networks,
             self.crowds,
-            rules=lambda network: self._gates[network],
+            rules=lambda network: self.gates[network],
             permission=permission,
             is_ours=lambda user: user == me or namespace.is_ours(user),
             label=label,
@@ -297,7 +297,7 @@ class Parts:
             drop=lambda case: drop(store, case),
             spawn=spawn,
         )
-        self._gates = {
+        self.gates = {
             id: GateRules(mode=section.gate or _usual_gate(self.networks[id]))
             for id, section in config.networks.items()
         }

@@ -29,6 +29,10 @@ class MimiConfig(BaseModel):
         default="",
         description="Where others reach that port: https://mimi.example.org; else the domain and port.",
     )
+    open_rooms: bool = Field(
+        default=False,
+        description="Users of other providers may join the rooms that are made here, uninvited.",
+    )
     peers: dict[str, str] = Field(
         default={}, description="Where a provider is reached that is not at https://its.domain, by domain."
     )

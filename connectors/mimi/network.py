@@ -54,7 +54,14 @@ class MimiNetwork:
             except OSError as error:
                 raise Disconnected(f"The provider cannot listen: {error.strerror or error}.") from error
             signer, hub_key = await self._own()
-            tenants = Tenants(config.domain, host=self._host, engine=self._engine, peers=peers, hub=signer)
+            tenants = Tenants(
+                config.domain,
+                host=self._host,
+                engine=self._engine,
+                peers=peers,
+                hub=signer,
+                open_rooms=config.open_rooms,
+            )
             provider = Provider(
                 config.domain,
                 host=self._host,

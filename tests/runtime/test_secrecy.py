@@ -24,6 +24,7 @@ from bridgekit.contract.people import File, Member
 from bridgekit.contract.verbs import EditMessage, Retract
 from bridgekit.matrix.crypto import contents, engine
 from bridgekit.matrix.crypto.sas import MAC
+from bridgekit.matrix.transactions import Encryption
 from bridgekit.runtime import worker
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Delay, Drop, Event
@@ -540,7 +541,7 @@ async def test_a_homeserver_that_sends_no_keys_is_told(
 ) -> None:
     monkeypatch.setattr(engine, "PROBE_SECONDS", 0.2)
     async with town_world(tmp_path, Town()) as place:
-        monkeypatch.setattr(place.homeserver.deliveries["bridgekit"], "on_to_device", lambda *_: True)
+        monkeypatch.setattr(place.homeserver.deliveries["bridgekit"], "on_to_device", lambda *_: None)
         async with running(place) as bridge:
             await until(lambda: bridge.engine.trouble)
             assert "msc2409_to_device_messages_enabled" in bridge.engine.trouble
@@ -600,3 +601,46 @@ async def test_a_ghost_can_be_verified_in_the_room(tmp_path: Path) -> None:
         assert now.town.said() == []  # nothing of it is anybody else's business
         await now.alice.say(now.room, f"!bridge verify {BOB}")
         await until(lambda: any(bob.ed25519 in w for w in now.alice.words(now.room, BOT)))
+
+
+async def test_where_a_double_puppet_could_not_be_believed_the_ghost_speaks(tmp_path: Path) -> None:
+    """A device that the bridge made for somebody's own user would not be signed by their identity."""
+    town = Town()
+    async with town_world(tmp_path, town, double_puppets=True) as place, running(place) as bridge:
+        alice, room = await linked(place)
+        identity = dict(place.homeserver.keys.identities[alice.id])
+        login = await bridge.accounts.open(NetworkId("town"), alice.id)
+        await until(lambda: login in town.sessions)
+        me = person("own-alice")
+        town.emit(says("alice", "from my phone", sender=me, own=login))
+        await until(lambda: alice.words(room, ghost("own-alice")) == ["from my phone"])
+        assert place.homeserver.keys.identities[alice.id] == identity
+        assert list(place.homeserver.app.devices[alice.id]) == [alice.machine.device]
+        assert place.homeserver.messages(room) == []
+
+
+async def test_nonsense_for_a_device_stops_nothing(tmp_path: Path) -> None:
+    async with scene(tmp_path) as now:
+        device = next(iter(now.place.homeserver.keys.devices[BOT]))
+        to = {"to_user_id": BOT, "to_device_id": device, "sender": now.alice.id}
+        encrypted: list[Any] = [
+            {},
+            {"algorithm": 5},
+            {"algorithm": "m.olm.v1.curve25519-aes-sha2"},
+            [],
+            "x",
+            None,
+        ]
+        events: list[Any] = [{"type": "m.room.encrypted", "content": content, **to} for content in encrypted]
+        events += [
+            {"type": kind, "content": {}, **to} for kind in ("m.room_key", "m.room_key.withheld", "m.dummy")
+        ]
+        events += [{"type": "m.key.verification.start", "content": {"transaction_id": "t"}, **to}]
+        events += [{**to, "to_user_id": [BOT]}, {**to, "type": 5}, {"to_user_id": BOT}, [], 7, "x", None, {}]
+        said_to_us = Encryption(to_device=tuple(msgspec.json.encode(event) for event in events))
+        kept = now.bridge.engine.keep(said_to_us)
+        await now.bridge.store.commit(*kept.writes)
+        now.bridge.engine.take(kept)
+        await now.alice.say(now.room, "hello all the same")
+        await now.town.until(lambda: now.town.said() == ["<alice> hello all the same"])
+        assert await now.bridge.store.keys.to_device() == []
