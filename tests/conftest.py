@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from bridgekit.testing.servers.postgres import Postgres
 from bridgekit.testing.servers.postgres import postgres as run_postgres
@@ -21,6 +22,10 @@ from connectors.irc.testing.ngircd import Ngircd
 from connectors.irc.testing.ngircd import ngircd as run_ngircd
 
 Server = TypeVar("Server")
+
+# How long an example takes says something of the machine, and nothing of what is tested.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 
 
 def run_for_all_tests(launch: Callable[[], AbstractAsyncContextManager[Server]]) -> Iterator[Server]:

@@ -79,7 +79,6 @@ CONSENT = [
     " off: the chats are yours",
     "    # ceiling: {history: shared, join: public, listed: true, media: true}  # how open its rooms may be at most",
     "    # gate: pause  # who has no account of their own in the chat: pause, kick or relay-allowed",
-    "    # direct: known  # who may begin a conversation between two people: known, anybody or off",
 ]
 """What every network's section says about who may read."""
 

@@ -274,14 +274,6 @@ class Ceiling(Section):
     """Whether files are passed on to Matrix, where the homeserver keeps them."""
 
 
-class Direct(StrEnum):
-    """Who may begin a conversation between two people."""
-
-    KNOWN = "known"
-    ANYBODY = "anybody"
-    OFF = "off"
-
-
 class Link(Section):
     """One chat of the network and the Matrix room that it is linked to."""
 
@@ -316,9 +308,6 @@ class NetworkSection(Section):
     minutes, then they are taken out of the room. `kick`: they are taken out at once. `relay-allowed`: the bridge's
     own presence is enough. Where it is not given: `pause` if the connector gives everybody an account, else
     `relay-allowed`."""
-    direct: Direct = Direct.KNOWN
-    """Who may begin a conversation between two people: those who are in a linked chat (`known`), `anybody`, or nobody
-    (`off`)."""
     members: Mode = Mode.GRADUAL
     """Whose ghosts are in the rooms of its chats. `active`: who has spoken. `gradual`: who speaks at once, then all
     others, operators first, at a rate that the homeserver bears. `full`: all, and what is said waits until they are

@@ -9,6 +9,7 @@ import msgspec
 
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, PersonId, PortalKey
 from bridgekit.contract.people import Person, Role
+from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import Verb
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.membership import Mode, Urgency
@@ -37,6 +38,11 @@ class SideView(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""  # why it is not open: a sentence
     logins: Mapping[PersonId, LoginId] = {}
     grants: bool = False  # roles that are given in Matrix are given there too
+    name: str = ""  # what people call the chat
+    protection: Protection = Protection.TRANSPORT
+    agreed: bool = (
+        False  # that what is sealed elsewhere is not here, or the other way round: core/protection.py
+    )
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):

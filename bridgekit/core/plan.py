@@ -26,6 +26,7 @@ from bridgekit.core.model import (
     SideView,
 )
 from bridgekit.core.moderation import about_puppet
+from bridgekit.core.protection import barred
 
 PENDING = MessageId("")
 """Stands in a verb for the id that the side has given, or will give, to the message of `Action.target`."""
@@ -156,13 +157,24 @@ def _everywhere(
     target: int = 0,
     reply: int = 0,
     thread: int = 0,
+    takes_back: bool = False,
 ) -> Plan:
-    """The same happening on every other open side; of those that are not open, the sender reads why."""
+    """The same happening on every other open side; of those that are not open, the sender reads why.
+
+    What is sealed goes to no weaker side without an agreement, save for what only `takes_back`.
+    """
     actions: list[Action] = []
     closed: list[str] = []
-    for side in _others(context):
+    matrix = context.sides[0]
+    origin = next((side for side in context.sides if side.key == context.origin), matrix)
+    for side in context.sides:
+        if side is origin:
+            continue
         if not side.open:
             closed.append(side.reason or f"{side.label} is not linked now.")
+            continue
+        if origin.protection > side.protection and not takes_back and (why := barred(matrix, origin, side)):
+            closed.append(why)
             continue
         actor, speaker = _acting(context, side, sender, own)
         verb = make(side, speaker)
@@ -299,6 +311,7 @@ def _take_back_reaction(context: Context, sender: Person, known: Known) -> Plan:
             key=f"{context.number:x}",
         ),
         target=known.number,
+        takes_back=True,
     )
 
 
@@ -319,6 +332,7 @@ def _retraction(context: Context, fact: facts.Retraction) -> Plan:
             key=f"{context.number:x}",
         ),
         target=known.number,
+        takes_back=True,
     )
 
 

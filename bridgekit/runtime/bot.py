@@ -25,9 +25,11 @@ from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.lenient import allowed, now
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.portals import Portals
+from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.registry import OPEN, WAITING, Registry
 from bridgekit.runtime.remains import Remains
+from bridgekit.store.rows import Link
 
 log = structlog.get_logger(__name__)
 
@@ -37,13 +39,11 @@ FOR_EVERYBODY = ("status", "stop")
 """Commands of those, too, who may do no more than be relayed."""
 REQUESTS = Rate(10, 60_000)
 """Commands of one user that make the bridge connect, knock or speak somewhere."""
-AGREED = "agreed"
-"""What a moderator adds who links an encrypted room to a network that sees everything in clear."""
 PASSWORD = "password="
 GONE = "this network is not in the bridge's configuration any more"
 
 
-_LINK_WORDS = frozenset({AGREED, *(scope.value for scope in Scope)})
+_LINK_WORDS = frozenset(scope.value for scope in Scope)
 
 
 def _may_hold_a_password(command: str, words: list[str]) -> bool:
@@ -66,6 +66,7 @@ class Bot:
         accounts: Accounts,
         manifests: dict[NetworkId, Manifest],
         remains: Remains,
+        protecting: Protecting,
         *,
         exposures: Exposures,
         consenting: Consenting,
@@ -84,6 +85,7 @@ class Bot:
         self._accounts = accounts
         self._manifests = manifests
         self._remains = remains
+        self._protecting = protecting
         self._me = me
         self._label = label
         self._permission = permission
@@ -101,6 +103,8 @@ class Bot:
             "networks": self._networks,
             "link": self._link,
             "unlink": self._unlink,
+            "agree": self._agree,
+            "disagree": self._disagree,
             "revoke": self._revoke,
             "login": self._login,
             "logout": self._logout,
@@ -190,6 +194,8 @@ class Bot:
                 "    add what its operators shall be asked for besides: history, public",
                 "    a chat with a password: add password=...",
                 f"  !bridge unlink {network} {example}   take that back",
+                f"  !bridge agree {network} {example}   let words of this encrypted room go to a chat that is not",
+                "                                 (`disagree` takes that back)",
                 f"  !bridge revoke {network} {example}   take its operators' consent back: the link closes at once",
                 "  !bridge stop   say nothing more of what you said here and what still waits to be sent",
                 "  !bridge status   what this room is linked to, and how your accounts are doing",
@@ -256,10 +262,9 @@ class Bot:
 
     async def _link(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
         scopes = {scope.value: scope for scope in Scope}
-        agreed = AGREED in words[2:]
         secret = next((word.removeprefix(PASSWORD) for word in words[2:] if word.startswith(PASSWORD)), "")
         asked = [scopes[word] for word in words[2:] if word in scopes]
-        if len(words) != 2 + agreed + bool(secret) + len(asked):
+        if len(words) != 2 + bool(secret) + len(asked):
             raise NotAllowed(
                 f"Say `!bridge link <network> <chat>`, with `{PASSWORD}...` where it has one, and what its operators "
                 f"shall be asked for besides: {', '.join(scopes)}."
@@ -267,16 +272,37 @@ class Bot:
         await self._need_power(room, sender)
         network, name = NetworkId(words[0]), words[1]
         wanted = WANTED | frozenset(asked)
-        link = await self._portals.link(
-            room, network, name, sender, secret=secret, agreed=agreed, wanted=wanted
-        )
+        link = await self._portals.link(room, network, name, sender, secret=secret, wanted=wanted)
         label = self._label(network)
         if link.state != OPEN:
             return wording.not_open_yet(link.name, label, link.reason)
         return (
             f"This room is now linked to {link.name} on {label}: what is said here can be read there, and what is "
-            f"said there can be read here. {label} is not end-to-end encrypted."
+            "said there can be read here."
         )
+
+    async def _agree(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        return await self._protecting.agree(await self._link_of(room, sender, "agree", words), sender)
+
+    async def _disagree(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        link = await self._link_of(room, sender, "disagree", words)
+        if not await self._protecting.end(link.key, sender):
+            raise NotAllowed(f"Nobody has agreed to anything about {link.name}.")
+        return f"Taken back. What went to {link.name} until now is still there."
+
+    async def _link_of(self, room: ChatId, sender: PersonId, command: str, words: list[str]) -> Link:
+        """The link that a command is about, for who may say so: the room's own people, whatever the admin may do."""
+        links = self._registry.links_of(room)
+        if words:
+            side = self._portals.find_chat(NetworkId(words[0]), words[1] if len(words) > 1 else "")
+            links = [link for link in links if link.key == side]
+        if len(links) != 1:
+            raise NotAllowed(
+                f"Say `!bridge {command} <network> <chat>`; `!bridge status` shows what is linked here."
+            )
+        if links[0].creator != sender or links[0].key.receiver is None:  # a direct chat is its owner's
+            await self._need_power(room, sender, admin=False)
+        return links[0]
 
     async def _unlink(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
         await self._need_power(room, sender)
@@ -315,9 +341,9 @@ class Bot:
     def _policy(self, side: PortalKey) -> Policy:
         return self._consenting.policy(side.network)
 
-    async def _need_power(self, room: ChatId, sender: PersonId) -> None:
+    async def _need_power(self, room: ChatId, sender: PersonId, *, admin: bool = True) -> None:
         """Linking is for those who may change the room (the level of m.bridge, else state_default)."""
-        if self._permission(sender) is Permission.ADMIN:
+        if admin and self._permission(sender) is Permission.ADMIN:
             return
         content: dict[str, Any] = await self._client.patient.state(room, "m.room.power_levels") or {}
         have = content.get("users", {}).get(sender, content.get("users_default", 0))

@@ -137,10 +137,10 @@ class Consenting:
                 async with asyncio.timeout(ROSTER_SECONDS):
                     while not self._crowds.of(link.key).known:  # noqa: ASYNC110 - the network tells when it does
                         await asyncio.sleep(0.02)
-        desk = self._open(link)
+        desk = self._open(link, wanted)
         self._carry(desk, desk.want(link.key, now(), self._dice, wanted))
 
-    def _open(self, link: Link, asks: Iterable[Ask] = ()) -> Desk:
+    def _open(self, link: Link, wanted: frozenset[Scope] = WANTED, asks: Iterable[Ask] = ()) -> Desk:
         desk = self._desks[link.key.network] if link.key.network in self._desks else self._closed(link)
         if link.key.receiver is None:
             desk.open(
@@ -148,6 +148,7 @@ class Consenting:
                 name=link.name,
                 room=link.room,
                 by=link.creator,
+                wanted=wanted,
                 consents=self.consents(link.key),
                 asks=asks,
             )

@@ -13,6 +13,7 @@ from bridgekit.core import wording
 from bridgekit.core.crowd import Crowds
 from bridgekit.core.exposure import Allowed, limits
 from bridgekit.core.ghosts import Namespace
+from bridgekit.core.protection import STATE_TYPE
 from bridgekit.core.questions import WANTED
 from bridgekit.core.scopes import Scope
 from bridgekit.matrix.client import MatrixClient
@@ -20,6 +21,7 @@ from bridgekit.runtime import lenient
 from bridgekit.runtime.consenting import Consenting
 from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.holding import Holding
+from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.registry import PAUSED, WAITING, Registry
 from bridgekit.runtime.spaces import Spaces
@@ -45,6 +47,7 @@ class Opening:
         consenting: Callable[[], Consenting],
         holding: Callable[[], Holding],
         readers: Callable[[], Readers],
+        protecting: Protecting,
         spaces: Spaces,
         bot: PersonId,
         label: Callable[[NetworkId], str],
@@ -62,6 +65,7 @@ class Opening:
         self._consenting = consenting
         self._holding = holding
         self._readers = readers
+        self._protecting = protecting
         self._spaces = spaces
         self._bot = bot
         self._label = label
@@ -156,14 +160,18 @@ class Opening:
             "protocol": {"id": network, "displayname": self._label(network)},
             "network": {"id": network, "displayname": self._label(network)},
             "channel": {"id": link.key.chat, "displayname": link.name},
+            STATE_TYPE: self._protecting.label(link.room).protection.name.lower(),
         }
-        self._shown[link.key] = True
+        if not self._shown.get(link.key):
+            self._shown[link.key] = True
+            self._protecting.changed(link.room)
         for type in BRIDGE_EVENTS:
             key = _state_key(link.key)
             await lenient.allowed(self._client.put_state(link.room, type, content, state_key=key))
 
     async def _hide(self, side: PortalKey, room: ChatId) -> None:
         if self._shown.pop(side, False):
+            self._protecting.changed(room)
             for type in BRIDGE_EVENTS:
                 await lenient.allowed(self._client.put_state(room, type, {}, state_key=_state_key(side)))
 

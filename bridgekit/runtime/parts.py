@@ -53,6 +53,7 @@ from bridgekit.runtime.pictures import Pictures
 from bridgekit.runtime.policing import PolicyLists
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
+from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.readying import Readying
 from bridgekit.runtime.reception import Reception
@@ -133,7 +134,7 @@ class Parts:
             is_ours=lambda user: user == me or namespace.is_ours(user),
             trust=config.encryption.trust,
             reset=lambda user: self.secrecy.identity_reset(user),
-            encrypted=lambda room: self.readying.encrypted(room),
+            encrypted=lambda room: self._encrypted(room),
             say=speaker(client),
             spawn=spawn,
         )
@@ -161,6 +162,19 @@ class Parts:
             changed=self._session_changed,
             label=label,
         )
+        self.protecting = Protecting(
+            store,
+            registry,
+            client,
+            self.accounts.sessions,
+            is_encrypted=self.engine.knows_encrypted,
+            learn=self.engine.is_encrypted,
+            label=label,
+            say=lambda room, words: self.portals.say(room, words),
+            describe=lambda link: self.opening.describe(link),
+            moved=lambda side: self.passage.changed(side),
+            spawn=spawn,
+        )
         self.performing = Performing(
             store=store,
             registry=registry,
@@ -178,6 +192,7 @@ class Parts:
             policies=self.policies,
             puppets=config.appservice.double_puppets,
             is_encrypted=self.engine.knows_encrypted,
+            protecting=self.protecting,
         )
         for id, section in config.networks.items():
             connector = connectors[section.connector]
@@ -204,6 +219,7 @@ class Parts:
             consenting=lambda: self.consenting,
             holding=lambda: self.holding,
             readers=lambda: self.readers,
+            protecting=self.protecting,
             spaces=Spaces(
                 client,
                 registry,
@@ -252,7 +268,7 @@ class Parts:
             self.accounts,
             self.networks,
             self.crowds,
-            rules=lambda network: self._gates[network],
+            rules=lambda network: self.gates[network],
             permission=permission,
             is_ours=lambda user: user == me or namespace.is_ours(user),
             label=label,
@@ -276,11 +292,12 @@ class Parts:
             consenting=self.consenting,
             holding=self.holding,
             readers=self.readers,
+            protecting=self.protecting,
             explain=lambda side: self.commands.explain(side),
             drop=lambda case: drop(store, case),
             spawn=spawn,
         )
-        self._gates = {
+        self.gates = {
             id: GateRules(mode=section.gate or _usual_gate(self.networks[id]))
             for id, section in config.networks.items()
         }
@@ -296,6 +313,7 @@ class Parts:
             opening=lambda: self.opening,
             joins=self.joins,
             members=self.members,
+            protecting=self.protecting,
             history=config.messages.history,
             spawn=spawn,
         )
@@ -342,6 +360,7 @@ class Parts:
             self.accounts,
             self.manifests,
             self.remains,
+            self.protecting,
             exposures=self.exposures,
             consenting=self.consenting,
             readers=self.readers,
@@ -450,6 +469,10 @@ class Parts:
             parked=metrics.parked,
             spawn=spawn,
         )
+
+    def _encrypted(self, room: ChatId) -> None:
+        self.readying.encrypted(room)
+        self.protecting.changed(room)
 
     def _session_changed(self, supervised: Supervised) -> None:
         self.owners.session_changed(supervised)

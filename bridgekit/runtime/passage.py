@@ -20,6 +20,7 @@ from bridgekit.runtime.cases import Case
 from bridgekit.runtime.consenting import Consenting
 from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.holding import Holding
+from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.registry import WAITING, Registry
 
@@ -44,6 +45,7 @@ class Passage:
         consenting: Consenting,
         holding: Holding,
         readers: Readers,
+        protecting: Protecting,
         explain: Callable[[PortalKey], Coroutine[Any, Any, None]],
         drop: Callable[[Case], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
@@ -55,6 +57,7 @@ class Passage:
         self._consenting = consenting
         self._holding = holding
         self._readers = readers
+        self._protecting = protecting
         self._explain = explain
         self._drop = drop
         self._spawn = spawn
@@ -108,6 +111,8 @@ class Passage:
         if side not in self._exposures.cleared:
             link = self._registry.links.get(side)
             return Cause.PAUSE, (link.reason if link is not None else "") or wording.UNSETTLED
+        if why := self._protecting.withheld(side):
+            return Cause.PAUSE, why
         why = self._readers.blocked(side)
         return (Cause.GATE, why) if why else None
 

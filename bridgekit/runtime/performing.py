@@ -27,6 +27,7 @@ from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.matrix_side import MatrixSide
 from bridgekit.runtime.members import Members
 from bridgekit.runtime.policing import PolicyLists
+from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.recall import Ids
 from bridgekit.runtime.registry import OPEN, PAUSED, Registry
 from bridgekit.runtime.sessions import Supervised
@@ -55,6 +56,7 @@ class Performing:
         policies: PolicyLists,
         puppets: bool,
         is_encrypted: Callable[[ChatId], bool],
+        protecting: Protecting,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -72,6 +74,7 @@ class Performing:
         self._policies = policies
         self._puppets = puppets
         self._is_encrypted = is_encrypted
+        self._protecting = protecting
         self._views: dict[ChatId, tuple[object, tuple[SideView, ...]]] = {}
 
     # Context -------------------------------------------------------------------------------------------------
@@ -116,11 +119,12 @@ class Performing:
 
     def _sides(self, room: ChatId) -> tuple[SideView, ...]:
         links = self._registry.links_of(room)
-        stamp = (self._registry.changes, len(links))
+        protecting = self._protecting
+        stamp = (self._registry.changes, protecting.changes, len(links))
         cached = self._views.get(room)
         if cached is not None and cached[0] == stamp:
             return cached[1]
-        sides = [SideView(key=matrix_side(room), label="Matrix")]
+        sides = [SideView(key=matrix_side(room), label="Matrix", protection=protecting.matrix(room))]
         for link in links:
             key = link.key
             # A direct chat is spoken in by the login that it belongs to; a shared one by everybody's own.
@@ -135,6 +139,9 @@ class Performing:
                     reason=link.reason,
                     logins=logins,
                     grants=self._grants(key.network),
+                    name=link.name,
+                    protection=protecting.of(link),
+                    agreed=protecting.has_agreed(link),
                 )
             )
         views = tuple(sides)

@@ -28,6 +28,7 @@ from bridgekit.runtime.joins import Joins
 from bridgekit.runtime.lenient import allowed, now, quiet
 from bridgekit.runtime.members import Members
 from bridgekit.runtime.opening import Opening
+from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.registry import CLOSED, OPEN, Registry
 from bridgekit.store.rows import Link, Portal
 
@@ -56,6 +57,7 @@ class Portals:
         history: int,
         joins: Joins,
         members: Members,
+        protecting: Protecting,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._sending = client
@@ -72,6 +74,7 @@ class Portals:
         self._history = history
         self._joins = joins
         self._members = members
+        self._protecting = protecting
         self._spawn = spawn
         self._entering: dict[PortalKey, asyncio.Future[facts.ChatOpened]] = {}
         self.making: dict[PortalKey, asyncio.Future[ChatId | None]] = {}
@@ -94,6 +97,7 @@ class Portals:
             self.overhear(side, fact)
         match fact:
             case facts.ChatOpened():
+                self._protecting.saw(side)
                 link = self._registry.links.get(side)
                 if link is not None and link.state == CLOSED:
                     self._registry.set_state(side, *self._opening().state_of(side), fact.at)
@@ -195,14 +199,12 @@ class Portals:
         creator: PersonId,
         *,
         static: bool = False,
-        agreed: bool = False,
         secret: str = "",
         wanted: frozenset[Scope] = WANTED,
     ) -> Link:
         """Link a room to a chat: the relay enters it first, then its operators are asked for what is `wanted`.
 
-        `agreed`: where the room is encrypted, its people know that the network sees everything in clear. The link that
-        is returned says in its state whether it is open. Raises BridgeError with the reason.
+        The link that is returned says in its state whether it is open. Raises BridgeError with the reason.
         """
         side = self.find_chat(network, name)
         if (old := self._registry.links.get(side)) is not None:
@@ -217,12 +219,6 @@ class Portals:
         portal = self._registry.portals.get(room)
         if portal is not None and portal.kind != "channel":
             raise NotAllowed("This room is not one to link: say it in the room that shall be linked.")
-        if not agreed and await self._client.state(room, "m.room.encryption") is not None:
-            label = self._label(network)
-            raise NotAllowed(
-                f"This room is encrypted up to the bridge, and {label} would see everything in clear. If the people "
-                f"here agree to that, say `!bridge link {network} {name} agreed`."
-            )
         if why := bridged_already(
             await self._client.room_state(room), self._bot, names=frozenset({side.chat, name})
         ):
@@ -273,6 +269,7 @@ class Portals:
                 room=room, network=None, made=False, kind="channel", creator=creator
             )
         await self._registry.put_link(link, portal)
+        self._protecting.saw(side)
         return link
 
     async def unlink(self, side: PortalKey, *, reason: str = "unlinked") -> None:
@@ -281,6 +278,8 @@ class Portals:
         if link is None:
             raise NotAllowed("There is no such link.")
         await self._registry.remove_link(side)
+        await self._protecting.end(side, reason)
+        self._protecting.changed(link.room)
         for (network, login), supervised in self._sessions.items():
             there = login == side.receiver or (side.receiver is None and side.chat in supervised.joined)
             if network == side.network and supervised.session is not None and there:

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from bridgekit.contract.errors import EncryptionError, MatrixError
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.matrix import translate
@@ -46,6 +47,11 @@ class Secrecy:
 
         Raises KeyMissing, EncryptionError, PeerMisbehaved.
         """
+        if not self._engine.knows_encrypted(said.chat):  # what protects it has to be known before it goes on
+            try:
+                await self._engine.is_encrypted(said.chat)
+            except MatrixError as error:
+                raise EncryptionError(error.notice) from error
         clear = await self._engine.open(said.raw)
         if self._engine.verifying.in_room(clear):
             return None

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalKey
 from bridgekit.core.gate import Cause, Held
 from bridgekit.core.optout import OptOut
+from bridgekit.core.protection import Agreement
 from bridgekit.core.questions import Ask
 from bridgekit.core.scopes import Consent, Scope
 from bridgekit.store.driver import Reader
 from bridgekit.store.statements import Table, Write, delete, storable, upsert
-from bridgekit.store.tables import ASKS, CONSENTS, HELD, OPTOUTS
+from bridgekit.store.tables import AGREEMENTS, ASKS, CONSENTS, HELD, OPTOUTS
 
 _CONSENT_PUT = upsert(CONSENTS)
 _CONSENT_REMOVE = delete(CONSENTS)
+_AGREEMENT_PUT = upsert(AGREEMENTS)
 _ASK_PUT = upsert(ASKS)
 _ASK_REMOVE = delete(ASKS)
 _OPTOUT_PUT = upsert(OPTOUTS)
@@ -91,6 +93,49 @@ class Consents:
             for (
                 id, network, chat, scopes, person, name, account, at, wording, lost, until, ended, ended_by, granted
             ) in await self._reader.fetch(_select(CONSENTS, "id"))
+        ]  # fmt: skip
+
+
+class Agreements:
+    """What rooms' admins agreed to lose on the way to a link: those that ended stay, for who asks later."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def put(self, agreement: Agreement) -> Write:
+        """Add the agreement, or replace the one with the same id."""
+        return Write(
+            _AGREEMENT_PUT,
+            (
+                agreement.id,
+                agreement.room,
+                agreement.side.network,
+                agreement.side.chat,
+                agreement.side.receiver or "",
+                agreement.person,
+                agreement.at,
+                storable(agreement.wording),
+                agreement.ended,
+                storable(agreement.ended_by),
+            ),
+        )
+
+    async def all(self) -> list[Agreement]:
+        """Every agreement, by id."""
+        return [
+            Agreement(
+                id=id,
+                room=room,
+                side=PortalKey(NetworkId(network), ChatId(chat), LoginId(receiver) if receiver else None),
+                person=PersonId(person),
+                at=at,
+                wording=wording,
+                ended=ended,
+                ended_by=ended_by,
+            )
+            for (
+                id, room, network, chat, receiver, person, at, wording, ended, ended_by
+            ) in await self._reader.fetch(_select(AGREEMENTS, "id"))
         ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from bridgekit.store import ids
-from bridgekit.store.agreements import Asks, Consents, OptOuts, Waiting
+from bridgekit.store.agreements import Agreements, Asks, Consents, OptOuts, Waiting
 from bridgekit.store.canary import check_key
 from bridgekit.store.driver import Driver, StoreError, Unit, settle
 from bridgekit.store.keys import Keys
@@ -43,6 +43,7 @@ class Store:
         self.members = Members(driver)
         self.logins = Logins(driver, key)
         self.kv = KeyValues(driver, key)
+        self.agreements = Agreements(driver)
         self.consents = Consents(driver)
         self.asks = Asks(driver)
         self.optouts = OptOuts(driver)
@@ -63,6 +64,7 @@ class Store:
             newest = await driver.fetch(
                 "SELECT max(id) FROM (SELECT max(id) AS id FROM inbox UNION ALL SELECT max(message) FROM copies "
                 "UNION ALL SELECT max(id) FROM consents UNION ALL SELECT max(id) FROM asks "
+                "UNION ALL SELECT max(id) FROM agreements "
                 "UNION ALL SELECT max(id) FROM to_device) AS ids"
             )
             ids.never_below(newest[0][0] or 0)

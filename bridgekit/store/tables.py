@@ -111,6 +111,21 @@ HELD = table(
     since="bigint",
 )
 
+AGREEMENTS = table(
+    "agreements",
+    1,
+    id="bigint",
+    room="text",
+    network="text",
+    chat="text",
+    receiver="text",
+    person="text",
+    at="bigint",
+    wording="text",
+    ended="bigint",
+    ended_by="text",
+)
+
 OUR_DEVICES = table("our_devices", 1, mxid="text", device="text", secrets="bytea", published="bigint")
 OLM = table("olm", 3, ours="text", theirs="text", id="text", pickle="bytea", used="bigint")
 MEGOLM_OUT = table(
@@ -147,6 +162,7 @@ TABLES = (
     LOGINS,
     KV,
     CONSENTS,
+    AGREEMENTS,
     ASKS,
     OPTOUTS,
     HELD,

@@ -64,13 +64,14 @@ class MimiSession:
     async def run(self, emit: Emit) -> None:
         """Be in the linked rooms, and tell what is heard, until cancelled."""
         self._tenants.emit = emit
-        self._tenants.reading.set()
         try:
             for chat in await self._host.chats():
                 try:
                     await self._tenants.enter(chat)
                 except BridgeError as problem:
                     self._host.log.warning("room_not_entered", room=chat, why=problem.notice[:200])
+            # Only now: what a hub tells is read from where an unfinished commit has led.
+            self._tenants.reading.set()
             await asyncio.Event().wait()
         finally:
             self._tenants.emit = None

@@ -38,7 +38,15 @@ from connectors.mimi.wire.components import (
     MediaType,
     RoomMetadata,
 )
-from connectors.mimi.wire.mls import AES128_X25519, CREDENTIAL, KeyPackage, RequiredCapabilities
+from connectors.mimi.wire.mls import (
+    AES128_X25519,
+    CREDENTIAL,
+    MLS_MESSAGE,
+    GroupContext,
+    GroupInfo,
+    KeyPackage,
+    RequiredCapabilities,
+)
 from connectors.mimi.wire.rooms import CommitBundle, CommitFanout, Fanout, SubmitRequest, WelcomeFanout
 from connectors.mimi.wire.tls import Codec
 from connectors.mimi.wire.users import (
@@ -151,12 +159,46 @@ class Tenants:
     async def enter(self, room: str) -> None:
         """Take the bridge's own seat: make the room where it is ours and new, join it from outside where it is not."""
         async with self._lock(room):
+            await self._resolve(room)
             if self.seat(room) is None:
                 if uris.parse(room, Thing.ROOM).domain == self.domain and not self._provider.has_room(room):
                     await self._make(room)
                 else:
                     await self._join(room, self.bridge)
         self._opened(room)
+
+    async def _resolve(self, room: str) -> None:
+        """A commit was under way when an earlier process ended: find out whether the hub took it.
+
+        The room is locked.
+        """
+        for (user, where), seat in list(self._seats.items()):
+            if where != room or not seat.group.active or not seat.group.commit_pending:
+                continue
+            identity = await self._identity(user)
+            found = await self._group_info(room, identity)
+            context = found.group_info.context
+            if context.epoch == seat.group.epoch:
+                seat.refused()
+            elif context.epoch == seat.group.epoch + 1 and self._merged(seat, identity) == context:
+                seat.accepted()
+            else:  # others went on meanwhile: in what they made of the room there may be no way from here
+                await self._join(room, user)
+                continue
+            await self._keep(seat)
+        own = self.seat(room)
+        for user, where in list(self._seats):
+            if where == room and own is not None and self._seats[user, where].group.epoch != own.group.epoch:
+                # It missed what the hub tells no provider of itself. It sits down anew when it has something to say.
+                await self._forget(user, where)
+
+    def _merged(self, seat: Seat, identity: Signer) -> GroupContext:
+        """What the group would be with our commit."""
+        group = self._engine.restore_group(identity, self._records[seat.user, seat.room_uri])
+        group.merge_commit()
+        info = MLS_MESSAGE.decode(group.group_info())
+        assert isinstance(info, GroupInfo)
+        return info.context
 
     async def _make(self, room: str) -> None:
         identity = await self._identity(self.bridge)

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from enum import StrEnum
+from typing import TYPE_CHECKING
+from xml.etree.ElementTree import Element
 
 import msgspec
 
-from bridgekit.contract.connector import Host
+from bridgekit.contract import facts
+from bridgekit.contract.errors import Disconnected
+from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.contract.people import Person
+from connectors.xmpp import wire
+from connectors.xmpp.jids import bare, normal
+from connectors.xmpp.wire import make
+
+if TYPE_CHECKING:
+    from connectors.xmpp.guests import Guest
+    from connectors.xmpp.network import XmppNetwork
+    from connectors.xmpp.session import XmppSession
 
 MOST = 1000
 """Contacts of one address; who asks after that is refused."""
@@ -20,10 +34,11 @@ class Bond(StrEnum):
 
 
 class Contacts:
-    """What is written down of contacts, in the connector's own store; by our bare address and theirs."""
+    """Presences of people, and what is written down of them; by our bare address and theirs."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, network: XmppNetwork) -> None:
+        self._network = network
+        self._host = network.host
         self._known: dict[str, dict[str, Bond]] = {}
 
     async def of(self, ours: str) -> dict[str, Bond]:
@@ -45,3 +60,84 @@ class Contacts:
             known[theirs] = bond
         self._host.put_later(f"contacts/{ours}", msgspec.json.encode(known) if known else None)
         return True
+
+    # Presences -------------------------------------------------------------------------------------------------
+
+    def presence(self, session: XmppSession, stanza: Element) -> None:
+        """Presence of people: who asks to see somebody of ours is told of to them, and waits for the answer."""
+        if stanza.get("type", "") in ("subscribe", "unsubscribe", "probe"):
+            session.spawn(self._asked(session, stanza), "xmpp-contact")
+
+    async def _asked(self, session: XmppSession, stanza: Element) -> None:
+        """RFC 6121, 3.1.3 (subscribe), 3.3.3 (unsubscribe), 4.3.2 (probe)."""
+        kind, theirs = stanza.get("type"), normal(bare(stanza.get("from", "")))
+        ours = bare(stanza.get("to", "")) or bare(session.jid)
+        if theirs is None or theirs == ours:
+            return
+        if session.login is None and ours == bare(session.jid):  # the bridge itself: everybody may see it
+            if kind == "subscribe":
+                self._present(session, "subscribed", ours, theirs)
+            if kind != "unsubscribe":
+                self._present(session, "", ours, theirs)
+            return
+        guest = self._network.guest(ours)
+        known = (await self.of(ours)).get(theirs)
+        if kind == "unsubscribe":
+            await self.put(ours, theirs, None)
+            self._present(session, "unsubscribed", ours, theirs)
+        elif kind == "probe":
+            if known is not Bond.FRIEND:
+                self._present(session, "unsubscribed", ours, theirs)
+            elif guest is not None:
+                self._present(session, "", ours, theirs)
+        elif known is Bond.FRIEND:
+            self._present(session, "subscribed", ours, theirs)
+        elif (guest is None and session.login is None) or not await self.put(ours, theirs, Bond.ASKED):
+            self._present(session, "unsubscribed", ours, theirs)
+        else:
+            (guest or session).tell(self._request(theirs))
+
+    def _request(self, theirs: str) -> facts.Invitation:
+        """Somebody asks to be a contact."""
+        asks = Person(id=PersonId(theirs), name=theirs.partition("@")[0], account=theirs)
+        return facts.Invitation(
+            chat=ChatId(theirs), at=int(self._host.now() * 1000), private=True, sender=asks
+        )
+
+    def _present(self, session: XmppSession, kind: str, ours: str, theirs: str) -> None:
+        """A presence for one person; availability is that of a device."""
+        address = (
+            ours if kind in ("subscribe", "subscribed", "unsubscribe", "unsubscribed") else f"{ours}/bridge"
+        )
+        session.stream.send(make("presence", wire.CLIENT, to=theirs, from_=address, type=kind))
+
+    async def answer(self, session: XmppSession, ours: str, theirs: str, yes: bool) -> None:
+        """The owner of one of our addresses has decided about somebody who asked to be a contact."""
+        known = (await self.of(ours)).get(theirs)
+        if known is None or (yes and known is Bond.FRIEND):
+            return
+        await self.put(ours, theirs, Bond.FRIEND if yes else None)
+        self._present(session, "subscribed" if yes else "unsubscribed", ours, theirs)
+        if yes:
+            self._present(session, "subscribe", ours, theirs)
+            if self._network.is_component:
+                self._present(session, "", ours, theirs)
+        elif self._network.is_component:
+            self._present(session, "unavailable", ours, theirs)
+
+    async def appear(self, session: XmppSession, guest: Guest) -> None:
+        """A guest is here: friends see it, and who asked while nobody answered is told of again."""
+        ours = bare(guest.jid)
+        for theirs, bond in list((await self.of(ours)).items()):
+            if bond is Bond.FRIEND:
+                self._present(session, "", ours, theirs)
+            else:
+                guest.tell(self._request(theirs))
+
+    async def disappear(self, session: XmppSession, guest: Guest) -> None:
+        """A guest is gone."""
+        ours = bare(guest.jid)
+        with contextlib.suppress(Disconnected):
+            for theirs, bond in list((await self.of(ours)).items()):
+                if bond is Bond.FRIEND:
+                    self._present(session, "unavailable", ours, theirs)

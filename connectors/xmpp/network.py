@@ -15,7 +15,7 @@ from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Login, Person
 from connectors.xmpp import stream, wire
 from connectors.xmpp.config import Mode, Tls, XmppConfig
-from connectors.xmpp.contacts import Bond, Contacts
+from connectors.xmpp.contacts import Contacts
 from connectors.xmpp.faces import Wanted
 from connectors.xmpp.gateway import Gateway
 from connectors.xmpp.guests import Guest
@@ -54,7 +54,7 @@ class XmppNetwork:
         self.marks = Marks(b"")
         self.relay: XmppSession | None = None
         self._up = asyncio.Event()
-        self.contacts = Contacts(host)
+        self.contacts = Contacts(self)
         self.gateway = Gateway(host, config.jid)
         self._guests: dict[str, Guest] = {}
         self._people: dict[str, Person] = {}
@@ -160,6 +160,10 @@ class XmppNetwork:
         """The room is not ours any more."""
         self._places.pop(room, None)
         self.host.put_later(f"last/{room}", None)
+
+    def guest(self, address: str) -> Guest | None:
+        """Who is here under one of a component's addresses."""
+        return self._guests.get(address)
 
     def ours(self, room: str) -> dict[str, str]:
         """Nicks of all our accounts in a room: none of them is a stranger."""
@@ -280,87 +284,6 @@ class XmppNetwork:
         if watch is None and said.text is not None:
             session.faces.look(Wanted(ChatId(person.id), person, str(person.id), said.to, "", True, tell))
 
-    def presence(self, session: XmppSession, stanza: Element) -> None:
-        """Presence of people: who asks to see somebody of ours is told of to them, and waits for the answer."""
-        if stanza.get("type", "") in ("subscribe", "unsubscribe", "probe"):
-            session.spawn(self._asked(session, stanza), "xmpp-contact")
-
-    async def _asked(self, session: XmppSession, stanza: Element) -> None:
-        """RFC 6121, 3.1.3 (subscribe), 3.3.3 (unsubscribe), 4.3.2 (probe)."""
-        kind, theirs = stanza.get("type"), normal(bare(stanza.get("from", "")))
-        ours = bare(stanza.get("to", "")) or bare(session.jid)
-        if theirs is None or theirs == ours:
-            return
-        if session.login is None and ours == bare(session.jid):  # the bridge itself: everybody may see it
-            if kind == "subscribe":
-                self._present(session, "subscribed", ours, theirs)
-            if kind != "unsubscribe":
-                self._present(session, "", ours, theirs)
-            return
-        guest = self._guests.get(ours) if self.is_component else None
-        known = (await self.contacts.of(ours)).get(theirs)
-        if kind == "unsubscribe":
-            await self.contacts.put(ours, theirs, None)
-            self._present(session, "unsubscribed", ours, theirs)
-        elif kind == "probe":
-            if known is not Bond.FRIEND:
-                self._present(session, "unsubscribed", ours, theirs)
-            elif guest is not None:
-                self._present(session, "", ours, theirs)
-        elif known is Bond.FRIEND:
-            self._present(session, "subscribed", ours, theirs)
-        elif (guest is None and session.login is None) or not await self.contacts.put(
-            ours, theirs, Bond.ASKED
-        ):
-            self._present(session, "unsubscribed", ours, theirs)
-        else:
-            (guest or session).tell(self._contact(theirs))
-
-    def _contact(self, theirs: str) -> facts.Invitation:
-        """Somebody asks to be a contact."""
-        asks = Person(id=PersonId(theirs), name=theirs.partition("@")[0], account=theirs)
-        return facts.Invitation(
-            chat=ChatId(theirs), at=int(self.host.now() * 1000), private=True, sender=asks
-        )
-
-    def _present(self, session: XmppSession, kind: str, ours: str, theirs: str) -> None:
-        """A presence for one person; availability is that of a device."""
-        address = (
-            ours if kind in ("subscribe", "subscribed", "unsubscribe", "unsubscribed") else f"{ours}/bridge"
-        )
-        session.stream.send(make("presence", wire.CLIENT, to=theirs, from_=address, type=kind))
-
-    async def answer(self, session: XmppSession, ours: str, theirs: str, yes: bool) -> None:
-        """The owner of one of our addresses has decided about somebody who asked to be a contact."""
-        known = (await self.contacts.of(ours)).get(theirs)
-        if known is None or (yes and known is Bond.FRIEND):
-            return
-        await self.contacts.put(ours, theirs, Bond.FRIEND if yes else None)
-        self._present(session, "subscribed" if yes else "unsubscribed", ours, theirs)
-        if yes:
-            self._present(session, "subscribe", ours, theirs)
-            if self.is_component:
-                self._present(session, "", ours, theirs)
-        elif self.is_component:
-            self._present(session, "unavailable", ours, theirs)
-
-    async def appear(self, session: XmppSession, guest: Guest) -> None:
-        """A guest is here: friends see it, and who asked while nobody answered is told of again."""
-        ours = bare(guest.jid)
-        for theirs, bond in list((await self.contacts.of(ours)).items()):
-            if bond is Bond.FRIEND:
-                self._present(session, "", ours, theirs)
-            else:
-                guest.tell(self._contact(theirs))
-
-    async def disappear(self, session: XmppSession, guest: Guest) -> None:
-        """A guest is gone."""
-        ours = bare(guest.jid)
-        with contextlib.suppress(Disconnected):
-            for theirs, bond in list((await self.contacts.of(ours)).items()):
-                if bond is Bond.FRIEND:
-                    self._present(session, "unavailable", ours, theirs)
-
     # -- inside
 
     async def _load(self) -> None:
@@ -444,12 +367,12 @@ class XmppNetwork:
         address = bare(guest.jid)
         self._guests[address] = guest
         try:
-            await self.appear(relay, guest)
+            await self.contacts.appear(relay, guest)
             yield guest
         finally:
             if self._guests.get(address) is guest:
                 del self._guests[address]
-                await self.disappear(relay, guest)
+                await self.contacts.disappear(relay, guest)
 
 
 def _nobody(said: Heard) -> Element:

@@ -409,7 +409,7 @@ class Saying:
                 session.stream.send(stanza)
                 return None
             case verbs.Join() | verbs.Leave():
-                await session.network.answer(session, bare(me), to, isinstance(verb, verbs.Join))
+                await session.network.contacts.answer(session, bare(me), to, isinstance(verb, verbs.Join))
                 return None
             case verbs.ShowProfile():
                 return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, NoReturn
 from xml.etree.ElementTree import Element
 
@@ -12,16 +12,16 @@ from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.connector import Emit
 from bridgekit.contract.errors import Disconnected, RemoteError, SendRejected, SendUncertain
 from bridgekit.contract.facts import Fact
-from bridgekit.contract.ids import ChatId, LoginId, MessageId, PersonId
-from bridgekit.contract.people import Content, Kind, Login, Person
-from bridgekit.contract.text import plain
+from bridgekit.contract.ids import ChatId, LoginId, PersonId
+from bridgekit.contract.people import Login, Person
 from bridgekit.contract.verbs import Sent, Verb
 from connectors.xmpp import compose, disco, explain, heard, rooms, translate, wire
 from connectors.xmpp.account import Account
+from connectors.xmpp.catchingup import CatchingUp
 from connectors.xmpp.deliveries import Deliveries
 from connectors.xmpp.faces import Faces, Wanted
 from connectors.xmpp.heard import Heard
-from connectors.xmpp.history import Archived, History, is_gone
+from connectors.xmpp.history import History
 from connectors.xmpp.index import Index
 from connectors.xmpp.jids import bare, domain, resource, unescape
 from connectors.xmpp.rooms import Room
@@ -38,10 +38,6 @@ if TYPE_CHECKING:
 TICK = 5.0
 SILENT = 60.0
 """Seconds without a stanza after which the server, or a room, is asked whether we are still there."""
-LEARNT = 50
-"""Messages of a room whose names are learnt when it is entered."""
-CATCH_UPS = 3
-"""Times that an archive is asked which does not answer."""
 RETRY = 60.0
 _CHANGED = frozenset({104, 170, 171, 172, 173, 174})
 """XEP-0045, 10.2.1: what the room is has changed."""
@@ -64,6 +60,7 @@ class XmppSession:
         self.watches: dict[str, Watch] = {}
         self.talks: dict[tuple[str, str], Index] = {}
         self.account = Account(self, login) if login is not None else None
+        self._catching_up = CatchingUp(self)
         self._saying = Saying(self)
         self._log = network.host.log.bind(login=str(login.id) if login else None)
         self._loop = asyncio.get_running_loop()
@@ -169,7 +166,7 @@ class XmppSession:
         where = bare(stanza.get("from", ""))
         watch = self.watches.get(where)
         if watch is None:
-            self.network.presence(self, stanza)
+            self.network.contacts.presence(self, stanza)
             return
         presence = rooms.read(stanza)
         if presence.said not in ("", "unavailable", "error"):
@@ -361,77 +358,12 @@ class XmppSession:
         """Just in: what was missed comes first, then what was said meanwhile."""
         try:
             if watch.room.about.archived and self.login is None:
-                await self._catch_up(watch)
+                await self._catching_up.run(watch)
         finally:
             watch.release()
             watch.settled.set()
         self.network.keep_places(self)
         await self.network.return_guests(self, watch)
-
-    async def _catch_up(self, watch: Watch) -> None:
-        """Read what was said since; nothing of ours is said until that is known, because it may be there already."""
-        for attempt in range(CATCH_UPS):
-            try:
-                await self._read_gap(watch)
-                watch.unreadable = False
-                return
-            except Refused as refused:
-                why = explain.condition(refused.stanza)[0]
-                break
-            except TimeoutError:
-                why = "it did not answer"
-                await asyncio.sleep(attempt)
-            except (RemoteError, SendUncertain):
-                return  # the connection is gone, and the next one begins anew
-        watch.unreadable = True
-        self._log.warning("xmpp_gap_not_filled", reason=why)
-        reason = f"the archive of {watch.room.jid} could not be read ({why})"
-        self.tell(facts.Resync(chat=watch.room.chat, at=self.now(), since=watch.last_at, reason=reason))
-
-    async def _read_gap(self, watch: Watch) -> None:
-        jid, last, at = watch.room.jid, watch.last, watch.last_at
-        # The names of what was said just before: corrections, reactions and replies are about that.
-        learnt = await self.history.last(jid, self.jid, LEARNT)
-        if not watch.placed:  # whatever was said until now is not ours to tell
-            watch.archived(learnt, quietly=True)
-            watch.placed = watch.moved = True
-            return
-        known = next((i for i, (id, _, _) in enumerate(learnt) if id == last), None)
-        if known is not None:
-            watch.archived(learnt[: known + 1], quietly=True)
-            self._filled(watch, watch.archived(learnt[known + 1 :]), 0)
-            return
-        try:
-            await self._read_on(watch, self.history.after(jid, self.jid, last))
-        except Refused as refused:
-            if not is_gone(refused):
-                raise
-            # The archive begins behind what we know, or was made anew.
-            await self._read_on(watch, self.history.since(jid, self.jid, at or self.now()))
-
-    async def _read_on(self, watch: Watch, pages: AsyncIterator[list[Archived]]) -> None:
-        count = skipped = 0
-        async for page in pages:
-            enough = count >= self.network.config.history
-            new = watch.archived(page, quietly=enough)
-            count, skipped = (count, skipped + new) if enough else (count + new, skipped)
-        self._filled(watch, count, skipped)
-
-    def _filled(self, watch: Watch, count: int, skipped: int) -> None:
-        if count:
-            self._log.info("xmpp_gap_filled", messages=count, skipped=skipped)
-        if skipped:
-            words = f"{skipped} more messages were said here while the bridge was away; they are not shown."
-            room = Person(id=PersonId(watch.room.jid), name=watch.room.about.name or watch.room.jid, bot=True)
-            self.tell(
-                facts.Message(
-                    chat=watch.room.chat,
-                    at=self.now(),
-                    sender=room,
-                    id=MessageId(f"skipped-{watch.last}"),
-                    content=Content(text=plain(words), kind=Kind.NOTICE),
-                )
-            )
 
     # -- keeping things as they should be
 

@@ -88,7 +88,7 @@ async def scene(folder: Path, *, trust: str = "cross_signed", **options: Any) ->
             yield Scene(place, town, bridge, alice, room)
 
 
-async def linked(place: World, **options: Any) -> tuple[SecretClient, str]:
+async def linked(place: World, *, agree: bool = True, **options: Any) -> tuple[SecretClient, str]:
     human = place.homeserver.user("alice")
     alice = SecretClient(place.homeserver, human)
     content = {**ENCRYPTION, **options}
@@ -98,8 +98,11 @@ async def linked(place: World, **options: Any) -> tuple[SecretClient, str]:
         place, lambda e: e.room_id == room and e.state_key == BOT and e.content["membership"] == "join"
     )
     await human.set_power(room, BOT, 100)
-    await alice.say(room, "!bridge link town #talk agreed")
+    await alice.say(room, "!bridge link town #talk")
     await until(lambda: any("now linked" in words for words in alice.words(room, BOT)))
+    if agree:
+        await alice.say(room, "!bridge agree town #talk")
+        await until(lambda: any("has agreed" in words for words in alice.words(room, BOT)))
     return alice, room
 
 
@@ -113,19 +116,6 @@ async def test_what_is_said_crosses_both_ways_and_nothing_is_in_clear(tmp_path: 
         assert await now.bob_says("hello, Alice") == ["hello, Alice"]
         assert now.place.homeserver.messages(now.room) == []
         assert now.place.homeserver.unknown_calls == []
-
-
-async def test_an_encrypted_room_is_linked_only_where_somebody_says_that_they_know(tmp_path: Path) -> None:
-    async with town_world(tmp_path, Town()) as place, running(place) as bridge:
-        human = place.homeserver.user("alice")
-        alice = SecretClient(place.homeserver, human)
-        state = [{"type": "m.room.encryption", "state_key": "", "content": ENCRYPTION}]
-        room = await human.create_room(preset="public_chat", initial_state=state, invite=[BOT])
-        await said(place, membership(BOT, "join"))
-        await human.set_power(room, BOT, 100)
-        await alice.say(room, "!bridge link town #talk")
-        await until(lambda: any("would see everything in clear" in w for w in alice.words(room, BOT)))
-        assert bridge.registry.links == {}
 
 
 async def test_a_ghost_has_one_cross_signed_device_and_keeps_it(tmp_path: Path) -> None:
@@ -194,6 +184,7 @@ async def test_a_room_that_becomes_encrypted_hears_nothing_in_clear_from_then_on
         await human.set_state(room, "m.room.encryption", ENCRYPTION)
         await place.homeserver.settled()
         town.emit(says("Bob", "sealed"))
+        await alice.say(room, "!bridge agree town #talk")  # until then it is held, and not lost
         await until(lambda: alice.words(room, BOB) == ["sealed"])
 
 
@@ -213,6 +204,7 @@ async def test_a_room_that_became_encrypted_while_the_bridge_was_down(tmp_path: 
         place.homeserver.fault("PUT */transactions/*", Delay(seconds=3))
         async with running(place):
             town.emit(says("Bob", "sealed"))
+            await alice.say(room, "!bridge agree town #talk")
             await until(lambda: alice.words(room, BOB) == ["sealed"])
             assert not [e for e in place.homeserver.messages(room) if e.sender == BOB]
 
@@ -315,6 +307,11 @@ async def test_a_message_whose_key_is_missing_waits_through_a_restart(tmp_path: 
             await town.until(lambda: town.said() == ["<alice> early"])
 
 
+async def from_others(bridge: Bridge) -> list[bytes]:
+    """What came for the bridge's devices and is not used yet, besides what the bot asks itself at its start."""
+    return [body for _, body in await bridge.store.keys.to_device() if b"org.bridgekit.probe" not in body]
+
+
 async def test_what_came_for_a_device_is_opened_by_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,11 +324,11 @@ async def test_what_came_for_a_device_is_opened_by_the_next_run(
             monkeypatch.setattr(bridge.engine.incoming, "take", lambda rows: None)  # it crashes before
             await alice.say(room, "just before")
             await place.homeserver.settled()
-            assert len(await bridge.store.keys.to_device()) == 1
+            assert len(await from_others(bridge)) == 1
             assert town.said() == []
         async with running(place) as bridge:
             await town.until(lambda: town.said() == ["<alice> just before"])
-            assert await bridge.store.keys.to_device() == []
+            assert await from_others(bridge) == []
 
 
 async def test_a_transaction_that_comes_twice_brings_its_keys_once(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId
 from bridgekit.contract.people import Login
 from bridgekit.core.gate import Cause, Held
 from bridgekit.core.optout import OptOut
+from bridgekit.core.protection import Agreement
 from bridgekit.core.questions import Ask
 from bridgekit.core.scopes import Consent, Scope
 from bridgekit.store import Copy, Ghost, InboxRow, Link, LoginRow, Portal, Store, Write, new_id
@@ -54,6 +55,18 @@ def copies_of(message: int, name: str) -> tuple[Copy, Copy]:
 def portal(room: str = ROOM) -> Portal:
     return Portal(
         room=ChatId(room), network=NETWORK, made=True, kind="channel", creator=PersonId("@bob:example.org")
+    )
+
+
+def agreement(id: int | None = None) -> Agreement:
+    """What a room's admin agreed to lose."""
+    return Agreement(
+        id=new_id() if id is None else id,
+        room=ROOM,
+        side=PortalKey(NETWORK, CHAT),
+        person=PersonId("@ann:example.org"),
+        at=1_700_000_000_000,
+        wording="What is said here may be passed on to #lobby.",
     )
 
 
@@ -190,6 +203,7 @@ def everything(store: Store) -> list[Write]:
         store.logins.put(login()),
         store.kv.put("example", "state", SECRET.encode()),
         store.consents.put(consent()),
+        store.agreements.put(agreement()),
         store.asks.put(ask()),
         store.optouts.put(optout()),
         store.held.put(held(row.id)),

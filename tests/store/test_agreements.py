@@ -7,7 +7,7 @@ from bridgekit.core.gate import Cause
 from bridgekit.core.scopes import Scope
 from bridgekit.store import SealingKey, Store, new_id
 from bridgekit.store.urls import connect
-from tests.store.samples import ask, consent, held, inbox_row, optout
+from tests.store.samples import agreement, ask, consent, held, inbox_row, optout
 
 
 async def test_a_consent_comes_back_as_it_was_given(store: Store):
@@ -77,6 +77,15 @@ async def test_what_is_held_survives_a_restart_unless_its_fact_is_done(url: str,
     store = await Store.open(url, key)
     assert await store.held.all() == [held(stays.id)]
     await store.close()
+
+
+async def test_an_agreement_ends_and_stays(store: Store):
+    given = agreement()
+    ended = msgspec.structs.replace(given, ended=given.at + 1, ended_by="@bob:example.org")
+    await store.commit(store.agreements.put(given))
+    assert await store.agreements.all() == [given]
+    await store.commit(store.agreements.put(ended))
+    assert await store.agreements.all() == [ended]
 
 
 async def test_new_ids_are_never_those_of_consents(url: str, key: SealingKey):

@@ -191,9 +191,9 @@ class Engine:
             self._locks.pop(room, None)
         return self._rooms[room]
 
-    async def is_encrypted(self, room: ChatId, user: PersonId) -> bool:
-        """Whether the room is encrypted; asked as `user`, who is in it, where that is not known."""
-        return await self._settings(room, user) is not None
+    async def is_encrypted(self, room: ChatId, user: PersonId | None = None) -> bool:
+        """Whether the room is encrypted; asked as `user` (the bot), who is in it, where that is not known."""
+        return await self._settings(room, user or self._bot) is not None
 
     # Out -----------------------------------------------------------------------------------------------------
 

@@ -23,15 +23,20 @@ _FEATURES = (
 class ScriptedServer:
     """Accepts any secret, describes one room, lets everybody into it; the rest is `say`.
 
-    `before_us` is what the room sends of those who are there before a newcomer's own presence (XEP-0045, 7.2.2).
+    `before_us` is what the room sends of those who are there before a newcomer's own presence (XEP-0045, 7.2.2);
+    `taken` are nicks that it refuses; where it has `forgotten` the bridge, it says so when it is asked.
     """
 
     def __init__(self) -> None:
         self.port = 0
         self.heard = ""
-        self.features = _FEATURES
+        self.features: tuple[str, ...] = _FEATURES
         self.before_us: Callable[[str], str] = lambda to: ""
         self.connections = 0
+        self.taken: set[str] = set()
+        self.forgotten = False
+        self.entered: list[str] = []  # the nicks, in order
+        self.presences: list[str] = []
         self._writer: asyncio.StreamWriter | None = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -85,18 +90,29 @@ class ScriptedServer:
             listed = "".join(f"<feature var='{one}'/>" for one in self.features)
             about = "<identity category='conference' type='text' name='Den'/>"
             return f"{back}<query xmlns='http://jabber.org/protocol/disco#info'>{about}{listed}</query></iq>"
+        if "urn:xmpp:ping" in iq and to.startswith(f"{ROOM}/") and self.forgotten:
+            return back.replace("'result'", "'error'") + _error("not-acceptable") + "</iq>"
         return f"{back}</iq>"
 
     def _presence(self, presence: str) -> str:
         to, sender = _attribute(presence, "to"), _attribute(presence, "from")
         if not to.startswith(f"{ROOM}/") or "unavailable" in presence:
             return ""
+        nick = to.partition("/")[2]
+        self.entered.append(nick)
+        self.presences.append(presence)
+        if nick in self.taken:
+            return f"<presence type='error' from='{to}' to='{sender}'>{_error('conflict')}</presence>"
         return (
             self.before_us(sender)
             + f"<presence from='{to}' to='{sender}'><x xmlns='http://jabber.org/protocol/muc#user'>"
             "<item affiliation='none' role='participant'/><status code='110'/></x></presence>"
             f"<message type='groupchat' from='{ROOM}' to='{sender}'><subject/></message>"
         )
+
+
+def _error(condition: str) -> str:
+    return f"<error type='cancel'><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"
 
 
 def _attribute(xml: str, name: str) -> str:

@@ -54,8 +54,10 @@ class Home:
             f"/rooms/{room}/state/m.room.power_levels/",
             {"users": {self.bot: 100}},  # its maker stands above (room version 12)
         )
-        await alice.say(room, f"!bridge link town {chat} agreed")
+        await alice.say(room, f"!bridge link town {chat}")
         await alice.until(lambda: any("now linked" in body for body in alice.said_by(room, self.bot)))
+        await alice.say(room, f"!bridge agree town {chat}")
+        await alice.until(lambda: any("has agreed" in body for body in alice.said_by(room, self.bot)))
         return room
 
 

@@ -50,7 +50,7 @@ async def test_no_outsider_is_given_what_the_channel_did_not_open(network: str) 
             preset="public_chat",
             invite=[bot],
             visibility="public",
-            power_level_content_override={"users": {alice.id: 100, bot: 100}},
+            power_level_content_override={"users": {bot: 100}},
         )
         await alice.sees(room, lambda e: e.sender == bot and e.kind == "m.notice", what="the bot")
         await here.strangers()
@@ -111,3 +111,31 @@ async def test_no_outsider_is_given_what_the_channel_did_not_open(network: str) 
         await here.tries("revoked", room, event)
         assert here.secrets[-1] not in "".join(e.body for e in alice.seen.all)
         del event
+
+
+@pytest.mark.timeout(400)
+async def test_two_links_leave_the_room_as_open_as_the_more_secret_of_them() -> None:
+    async with place() as here:
+        plain, modern = "#twoplain", "#twomodern"
+        bob, eve = await here.operator(PLAIN, "bob", plain), await here.operator(MODERN, "eve", modern)
+        alice = await here.person("alice")
+        bot = here.bridge.bot
+        room = await alice.create_room(
+            preset="public_chat", invite=[bot], power_level_content_override={"users": {bot: 100}}
+        )
+        await alice.sees(room, lambda e: e.sender == bot and e.kind == "m.notice", what="the bot")
+        for network, channel, who in ((PLAIN, plain, bob), (MODERN, modern, eve)):
+            await alice.say(room, f"!bridge link {network} {channel} history")
+            who.say(f"{network}bridge", f"{await code_for(who)} yes")
+            await alice.sees(room, lambda e: "has agreed to: " in e.body, what="the consent")
+        await becomes(alice, room, ("shared", "public"))
+        eve.mode(modern, "+s")
+        event = await secret(here, alice, room, eve, modern)
+        assert await visibility(alice, room) == ("joined", "invite")
+        await here.strangers()
+        await here.tries("one of two is secret", room, event)
+        event = await secret(here, alice, room, bob, plain)
+        await here.tries("the other speaks", room, event)
+        later = await here.later(alice, room)
+        await later.try_all(room, event, join=False)
+        assert leaked(later, here.secrets) == []

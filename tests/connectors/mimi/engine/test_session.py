@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -41,6 +41,20 @@ ANN_URI = "mimi://b.example/u/ann:hs.example"
 F = TypeVar("F", bound=Fact)
 
 
+class Snapshots(FakeHost):
+    """Remembers what was on disk each time that the hub had accepted something, and nobody knew of it yet."""
+
+    def __init__(self, room: ChatId, kept: dict[str, bytes], snapshots: list[dict[str, bytes]]) -> None:
+        super().__init__("mimi", linked=[room], kept=kept)
+        self._snapshots = snapshots
+
+    async def put_all(self, values: Mapping[str, bytes | None]) -> None:
+        before = dict(self.kept)
+        await super().put_all(values)
+        if any(key.startswith("hub/") for key in values):
+            self._snapshots += [before, dict(self.kept)]
+
+
 class Scene:
     """The bridge at b.example; carl at a.example, who may be invited."""
 
@@ -49,6 +63,7 @@ class Scene:
         self.household = household
         self.config = config
         self.kept: dict[str, bytes] = {}
+        self.snapshots: list[dict[str, bytes]] = []
         self.carl = Client("carl", "a.example")
         self.heard: list[Fact] = []
         self.session: MimiSession
@@ -71,7 +86,7 @@ class Scene:
     @asynccontextmanager
     async def bridge(self) -> AsyncIterator[MimiSession]:
         """The bridge, connected and reading, with the room linked."""
-        host = FakeHost("mimi", linked=[ROOM], kept=self.kept)
+        host = Snapshots(ROOM, self.kept, self.snapshots)
         network = connector.network(self.config, host)
         async with network.connect(None) as session:
             assert isinstance(session, MimiSession)
@@ -308,6 +323,28 @@ async def test_after_a_restart_everybody_is_where_they_were_and_nothing_is_lost(
         f.content.text.body for f in scene.household.facts[scene.carl.uri] if isinstance(f, facts.Message)
     ]
     assert said == ["before", "after"]
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+async def test_a_crash_in_the_middle_of_a_commit_loses_nobody(scene: Scene, accepted: bool):
+    """The process ends just before, or just after, the hub has stored the commit; its committer knows neither."""
+    async with scene.bridge() as session:
+        await scene.invite()
+        await scene.post(plain("before"))
+        await scene.carl_reads(facts.Message)
+        await session.perform(verbs.SetTopic(chat=ROOM, topic="cats", speaker=ANN))
+        on_disk = scene.snapshots[-1 if accepted else -2]
+    scene.kept = dict(on_disk)
+    scene.heard.clear()
+    async with scene.bridge():
+        opened = await scene.hear(facts.ChatOpened)
+        assert opened.topic == ("cats" if accepted else "")
+        sent = await scene.post(plain("after"))
+        assert sent.id is not None
+        if accepted:
+            await scene.carl_reads(facts.Message, lambda m: m.content.text.body == "after")
+            await scene.carl_says(words("still here"))
+            await scene.hear(facts.Message, lambda m: m.content.text.body == "still here")
 
 
 async def test_secrets_are_in_the_hosts_store_and_nowhere_in_the_hubs_part_of_it(scene: Scene):

@@ -1,0 +1,162 @@
+"""The lattice of protection: who can read the words on their way, as the meet over a room's Matrix side and its links.
+
+The Matrix side is BRIDGE where the room is encrypted (Megolm, opened at the bridge) and TRANSPORT where it is not:
+homeservers read it, and TLS keeps it from everybody else. What a link gives, its session says of each chat; of a chat
+that no session has spoken of it is CLEAR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from bridgekit.contract.ids import PersonId, PortalKey
+from bridgekit.contract.policy import Protection
+from bridgekit.core.model import SideView
+
+SEALED = Protection.BRIDGE
+"""From here on nobody between the people and the bridge can read along."""
+STATE_TYPE = "org.bridgekit.protection"
+"""The room state that holds `Label.content`: docs/protection.md."""
+
+
+class Agreement(msgspec.Struct, frozen=True, kw_only=True):
+    """That a room's admin knows and wants that what is sealed on one side goes to a link that is not.
+
+    `wording` is the very text that was agreed to; `at` and `ended` are milliseconds since the epoch (0: it holds).
+    """
+
+    id: int
+    room: str
+    side: PortalKey
+    person: PersonId
+    at: int
+    wording: str
+    ended: int = 0
+    ended_by: str = ""
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One link as the label sees it. `agreed`: a room's admin has agreed to what is lost on it."""
+
+    key: PortalKey
+    name: str
+    label: str  # what people call the network
+    protection: Protection = Protection.CLEAR
+    agreed: bool = False
+
+
+class Label(msgspec.Struct, frozen=True, kw_only=True):
+    """What is true of a room now."""
+
+    matrix: Protection
+    parts: tuple[Part, ...]
+
+    @property
+    def protection(self) -> Protection:
+        """The meet: what can be said of every word in the room."""
+        return min((self.matrix, *(part.protection for part in self.parts)))
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The state event's content, in the order in which the links were made."""
+        return {
+            "protection": _word(self.protection),
+            "matrix": _word(self.matrix),
+            "links": [
+                {
+                    "network": part.key.network,
+                    "chat": part.key.chat,
+                    "protection": _word(part.protection),
+                    **({"agreed": part.agreed} if needs_agreement(self.matrix, part.protection) else {}),
+                }
+                for part in self.parts
+            ],
+        }
+
+    @property
+    def words(self) -> str:
+        """The label in plain words, for people."""
+        return " ".join([_MATRIX[self.matrix], *_links(self.parts)]) if self.parts else _MATRIX[self.matrix]
+
+
+def matrix_protection(*, encrypted: bool) -> Protection:
+    """What the Matrix side of a room gives."""
+    return Protection.BRIDGE if encrypted else Protection.TRANSPORT
+
+
+def falls(origin: Protection, side: Protection) -> bool:
+    """Whether what is sealed on its way to the bridge could be read on its way on."""
+    return origin >= SEALED > side
+
+
+def needs_agreement(matrix: Protection, link: Protection) -> bool:
+    """Whether somebody has to agree before anything crosses: one of the two is sealed, and the other is not."""
+    return falls(matrix, link) or falls(link, matrix)
+
+
+def barred(matrix: SideView, origin: SideView, side: SideView) -> str:
+    """Why nothing that is said on `origin` may go to `side`: a sentence; "" where it may.
+
+    In an encrypted room the weaker link is agreed to; in another one the sealed link, whose words all others get.
+    """
+    if not falls(origin.protection, side.protection):
+        return ""
+    link = side if matrix.protection >= SEALED else origin
+    return "" if link.agreed else reason(matrix.protection, link.key, link.name, link.label)
+
+
+def reason(matrix: Protection, key: PortalKey, name: str, label: str) -> str:
+    """Why nothing crosses between a room and a link, and what to do about it."""
+    what = f"This room is encrypted, and {label} is not"
+    if matrix < SEALED:
+        what = f"{name} on {label} is encrypted, and this room is not"
+    return f"{what}: nothing crosses until a moderator here agrees to that with `!bridge agree {key.network} {name}`."
+
+
+def question(matrix: Protection, part: Part) -> str:
+    """What somebody agrees to; kept word for word."""
+    if matrix < SEALED:
+        return (
+            f"What is said in {part.name} on {part.label}, encrypted up to the bridge, may be shown in this room, "
+            "which is not encrypted, and in all chats that the room is linked to."
+        )
+    return (
+        f"What is said in this room, encrypted up to the bridge, may be passed on to {part.name} on {part.label}: "
+        f"{_SEES[part.protection].format(label=part.label)}."
+    )
+
+
+def _links(parts: Sequence[Part]) -> Iterable[str]:
+    for protection in Protection:
+        labels = dict.fromkeys(part.label for part in parts if part.protection is protection)
+        if labels:
+            names = list(labels)
+            who = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+            yield _SEEN[protection].format(label=who, s="s" if len(names) == 1 else "")
+
+
+def _word(protection: Protection) -> str:
+    return protection.name.lower()
+
+
+_MATRIX = {
+    Protection.CLEAR: "Messages in this room are not encrypted.",
+    Protection.TRANSPORT: "Messages in this room are not end-to-end encrypted.",
+    Protection.BRIDGE: "Messages in this room are encrypted up to the bridge.",
+    Protection.END_TO_END: "Messages in this room are end-to-end encrypted.",
+}
+_SEEN = {
+    Protection.CLEAR: "{label} send{s} them in clear over the network.",
+    Protection.TRANSPORT: "{label} protect{s} them on the wire only: the servers there read them.",
+    Protection.BRIDGE: "{label} get{s} them encrypted from the bridge on.",
+    Protection.END_TO_END: "{label} get{s} them as they are: the bridge cannot read them.",
+}
+_SEES = {
+    Protection.CLEAR: "{label} sends it in clear over the network",
+    Protection.TRANSPORT: "the servers of {label} can read it",
+    Protection.BRIDGE: "it is encrypted from the bridge on",
+    Protection.END_TO_END: "the bridge cannot read it",
+}

@@ -1,0 +1,230 @@
+"""Protection, kept true: the label of each room is published when it changes, and agreements are kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+
+from bridgekit.contract.errors import MatrixError, NotAllowed
+from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.policy import Protection
+from bridgekit.core.protection import (
+    STATE_TYPE,
+    Agreement,
+    Label,
+    Part,
+    matrix_protection,
+    needs_agreement,
+    question,
+    reason,
+)
+from bridgekit.matrix.client import MatrixClient
+from bridgekit.runtime.accounts import Key
+from bridgekit.runtime.lenient import allowed, now
+from bridgekit.runtime.registry import WAITING, Registry
+from bridgekit.runtime.sessions import Supervised
+from bridgekit.store import Store, new_id
+from bridgekit.store.rows import Link
+
+log = structlog.get_logger(__name__)
+
+KEPT = "bridge.protection"
+"""Where the last label of each room is kept; no network is called so."""
+
+
+class _Published(msgspec.Struct):
+    """What a room was told last. `links` holds what each link gave, while its network is away."""
+
+    content: dict[str, Any] = {}
+    words: str = ""
+    links: dict[str, int] = {}
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Published).decode
+
+
+class Protecting:
+    """The labels of all rooms."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        client: MatrixClient,
+        sessions: Mapping[Key, Supervised],
+        *,
+        is_encrypted: Callable[[ChatId], bool],
+        learn: Callable[[ChatId], Awaitable[bool]],
+        label: Callable[[NetworkId], str],
+        say: Callable[[ChatId, str], Awaitable[None]],
+        describe: Callable[[Link], Awaitable[None]],
+        moved: Callable[[PortalKey], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        """`is_encrypted` tells what is known of a room; `learn` asks the homeserver where nothing is. `moved` is told
+        of each link of which `withheld` may have another answer now."""
+        self._store = store
+        self._registry = registry
+        self._client = client.patient
+        self._sessions = sessions
+        self._is_encrypted = is_encrypted
+        self._learn = learn
+        self._label = label
+        self._say = say
+        self._describe = describe
+        self._moved = moved
+        self._spawn = spawn
+        self._agreements: dict[PortalKey, Agreement] = {}
+        self._seen: dict[PortalKey, Protection] = {}
+        self._published: dict[ChatId, _Published] = {}
+        self._locks: dict[ChatId, asyncio.Lock] = {}
+        self.changes = 0  # counts up whenever an answer of this class has changed
+
+    async def load(self) -> None:
+        """Read what was agreed to and published; called once."""
+        for agreement in await self._store.agreements.all():
+            if not agreement.ended:
+                self._agreements[agreement.side] = agreement
+        for room, kept in (await self._store.kv.items(KEPT)).items():
+            self._published[ChatId(room)] = _decode(kept)
+
+    # What is so now ------------------------------------------------------------------------------------------
+
+    def matrix(self, room: ChatId) -> Protection:
+        """What the room's Matrix side gives."""
+        return matrix_protection(encrypted=self._is_encrypted(room))
+
+    def of(self, link: Link) -> Protection:
+        """What a link gives: as its session says, or said last; CLEAR where none ever did."""
+        if (seen := self._seen.get(link.key)) is not None:
+            return seen
+        published = self._published.get(link.room)
+        return (
+            Protection(published.links.get(_word(link.key), 0)) if published is not None else Protection.CLEAR
+        )
+
+    def has_agreed(self, link: Link) -> bool:
+        """Whether somebody of the room has agreed to what is lost between it and the link."""
+        return link.key in self._agreements
+
+    def withheld(self, side: PortalKey) -> str:
+        """Why nothing crosses between a link and its room; "" where it may."""
+        link = self._registry.links.get(side)
+        if link is None:
+            return ""
+        matrix = self.matrix(link.room)
+        if link.key in self._agreements or not needs_agreement(matrix, self.of(link)):
+            return ""
+        return reason(matrix, link.key, link.name, self._label(link.key.network))
+
+    def label(self, room: ChatId) -> Label:
+        """What is true of a room now."""
+        parts = tuple(self._part(link) for link in self._links_of(room))
+        return Label(matrix=self.matrix(room), parts=parts)
+
+    def _links_of(self, room: ChatId) -> list[Link]:
+        """The links whose chats have agreed to be linked: of the others the room does not speak."""
+        return [link for link in self._registry.links_of(room) if link.state != WAITING]
+
+    def _part(self, link: Link) -> Part:
+        return Part(
+            key=link.key,
+            name=link.name,
+            label=self._label(link.key.network),
+            protection=self.of(link),
+            agreed=link.key in self._agreements,
+        )
+
+    # What changes it -----------------------------------------------------------------------------------------
+
+    def saw(self, side: PortalKey) -> None:
+        """A session has come into a chat: what does it give?"""
+        link = self._registry.links.get(side)
+        supervised = self._sessions.get((side.network, side.receiver))
+        session = supervised.session if supervised is not None else None
+        if link is None or session is None:
+            return
+        protection = session.capabilities(side.chat).protection
+        if self._seen.get(side) is not protection:
+            self._seen[side] = protection
+            self.changed(link.room)
+
+    def changed(self, room: ChatId) -> None:
+        """Encryption was switched on, a link was made or went, or what it gives is another now."""
+        self.changes += 1
+        for link in self._registry.links_of(room):
+            self._moved(link.key)
+        if self._registry.links_of(room) or room in self._published:
+            self._spawn(self.weigh(room))
+
+    async def weigh(self, room: ChatId) -> None:
+        """Publish the room's label, and say it, where it is another than it was."""
+        async with self._locks.setdefault(room, asyncio.Lock()):
+            try:
+                await self._learn(room)
+            except MatrixError as error:
+                log.warning("protection_unknown", room=room, reason=error.notice)
+                return
+            links = self._links_of(room)
+            before = self._published.get(room, _Published())
+            label = self.label(room)
+            after = _Published(
+                content=label.content if links else {},
+                words=label.words if links else "",
+                links={_word(link.key): int(self.of(link)) for link in links},
+            )
+            if after == before:
+                return
+            self._published[room] = after
+            self.changes += 1
+            if after.content != before.content:
+                await allowed(self._client.put_state(room, STATE_TYPE, after.content))
+                for link in links:
+                    await self._describe(link)
+                log.info("protection_changed", room=room, protection=label.protection.name.lower())
+            withheld = [why for link in links if (why := self.withheld(link.key))]
+            if links and (after.words != before.words or withheld):
+                await self._say(room, "\n".join([after.words, *withheld]))
+            # Last: behind a crash it is published and said once more, rather than never.
+            kept = _encode(after) if links else None
+            await self._store.commit(self._store.kv.put(KEPT, room, kept))
+            if not links:
+                del self._published[room]
+
+    # Agreements ----------------------------------------------------------------------------------------------
+
+    async def agree(self, link: Link, person: PersonId) -> str:
+        """Keep that somebody of the room agrees; what to, as a sentence. Raises NotAllowed where nothing is lost."""
+        await self._learn(link.room)
+        matrix, part = self.matrix(link.room), self._part(link)
+        if not needs_agreement(matrix, part.protection):
+            raise NotAllowed(f"There is nothing to agree to: {self.label(link.room).words}")
+        wording = question(matrix, part)
+        agreement = Agreement(
+            id=new_id(), room=link.room, side=link.key, person=person, at=now(), wording=wording
+        )
+        await self._store.commit(self._store.agreements.put(agreement))
+        self._agreements[link.key] = agreement
+        log.info("downgrade_agreed", network=link.key.network, room=link.room)
+        self.changed(link.room)
+        return f"{person} has agreed: {wording} `!bridge disagree` takes that back."
+
+    async def end(self, side: PortalKey, by: str) -> bool:
+        """Take an agreement back; says whether there was one. What was said before is where it is."""
+        agreement = self._agreements.pop(side, None)
+        if agreement is None:
+            return False
+        ended = msgspec.structs.replace(agreement, ended=now(), ended_by=by)
+        await self._store.commit(self._store.agreements.put(ended))
+        log.info("downgrade_ended", network=side.network, room=agreement.room)
+        self.changed(ChatId(agreement.room))
+        return True
+
+
+def _word(key: PortalKey) -> str:
+    return " ".join((key.network, key.chat, key.receiver or ""))

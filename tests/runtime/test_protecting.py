@@ -1,0 +1,91 @@
+"""The label of a room, and what an encrypted room's people agree to, in a running bridge."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from bridgekit.core.protection import STATE_TYPE
+from tests.runtime.fake_network import Town
+from tests.runtime.running import BOT, World, has_fate, membership, said, town_world, until
+from tests.runtime.secret_client import ENCRYPTION, SecretClient
+from tests.runtime.test_secrecy import Scene, linked, running
+
+
+def label_of(place: World, room: str) -> dict[str, Any]:
+    """The room's label, as its state has it now."""
+    found = place.homeserver.state(room, STATE_TYPE)
+    return found if found is not None else {}
+
+
+@asynccontextmanager
+async def unagreed(folder: Path) -> AsyncIterator[Scene]:
+    """Alice's encrypted room is linked to #talk, and nobody has agreed to anything."""
+    town = Town()
+    async with town_world(folder, town) as place, running(place) as bridge:
+        alice, room = await linked(place, agree=False)
+        yield Scene(place, town, bridge, alice, room)
+
+
+async def test_nothing_leaves_an_encrypted_room_until_a_moderator_agrees(tmp_path: Path) -> None:
+    async with unagreed(tmp_path) as now:
+        refused = await now.alice.say(now.room, "too early")
+        fate = await said(now.place, has_fate(refused))
+        assert fate.content["status"] != "SUCCESS"
+        await until(lambda: any("nothing crosses until" in w for w in now.alice.words(now.room, BOT)))
+        assert now.town.said() == []
+        mallory = SecretClient(now.place.homeserver, now.place.homeserver.user("mallory"))
+        await now.place.homeserver.user("mallory").join(now.room)
+        await mallory.say(now.room, "!bridge agree town #talk")
+        await until(lambda: any("You need power level" in w for w in now.alice.words(now.room, BOT)))
+        await now.alice.say(now.room, "!bridge agree town #talk")
+        await until(lambda: any("has agreed" in w for w in now.alice.words(now.room, BOT)))
+        await now.alice.say(now.room, "now it may")
+        await now.town.until(lambda: now.town.said())
+        assert now.town.said() == ["<alice> now it may"]
+        (kept,) = await now.bridge.store.agreements.all()
+        assert (kept.person, kept.room, kept.ended) == ("@alice:hs.test", now.room, 0)
+        assert "may be passed on to #talk on Town" in kept.wording
+
+
+async def test_an_agreement_outlives_a_restart_and_ends_when_it_is_taken_back(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with running(place):
+            alice, room = await linked(place)
+        async with running(place) as bridge:
+            await alice.say(room, "still agreed")
+            await town.until(lambda: town.said())
+            await alice.say(room, "!bridge disagree town #talk")
+            await until(lambda: any("Taken back." in w for w in alice.words(room, BOT)))
+            fate = await said(place, has_fate(await alice.say(room, "no more")))
+            assert fate.content["status"] != "SUCCESS"
+            assert town.said() == ["<alice> still agreed"]
+            (kept,) = await bridge.store.agreements.all()
+            assert kept.ended_by == "@alice:hs.test"
+
+
+async def test_the_label_is_published_and_changes_with_its_cause(tmp_path: Path) -> None:
+    async with town_world(tmp_path, Town()) as place, running(place):
+        human = place.homeserver.user("alice")
+        alice = SecretClient(place.homeserver, human)
+        room = await human.create_room(preset="public_chat", invite=[BOT])
+        await said(place, membership(BOT, "join"))
+        await human.set_power(room, BOT, 100)
+        await human.send(room, "!bridge link town #talk")
+        await until(lambda: label_of(place, room).get("protection") == "clear")
+        assert label_of(place, room)["matrix"] == "transport"
+        words = (
+            "Messages in this room are not end-to-end encrypted. Town sends them in clear over the network."
+        )
+        await until(lambda: words in [e.content.get("body") for e in place.homeserver.messages(room)])
+        await human.set_state(room, "m.room.encryption", ENCRYPTION)
+        await until(lambda: label_of(place, room).get("matrix") == "bridge")
+        assert label_of(place, room)["links"] == [
+            {"network": "town", "chat": "#talk", "protection": "clear", "agreed": False}
+        ]
+        await until(lambda: any("nothing crosses until" in w for w in alice.words(room, BOT)))
+        fate = await said(place, has_fate(await alice.say(room, "not any more")))
+        assert fate.content["status"] != "SUCCESS"

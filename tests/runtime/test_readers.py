@@ -1,0 +1,134 @@
+"""The presence gate: nobody reads a chat unseen, one stuck user stops nobody for long, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bridgekit.contract.connector import OwnAccounts
+from bridgekit.contract.facts import Change, Fact, Membership, Roster
+from bridgekit.contract.ids import NetworkId, PersonId, PortalKey
+from bridgekit.contract.people import Member
+from bridgekit.core.gate import GateRules
+from bridgekit.runtime.bridge import Bridge
+from tests.runtime.fake_network import TALK, Town, now, person, says
+from tests.runtime.running import BOT, World, by, ghost, linked, membership, said, town_world, until
+
+SIDE = PortalKey(NetworkId("town"), TALK)
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridgekit.runtime.readers.PATIENT", 0.2)
+
+
+def patience(bridge: Bridge, grace: int = 600, split: int = 600) -> None:
+    """Let the gate of the town wait for so many milliseconds."""
+    rules = GateRules(coming=grace, split=split, grace=grace)
+    bridge.parts.gates[NetworkId("town")] = rules
+
+
+def there(*names: str) -> Fact:
+    """Everybody who is in the chat."""
+    return Roster(chat=TALK, at=now(), members=tuple(Member(person=person(name)) for name in names))
+
+
+def came(name: str, change: Change = Change.JOIN, *, split: bool = False) -> Fact:
+    return Membership(chat=TALK, at=now(), person=person(name), change=change, split=split)
+
+
+def lines(place: World, room: str) -> list[str]:
+    return [e.body for e in place.homeserver.messages(room) if e.sender == ghost("bob")]
+
+
+async def test_messages_wait_until_everybody_who_reads_is_seen_in_the_chat(tmp_path: Path) -> None:
+    town = Town(OwnAccounts.AUTOMATIC)
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        patience(bridge, grace=60_000)
+        alice, room = await linked(place)
+        town.emit(there("Bob"), *(says("Bob", f"line {n}") for n in range(3)))
+        told = await said(place, by(BOT, "are held"))
+        assert "@alice:hs.test is in this room and is not seen in #talk on Town" in told.body
+        assert lines(place, room) == []
+        rows = await bridge.store.held.all()
+        assert [row.cause.value for row in rows if row.person == PersonId("bob")] == ["gate"] * 3
+        await alice.send(room, "!bridge status")
+        await said(place, by(BOT, "leave this room"))
+        town.emit(came("own-alice"))
+        await said(place, by(ghost("bob"), "line 2"))
+        assert lines(place, room) == ["line 0", "line 1", "line 2"]
+
+
+async def test_one_who_stays_unseen_is_taken_out_and_the_room_goes_on(tmp_path: Path) -> None:
+    town = Town(OwnAccounts.AUTOMATIC)
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        patience(bridge, grace=60_000)
+        _, room = await linked(place)
+        carol = place.homeserver.user("carol")
+        town.emit(there("Bob", "own-alice"))
+        patience(bridge)
+        await carol.join(room)
+        await until(lambda: SIDE not in bridge.parts.passage.passing)
+        town.emit(says("Bob", "hello"))
+        await said(place, membership(carol.id, "leave"))
+        await said(place, by(ghost("bob"), "hello"))
+        assert place.homeserver.members(room)[f"@alice:{carol.id.partition(':')[2]}"] == "join"
+
+
+async def test_a_netsplit_holds_what_is_said_until_it_heals(tmp_path: Path) -> None:
+    town = Town(OwnAccounts.AUTOMATIC)
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        patience(bridge, grace=60_000, split=60_000)
+        _, room = await linked(place)
+        town.emit(there("Bob", "own-alice"), says("Bob", "before"))
+        await said(place, by(ghost("bob"), "before"))
+        town.emit(came("own-alice", Change.LEAVE, split=True), says("Bob", "meanwhile"))
+        await until(lambda: bridge.parts.holding.count(SIDE) >= 1)
+        assert lines(place, room) == ["before"]
+        town.emit(came("own-alice"))
+        await said(place, by(ghost("bob"), "meanwhile"))
+
+
+async def test_a_storm_of_joins_splits_and_reconnects_loses_nothing(tmp_path: Path) -> None:
+    """Five hundred members, a gate that opens and closes, a network that goes and comes back: every message has its
+    end, in order, and the test counts them."""
+    town = Town(OwnAccounts.AUTOMATIC)
+    crowd = [f"m{n}" for n in range(500)]
+    async with town_world(tmp_path, town, members="none") as place, place.bridge() as bridge:
+        patience(bridge, grace=60_000, split=60_000)
+        _, room = await linked(place)
+        town.emit(there("Bob", "own-alice", *crowd))
+        count = 0
+        for turn in range(10):
+            for _ in range(20):
+                town.emit(says("Bob", f"line {count}"))
+                count += 1
+            town.emit(came("own-alice", Change.LEAVE, split=bool(turn % 2)))
+            town.emit(*(came(name, Change.LEAVE, split=True) for name in crowd[turn * 50 : turn * 50 + 50]))
+            for _ in range(20):
+                town.emit(says("Bob", f"line {count}"))
+                count += 1
+            await asyncio.sleep(0.05)
+            if turn % 3 == 2:
+                town.cut()
+                await until(lambda: None not in town.sessions)
+                town.mend()
+                await until(lambda: None in town.sessions)
+                town.emit(there("Bob", *crowd))
+            town.emit(*(came(name) for name in crowd[turn * 50 : turn * 50 + 50]), came("own-alice"))
+        await said(place, by(ghost("bob"), f"line {count - 1}"), 60)
+        await until(lambda: not bridge.parts.holding.count(SIDE))
+        shown = lines(place, room)
+        held = [row for row in await bridge.store.held.all() if row.person == PersonId("bob")]
+        assert (len(shown), len(held), await bridge.store.inbox.count_parked()) == (count, 0, 0)
+        assert shown == [f"line {n}" for n in range(count)]
+
+
+async def test_where_the_bridges_own_presence_is_enough_nothing_waits(tmp_path: Path) -> None:
+    town = Town(OwnAccounts.AUTOMATIC)
+    async with town_world(tmp_path, town, gate="relay-allowed") as place, place.bridge():
+        await linked(place)
+        town.emit(there("Bob"), says("Bob", "hello"))
+        await said(place, by(ghost("bob"), "hello"))
