@@ -85,6 +85,15 @@ class Play:
         )
         return found.content
 
+    async def label(self, room: str) -> None:
+        """alice reads in a room how it is protected."""
+        words = (
+            "Messages in this room are not end-to-end encrypted. Lab sends them in clear over the network."
+        )
+        await self.alice.sees(
+            room, lambda e: e.sender == self.stage.bridge.bot and e.body == words, what=words
+        )
+
     # Acts ----------------------------------------------------------------------------------------------------
 
     async def linking(self) -> None:
@@ -126,6 +135,7 @@ class Play:
 
         await stage.check("link: both sides are told", told())
         await stage.check("link: the room is labelled (m.bridge)", labelled())
+        await stage.check("link: the room says how it is protected", self.label(self.room))
         await stage.check(
             "link: who is in the channel is in the room", eventually(bob_is_there, "bob's ghost")
         )
@@ -370,6 +380,8 @@ class Play:
             await self.alice_reads("and from here")
             # Since alice has a nick of her own, her words come from it in the channel as well.
             await self.bob.sees(lambda h: h.words.endswith("that was all from here"), what="the last words")
+            for room in {e.room for e in self.alice.seen.left() if e.room != self.room and _is_label(e)}:
+                await self.label(room)  # once in each room of two
             extra = [str(e) for e in self.alice.seen.left(_is_said) if e.sender != self.alice.id]
             extra += [str(h) for person in (self.bob, self.carol) for h in person.seen.left(_is_from_people)]
             if extra:
@@ -400,11 +412,21 @@ class Play:
 
         await told("I am a bridge")
         await asks(f"!bridge link {NETWORK} {SECRET}")
-        await stage.check(
-            "encrypted: alice is told first that IRC would see it in clear", told("This room is encrypted")
-        )
-        await asks(f"!bridge link {NETWORK} {SECRET} agreed")
-        await stage.check("encrypted: linked once she agrees", told("is now linked"))
+        await stage.check("encrypted: alice is told that nothing crosses yet", told("nothing crosses until"))
+        await asks(f"!bridge agree {NETWORK} {SECRET}")
+        await stage.check("encrypted: alice agrees to what is weaker there", told("has agreed"))
+
+        async def labelled() -> None:
+            label = await self.alice.state(room, "org.bridgekit.protection")
+            (link,) = label["links"]
+            same((label["protection"], label["matrix"]), ("clear", "bridge"), "the label")
+            same(
+                (link["chat"], link["protection"], link["agreed"]),
+                (SECRET, "clear", True),
+                "the link's label",
+            )
+
+        await stage.check("encrypted: the room's label says what is true", labelled())
         await asks("under four eyes")
         await stage.check(
             "encrypted, Matrix to IRC",
@@ -426,6 +448,10 @@ class Play:
             same([who for where, who in alice.unread if where == room], [], "whom alice could not read")
 
         await stage.check("encrypted, IRC to Matrix: from a device that its owner's identity signed", read())
+
+
+def _is_label(event: Event) -> bool:
+    return event.type == "m.room.message" and event.body.startswith("Messages in this room are")
 
 
 def _is_said(event: Event) -> bool:

@@ -163,8 +163,10 @@ async def gathering(lab: Lab, folder: Path) -> AsyncIterator[Gathering]:
         channel = f"#{lab.new('secret')}"
         room = await alice.create(lab.bridge.bot, power_level_content_override=_levels(lab))
         await answered(lab, alice, room, "I am a bridge")
-        await alice.say(room, f"!bridge link {NETWORK} {channel} agreed")
-        await answered(lab, alice, room, "is now linked")
+        await alice.say(room, f"!bridge link {NETWORK} {channel}")
+        await answered(lab, alice, room, "now linked")
+        await alice.say(room, f"!bridge agree {NETWORK} {channel}")
+        await answered(lab, alice, room, "has agreed")
         await alice.invite(room, carol.id)
         await carol.join(room)
         yield Gathering(lab, process, alice, carol, room, channel)
