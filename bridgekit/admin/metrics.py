@@ -52,6 +52,7 @@ class _Live(Collector):
     def __init__(self) -> None:
         self.queues: dict[str, Callable[[], tuple[int, float]]] = {}
         self.inbox: dict[str, int] = {}
+        self.held: Callable[[], dict[tuple[NetworkId, str], int]] = dict
         self.sessions: Callable[[], dict[tuple[NetworkId, str], int]] = dict
 
     def describe(self) -> list[GaugeMetricFamily]:
@@ -74,6 +75,14 @@ class _Live(Collector):
         for state, rows in self.inbox.items():
             inbox.add_metric([state], rows)
         yield inbox
+        held = GaugeMetricFamily(
+            "bridgekit_held_facts",
+            "Facts of a network that are held back, by cause.",
+            labels=["network", "cause"],
+        )
+        for (network, cause), count in self.held().items():
+            held.add_metric([network, cause], count)
+        yield held
         sessions = GaugeMetricFamily(
             "bridgekit_sessions", "Connections to the networks by state.", labels=["network", "state"]
         )
@@ -202,6 +211,10 @@ class Metrics:
     def watch_inbox(self, pending: Count, parked: Count) -> None:
         """How many rows of the inbox are not done, and how many are put aside."""
         self._inbox = {"pending": pending, "parked": parked}
+
+    def watch_held(self, look: Callable[[], dict[tuple[NetworkId, str], int]]) -> None:
+        """`look` returns how many facts of each network are held back for which cause."""
+        self._live.held = look
 
     def watch_sessions(self, look: Callable[[], dict[tuple[NetworkId, str], int]]) -> None:
         """`look` returns how many sessions of each network are in which state."""

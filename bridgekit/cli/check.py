@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from bridgekit import logs
-from bridgekit.admin.server import Readiness, serve
+from bridgekit.admin.server import Part, Readiness, serve
 from bridgekit.cli.registering import document
 from bridgekit.config import Config, load
 from bridgekit.contract.errors import BridgeError, ConfigError
@@ -44,6 +44,8 @@ def check(path: Path) -> int:
         f"{config.path} is valid: {_count(len(config.networks), 'network')}, {_count(links, 'link')}",
     )
     results = [_registration(config), asyncio.run(_store(config)), asyncio.run(_homeserver(config))]
+    if results[-1]:  # otherwise nothing more can be learnt
+        results.append(asyncio.run(_encryption(config)))
     return 0 if all(results) else 1
 
 
@@ -107,15 +109,43 @@ async def _left(store: Store, config: Config) -> list[str]:
 
 async def _running_bridge_has_it(config: Config) -> bool:
     """Whether this config's bridge runs now, and says that its store is well."""
+    part = (await _parts_of_running_bridge(config)).get("store")
+    return part is not None and part.ok
+
+
+async def _parts_of_running_bridge(config: Config) -> Mapping[str, Part]:
+    """How the parts of this config's bridge are, if it runs now."""
     timeout = aiohttp.ClientTimeout(total=5)
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
             session.get(f"http://{config.admin.listen}/health/ready") as answer,
         ):
-            return msgspec.json.decode(await answer.read(), type=Readiness).parts["store"].ok
-    except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError, KeyError):
-        return False
+            return msgspec.json.decode(await answer.read(), type=Readiness).parts
+    except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError):
+        return {}
+
+
+async def _encryption(config: Config) -> bool:
+    """A running bridge knows whether keys reach it; without one, only the making of devices can be tried."""
+    from bridgekit.matrix.check import check_devices
+    from bridgekit.matrix.client import MatrixClient
+
+    if (part := (await _parts_of_running_bridge(config)).get("encryption")) is not None:
+        return _tell(
+            "encryption",
+            [part.detail] if not part.ok else [],
+            "the running bridge has a device, and gets keys",
+        )
+    bot = PersonId(f"@{config.appservice.bot}:{config.homeserver.server_name}")
+    token = config.appservice.as_token.get_secret_value()
+    try:
+        async with asyncio.timeout(PATIENCE), MatrixClient(config.homeserver.url, token, bot=bot) as client:
+            problems = await check_devices(client)
+    except TimeoutError:
+        problems = [f"{config.homeserver.url} does not answer"]
+    well = "the homeserver lets the bridge make devices; whether keys arrive, a running bridge knows"
+    return _tell("encryption", problems, well)
 
 
 async def _homeserver(config: Config) -> bool:

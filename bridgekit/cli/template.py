@@ -54,6 +54,7 @@ permissions:                     # none < relay < user < admin; the most exact e
 
 messages:
   display_name: "{{name}} ({{network}})"  # how people of a network are called in Matrix: {{name}}, {{network}}, {{id}}
+  omission: notice               # what stands for a message of somebody who opted out: notice or nothing
   status_events: all             # all: each sender's client learns each message's fate; problems: only what went wrong
   history: 25                    # messages from before the link, where the network shows them to whoever joins
 
@@ -72,6 +73,15 @@ log:
   format: console                # console for people, json for machines
 
 """
+
+CONSENT = [
+    "    consent: required  # required: an operator of a chat agrees before it is linked; announced: the chat is told;"
+    " off: the chats are yours",
+    "    # ceiling: {history: shared, join: public, listed: true, media: true}  # how open its rooms may be at most",
+    "    # gate: pause  # who has no account of their own in the chat: pause, kick or relay-allowed",
+    "    # direct: known  # who may begin a conversation between two people: known, anybody or off",
+]
+"""What every network's section says about who may read."""
 
 Answer = Callable[[str, FieldInfo], str | None]
 """Gives the value for a key that must have one, by its path below the network; None where there is none."""
@@ -107,6 +117,7 @@ def network(name: str, connector: str, model: type[BaseModel], answer: Answer) -
     Raises KeyError with the path of a required key that has no answer.
     """
     lines = [f"  {name}:", f"    connector: {connector}", *_section(model, "", answer, 4)]
+    lines += CONSENT
     lines += ["    # links:", '    #   - {chat: "...", room: "!room-id or #alias:example.org"}']
     return "\n".join(lines) + "\n"
 

@@ -20,8 +20,11 @@ from bridgekit.config.types import (
     ServerName,
 )
 from bridgekit.contract import ids
+from bridgekit.core.gate import GateMode
 from bridgekit.core.membership import Mode
 from bridgekit.core.model import Permission
+from bridgekit.core.optout import Omission
+from bridgekit.core.scopes import Policy
 from bridgekit.core.trust import Trust
 
 
@@ -171,6 +174,8 @@ class Messages(Section):
     """How people of a network are called in Matrix: `{name}`, `{network}` (the network's `name`), `{id}`."""
     status_events: StatusEvents = StatusEvents.ALL
     """`all`: each sender's client is told what became of each message. `problems`: only when something went wrong."""
+    omission: Omission = Omission.NOTICE
+    """What stands where somebody who opted out has said something: a `notice` of the bridge's, or `nothing`."""
     history: int = Field(default=25, ge=0, le=1000)
     """Messages from before a chat was linked that come into its room, where the network shows them to whoever joins."""
 
@@ -237,6 +242,46 @@ class Log(Section):
     """`console` for people, `json` (one object per line) for machines."""
 
 
+class History(StrEnum):
+    """Who may read what was said before they came (m.room.history_visibility)."""
+
+    JOINED = "joined"
+    INVITED = "invited"
+    SHARED = "shared"
+    WORLD_READABLE = "world_readable"
+
+
+class Join(StrEnum):
+    """Who gets into a room without being asked in (m.room.join_rules)."""
+
+    INVITE = "invite"
+    KNOCK = "knock"
+    RESTRICTED = "restricted"
+    PUBLIC = "public"
+
+
+class Ceiling(Section):
+    """How open rooms may be at most, whatever their chats and their people allow."""
+
+    history: History = History.SHARED
+    """`joined`: nobody reads what was said before they came. `invited`. `shared`: who joins later reads it as well.
+    `world_readable`: everybody in the world, without joining."""
+    join: Join = Join.PUBLIC
+    """Who may come in: `invite`, `knock`, `restricted` or `public`."""
+    listed: bool = True
+    """Whether rooms may stand in a public room directory; their chats have to agree to that too."""
+    media: bool = True
+    """Whether files are passed on to Matrix, where the homeserver keeps them."""
+
+
+class Direct(StrEnum):
+    """Who may begin a conversation between two people."""
+
+    KNOWN = "known"
+    ANYBODY = "anybody"
+    OFF = "off"
+
+
 class Link(Section):
     """One chat of the network and the Matrix room that it is linked to."""
 
@@ -244,6 +289,8 @@ class Link(Section):
     """The chat as people call it on its network."""
     room: Room
     """A room id or an alias."""
+    ceiling: Ceiling | None = None
+    """For this room, in addition to the network's own."""
     password: SecretStr | None = None
     """What lets the bridge into the chat, where its network asks for that (an IRC channel's key)."""
     members: Mode | None = None
@@ -259,6 +306,19 @@ class NetworkSection(Section):
     """What people call the network; its id where it is not given."""
     space: bool = False
     """Make a Matrix space that holds the network's rooms."""
+    consent: Policy = Policy.REQUIRED
+    """What it takes to link a chat. `required`: one of its operators agrees, in private, to what is asked. `announced`:
+    the chat is told, and asked only for what goes beyond reading along. `off`: the chats are your own."""
+    ceiling: Ceiling = Ceiling()
+    """How open the network's rooms may be at most."""
+    gate: GateMode | None = None
+    """What becomes of a Matrix user whose own account is not in the chat. `pause`: messages wait for them, some
+    minutes, then they are taken out of the room. `kick`: they are taken out at once. `relay-allowed`: the bridge's
+    own presence is enough. Where it is not given: `pause` if the connector gives everybody an account, else
+    `relay-allowed`."""
+    direct: Direct = Direct.KNOWN
+    """Who may begin a conversation between two people: those who are in a linked chat (`known`), `anybody`, or nobody
+    (`off`)."""
     members: Mode = Mode.GRADUAL
     """Whose ghosts are in the rooms of its chats. `active`: who has spoken. `gradual`: who speaks at once, then all
     others, operators first, at a rate that the homeserver bears. `full`: all, and what is said waits until they are

@@ -93,6 +93,10 @@ class Host(Protocol):
         it is whole when the stream has ended without."""
         ...
 
+    async def store_media(self, data: bytes, name: str, mime: str) -> File:
+        """Keep something small (a picture of somebody) with the homeserver, as a Matrix file. Raises MatrixError."""
+        ...
+
     def media_url(self, file: File) -> str | None:
         """A signed, expiring https URL for a Matrix file; None where no public address is configured, and for an
         encrypted file."""

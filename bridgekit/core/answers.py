@@ -79,9 +79,10 @@ def answer_in(content: Content) -> Answer | None:
 
 def word_in(content: Content) -> Word | None:
     """`!bridge grant`, `!bridge revoke`, `!optout` or `!optin`, and nothing else in the message."""
-    if content.kind is not Kind.TEXT or len(content.text.body) > 50:
+    body = content.text.body
+    if not body.startswith("!") or content.kind is not Kind.TEXT or len(body) > 50:
         return None
-    match content.text.body.lower().split():
+    match body.lower().split():
         case ["!optout"] | ["!bridge", "optout"]:
             return Word.OPTOUT
         case ["!optin"] | ["!bridge", "optin"]:

@@ -291,6 +291,8 @@ class Desk:
             return self._reply(sender, wording.BAD_ANSWER, now)
         del file.asks[ask.id]
         out: list[Decision] = [Drop(ask.id)]
+        if answer.scopes:  # what they left out they do not want, and are not asked for again
+            file.wanted -= ask.scopes - answer.scopes
         scopes = ask.scopes if answer.scopes is None else answer.scopes
         consent = Consent(
             id=ask.id,

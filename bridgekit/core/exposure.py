@@ -157,7 +157,8 @@ class Allowed(msgspec.Struct, frozen=True, kw_only=True):
 def bound_of(link: LinkView, now: int) -> Bound | None:
     """What one link allows at `now` (ms); None where it may not be open at all, for want of consent."""
     if link.key.receiver is not None:  # one person's own conversation: nobody is asked, nobody else gets in
-        return Bound(history=Exposure.JOINED, media=link.ceiling.media)
+        # Guests come by invitation only, like everybody else; who is asked in later may be shown what was said.
+        return Bound(history=Exposure.SHARED, guests=True, media=link.ceiling.media)
     scopes = in_force(link.policy, link.consents, now)
     if Scope.BRIDGE not in scopes:
         return None

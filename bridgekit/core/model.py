@@ -110,14 +110,16 @@ class Arrival(msgspec.Struct, frozen=True):
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What follows from one fact. `refused` is a sentence for the sender, about all sides or about those that no
-    action is for; `command` are words for the bot. `arrivals` and `roles` (by ghost) are for the Matrix room, and
-    may be thousands: nobody waits for them, and the next roster says them again."""
+    action is for; `command` are words for the bot. `unsaid`: nothing of what the fact says may be kept or quoted.
+    `arrivals` and `roles` (by ghost) are for the Matrix room, and may be thousands: nobody waits for them, and the
+    next roster says them again."""
 
     actions: tuple[Action, ...] = ()
     arrivals: tuple[Arrival, ...] = ()
     roles: Mapping[PersonId, Role] = {}
     refused: str = ""
     command: str | None = None
+    unsaid: bool = False
 
 
 NOTHING = Plan()

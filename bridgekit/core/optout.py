@@ -135,7 +135,7 @@ def omitted(context: Context, fact: Fact, covers: Covers, omission: Omission) ->
         for side in context.sides
         if side.key != context.origin and side.open
     ]
-    return Plan(actions=tuple(actions))
+    return Plan(actions=tuple(actions), unsaid=True)
 
 
 def without(fact: Fact, network: NetworkId, covers: Covers) -> Fact:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from bridgekit.contract.policy import Exposure
+
+if TYPE_CHECKING:
+    from bridgekit.core.scopes import Consent
 
 # Settings -----------------------------------------------------------------------------------------------------
 
@@ -40,6 +44,22 @@ def paused(name: str, label: str, exposing: Sequence[str]) -> str:
         f"Messages from {name} on {label} are held back: in this Matrix room {listed(exposing)}, "
         "and that is more than the chat allows."
     )
+
+
+UNSETTLED = "The room is just being compared with what its chats allow."
+
+
+IN_ORDER = "It waits behind what was said before it."
+
+
+def without_file(name: str) -> str:
+    """What stands for a file that may not be passed on."""
+    return f"[{name or 'a file'}: not passed on, because the chat has not agreed to that]"
+
+
+def passes_again(name: str, label: str) -> str:
+    """What was in the way is mended."""
+    return f"Messages from {name} on {label} pass again."
 
 
 def how_to_mend(steps: Sequence[str]) -> str:
@@ -104,6 +124,39 @@ def question(
             f"!bridge revoke in {name}.",
         ]
     )
+
+
+def not_open_yet(name: str, label: str, reason: str) -> str:
+    """To who linked a room, where nothing passes yet."""
+    return f"The link to {name} on {label} is made, and nothing passes yet. {reason}"
+
+
+def what_holds(consents: Iterable[Consent], scopes: Iterable[str], policy: str) -> list[str]:
+    """What a chat's people have agreed to, for whoever asks."""
+    holding = sorted(scopes)
+    if not holding:
+        return ["Nobody who speaks for this chat has agreed to a link."]
+    agreed = [c for c in consents if c.granted and not c.ended]
+    if not agreed:
+        why = {"off": "the chat belongs to the bridge's admin", "announced": "the chat was told"}.get(
+            policy, ""
+        )
+        return [f"Agreed to: {', '.join(holding)}" + (f" ({why})." if why else ".")]
+    who = listed(dict.fromkeys(f"{c.name} on {_day(c.at)}" for c in agreed))
+    return [f"Agreed to: {', '.join(holding)} (by {who})."]
+
+
+HOW_TO_OBJECT = "Say !optout and your messages stay here; operators close the link by saying !bridge revoke."
+NOBODY_WAS_ASKED = "Nobody had to agree to this link: take it apart with `!bridge unlink`."
+
+
+def who_reads(exposure: Exposure) -> str:
+    """How far the Matrix side is open."""
+    return f"In the Matrix room {HISTORY_IS[max(exposure, Exposure.JOINED)]}."
+
+
+def _day(at: int) -> str:
+    return f"{datetime.fromtimestamp(at / 1000, UTC):%Y-%m-%d}"
 
 
 def thanks(name: str, scopes: Sequence[str]) -> str:
@@ -216,6 +269,10 @@ ALREADY_IN = "You have not opted out. Say !optout and your messages stay here."
 
 # The gate -----------------------------------------------------------------------------------------------------
 
+LOOKING = "The bridge is just looking who is there."
+HAS_NO_ACCOUNT = "they have not signed in"
+MAY_HAVE_NO_ACCOUNT = "they may have no account there"
+
 
 def blocker(user: str, name: str, label: str, why: str, *, minutes: int, removes: bool) -> str:
     """Who holds a room up, why, since when, and what to do."""
@@ -247,6 +304,12 @@ def removed(name: str, label: str, why: str) -> str:
 def held_to_the_end(name: str, label: str) -> str:
     """The fate of a message that was held when its link was taken apart."""
     return f"It was held back until the link to {name} on {label} was closed, and was never shown on the other side."
+
+
+def never_shown(count: int, name: str, label: str) -> str:
+    """What the room is told where a link ends while something of it is held."""
+    were = "message was" if count == 1 else "messages were"
+    return f"{count} {were} held back until the link to {name} on {label} ended, and will not be shown."
 
 
 def _minutes(count: int) -> str:

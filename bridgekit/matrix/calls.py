@@ -280,15 +280,23 @@ class Calls:
 
     async def creators(self, room: ChatId, *, user: PersonId | None = None) -> frozenset[str]:
         """Who stands above all power levels: from room version 12 on (MSC4289) those who made the room."""
+        return (await self.created(room, user=user))[1]
+
+    async def created(self, room: ChatId, *, user: PersonId | None = None) -> tuple[str, frozenset[str]]:
+        """The room's version, "1" where none is told, and who stands above all its power levels."""
         path, query = _state(room, "m.room.create", ""), {"format": "event"}
         found = await none_if_missing(
             self._call("state", "GET", path, None, json_object, user=user, query=query)
         )
-        made = found.get("content") if found is not None else None
-        if found is None or not isinstance(made, dict) or not _counts_creators(made.get("room_version")):
-            return frozenset()
-        more = made.get("additional_creators")
-        return frozenset(str(one) for one in [found.get("sender"), *(more if isinstance(more, list) else [])])
+        content = found.get("content") if found is not None else None
+        if found is None or not isinstance(content, dict):
+            return "1", frozenset()
+        version = content.get("room_version")
+        if not _counts_creators(version):
+            return version if isinstance(version, str) else "1", frozenset()
+        more = content.get("additional_creators")
+        makers = [found.get("sender"), *(more if isinstance(more, list) else [])]
+        return str(version), frozenset(str(one) for one in makers)
 
     async def successor(self, room: ChatId, *, user: PersonId | None = None) -> ChatId | None:
         """The room that replaced this one (m.room.tombstone), if it was upgraded."""
@@ -330,6 +338,13 @@ class Calls:
         await self._call(
             "directory", "PUT", f"{CS}/directory/list/room/{quoted(room)}", body, json_object, user=user
         )
+
+    async def directory_visibility(self, room: ChatId, *, user: PersonId | None = None) -> bool:
+        """Whether the room is listed in the homeserver's public directory."""
+        found = await self._call(
+            "directory", "GET", f"{CS}/directory/list/room/{quoted(room)}", None, json_object, user=user
+        )
+        return found.get("visibility") == "public"
 
     # within
 

@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 from bridgekit.contract.errors import BridgeError, HomeserverUnavailable, MatrixRateLimited, MatrixRefused
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.crypto.calls import NO_DEVICES, KeyCalls
 from bridgekit.matrix.registration import Document
 
+PROBE_DEVICE = "BKCHECK"
 OLDEST = (1, 1)
 """The first homeservers with /v3 paths."""
 _UNKNOWN = ("M_UNKNOWN_TOKEN", "M_MISSING_TOKEN")
@@ -42,6 +44,22 @@ async def check_homeserver(client: MatrixClient, document: Document, *, ping: bo
     if ping and document.get("url"):
         problems += await _ping(client, document)
     return problems
+
+
+async def check_devices(client: MatrixClient) -> list[str]:
+    """Ask the homeserver for a device without a login, which encryption needs, and give it back; sentences."""
+    calls = KeyCalls(client.homeserver)
+    try:
+        await calls.put_device(client.bot, PROBE_DEVICE, "bridgekit check")
+        await calls.remove_device(client.bot, PROBE_DEVICE)
+    except BridgeError as error:
+        if error.notice != NO_DEVICES:
+            return [f"The homeserver does not let the bridge make a device: {error.notice}"]
+        return [
+            "The homeserver does not let the bridge make devices, so it cannot take part in encrypted rooms: it must "
+            "know MSC4190, and the installed registration must have `io.element.msc4190: true`."
+        ]
+    return []
 
 
 async def _bot(client: MatrixClient) -> str | None:

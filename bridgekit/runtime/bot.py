@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
@@ -11,16 +11,22 @@ from bridgekit.contract.connector import Manifest
 from bridgekit.contract.errors import BridgeError, NotAllowed
 from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Person
+from bridgekit.core import wording
 from bridgekit.core.commands import split_words
 from bridgekit.core.model import Permission
+from bridgekit.core.questions import WANTED
 from bridgekit.core.rates import Buckets, Rate
+from bridgekit.core.scopes import Policy, Scope
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.cases import Case
+from bridgekit.runtime.consenting import Consenting
+from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.lenient import allowed, now
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.portals import Portals
-from bridgekit.runtime.registry import OPEN, Registry
+from bridgekit.runtime.readers import Readers
+from bridgekit.runtime.registry import OPEN, WAITING, Registry
 from bridgekit.runtime.remains import Remains
 
 log = structlog.get_logger(__name__)
@@ -37,8 +43,15 @@ PASSWORD = "password="
 GONE = "this network is not in the bridge's configuration any more"
 
 
+_LINK_WORDS = frozenset({AGREED, *(scope.value for scope in Scope)})
+
+
 def _may_hold_a_password(command: str, words: list[str]) -> bool:
-    return command == "login" or (command == "link" and any(word != AGREED for word in words[2:]))
+    return command == "login" or (command == "link" and any(word not in _LINK_WORDS for word in words[2:]))
+
+
+_HEARD_ALREADY = frozenset({"grant", "revoke", "optout", "optin"})
+"""What people of a network say to the bridge as `!bridge ...` and are answered elsewhere."""
 
 
 class Bot:
@@ -54,10 +67,15 @@ class Bot:
         manifests: dict[NetworkId, Manifest],
         remains: Remains,
         *,
+        exposures: Exposures,
+        consenting: Consenting,
+        readers: Readers,
+        held: Callable[[PortalKey], int],
         me: PersonId,
         label: Callable[[NetworkId], str],
         permission: Callable[[PersonId], Permission],
         silence: Callable[[ChatId, PersonId], int],
+        fingerprints: Callable[[PersonId], Mapping[str, str]],
     ) -> None:
         self._client = client
         self._portals = portals
@@ -69,7 +87,12 @@ class Bot:
         self._me = me
         self._label = label
         self._permission = permission
+        self._exposures = exposures
+        self._consenting = consenting
+        self._readers = readers
+        self._held = held
         self._silence = silence
+        self._fingerprints = fingerprints
         self._explained: Buckets[PortalKey] = Buckets(EXPLANATIONS)
         self._asked: Buckets[PersonId] = Buckets(REQUESTS)
         self._commands: dict[str, Callable[[ChatId, PersonId, list[str]], Awaitable[str]]] = {
@@ -78,17 +101,20 @@ class Bot:
             "networks": self._networks,
             "link": self._link,
             "unlink": self._unlink,
+            "revoke": self._revoke,
             "login": self._login,
             "logout": self._logout,
             "chat": self._chat,
             "forget": self._forget,
             "stop": self._stop,
+            "verify": self._verify,
         }
 
     async def obey(self, room: ChatId, case: Case, words: str) -> None:
         """Answer one command where it was given."""
         if case.origin.network != MATRIX:
-            await self._explain(case.origin)
+            if words.lower() not in _HEARD_ALREADY:
+                await self.explain(case.origin)
             return
         sender: Person = getattr(case.fact, "sender")  # noqa: B009 - only what somebody said is a command
         parts = split_words(words) or ["help"]
@@ -128,7 +154,7 @@ class Bot:
         except BridgeError:
             await self._portals.say(room, "Please delete your message yourself if it holds a password.")
 
-    async def _explain(self, side: PortalKey) -> None:
+    async def explain(self, side: PortalKey) -> None:
         """What people on a network read when they ask who this is."""
         if not self._explained.take(side, now()):
             return
@@ -137,10 +163,20 @@ class Bot:
             return
         others = [self._label(o.key.network) for o in self._registry.links_of(link.room) if o.key != side]
         also = f" and {', '.join(others)}" if others else ""
-        await self._portals.announce(
-            side,
-            f"This chat is bridged to the Matrix room {link.room}{also} by {self._me}. Linked by {link.creator}.",
-        )
+        seen = self._exposures.visibility(side)
+        lines = [
+            f"This chat is bridged to the Matrix room {link.room}{also} by {self._me}. Linked by {link.creator}."
+            if link.state != WAITING
+            else f"{link.creator} asks to link this chat to the Matrix room {link.room}; nothing passes. {link.reason}",
+            *wording.what_holds(
+                self._consenting.consents(side), self._consenting.scopes(side), self._policy(side)
+            ),
+            wording.HOW_TO_OBJECT,
+        ]
+        if link.state != WAITING and seen is not None:
+            lines.insert(1, wording.who_reads(self._exposures.shown(link.room)))
+        for line in lines:
+            await self._portals.announce(side, line)
 
     # Commands ------------------------------------------------------------------------------------------------
 
@@ -151,17 +187,33 @@ class Bot:
             [
                 "I pass messages between this homeserver and other networks. In a room, start with `!bridge`:",
                 f"  !bridge link {network} {example}   link this room to a chat (you need to be a moderator here)",
-                "                                 (a chat with a password: add password=...)",
+                "    add what its operators shall be asked for besides: history, public",
+                "    a chat with a password: add password=...",
                 f"  !bridge unlink {network} {example}   take that back",
+                f"  !bridge revoke {network} {example}   take its operators' consent back: the link closes at once",
                 "  !bridge stop   say nothing more of what you said here and what still waits to be sent",
                 "  !bridge status   what this room is linked to, and how your accounts are doing",
                 "  !bridge networks   where I can go",
+                "  !bridge verify [user]   the fingerprints of my device, or of a ghost's",
                 f"  !bridge login {network} [field=value ...]   speak with an account of your own",
                 f"  !bridge logout {network}",
                 f"  !bridge chat {network} <name>   a direct conversation, with your own account",
                 "Logins hold passwords: give that command in a direct room with me.",
             ]
         )
+
+    async def _verify(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        """What can be compared of the bot or a ghost, and how clients do it."""
+        user = PersonId(words[0]) if words else self._me
+        found = self._fingerprints(user)
+        if not found:
+            return f"{user} has no device: I have one, and those who have spoken in an encrypted room."
+        lines = [f"{user}:", *(f"  {name}: {value}" for name, value in found.items())]
+        lines.append(
+            "To have your client verify it: ask for a verification with emoji in an encrypted room with "
+            "that user. The emoji of this side appear in that room, and in the bridge's log."
+        )
+        return "\n".join(lines)
 
     async def _networks(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
         lines = [
@@ -184,6 +236,16 @@ class Bot:
             if self._remains.are_of(link.key.network):
                 state = f"{GONE}. `!bridge unlink {link.key.network} {link.name}` takes the link away."
             lines.append(f"{link.name} on {self._label(link.key.network)}: {state}{modes}")
+            if link.key.receiver is None and self._policy(link.key) is not Policy.OFF:
+                lines += wording.what_holds(
+                    self._consenting.consents(link.key),
+                    self._consenting.scopes(link.key),
+                    self._policy(link.key),
+                )
+            if blocked := self._readers.explained(link.key):
+                lines.append(blocked)
+            elif held := self._held(link.key):
+                lines.append(wording.holding(held, link.name, self._label(link.key.network), []).rstrip())
         for row in self._registry.logins.values():
             if row.login.owner == sender:
                 status = self._accounts.status(row.network, row.login.id)
@@ -193,18 +255,24 @@ class Bot:
         return "\n".join(lines) or "This room is not linked, and you have no accounts here."
 
     async def _link(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        scopes = {scope.value: scope for scope in Scope}
         agreed = AGREED in words[2:]
         secret = next((word.removeprefix(PASSWORD) for word in words[2:] if word.startswith(PASSWORD)), "")
-        if len(words) != 2 + agreed + bool(secret):
-            raise NotAllowed(f"Say `!bridge link <network> <chat>`, with `{PASSWORD}...` where it has one.")
+        asked = [scopes[word] for word in words[2:] if word in scopes]
+        if len(words) != 2 + agreed + bool(secret) + len(asked):
+            raise NotAllowed(
+                f"Say `!bridge link <network> <chat>`, with `{PASSWORD}...` where it has one, and what its operators "
+                f"shall be asked for besides: {', '.join(scopes)}."
+            )
         await self._need_power(room, sender)
         network, name = NetworkId(words[0]), words[1]
-        link = await self._portals.link(room, network, name, sender, secret=secret, agreed=agreed)
-        label = self._label(network)
-        await self._portals.announce(
-            link.key,
-            f"This chat is now bridged to the Matrix room {room}, linked by {sender}. Say !bridge for more.",
+        wanted = WANTED | frozenset(asked)
+        link = await self._portals.link(
+            room, network, name, sender, secret=secret, agreed=agreed, wanted=wanted
         )
+        label = self._label(network)
+        if link.state != OPEN:
+            return wording.not_open_yet(link.name, label, link.reason)
         return (
             f"This room is now linked to {link.name} on {label}: what is said here can be read there, and what is "
             f"said there can be read here. {label} is not end-to-end encrypted."
@@ -230,6 +298,22 @@ class Bot:
         await self._portals.announce(link.key, "This chat is no longer bridged to Matrix.")
         await self._portals.unlink(link.key, reason=f"unlinked by {sender}")
         return f"This room is no longer linked to {link.name} on {self._label(link.key.network)}."
+
+    async def _revoke(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        await self._need_power(room, sender)
+        if len(words) != 2:
+            raise NotAllowed("Say `!bridge revoke <network> <chat>`.")
+        side = self._portals.find_chat(NetworkId(words[0]), words[1])
+        link = self._registry.links.get(side)
+        if link is None or link.room != room:
+            raise NotAllowed("There is no such link in this room.")
+        if self._policy(side) is Policy.OFF:
+            raise NotAllowed(wording.NOBODY_WAS_ASKED)
+        self._consenting.revoke(side, sender)
+        return f"The link to {link.name} on {self._label(side.network)} is closed: nothing passes any more."
+
+    def _policy(self, side: PortalKey) -> Policy:
+        return self._consenting.policy(side.network)
 
     async def _need_power(self, room: ChatId, sender: PersonId) -> None:
         """Linking is for those who may change the room (the level of m.bridge, else state_default)."""

@@ -15,7 +15,7 @@ from bridgekit.admin import server as admin
 from bridgekit.admin.metrics import Metrics, Queue
 from bridgekit.config import Config, Network, StatusEvents
 from bridgekit.contract.connector import Connector
-from bridgekit.contract.errors import BridgeError, MatrixError
+from bridgekit.contract.errors import MatrixError
 from bridgekit.contract.ids import NetworkId, PersonId
 from bridgekit.core.model import Permission
 from bridgekit.matrix.appservice import Appservice
@@ -112,18 +112,26 @@ class Bridge:
         networks = list({*parts.networks, *parts.remains.all()})
         await self.ghosts.load(networks, list(self.registry.portals))
         await self.engine.load()
+        await parts.consenting.load()
+        await parts.holding.load()
+        parts.opening.load()
+        for side in self.registry.links:
+            parts.readers.linked(side)
         left = await self.rooms.recover()
         if left:
             log.info("recovering", facts=left)
         await self._listen()
         self.accounts.start_all()
         self._tasks.spawn(self._settle_in())
+        self._tasks.spawn(parts.consenting.tend())
+        parts.exposures.start()
         self._tasks.spawn(self._parts.members.keep_retiring(lambda: self.config.members.retire_after // DAY))
 
     def _watch(self) -> None:
         self.metrics.declare(list(self._parts.networks))
         self.metrics.watch_queue(Queue.ROOMS, self.rooms.depth)
         self.metrics.watch_queue(Queue.JOINS, lambda: (len(self._parts.joins), 0.0))
+        self.metrics.watch_held(self._parts.holding.counts)
         self.metrics.watch_sessions(self.accounts.states)
         self.metrics.watch_inbox(self.store.inbox.count, self.store.inbox.count_parked)
 
@@ -154,11 +162,7 @@ class Bridge:
             log.warning("homeserver_check", reason=error.notice)
         else:
             await self._parts.succession.follow()
-        try:
-            await self.engine.start()
-            self._parts.readying.all()
-        except BridgeError as error:
-            log.warning("encryption_unavailable", reason=error.notice)
+        self._tasks.spawn(self._ready_devices())
         self._parts.standing.stand(self.config)
         await self._parts.erasure.resume()
         self._follow_lists()
@@ -166,6 +170,10 @@ class Bridge:
     def _follow_lists(self) -> None:
         moderation = self.config.moderation
         self._parts.policies.follow(moderation.policy_lists, moderation.write_bans_to or "")
+
+    async def _ready_devices(self) -> None:
+        await self.engine.start()
+        self._parts.readying.all()
 
     def reload(self, config: Config) -> list[str]:
         """Take over what can change while the bridge runs; says, as sentences, what needs a restart."""
@@ -194,6 +202,7 @@ class Bridge:
         parts = {
             "homeserver": admin.Part(ok=self.client.available),
             "store": admin.Part(ok=self.store.trouble is None, detail=self.store.trouble or ""),
+            "encryption": admin.Part(ok=not self.engine.trouble, detail=self.engine.trouble, needed=False),
         }
         for network in self._parts.networks:
             ok = self.accounts.is_ready(network)
@@ -201,6 +210,11 @@ class Bridge:
             status = self.accounts.status(network)
             parts[f"network.{network}"] = admin.Part(ok=ok, detail=status, needed=False)
         return parts
+
+    @property
+    def parts(self) -> Parts:
+        """What the bridge is made of."""
+        return self._parts
 
     # Small questions -------------------------------------------------------------------------------------------
 
@@ -216,4 +230,4 @@ class Bridge:
 
 def _fixed(section: Network) -> tuple[object, ...]:
     """What of a network cannot change while the bridge runs."""
-    return section.connector, section.config, section.space
+    return section.connector, section.config, section.space, section.consent, section.ceiling, section.gate

@@ -170,6 +170,7 @@ class Case:
         "outcomes",
         "performed",
         "recovering",
+        "released",
         "started",
         "told",
         "tracked",
@@ -193,6 +194,7 @@ class Case:
         self.fact = fact
         self.durable = durable  # it has a row in the inbox
         self.recovering = recovering  # read back after a restart: parts of it may be done
+        self.released = False  # it was held back, and comes again
         self.accepted = accepted  # ms: nothing of it can have been sent before
         self.event = event  # the Matrix event whose sender reads the fate
         self.started = started

@@ -252,6 +252,11 @@ class Ghosts:
                 await self._client.patient.leave(room, user=mxid, reason=reason)
             self.left(mxid, room)
 
+    async def leave_all(self, mxid: PersonId) -> None:
+        """Take the ghost out of every room: its person does not want to be shown."""
+        for room in [room for room, present in self._present.items() if mxid in present]:
+            await self.leave(mxid, room)
+
     def rooms_of(self, mxid: PersonId) -> list[ChatId]:
         """The rooms that the ghost is in."""
         return [room for room, present in self._present.items() if mxid in present]

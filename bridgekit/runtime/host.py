@@ -75,6 +75,10 @@ class NetworkHost:
             chunks = download.chunks()
             yield chunks if file.key is None else opening(chunks, file.key)
 
+    async def store_media(self, data: bytes, name: str, mime: str) -> File:
+        uri = await self._client.upload(data, mime, name, size=len(data))
+        return File(uri=uri, name=name, mime=mime, size=len(data))
+
     def media_url(self, file: File) -> str | None:
         # An address that everybody can open is nothing for what was said in secret.
         return self._links.media(file.uri, file.name) if file.key is None else None

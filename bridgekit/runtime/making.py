@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine
 
 import structlog
@@ -13,21 +12,45 @@ from bridgekit.contract.connector import Network
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Kind, Person
-from bridgekit.contract.policy import Entry, Exposure, Visibility
+from bridgekit.contract.policy import Entry, Exposure
+from bridgekit.core.exposure import HISTORY
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.rates import Buckets, Rate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
+from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.lenient import allowed, now, quiet
+from bridgekit.runtime.opening import Opening
 from bridgekit.runtime.portals import Portals
-from bridgekit.runtime.registry import Registry
-from bridgekit.store.rows import Portal
+from bridgekit.runtime.registry import OPEN, Registry
+from bridgekit.store.rows import Link, Portal
 
+SECRET = [
+    {
+        "type": "m.room.history_visibility",
+        "state_key": "",
+        "content": {"history_visibility": HISTORY[Exposure.JOINED]},
+    },
+    {"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": "invite"}},
+    {"type": "m.room.guest_access", "state_key": "", "content": {"guest_access": "forbidden"}},
+]
+"""How every room begins; it is opened as far as its chat allows when that is known."""
+GUARDED = {
+    "m.room.name": 50,
+    "m.room.avatar": 50,
+    "m.room.power_levels": 100,
+    "m.room.tombstone": 100,
+    "m.room.server_acl": 100,
+    "m.room.encryption": 100,
+    "m.room.history_visibility": 100,
+    "m.room.join_rules": 100,
+    "m.room.guest_access": 100,
+    "m.room.canonical_alias": 100,
+}
+"""No power that somebody has for their role on the network is enough to open the room."""
 KNOCKS = Rate(10, 60_000)
 """Chats of one network that are entered because somebody, whoever it was, looked up an alias."""
-TOLD_SECONDS = 3.0
-"""A network that says nothing for so long of who may read a chat keeps it secret."""
 
 log = structlog.get_logger(__name__)
 
@@ -47,8 +70,12 @@ class Making:
         *,
         bot: PersonId,
         label: Callable[[NetworkId], str],
+        opening: Callable[[], Opening],
+        exposures: Callable[[], Exposures],
         spawn: Callable[[Coroutine[None, None, None]], object],
     ) -> None:
+        self._opening = opening
+        self._exposures = exposures
         self._client = client.patient
         self._registry = registry
         self._ghosts = ghosts
@@ -70,7 +97,7 @@ class Making:
         network, name = parsed
         side = self._portals.find_chat(network, name)
         if (link := self._registry.links.get(side)) is not None:
-            if not self._is_open(side):
+            if not self._is_open(side) or link.state != OPEN:
                 return False  # the alias would show the room to everybody who can guess the chat's name
             await self._client.put_alias(alias, link.room)
             return True
@@ -84,50 +111,49 @@ class Making:
         room: ChatId | None = None
         try:
             opened = await self._portals.enter(side)
-            await self._told(side)
+            await self._exposures().told(side)
             if not self._is_open(side):
                 relay = self._sessions[(network, None)]
                 self._spawn(quiet(relay.perform, verbs.Leave(chat=side.chat, reason="not open to everybody")))
                 log.info("alias_refused", network=network)
                 return False
-            room = await self._create(side, opened, alias)
+            room, link = await self._create(side, opened, alias)
+            making.set_result(room)
+            await self._opening().begin(link)
             return True
         finally:
-            making.set_result(room)
+            if not making.done():
+                making.set_result(room)
             del self._portals.making[side]
 
-    async def _told(self, side: PortalKey) -> None:
-        """Give the network a moment to say who may read the chat: some are asked only after entering."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(TOLD_SECONDS):
-                while not self._registry.visibility.get(side, Visibility()).known:  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)
-
     def _is_open(self, side: PortalKey) -> bool:
-        """Whether the chat's network says that anybody may find it, enter it and read it. Unknown means secret."""
-        seen = self._registry.visibility.get(side, Visibility())
-        return seen.known and seen.listed and seen.entry is Entry.OPEN and seen.exposure >= Exposure.JOINED
+        """Whether the chat's network says that anybody may find it, enter it and read it, and the chat's people may
+        be linked. Unknown means secret."""
+        seen = self._exposures().visibility(side)
+        return (
+            seen is not None
+            and seen.known
+            and seen.listed
+            and seen.entry is Entry.OPEN
+            and seen.exposure >= Exposure.JOINED
+            and self._exposures().may_be_linked(side)
+        )
 
-    async def _create(self, side: PortalKey, opened: facts.ChatOpened, alias: str) -> ChatId:
+    async def _create(self, side: PortalKey, opened: facts.ChatOpened, alias: str) -> tuple[ChatId, Link]:
+        """A room that shows nothing to anybody yet."""
         name = opened.name or self._networks[side.network].chat_name(side.chat)
         room = await self._client.create_room(
-            preset="public_chat",
+            preset="private_chat",
             visibility="private",
             room_alias_name=alias[1:].partition(":")[0],
             name=f"{name} ({self._label(side.network)})",
             topic=opened.topic,
-            initial_state=[
-                {
-                    "type": "m.room.history_visibility",
-                    "state_key": "",
-                    "content": {"history_visibility": "joined"},
-                },
-                {"type": "m.room.guest_access", "state_key": "", "content": {"guest_access": "forbidden"}},
-            ],
+            power_level_content_override={"events": GUARDED},
+            initial_state=SECRET,
         )
         portal = Portal(room=room, network=side.network, made=True, kind="channel", creator=self._bot)
-        await self._portals.made(side, room, opened, self._bot, static=False, portal=portal)
-        return room
+        link = await self._portals.made(side, room, opened, self._bot, static=False, portal=portal)
+        return room, link
 
     async def unlinked(self, side: PortalKey, fact: Fact) -> ChatId | None:
         """The room for a chat that has none: the one in the making, or a new one for a direct chat."""
@@ -173,6 +199,7 @@ class Making:
             is_direct=True,
             name=self._ghosts.shown(ghost) or self._ghosts.name_for(side.network, person),
             invite=[ghost, owner],
+            initial_state=SECRET,
         )
         await self._client.join(room, user=ghost)
         self._ghosts.entered(ghost, room)
@@ -184,7 +211,9 @@ class Making:
     ) -> None:
         portal = Portal(room=room, network=side.network, made=made, kind="direct", creator=owner)
         opened = facts.ChatOpened(chat=side.chat, at=now(), private=True, name=person.name)
-        await self._portals.made(side, room, opened, owner, static=False, portal=portal)
+        await self._opening().begin(
+            await self._portals.made(side, room, opened, owner, static=False, portal=portal)
+        )
 
     async def invited(self, room: ChatId, ghost: PersonId, inviter: PersonId) -> None:
         """A Matrix user asked a ghost into a room: a direct chat, if they have an account to speak with.

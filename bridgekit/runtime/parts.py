@@ -9,39 +9,54 @@ from typing import Any
 from aiohttp import web
 
 from bridgekit.admin.metrics import Metrics
-from bridgekit.config import Config, StatusEvents
-from bridgekit.contract.connector import Connector, Manifest, Network
-from bridgekit.contract.ids import NetworkId, PersonId
+from bridgekit.config import Ceiling, Config, NetworkSection, StatusEvents
+from bridgekit.contract import facts
+from bridgekit.contract.connector import Connector, Manifest, Network, OwnAccounts
+from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.policy import Exposure
+from bridgekit.core.crowd import Crowds
+from bridgekit.core.exposure import SECRET, Bound, JoinRule
+from bridgekit.core.gate import GateMode, GateRules
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Permission
+from bridgekit.core.scopes import Policy, Scope
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.engine import Engine
+from bridgekit.matrix.crypto.verifying import Say
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
+from bridgekit.runtime.cases import Case, Fate, Outcome
+from bridgekit.runtime.consenting import Consenting
 from bridgekit.runtime.doorstep import Doorstep
 from bridgekit.runtime.erasure import Erasure
+from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.fates import Fates
 from bridgekit.runtime.files import Fetch, Files
 from bridgekit.runtime.ghosts import Ghosts
+from bridgekit.runtime.holding import Holding
 from bridgekit.runtime.host import NetworkHost
 from bridgekit.runtime.joins import Joins
+from bridgekit.runtime.lenient import now
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.matrix_side import MatrixSide
 from bridgekit.runtime.members import Members
 from bridgekit.runtime.modes import Modes
 from bridgekit.runtime.names import Names
+from bridgekit.runtime.opening import Opening
 from bridgekit.runtime.owners import Owners
+from bridgekit.runtime.passage import Passage
 from bridgekit.runtime.pending import Pending
 from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.pictures import Pictures
 from bridgekit.runtime.policing import PolicyLists
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
+from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.readying import Readying
 from bridgekit.runtime.reception import Reception
-from bridgekit.runtime.registry import Registry
+from bridgekit.runtime.registry import WAITING, Registry
 from bridgekit.runtime.remains import Remains
 from bridgekit.runtime.rooms import Rooms
 from bridgekit.runtime.secrecy import Secrecy
@@ -52,6 +67,7 @@ from bridgekit.runtime.succession import Succession
 from bridgekit.runtime.surroundings import RoomSurroundings
 from bridgekit.runtime.upgrades import Upgrades
 from bridgekit.store import Store
+from bridgekit.store.rows import Link
 
 
 class Parts:
@@ -73,6 +89,9 @@ class Parts:
         permission: Callable[[PersonId], Permission],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
+        self._registry = registry
+        self._store = store
+        self._spawn = spawn
         namespace = Namespace(config.appservice.prefix, config.homeserver.server_name)
         self.networks: dict[NetworkId, Network] = {}
         self.manifests: dict[NetworkId, Manifest] = {}
@@ -115,6 +134,7 @@ class Parts:
             trust=config.encryption.trust,
             reset=lambda user: self.secrecy.identity_reset(user),
             encrypted=lambda room: self.readying.encrypted(room),
+            say=speaker(client),
             spawn=spawn,
         )
         client.cipher = self.engine
@@ -173,6 +193,97 @@ class Parts:
             self.manifests[id] = connector.manifest
             self.networks[id] = connector.network(section.config, host)
         self.modes.read(config)
+        policies = {id: section.consent for id, section in config.networks.items()}
+        self.crowds = Crowds()
+        self.opening = Opening(
+            client,
+            registry,
+            self.crowds,
+            namespace,
+            exposures=lambda: self.exposures,
+            consenting=lambda: self.consenting,
+            holding=lambda: self.holding,
+            readers=lambda: self.readers,
+            spaces=Spaces(
+                client,
+                registry,
+                namespace,
+                bot=me,
+                label=label,
+                networks=frozenset(n for n, section in config.networks.items() if section.space),
+            ),
+            bot=me,
+            label=label,
+            say=lambda room, words: self.portals.say(room, words),
+            announce=lambda side, words: self.portals.announce(side, words),
+            spawn=spawn,
+        )
+        self.consenting = Consenting(
+            store,
+            registry,
+            self.crowds,
+            self.networks,
+            self.manifests,
+            self.accounts.sessions,
+            policy=lambda network: policies.get(network, Policy.REQUIRED),
+            label=label,
+            say=self.opening.say,
+            announce=self.opening.announce,
+            weigh=self._scopes_changed,
+            gone=self._opted_out,
+            spawn=spawn,
+        )
+        self.exposures = Exposures(
+            client,
+            registry,
+            store,
+            bot=me,
+            label=label,
+            policy=self.consenting.policy,
+            consents=self.consenting.consents,
+            ceiling=lambda link: ceiling_of(config.networks.get(link.key.network), link.name),
+            doorkeeper=self.opening,
+            changed=lambda side: self.passage.changed(side),
+            spawn=spawn,
+        )
+        self.readers = Readers(
+            client,
+            registry,
+            self.accounts,
+            self.networks,
+            self.crowds,
+            rules=lambda network: self._gates[network],
+            permission=permission,
+            is_ours=lambda user: user == me or namespace.is_ours(user),
+            label=label,
+            say=self.opening.say,
+            held=lambda side: self.holding.count(side),
+            changed=lambda side: self.passage.changed(side),
+            spawn=spawn,
+        )
+        self.holding = Holding(
+            store,
+            revive=lambda side, row: self.rooms.revive(side, row),
+            resume=lambda side, cases: self.rooms.resume(side, cases),
+            ended=self._held_to_the_end,
+            changed=lambda side: self.passage.changed(side),
+            spawn=spawn,
+        )
+        self.passage = Passage(
+            registry,
+            self.crowds,
+            exposures=self.exposures,
+            consenting=self.consenting,
+            holding=self.holding,
+            readers=self.readers,
+            explain=lambda side: self.commands.explain(side),
+            drop=lambda case: drop(store, case),
+            spawn=spawn,
+        )
+        self._gates = {
+            id: GateRules(mode=section.gate or _usual_gate(self.networks[id]))
+            for id, section in config.networks.items()
+        }
         self.portals = Portals(
             client,
             registry,
@@ -182,14 +293,7 @@ class Parts:
             namespace,
             bot=me,
             label=label,
-            spaces=Spaces(
-                client,
-                registry,
-                namespace,
-                bot=me,
-                label=label,
-                networks=frozenset(n for n, section in config.networks.items() if section.space),
-            ),
+            opening=lambda: self.opening,
             joins=self.joins,
             members=self.members,
             history=config.messages.history,
@@ -205,11 +309,19 @@ class Parts:
             namespace,
             bot=me,
             label=label,
+            opening=lambda: self.opening,
+            exposures=lambda: self.exposures,
             spawn=spawn,
         )
         self.management = ManagementRooms(client, registry, self.portals.say)
         self.succession = Succession(
-            client, store, registry, self.ghosts, self.portals, bot=me, tell=self.management.tell
+            client,
+            store,
+            registry,
+            self.ghosts,
+            bot=me,
+            describe=self.opening.describe,
+            tell=self.management.tell,
         )
         self.owners = Owners(
             registry,
@@ -230,10 +342,15 @@ class Parts:
             self.accounts,
             self.manifests,
             self.remains,
+            exposures=self.exposures,
+            consenting=self.consenting,
+            readers=self.readers,
+            held=self.holding.count,
             me=me,
             label=label,
             permission=permission,
             silence=lambda room, who: self.rooms.silence(room, who),
+            fingerprints=self.engine.machines.fingerprints,
         )
         self.fates = Fates(
             client,
@@ -248,7 +365,7 @@ class Parts:
         self.secrecy = Secrecy(
             self.engine, self.names, self.portals.say, present=self.ghosts.present, spawn=spawn
         )
-        around = RoomSurroundings(
+        self._around = around = RoomSurroundings(
             client=client,
             store=store,
             registry=registry,
@@ -261,12 +378,25 @@ class Parts:
             making=self.making,
             management=self.management,
             standing=self.standing,
-            upgrades=Upgrades(client, registry, self.joins, self.members, self.portals, spawn=spawn),
+            upgrades=Upgrades(
+                client,
+                registry,
+                self.joins,
+                self.members,
+                self.portals,
+                moved=self.opening.moved,
+                spawn=spawn,
+            ),
             powers=powers,
             members=self.members,
             joins=self.joins,
             policies=self.policies,
             bot=self.commands,
+            passage=self.passage,
+            exposures=self.exposures,
+            readers=self.readers,
+            optouts=lambda: self.consenting.optouts,
+            omission=config.messages.omission,
             fates=self.fates,
             pending=self.pending,
             metrics=metrics,
@@ -298,6 +428,8 @@ class Parts:
             unlinked=self.making.unlinked,
             invitation=self.owners.invited,
             overhear=self.doorstep.overhear,
+            hear=self.passage.hear,
+            passes=lambda side: side in self.passage.passing,
             spawn=spawn,
         )
         self.reception = Reception(
@@ -321,5 +453,80 @@ class Parts:
 
     def _session_changed(self, supervised: Supervised) -> None:
         self.owners.session_changed(supervised)
+        self.readers.session_changed(supervised)
         self.policies.session_changed(supervised)
         self.pending.session_changed(supervised)
+
+    def _scopes_changed(self, side: PortalKey, scopes: frozenset[Scope]) -> None:
+        """What a chat's people agree to has changed: what may not pass any more stops this moment."""
+        link = self._registry.links.get(side)
+        if link is None:
+            return
+        if Scope.BRIDGE not in scopes:
+            self.exposures.shut(side)
+            others = [other.key for other in self._registry.links_of(link.room) if other.key != side]
+            if not any(key.network == side.network and key in self.exposures.cleared for key in others):
+                self.joins.forget(link.room, side.network)
+                self._spawn(self.portals.clear_out(link.room, side.network, "the chat does not want it"))
+        elif link.state == WAITING:
+            self._spawn(self._opened(link))
+            return
+        self.exposures.weigh(link.room)
+
+    async def _opened(self, link: Link) -> None:
+        """A chat has agreed: its room is compared, and then those who are in the chat are shown in it."""
+        self._registry.set_state(link.key, *self.opening.state_of(link.key), now())
+        await self.exposures.weighed(link.room)
+        crowd = self.crowds.of(link.key)
+        if crowd.known:
+            roster = facts.Roster(chat=link.key.chat, at=now(), members=crowd.members())
+            self.rooms.remote(link.key.network, link.reader, roster)
+
+    def _opted_out(self, network: NetworkId, person: PersonId) -> None:
+        self._spawn(self.ghosts.leave_all(self.ghosts.of(network, person)))
+
+    def _held_to_the_end(self, side: PortalKey, case: Case, why: str) -> None:
+        """Something that was held will never be shown: count it, and be done with it."""
+        case.outcomes.append(Outcome(side, Fate.FAILED, why))
+        if (work := self._around.settled(side.chat, case)) is not None:
+            work.close()
+        drop(self._store, case)
+
+
+def drop(store: Store, case: Case) -> None:
+    """Be done with a case from which nothing follows."""
+    if case.durable:
+        store.commit(store.inbox.done(case.number))
+
+
+def _usual_gate(network: Network) -> GateMode:
+    """Where everybody has an account of their own, nobody reads without one."""
+    return GateMode.PAUSE if network.own_accounts is OwnAccounts.AUTOMATIC else GateMode.RELAY_ALLOWED
+
+
+def ceiling_of(section: NetworkSection | None, chat: str) -> Bound:
+    """How open a chat's room may be at most, by the admin's word: the meet of the network's bound and the link's."""
+    if section is None:
+        return SECRET
+    own = next((link.ceiling for link in section.links if link.chat.casefold() == chat.casefold()), None)
+    return _bound(section.ceiling).meet(_bound(own)) if own is not None else _bound(section.ceiling)
+
+
+def _bound(ceiling: Ceiling) -> Bound:
+    return Bound(
+        history=Exposure[ceiling.history.name],
+        join=JoinRule[ceiling.join.name],
+        guests=True,
+        listed=ceiling.listed,
+        findable=True,
+        media=ceiling.media,
+    )
+
+
+def speaker(client: MatrixClient) -> Say:
+    """Sends what one of ours has to say for itself, and not for anybody on a network."""
+
+    async def say(room: ChatId, user: PersonId, type: str, content: dict[str, Any]) -> None:
+        await client.send(room, type, content, txn=f"bk.own.{time.time_ns():x}", user=user)
+
+    return say

@@ -28,7 +28,7 @@ from bridgekit.runtime.matrix_side import MatrixSide
 from bridgekit.runtime.members import Members
 from bridgekit.runtime.policing import PolicyLists
 from bridgekit.runtime.recall import Ids
-from bridgekit.runtime.registry import OPEN, Registry
+from bridgekit.runtime.registry import OPEN, PAUSED, Registry
 from bridgekit.runtime.sessions import Supervised
 from bridgekit.store import Store
 
@@ -136,7 +136,7 @@ class Performing:
                 SideView(
                     key=key,
                     label=self._label(key.network),
-                    open=link.state == OPEN,
+                    open=link.state in (OPEN, PAUSED),
                     reason=link.reason,
                     logins=logins,
                     grants=self._grants(key.network),

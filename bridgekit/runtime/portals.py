@@ -17,6 +17,9 @@ from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalK
 from bridgekit.contract.people import Content, Kind, Person
 from bridgekit.contract.text import plain
 from bridgekit.core.ghosts import Namespace
+from bridgekit.core.others import bridged_already
+from bridgekit.core.questions import WANTED
+from bridgekit.core.scopes import Scope
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.backfill import backfill
@@ -24,8 +27,8 @@ from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.joins import Joins
 from bridgekit.runtime.lenient import allowed, now, quiet
 from bridgekit.runtime.members import Members
+from bridgekit.runtime.opening import Opening
 from bridgekit.runtime.registry import CLOSED, OPEN, Registry
-from bridgekit.runtime.spaces import Spaces
 from bridgekit.store.rows import Link, Portal
 
 log = structlog.get_logger(__name__)
@@ -33,8 +36,6 @@ log = structlog.get_logger(__name__)
 AFTERWARDS = 3.0
 """Seconds after which nothing that was under way when a link was taken apart can still let a ghost in."""
 ENTER_SECONDS = 30.0
-BRIDGE_EVENTS = ("m.bridge", "uk.half-shot.bridge")
-"""MSC2346, stable and as clients know it."""
 
 
 class Portals:
@@ -51,7 +52,7 @@ class Portals:
         *,
         bot: PersonId,
         label: Callable[[NetworkId], str],
-        spaces: Spaces,
+        opening: Callable[[], Opening],
         history: int,
         joins: Joins,
         members: Members,
@@ -67,7 +68,7 @@ class Portals:
         self._namespace = namespace
         self._bot = bot
         self._label = label
-        self._spaces = spaces
+        self._opening = opening
         self._history = history
         self._joins = joins
         self._members = members
@@ -80,8 +81,6 @@ class Portals:
     def overhear(self, side: PortalKey, fact: Fact) -> None:
         """Facts about chats that have no room yet: how a chat is learnt before its room is made."""
         match fact:
-            case facts.ChatVisibility():
-                self._registry.visibility[side] = fact.visibility
             case facts.ChatOpened() if (waiter := self._entering.get(side)) and not waiter.done():
                 waiter.set_result(fact)
             case facts.ChatClosed() if (waiter := self._entering.get(side)) and not waiter.done():
@@ -94,10 +93,11 @@ class Portals:
         if side in self._entering:
             self.overhear(side, fact)
         match fact:
-            case facts.ChatVisibility():
-                self._registry.visibility[side] = fact.visibility
             case facts.ChatOpened():
-                if self._registry.set_state(side, OPEN, "", fact.at):
+                link = self._registry.links.get(side)
+                if link is not None and link.state == CLOSED:
+                    self._registry.set_state(side, *self._opening().state_of(side), fact.at)
+                    self._opening().again(link)
                     log.info("chat_open", network=side.network)
             case facts.ChatClosed():
                 await self._closed(side, fact)
@@ -197,18 +197,21 @@ class Portals:
         static: bool = False,
         agreed: bool = False,
         secret: str = "",
+        wanted: frozenset[Scope] = WANTED,
     ) -> Link:
-        """Link a room to a chat: the relay enters it first. Raises BridgeError with the reason.
+        """Link a room to a chat: the relay enters it first, then its operators are asked for what is `wanted`.
 
-        `agreed`: where the room is encrypted, its people know that the network sees everything in clear.
+        `agreed`: where the room is encrypted, its people know that the network sees everything in clear. The link that
+        is returned says in its state whether it is open. Raises BridgeError with the reason.
         """
         side = self.find_chat(network, name)
         if (old := self._registry.links.get(side)) is not None:
-            if old.room == room and old.state == OPEN:
-                return old
-            if old.room == room:  # the chat was lost: this asks for another try
-                opened = await self.enter(side, secret)
-                self._registry.set_state(side, OPEN, "", opened.at)
+            if old.room == room:
+                if old.state == CLOSED:  # the chat was lost: this asks for another try
+                    opened = await self.enter(side, secret)
+                    self._registry.set_state(side, *self._opening().state_of(side), opened.at)
+                if old.state != OPEN or wanted != WANTED:
+                    await self._opening().begin(old, wanted)
                 return self._registry.links[side]
             raise NotAllowed(f"{name} is linked to another room already: unlink it there first.")
         portal = self._registry.portals.get(room)
@@ -220,6 +223,10 @@ class Portals:
                 f"This room is encrypted up to the bridge, and {label} would see everything in clear. If the people "
                 f"here agree to that, say `!bridge link {network} {name} agreed`."
             )
+        if why := bridged_already(
+            await self._client.room_state(room), self._bot, names=frozenset({side.chat, name})
+        ):
+            raise NotAllowed(why)
         if side in self.making:
             raise NotAllowed(f"{name} is being linked this moment.")
         making: asyncio.Future[ChatId | None] = asyncio.get_running_loop().create_future()
@@ -228,7 +235,9 @@ class Portals:
             opened = await self.enter(side, secret)
             link = await self.made(side, room, opened, creator, static=static, portal=None)
             making.set_result(room)
-            return link
+            await self._opening().begin(link, wanted)
+            self._spawn(backfill(side, self._history, self._registry, self._sessions))
+            return self._registry.links.get(side, link)
         finally:
             del self.making[side]
             if not making.done():
@@ -244,8 +253,10 @@ class Portals:
         static: bool,
         portal: Portal | None,
     ) -> Link:
+        """Keep a new link, from which nothing passes yet: `Opening.begin` sees to that."""
         network = self._networks[side.network]
         name = (opened.name if opened else "") or network.chat_name(side.chat)
+        state, reason = self._opening().state_of(side)
         link = Link(
             key=side,
             room=room,
@@ -253,8 +264,8 @@ class Portals:
             reader=side.receiver,
             creator=creator,
             static=static,
-            state=OPEN,
-            reason="",
+            state=state,
+            reason=reason,
             since=now(),
         )
         if portal is None:
@@ -262,10 +273,6 @@ class Portals:
                 room=room, network=None, made=False, kind="channel", creator=creator
             )
         await self._registry.put_link(link, portal)
-        await self.describe(link)
-        if self._spaces.wants(link):
-            self._spawn(self._spaces.take_in(link))
-        self._spawn(backfill(side, self._history, self._registry, self._sessions))
         return link
 
     async def unlink(self, side: PortalKey, *, reason: str = "unlinked") -> None:
@@ -282,14 +289,11 @@ class Portals:
         gone = self._members.unlinked(link.room, side)
         if not any(other.key.network == side.network for other in self._registry.links_of(link.room)):
             self._joins.forget(link.room, side.network)
-            if self._spaces.wants(link):
-                self._spawn(self._spaces.let_go(side.network, link.room))
-            self._spawn(self._clear_out(link.room, side.network, reason))
+            self._spawn(self.clear_out(link.room, side.network, reason))
         else:
             ghosts = [self._namespace.mxid(side.network, person) for person in gone]
             self._spawn(self._let_go(link.room, ghosts, reason))
-        for type in BRIDGE_EVENTS:
-            await allowed(self._client.put_state(link.room, type, {}, state_key=self._state_key(side)))
+        await self._opening().end(link)
         portal = self._registry.portals.get(link.room)
         if portal is None or self._registry.links_of(link.room):
             return
@@ -301,7 +305,7 @@ class Portals:
             await allowed(self._client.delete_alias(alias))
             await self._registry.remove_portal(link.room)
 
-    async def _clear_out(self, room: ChatId, network: NetworkId, reason: str) -> None:
+    async def clear_out(self, room: ChatId, network: NetworkId, reason: str) -> None:
         """Let the network's ghosts leave, one after the other: it is no hurry. And once more for those who were
         on their way in."""
         for pause in (0.0, AFTERWARDS):
@@ -313,24 +317,6 @@ class Portals:
     async def _let_go(self, room: ChatId, ghosts: list[PersonId], reason: str) -> None:
         for ghost in ghosts:
             await quiet(self._ghosts.leave, ghost, room, reason)
-
-    async def describe(self, link: Link) -> None:
-        """MSC2346: what this room is bridged to, for clients and for other bridges."""
-        network = link.key.network
-        content = {
-            "bridgebot": self._bot,
-            "creator": link.creator,
-            "protocol": {"id": network, "displayname": self._label(network)},
-            "network": {"id": network, "displayname": self._label(network)},
-            "channel": {"id": link.key.chat, "displayname": link.name},
-        }
-        for type in BRIDGE_EVENTS:
-            await allowed(
-                self._client.put_state(link.room, type, content, state_key=self._state_key(link.key))
-            )
-
-    def _state_key(self, side: PortalKey) -> str:
-        return f"org.bridgekit://{side.network}/{side.chat}"
 
     async def say(self, room: ChatId, words: str) -> None:
         """Something that the bridge itself has to say in a room."""

@@ -11,6 +11,11 @@ from bridgekit.store.rows import Link, LoginRow, Portal
 
 OPEN = "open"
 CLOSED = "closed"
+"""The bridge is not let into the chat, or was put out of it."""
+WAITING = "waiting"
+"""Nobody who speaks for the chat has agreed: nothing passes, either way."""
+PAUSED = "paused"
+"""The room shows more than the chat allows: nothing passes from the chat until that is mended."""
 
 
 class Registry:

@@ -49,9 +49,13 @@ class Rooms:
         unlinked: Unlinked,
         invitation: Invited,
         overhear: Callable[[PortalKey, Fact], None],
+        hear: Callable[[PortalKey, Fact], bool],
+        passes: Callable[[PortalKey], bool],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._overhear = overhear
+        self._hear = hear
+        self._passes = passes
         self._invitation = invitation
         self._store = store
         self._registry = registry
@@ -79,11 +83,14 @@ class Rooms:
             if link is not None and link.reader != login and not isinstance(fact, facts.Invitation):
                 return  # two accounts read one chat: its reader tells what happens there
         if isinstance(fact, FLEETING):
-            self.fleeting(side, fact)
+            if self._passes(side):
+                self.fleeting(side, fact)
             return
         if isinstance(fact, facts.Invitation):
             self._spawn(self._invitation(network, login, fact))
             return
+        if self._hear(side, fact):
+            return  # it was meant for the bridge alone, or for nobody
         if side not in self._registry.links:
             self._overhear(side, fact)
         try:
@@ -211,6 +218,20 @@ class Rooms:
             self._run(room, worker)
         else:
             del self._workers[room], self._tasks[room]
+
+    def resume(self, side: PortalKey, cases: list[Case]) -> None:
+        """Held facts go on, before all that came later."""
+        room = self.room_of(side)
+        if room is None or self._stopping:
+            return  # they are on disk
+        self.worker(room).resume(cases)
+
+    def revive(self, side: PortalKey, row: InboxRow) -> Case | None:
+        """The case of a row that was held."""
+        case = self._case(side, row)
+        if case is not None:
+            case.released = True
+        return case
 
     def _deliver(self, room: ChatId, side: PortalKey, case: Case) -> None:
         if self._stopping:

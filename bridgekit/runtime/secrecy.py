@@ -46,7 +46,10 @@ class Secrecy:
 
         Raises KeyMissing, EncryptionError, PeerMisbehaved.
         """
-        return translate.fact(await self._engine.open(said.raw), self._names.of)
+        clear = await self._engine.open(said.raw)
+        if self._engine.verifying.in_room(clear):
+            return None
+        return translate.fact(clear, self._names.of)
 
     async def key(self, missing: KeyMissing, seconds: float) -> bool:
         """Wait for a key; False where it does not come in time."""

@@ -12,10 +12,9 @@ from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.lenient import allowed
-from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.registry import Registry
 from bridgekit.store import Store
-from bridgekit.store.rows import Portal
+from bridgekit.store.rows import Link, Portal
 
 log = structlog.get_logger(__name__)
 
@@ -45,17 +44,17 @@ class Succession:
         store: Store,
         registry: Registry,
         ghosts: Ghosts,
-        portals: Portals,
         *,
         bot: PersonId,
+        describe: Callable[[Link], Awaitable[None]],
         tell: Callable[[PersonId, str], Awaitable[None]],
     ) -> None:
+        self._describe = describe
         self._itself = client
         self._client = client.patient
         self._store = store
         self._registry = registry
         self._ghosts = ghosts
-        self._portals = portals
         self._bot = bot
         self._tell = tell
 
@@ -91,7 +90,7 @@ class Succession:
             log.warning("room_not_taken_over", reason=error.notice)
             return False
         for link in self._registry.links_of(room):
-            await self._portals.describe(link)
+            await self._describe(link)
         return done
 
     async def _enter(self, room: ChatId) -> bool:

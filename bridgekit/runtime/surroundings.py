@@ -21,6 +21,8 @@ from bridgekit.contract.verbs import Sent
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Context, Permission, Plan
 from bridgekit.core.moderation import Deed, Result, told
+from bridgekit.core.optout import Omission, OptOuts, omitted, without
+from bridgekit.core.plan import plan
 from bridgekit.core.roles import shifts
 from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
@@ -28,6 +30,7 @@ from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.cases import Case, Fate, Step, Tracked
+from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.fates import Fates
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.joins import Joins
@@ -35,11 +38,13 @@ from bridgekit.runtime.making import Making
 from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.members import Members
 from bridgekit.runtime.names import Names, localpart
+from bridgekit.runtime.passage import Passage
 from bridgekit.runtime.pending import Pending
 from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.policing import PolicyLists
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
+from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.recall import Ids
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.secrecy import Secrecy
@@ -83,6 +88,11 @@ class RoomSurroundings:
         joins: Joins,
         policies: PolicyLists,
         bot: Bot,
+        passage: Passage,
+        exposures: Exposures,
+        readers: Readers,
+        optouts: Callable[[], OptOuts],
+        omission: Omission,
         fates: Fates,
         pending: Pending,
         metrics: Metrics,
@@ -99,6 +109,13 @@ class RoomSurroundings:
         self.pipeline: Callable[[PortalKey], int] = performing.pipeline
         self.context: Callable[[ChatId, Case, dict[MessageId, Tracked]], Context] = performing.context
         self.command: Callable[[ChatId, Case, str], Work] = bot.obey
+        self.stop: Callable[[Case], bool] = passage.stop
+        self.passing = passage.passing
+        self._passage = passage
+        self._exposures = exposures
+        self._readers = readers
+        self._optouts = optouts
+        self._omission = omission
         self.open: Callable[[translate.Encrypted], Coroutine[Any, Any, Opened]] = secrecy.open
         self.key: Callable[[KeyMissing, float], Coroutine[Any, Any, bool]] = secrecy.key
         self.held_up: Callable[[ChatId, Case, PortalKey], None] = pending.look
@@ -172,12 +189,12 @@ class RoomSurroundings:
             case facts.Retraction() if self._policies.is_list(room):
                 return self._policies.redacted(room)
             case translate.StateChanged(type="m.room.power_levels"):
+                self._exposures.room_changed(room, case.fact.type, case.fact.sender)
                 self._powers_changed(room, case, case.fact)
                 return None
             case facts.ChatVisibility():
-                self._registry.visibility[case.origin] = case.fact.visibility
                 self._powers.weigh(room)
-                return self._portals.observe(case.origin, case.fact)
+                return None
             case translate.StateChanged():
                 return self._state_changed(room, case.fact)
             case facts.Membership() if case.origin.network == MATRIX:
@@ -186,6 +203,9 @@ class RoomSurroundings:
                 return self._matrix_member(room, case.fact)
             case facts.Message(sender=sender) if case.origin.network == MATRIX:
                 return self._own_accounts(room, sender.id)
+            case facts.Message(content=content) if content.file is not None:
+                case.fact = self._passage.admitted(case.origin, case.fact)
+                return None
             case facts.ChatOpened() | facts.ChatClosed() | facts.Resync():
                 return self._portals.observe(case.origin, case.fact)
             case _:
@@ -209,7 +229,17 @@ class RoomSurroundings:
         for network in networks:
             await self._accounts.open(network, owner)
 
+    def decide(self, context: Context, fact: facts.Fact) -> Plan:
+        """The plan for a fact, of which nothing is shown that people do not want to be shown."""
+        covers = self._optouts().covers
+        if context.origin.network != MATRIX:
+            fact = without(fact, context.origin.network, covers)
+            if (left_out := omitted(context, fact, covers, self._omission)) is not None:
+                return left_out
+        return plan(context, fact)
+
     async def _state_changed(self, room: ChatId, fact: translate.StateChanged) -> None:
+        self._exposures.room_changed(room, fact.type, fact.sender)
         if fact.type == "m.room.tombstone":
             replacement = fact.content.get("replacement_room")
             if isinstance(replacement, str) and replacement:
@@ -256,7 +286,13 @@ class RoomSurroundings:
                     await self._ghost_invited(room, person, fact.actor.id)
             except BridgeError as error:
                 log.warning("invitation_not_followed", reason=error.notice)
-        elif self._is_direct_of(room, person):
+        if fact.change is Change.JOIN:
+            self._readers.came(room, person)
+        elif fact.change in (Change.LEAVE, Change.KICK, Change.BAN):
+            self._readers.went(room, person)
+        if fact.change is Change.INVITE:
+            return
+        if self._is_direct_of(room, person):
             await self._owner_moved(room, fact)
         elif person == self._me and fact.change in (Change.KICK, Change.BAN):
             self.spawn(self._put_out(room))

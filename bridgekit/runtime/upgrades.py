@@ -33,6 +33,7 @@ class Upgrades:
         members: Members,
         portals: Portals,
         *,
+        moved: Callable[[ChatId], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._client = client.patient
@@ -40,6 +41,7 @@ class Upgrades:
         self._joins = joins
         self._members = members
         self._portals = portals
+        self._moved = moved
         self._spawn = spawn
         self._asked: set[ChatId] = set()
 
@@ -83,8 +85,7 @@ class Upgrades:
     async def _move(self, old: ChatId, new: ChatId) -> None:
         await self._registry.move(old, new)
         self._asked.discard(new)
-        for link in self._registry.links_of(new):
-            await self._portals.describe(link)
+        self._moved(new)
         self._members.moved(old, new)
         self._joins.move(old, new)
         log.info("room_followed")

@@ -8,9 +8,10 @@ import time
 import traceback
 import zlib
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Container, Coroutine
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 
 from bridgekit.contract import facts
@@ -23,10 +24,9 @@ from bridgekit.contract.errors import (
 )
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MATRIX, ChatId, MessageId, PersonId, PortalKey
-from bridgekit.contract.people import Person
+from bridgekit.contract.people import Content, Person
 from bridgekit.contract.verbs import Sent
 from bridgekit.core.model import Action, Context, Plan
-from bridgekit.core.plan import plan
 from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.matrix.translate import Encrypted, StateChanged
 from bridgekit.runtime.cases import TOLD, Case, Fate, Outcome, Step, Tracked
@@ -61,6 +61,11 @@ class Surroundings(Protocol):
 
     store: Store
 
+    @property
+    def passing(self) -> Container[PortalKey]: ...
+
+    def stop(self, case: Case) -> bool: ...
+    def decide(self, context: Context, fact: Fact) -> Plan: ...
     def context(self, room: ChatId, case: Case, known: dict[MessageId, Tracked]) -> Context: ...
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None: ...
     def pipeline(self, side: PortalKey) -> int: ...
@@ -94,6 +99,7 @@ class Worker:
         self._started: dict[int, float] = {}  # by number, the oldest first: the cases that are under way
         self._held = 0  # cases that wait for a key
         self._halted = False
+        self._taking = False  # the first in the queue is being planned
         self._slack = asyncio.Event()
         self._slack.set()
         self.spilled = False  # more facts wait on disk than in memory
@@ -140,6 +146,15 @@ class Worker:
         self._queue.append(case)
         self._wake.set()
 
+    def resume(self, cases: list[Case]) -> None:
+        """Queue cases that were held back before all that waits, because everything else came later."""
+        place = 1 if self._taking else 0
+        while place < len(self._queue) and self._queue[place].released:
+            place += 1
+        for offset, case in enumerate(cases):
+            self._queue.insert(place + offset, case)
+        self._wake.set()
+
     async def run(self) -> None:
         """Work until cancelled, or until there has been nothing to do for a while."""
         while True:
@@ -150,10 +165,12 @@ class Worker:
                 if self._halted:
                     return
                 case = self._queue[0]  # it waits until it is planned
+                self._taking = True
                 try:
                     await self._take(case)
                 except Exception as error:  # a bug: it may cost this one fact, never its neighbours
                     self._park(case, error)
+                self._taking = False
                 self._queue.popleft()
             self._wake.clear()
             try:
@@ -166,6 +183,9 @@ class Worker:
     # One fact ------------------------------------------------------------------------------------------------
 
     async def _take(self, case: Case) -> None:
+        # First, and without a pause: what is let go meanwhile must not end up behind this.
+        if self._may_be_held(case) and self._around.stop(case):
+            return
         if case.recovering:
             case.performed = await self._around.store.outbox.of(case.number)
             case.told = TOLD in case.performed
@@ -183,7 +203,7 @@ class Worker:
             self._finish(case)
             return
         known = await self._recall.named(case.origin, fact) if names_messages(fact) else {}
-        decided = plan(self._around.context(self.room, case, known), fact)
+        decided = self._around.decide(self._around.context(self.room, case, known), fact)
         if decided.command is not None:
             self._around.spawn(self._obey(case, decided.command))
             return
@@ -195,7 +215,7 @@ class Worker:
             self._finish(case)
             return
         lanes = [self._lane(action.side) for action in decided.actions]  # may ask a connector, which may fail
-        self._recall.track(case, fact, known)
+        self._recall.track(case, _unsaid(fact) if decided.unsaid else fact, known)
         case.open = len(decided.actions)
         self._under_way += 1
         self._started[case.number] = case.started
@@ -206,6 +226,12 @@ class Worker:
                 case.tracked.expect(action.side)
             lane.put(step)
             self._around.held_up(self.room, case, action.side)
+
+    def _may_be_held(self, case: Case) -> bool:
+        """Whether it takes more than one look to see that a fact may go on."""
+        if case.origin.network == MATRIX:
+            return False
+        return case.origin not in self._around.passing or case.released or case.recovering
 
     # Keys ----------------------------------------------------------------------------------------------------
 
@@ -448,6 +474,14 @@ async def _quietly(work: Coroutine[Any, Any, None]) -> None:
         await work
     except Exception as error:
         log.error("status_failed", trace=_trace(error))
+
+
+def _unsaid(fact: Fact) -> Fact:
+    """A message of which only its place is kept."""
+    if not isinstance(fact, facts.Message):
+        return fact
+    nobody = Person(id=fact.sender.id, name="")
+    return msgspec.structs.replace(fact, sender=nobody, content=Content())
 
 
 def _is_nameless(fact: Fact | StateChanged | Encrypted) -> bool:

@@ -101,6 +101,11 @@ class FakeHost:
             raise MatrixRefused("The homeserver has no such file.", errcode="M_NOT_FOUND", status=404)
         yield _chunks(found)
 
+    async def store_media(self, data: bytes, name: str, mime: str) -> File:
+        uri = f"mxc://stored/{len(self.media) + 1}"
+        self.media[uri] = data
+        return File(uri=uri, name=name, mime=mime, size=len(data))
+
     def media_url(self, file: File) -> str | None:
         return f"https://bridge.example/media/{file.name}" if self.public else None
 

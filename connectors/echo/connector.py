@@ -11,14 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.connector import Emit, Host, Manifest, OwnAccounts
 from bridgekit.contract.errors import SendRejected
-from bridgekit.contract.facts import ChatOpened, Fact, Message
+from bridgekit.contract.facts import ChatOpened, ChatVisibility, Fact, Message
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import Kind, Login, Person
+from bridgekit.contract.policy import Entry, Exposure, Visibility
 from bridgekit.contract.text import Style
 from bridgekit.contract.verbs import Join, Leave, PostMessage, Sent, Verb, VerbBase
 
 ECHO = Person(id=PersonId("echo"), name="echo", bot=True)
 PRIVATE = ChatId("echo")
+EVERYBODYS = Visibility(exposure=Exposure.SHARED, entry=Entry.OPEN, listed=True, known=True)
 
 
 class EchoConfig(BaseModel):
@@ -63,6 +65,7 @@ class EchoSession:
                 return Sent(id=self._next_id(now))
             case Join():
                 self._heard.put_nowait(ChatOpened(chat=verb.chat, at=now, name=verb.chat))
+                self._heard.put_nowait(ChatVisibility(chat=verb.chat, at=now, visibility=EVERYBODYS))
             case Leave():
                 pass
             case _:

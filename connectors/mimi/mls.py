@@ -11,9 +11,22 @@ from importlib import import_module
 from typing import Any, Protocol, cast
 
 from bridgekit.contract.errors import ConfigError
-from connectors.mimi.wire.components import COMPONENTS_LIST, Component, ExtensionType
+from connectors.mimi.wire.components import (
+    COMPONENTS_LIST,
+    MEDIA_TYPES,
+    Component,
+    ExtensionType,
+    MediaType,
+)
 from connectors.mimi.wire.mls import HpkeCiphertext
 
+RECEIVED_TYPES = (
+    "application/mimi-content",
+    "application/mimi-message-status",
+    "text/plain",
+    "text/markdown",
+)
+"""What our clients say in their leaves that they can receive (draft-ietf-mls-extensions 6.2)."""
 APP_DATA_UPDATE, SELF_REMOVE = 0x0008, 0x000A  # proposal types, draft-ietf-mls-extensions 7.3
 
 Resolve = Callable[[int, bytes | None, list[bytes | None]], bytes | None]
@@ -197,6 +210,18 @@ class MemberEngine(Engine, Protocol):
         """A new client: its URI and a signature key."""
         ...
 
+    def export_identity(self, identity: Signer) -> bytes:
+        """All of it, its private key included: seal it."""
+        ...
+
+    def restore_identity(self, exported: bytes) -> Signer:
+        """The same again."""
+        ...
+
+    def restore_group(self, identity: Signer, records: Mapping[str, bytes]) -> Group:
+        """A group from all its changes, folded."""
+        ...
+
     def key_packages(self, records: Mapping[str, bytes]) -> KeyPackages:
         """What a client has published, as it was stored."""
         ...
@@ -245,6 +270,7 @@ class _Installed:
             app_data={
                 int(Component.APP_COMPONENTS): known,
                 int(Component.SAFE_AAD): COMPONENTS_LIST.encode((int(Component.FRANK_AAD),)),
+                int(Component.CONTENT_MEDIA_TYPES): MEDIA_TYPES.encode(tuple(map(MediaType, RECEIVED_TYPES))),
             }
         )
 
@@ -266,6 +292,15 @@ class _Installed:
 
     def identity(self, name: bytes) -> Signer:
         return cast(Signer, self._module.Identity.generate(name, capabilities=self._capabilities))
+
+    def export_identity(self, identity: Signer) -> bytes:
+        return bytes(cast(Any, identity).export())
+
+    def restore_identity(self, exported: bytes) -> Signer:
+        return cast(Signer, self._module.Identity.restore(exported, capabilities=self._capabilities))
+
+    def restore_group(self, identity: Signer, records: Mapping[str, bytes]) -> Group:
+        return cast(Group, self._module.Group.restore(identity, records))
 
     def key_packages(self, records: Mapping[str, bytes]) -> KeyPackages:
         return cast(KeyPackages, self._module.KeyPackages(records))

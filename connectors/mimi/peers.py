@@ -15,7 +15,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from bridgekit.contract.errors import Disconnected, PeerMisbehaved
+from bridgekit.contract.errors import Disconnected, PeerMisbehaved, SendUncertain
 from connectors.mimi import uris
 
 DIRECTORY_PATH = "/.well-known/mimi-protocol-directory"
@@ -115,7 +115,7 @@ class Peers:
             await self._session.close()
 
     async def post(self, domain: str, endpoint: Endpoint, target: str, body: bytes) -> Answer:
-        """Call an endpoint of a peer about `target`. Raises Disconnected and PeerMisbehaved."""
+        """Call an endpoint of a peer about `target`. Raises Disconnected, SendUncertain and PeerMisbehaved."""
         return await self._call("POST", domain, await self._url(domain, endpoint, target), body)
 
     async def get(self, domain: str, endpoint: Endpoint, target: str) -> Answer:
@@ -173,6 +173,8 @@ class Peers:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._directories.pop(domain, None)
             why = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+            if method == "POST" and not isinstance(error, aiohttp.ClientConnectorError):
+                raise SendUncertain(f"{domain} did not answer ({why}): it may have heard.") from error
             raise Disconnected(f"{domain} cannot be reached ({why}).") from error
 
 

@@ -8,6 +8,8 @@ from connectors.mimi.wire.components import Component, Participant, RoomMetadata
 from connectors.mimi.wire.policies import BaseRoomPolicy, Role, RoleTargets
 
 MEMBER, MODERATOR, ADMIN = 2, 3, 4
+CONTENT = components.MediaType("application/mimi-content")
+STATUS = components.MediaType("application/mimi-message-status")
 
 _TALK = (
     *range(
@@ -106,6 +108,7 @@ def app_data(
     else:
         participants, given = (Participant(creator, MEMBER), Participant(other, MEMBER)), direct_roles()
     known = (
+        Component.CONTENT_MEDIA_TYPES,
         Component.FRANKING_AGENT,
         Component.PARTICIPANT_LIST,
         Component.ROOM_METADATA,
@@ -115,6 +118,7 @@ def app_data(
     return {
         Component.APP_COMPONENTS: components.COMPONENTS_LIST.encode(tuple(map(int, known))),
         Component.SAFE_AAD: components.COMPONENTS_LIST.encode((int(Component.FRANK_AAD),)),
+        Component.CONTENT_MEDIA_TYPES: components.MEDIA_TYPES.encode((CONTENT, STATUS)),
         Component.FRANKING_AGENT: components.FRANKING_AGENT.encode(agent),
         Component.PARTICIPANT_LIST: components.PARTICIPANT_LIST.encode(participants),
         Component.ROOM_METADATA: components.ROOM_METADATA.encode(metadata),

@@ -131,6 +131,10 @@ class Provider:
             raise NoSuchRoom("There is no such room.")
         return found
 
+    def has_room(self, uri: str) -> bool:
+        """Whether a room of ours is there."""
+        return uri in self._rooms
+
     async def make_room(self, uri: str, group_info: bytes, tree: bytes) -> HubRoom:
         """Be the hub of a group that a client of ours has made."""
         if uris.parse(uri, Thing.ROOM).domain != self.domain or uri in self._rooms:

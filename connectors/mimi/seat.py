@@ -14,9 +14,16 @@ from bridgekit.contract.errors import PeerMisbehaved, SendRejected
 from connectors.mimi import franking, room
 from connectors.mimi.mls import Commit, Group, KeyPackages, MemberEngine, Signer
 from connectors.mimi.people import People
+from connectors.mimi.presets import CONTENT
 from connectors.mimi.room import Room
 from connectors.mimi.wire import components, rooms
-from connectors.mimi.wire.components import Component, Participant, ParticipantUpdate, RoomMetadata
+from connectors.mimi.wire.components import (
+    Component,
+    MediaType,
+    Participant,
+    ParticipantUpdate,
+    RoomMetadata,
+)
 from connectors.mimi.wire.mls import (
     MLS_MESSAGE,
     RATCHET_TREE,
@@ -152,6 +159,28 @@ class Seat:
     def state(self) -> Room:
         """Participants, roles and metadata."""
         return room.read(self.group.app_data)
+
+    @property
+    def media_types(self) -> list[str]:
+        """What the room tells apart by a frame around it; empty where everything is MIMI content as it stands.
+
+        draft-ietf-mls-extensions 6.2.4: there are frames where the group names media types.
+        """
+        raw = self.group.app_data.get(Component.CONTENT_MEDIA_TYPES)
+        return [] if raw is None else [kind.type for kind in components.MEDIA_TYPES.decode(raw)]
+
+    def framed(self, kind: MediaType, inner: bytes) -> bytes:
+        """Application data as this room has them."""
+        if not self.media_types:
+            return inner
+        return components.APPLICATION_FRAMING.encode(components.ApplicationFraming(kind, inner))
+
+    def unframed(self, data: bytes) -> tuple[str, bytes]:
+        """The media type (lower case, no parameters) and what is in the frame. Raises PeerMisbehaved."""
+        if not (known := self.media_types):
+            return CONTENT.type, data
+        framing = components.APPLICATION_FRAMING.decode(data)
+        return (framing.media_type.type or known[0]).lower(), framing.content
 
     def leaves(self, user: str, people: People) -> list[int]:
         """Where the clients of a user sit."""

@@ -16,6 +16,8 @@ from bridgekit.contract.people import Login, Person
 from connectors.xmpp import stream, wire
 from connectors.xmpp.config import Mode, Tls, XmppConfig
 from connectors.xmpp.contacts import Bond, Contacts
+from connectors.xmpp.faces import Wanted
+from connectors.xmpp.gateway import Gateway
 from connectors.xmpp.guests import Guest
 from connectors.xmpp.heard import Heard
 from connectors.xmpp.jids import bare, domain, local_of, normal
@@ -53,6 +55,7 @@ class XmppNetwork:
         self.relay: XmppSession | None = None
         self._up = asyncio.Event()
         self.contacts = Contacts(host)
+        self.gateway = Gateway(host, config.jid)
         self._guests: dict[str, Guest] = {}
         self._people: dict[str, Person] = {}
         self._ours: dict[str, dict[str, str]] = {}
@@ -271,11 +274,11 @@ class XmppNetwork:
             if said.text is not None:
                 session.stream.send(_nobody(said))
             return
+        tell = guest.tell if guest is not None else session.tell
         for fact in session.private(said, person, to=said.to):
-            if guest is not None:
-                guest.tell(fact)
-            else:
-                session.tell(fact)
+            tell(fact)
+        if watch is None and said.text is not None:
+            session.faces.look(Wanted(ChatId(person.id), person, str(person.id), said.to, "", True, tell))
 
     def presence(self, session: XmppSession, stanza: Element) -> None:
         """Presence of people: who asks to see somebody of ours is told of to them, and waits for the answer."""
@@ -369,6 +372,7 @@ class XmppNetwork:
                 await self.host.put("marks", kept)
             self.marks = Marks(kept)
             self._rooms.update(chat for chat in await self.host.chats() if "/" not in chat)
+            await self.gateway.load()
             self._loaded = True
 
     def _secret(self) -> str:
@@ -384,6 +388,7 @@ class XmppNetwork:
         config = self.config
         host, port = config.host or "127.0.0.1", config.port or 5347
         async with stream.component(config.jid, self._secret(), host, port) as opened:
+            self.gateway.serve(opened)
             session = XmppSession(self, opened, None, jid=f"bridge@{domain(config.jid)}/bridge")
             async with self._registered(session):
                 yield session

@@ -11,7 +11,7 @@ from bridgekit.contract import facts
 from bridgekit.contract.facts import Change, Fact
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Member, Person, Role
-from connectors.xmpp import explain, wire
+from connectors.xmpp import cards, explain, wire
 from connectors.xmpp.disco import About
 from connectors.xmpp.heard import Heard, codes
 from connectors.xmpp.jids import bare, resource
@@ -28,6 +28,7 @@ class Occupant(msgspec.Struct, frozen=True, kw_only=True):
     affiliation: str = "none"
     role: str = "none"
     jid: str = ""
+    photo: str = ""  # the digest of the picture that they announce
 
 
 class Presence(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +48,7 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
     destroyed: bool
     error: str
     said: str
+    photo: str | None
 
 
 def read(stanza: Element) -> Presence:
@@ -74,6 +76,7 @@ def read(stanza: Element) -> Presence:
         destroyed=destroyed is not None,
         error=explain.condition(stanza)[0] if kind == "error" else "",
         said=kind,
+        photo=cards.announced(stanza),
     )
 
 
@@ -188,7 +191,16 @@ class Room:
             else self.identity(nick, occupant=presence.occupant, jid=presence.jid)
         )
         now = Occupant(
-            nick=nick, person=person, affiliation=presence.affiliation, role=presence.role, jid=presence.jid
+            nick=nick,
+            person=person,
+            affiliation=presence.affiliation,
+            role=presence.role,
+            jid=presence.jid,
+            photo=presence.photo
+            if presence.photo is not None
+            else before.photo
+            if before is not None
+            else "",
         )
         self.occupants[nick] = now
         self._names[person] = nick

@@ -87,7 +87,10 @@ class Saying:
         return watch
 
     async def _join(self, verb: verbs.Join) -> None:
-        await self._session.enter(verb.chat, verb.secret)
+        session = self._session
+        await session.enter(verb.chat, verb.secret)
+        if session.account is not None:
+            session.spawn(session.account.bookmark(verb.chat, session.me.name, keep=True), "xmpp-bookmark")
         if verb.speaker is not None and self._session.network.is_component:
             await self._voice(self._session.watches[verb.chat], verb.speaker)
 
@@ -102,6 +105,8 @@ class Saying:
                 session.voices.leave(voice, verb.reason)
             return
         watch.wanted = False
+        if session.account is not None:
+            session.spawn(session.account.bookmark(verb.chat, "", keep=False), "xmpp-bookmark")
         for voice in session.voices.of(verb.chat):
             session.voices.leave(voice, verb.reason)
         if watch.entering is not None:
@@ -388,6 +393,8 @@ class Saying:
         if verb.speaker is not None and session.network.is_component:
             me = session.network.address(verb.speaker)
         index = session.talks.setdefault((bare(me), verb.chat), Index())
+        if session.network.gateway.is_off(to) and not isinstance(verb, verbs.Leave):
+            raise SendRejected(f"{_shown(to)} does not want to be spoken to from here.")
         match verb:
             case (
                 verbs.PostMessage() | verbs.EditMessage() | verbs.React() | verbs.Unreact() | verbs.Retract()

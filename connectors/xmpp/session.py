@@ -17,7 +17,9 @@ from bridgekit.contract.people import Content, Kind, Login, Person
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Sent, Verb
 from connectors.xmpp import compose, disco, explain, heard, rooms, translate, wire
+from connectors.xmpp.account import Account
 from connectors.xmpp.deliveries import Deliveries
+from connectors.xmpp.faces import Faces, Wanted
 from connectors.xmpp.heard import Heard
 from connectors.xmpp.history import Archived, History, is_gone
 from connectors.xmpp.index import Index
@@ -58,8 +60,10 @@ class XmppSession:
         self.history = History(stream)
         ours = domain(jid) == domain(network.config.jid)
         self.upload = Upload(stream, network.host, trusted=login is None or ours)
+        self.faces = Faces(stream, network.host)
         self.watches: dict[str, Watch] = {}
         self.talks: dict[tuple[str, str], Index] = {}
+        self.account = Account(self, login) if login is not None else None
         self._saying = Saying(self)
         self._log = network.host.log.bind(login=str(login.id) if login else None)
         self._loop = asyncio.get_running_loop()
@@ -98,6 +102,7 @@ class XmppSession:
             async with asyncio.TaskGroup() as self._tasks:
                 others = [
                     self._tasks.create_task(self._tend(), name="xmpp-tend"),
+                    self._tasks.create_task(self.faces.run(), name="xmpp-faces"),
                     self._tasks.create_task(self._start(), name="xmpp-start"),
                 ]
                 try:
@@ -135,6 +140,8 @@ class XmppSession:
             if watch.entering is not None:
                 watch.entering.cancel()
         self.network.keep_places(self)
+        if self.account is not None:
+            self.account.keep()
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None] | None:
         """Something that goes on beside; it ends with the session."""
@@ -172,7 +179,7 @@ class XmppSession:
             return
         watch.heard_at = self._loop.time()
         was_in = watch.room.joined
-        for fact in watch.room.read_presence(presence, self._now()):
+        for fact in watch.room.read_presence(presence, self.now()):
             if isinstance(fact, facts.ChatOpened):
                 self.tell(self._visibility(watch))
             self.tell(fact)
@@ -201,6 +208,9 @@ class XmppSession:
     def _message(self, stanza: Element) -> None:
         if self.history.took(stanza):
             return
+        if self.account is not None and (copied := self.account.carbon(stanza)) is not None:
+            self.account.talked(copied)
+            return
         where = bare(stanza.get("from", ""))
         if stanza.get("type") == "error":
             if not self.deliveries.refused(stanza, where):
@@ -223,17 +233,25 @@ class XmppSession:
             self.spawn(self._look(watch), "xmpp-look")
             return
         if said.nick and watch.is_ours(said):
-            name = watch.echoed(said, self._now())
+            name = watch.echoed(said, self.now())
             self.deliveries.arrived(watch.room.jid, said.id or said.origin_id, name)
             return
-        watch.live(said, self._now())
+        watch.live(said, self.now())
+        there = watch.room.occupants.get(said.nick)
+        if there is not None and there.photo and said.text is not None and self.login is None:
+            person = Person(id=there.person, name=said.nick)
+            self.faces.look(
+                Wanted(watch.room.chat, person, said.sender, self.jid, there.photo, False, self.tell)
+            )
 
     def private(self, said: Heard, person: Person, *, to: str, own: LoginId | None = None) -> list[Fact]:
         """What a person said to one of our addresses; receipts are given."""
         chat = ChatId(person.id)
         index = self.talks.setdefault((bare(to), chat), Index())
         known = said.id and index.by_wire(person.id, said.id) and not said.replaces
-        found = [] if known else translate.private(said, chat, index, person, self._now(), own=own)
+        if self.account is not None:
+            self.account.noted(said)
+        found = [] if known else translate.private(said, chat, index, person, self.now(), own=own)
         if said.wants_receipt and said.id and said.text is not None:
             self.stream.send(compose.received(said.sender, to, new_id(), said.id))
         return found
@@ -245,12 +263,13 @@ class XmppSession:
         if self.login is None or fact.private or isinstance(fact, facts.Invitation):
             self._emit(fact)
 
-    def _now(self) -> int:
+    def now(self) -> int:
+        """Milliseconds since the epoch."""
         return int(self.network.host.now() * 1000)
 
     def _visibility(self, watch: Watch) -> Fact:
         return facts.ChatVisibility(
-            chat=watch.room.chat, at=self._now(), visibility=disco.visibility(watch.room.about)
+            chat=watch.room.chat, at=self.now(), visibility=disco.visibility(watch.room.about)
         )
 
     # -- rooms
@@ -258,6 +277,8 @@ class XmppSession:
     async def _start(self) -> None:
         self.network.greet(self)
         self.spawn(self.upload.find(self.jid, self.network.server), "xmpp-upload")
+        if self.account is not None:
+            self.spawn(self.account.start(), "xmpp-account")
         for chat in await self.network.places(self):
             await self.network.pace()
             self.spawn(self._enter_at_start(chat), "xmpp-enter")
@@ -266,7 +287,7 @@ class XmppSession:
         try:
             await self.enter(chat)
         except SendRejected as refused:
-            closed = facts.ChatClosed(chat=ChatId(chat), at=self._now(), reason=refused.notice)
+            closed = facts.ChatClosed(chat=ChatId(chat), at=self.now(), reason=refused.notice)
             self.tell(closed)
             if (watch := self.watches.get(chat)) is not None and watch.wanted:
                 self.spawn(self._return(watch), "xmpp-return")
@@ -365,7 +386,7 @@ class XmppSession:
         watch.unreadable = True
         self._log.warning("xmpp_gap_not_filled", reason=why)
         reason = f"the archive of {watch.room.jid} could not be read ({why})"
-        self.tell(facts.Resync(chat=watch.room.chat, at=self._now(), since=watch.last_at, reason=reason))
+        self.tell(facts.Resync(chat=watch.room.chat, at=self.now(), since=watch.last_at, reason=reason))
 
     async def _read_gap(self, watch: Watch) -> None:
         jid, last, at = watch.room.jid, watch.last, watch.last_at
@@ -386,7 +407,7 @@ class XmppSession:
             if not is_gone(refused):
                 raise
             # The archive begins behind what we know, or was made anew.
-            await self._read_on(watch, self.history.since(jid, self.jid, at or self._now()))
+            await self._read_on(watch, self.history.since(jid, self.jid, at or self.now()))
 
     async def _read_on(self, watch: Watch, pages: AsyncIterator[list[Archived]]) -> None:
         count = skipped = 0
@@ -405,7 +426,7 @@ class XmppSession:
             self.tell(
                 facts.Message(
                     chat=watch.room.chat,
-                    at=self._now(),
+                    at=self.now(),
                     sender=room,
                     id=MessageId(f"skipped-{watch.last}"),
                     content=Content(text=plain(words), kind=Kind.NOTICE),
@@ -425,6 +446,8 @@ class XmppSession:
                     await self._ask_room(watch)
             self._let_go(now)
             self.network.keep_places(self)
+            if self.account is not None:
+                self.account.keep()
 
     async def _is_there(self) -> None:
         server = self.network.server

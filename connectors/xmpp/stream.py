@@ -18,6 +18,7 @@ import structlog
 
 from bridgekit.contract.errors import Disconnected, LoginRejected, SendUncertain
 from connectors.xmpp import wire
+from connectors.xmpp.announce import GATEWAY, ROBOT, Announcement
 
 # What slixmpp says in its log holds whole stanzas; what matters of it comes as events.
 logging.getLogger("slixmpp").setLevel(logging.CRITICAL)
@@ -48,8 +49,9 @@ def new_id() -> str:
 class Stream:
     """A connection that is up. `lost` becomes true, with a sentence, when it is not any more."""
 
-    def __init__(self, xmpp: Any, *, secure: bool) -> None:
+    def __init__(self, xmpp: Any, announced: Announcement, *, secure: bool) -> None:
         self._xmpp = xmpp
+        self._announced = announced
         self._away: asyncio.Task[None] | None = None
         self._held: list[Any] = []  # what is said while the connection is being resumed
         self._closing = False
@@ -69,6 +71,12 @@ class Stream:
         """Our own full address, or a component's domain."""
         return str(self._xmpp.boundjid)
 
+    def plugins(self, names: tuple[str, ...], **configs: dict[str, Any]) -> Any:
+        """More of slixmpp's plugins on this stream; they are had by name from what comes back."""
+        for name in names:
+            self._xmpp.register_plugin(name, configs.get(name))
+        return self._xmpp.plugin
+
     def read(self, take: Callable[[Element], None]) -> None:
         """From now on `take` gets every message and presence; first what came before."""
         self._take = take
@@ -82,6 +90,8 @@ class Stream:
         kind = {"message": slixmpp.Message, "presence": slixmpp.Presence, "iq": slixmpp.Iq}[
             wire.local(stanza)
         ]
+        if wire.local(stanza) == "presence":
+            self._announced.sign(stanza)
         wire.in_namespace(stanza, self._xmpp.default_ns)
         made = kind(self._xmpp, stanza, True)
         if self._away is None:
@@ -109,7 +119,7 @@ class Stream:
         if name == "iq":
             if element.get("type") not in ("result", "error"):
                 return stanza
-            waiting = self._asked.get((element.get("id", ""), element.get("from", "")))
+            waiting = self._asked.get((element.get("id", ""), self._sender(element)))
             if waiting is None:
                 return stanza
             if not waiting.done():
@@ -120,11 +130,17 @@ class Stream:
             return None
         if name not in ("message", "presence"):
             return stanza
+        element.set("from", self._sender(element))
         if self._take is None:
             self._early.append(element)
         else:
             self._take(element)
         return None
+
+    def _sender(self, element: Element) -> str:
+        """Who it is from; RFC 6120, 8.1.2.1: what says nothing is from one's own account."""
+        own = "" if self._xmpp.is_component else self._xmpp.boundjid.bare
+        return element.get("from") or str(own)
 
     def _gone(self, reason: Any) -> None:
         """The TCP connection is over. Where the server keeps the session (XEP-0198, 5), it is taken up again."""
@@ -228,12 +244,10 @@ async def _drop(xmpp: Any) -> None:
 async def component(domain: str, secret: str, host: str, port: int) -> AsyncIterator[Stream]:
     """A component's stream (XEP-0114). Raises Disconnected or LoginRejected."""
     xmpp = slixmpp.ComponentXMPP(domain, secret, host, port)
-    for plugin in ("xep_0030", "xep_0092", "xep_0199"):
+    for plugin in ("xep_0030", "xep_0092", "xep_0115", "xep_0199"):
         xmpp.register_plugin(plugin)
-    disco = xmpp.plugin["xep_0030"]
-    disco.add_identity(category="gateway", itype="matrix", name="Matrix")
-    _announce(disco)
-    async with _opened(xmpp, host, port, secure=host in ("127.0.0.1", "::1", "localhost")) as stream:
+    near = host in ("127.0.0.1", "::1", "localhost")
+    async with _opened(xmpp, host, port, secure=near, announced=Announcement(xmpp, GATEWAY)) as stream:
         yield stream
 
 
@@ -248,12 +262,12 @@ async def client(
     xmpp.enable_plaintext = False
     if ca_file is not None:
         xmpp.ca_certs = ca_file
-    for plugin in ("xep_0030", "xep_0092", "xep_0198", "xep_0199"):
+    for plugin in ("xep_0030", "xep_0092", "xep_0115", "xep_0198", "xep_0199"):
         xmpp.register_plugin(plugin)
     # Credentials go over TLS alone; slixmpp takes the strongest SCRAM that both sides know.
     xmpp.plugin["feature_mechanisms"].unencrypted_scram = False
-    _announce(xmpp.plugin["xep_0030"])
-    async with _opened(xmpp, host or None, port or None, secure=True) as stream:
+    announced = Announcement(xmpp, ROBOT)
+    async with _opened(xmpp, host or None, port or None, secure=True, announced=announced) as stream:
         yield stream
 
 
@@ -262,16 +276,10 @@ def _resolve(ready: asyncio.Future[None]) -> None:
         ready.set_result(None)
 
 
-def _announce(disco: Any) -> None:
-    for feature in (
-        wire.CORRECT, wire.REACTIONS, wire.REPLY, wire.FALLBACK, wire.RETRACT, wire.RECEIPTS, wire.MARKERS,
-        wire.STATES, wire.OOB, wire.SID, wire.CONFERENCE, wire.MUC,
-    ):  # fmt: skip
-        disco.add_feature(feature)
-
-
 @contextlib.asynccontextmanager
-async def _opened(xmpp: Any, host: str | None, port: int | None, *, secure: bool) -> AsyncIterator[Stream]:
+async def _opened(
+    xmpp: Any, host: str | None, port: int | None, *, secure: bool, announced: Announcement
+) -> AsyncIterator[Stream]:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
 
@@ -309,7 +317,7 @@ async def _opened(xmpp: Any, host: str | None, port: int | None, *, secure: bool
             Disconnected("The XMPP server's certificate is not to be trusted.", retry_after=300.0)
         ),
     )
-    stream = Stream(xmpp, secure=secure)
+    stream = Stream(xmpp, announced, secure=secure)
     stream.lost.add_done_callback(lambda lost: fail(Disconnected(lost.result())))
     try:
         xmpp.connect(host, port)

@@ -58,6 +58,7 @@ class Ours:
     def configure(self, homeserver: str, irc_port: int, channel: str, room: str) -> None:
         network = {
             "connector": "irc",
+            "consent": "off",  # all channels here are our own
             "servers": [{"host": "127.0.0.1", "port": irc_port, "tls": False}],
             "nick": "bridge",
             "flood": {"burst": 1000, "refill": 0, "lead_max": 0},

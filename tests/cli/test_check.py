@@ -35,7 +35,7 @@ async def check(folder: Path) -> int:
     return await asyncio.to_thread(main, ["check", "-c", str(folder / "config.yaml")])
 
 
-async def test_four_lines_when_all_is_well(
+async def test_five_lines_when_all_is_well(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     async with FakeHomeserver(folder / "registration.yaml") as homeserver:
@@ -49,6 +49,7 @@ async def test_four_lines_when_all_is_well(
         ["ok", "registration"],
         ["ok", "store"],
         ["ok", "homeserver"],
+        ["ok", "encryption"],
     ]
     assert "1 network, 0 links" in out
 
@@ -112,3 +113,17 @@ async def test_what_an_earlier_config_left_in_the_database_is_told(
     assert len(lines) == 2
     assert "the bot was @postman:hs.test and will be @bridgebot:hs.test" in lines[0]
     assert "town is not in the config, and 1 account of it remain" in lines[1]
+
+
+async def test_a_registration_without_devices_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    file = folder / "registration.yaml"
+    file.write_text(file.read_text().replace("io.element.msc4190: true", "io.element.msc4190: false"))
+    async with FakeHomeserver(file) as homeserver:
+        monkeypatch.setenv("BRIDGEKIT__HOMESERVER__URL", homeserver.url)
+        capsys.readouterr()
+        assert await check(folder) == 1
+        out = capsys.readouterr().out
+    assert "FAIL  registration  `io.element.msc4190` is not true" in out
+    assert "FAIL  encryption    The homeserver does not let the bridge make devices" in out

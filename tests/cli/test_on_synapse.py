@@ -37,4 +37,4 @@ async def test_init_install_check(
         await homeserver.add_appservice(tmp_path / "registration.yaml")
         status, lines = await bridgekit("check", "-c", config)
         assert status == 0, lines
-        assert [line.split()[0] for line in lines] == ["ok"] * 4
+        assert [line.split()[0] for line in lines] == ["ok"] * 5

@@ -177,7 +177,7 @@ def test_what_is_implied_without_asking_never_shows_the_world_anything():
 
 def test_a_direct_conversation_needs_no_consent_and_lets_nobody_else_in():
     link = view(WORLD, key=PortalKey(PARROT, ChatId("olga"), LoginId("login-1")))
-    assert settings_of(link) == ("joined", "invite", "forbidden", False, False, True)
+    assert settings_of(link) == ("shared", "invite", "can_join", False, False, True)
 
 
 # The room as it is --------------------------------------------------------------------------------------------

@@ -60,7 +60,8 @@ def test_a_message_is_replaced_by_a_notice_of_the_bridges_own_on_every_open_side
         actions=(
             Action(side=matrix_side(ROOM), actor="", verb=notice(ROOM)),
             Action(side=THERE, actor=RELAY, verb=notice(THERE.chat)),
-        )
+        ),
+        unsaid=True,
     )
 
 

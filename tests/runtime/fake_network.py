@@ -18,13 +18,14 @@ from bridgekit.contract.errors import Disconnected, LoginRejected
 from bridgekit.contract.facts import ChatClosed, ChatOpened, ChatVisibility, Fact, Message
 from bridgekit.contract.ids import ChatId, LoginId, MessageId, PersonId
 from bridgekit.contract.people import Content, File, Kind, Login, Person
-from bridgekit.contract.policy import Visibility
+from bridgekit.contract.policy import Entry, Exposure, Visibility
 from bridgekit.contract.text import Style, plain
 from bridgekit.contract.verbs import FetchHistory, Join, PostMessage, Sent, Verb
 
 TALK = ChatId("#talk")
 V = TypeVar("V", bound=Verb)
 
+EVERYBODYS = Visibility(exposure=Exposure.SHARED, entry=Entry.OPEN, listed=True, known=True, detail="+n")
 EVERYTHING = Capabilities(
     verbs=frozenset(Verb.__args__),
     styles=frozenset(Style),
@@ -52,7 +53,8 @@ class Deed(msgspec.Struct, frozen=True):
 class Town:
     """The network itself. It lives through restarts of the bridge, and remembers everything.
 
-    `can` is what every chat carries. `visible` are chats that say who may read them on being entered, `closed`
+    `can` is what every chat carries. `visible` are chats that say otherwise who may read them than `visibility` (None:
+    they say nothing), `closed`
     those that nobody is let into, with the reason. `history` is what `FetchHistory` brings. `behave` is awaited
     before each verb takes effect: it may wait, or raise. `rejected` are owners whose accounts are no use, `up`
     is whether connections can be made.
@@ -62,6 +64,7 @@ class Town:
         self.own_accounts = own_accounts
         self.fields: tuple[LoginField, ...] = ()
         self.can = EVERYTHING
+        self.visibility: Visibility | None = EVERYBODYS
         self.visible: dict[ChatId, Visibility] = {}
         self.closed: dict[ChatId, str] = {}
         self.history: list[Fact] = []
@@ -129,8 +132,9 @@ class Town:
 class TownSession:
     """One account in town."""
 
-    def __init__(self, town: Town, login: Login | None) -> None:
+    def __init__(self, town: Town, login: Login | None, host: Host) -> None:
         self._town = town
+        self._host = host
         self.login = login.id if login is not None else None
         name = login.owner[1:].partition(":")[0] if login is not None else "bridge"
         self.me = Person(id=PersonId(f"own-{name}" if login else "bridge"), name=name)
@@ -148,6 +152,8 @@ class TownSession:
         return self._town.can
 
     async def run(self, emit: Emit) -> None:
+        for chat in await self._host.chats() if self.login is None else ():
+            self._enter(chat)  # a relay that comes back is in its chats again
         while (fact := await self._heard.get()) is not None:
             emit(fact)
         raise Disconnected("The town is cut off.")
@@ -161,12 +167,7 @@ class TownSession:
         id = town.record(self.login, verb)
         match verb:
             case Join(chat=chat):
-                if chat in town.closed:
-                    self.hear(ChatClosed(chat=chat, at=now(), reason=town.closed[chat]))
-                    return None
-                if chat in town.visible:
-                    self.hear(ChatVisibility(chat=chat, at=now(), visibility=town.visible[chat]))
-                self.hear(ChatOpened(chat=chat, at=now(), name=chat))
+                self._enter(chat)
                 return None
             case FetchHistory():
                 for fact in town.history:
@@ -174,6 +175,15 @@ class TownSession:
                 return None
             case _:
                 return Sent(id=id)
+
+    def _enter(self, chat: ChatId) -> None:
+        town = self._town
+        if chat in town.closed:
+            self.hear(ChatClosed(chat=chat, at=now(), reason=town.closed[chat]))
+            return
+        if (seen := town.visible.get(chat, town.visibility)) is not None:
+            self.hear(ChatVisibility(chat=chat, at=now(), visibility=seen))
+        self.hear(ChatOpened(chat=chat, at=now(), name=chat))
 
 
 class TownNetwork:
@@ -195,7 +205,7 @@ class TownNetwork:
             raise Disconnected("The town is cut off.")
         if login is not None and login.owner in town.rejected:
             raise town.rejection(town.rejected[login.owner])
-        session = TownSession(town, login)
+        session = TownSession(town, login, self.host)
         town.sessions[login.id if login is not None else None] = session
         try:
             yield session

@@ -76,7 +76,7 @@ def config(
             "admin": {"listen": "127.0.0.1:0"},
             "store": {"url": f"sqlite:///{folder}/bridge.db", "key_file": str(folder / "bridge.key")},
             "permissions": {f"@alice:{SERVER}": "admin", SERVER: "user", "*": "relay"},
-            "networks": dict(networks),
+            "networks": {id: {"consent": "off", **section} for id, section in networks.items()},
             **more,
         }
     )
@@ -159,20 +159,22 @@ async def web_server(folder: Path) -> AsyncIterator[tuple[str, list[str]]]:
 # What people do, and what is seen of it ----------------------------------------------------------------------
 
 
-async def invited(place: World, alice: Human) -> str:
-    """A room of Alice's with the bot in it, as one of its admins."""
+async def invited(place: World, alice: Human, power: int = 100) -> str:
+    """A room of Alice's with the bot in it, as one of its admins unless it has less power."""
     room = await alice.create_room(preset="public_chat", invite=[BOT])
     await place.homeserver.wait_for(
         lambda e: e.room_id == room and e.state_key == BOT and e.content.get("membership") == "join"
     )
-    await alice.set_power(room, BOT, 100)
+    await alice.set_power(room, BOT, power)
     return room
 
 
-async def linked(place: World, chat: str = "#talk", network: str = "") -> tuple[Human, str]:
+async def linked(
+    place: World, chat: str = "#talk", network: str = "", *, power: int = 100
+) -> tuple[Human, str]:
     """A room of Alice's that is linked to a chat."""
     alice = place.homeserver.user("alice")
-    room = await invited(place, alice)
+    room = await invited(place, alice, power)
     network = network or next(iter(place.networks))
     await alice.send(room, f"!bridge link {network} {chat}")
     await said(place, lambda e: e.room_id == room and e.sender == BOT and "now linked" in e.body)

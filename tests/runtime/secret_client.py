@@ -166,6 +166,21 @@ class SecretClient:
         assert (device.user, device.cross_signed) == (event.sender, True), "a client would show a red shield"
         return found
 
+    def devices_of(self, user: str) -> list[Device]:
+        """Somebody's devices."""
+        answer = msgspec.convert(self.homeserver.keys.query(self.id, [user], {}), devices.Answer)
+        return list(devices.person(PersonId(user), answer).devices.values())
+
+    def events_of(self, room: str, sender: str, type: str) -> list[Json]:
+        """The contents of somebody's encrypted events of one type."""
+        return [
+            said["content"]
+            for event in self.homeserver.timeline(room)
+            if event.type == "m.room.encrypted"
+            and event.sender == sender
+            and (said := self.read(event))["type"] == type
+        ]
+
     def words(self, room: str, sender: str) -> list[str]:
         """What somebody said in a room, in order; what cannot be read raises KeyError."""
         found = []

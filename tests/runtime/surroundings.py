@@ -16,6 +16,7 @@ from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Sent, Verb
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Context, Plan, SideView, matrix_side
+from bridgekit.core.plan import plan
 from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.matrix.translate import Encrypted, StateChanged
 from bridgekit.runtime.cases import Case, Fate, Step, Tracked
@@ -56,6 +57,7 @@ class Around:
         self.behave: Callable[[Step], Awaitable[Sent | None]] | None = None
         self.seen: Callable[[Case], None] = lambda case: None
         self.obeyed: Callable[[str], None] = lambda words: None
+        self.stopped: dict[PortalKey, Callable[[Case], bool]] = {}  # links from which not everything goes on
         self.tell = False  # whether somebody waits for the fates
         self.telling = asyncio.Event()
         self.telling.set()
@@ -75,6 +77,16 @@ class Around:
             namespace=Namespace("_bk_", "example.org"),
             known={id: tracked.known() for id, tracked in known.items()},
         )
+
+    @property
+    def passing(self) -> frozenset[PortalKey]:
+        return frozenset(self.sides(ROOM)) - self.stopped.keys()
+
+    def stop(self, case: Case) -> bool:
+        return self.stopped[case.origin](case) if case.origin in self.stopped else False
+
+    def decide(self, context: Context, fact: Fact) -> Plan:
+        return plan(context, fact)
 
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None:
         self.begun.append(step.action.verb)

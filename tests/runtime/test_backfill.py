@@ -43,8 +43,7 @@ async def test_a_past_that_newcomers_do_not_see_stays_where_it_is(
     tmp_path: Path, visibility: Visibility | None
 ) -> None:
     town = Town()
-    if visibility is not None:
-        town.visible[TALK] = visibility
+    town.visibility = visibility
     town.history = [says("Bob", "before your time", id="a", replayed=True, at=THEN)]
     async with town_world(tmp_path, town) as place, place.bridge():
         _, room = await linked(place)

@@ -166,13 +166,6 @@ async def test_a_direct_room_with_the_bot_takes_plain_words_as_commands(tmp_path
         await said(place, lambda e: e.room_id == room and e.sender == BOT and "no command dance" in e.body)
 
 
-async def test_a_portal_is_made_for_an_alias_only_where_the_chat_is_known_to_be_open(tmp_path: Path) -> None:
-    """The echo network says nothing of who may read its chats, and unknown means secret."""
-    async with world(tmp_path) as place, place.bridge() as bridge:
-        assert not await bridge.making.by_alias(f"#_bk_echo_#talk:{SERVER}")
-        assert bridge.registry.portals == {}
-
-
 @pytest.mark.parametrize("status_events", ["all", "problems"])
 async def test_who_sends_is_told_as_much_as_the_config_says(tmp_path: Path, status_events: str) -> None:
     async with world(tmp_path) as place:

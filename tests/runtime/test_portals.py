@@ -6,6 +6,7 @@ import asyncio
 import logging
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bridgekit.contract.connector import OwnAccounts
@@ -43,7 +44,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits for seconds waits for moments."""
     monkeypatch.setattr("bridgekit.runtime.standing.FIRST_WAIT", 0.2)
     monkeypatch.setattr("bridgekit.runtime.lobby.FIRST_WAIT", 0.1)
-    monkeypatch.setattr("bridgekit.runtime.making.TOLD_SECONDS", 0.2)
+    monkeypatch.setattr("bridgekit.runtime.exposure.TOLD_SECONDS", 0.2)
     monkeypatch.setattr("bridgekit.runtime.upgrades.TRIES", (0.1, 0.2))
 
 
@@ -223,6 +224,7 @@ async def test_a_chat_that_closes_refuses_messages_with_the_reason_until_it_open
 
 async def test_what_was_missed_is_fetched_and_nothing_comes_twice(tmp_path: Path) -> None:
     town = Town()
+    town.visibility = msgspec.structs.replace(OPEN, exposure=Exposure.JOINED)  # nothing is told from before
     async with town_world(tmp_path, town) as place, place.bridge():
         _, room = await linked(place)
         town.emit(says("Bob", "one", id="a"))
@@ -379,9 +381,8 @@ async def test_an_open_chat_has_a_portal_at_its_alias_and_two_who_come_at_once_s
         assert rooms[0] == rooms[1]
         assert len(bridge.registry.portals) == 1
         assert len(town.done(Join)) == 1
-        assert place.homeserver.state(rooms[0], "m.room.history_visibility") == {
-            "history_visibility": "joined"
-        }
+        histories = [e for e in place.homeserver.timeline(rooms[0]) if e.type == "m.room.history_visibility"]
+        assert [e.content["history_visibility"] for e in histories] == ["joined", "shared"]
         await people[1].send(rooms[0], "hello")
         await town.until(lambda: town.said() == ["<carol> hello"])
         town.emit(says("Bob", "hello carol"))
@@ -402,8 +403,7 @@ async def test_a_chat_that_is_not_known_to_be_open_to_everybody_has_no_portal_at
     tmp_path: Path, visible: Visibility | None
 ) -> None:
     town = Town()
-    if visible is not None:
-        town.visible[TALK] = visible
+    town.visibility = visible
     async with town_world(tmp_path, town) as place, place.bridge() as bridge:
         with pytest.raises(Refused):
             await place.homeserver.user("alice").join(ALIAS)
@@ -416,6 +416,7 @@ async def test_a_chat_that_is_not_known_to_be_open_to_everybody_has_no_portal_at
 async def test_a_chat_that_is_linked_gets_no_alias_unless_it_is_open(tmp_path: Path) -> None:
     """An alias would tell the room, and who may enter it, to everybody who can guess the chat's name."""
     town = Town()
+    town.visible[TALK] = msgspec.structs.replace(OPEN, listed=False)
     async with town_world(tmp_path, town) as place, place.bridge():
         await linked(place)
         with pytest.raises(Refused):

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import nio
 import pytest
+from nio.crypto import OlmDevice
 from nio.crypto.attachments import decrypt_attachment, encrypt_attachment
+from nio.crypto.sas import SasState
 from vodozemac import GroupSession, InboundGroupSession
 
 from bridgekit.contract.facts import Roster
 from bridgekit.contract.ids import ChatId, NetworkId
 from bridgekit.contract.people import File, Member
 from bridgekit.contract.verbs import EditMessage, Retract
-from bridgekit.matrix.crypto import contents
+from bridgekit.matrix.crypto import contents, engine
+from bridgekit.matrix.crypto.sas import MAC
+from bridgekit.matrix.transactions import Encryption
 from bridgekit.runtime import worker
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Delay, Drop, Event
+from tests.matrix.crypto.test_sas import Peer
 from tests.runtime.fake_network import TALK, Town, TownNetwork, person, says
 from tests.runtime.running import (
     BOT,
@@ -529,3 +537,113 @@ async def test_a_device_that_came_while_the_bridge_was_away_gets_the_keys(tmp_pa
         async with running(place) as bridge:
             await Scene(place, town, bridge, alice, room).bob_says("for both")
             assert carol.words_readable(room, BOB) == ["for both"]
+
+
+async def test_a_homeserver_that_sends_no_keys_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "PROBE_SECONDS", 0.2)
+    async with town_world(tmp_path, Town()) as place:
+        monkeypatch.setattr(place.homeserver.deliveries["bridgekit"], "on_to_device", lambda *_: None)
+        async with running(place) as bridge:
+            await until(lambda: bridge.engine.trouble)
+            assert "msc2409_to_device_messages_enabled" in bridge.engine.trouble
+            assert bridge._health()["encryption"].ok is False
+
+
+async def test_a_ghost_can_be_verified_in_the_room(tmp_path: Path) -> None:
+    """What a client does: a request in the room, then start, key and mac as events that refer to it."""
+    async with scene(tmp_path) as now:
+        await now.bob_says("hello")
+        bob = now.alice.devices_of(BOB)[0]
+        request = {
+            "msgtype": "m.key.verification.request",
+            "body": "verify me",
+            "from_device": now.alice.machine.device,
+            "methods": ["m.sas.v1"],
+            "to": BOB,
+        }
+        now.alice.share(now.room)
+        txn = await now.alice.human.send(now.room, now.alice.sealed(now.room, request), "m.room.encrypted")
+        relation = {"m.relates_to": {"rel_type": "m.reference", "event_id": txn}}
+
+        async def heard(kind: str) -> dict[str, Any]:
+            await until(lambda: now.alice.events_of(now.room, BOB, f"m.key.verification.{kind}"))
+            return now.alice.events_of(now.room, BOB, f"m.key.verification.{kind}")[0]
+
+        async def say(kind: str, content: dict[str, Any]) -> None:
+            sealed = now.alice.sealed(now.room, {**content, **relation}, f"m.key.verification.{kind}")
+            await now.alice.human.send(now.room, sealed, "m.room.encrypted")
+
+        assert (await heard("ready"))["methods"] == ["m.sas.v1"]
+        own = OlmDevice(BOB, bob.id, {"ed25519": bob.ed25519, "curve25519": bob.curve25519})
+        peer = Peer(now.alice.id, now.alice.machine.device, now.alice.machine.ed25519, own, txn)
+        start = {**peer.start_verification().content, "message_authentication_codes": [MAC]}
+        del start["transaction_id"]
+        await say("start", start)
+        accept = await heard("accept")
+        await say("key", {"key": peer.pubkey})
+        key = await heard("key")
+        whole = nio.Api.to_canonical_json({**start, **relation})
+        digest = hashlib.sha256(f"{key['key']}{whole}".encode()).digest()
+        assert accept["commitment"] == base64.b64encode(digest).decode().rstrip("=")
+        peer.establish_sas(key["key"])
+        peer.chosen_key_agreement, peer.chosen_mac_method = "curve25519-hkdf-sha256", MAC
+        await until(lambda: any(" ".join(peer.shown()) in w for w in now.alice.words(now.room, BOB)))
+        peer.state, peer.sas_accepted = SasState.key_received, True
+        mac = dict(peer.get_mac().content)
+        del mac["transaction_id"]
+        await say("mac", mac)
+        theirs = await heard("mac")
+        assert set(theirs["mac"]) >= {f"ed25519:{bob.id}"}
+        info = f"MATRIX_KEY_VERIFICATION_MAC{BOB}{bob.id}{now.alice.id}{now.alice.machine.device}{txn}"
+        peer.established_sas.verify_mac(
+            bob.ed25519, f"{info}ed25519:{bob.id}", theirs["mac"][f"ed25519:{bob.id}"]
+        )
+        await heard("done")
+        assert now.town.said() == []  # nothing of it is anybody else's business
+        await now.alice.say(now.room, f"!bridge verify {BOB}")
+        await until(lambda: any(bob.ed25519 in w for w in now.alice.words(now.room, BOT)))
+
+
+async def test_where_a_double_puppet_could_not_be_believed_the_ghost_speaks(tmp_path: Path) -> None:
+    """A device that the bridge made for somebody's own user would not be signed by their identity."""
+    town = Town()
+    async with town_world(tmp_path, town, double_puppets=True) as place, running(place) as bridge:
+        alice, room = await linked(place)
+        identity = dict(place.homeserver.keys.identities[alice.id])
+        login = await bridge.accounts.open(NetworkId("town"), alice.id)
+        await until(lambda: login in town.sessions)
+        me = person("own-alice")
+        town.emit(says("alice", "from my phone", sender=me, own=login))
+        await until(lambda: alice.words(room, ghost("own-alice")) == ["from my phone"])
+        assert place.homeserver.keys.identities[alice.id] == identity
+        assert list(place.homeserver.app.devices[alice.id]) == [alice.machine.device]
+        assert place.homeserver.messages(room) == []
+
+
+async def test_nonsense_for_a_device_stops_nothing(tmp_path: Path) -> None:
+    async with scene(tmp_path) as now:
+        device = next(iter(now.place.homeserver.keys.devices[BOT]))
+        to = {"to_user_id": BOT, "to_device_id": device, "sender": now.alice.id}
+        encrypted: list[Any] = [
+            {},
+            {"algorithm": 5},
+            {"algorithm": "m.olm.v1.curve25519-aes-sha2"},
+            [],
+            "x",
+            None,
+        ]
+        events: list[Any] = [{"type": "m.room.encrypted", "content": content, **to} for content in encrypted]
+        events += [
+            {"type": kind, "content": {}, **to} for kind in ("m.room_key", "m.room_key.withheld", "m.dummy")
+        ]
+        events += [{"type": "m.key.verification.start", "content": {"transaction_id": "t"}, **to}]
+        events += [{**to, "to_user_id": [BOT]}, {**to, "type": 5}, {"to_user_id": BOT}, [], 7, "x", None, {}]
+        said_to_us = Encryption(to_device=tuple(msgspec.json.encode(event) for event in events))
+        kept = now.bridge.engine.keep(said_to_us)
+        await now.bridge.store.commit(*kept.writes)
+        now.bridge.engine.take(kept)
+        await now.alice.say(now.room, "hello all the same")
+        await now.town.until(lambda: now.town.said() == ["<alice> hello all the same"])
+        assert await now.bridge.store.keys.to_device() == []

@@ -22,7 +22,7 @@ class Slow(Town):
         self.behave = self.hesitate
 
     async def hesitate(self, login: LoginId | None, verb: Verb) -> None:
-        if isinstance(verb, PostMessage) and "bridged to" not in verb.content.text.body:
+        if isinstance(verb, PostMessage) and "is linked to" not in verb.content.text.body:
             self.tried.append(verb.content.text.body)
             await self.gate.wait()
 

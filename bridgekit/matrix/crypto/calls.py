@@ -96,6 +96,10 @@ class KeyCalls:
                 raise MatrixRefused(NO_DEVICES, errcode=error.errcode, status=error.status) from error
             raise
 
+    async def remove_device(self, user: PersonId, device: str) -> None:
+        """Remove a device (MSC4190)."""
+        await self._call("delete_device", "DELETE", f"{CS}/devices/{quoted(device)}", {}, json_object, user)
+
     async def upload(self, user: PersonId, device: str, body: Mapping[str, Any]) -> int:
         """Publish device keys, one-time keys and fallback keys; how many one-time keys there are now."""
         counts = await self._call("keys_upload", "POST", f"{CS}/keys/upload", body, _counts, user, device)

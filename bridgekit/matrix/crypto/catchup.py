@@ -60,20 +60,22 @@ class CatchUp:
         self._recent: dict[str, None] = {}  # the oldest first
 
     def fresh(self, events: Iterable[bytes]) -> tuple[tuple[bytes, ...], list[Write]]:
-        """Those of the events that have not come the other way, and the writes that remember it."""
+        """Those of the events that are for devices of ours and have not come the other way, and the writes that
+        remember it. Where the registration covers everybody, everybody's events come."""
         raws: list[bytes] = []
         writes: list[Write] = []
         for raw in events:
             try:
-                key = digest(msgspec.json.decode(raw, type=dict[str, Any]))
+                event = msgspec.json.decode(raw, type=dict[str, Any])
             except (msgspec.MsgspecError, RecursionError):
-                key = ""  # it is none, and will be told so
-            if key and key in self._recent:
+                log.info("to_device_unreadable")
+                continue
+            key = digest(event)
+            if key in self._recent or not self._machines.has(event.get("to_user_id")):
                 continue
             raws.append(raw)
-            if key:
-                self._recent[key] = None
-                writes.append(self._store.transactions.record(key))
+            self._recent[key] = None
+            writes.append(self._store.transactions.record(key))
         while len(self._recent) > REMEMBERED:
             del self._recent[next(iter(self._recent))]
         return tuple(raws), writes

@@ -23,6 +23,7 @@ from bridgekit.matrix.crypto.machines import Machines
 from bridgekit.matrix.crypto.members import Members
 from bridgekit.matrix.crypto.outgoing import Outgoing
 from bridgekit.matrix.crypto.tracking import Tracking
+from bridgekit.matrix.crypto.verifying import Say, Verifying
 from bridgekit.matrix.transactions import Encryption, RawEvent
 from bridgekit.matrix.transport import Homeserver
 from bridgekit.store import Store
@@ -35,6 +36,14 @@ Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 LOOKED_AT = 3
 """Ghosts whose queues are looked into for a key: it was sent to all of them, where it was sent at all."""
+PROBE = "org.bridgekit.probe"
+"""What the bot sends to itself, to see whether the homeserver passes such events on."""
+PROBE_SECONDS = 30.0
+UNREACHED = (
+    "The homeserver does not send the bridge what is meant for its devices, so it gets no keys of encrypted rooms. On "
+    "Synapse, turn on experimental_features.msc2409_to_device_messages_enabled and msc3202_transaction_extensions, and "
+    "restart it."
+)
 UNKNOWN_ALGORITHM = "This room is encrypted in a way that the bridge does not know."
 _encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(Json).decode
@@ -67,13 +76,16 @@ class Engine:
         trust: Trust,
         reset: Callable[[PersonId], None],
         encrypted: Callable[[ChatId], None],
+        say: Say,
         spawn: Spawn,
     ) -> None:
         """`is_ours` knows the bot and the ghosts; `reset` is told of everybody whose identity was replaced, `encrypted`
-        of every room that turns out to be."""
+        of every room that turns out to be. `say` sends an event into a room as one of ours."""
         self._store = store
         self._bot = bot
         self._is_ours = is_ours
+        self.trouble = ""  # why the bridge cannot take part in encrypted rooms, as far as is known
+        self._reached = asyncio.Event()
         self._told = encrypted
         self._speakers = 0  # who is waiting to speak
         self._quiet = asyncio.Event()
@@ -98,6 +110,7 @@ class Engine:
             spawn=spawn,
         )
 
+        self.verifying = Verifying(self.machines, self.tracking, self._calls, say=say, spawn=spawn)
         self._catchup = CatchUp(store, self._calls, self.machines, self.tracking, self.incoming)
 
     async def load(self) -> None:
@@ -108,9 +121,22 @@ class Engine:
         await self.incoming.recover()
 
     async def start(self) -> None:
-        """Give the bot its device, and see to it that the homeserver has all of ours. Raises MatrixError."""
-        await self.machines.of(self._bot)
-        await self.machines.check_all()
+        """Give the bot its device, see to it that the homeserver has all of ours, and that it sends what is for them.
+
+        Raises nothing: `trouble` says, as a sentence, what keeps the bridge out of encrypted rooms.
+        """
+        try:
+            bot = await self.machines.of(self._bot)
+            await self._calls.send(PROBE, [(bot.user, bot.device, {})], user=bot.user, device=bot.device)
+            async with asyncio.timeout(PROBE_SECONDS):
+                await self._reached.wait()
+            await self.machines.check_all()
+        except TimeoutError:
+            self.trouble = UNREACHED
+        except BridgeError as error:
+            self.trouble = error.notice
+        if self.trouble:
+            log.warning("encryption_unavailable", reason=self.trouble)
 
     # Rooms ---------------------------------------------------------------------------------------------------
 
@@ -264,7 +290,12 @@ class Engine:
     def _other(
         self, machine: Machine, sender: PersonId, type: str, content: msgspec.Raw, encrypted: bool
     ) -> None:
-        """Key requests are answered to nobody: who may have a session's key was sent it."""
+        """What else comes for a device. Key requests are answered to nobody: who may have a key was sent it."""
+        if type == PROBE and sender == self._bot:
+            self._reached.set()
+            self.trouble = ""
+        else:
+            self.verifying.to_device(machine, sender, type, content)
 
 
 _UNKNOWN = rooms.Settings()

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from bridgekit.contract.errors import BridgeError, EncryptionError
+from bridgekit.contract.errors import BridgeError, MatrixForbidden
 from bridgekit.contract.ids import PersonId
 from bridgekit.matrix.crypto.calls import KeyCalls
 from bridgekit.matrix.crypto.devices import person
@@ -67,13 +67,20 @@ class Machines:
         """Held by whoever changes the user's machine."""
         return self._locks.setdefault(user, asyncio.Lock())
 
-    def has(self, user: PersonId) -> bool:
+    def has(self, user: object) -> bool:
         """Whether the user has a device."""
-        return user in self._known
+        return isinstance(user, str) and user in self._known
 
     def is_ready(self, user: PersonId) -> bool:
         """Whether the user's device is there and was seen to be as it should be."""
         return user in self._checked
+
+    def fingerprints(self, user: PersonId) -> dict[str, str]:
+        """The public keys of one of ours, by what they are; {} where there is no machine in memory."""
+        machine = self._machines.get(user)
+        if machine is None:
+            return {}
+        return {"device": machine.device, "device key": machine.ed25519, "identity": machine.master}
 
     @property
     def count(self) -> int:
@@ -115,11 +122,13 @@ class Machines:
         return machine
 
     async def of(self, user: PersonId) -> Machine:
-        """The user's machine, made and published if need be. Raises MatrixError, EncryptionError with a sentence."""
+        """The user's machine, made and published if need be. Raises MatrixError with a sentence."""
         if user in self._checked and (found := await self.local(user)) is not None:
             return found
         if not self.may_have(user):
-            raise EncryptionError("This user has no device of the bridge's that could encrypt.")
+            # Somebody's own user, in whose name the bridge may speak in clear rooms: their identity signs no device of
+            # ours. It is as if they might not speak here: their ghost does.
+            raise MatrixForbidden("The bridge has no device of this user's that could encrypt.", status=403)
         async with self.lock(user):
             machine = await self.local(user)
             if machine is None:

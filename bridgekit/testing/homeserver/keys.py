@@ -10,8 +10,8 @@ from bridgekit.testing.homeserver.refusals import Json, Refused, invalid
 class KeyWatcher(Protocol):
     """Who wants to hear of keys; each call must return at once."""
 
-    def on_to_device(self, user: str, device: str, event: Json) -> bool:
-        """An event for a device; True where it is taken."""
+    def on_to_device(self, user: str, device: str, event: Json) -> None:
+        """An event for a device."""
 
     def on_devices(self, user: str) -> None:
         """Somebody's devices or identity changed."""
@@ -133,10 +133,11 @@ class KeyStore:
             for device in named:
                 content = devices.get(device, devices.get("*"))
                 event = {"type": type, "sender": sender, "content": content}
-                if any(watcher.on_to_device(user, device, event) for watcher in self.watchers):
-                    self.queues.setdefault((user, device), []).append(event)
-                else:
-                    self.inboxes.setdefault((user, device), deque()).append(event)
+                # An appservice is sent what is for its users; the devices' own queues keep it all the same.
+                self.queues.setdefault((user, device), []).append(event)
+                self.inboxes.setdefault((user, device), deque()).append(event)
+                for watcher in self.watchers:
+                    watcher.on_to_device(user, device, event)
 
     def sync(self, user: str, device: str, since: int) -> Json:
         """GET /sync for a device of an appservice's: a hundred events that wait; those before `since` are dropped."""

@@ -55,9 +55,20 @@ def find_python() -> Path:
 
 
 class Synapse:
-    """A homeserver in a folder of its own. Stopping and starting it keeps port, data and users."""
+    """A homeserver in a folder of its own. Stopping and starting it keeps port, data and users.
 
-    def __init__(self, folder: Path, python: Path, server_name: str, registrations: Iterable[Path]) -> None:
+    `more` are settings of homeserver.yaml that differ from what every test needs.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        python: Path,
+        server_name: str,
+        registrations: Iterable[Path],
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._more = dict(more or {})
         self.folder = folder
         self.server_name = server_name
         self.port = free_port()
@@ -183,6 +194,7 @@ class Synapse:
                 "msc3202_transaction_extensions": True,
             },
             **_raised_limits(),
+            **self._more,
         }
 
 

@@ -42,6 +42,7 @@ class IrcDemo:
         return {
             NETWORK: {
                 "connector": "irc",
+                "consent": "off",  # all channels here are our own
                 "name": "Lab",
                 "servers": [{"host": "127.0.0.1", "port": self.port, "tls": False}],
                 "nick": "bridge",

@@ -70,6 +70,10 @@ class MemoryHost:
         """There are no files."""
         raise NotImplementedError
 
+    async def store_media(self, data: bytes, name: str, mime: str) -> File:
+        """Nor is one kept."""
+        raise NotImplementedError
+
     def media_url(self, file: File) -> str | None:
         """There is no public address."""
         return None

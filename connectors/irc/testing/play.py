@@ -108,7 +108,10 @@ class Play:
             )
             true("now linked to #lounge on Lab" in answer.body, f"the bot said: {answer.body}")
             notice = await bob.sees(lambda h: h.kind == "notice" and h.target == CHANNEL, what="a notice")
-            true("now bridged" in notice.words and alice.id in notice.words, f"it said: {notice.words}")
+            true(
+                "is linked to the Matrix room" in notice.words and alice.id in notice.words,
+                f"it said: {notice.words}",
+            )
 
         async def labelled() -> None:
             for type in ("m.bridge", "uk.half-shot.bridge"):

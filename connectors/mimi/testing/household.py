@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.facts import Fact
@@ -18,7 +18,7 @@ from connectors.mimi.seat import Changed, Heard, Said, Seat
 from connectors.mimi.testing.cast import Client
 from connectors.mimi.translate import Received, receipts, to_facts
 from connectors.mimi.wire.components import APPLICATION_FRAMING, ApplicationFraming, MediaType
-from connectors.mimi.wire.rooms import Fanout, WelcomeFanout
+from connectors.mimi.wire.rooms import Fanout, ProposalFanout, WelcomeFanout
 from connectors.mimi.wire.users import (
     AbuseReport,
     ConsentEntry,
@@ -44,6 +44,7 @@ class Household:
         self._clients: dict[str, Client] = {}
         self._packages: dict[bytes, Client] = {}
         self._news = asyncio.Event()
+        self.tidy: Callable[[str], Awaitable[None]] | None = None  # commits what was proposed in a room
 
     def move_in(self, client: Client) -> None:
         """From now on `client` listens."""
@@ -75,6 +76,8 @@ class Household:
         for fanout in fanouts:
             self._take(room, fanout)
         self._news.set()
+        if self.tidy is not None and any(isinstance(fanout, ProposalFanout) for fanout in fanouts):
+            await self.tidy(room)
 
     async def asked(self, entry: ConsentEntry) -> None:
         self.asked_for.append(entry)

@@ -136,12 +136,17 @@ class Person:
         return f"{self.name}-{next(self._numbers)}"
 
     async def ask(self, to: str, payload: str, kind: str = "get") -> Element:
-        """An IQ; its answer, whatever it says."""
+        """An IQ; its answer, whatever it says. To nobody ("") is to one's own account."""
         id = self.new_id()
+        address = f" to={quoteattr(to)}" if to else ""
         self._answers[id] = asyncio.get_running_loop().create_future()
-        self.send(f"<iq id='{id}' type='{kind}' to={quoteattr(to)}>{payload}</iq>")
+        self.send(f"<iq id='{id}' type='{kind}'{address}>{payload}</iq>")
         async with asyncio.timeout(SECONDS):
             return await self._answers[id]
+
+    async def ask_with(self, to: str, payload: Element, kind: str = "get") -> Element:
+        """The same with a payload that is an element."""
+        return await self.ask(to, tostring(payload, encoding="unicode"), kind)
 
     async def join(self, room: str, nick: str = "", *, history: int = 0) -> None:
         """Enter a room; it is made if there is none."""

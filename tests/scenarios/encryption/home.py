@@ -77,7 +77,9 @@ async def home(synapse: Synapse, folder: Path, *people: str, **more: Any) -> Hom
             "admin": {"listen": "127.0.0.1:0"},
             "store": {"url": f"sqlite:///{folder}/bridge.db", "key_file": str(folder / "bridge.key")},
             "permissions": {accounts[people[0]].user_id: "admin", "*": "user"},
-            "networks": {"town": {"connector": "town", "config": TownConfig(), "name": "Town"}},
+            "networks": {
+                "town": {"connector": "town", "config": TownConfig(), "name": "Town", "consent": "off"}
+            },
             **more,
         }
     )

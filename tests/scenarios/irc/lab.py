@@ -158,6 +158,7 @@ def _modern(server: Inspircd) -> dict[str, Any]:
 
 _COMMON: dict[str, Any] = {
     "connector": "irc",
+    "consent": "off",  # all channels here are our own
     "max_lines": 12,
     "flood": {"refill": 0, "lead_max": 0},  # servers of our own
     "puppets": {"connects_per_second": 50},

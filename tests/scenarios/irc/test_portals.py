@@ -112,7 +112,7 @@ async def test_an_alias_makes_the_portal(lab: Lab, network: str):
         await bob.reads(f"<{alice.name}> by alias")
         bob.say(channel, "welcome")
         await carol.reads(room, "welcome")
-        assert (await alice.state(room, "m.room.history_visibility"))["history_visibility"] == "joined"
+        assert (await alice.state(room, "m.room.history_visibility"))["history_visibility"] == "shared"
         assert (await alice.state(room, "m.room.name"))["name"] == f"{channel} ({LABEL[network]})"
 
 
@@ -141,6 +141,9 @@ async def test_a_mode_is_known_as_soon_as_it_is_set(lab: Lab, network: str):
         await bob.sees(lambda h: h.kind == "mode" and "+s" in h.arguments, what="the mode")
         bob.say(channel, "now it is secret")
         await alice.reads(room, "now it is secret")
+        assert "now only its members can read it" in (await lab.answer(alice, room)).body
+        assert (await alice.state(room, "m.room.history_visibility"))["history_visibility"] == "joined"
+        assert (await alice.state(room, "m.room.join_rules"))["join_rule"] == "invite"
         status = await lab.command(alice, room, "status")
         modes = status.partition("modes ")[2].split()[0]
         assert modes.startswith("+")

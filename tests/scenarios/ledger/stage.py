@@ -30,6 +30,7 @@ def network(port: int, room: str, **more: Any) -> dict[str, Any]:
     return {
         NETWORK: {
             "connector": "irc",
+            "consent": "off",  # all channels here are our own
             "servers": [{"host": "127.0.0.1", "port": port, "tls": False}],
             "nick": "bridge",
             "flood": {"refill": 0},

@@ -80,7 +80,13 @@ async def at_home(synapse: Synapse, folder: Path, *, double_puppets: bool = Fals
             "store": {"url": f"sqlite:///{folder}/bridge.db", "key_file": str(folder / "bridge.key")},
             "permissions": {accounts[0].user_id: "admin", "*": "user"},
             "networks": {
-                "town": {"connector": "town", "config": TownConfig(), "name": "Town", "space": True}
+                "town": {
+                    "connector": "town",
+                    "config": TownConfig(),
+                    "name": "Town",
+                    "space": True,
+                    "consent": "off",
+                }
             },
         }
     )

@@ -148,6 +148,7 @@ async def laboratory(
             networks={
                 XMPP: {
                     "connector": "xmpp",
+                    "consent": "off",
                     "name": "XMPP",
                     "mode": "component",
                     "jid": COMPONENT,
@@ -156,6 +157,7 @@ async def laboratory(
                 },
                 EJABBERD: {
                     "connector": "xmpp",
+                    "consent": "off",
                     "name": "XMPP",
                     "mode": "component",
                     "jid": COMPONENT,
@@ -164,6 +166,7 @@ async def laboratory(
                 },
                 ACCOUNT: {
                     "connector": "xmpp",
+                    "consent": "off",
                     "name": "Account",
                     "mode": "client",
                     "jid": jid,
@@ -175,6 +178,7 @@ async def laboratory(
                 },
                 IRC: {
                     "connector": "irc",
+                    "consent": "off",
                     "name": "IRC",
                     "nick": "xbridge",
                     "servers": [{"host": "127.0.0.1", "port": ngircd.port, "tls": False}],

@@ -1,0 +1,170 @@
+"""Short authentication strings: one verification that somebody's client asked for, as a machine without waiting.
+
+Client-Server API, "Key verification framework" and "Short Authentication String (SAS) verification". Pure but for the
+dice in its key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NamedTuple
+
+from vodozemac import Curve25519PublicKey, EstablishedSas, Sas
+
+from bridgekit.contract.ids import PersonId
+from bridgekit.matrix.crypto.signing import Json, canonical, unpadded
+
+PREFIX = "m.key.verification."
+METHOD = "m.sas.v1"
+AGREEMENT = "curve25519-hkdf-sha256"
+MAC = "hkdf-hmac-sha256.v2"
+# Client-Server API, "SAS method: emoji", by number.
+EMOJI = (
+    "🐶 🐱 🦁 🐎 🦄 🐷 🐘 🐰 🐼 🐓 🐧 🐢 🐟 🐙 🦋 🌷 🌳 🌵 🍄 🌏 🌙 ☁️ 🔥 🍌 🍎 🍓 🌽 🍕 🎂 ❤️ 😀 🤖 🎩 👓 🔧 🎅 👍 "
+    "☂️ ⌛ ⏰ 🎁 💡 📕 ✏️ 📎 ✂️ 🔒 🔑 🔨 ☎️ 🏁 🚂 🚲 ✈️ 🚀 🏆 ⚽ 🎸 🎺 🔔 ⚓ 🎧 📁 📌"
+).split()
+
+
+class Cancelled(Exception):
+    """It cannot go on; `code` is the specification's."""
+
+    def __init__(self, code: str, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+
+
+class Party(NamedTuple):
+    """One side: who, with which device, and the public keys that stand for it (by key id, without "ed25519:")."""
+
+    user: PersonId
+    device: str
+    keys: dict[str, str]
+
+
+class Verification:
+    """Our side of one verification, which the other side asked for and starts.
+
+    Each call takes the content of one event and returns what to answer, as (type without the prefix, content without
+    the transaction). `shown` is what people compare, once it is known; `done` whether both sides are through. Raises
+    Cancelled.
+    """
+
+    def __init__(self, ours: Party, theirs: Party, transaction: str) -> None:
+        self._ours = ours
+        self._theirs = theirs
+        self._transaction = transaction
+        self._sas: Sas | None = Sas()
+        self._key = self._sas.public_key.to_base64()
+        self._their_key = ""
+        self._start: Json = {}
+        self._established: EstablishedSas | None = None
+        self._answered = False
+        self.shown: tuple[str, ...] = ()
+        self.done = False
+
+    @property
+    def other(self) -> Party:
+        """The other side."""
+        return self._theirs
+
+    def requested(self, content: Json) -> list[tuple[str, Json]]:
+        """Answer a request."""
+        if METHOD not in _strings(content.get("methods")):
+            raise Cancelled("m.unknown_method", "only SAS is known here")
+        return [("ready", {"from_device": self._ours.device, "methods": [METHOD]})]
+
+    def started(self, content: Json, raw: Json) -> list[tuple[str, Json]]:
+        """Answer a start with our commitment; `raw` is the content as it was sent, which the commitment is made of."""
+        if self._start:
+            raise Cancelled("m.unexpected_message", "it has started")
+        offers = {
+            name: _strings(content.get(name))
+            for name in ("key_agreement_protocols", "hashes", "message_authentication_codes")
+        }
+        if (
+            content.get("method") != METHOD
+            or AGREEMENT not in offers["key_agreement_protocols"]
+            or "sha256" not in offers["hashes"]
+            or MAC not in offers["message_authentication_codes"]
+        ):
+            raise Cancelled("m.unknown_method", "nothing of it is known here")
+        self._start = raw
+        strings = [
+            kind
+            for kind in ("emoji", "decimal")
+            if kind in _strings(content.get("short_authentication_string"))
+        ]
+        commitment = hashlib.sha256(self._key.encode() + _whole(raw)).digest()
+        answer: Json = {
+            "method": METHOD,
+            "key_agreement_protocol": AGREEMENT,
+            "hash": "sha256",
+            "message_authentication_code": MAC,
+            "short_authentication_string": strings or ["decimal"],
+            "commitment": unpadded(commitment),
+        }
+        return [("accept", answer)]
+
+    def keyed(self, content: Json) -> list[tuple[str, Json]]:
+        """Answer the other side's key with ours; from then on there is something to compare."""
+        key = content.get("key")
+        if not self._start or self._sas is None or not isinstance(key, str):
+            raise Cancelled("m.unexpected_message", "no key is due")
+        try:
+            self._established = self._sas.diffie_hellman(Curve25519PublicKey.from_base64(key))
+        except ValueError:
+            raise Cancelled("m.invalid_message", "the key is none") from None
+        self._sas, self._their_key = None, key
+        # Who sent the start comes first.
+        info = "|".join(
+            (
+                "MATRIX_KEY_VERIFICATION_SAS",
+                *(self._theirs.user, self._theirs.device, key),
+                *(self._ours.user, self._ours.device, self._key),
+                self._transaction,
+            )
+        )
+        made = self._established.bytes(info)
+        if "emoji" in _strings(self._start.get("short_authentication_string")):
+            self.shown = tuple(EMOJI[index] for index in made.emoji_indices)
+        else:
+            self.shown = tuple(str(number) for number in made.decimals)
+        return [("key", {"key": self._key})]
+
+    def macced(self, content: Json) -> list[tuple[str, Json]]:
+        """Their person has said that the strings match: see whether their keys do, and vouch for ours."""
+        macs, keys = content.get("mac"), content.get("keys")
+        if self._established is None or not isinstance(macs, dict) or not isinstance(keys, str):
+            raise Cancelled("m.unexpected_message", "no confirmation is due")
+        base = self._info(self._theirs, self._ours)
+        if keys != self._calculate(",".join(sorted(macs)), f"{base}KEY_IDS"):
+            raise Cancelled("m.key_mismatch", "the list of keys is not theirs")
+        for name, mac in macs.items():
+            key = self._theirs.keys.get(str(name).removeprefix("ed25519:"))
+            if key is not None and mac != self._calculate(key, f"{base}{name}"):
+                raise Cancelled("m.key_mismatch", "a key is not theirs")
+        self.done = True
+        base = self._info(self._ours, self._theirs)
+        ours = {
+            f"ed25519:{id}": self._calculate(key, f"{base}ed25519:{id}")
+            for id, key in self._ours.keys.items()
+        }
+        listed = self._calculate(",".join(sorted(ours)), f"{base}KEY_IDS")
+        return [("mac", {"mac": ours, "keys": listed}), ("done", {})]
+
+    def _info(self, sender: Party, recipient: Party) -> str:
+        parts = (sender.user, sender.device, recipient.user, recipient.device, self._transaction)
+        return "MATRIX_KEY_VERIFICATION_MAC" + "".join(parts)
+
+    def _calculate(self, what: str, info: str) -> str:
+        assert self._established is not None
+        return self._established.calculate_mac(what, info)
+
+
+def _whole(content: Json) -> bytes:
+    """Canonical JSON of all of it: nothing is left out of what a commitment is made of."""
+    return canonical({"whole": content})[len('{"whole":') : -1]
+
+
+def _strings(value: Any) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []

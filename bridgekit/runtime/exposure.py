@@ -1,0 +1,428 @@
+"""Exposure at work: each room is compared with what its chats allow, brought down to it, opened as far as it may."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+from bridgekit.contract import facts
+from bridgekit.contract.errors import BridgeError, MatrixRefused
+from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.policy import Exposure, Visibility
+from bridgekit.core import steady, wording
+from bridgekit.core.corrections import (
+    WATCHED,
+    Change,
+    Pause,
+    Room,
+    SetState,
+    corrections,
+    heeded,
+    may_open,
+    openings,
+)
+from bridgekit.core.exposure import OPEN, Allowed, Bound, LinkView, allowed
+from bridgekit.core.scopes import Consent, Policy, Scope, in_force
+from bridgekit.core.steady import Steady
+from bridgekit.matrix.client import MatrixClient
+from bridgekit.runtime.lenient import now
+from bridgekit.runtime.looking import look
+from bridgekit.runtime.registry import CLOSED, PAUSED, WAITING, Registry
+from bridgekit.runtime.registry import OPEN as LINK_OPEN
+from bridgekit.store import Store
+from bridgekit.store.rows import Link
+
+log = structlog.get_logger(__name__)
+
+WISHES = "bridge.wish"
+"""Where it is kept how open a room's own people want it, and how it was left; no network is called so."""
+TOLD_SECONDS = 3.0
+"""A network that says nothing for so long of who may read a chat that is open keeps it secret."""
+TRY_AGAIN = 5.0
+"""Seconds until a room is looked at again that could not be."""
+
+DIRECTORY = ""
+"""What stands for the room directory among the types of state that were refused."""
+
+
+class Doorkeeper(Protocol):
+    """What is done to a room and its chats besides their settings."""
+
+    async def say(self, room: ChatId, words: str) -> None: ...
+    async def announce(self, side: PortalKey, words: str) -> None: ...
+    async def placed(self, link: Link, allowed: Allowed) -> None: ...
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """How open a room's people want it, and how open the bridge left it when it last looked."""
+
+    bound: Bound
+    left: Bound | None = None
+
+
+class Exposures:
+    """Every room's exposure. `cleared` are the links whose words may go into their rooms as those are now.
+
+    A link is cleared only after its room was compared with what the chat allows, since the start of this process:
+    what was set last week proves nothing. `changed` is told of each link that has been cleared or no longer is.
+    """
+
+    def __init__(
+        self,
+        client: MatrixClient,
+        registry: Registry,
+        store: Store,
+        *,
+        bot: PersonId,
+        label: Callable[[NetworkId], str],
+        policy: Callable[[NetworkId], Policy],
+        consents: Callable[[PortalKey], tuple[Consent, ...]],
+        ceiling: Callable[[Link], Bound],
+        doorkeeper: Doorkeeper,
+        changed: Callable[[PortalKey], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self.cleared: set[PortalKey] = set()
+        self.media: set[PortalKey] = set()  # links whose files may be passed on
+        self._client = client.patient
+        self._registry = registry
+        self._store = store
+        self._bot = bot
+        self._label = label
+        self._policy = policy
+        self._consents = consents
+        self._ceiling = ceiling
+        self._doorkeeper = doorkeeper
+        self._changed = changed
+        self._spawn = spawn
+        self._steady: dict[PortalKey, Steady] = {}
+        self._awaited: set[PortalKey] = set()
+        self._restless: set[PortalKey] = set()
+        self._unclaimed: dict[ChatId, list[str]] = {}  # what was put back, and nobody was told of yet
+        self._wishes: dict[ChatId, Wish] = {}
+        self._weighing: dict[ChatId, bool] = {}  # True: look once more when done
+        self._locks: dict[ChatId, asyncio.Lock] = {}
+        self._raised: dict[
+            ChatId, PersonId
+        ] = {}  # who changed a room's settings since they were last compared
+        self._told: dict[PortalKey, Visibility] = {}  # what both sides know of who may read a chat
+        self._pauses: dict[PortalKey, str] = {}
+
+    # What the networks say ------------------------------------------------------------------------------------
+
+    def hear(self, side: PortalKey, fact: facts.ChatVisibility | facts.ChatOpened) -> None:
+        """A chat was opened, or its network says who may read it. What is more secret counts this very moment."""
+        if isinstance(fact, facts.ChatOpened):
+            if side in self._steady:
+                self._weigh_of(side)
+            else:
+                self.await_word(side)
+            return
+        before = self._steady.get(side)
+        after = self._steady[side] = steady.heard(before, fact.visibility, now())
+        self._registry.visibility[side] = fact.visibility
+        if after.restless:
+            self._wait_for_calm(side, after)
+        if before is None or after.shown != before.shown:
+            if before is not None and _is_lower(after.shown, before.shown):
+                self._clear(side, False)  # until its room is as secret
+            self._weigh_of(side)
+
+    def await_word(self, side: PortalKey) -> None:
+        """The bridge is in a chat, and has not heard who may read it: that is waited for a moment."""
+        if side not in self._steady and side not in self._awaited:
+            self._awaited.add(side)
+            asyncio.get_running_loop().call_later(TOLD_SECONDS, self._count_as_secret, side)
+
+    def visibility(self, side: PortalKey) -> Visibility | None:
+        """Who may read a chat, as far as it counts now; None where nothing was heard of it since the start."""
+        known = self._steady.get(side)
+        return known.shown if known is not None else None
+
+    def may_be_linked(self, side: PortalKey) -> bool:
+        """Whether nobody of the chat has to be asked before it is linked."""
+        return Scope.BRIDGE in in_force(self._policy(side.network), self._consents(side), now())
+
+    def shown(self, room: ChatId) -> Exposure:
+        """Who may read what is said in a room now, as it was left."""
+        wish = self._wishes.get(room)
+        return wish.left.history if wish is not None and wish.left is not None else Exposure.JOINED
+
+    async def told(self, side: PortalKey) -> None:
+        """Wait until the network has said who may read a chat that was just opened, a moment at most."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + TOLD_SECONDS
+        while side not in self._steady and loop.time() < deadline:  # noqa: ASYNC110 - the network tells when it does
+            await asyncio.sleep(0.02)
+        self._steady.setdefault(side, Steady())
+
+    def forget(self, side: PortalKey) -> None:
+        """The bridge is not in the chat any more."""
+        self._steady.pop(side, None)
+        self._pauses.pop(side, None)
+        self._told.pop(side, None)
+        self._clear(side, False)
+
+    def doubt(self, side: PortalKey) -> None:
+        """Nothing passes from the link until its room was compared again."""
+        self._clear(side, False)
+
+    def _count_as_secret(self, side: PortalKey) -> None:
+        self._awaited.discard(side)
+        if side not in self._steady:
+            self._steady[side] = Steady()
+            self._weigh_of(side)
+
+    def _wait_for_calm(self, side: PortalKey, known: Steady) -> None:
+        if side not in self._restless:
+            self._restless.add(side)
+            delay = max(0, known.due - now()) / 1000 + 0.01
+            asyncio.get_running_loop().call_later(delay, self._calm, side)
+
+    def _calm(self, side: PortalKey) -> None:
+        self._restless.discard(side)
+        known = self._steady.get(side)
+        if known is None or not known.restless:
+            return
+        calmed = self._steady[side] = steady.calmed(known, now())
+        if calmed.restless:
+            self._wait_for_calm(side, calmed)
+            return
+        if known.flips > 2:
+            log.warning("visibility_flipped", network=side.network, times=known.flips)
+        self._weigh_of(side)
+
+    # What the room's people do --------------------------------------------------------------------------------
+
+    def room_changed(self, room: ChatId, type: str, by: PersonId) -> None:
+        """Somebody set a piece of the room's state."""
+        if type in WATCHED and self._registry.links_of(room):
+            self._raised[room] = by
+            self.weigh(room)
+
+    # Weighing -------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Compare every room anew; each link is cleared when its network has said who may read the chat."""
+        for room in {link.room for link in self._registry.links.values()}:
+            self.weigh(room)
+
+    def shut(self, side: PortalKey) -> None:
+        """The chat's consent is gone: nothing passes from this moment on."""
+        link = self._registry.links.get(side)
+        if link is not None:
+            reason = wording.waits_for_consent(link.name, self._label(side.network))
+            self._registry.set_state(side, WAITING, reason, now())
+        self._clear(side, False)
+
+    def weigh(self, room: ChatId) -> None:
+        """Compare a room with what its chats allow, soon; many calls in a moment are one."""
+        if room in self._weighing:
+            self._weighing[room] = True
+            return
+        self._weighing[room] = False
+        self._spawn(self._weigh_until_done(room))
+
+    def _weigh_of(self, side: PortalKey) -> None:
+        link = self._registry.links.get(side)
+        if link is not None:
+            self.weigh(link.room)
+
+    async def _weigh_until_done(self, room: ChatId) -> None:
+        try:
+            while True:
+                self._weighing[room] = False
+                try:
+                    await self.weighed(room)
+                except BridgeError as error:
+                    log.warning("room_not_compared", kind=type(error).__name__, reason=error.notice)
+                    for link in self._registry.links_of(room):
+                        self._clear(link.key, False)
+                    await asyncio.sleep(TRY_AGAIN)
+                    if self._registry.links_of(room):
+                        continue
+                if not self._weighing[room]:
+                    return
+        finally:
+            del self._weighing[room]
+
+    async def weighed(self, room: ChatId) -> None:
+        """Compare a room with what its chats allow, and return when it is as it should be. Raises MatrixError."""
+        async with self._locks.setdefault(room, asyncio.Lock()):
+            await self._weigh(room)
+
+    async def _weigh(self, room: ChatId) -> None:
+        links = self._registry.links_of(room)
+        portal = self._registry.portals.get(room)
+        if portal is None:
+            return
+        heard = [link for link in links if link.key.receiver is not None or link.key in self._steady]
+        if not heard:
+            return  # nothing passes yet, and the room is left as it is
+        by = self._raised.pop(room, None)  # before the look: it sees what they did
+        seen, power = await look(self._client, room, self._bot)
+        views = [self._view(link) for link in heard]
+        wish = await self._wish(room, seen, views, made=portal.made)
+        decided = allowed(wish, views, now(), made=portal.made)
+        undone: list[str] = []
+        refused: set[str] = set()
+        while True:
+            plan = corrections(seen, decided, power, refused=frozenset(refused))
+            changes: list[Change] = [c for c in plan if not isinstance(c, Pause)]
+            if not changes:
+                break
+            undone += [_in_words(change) for change in changes if await self._set(room, change, refused)]
+            seen, power = await look(self._client, room, self._bot)
+        pauses = {p.link: p for p in plan if isinstance(p, Pause)}
+        if len(heard) == len(links):  # the others may be more secret
+            wider = openings(seen, decided, power, refused=frozenset(refused))
+            for change in wider:
+                await self._set(room, change, refused)
+            if wider:
+                seen, power = await look(self._client, room, self._bot)
+            self._leave(room, wish, seen)
+        await self._tell(room, decided, undone, by)
+        await self._judge(heard, seen, decided, pauses)
+
+    def _view(self, link: Link) -> LinkView:
+        known = self._steady.get(link.key)
+        return LinkView(
+            key=link.key,
+            name=link.name,
+            label=self._label(link.key.network),
+            visibility=known.shown if known is not None else Visibility(),
+            policy=self._policy(link.key.network),
+            consents=self._consents(link.key),
+            ceiling=self._ceiling(link),
+        )
+
+    async def _wish(self, room: ChatId, seen: Room, views: list[LinkView], *, made: bool) -> Bound:
+        """How open the room's own people want it."""
+        known = self._wishes.get(room)
+        if known is None:
+            kept = await self._store.kv.get(WISHES, room)
+            known = msgspec.json.decode(kept, type=Wish) if kept is not None else None
+        if known is None:
+            return OPEN if made else msgspec.structs.replace(seen.shown, media=True)
+        if known.left is None or known.left == seen.shown:
+            return known.bound
+        # What differs from how it was left, somebody has changed, now or while the bridge was away.
+        wanted = heeded(known.bound, seen, allowed(OPEN, views, now(), made=made))
+        changed = {
+            name: getattr(wanted, name)
+            for name in Bound.__struct_fields__
+            if getattr(known.left, name) != getattr(seen.shown, name)
+        }
+        return msgspec.structs.replace(known.bound, **changed)
+
+    def _leave(self, room: ChatId, wish: Bound, seen: Room) -> None:
+        left = Wish(wish, seen.shown)
+        if self._wishes.get(room) != left:
+            self._wishes[room] = left
+            self._store.commit(self._store.kv.put(WISHES, room, msgspec.json.encode(left)))
+
+    async def _set(self, room: ChatId, change: Change, refused: set[str]) -> bool:
+        """Make one change; False where the homeserver does not let the bot."""
+        try:
+            if isinstance(change, SetState):
+                await self._client.put_state(room, change.type, change.content)
+            else:
+                await self._client.set_directory_visibility(room, change.public)
+        except MatrixRefused as error:
+            log.info("exposure_refused", errcode=error.errcode, setting=_type(change) or "directory")
+            refused.add(_type(change))
+            return False
+        log.info("exposure_set", setting=_type(change) or "directory", value=_in_words(change))
+        return True
+
+    async def _judge(
+        self, links: list[Link], seen: Room, decided: Allowed, pauses: Mapping[PortalKey, Pause]
+    ) -> None:
+        """Say of each link whether its words may go into the room as it is."""
+        closed = {c.link: c.reason for c in decided.closed}
+        self.media -= {link.key for link in links}
+        self.media |= {s.link.key for s in decided.standing if s.bound.media}
+        for link in links:
+            key = link.key
+            if key not in self._registry.links:
+                continue
+            state = self._registry.links[key].state
+            if key in closed:
+                self._registry.set_state(key, WAITING, closed[key], now())
+                self._clear(key, False)
+                await self._doorkeeper.placed(link, decided)
+            elif key in pauses or not may_open(seen, decided, key):
+                pause = pauses.get(key)
+                reason = pause.reason if pause is not None else wording.UNSETTLED
+                if state != CLOSED:
+                    self._registry.set_state(key, PAUSED, reason, now())
+                self._clear(key, False)
+                if pause is None:
+                    self.weigh(link.room)
+                else:
+                    self._changed(key)  # it has a reason now
+                    await self._tell_pause(link, pause)
+            else:
+                if state != CLOSED:
+                    self._registry.set_state(key, LINK_OPEN, "", now())
+                await self._doorkeeper.placed(link, decided)
+                self._clear(key, True)
+                if self._pauses.pop(key, None) is not None:
+                    words = wording.passes_again(link.name, self._label(key.network))
+                    await self._doorkeeper.say(link.room, words)
+                    await self._doorkeeper.announce(key, words)
+
+    def _clear(self, side: PortalKey, yes: bool) -> None:
+        if yes != (side in self.cleared):
+            (self.cleared.add if yes else self.cleared.discard)(side)
+            self._changed(side)
+
+    # What people are told -------------------------------------------------------------------------------------
+
+    async def _tell_pause(self, link: Link, pause: Pause) -> None:
+        if self._pauses.get(link.key) == pause.reason:
+            return
+        self._pauses[link.key] = pause.reason
+        log.warning("link_paused", network=link.key.network)
+        await self._doorkeeper.say(link.room, f"⚠ {pause.reason} {pause.mend}")
+        await self._doorkeeper.announce(link.key, pause.reason)
+
+    async def _tell(self, room: ChatId, decided: Allowed, undone: list[str], by: PersonId | None) -> None:
+        """Tell what was put back, and both sides where a chat's own change made the difference."""
+        told = False
+        for standing in decided.standing:
+            link = standing.link
+            shown = msgspec.structs.replace(link.visibility, detail="", moderated=False)
+            before, self._told[link.key] = self._told.get(link.key), shown
+            if before is None or before == shown:
+                continue
+            told = True
+            history = max(decided.bound.history, Exposure.JOINED)
+            words = wording.became(link.name, link.label, history, link.visibility.detail)
+            await self._doorkeeper.say(room, words)
+            await self._doorkeeper.announce(link.key, words)
+        # Sometimes it is put back before the news of who did it is here.
+        undone = [*self._unclaimed.pop(room, ()), *undone]
+        if undone and by is not None:
+            await self._doorkeeper.say(room, wording.undone(", ".join(undone), by))
+        elif undone and not told:
+            self._unclaimed[room] = undone
+
+
+def _is_lower(one: Visibility, other: Visibility) -> bool:
+    return steady.more_secret(other, one) != other
+
+
+def _type(change: Change) -> str:
+    return change.type if isinstance(change, SetState) else DIRECTORY
+
+
+def _in_words(change: Change) -> str:
+    if isinstance(change, SetState):
+        value = next((v for v in change.content.values() if isinstance(v, str)), "none")
+        return f"{change.type.removeprefix('m.room.')} is {value}"
+    return "it is listed" if change.public else "it is not listed"

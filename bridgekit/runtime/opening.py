@@ -1,0 +1,172 @@
+"""How a link begins and ends: its chat is heard, asked and told, its room is compared, and only then words pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from bridgekit.contract.errors import BridgeError
+from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
+from bridgekit.core import wording
+from bridgekit.core.crowd import Crowds
+from bridgekit.core.exposure import Allowed, limits
+from bridgekit.core.ghosts import Namespace
+from bridgekit.core.questions import WANTED
+from bridgekit.core.scopes import Scope
+from bridgekit.matrix.client import MatrixClient
+from bridgekit.runtime import lenient
+from bridgekit.runtime.consenting import Consenting
+from bridgekit.runtime.exposure import Exposures
+from bridgekit.runtime.holding import Holding
+from bridgekit.runtime.readers import Readers
+from bridgekit.runtime.registry import PAUSED, WAITING, Registry
+from bridgekit.runtime.spaces import Spaces
+from bridgekit.store.rows import Link
+
+log = structlog.get_logger(__name__)
+
+BRIDGE_EVENTS = ("m.bridge", "uk.half-shot.bridge")
+"""MSC2346, stable and as clients know it."""
+
+
+class Opening:
+    """From a link that was just made to one that is open, and from there to its end."""
+
+    def __init__(
+        self,
+        client: MatrixClient,
+        registry: Registry,
+        crowds: Crowds,
+        namespace: Namespace,
+        *,
+        exposures: Callable[[], Exposures],
+        consenting: Callable[[], Consenting],
+        holding: Callable[[], Holding],
+        readers: Callable[[], Readers],
+        spaces: Spaces,
+        bot: PersonId,
+        label: Callable[[NetworkId], str],
+        say: Callable[[ChatId, str], Coroutine[Any, Any, None]],
+        announce: Callable[[PortalKey, str], Coroutine[Any, Any, None]],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self.say = say
+        self.announce = announce
+        self._client = client.patient
+        self._registry = registry
+        self._crowds = crowds
+        self._namespace = namespace
+        self._exposures = exposures
+        self._consenting = consenting
+        self._holding = holding
+        self._readers = readers
+        self._spaces = spaces
+        self._bot = bot
+        self._label = label
+        self._spawn = spawn
+        self._shown: dict[PortalKey, bool] = {}  # whether a link's room says what it is bridged to
+        self._placed: dict[PortalKey, bool] = {}
+
+    def load(self) -> None:
+        """Take over how the last run left the rooms."""
+        self._shown = {link.key: link.state != WAITING for link in self._registry.links.values()}
+
+    def state_of(self, side: PortalKey) -> tuple[str, str]:
+        """The state of a link that has yet to be compared, with its reason."""
+        if side.receiver is not None or Scope.BRIDGE in self._consenting().scopes(side):
+            return PAUSED, wording.UNSETTLED
+        name = self._registry.links[side].name if side in self._registry.links else side.chat
+        return WAITING, wording.waits_for_consent(name, self._label(side.network))
+
+    async def begin(self, link: Link, wanted: frozenset[Scope] = WANTED) -> None:
+        """The link was made: it is open when this returns, or says why it is not."""
+        if link.key.receiver is None:
+            await self._exposures().told(link.key)
+        self._readers().linked(link.key)
+        await self._consenting().linked(link, wanted)
+        try:
+            await self._exposures().weighed(link.room)
+        except BridgeError as error:
+            log.warning("room_not_compared", kind=type(error).__name__)
+            self._exposures().weigh(link.room)
+
+    def moved(self, room: ChatId) -> None:
+        """The links are in another room now, of which nothing is known."""
+        for link in self._registry.links_of(room):
+            self._shown[link.key] = False
+            self._placed.pop(link.key, None)
+            self._exposures().doubt(link.key)
+            self._readers().linked(link.key)
+        self._exposures().weigh(room)
+
+    def again(self, link: Link) -> None:
+        """The bridge is in the chat again, after it was not."""
+        self._exposures().weigh(link.room)
+
+    async def end(self, link: Link) -> None:
+        """The link was taken apart: what was held ends with a reason, and questions are void."""
+        side = link.key
+        self._consenting().unlinked(side)
+        self._readers().forget(side)
+        self._exposures().forget(side)
+        self._crowds.forget(side)
+        name, label = link.name, self._label(side.network)
+        if count := await self._holding().fail(side, wording.held_to_the_end(name, label)):
+            log.warning("held_to_the_end", network=side.network, facts=count)
+            await self.say(link.room, wording.never_shown(count, name, label))
+        await self._hide(side, link.room)
+        self._placed.pop(side, None)
+        others = [other.key.network for other in self._registry.links_of(link.room)]
+        if self._spaces.wants(link) and side.network not in others:
+            self._spawn(self._spaces.let_go(side.network, link.room))
+        self._exposures().weigh(link.room)
+
+    # What a room says of its links ----------------------------------------------------------------------------
+
+    async def placed(self, link: Link, allowed: Allowed) -> None:
+        """Let the room say what it is bridged to, and stand in its network's space, as far as that may be known."""
+        if not allowed.may_pass(link.key):
+            await self._hide(link.key, link.room)
+        elif not self._shown.get(link.key):
+            await self.describe(link)
+        findable = allowed.may_pass(link.key) and limits(allowed.standing).findable
+        if self._placed.get(link.key) == findable:
+            return
+        self._placed[link.key] = findable
+        portal = self._registry.portals.get(link.room)
+        if portal is not None and portal.made and not findable:
+            # Whoever guesses the alias would learn that the chat is here; it is made again for who asks later.
+            await lenient.quiet(
+                self._client.delete_alias, self._namespace.alias(link.key.network, ChatId(link.name))
+            )
+        if self._spaces.wants(link):
+            if findable:
+                self._spawn(self._spaces.take_in(link))
+            else:
+                self._spawn(self._spaces.let_go(link.key.network, link.room))
+
+    async def describe(self, link: Link) -> None:
+        """MSC2346: what this room is bridged to, for clients and for other bridges."""
+        network = link.key.network
+        content = {
+            "bridgebot": self._bot,
+            "creator": link.creator,
+            "protocol": {"id": network, "displayname": self._label(network)},
+            "network": {"id": network, "displayname": self._label(network)},
+            "channel": {"id": link.key.chat, "displayname": link.name},
+        }
+        self._shown[link.key] = True
+        for type in BRIDGE_EVENTS:
+            key = _state_key(link.key)
+            await lenient.allowed(self._client.put_state(link.room, type, content, state_key=key))
+
+    async def _hide(self, side: PortalKey, room: ChatId) -> None:
+        if self._shown.pop(side, False):
+            for type in BRIDGE_EVENTS:
+                await lenient.allowed(self._client.put_state(room, type, {}, state_key=_state_key(side)))
+
+
+def _state_key(side: PortalKey) -> str:
+    return f"org.bridgekit://{side.network}/{side.chat}"

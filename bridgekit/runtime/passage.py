@@ -1,0 +1,154 @@
+"""The passage from a chat into its room: what may go through now, what is held back, and what never gets in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from bridgekit.contract import facts
+from bridgekit.contract.facts import Fact
+from bridgekit.contract.ids import MATRIX, PersonId, PortalKey
+from bridgekit.contract.people import Content, Person
+from bridgekit.contract.text import join, plain
+from bridgekit.core import wording
+from bridgekit.core.commands import command_in
+from bridgekit.core.crowd import Crowds
+from bridgekit.core.gate import Cause
+from bridgekit.runtime.cases import Case
+from bridgekit.runtime.consenting import Consenting
+from bridgekit.runtime.exposure import Exposures
+from bridgekit.runtime.holding import Holding
+from bridgekit.runtime.readers import Readers
+from bridgekit.runtime.registry import WAITING, Registry
+
+ABOUT_LINK = (facts.ChatVisibility, facts.ChatOpened, facts.ChatClosed, facts.Resync)
+"""What is about the chat itself: the bridge hears it whether anything may pass or not."""
+
+NOBODY = PersonId("")
+
+
+class Passage:
+    """`passing` are the links of which everything may go on as it comes: the one look-up for each message.
+
+    `explain` answers who asks a chat's bridge what it is; `drop` ends a case from which nothing may follow.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        crowds: Crowds,
+        *,
+        exposures: Exposures,
+        consenting: Consenting,
+        holding: Holding,
+        readers: Readers,
+        explain: Callable[[PortalKey], Coroutine[Any, Any, None]],
+        drop: Callable[[Case], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self.passing: set[PortalKey] = set()
+        self._registry = registry
+        self._crowds = crowds
+        self._exposures = exposures
+        self._consenting = consenting
+        self._holding = holding
+        self._readers = readers
+        self._explain = explain
+        self._drop = drop
+        self._spawn = spawn
+
+    # The moment that it is read --------------------------------------------------------------------------------
+
+    def hear(self, side: PortalKey, fact: Fact) -> bool:
+        """What the bridge itself makes of a fact before it is kept; True where it goes no further.
+
+        Nothing that is said in a chat that has not agreed reaches a disk.
+        """
+        if side.receiver is None and not fact.private:
+            come_or_gone = self._crowds.of(side).hear(fact)
+            if come_or_gone is None or come_or_gone:
+                self._readers.moved(side)
+            if isinstance(fact, facts.ChatVisibility | facts.ChatOpened):
+                self._exposures.hear(side, fact)
+        if self._consenting.hear(side, fact):
+            return True
+        link = self._registry.links.get(side)
+        if link is None or link.state != WAITING or isinstance(fact, ABOUT_LINK):
+            return False
+        if isinstance(fact, facts.Message) and not fact.replayed and command_in(fact.content) == "":
+            self._spawn(self._explain(side))
+        return True
+
+    # When it is its turn ---------------------------------------------------------------------------------------
+
+    def stop(self, case: Case) -> bool:
+        """Whether a fact of a link does not go on now: it is held, or nothing follows from it."""
+        side, fact = case.origin, case.fact
+        link = self._registry.links.get(side)
+        if link is None or isinstance(fact, ABOUT_LINK):
+            return False
+        if link.state == WAITING or self._is_from_before(side, fact):
+            self._drop(case)
+            return True
+        person = _doer(fact)
+        held = self.held_by(side)
+        if held is None and (case.released or not self._holding.is_behind(side, person)):
+            self._holding.passed(case.number)
+            return False
+        if side.receiver is None:
+            self._exposures.await_word(side)
+        cause, why = held or (Cause.PAUSE, wording.IN_ORDER)
+        self._holding.hold(case, person, cause, why)
+        return True
+
+    def held_by(self, side: PortalKey) -> tuple[Cause, str] | None:
+        """What is in the way of a link now, and why."""
+        if side not in self._exposures.cleared:
+            link = self._registry.links.get(side)
+            return Cause.PAUSE, (link.reason if link is not None else "") or wording.UNSETTLED
+        why = self._readers.blocked(side)
+        return (Cause.GATE, why) if why else None
+
+    def _is_from_before(self, side: PortalKey, fact: object) -> bool:
+        """Whether it was said before the chat's operators agreed, and is only told now."""
+        return (
+            isinstance(fact, facts.Message)
+            and fact.replayed
+            and side.receiver is None
+            and fact.at < self._consenting.agreed_at(side)
+        )
+
+    def changed(self, side: PortalKey) -> None:
+        """Something in the way of a link has come or gone."""
+        if side.network == MATRIX:
+            return
+        held = self.held_by(side)
+        free = held is None
+        if held is not None:
+            self._holding.explain(side, *held)
+        if free and not self._holding.count(side):
+            self.passing.add(side)
+            return
+        self.passing.discard(side)
+        if free:
+            self._holding.release(side, still=lambda: self.held_by(side) is None)
+
+    def admitted(self, side: PortalKey, fact: Fact) -> Fact:
+        """The fact with what may be passed on: without its file, where files may not be."""
+        if not isinstance(fact, facts.Message) or fact.content.file is None or side in self._exposures.media:
+            return fact
+        words = plain(wording.without_file(fact.content.file.name))
+        text = fact.content.text
+        content = Content(text=join(text, "\n", words) if text else words, kind=fact.content.kind)
+        return msgspec.structs.replace(fact, content=content)
+
+
+def _doer(fact: object) -> PersonId:
+    """Whose doing it is, as far as order matters."""
+    for name in ("sender", "person"):
+        who = getattr(fact, name, None)
+        if isinstance(who, Person):
+            return who.id
+    return NOBODY

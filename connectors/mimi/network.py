@@ -1,0 +1,118 @@
+"""One provider as a network of the bridge: how its rooms are called, and the session that is the whole provider."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from aiohttp import web
+
+from bridgekit.contract.connector import Host, OwnAccounts
+from bridgekit.contract.errors import Disconnected, LoginRejected, PeerMisbehaved
+from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.contract.people import Login
+from connectors.mimi import uris
+from connectors.mimi.config import MimiConfig
+from connectors.mimi.mls import Signer, installed
+from connectors.mimi.peers import Credentials, Peers
+from connectors.mimi.provider import Provider
+from connectors.mimi.server import Server
+from connectors.mimi.session import MimiSession
+from connectors.mimi.tenants import Tenants
+from connectors.mimi.uris import Thing
+
+_IDENTITY, _HUB_KEY = "own/identity", "own/hub-key"
+
+
+class MimiNetwork:
+    """What is known before anything is connected: names. Rooms are shared; there are no private chats yet."""
+
+    own_accounts = OwnAccounts.OFF
+
+    def __init__(self, config: MimiConfig, host: Host) -> None:
+        self._config = config
+        self._host = host
+        self._engine = installed()
+
+    @asynccontextmanager
+    async def connect(self, login: Login | None) -> AsyncIterator[MimiSession]:
+        """Be the provider: listen, and send what waits. Raises Disconnected where the port or a file cannot be had."""
+        if login is not None:
+            raise LoginRejected(
+                "On MIMI everybody is hosted by this provider: there are no accounts to log into."
+            )
+        config = self._config
+        credentials = Credentials(config.certificate, config.key, config.authorities)
+        async with AsyncExitStack() as stack:
+            try:
+                context = credentials.server()
+                peers = await stack.enter_async_context(Peers(config.domain, credentials, config.peers))
+                listening = stack.enter_context(socket.create_server((config.listen, config.port)))
+            except OSError as error:
+                raise Disconnected(f"The provider cannot listen: {error.strerror or error}.") from error
+            signer, hub_key = await self._own()
+            tenants = Tenants(
+                config.domain,
+                host=self._host,
+                engine=self._engine,
+                peers=peers,
+                hub=signer,
+                open_rooms=config.open_rooms,
+            )
+            provider = Provider(
+                config.domain,
+                host=self._host,
+                engine=self._engine,
+                signer=signer,
+                hub_key=hub_key,
+                peers=peers,
+                local=tenants,
+            )
+            await provider.load()
+            await tenants.load(provider)
+            base = config.public_url or f"https://{config.domain}:{listening.getsockname()[1]}"
+            runner = web.AppRunner(Server(provider, self._host, base=base).app(), shutdown_timeout=1.0)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.SockSite(runner, listening, ssl_context=context).start()
+            sending = asyncio.create_task(provider.outbox.run(), name="mimi outbox")
+            stack.push_async_callback(_stop, sending)
+            session = MimiSession(config.domain, self._host, tenants)
+            stack.push_async_callback(session.close)
+            yield session
+
+    async def _own(self) -> tuple[Signer, bytes]:
+        """The hub's own keys, made the first time."""
+        exported, key = await self._host.get(_IDENTITY), await self._host.get(_HUB_KEY)
+        if exported is not None and key is not None:
+            return self._engine.restore_identity(exported), key
+        signer, key = self._engine.identity(f"mimi://{self._config.domain}".encode()), secrets.token_bytes(32)
+        await self._host.put_all({_IDENTITY: self._engine.export_identity(signer), _HUB_KEY: key})
+        return signer, key
+
+    def chat_id(self, name: str) -> tuple[ChatId, bool] | None:
+        """A room by its URI, or one of ours by its name alone."""
+        try:
+            if name.startswith("mimi://"):
+                uris.parse(name, Thing.ROOM)
+                return ChatId(name), False
+            uri = str(uris.Uri(self._config.domain, Thing.ROOM, name))
+            return (ChatId(uri), False) if uris.parse(uri, Thing.ROOM).name == name.strip() != "" else None
+        except (PeerMisbehaved, UnicodeEncodeError):
+            return None
+
+    def chat_name(self, chat: ChatId) -> str:
+        """Its URI."""
+        return chat
+
+    def direct(self, person: PersonId) -> ChatId | None:
+        """There are no private chats yet."""
+        return None
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

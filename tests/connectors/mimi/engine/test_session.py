@@ -1,0 +1,330 @@
+"""The connector as the hub of its own room, with people of another provider in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from bridgekit.contract import facts, verbs
+from bridgekit.contract.errors import SendRejected
+from bridgekit.contract.facts import Change, Fact, Membership
+from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.contract.people import Content, Person, Quote, Role
+from bridgekit.contract.policy import Protection
+from bridgekit.contract.text import Style, Text, join, plain, styled
+from bridgekit.contract.verbs import Sent
+from bridgekit.testing.host import FakeHost
+from connectors.mimi.config import MimiConfig
+from connectors.mimi.connector import connector
+from connectors.mimi.mls import installed
+from connectors.mimi.parts import PLAIN, Disposition, MimiContent, NullPart, Part, SinglePart, origin
+from connectors.mimi.peers import Endpoint
+from connectors.mimi.people import People
+from connectors.mimi.session import MimiSession
+from connectors.mimi.status import Report, Status
+from connectors.mimi.testing.cast import Client
+from connectors.mimi.testing.household import Household, framed, framed_report, id_of
+from connectors.mimi.testing.houses import House, Town, running
+from connectors.mimi.translate import name
+from connectors.mimi.wire import rooms
+from connectors.mimi.wire.users import ConsentEntry, ConsentOperation
+from tests.connectors.mimi.engine.test_contract import free_port
+
+ROOM = ChatId("mimi://b.example/r/lobby")
+ANN = Person(id=PersonId("@ann:hs.example"), name="Ann")
+ANN_URI = "mimi://b.example/u/ann:hs.example"
+F = TypeVar("F", bound=Fact)
+
+
+class Scene:
+    """The bridge at b.example; carl at a.example, who may be invited."""
+
+    def __init__(self, town: Town, household: Household, config: MimiConfig) -> None:
+        self.town = town
+        self.household = household
+        self.config = config
+        self.kept: dict[str, bytes] = {}
+        self.carl = Client("carl", "a.example")
+        self.heard: list[Fact] = []
+        self.session: MimiSession
+        self._came = asyncio.Event()
+
+    @property
+    def house(self) -> House:
+        return self.town["a.example"]
+
+    async def begin(self) -> None:
+        """Carl moves in, publishes and agrees to be invited."""
+        self.household.move_in(self.carl)
+        packages = [self.carl.package() for _ in range(3)]
+        for package in packages:
+            self.household.published(self.carl, package.reference)
+        await self.house.provider.publish(self.carl.user, self.carl.uri, packages)
+        asks = "mimi://b.example/u/bridge"
+        await self.house.provider.agree(ConsentEntry(ConsentOperation.GRANT, asks, self.carl.user))
+
+    @asynccontextmanager
+    async def bridge(self) -> AsyncIterator[MimiSession]:
+        """The bridge, connected and reading, with the room linked."""
+        host = FakeHost("mimi", linked=[ROOM], kept=self.kept)
+        network = connector.network(self.config, host)
+        async with network.connect(None) as session:
+            assert isinstance(session, MimiSession)
+            self.session = session
+            reading = asyncio.create_task(session.run(self._emit))
+            try:
+                await self.hear(facts.ChatOpened)
+                yield session
+            finally:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+
+    def _emit(self, fact: Fact) -> None:
+        self.heard.append(fact)
+        self._came.set()
+
+    async def hear(self, kind: type[F], where: Callable[[F], bool] = lambda _: True) -> F:
+        """The first fact of a kind."""
+        async with asyncio.timeout(30):
+            while True:
+                for fact in self.heard:
+                    if isinstance(fact, kind) and where(fact):
+                        return fact
+                self._came.clear()
+                await self._came.wait()
+
+    async def invite(self) -> None:
+        """Carl comes in."""
+        await self.session.perform(
+            verbs.Invite(chat=ROOM, person=Person(id=PersonId(self.carl.user), name="carl"))
+        )
+        assert await self.household.until(lambda: (self.carl.uri, ROOM) in self.household.seats)
+
+    async def carl_sends(self, data: bytes, salt: bytes) -> None:
+        request = self.household.seats[self.carl.uri, ROOM].say(data, salt)
+        answer = await self.house.peers.post(
+            "b.example", Endpoint.SUBMIT_MESSAGE, ROOM, rooms.SUBMIT_REQUEST.encode(request)
+        )
+        assert isinstance(rooms.SUBMIT_RESPONSE.decode(answer.body), rooms.Accepted), answer
+
+    async def carl_says(
+        self,
+        part: Part,
+        *,
+        replaces: bytes | None = None,
+        reply: bytes | None = None,
+        salt: bytes = b"1" * 16,
+    ) -> bytes:
+        """One message of Carl's; its id."""
+        message = MimiContent(
+            salt=salt,
+            part=part,
+            replaces=replaces,
+            in_reply_to=reply,
+            extensions=origin(self.carl.user, ROOM),
+        )
+        await self.carl_sends(framed(message), salt)
+        return id_of(message)
+
+    async def carl_reads(self, kind: type[F], where: Callable[[F], bool] = lambda _: True) -> F:
+        """The first fact of a kind that came to Carl."""
+
+        def found() -> list[F]:
+            return [f for f in self.household.facts[self.carl.uri] if isinstance(f, kind) and where(f)]
+
+        assert await self.household.until(lambda: bool(found())), self.household.facts
+        return found()[0]
+
+    async def post(self, words: Text, speaker: Person | None = ANN, reply: Quote | None = None) -> Sent:
+        verb = verbs.PostMessage(chat=ROOM, content=Content(text=words), speaker=speaker, reply=reply)
+        sent = await self.session.perform(verb)
+        assert sent is not None
+        assert sent.id is not None
+        return sent
+
+
+def words(text: str) -> SinglePart:
+    return SinglePart(content_type=PLAIN, content=text.encode())
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    engine, port = installed(), free_port()
+    household = Household(engine, People())
+    town = Town(tmp_path, engine, "a.example", local=lambda domain: household)
+    credentials = town.authority.issue("b.example")
+    house = town["a.example"]
+    house.addresses["b.example"] = f"https://127.0.0.1:{port}"
+    async with running(house, engine):
+        config = MimiConfig(
+            domain="b.example",
+            certificate=credentials.certificate,
+            key=credentials.key,
+            authorities=town.authority.path,
+            listen="127.0.0.1",
+            port=port,
+            public_url=f"https://127.0.0.1:{port}",
+            peers={"a.example": house.addresses["a.example"]},
+        )
+        made = Scene(town, household, config)
+        await made.begin()
+        yield made
+
+
+async def test_a_linked_room_of_ours_is_made_and_told_of(scene: Scene):
+    async with scene.bridge() as session:
+        opened = await scene.hear(facts.ChatOpened)
+        seen = await scene.hear(facts.ChatVisibility)
+        roster = await scene.hear(facts.Roster)
+        can = session.capabilities(ROOM)
+    assert (opened.chat, opened.name) == (ROOM, "lobby")
+    assert seen.visibility.known
+    assert not seen.visibility.listed
+    assert roster.members == ()
+    assert can.speakers
+    assert can.protection is Protection.BRIDGE
+
+
+async def test_who_is_invited_is_told_of_and_both_hear_each_other(scene: Scene):
+    async with scene.bridge():
+        await scene.invite()
+        came = await scene.hear(Membership)
+        assert (came.person.id, came.person.name, came.change) == (scene.carl.user, "carl", Change.JOIN)
+        role = await scene.hear(facts.RoleChange)
+        assert role.role is Role.VOICE
+
+        text = join("hello ", styled("carl", Style.BOLD))
+        sent = await scene.post(text)
+        read = await scene.carl_reads(facts.Message)
+        assert (read.sender.id, read.content.text, read.id) == (ANN_URI, text, sent.id)
+
+        said = await scene.carl_says(words("hello ann"))
+        heard = await scene.hear(facts.Message)
+        assert (heard.sender.id, heard.content.text, heard.id) == (
+            scene.carl.user,
+            plain("hello ann"),
+            name(said),
+        )
+
+
+async def test_answers_edits_reactions_and_receipts_cross(scene: Scene):
+    async with scene.bridge() as session:
+        await scene.invite()
+        said = name(await scene.carl_says(words("one")))
+        await scene.hear(facts.Message)
+        answer = await scene.post(plain("two"), reply=Quote(id=said))
+        assert answer.id is not None
+        assert (await scene.carl_reads(facts.Message)).reply_to == said
+        better = Content(text=plain("two and a half"))
+        await session.perform(verbs.EditMessage(chat=ROOM, target=answer.id, content=better, speaker=ANN))
+        edit = await scene.carl_reads(facts.Edit)
+        assert (edit.target, edit.content) == (answer.id, better)
+        heart = await session.perform(verbs.React(chat=ROOM, target=said, reaction="❤", speaker=ANN))
+        assert heart is not None
+        assert (await scene.carl_reads(facts.Reaction)).target == said
+        await session.perform(verbs.Unreact(chat=ROOM, target=said, reaction="❤", id=heart.id, speaker=ANN))
+        assert (await scene.carl_reads(facts.Retraction)).target == heart.id
+
+        liked = SinglePart(disposition=Disposition.REACTION, content_type=PLAIN, content="👍".encode())
+        target = bytes.fromhex(answer.id)
+        like = await scene.carl_says(liked, reply=target, salt=b"2" * 16)
+        reaction = await scene.hear(facts.Reaction)
+        assert (reaction.target, reaction.key) == (answer.id, "👍")
+        await scene.carl_says(NullPart(disposition=Disposition.REACTION), replaces=like, salt=b"3" * 16)
+        assert (await scene.hear(facts.Retraction)).target == name(like)
+        await scene.carl_sends(framed_report([Report(target, Status.READ)]), b"4" * 16)
+        assert (await scene.hear(facts.Receipt)).target == answer.id
+        await session.perform(verbs.MarkRead(chat=ROOM, target=said, speaker=ANN))
+        assert (await scene.carl_reads(facts.Receipt)).target == said
+
+
+async def test_each_speaker_has_a_seat_of_their_own(scene: Scene):
+    async with scene.bridge():
+        await scene.invite()
+        for number, who in enumerate(("@ann:hs.example", "@ben:hs.example", "@ann:hs.example")):
+            await scene.post(plain(f"words {number}"), Person(id=PersonId(who), name=who))
+        await scene.carl_reads(facts.Message, lambda m: m.content.text.body == "words 2")
+        senders = [f.sender.id for f in scene.household.facts[scene.carl.uri] if isinstance(f, facts.Message)]
+        assert senders == [ANN_URI, "mimi://b.example/u/ben:hs.example", ANN_URI]
+        state = scene.household.seats[scene.carl.uri, ROOM].state
+        assert state.takes_part == ["mimi://b.example/u/bridge", scene.carl.user, *senders[:2]]
+
+
+async def test_who_speaks_as_another_is_not_heard(scene: Scene):
+    async with scene.bridge():
+        await scene.invite()
+        forged = MimiContent(salt=b"5" * 16, part=words("I am ann"), extensions=origin(ANN_URI, ROOM))
+        await scene.carl_sends(framed(forged), forged.salt)
+        await scene.carl_says(words("sorry"), salt=b"6" * 16)
+        await scene.hear(facts.Message, lambda m: m.content.text.body == "sorry")
+        assert [f.content.text.body for f in scene.heard if isinstance(f, facts.Message)] == ["sorry"]
+
+
+async def test_a_topic_is_set_and_who_is_kicked_is_out(scene: Scene):
+    async with scene.bridge() as session:
+        await scene.invite()
+        await session.perform(verbs.SetTopic(chat=ROOM, topic="cats", speaker=ANN))
+        assert (await scene.hear(facts.Topic)).topic == "cats"
+        seat = scene.household.seats[scene.carl.uri, ROOM]
+        assert await scene.household.until(
+            lambda: seat.state.metadata is not None and seat.state.metadata.subject == "cats"
+        )
+        carl = Person(id=PersonId(scene.carl.user), name="carl")
+        await session.perform(verbs.Kick(chat=ROOM, person=carl))
+        await scene.hear(Membership, lambda m: m.change is Change.LEAVE)
+        assert await scene.household.until(lambda: not seat.group.active)
+        await session.perform(verbs.PostMessage(chat=ROOM, content=Content(text=plain("alone")), speaker=ANN))
+
+
+async def test_somebody_who_leaves_is_let_go(scene: Scene):
+    async with scene.bridge():
+        await scene.invite()
+        leaving = scene.household.seats[scene.carl.uri, ROOM].leave()
+        answer = await scene.house.peers.post(
+            "b.example", Endpoint.UPDATE, ROOM, rooms.UPDATE_REQUEST.encode(leaving)
+        )
+        assert isinstance(rooms.UPDATE_RESPONSE.decode(answer.body), rooms.Updated)
+        left = await scene.hear(Membership, lambda m: m.change is Change.LEAVE)
+        assert left.person.id == scene.carl.user
+
+
+async def test_after_a_restart_everybody_is_where_they_were_and_nothing_is_lost(scene: Scene):
+    async with scene.bridge():
+        await scene.invite()
+        await scene.post(plain("before"))
+    scene.heard.clear()
+    async with scene.bridge():
+        assert [m.person.id for m in (await scene.hear(facts.Roster)).members] == [scene.carl.user]
+        await scene.post(plain("after"))
+        await scene.carl_reads(facts.Message, lambda m: m.content.text.body == "after")
+        await scene.carl_says(words("still here"))
+        await scene.hear(facts.Message, lambda m: m.content.text.body == "still here")
+    said = [
+        f.content.text.body for f in scene.household.facts[scene.carl.uri] if isinstance(f, facts.Message)
+    ]
+    assert said == ["before", "after"]
+
+
+async def test_secrets_are_in_the_hosts_store_and_nowhere_in_the_hubs_part_of_it(scene: Scene):
+    async with scene.bridge():
+        await scene.invite()
+        await scene.post(plain("planted words"))
+    hub = {key: value for key, value in scene.kept.items() if key.startswith(("hub/", "outbox/", "route/"))}
+    assert [key for key, value in hub.items() if b"planted" in value] == []
+    assert any(key.startswith("seat/") for key in scene.kept)
+
+
+async def test_somebody_who_has_not_agreed_cannot_be_invited(scene: Scene):
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(scene.bridge())
+        for who, why in (
+            ("mimi://a.example/u/stranger", "no consent"),
+            ("@matrix:user", "nobody who could be invited"),
+        ):
+            with pytest.raises(SendRejected, match=why):
+                await session.perform(verbs.Invite(chat=ROOM, person=Person(id=PersonId(who), name="x")))

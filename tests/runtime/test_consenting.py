@@ -1,0 +1,337 @@
+"""Nothing passes before an operator of the chat has agreed, and nothing after one has taken it back."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import structlog
+
+from bridgekit.contract.facts import Change, Fact, Membership, RoleChange, Roster
+from bridgekit.contract.ids import NetworkId, PortalKey
+from bridgekit.contract.people import Kind, Member, Person, Role
+from bridgekit.contract.verbs import PostMessage
+from bridgekit.runtime.bridge import Bridge
+from bridgekit.testing.homeserver import Human
+from tests.runtime.fake_network import TALK, Town, now, person, says
+from tests.runtime.running import BOT, World, by, ghost, invited, said, town_world, until
+
+SIDE = PortalKey(NetworkId("town"), TALK)
+OLGA = person("Olga", account="olga")
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridgekit.runtime.consenting.ROSTER_SECONDS", 0.5)
+    monkeypatch.setattr("bridgekit.runtime.consenting.TICK", 0.1)
+
+
+def roster(*members: tuple[Person, Role]) -> Roster:
+    return Roster(chat=TALK, at=now(), members=tuple(Member(person=p, role=r) for p, r in members))
+
+
+def told(town: Town, name: str) -> list[str]:
+    """What the bridge said to somebody in private."""
+    return [p.content.text.body for p in town.done(PostMessage) if p.chat == f"dm:{name}"]
+
+
+def announced(town: Town) -> list[str]:
+    """What the bridge itself said in the chat."""
+    return [p.content.text.body for p in town.done(PostMessage) if p.chat == TALK and not p.speaker]
+
+
+def whispers(name: str, words: str, sender: Person | None = None) -> Fact:
+    return says(name, words, chat=f"dm:{name.lower()}", private=True, sender=sender)
+
+
+async def code(town: Town, name: str = "olga") -> str:
+    """The code that an operator was sent last."""
+    await town.until(lambda: any("bk-" in line for line in told(town, name)))
+    codes: list[str] = re.findall(r"bk-\w{4}-\w{4}", " ".join(told(town, name)))
+    return codes[-1]
+
+
+@asynccontextmanager
+async def asked(
+    folder: Path, town: Town, words: str = "", operator: Person = OLGA
+) -> AsyncIterator[tuple[World, Bridge, Human, str]]:
+    """A link that waits for Olga, who was asked."""
+    async with town_world(folder, town, consent="required") as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        room = await invited(place, alice)
+        await until(lambda: None in town.sessions)
+        town.emit(roster((operator, Role.MODERATOR), (person("Bob"), Role.NONE)))
+        await alice.send(room, f"!bridge link town #talk {words}".strip())
+        await said(place, by(BOT, "nothing passes yet"))
+        yield place, bridge, alice, room
+
+
+def shown(place: World, room: str) -> list[str]:
+    """What people of the network said in the room."""
+    return [e.body for e in place.homeserver.messages(room) if e.sender.startswith("@_bk_")]
+
+
+async def test_nothing_passes_either_way_before_an_operator_agrees_and_nothing_of_it_is_kept(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with asked(tmp_path, town) as (place, bridge, alice, room):
+        town.emit(says("Bob", "what was said before"))
+        event = await alice.send(room, "anybody there?")
+        told_why = await said(
+            place, lambda e: e.content.get("m.relates_to", {}).get("m.in_reply_to", {}) != {}
+        )
+        assert "Nobody who speaks for #talk on Town has agreed to the link yet." in told_why.body
+        assert event
+        async with asyncio.timeout(5):
+            while await bridge.store.inbox.count():  # noqa: ASYNC110 - what alice said is told to be refused first
+                await asyncio.sleep(0.05)
+        assert ghost("bob") not in place.homeserver.members(room)
+        assert place.homeserver.state(room, "m.bridge", "org.bridgekit://town/#talk") is None
+        town.emit(whispers("Olga", f"{await code(town)} yes", OLGA))
+        await said(place, by(BOT, "Olga, an operator of #talk on Town, has agreed to: bridge, media."))
+        await until(lambda: ghost("bob") in place.homeserver.members(room))
+        town.emit(says("Bob", "what is said now"))
+        await said(place, by(ghost("bob"), "what is said now"))
+        assert shown(place, room) == ["what is said now"]
+        assert town.said() == []
+        await alice.send(room, "hello")
+        await town.until(lambda: town.said() == ["<alice> hello"])
+        assert any("#talk is linked to the Matrix room" in words for words in announced(town))
+        [consent] = await bridge.store.consents.all()
+        assert (consent.name, consent.account, sorted(consent.scopes)) == (
+            "Olga",
+            "olga",
+            ["bridge", "media"],
+        )
+        assert "asks to link #talk on Town" in consent.wording
+        assert "bk-" not in consent.wording
+
+
+async def test_what_somebody_opened_for_later_joiners_counts_only_if_the_operator_agrees_to_it(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with asked(tmp_path, town, "history") as (place, _, _, room):
+        town.emit(whispers("Olga", f"{await code(town)} bridge", OLGA))
+        await said(place, by(BOT, "has agreed to: bridge."))
+        await until(lambda: history(place, room) == "joined")
+        before = await code(town)
+        town.emit(says("Olga", "!bridge grant", sender=OLGA))
+        async with asyncio.timeout(30):
+            while await code(town) == before:  # noqa: ASYNC110 - the town tells nobody
+                await asyncio.sleep(0.05)
+        town.emit(whispers("Olga", f"{await code(town)} bridge media history", OLGA))
+        await until(lambda: history(place, room) == "shared")
+
+
+def history(place: World, room: str) -> str:
+    return str((place.homeserver.state(room, "m.room.history_visibility") or {})["history_visibility"])
+
+
+async def test_an_operator_takes_it_back_in_the_chat_and_the_link_closes_at_once(tmp_path: Path) -> None:
+    town = Town()
+    async with asked(tmp_path, town) as (place, bridge, alice, room):
+        town.emit(whispers("Olga", f"{await code(town)} yes", OLGA))
+        await said(place, by(BOT, "has agreed to: "))
+        town.emit(
+            says("Olga", "!bridge revoke", sender=OLGA), says("Bob", "between us"), says("Bob", "really")
+        )
+        await said(place, by(BOT, "Olga has taken back the consent"))
+        await alice.send(room, "hello?")
+        await said(place, by(BOT, "Nobody who speaks for #talk"))
+        await asyncio.sleep(0.2)
+        assert shown(place, room) == []
+        assert town.said() == []
+        assert any("Olga has taken back the consent" in words for words in announced(town))
+        assert not place.homeserver.state(room, "m.bridge", "org.bridgekit://town/#talk")
+        agreed, refusal = await bridge.store.consents.all()
+        assert (agreed.ended_by, agreed.ended > 0, refusal.granted) == ("Olga", True, False)
+
+
+async def test_a_moderator_of_the_room_takes_it_back_too(tmp_path: Path) -> None:
+    town = Town()
+    async with asked(tmp_path, town) as (place, _, alice, room):
+        town.emit(whispers("Olga", f"{await code(town)} yes", OLGA))
+        await said(place, by(BOT, "has agreed to: "))
+        mallory = place.homeserver.user("mallory")
+        await mallory.join(room)
+        await mallory.send(room, "!bridge revoke town #talk")
+        await said(place, by(BOT, "You need power level"))
+        await alice.send(room, "!bridge revoke town #talk")
+        await said(place, by(BOT, "is closed: nothing passes any more"))
+        town.emit(says("Bob", "between us"))
+        await town.until(lambda: any("@alice:hs.test has taken back" in words for words in announced(town)))
+        assert shown(place, room) == []
+
+
+async def test_a_restart_forgets_neither_the_question_nor_the_answer(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town, consent="required") as place:
+        async with place.bridge():
+            alice = place.homeserver.user("alice")
+            room = await invited(place, alice)
+            await until(lambda: None in town.sessions)
+            town.emit(roster((OLGA, Role.MODERATOR)))
+            await alice.send(room, "!bridge link town #talk")
+            answer = f"{await code(town)} yes"
+        async with place.bridge():
+            await until(lambda: None in town.sessions)
+            town.emit(roster((OLGA, Role.MODERATOR)), whispers("Olga", answer, OLGA))
+            await said(place, by(BOT, "has agreed to: "))
+        async with place.bridge():
+            await until(lambda: None in town.sessions)
+            town.emit(says("Bob", "still open"))
+            await said(place, by(ghost("bob"), "still open"))
+
+
+# Who may not ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "account", "event", "answer"),
+    [
+        ("Mallory", None, "consent_code_unknown", "no code that the bridge is waiting for"),
+        (
+            "Olga",
+            "mallory",
+            "consent_account_differs",
+            "not signed in to the account that the question went to",
+        ),
+    ],
+)
+async def test_a_code_is_of_no_use_to_anybody_but_the_operator_and_their_account(
+    tmp_path: Path, name: str, account: str | None, event: str, answer: str
+) -> None:
+    town = Town()
+    async with asked(tmp_path, town) as (place, bridge, _, room):
+        thief = person(name, account=account)
+        known = await code(town)
+        with structlog.testing.capture_logs() as logs:
+            if name == "Olga":  # somebody took her name over, and the chat made them an operator as well
+                town.emit(Membership(chat=TALK, at=now(), person=OLGA, change=Change.LEAVE))
+                town.emit(RoleChange(chat=TALK, at=now(), person=thief, role=Role.MODERATOR))
+                await until(lambda: True)
+            town.emit(whispers(name, f"{known} yes", thief))
+            await town.until(
+                lambda: any(answer in line for line in told(town, name.lower())) or name == "Olga"
+            )
+            await asyncio.sleep(0.2)
+        assert await bridge.store.consents.all() == []
+        assert any(line["event"].startswith("consent_") for line in logs)
+        assert event
+        town.emit(says("Bob", "secret"))
+        await asyncio.sleep(0.1)
+        assert shown(place, room) == []
+
+
+async def test_an_operator_who_lost_the_role_agrees_to_nothing(tmp_path: Path) -> None:
+    town = Town()
+    async with asked(tmp_path, town) as (_, bridge, _, _):
+        known = await code(town)
+        town.emit(RoleChange(chat=TALK, at=now(), person=OLGA, role=Role.NONE))
+        with structlog.testing.capture_logs() as logs:
+            town.emit(whispers("Olga", f"{known} yes", OLGA))
+            await town.until(lambda: "no code that the bridge is waiting for" in told(town, "olga")[-1])
+        assert "consent_code_unknown" in [line["event"] for line in logs]
+        assert await bridge.store.consents.all() == []
+
+
+async def test_codes_cannot_be_guessed(tmp_path: Path) -> None:
+    town = Town()
+    async with asked(tmp_path, town) as (_, bridge, _, _):
+        with structlog.testing.capture_logs() as logs:
+            for n in range(30):
+                town.emit(whispers("Mallory", f"bk-aaaa-aa{n // 10 + 2}{n % 6 + 2} yes"))
+            await town.until(lambda: any("Too many wrong codes" in line for line in told(town, "mallory")))
+            await asyncio.sleep(0.2)
+        assert len(told(town, "mallory")) == 5
+        assert [line["event"] for line in logs if line["log_level"] == "warning"][
+            -1
+        ] == "consent_codes_guessed"
+        assert await bridge.store.consents.all() == []
+
+
+async def test_who_is_no_operator_revokes_nothing(tmp_path: Path) -> None:
+    town = Town()
+    async with asked(tmp_path, town) as (place, _, _, _):
+        town.emit(whispers("Olga", f"{await code(town)} yes", OLGA))
+        await said(place, by(BOT, "has agreed to: "))
+        town.emit(says("Bob", "!bridge revoke"), says("Bob", "still here"))
+        await said(place, by(ghost("bob"), "still here"))
+        await town.until(
+            lambda: any("Only an operator of #talk can say that" in w for w in told(town, "bob"))
+        )
+
+
+# The chat itself ----------------------------------------------------------------------------------------------
+
+
+async def test_anybody_in_the_chat_learns_what_the_bridge_does_there(tmp_path: Path) -> None:
+    town = Town()
+    async with asked(tmp_path, town) as (place, _, _, _):
+        town.emit(says("Bob", "!bridge"))
+        await town.until(lambda: any("nothing passes" in words for words in announced(town)))
+        town.emit(whispers("Olga", f"{await code(town)} yes", OLGA))
+        await said(place, by(BOT, "has agreed to: "))
+        await asyncio.sleep(0.1)
+        place.homeserver.heal()
+
+
+async def test_an_announced_link_opens_at_once_and_the_chat_is_told(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town, consent="announced") as place, place.bridge():
+        alice = place.homeserver.user("alice")
+        room = await invited(place, alice)
+        await alice.send(room, "!bridge link town #talk")
+        await said(place, by(BOT, "now linked"))
+        await town.until(lambda: any("#talk is linked to the Matrix room" in w for w in announced(town)))
+        town.emit(says("Bob", "hello"))
+        await said(place, by(ghost("bob"), "hello"))
+        assert history(place, room) == "joined"
+
+
+async def test_who_opts_out_is_not_shown_and_their_ghost_leaves(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            alice = place.homeserver.user("alice")
+            room = await invited(place, alice)
+            await alice.send(room, "!bridge link town #talk")
+            await said(place, by(BOT, "now linked"))
+            town.emit(says("Bob", "hello"))
+            await said(place, by(ghost("bob"), "hello"))
+            town.emit(says("Bob", "!optout"))
+            await until(lambda: place.homeserver.members(room)[ghost("bob")] == "leave")
+            town.emit(says("Bob", "a secret"), roster((person("Bob"), Role.NONE)))
+            await said(place, by(BOT, "A message is not shown here"))
+            assert any("your messages stay here" in line for line in told(town, "bob"))
+        async with place.bridge():
+            await until(lambda: None in town.sessions)
+            town.emit(says("Bob", "another"), says("Ann", "hello"))
+            await said(place, by(ghost("ann"), "hello"))
+            assert shown(place, room) == ["hello", "hello"]
+            assert place.homeserver.members(room)[ghost("bob")] == "leave"
+            town.emit(says("Bob", "!optin"))
+            await town.until(lambda: any("passed on again" in line for line in told(town, "bob")))
+            town.emit(says("Bob", "back"))
+            await said(place, by(ghost("bob"), "back"))
+
+
+async def test_machines_are_never_asked(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town, consent="required") as place, place.bridge():
+        alice = place.homeserver.user("alice")
+        room = await invited(place, alice)
+        await until(lambda: None in town.sessions)
+        town.emit(roster((person("ChanServ", bot=True), Role.OWNER)))
+        await alice.send(room, "!bridge link town #talk")
+        await said(place, by(BOT, "The bridge sees no operator of #talk on Town whom it could ask"))
+        assert told(town, "chanserv") == []
+        town.emit(says("ChanServ", "!bridge grant", kind=Kind.TEXT, sender=person("ChanServ", bot=True)))
+        await asyncio.sleep(0.2)
+        assert told(town, "chanserv") == []

@@ -1,0 +1,273 @@
+"""Who may read a room is held to what its chats allow: at once, after a restart, and whoever changes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridgekit.contract.facts import ChatVisibility
+from bridgekit.contract.ids import ChatId, NetworkId, PortalKey
+from bridgekit.contract.people import File
+from bridgekit.contract.policy import Entry, Exposure, Visibility
+from bridgekit.contract.verbs import PostMessage
+from bridgekit.runtime.bridge import Bridge
+from bridgekit.testing.homeserver import Fail, Human
+from tests.runtime.fake_network import EVERYBODYS, TALK, Town, TownConfig, TownConnector, now, says
+from tests.runtime.running import BOT, World, by, ghost, linked, said, town_world, until
+
+SECRET = Visibility(known=True, exposure=Exposure.JOINED, entry=Entry.OPEN, listed=False, detail="+s")
+HISTORY, JOINS, GUESTS = "m.room.history_visibility", "m.room.join_rules", "m.room.guest_access"
+SIDE = PortalKey(NetworkId("town"), TALK)
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridgekit.core.steady.CALM", 300)
+    monkeypatch.setattr("bridgekit.runtime.exposure.TOLD_SECONDS", 0.3)
+    monkeypatch.setattr("bridgekit.runtime.exposure.TRY_AGAIN", 0.2)
+
+
+@asynccontextmanager
+async def talking(
+    folder: Path, town: Town, power: int = 100, **section: Any
+) -> AsyncIterator[tuple[World, Bridge, Human, str]]:
+    async with town_world(folder, town, **section) as place, place.bridge() as bridge:
+        alice, room = await linked(place, power=power)
+        yield place, bridge, alice, room
+
+
+def says_of_itself(seen: Visibility, chat: ChatId = TALK) -> ChatVisibility:
+    return ChatVisibility(chat=chat, at=now(), visibility=seen)
+
+
+def history(place: World, room: str) -> str:
+    return str((place.homeserver.state(room, HISTORY) or {}).get("history_visibility"))
+
+
+def joins(place: World, room: str) -> str:
+    return str((place.homeserver.state(room, JOINS) or {}).get("join_rule"))
+
+
+async def test_what_a_mode_takes_away_is_taken_away_in_the_room_before_another_word_is_shown(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with talking(tmp_path, town) as (place, _, _, room):
+        assert (history(place, room), joins(place, room)) == ("shared", "public")
+        town.emit(says("Bob", "open"))
+        await said(place, by(ghost("bob"), "open"))
+        town.emit(says_of_itself(SECRET), says("Bob", "secret"))
+        await said(place, by(ghost("bob"), "secret"))
+        stream = [
+            e for e in place.homeserver.timeline(room) if e.body in ("open", "secret") or e.type == HISTORY
+        ]
+        assert [e.body or e.content["history_visibility"] for e in stream][-3:] == [
+            "open",
+            "joined",
+            "secret",
+        ]
+        assert joins(place, room) == "invite"
+        told = await said(place, by(BOT, "has changed who may read it (+s)"))
+        assert "now only its members can read it" in told.body
+        await town.until(lambda: any("has changed who may read" in w for w in notices(town)))
+
+
+async def test_what_a_mode_gives_back_is_given_back_when_it_has_been_calm(tmp_path: Path) -> None:
+    town = Town()
+    async with talking(tmp_path, town) as (place, _, _, room):
+        for seen in (SECRET, EVERYBODYS):
+            town.emit(says_of_itself(seen))
+        await until(lambda: history(place, room) == "joined")
+        await until(lambda: (history(place, room), joins(place, room)) == ("shared", "public"))
+
+
+async def test_ten_thousand_flips_of_a_mode_are_one_lowering_and_one_raising(tmp_path: Path) -> None:
+    town = Town()
+    async with talking(tmp_path, town) as (place, _, _, room):
+        before = len(place.homeserver.timeline(room))
+        for _ in range(5000):
+            town.emit(says_of_itself(SECRET), says_of_itself(EVERYBODYS))
+        town.emit(says("Bob", "still here"))
+        await said(place, by(ghost("bob"), "still here"))
+        await until(lambda: history(place, room) == "shared")
+        await asyncio.sleep(0.5)
+        changes = [e for e in place.homeserver.timeline(room)[before:] if e.type == HISTORY]
+        assert len(changes) <= 2
+        assert len([words for words in notices(town) if "has changed who may read" in words]) <= 2
+
+
+async def test_a_room_that_somebody_opens_too_far_is_closed_again_and_they_are_told(tmp_path: Path) -> None:
+    town = Town()
+    async with talking(tmp_path, town) as (place, _, alice, room):
+        await alice.set_state(room, HISTORY, {"history_visibility": "world_readable"})
+        told = await said(place, by(BOT, "more open than its chats allow"))
+        assert "@alice:hs.test" in told.body
+        assert history(place, room) == "shared"
+        town.emit(says("Bob", "in private again"))
+        await said(place, by(ghost("bob"), "in private again"))
+
+
+async def test_what_the_rooms_people_want_more_secret_stays_so(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            alice, room = await linked(place)
+            await alice.set_state(room, HISTORY, {"history_visibility": "joined"})
+            await asyncio.sleep(0.3)
+            town.emit(says_of_itself(SECRET))
+            await until(lambda: joins(place, room) == "invite")
+            town.emit(says_of_itself(EVERYBODYS))
+            await until(lambda: joins(place, room) == "public")
+            assert history(place, room) == "joined"
+            await asyncio.sleep(0.2)
+        await alice.set_state(room, JOINS, {"join_rule": "invite"})  # while the bridge is away
+        async with place.bridge():
+            await until(lambda: None in town.sessions)
+            town.emit(says("Bob", "hello"))
+            await said(place, by(ghost("bob"), "hello"))
+            assert (history(place, room), joins(place, room)) == ("joined", "invite")
+
+
+async def test_without_power_the_chats_words_are_held_both_sides_hear_why_and_nothing_is_lost(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with talking(tmp_path, town, power=50) as (place, bridge, alice, room):
+        town.emit(says_of_itself(SECRET), *(says("Bob", f"line {n}") for n in range(5)))
+        told = await said(place, by(BOT, "are held back"))
+        assert "who joins later can read what was said before" in told.body
+        assert "set m.room.history_visibility to joined" in told.body
+        await town.until(lambda: any("are held back" in words for words in notices(town)))
+        await alice.send(room, "the other way is open")
+        await town.until(lambda: "<alice> the other way is open" in town.said())
+        await alice.send(room, "!bridge status")
+        assert "5 messages from #talk on Town are held" in (await said(place, by(BOT, "paused:"))).body
+        assert [(r.cause.value, r.why[:13]) for r in await bridge.store.held.all()] == [
+            ("pause", told.body[2:15])
+        ] * 5
+        assert lines(place, room) == []
+        await alice.set_power(room, BOT, 100)
+        await said(place, by(ghost("bob"), "line 4"))
+        await said(place, by(BOT, "pass again"))
+        assert lines(place, room) == [f"line {n}" for n in range(5)]
+        assert history(place, room) == "joined"
+        await until(lambda: not bridge.parts.holding.count(SIDE))
+        await bridge.store.commit()
+        assert await bridge.store.held.all() == []
+
+
+async def test_what_is_held_outlives_a_restart_and_keeps_its_age(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge() as bridge:
+            alice, room = await linked(place, power=50)
+            town.visibility = SECRET
+            town.emit(says_of_itself(SECRET))
+            await said(place, by(BOT, "are held back"))
+            town.emit(*(says("Bob", f"line {n}") for n in range(3)))
+            await until(lambda: bridge.parts.holding.count(SIDE) == 3)
+            await bridge.store.commit()
+            held = [(row.number, row.since) for row in await bridge.store.held.all()]
+        async with place.bridge() as bridge:
+            await until(lambda: bridge.parts.holding.count(SIDE) == 3 and None in town.sessions)
+            town.emit(says("Bob", "line 3"))
+            await until(lambda: bridge.parts.holding.count(SIDE) == 4)
+            await bridge.store.commit()
+            assert [(row.number, row.since) for row in await bridge.store.held.all()][:3] == held
+            await alice.set_power(room, BOT, 100)
+            await said(place, by(ghost("bob"), "line 3"))
+            assert lines(place, room) == [f"line {n}" for n in range(4)]
+
+
+async def test_what_is_held_when_the_link_ends_is_told_and_not_shown(tmp_path: Path) -> None:
+    town = Town()
+    async with talking(tmp_path, town, power=50) as (place, bridge, alice, room):
+        town.emit(says_of_itself(SECRET), says("Bob", "one"), says("Bob", "two"))
+        await until(lambda: bridge.parts.holding.count(SIDE) == 2)
+        await alice.send(room, "!bridge unlink")
+        await said(place, by(BOT, "2 messages were held back until the link to #talk on Town ended"))
+        await until(lambda: "no longer linked" in lines(place, room, BOT)[-1])
+        assert await bridge.store.inbox.count() == 0
+        assert await bridge.store.held.all() == []
+        assert lines(place, room) == []
+
+
+async def test_a_restart_compares_the_room_anew_before_anything_passes(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            alice, room = await linked(place)
+        await alice.set_state(room, HISTORY, {"history_visibility": "world_readable"})
+        town.visibility = SECRET
+        async with place.bridge():
+            await until(lambda: None in town.sessions)
+            town.emit(says("Bob", "psst"))
+            heard = await said(place, by(ghost("bob"), "psst"))
+            assert history(place, room) == "joined"
+            order = [e.event_id for e in place.homeserver.timeline(room) if e.type == HISTORY or e == heard]
+            assert order[-1] == heard.event_id
+
+
+async def test_a_network_that_does_not_say_who_may_read_has_secret_chats(tmp_path: Path) -> None:
+    town = Town()
+    town.visibility = None
+    async with talking(tmp_path, town) as (place, _, _, room):
+        assert (history(place, room), joins(place, room)) == ("joined", "invite")
+
+
+async def test_two_links_leave_the_room_as_open_as_the_more_secret_of_them(tmp_path: Path) -> None:
+    town, hamlet = Town(), Town()
+    async with town_world(tmp_path, town) as place:
+        place.networks["hamlet"] = {"connector": "hamlet", "config": TownConfig(), "name": "Hamlet"}
+        place.connectors["hamlet"] = TownConnector(hamlet)
+        hamlet.visibility = SECRET
+        async with place.bridge():
+            alice, room = await linked(place)
+            assert history(place, room) == "shared"
+            await alice.send(room, "!bridge link hamlet #vault")
+            await said(place, by(BOT, "now linked to #vault"))
+            assert (history(place, room), joins(place, room)) == ("joined", "invite")
+            await alice.send(room, "!bridge unlink hamlet #vault")
+            await until(lambda: (history(place, room), joins(place, room)) == ("shared", "public"))
+
+
+async def test_the_admins_ceiling_holds_whatever_chat_and_people_allow(tmp_path: Path) -> None:
+    town = Town()
+    ceiling = {"history": "invited", "join": "knock"}
+    async with talking(tmp_path, town, ceiling=ceiling) as (place, _, _, room):
+        assert (history(place, room), joins(place, room)) == ("invited", "knock")
+
+
+async def test_files_are_not_passed_on_where_the_admin_does_not_allow_them(tmp_path: Path) -> None:
+    town = Town()
+    async with talking(tmp_path, town, ceiling={"media": False}) as (place, _, _, _):
+        file = File(uri="https://files.test/cat.png", name="cat.png", mime="image/png")
+        town.emit(says("Bob", "look", file=file))
+        shown = await said(place, by(ghost("bob"), "look"))
+        assert shown.body == "look\n[cat.png: not passed on, because the chat has not agreed to that]"
+
+
+async def test_a_room_is_compared_again_where_it_could_not_be(tmp_path: Path) -> None:
+    town = Town()
+    async with talking(tmp_path, town) as (place, _, _, room):
+        place.homeserver.fault("GET */state/m.room.create/*", Fail(status=403), times=1)
+        town.emit(says_of_itself(SECRET), says("Bob", "later"))
+        await said(place, by(ghost("bob"), "later"))
+        assert history(place, room) == "joined"
+
+
+def lines(place: World, room: str, who: str = ghost("bob")) -> list[str]:
+    """What somebody said in the room."""
+    return [e.body for e in place.homeserver.messages(room) if e.sender == who]
+
+
+def notices(town: Town) -> list[str]:
+    """What the bridge itself said in the chat."""
+    return [
+        post.content.text.body for post in town.done(PostMessage) if post.chat == TALK and not post.speaker
+    ]

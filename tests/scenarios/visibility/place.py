@@ -1,0 +1,178 @@
+"""A homeserver that shows strangers all that it may, real IRC servers, and those who must not read along."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+
+from bridgekit.testing.person import Person
+from bridgekit.testing.servers.bridge import BridgeProcess
+from bridgekit.testing.servers.process import private_directory
+from bridgekit.testing.servers.synapse import Synapse, find_python
+from connectors.irc.testing.inspircd import inspircd
+from connectors.irc.testing.ngircd import ngircd
+from tests.scenarios.irc.peer import Peer, peer
+
+PLAIN, MODERN = "plain", "modern"
+SHOWN = "shown-"
+"""What everybody may read has this in it; all other words of the channels are secret."""
+OPEN_TO_STRANGERS: dict[str, Any] = {
+    "allow_guest_access": True,
+    "allow_public_rooms_without_auth": True,
+    "room_list_publication_rules": [{"action": "allow"}],
+}
+_numbers = itertools.count(1)
+
+
+class Outsider:
+    """Somebody who tries every door of a room; `got` is all that the homeserver ever gave them of it, as text."""
+
+    def __init__(self, name: str, base_url: str, token: str | None) -> None:
+        self.name = name
+        self.got: list[str] = []
+        self._base_url = base_url
+        self._token = token
+
+    async def try_all(self, room: str, event: str, *, join: bool) -> None:
+        """Read the room in every way that there is; refusals are as good as silence."""
+        r, e = quote(room, safe=""), quote(event, safe="")
+        if join:
+            await self._try("POST", f"/_matrix/client/v3/join/{r}", {})
+        for path in (
+            f"/_matrix/client/v3/rooms/{r}/messages?dir=b&limit=200",
+            f"/_matrix/client/v3/rooms/{r}/context/{e}?limit=100",
+            f"/_matrix/client/v3/rooms/{r}/event/{e}",
+            f"/_matrix/client/v3/rooms/{r}/initialSync?limit=100",
+            f"/_matrix/client/v3/rooms/{r}/state",
+            f"/_matrix/client/v1/room_summary/{r}",
+            f"/_matrix/client/unstable/im.nheko.summary/rooms/{r}/summary",
+            f"/_matrix/client/v3/events?room_id={r}&timeout=0",
+            f"/_matrix/client/v1/rooms/{r}/hierarchy",
+            f"/_matrix/client/v1/rooms/{r}/threads",
+            "/_matrix/client/v3/publicRooms?limit=100",
+            "/_matrix/client/v3/sync?timeout=0&full_state=true",
+        ):
+            await self._try("GET", path)
+
+    async def _try(self, method: str, path: str, body: Any = None) -> None:
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        async with (
+            aiohttp.ClientSession(self._base_url, timeout=aiohttp.ClientTimeout(30)) as session,
+            session.request(method, path, json=body, headers=headers) as response,
+        ):
+            if response.status < 400:
+                self.got.append(await response.text())
+
+
+def leaked(outsider: Outsider, secrets: list[str]) -> list[str]:
+    """The secret words that somebody was given."""
+    everything = "\n".join(outsider.got)
+    return [word for word in secrets if word in everything]
+
+
+@dataclass
+class Place:
+    """Everything that runs. `secrets` are the words that no outsider may ever be given."""
+
+    synapse: Synapse
+    bridge: BridgeProcess
+    ports: dict[str, int]
+    stack: AsyncExitStack
+    secrets: list[str] = field(default_factory=list)
+    outsiders: list[Outsider] = field(default_factory=list)
+
+    async def person(self, stem: str) -> Person:
+        account = await self.synapse.register(f"{stem}{next(_numbers)}")
+        return await self.stack.enter_async_context(Person(self.synapse.base_url, account))
+
+    async def operator(self, network: str, nick: str, channel: str) -> Peer:
+        """Somebody who made the channel, and so is its operator."""
+        return await self.stack.enter_async_context(
+            peer(self.ports[network], f"{nick}{next(_numbers)}", channel, tags=network == MODERN)
+        )
+
+    async def strangers(self) -> None:
+        """An unauthenticated reader, a guest, and accounts that were never in a room."""
+        base = self.synapse.base_url
+        self.outsiders.append(Outsider("nobody", base, None))
+        guest = await self.synapse.request("POST", "/_matrix/client/v3/register?kind=guest", {})
+        self.outsiders.append(Outsider("guest", base, guest["access_token"]))
+        fresh = await self.synapse.register(f"fresh{next(_numbers)}")
+        self.outsiders.append(Outsider("fresh account", base, fresh.access_token))
+
+    async def later(self, owner: Person, room: str) -> Outsider:
+        """Somebody who is asked in now: what was said before they came must stay closed to them."""
+        account = await self.synapse.register(f"later{next(_numbers)}")
+        await owner.invite(room, account.user_id)
+        outsider = Outsider("later joiner", self.synapse.base_url, account.access_token)
+        r = quote(room, safe="")
+        await outsider._try("POST", f"/_matrix/client/v3/join/{r}", {})
+        outsider.got.clear()
+        return outsider
+
+    async def tries(self, step: str, room: str, event: str) -> None:
+        """Everybody tries; nobody may have got a secret."""
+        for outsider in self.outsiders:
+            await outsider.try_all(room, event, join=True)
+            assert leaked(outsider, self.secrets) == [], f"{step}: {outsider.name} read what they must not"
+
+
+async def code_for(who: Peer) -> str:
+    """The code that the bridge sent to an operator."""
+    heard = await who.sees(
+        lambda h: h.kind == "notice" and bool(re.search(r"bk-\w{4}-\w{4} yes", h.words)),
+        40,
+        what="a question",
+    )
+    found = re.search(r"bk-\w{4}-\w{4}", heard.words)
+    assert found is not None
+    return found.group()
+
+
+@asynccontextmanager
+async def place() -> AsyncIterator[Place]:
+    """One Synapse of its own, ngircd, InspIRCd with services, and a bridge that asks before it links."""
+    async with AsyncExitStack() as stack:
+        plain = await stack.enter_async_context(ngircd())
+        modern = await stack.enter_async_context(inspircd())
+        folder = stack.enter_context(private_directory("visibility"))
+        (folder / "synapse").mkdir()
+        (folder / "bridge").mkdir()
+        synapse = Synapse(folder / "synapse", find_python(), "vis.test", [], OPEN_TO_STRANGERS)
+        ports = {PLAIN: plain.port, MODERN: modern.port}
+        networks = {
+            name: {
+                "connector": "irc",
+                "name": name.title(),
+                "nick": f"{name}bridge",
+                "servers": [{"host": "127.0.0.1", "port": port, "tls": False}],
+                "flood": {"refill": 0, "lead_max": 0},
+            }
+            for name, port in ports.items()
+        }
+        bridge = BridgeProcess(
+            folder / "bridge",
+            homeserver_url=synapse.base_url,
+            server_name=synapse.server_name,
+            networks=networks,
+            permissions={"@bridgeadmin:vis.test": "admin", "vis.test": "user"},
+        )
+        synapse.registrations.append(bridge.registration)
+        await synapse.start()
+        stack.push_async_callback(synapse.stop)
+        await bridge.start()
+        stack.push_async_callback(bridge.stop)
+        yield Place(synapse, bridge, ports, stack)
+
+
+async def settled(seconds: float = 1.0) -> None:
+    """What travels arrives."""
+    await asyncio.sleep(seconds)

@@ -1,0 +1,113 @@
+"""What outsiders are given of a channel by a real homeserver, step by step: nothing that the channel did not open."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+
+from bridgekit.testing.person import Person
+from tests.scenarios.irc.peer import Peer
+from tests.scenarios.visibility.place import MODERN, PLAIN, Place, code_for, leaked, place
+
+HISTORY = "m.room.history_visibility"
+_numbers = itertools.count(1)
+
+
+async def secret(
+    here: Place, alice: Person, room: str, bob: Peer, channel: str, *, shown: bool = True
+) -> str:
+    """Bob says something that no outsider may read; the event that members see."""
+    word = f"secret-{next(_numbers)}-word"
+    here.secrets.append(word)
+    bob.say(channel, word)
+    return (await alice.reads(room, word)).id if shown else ""
+
+
+async def visibility(alice: Person, room: str) -> tuple[str, str]:
+    return (
+        (await alice.state(room, HISTORY))["history_visibility"],
+        (await alice.state(room, "m.room.join_rules"))["join_rule"],
+    )
+
+
+async def becomes(alice: Person, room: str, wanted: tuple[str, str], seconds: float = 60) -> None:
+    async with asyncio.timeout(seconds):
+        while await visibility(alice, room) != wanted:  # noqa: ASYNC110 - the homeserver tells nobody
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("network", [PLAIN, MODERN])
+async def test_no_outsider_is_given_what_the_channel_did_not_open(network: str) -> None:
+    async with place() as here:
+        channel = f"#vis{network}"
+        bob = await here.operator(network, "bob", channel)
+        alice = await here.person("alice")
+        bot = here.bridge.bot
+        room = await alice.create_room(
+            preset="public_chat",
+            invite=[bot],
+            visibility="public",
+            power_level_content_override={"users": {alice.id: 100, bot: 100}},
+        )
+        await alice.sees(room, lambda e: e.sender == bot and e.kind == "m.notice", what="the bot")
+        await here.strangers()
+
+        # Link without consent: nothing passes, to members neither.
+        await alice.say(room, f"!bridge link {network} {channel}")
+        await alice.sees(room, lambda e: "nothing passes yet" in e.body, what="the answer")
+        await secret(here, alice, room, bob, channel, shown=False)
+        code = await code_for(bob)
+        first = await alice.say(room, "anybody?")
+        await here.tries("link without consent", room, first)
+        assert not [e for e in alice.seen.all if "secret-" in e.body]
+
+        # Consent: who is there reads, who comes later does not.
+        bob.say(f"{network}bridge", f"{code} yes")
+        await alice.sees(room, lambda e: "has agreed to: bridge, media" in e.body, what="the consent")
+        await becomes(alice, room, ("joined", "public"))
+        event = await secret(here, alice, room, bob, channel)
+        later = await here.later(alice, room)
+        here.outsiders = [o for o in here.outsiders if o.name != "fresh account"]  # it has walked in: public
+        await later.try_all(room, event, join=False)
+        assert leaked(later, here.secrets) == []
+        await here.tries("consent", room, event)
+
+        # +s: the door is shut before another word is shown.
+        bob.mode(channel, "+s")
+        event = await secret(here, alice, room, bob, channel)
+        assert await visibility(alice, room) == ("joined", "invite")
+        await here.strangers()
+        await here.tries("+s set", room, event)
+
+        # The Matrix side opens it to the world: put back before another word is shown.
+        await alice.set_state(room, HISTORY, {"history_visibility": "world_readable"})
+        await becomes(alice, room, ("joined", "invite"))
+        await alice.sees(
+            room, lambda e: "more open than its chats allow" in e.body, what="why it was put back"
+        )
+        event = await secret(here, alice, room, bob, channel)
+        await here.tries("world_readable", room, event)
+
+        # A restart, while the room was opened: nothing passes before it is closed again.
+        await here.bridge.stop()
+        await alice.set_state(room, HISTORY, {"history_visibility": "world_readable"})
+        await here.bridge.start()
+        await becomes(alice, room, ("joined", "invite"))
+        event = await secret(here, alice, room, bob, channel)
+        await here.tries("restart", room, event)
+
+        # +s cleared: when it has been calm the door opens again, and the past stays closed.
+        bob.mode(channel, "-s")
+        await becomes(alice, room, ("joined", "public"), 90)
+        await here.tries("+s cleared", room, event)
+
+        # Consent taken back: nothing passes from that moment on.
+        bob.say(channel, "!bridge revoke")
+        await secret(here, alice, room, bob, channel, shown=False)
+        await alice.sees(room, lambda e: "has taken back the consent" in e.body, what="the revocation")
+        await here.tries("revoked", room, event)
+        assert here.secrets[-1] not in "".join(e.body for e in alice.seen.all)
+        del event
