@@ -73,7 +73,7 @@ format: venv ## Put the code into its form
 test: venv mls synapse clients ## All tests; ARGS="tests/core -k edit" goes to pytest
 	$(BIN)/pytest $(ARGS)
 
-demo: venv mls synapse servers ## A real bridge between real servers; ONCE=1 plays the script, checks it and ends
+demo: venv synapse servers ## A real bridge between real servers; ONCE=1 plays the script, checks it and ends
 	$(BIN)/bridgekit demo $(if $(ONCE),--once)
 
 demo-mimi: venv mls ## Two MIMI providers that talk to each other; ONCE=1 plays the script, checks it and ends

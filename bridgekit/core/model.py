@@ -76,6 +76,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode = Mode.GRADUAL  # whose ghosts are wanted there, of the origin's people
     # Whether the ghost of somebody stays though they are not in the origin chat (any more); `read`: as a roster says.
     remains: Callable[[PersonId, bool], bool] = lambda *_: False
+    # All of the bridge's own accounts on the origin's network; None: not known, each person is looked up.
+    own: Set[PersonId] | None = None
     # Whether a ghost (user id) shows another name than its person has now.
     misnamed: Callable[[PersonId, Person], bool] = lambda *_: False
     was_here: Callable[[PersonId], bool] = lambda _: False  # whether a ghost (user id) was made before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import assert_never
 
 from bridgekit.contract import facts, verbs
@@ -13,12 +13,11 @@ from bridgekit.contract.text import Style, plain
 from bridgekit.contract.verbs import Verb
 from bridgekit.core import wording
 from bridgekit.core.commands import command_in
-from bridgekit.core.membership import shows_departures, urgency, wanted
+from bridgekit.core.membership import shows_departures
 from bridgekit.core.model import (
     NOTHING,
     RELAY,
     Action,
-    Arrival,
     Context,
     Known,
     Permission,
@@ -27,6 +26,7 @@ from bridgekit.core.model import (
 )
 from bridgekit.core.moderation import about_puppet
 from bridgekit.core.protection import barred
+from bridgekit.core.roster import arrival, is_nobodys_ghost, roles, roster
 
 PENDING = MessageId("")
 """Stands in a verb for the id that the side has given, or will give, to the message of `Action.target`."""
@@ -59,7 +59,7 @@ def plan(context: Context, fact: Fact) -> Plan:
         case facts.Profile():
             return _profile(context, fact)
         case facts.Roster():
-            return _roster(context, fact)
+            return roster(context, fact)
         case facts.RoleChange():
             return _role_change(context, fact)
         case facts.RolesGiven():
@@ -191,13 +191,6 @@ def _on_matrix(context: Context, person: Person, make: Callable[[SideView], Verb
             actor, _ = _acting(context, side, person)
             return Plan(actions=(Action(side=side.key, actor=actor, verb=make(side)),))
     return NOTHING
-
-
-def _is_nobodys_ghost(context: Context, person: Person) -> bool:
-    """Whether somebody on a network is the bridge or a Matrix user's own account: they are in the room themselves."""
-    matrix = next((s.key for s in context.sides if s.key.network == MATRIX), None)
-    who = context.counterpart(person.id, context.origin, matrix) if matrix is not None else None
-    return who is not None and not context.namespace.is_ours(who)
 
 
 def _translated(context: Context, content: Content, side: SideView) -> Content:
@@ -374,12 +367,12 @@ def _receipt(context: Context, fact: facts.Receipt) -> Plan:
 def _membership(context: Context, fact: facts.Membership) -> Plan:
     if context.origin.network == MATRIX:
         return _matrix_membership(context, fact)
-    if _is_nobodys_ghost(context, fact.person):
+    if is_nobodys_ghost(context, fact.person):
         return _about_puppet(context, fact)
     match fact.change:
         case Change.JOIN:
-            arrival = _arrival(context, fact.person, Role.NONE)
-            return Plan(arrivals=(arrival,)) if arrival is not None else NOTHING
+            found = arrival(context, fact.person, Role.NONE)
+            return Plan(arrivals=(found,)) if found is not None else NOTHING
         case Change.LEAVE if not shows_departures(context.mode):
             return NOTHING
         case Change.LEAVE | Change.KICK | Change.BAN:
@@ -462,74 +455,13 @@ def _asked_of_network(fact: facts.Membership, side: SideView, person: Person) ->
 
 def _profile(context: Context, fact: facts.Profile) -> Plan:
     """A new name is a rename of the same ghost; a Matrix user's name is theirs to give to their own accounts."""
-    if context.origin.network == MATRIX or _is_nobodys_ghost(context, fact.person):
+    if context.origin.network == MATRIX or is_nobodys_ghost(context, fact.person):
         return NOTHING
     return _on_matrix(context, fact.person, lambda s: verbs.ShowProfile(chat=s.key.chat, speaker=fact.person))
 
 
-def _roster(context: Context, fact: facts.Roster) -> Plan:
-    """Whoever is not named has left; whoever is named joins when there is time."""
-    network = context.origin.network
-    if network == MATRIX:
-        return NOTHING
-    matrix = next((s for s in context.sides if s.key.network == MATRIX), None)
-    if matrix is None or not matrix.open:
-        return NOTHING
-    members = [m for m in fact.members if not _is_nobodys_ghost(context, m.person)]
-    named = {context.namespace.mxid(network, m.person.id): m for m in members}
-    actions: list[Action] = []
-    if shows_departures(context.mode):
-        own = {m.person.id for m in fact.members} - {m.person.id for m in members}
-        for ghost in sorted(context.present - named.keys()):
-            parsed = context.namespace.parse(ghost)
-            if parsed is None or parsed[0] != network:
-                continue
-            if parsed[1] in own or not context.remains(parsed[1], True):
-                verb = verbs.Leave(chat=matrix.key.chat, speaker=Person(id=parsed[1], name=parsed[1]))
-                actions.append(Action(side=matrix.key, actor=ghost, verb=verb))
-    for ghost in sorted(named.keys() & context.present):
-        if context.misnamed(ghost, person := named[ghost].person):
-            shown = verbs.ShowProfile(chat=matrix.key.chat, speaker=person)
-            actions.append(Action(side=matrix.key, actor=ghost, verb=shown))
-    arrivals = [_arrival(context, member.person, member.role) for member in members]
-    return Plan(
-        actions=tuple(actions),
-        arrivals=tuple(arrival for arrival in arrivals if arrival is not None),
-        # Who is in the room may have had a role until now; of everybody else there is none to take away.
-        roles={
-            who: role
-            for who, role in _roles(context, fact.members).items()
-            if role or who in context.present or not context.namespace.is_ours(who)
-        },
-    )
-
-
-def _arrival(context: Context, person: Person, role: Role) -> Arrival | None:
-    """A ghost for somebody who is in the chat and has said nothing now; None where it is not wanted, or there."""
-    ghost = context.namespace.mxid(context.origin.network, person.id)
-    if ghost in context.present or not wanted(context.mode, speaks=False):
-        return None
-    return Arrival(ghost, person, urgency(role, spoke=context.was_here(ghost)))
-
-
 def _role_change(context: Context, fact: facts.RoleChange) -> Plan:
-    return Plan(roles=_roles(context, [Member(person=fact.person, role=fact.role)]))
-
-
-def _roles(context: Context, members: Iterable[Member]) -> dict[PersonId, Role]:
-    """Who has which role in the Matrix room: ghosts always, Matrix users where the chat is what the room is for."""
-    matrix = next((s for s in _others(context) if s.key.network == MATRIX and s.open), None)
-    if matrix is None:
-        return {}
-    roles = {}
-    for member in members:
-        who = context.counterpart(member.person.id, context.origin, matrix.key)
-        if who is None or context.namespace.is_ours(who):
-            who = context.namespace.mxid(context.origin.network, member.person.id)
-        elif not context.made:
-            continue  # whose room it is gives the powers in it
-        roles[who] = member.role
-    return roles
+    return Plan(roles=roles(context, [Member(person=fact.person, role=fact.role)]))
 
 
 def _roles_given(context: Context, fact: facts.RolesGiven) -> Plan:
@@ -566,7 +498,7 @@ def _topic(context: Context, fact: facts.Topic) -> Plan:
     sides have already, and their two echoes would chase each other.
     """
     told = fact.actor is not None
-    if fact.actor is not None and not _is_nobodys_ghost(context, fact.actor):
+    if fact.actor is not None and not is_nobodys_ghost(context, fact.actor):
         return _everywhere(
             context,
             fact.actor,

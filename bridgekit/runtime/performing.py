@@ -110,6 +110,11 @@ class Performing:
         """What only those facts need that are about people's coming and going."""
         return {
             "present": self._ghosts.present(room),
+            "own": {
+                supervised.session.me.id
+                for (network, _), supervised in self._sessions.items()
+                if network == origin.network and supervised.session is not None
+            },
             "is_user": lambda who: who != self._bot,
             "mode": self._mode(origin),
             "remains": lambda person, read: self._members.remains(room, origin, person, read=read),

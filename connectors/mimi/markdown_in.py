@@ -13,8 +13,7 @@ from connectors.mimi import uris
 from connectors.mimi.links import deceives
 
 # The parser's time is quadratic in brackets, delimiters and table cells: 16 kB of "![" take it a second. What is
-# beyond these bounds is shown as it is written, which the draft calls "an acceptable form of support"; within them
-# nothing took it more than 30 ms.
+# beyond these bounds is shown as it is written, which the draft calls "an acceptable form of support".
 MAX_CHARACTERS = 16 * 1024
 MAX_MARKS = 1000
 MAX_LINES = 1000
