@@ -272,13 +272,15 @@ class Bot:
         await self._need_power(room, sender)
         network, name = NetworkId(words[0]), words[1]
         wanted = WANTED | frozenset(asked)
-        link = await self._portals.link(room, network, name, sender, secret=secret, wanted=wanted)
+        with self._protecting.answering(room):
+            link = await self._portals.link(room, network, name, sender, secret=secret, wanted=wanted)
+            protection = await self._protecting.in_words(room)
         label = self._label(network)
         if link.state != OPEN:
             return wording.not_open_yet(link.name, label, link.reason)
         return (
             f"This room is now linked to {link.name} on {label}: what is said here can be read there, and what is "
-            "said there can be read here."
+            f"said there can be read here. {protection}"
         )
 
     async def _agree(self, room: ChatId, sender: PersonId, words: list[str]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -83,6 +84,7 @@ class Protecting:
         self._seen: dict[PortalKey, Protection] = {}
         self._published: dict[ChatId, _Published] = {}
         self._locks: dict[ChatId, asyncio.Lock] = {}
+        self._answering: set[ChatId] = set()  # rooms where an answer will hold the label's words
         self.changes = 0  # counts up whenever an answer of this class has changed
 
     async def load(self) -> None:
@@ -188,13 +190,28 @@ class Protecting:
                     await self._describe(link)
                 log.info("protection_changed", room=room, protection=label.protection.name.lower())
             withheld = [why for link in links if (why := self.withheld(link.key))]
-            if links and (after.words != before.words or withheld):
+            if links and room not in self._answering and (after.words != before.words or withheld):
                 await self._say(room, "\n".join([after.words, *withheld]))
             # Last: behind a crash it is published and said once more, rather than never.
             kept = _encode(after) if links else None
             await self._store.commit(self._store.kv.put(KEPT, room, kept))
             if not links:
                 del self._published[room]
+
+    @contextlib.contextmanager
+    def answering(self, room: ChatId) -> Iterator[None]:
+        """Whoever asked for the change reads the label in their answer (`in_words`), and not twice."""
+        self._answering.add(room)
+        try:
+            yield
+        finally:
+            self._answering.discard(room)
+
+    async def in_words(self, room: ChatId) -> str:
+        """The label as it is published now, and what it keeps from crossing."""
+        await self.weigh(room)
+        withheld = [why for link in self._links_of(room) if (why := self.withheld(link.key))]
+        return " ".join([self.label(room).words, *withheld])
 
     # Agreements ----------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from bridgekit.core.protection import STATE_TYPE
 from tests.runtime.fake_network import Town
-from tests.runtime.running import BOT, World, has_fate, membership, said, town_world, until
+from tests.runtime.running import BOT, World, by, has_fate, membership, said, town_world, until
 from tests.runtime.secret_client import ENCRYPTION, SecretClient
 from tests.runtime.test_secrecy import Scene, linked, running
 
@@ -80,7 +80,8 @@ async def test_the_label_is_published_and_changes_with_its_cause(tmp_path: Path)
         words = (
             "Messages in this room are not end-to-end encrypted. Town sends them in clear over the network."
         )
-        await until(lambda: words in [e.content.get("body") for e in place.homeserver.messages(room)])
+        answer = await said(place, by(BOT, "now linked"))
+        assert answer.content["body"].endswith(words)
         await human.set_state(room, "m.room.encryption", ENCRYPTION)
         await until(lambda: label_of(place, room).get("matrix") == "bridge")
         assert label_of(place, room)["links"] == [

@@ -91,8 +91,16 @@ class Lab:
         return (await self.answer(who, room)).body
 
     async def answer(self, who: Person, room: str) -> Event:
-        """The next thing that the bot says in the room."""
-        return await who.sees(room, lambda e: e.sender == self.bot and e.kind == "m.notice", what="the bot")
+        """The next thing that the bot says in the room, besides how the room is protected."""
+        return await who.sees(
+            room,
+            lambda e: (
+                e.sender == self.bot
+                and e.kind == "m.notice"
+                and not e.body.startswith("Messages in this room are ")
+            ),
+            what="the bot",
+        )
 
     async def fate(self, who: Person, room: str, event: str) -> dict[str, Any]:
         """What became of a message, as its sender's client is told."""
