@@ -18,8 +18,11 @@ def command_in(content: Content) -> str | None:
 
 
 def split_words(command: str) -> list[str]:
-    """The words of a command; quotes group, and an unclosed quote is an ordinary character."""
+    """The words of a command; quotes group, an unclosed quote is an ordinary character, and so is a backslash: names
+    and passwords may have one."""
+    words = shlex.shlex(command, posix=True)
+    words.whitespace_split, words.escape, words.commenters = True, "", ""
     try:
-        return shlex.split(command, comments=False)
+        return list(words)
     except ValueError:
         return command.split()

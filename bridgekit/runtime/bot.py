@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 import structlog
 
@@ -13,6 +12,7 @@ from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PersonId, PortalKe
 from bridgekit.contract.people import Person
 from bridgekit.core import wording
 from bridgekit.core.commands import split_words
+from bridgekit.core.corrections import power_of
 from bridgekit.core.model import Permission
 from bridgekit.core.questions import WANTED
 from bridgekit.core.rates import Buckets, Rate
@@ -47,7 +47,9 @@ _LINK_WORDS = frozenset(scope.value for scope in Scope)
 
 
 def _may_hold_a_password(command: str, words: list[str]) -> bool:
-    return command == "login" or (command == "link" and any(word not in _LINK_WORDS for word in words[2:]))
+    if command == "link":
+        return any(word not in _LINK_WORDS for word in words[2:]) or any(PASSWORD in word for word in words)
+    return command == "login"
 
 
 _HEARD_ALREADY = frozenset({"grant", "revoke", "optout", "optin"})
@@ -264,7 +266,7 @@ class Bot:
         scopes = {scope.value: scope for scope in Scope}
         secret = next((word.removeprefix(PASSWORD) for word in words[2:] if word.startswith(PASSWORD)), "")
         asked = [scopes[word] for word in words[2:] if word in scopes]
-        if len(words) != 2 + bool(secret) + len(asked):
+        if len(words) != 2 + bool(secret) + len(asked) or any(PASSWORD in word for word in words[:2]):
             raise NotAllowed(
                 f"Say `!bridge link <network> <chat>`, with `{PASSWORD}...` where it has one, and what its operators "
                 f"shall be asked for besides: {', '.join(scopes)}."
@@ -347,9 +349,8 @@ class Bot:
         """Linking is for those who may change the room (the level of m.bridge, else state_default)."""
         if admin and self._permission(sender) is Permission.ADMIN:
             return
-        content: dict[str, Any] = await self._client.patient.state(room, "m.room.power_levels") or {}
-        have = content.get("users", {}).get(sender, content.get("users_default", 0))
-        need = content.get("events", {}).get("m.bridge", content.get("state_default", 50))
+        power = power_of(await self._client.patient.state(room, "m.room.power_levels"), sender)
+        have, need = power.level, power.needs.get("m.bridge", power.default)
         if have < need and sender not in await self._client.patient.creators(room):
             raise NotAllowed(f"You need power level {need} in this room for that; you have {have}.")
 

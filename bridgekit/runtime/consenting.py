@@ -200,7 +200,10 @@ class Consenting:
             writes.append(self._store.optouts.put(heard.put))
         if writes:
             await self._store.commit(*writes)
-            log.info("opted_out" if heard.put is not None else "opted_in", network=network)
+            if heard.put is not None:
+                log.info("opted_out", network=network)
+            else:
+                log.info("opted_in", network=network)
         if heard.put is not None:
             self._gone(network, person.id)
         await self._tell(network, person, heard.words)

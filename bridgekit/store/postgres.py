@@ -214,8 +214,11 @@ class PostgresDriver:
             try:
                 if not await _lock(writer):
                     raise Away(LOCKED)
-            except BaseException:
+            except BaseException as error:
+                away = _away(error, writer)  # a server that goes down the moment that it let us in
                 writer.terminate()
+                if away is not None and away is not error:
+                    raise away from error
                 raise
             self._writer = writer
         return self._writer

@@ -49,3 +49,7 @@ def test_words_are_split_and_quotes_group(command: str, words: list[str]):
 @given(st.text())
 def test_anything_can_be_split(command: str):
     assert all(isinstance(word, str) for word in split_words(command))
+
+
+def test_a_backslash_is_a_letter_like_any_other():
+    assert split_words(r'chat net foo\bar "p\"') == ["chat", "net", r"foo\bar", "p\\"]

@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from bridgekit.contract.errors import Disconnected, LoginRejected, SendRejected
+from bridgekit.contract.errors import Disconnected, LoginBanned, LoginRejected, SendRejected
 from bridgekit.contract.facts import (
     Change,
     ChatClosed,
@@ -171,7 +171,7 @@ async def test_a_quiet_server_that_answers_is_not_dead(caps, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "kind", "retry"),
     [
-        ("K-Lined", LoginRejected, None),
+        ("K-Lined", LoginBanned, None),
         ("Killed (op (bye))", Disconnected, 300.0),
         ("Ping timeout", Disconnected, 0.0),
     ],

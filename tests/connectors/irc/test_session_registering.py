@@ -8,7 +8,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from bridgekit.contract.errors import Disconnected, LoginRejected, RemoteError
+from bridgekit.contract.errors import Disconnected, LoginBanned, LoginRejected, RemoteError
 from bridgekit.contract.facts import ChatOpened, ChatVisibility
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Content
@@ -127,8 +127,8 @@ async def test_a_wrong_server_password_is_the_owners_to_correct(caps):
 @pytest.mark.parametrize(
     ("words", "kind", "at_least"),
     [
-        ("K-Lined: spam", LoginRejected, None),
-        ("You are banned from this server", LoginRejected, None),
+        ("K-Lined: spam", LoginBanned, None),
+        ("You are banned from this server", LoginBanned, None),
         ("Trying to reconnect too fast.", Disconnected, 60),
         ("Throttled: Reconnecting too fast", Disconnected, 60),
         ("Too many connections from your IP", Disconnected, 200),

@@ -267,14 +267,6 @@ async def test_the_bridge_follows_a_room_that_is_replaced(lab: Lab):
         await alice.reads(new, "I see no difference")
 
 
-async def test_an_encrypted_room_is_not_linked(lab: Lab):
-    channel = lab.new("#clear")
-    async with lab.person() as alice, lab.peer(PLAIN, "bob", channel):
-        state = [{"type": "m.room.encryption", "content": {"algorithm": "m.megolm.v1.aes-sha2"}}]
-        room = await lab.room(alice, initial_state=state)
-        assert "encrypted" in await lab.command(alice, room, f"link plain {channel}")
-
-
 async def test_an_invitation_from_irc_reaches_the_owner_of_the_nick(lab: Lab, network: str):
     channel = lab.new("#please")
     async with lab.person() as alice, lab.peer(network, "bob", channel) as bob:

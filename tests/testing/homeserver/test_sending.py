@@ -143,9 +143,9 @@ async def test_another_s_message_takes_power_to_redact(hs: FakeHomeserver, api: 
 
 
 async def test_what_no_endpoint_answers_is_recorded(hs: FakeHomeserver, api: Client) -> None:
-    await api.refused("M_UNRECOGNIZED", "GET", "sync", expect=404)
+    await api.refused("M_UNRECOGNIZED", "GET", "events", expect=404)
     await api.refused("M_UNRECOGNIZED", "PATCH", "account/whoami", expect=405)
-    assert hs.unknown_calls == ["GET /_matrix/client/v3/sync", "PATCH /_matrix/client/v3/account/whoami"]
+    assert hs.unknown_calls == ["GET /_matrix/client/v3/events", "PATCH /_matrix/client/v3/account/whoami"]
     hs.unknown_calls.clear()
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bridgekit.testing.homeserver import Event
+from bridgekit.testing.homeserver import Event, Human
 from connectors.mimi.certificates import Authority
 from connectors.mimi.config import MimiConfig
 from connectors.mimi.connector import connector
 from tests.connectors.mimi.engine.test_contract import free_port
-from tests.runtime.running import World, has_fate, linked, said, world
+from tests.runtime.running import BOT, World, by, has_fate, said, world
+from tests.runtime.running import linked as linked_only
 
 ROOM = "mimi://a.example/r/lobby"
 
@@ -56,6 +57,14 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
 
 def of_somebody(body: str) -> Callable[[Event], bool]:
     return lambda e: e.type == "m.room.message" and e.sender.startswith("@_bk_mimi_") and body in e.body
+
+
+async def linked(place: World, chat: str) -> tuple[Human, str]:
+    """A room that is linked, and whose people agreed to show there, unencrypted, what is said over MLS."""
+    human, room = await linked_only(place, chat)
+    await human.send(room, f"!bridge agree mimi {chat}")
+    await said(place, by(BOT, "has agreed"))
+    return human, room
 
 
 async def test_people_of_two_homeservers_talk(pair: Pair):
