@@ -74,6 +74,9 @@ class Making:
         exposures: Callable[[], Exposures],
         spawn: Callable[[Coroutine[None, None, None]], object],
     ) -> None:
+        self._aliases: dict[
+            PortalKey, asyncio.Future[bool]
+        ] = {}  # portals in the making, until they have their alias
         self._opening = opening
         self._exposures = exposures
         self._client = client.patient
@@ -101,13 +104,16 @@ class Making:
                 return False  # the alias would show the room to everybody who can guess the chat's name
             await self._client.put_alias(alias, link.room)
             return True
+        if (asked := self._aliases.get(side)) is not None:
+            return await asyncio.shield(asked)
         if (making := self._portals.making.get(side)) is not None:
             return await making is not None
         if not self._knocks.take(network, now()):
             log.warning("too_many_aliases", network=network)
             return False
-        making = asyncio.get_running_loop().create_future()
-        self._portals.making[side] = making
+        loop = asyncio.get_running_loop()
+        self._portals.making[side] = making = loop.create_future()
+        self._aliases[side] = asked = loop.create_future()
         room: ChatId | None = None
         try:
             opened = await self._portals.enter(side)
@@ -117,14 +123,20 @@ class Making:
                 self._spawn(quiet(relay.perform, verbs.Leave(chat=side.chat, reason="not open to everybody")))
                 log.info("alias_refused", network=network)
                 return False
-            room, link = await self._create(side, opened, alias)
+            room, link = await self._create(side, opened)
             making.set_result(room)
             await self._opening().begin(link)
+            # Only now: whom the homeserver sends in by the alias, without asking us, has to find the door open.
+            await self._client.put_alias(alias, room)
+            await allowed(self._client.put_state(room, "m.room.canonical_alias", {"alias": alias}))
+            asked.set_result(True)
             return True
         finally:
             if not making.done():
                 making.set_result(room)
-            del self._portals.making[side]
+            if not asked.done():
+                asked.set_result(False)
+            del self._portals.making[side], self._aliases[side]
 
     def _is_open(self, side: PortalKey) -> bool:
         """Whether the chat's network says that anybody may find it, enter it and read it, and the chat's people may
@@ -139,13 +151,12 @@ class Making:
             and self._exposures().may_be_linked(side)
         )
 
-    async def _create(self, side: PortalKey, opened: facts.ChatOpened, alias: str) -> tuple[ChatId, Link]:
+    async def _create(self, side: PortalKey, opened: facts.ChatOpened) -> tuple[ChatId, Link]:
         """A room that shows nothing to anybody yet."""
         name = opened.name or self._networks[side.network].chat_name(side.chat)
         room = await self._client.create_room(
             preset="private_chat",
             visibility="private",
-            room_alias_name=alias[1:].partition(":")[0],
             name=f"{name} ({self._label(side.network)})",
             topic=opened.topic,
             power_level_content_override={"events": GUARDED},
