@@ -35,7 +35,10 @@ async def test_two_people_talk_in_a_room_of_their_own(lab: Lab, tmp_path: Path, 
         async with lab.somebody("bob") as bob:
             ghost = lab.ghost(bob.nick)
             room = await dora.create(ghost, preset="trusted_private_chat", is_direct=True)
-            await dora.knows(ghost)
+            await dora.knows(ghost, lab.bridge.bot)
+            await answered(lab, dora, room, "nothing crosses until")
+            await dora.say(room, "!bridge agree")
+            await answered(lab, dora, room, "has agreed")
             await dora.say(room, "only for you")
             heard = await bob.reads("only for you", target=bob.nick, seconds=60)
             await bob.say(heard.nick, "and only for you")
