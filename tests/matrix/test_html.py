@@ -296,8 +296,10 @@ KIB_64 = 64 * 1024
 )
 def test_64_kib_of_hostile_html_cost_no_more_than_honest_words(html: str) -> None:
     """CPU time, so that a busy machine does not matter; quadratic behaviour would take seconds."""
-    costs = []
-    for _ in range(3):  # the best of three: what is left is the work and not the neighbours
+    costs: list[float] = []
+    while (
+        len(costs) < 6 and min(costs, default=1.0) >= 0.5
+    ):  # the best of six: the work, and not the neighbours
         started = time.process_time()
         text = from_html(html[:KIB_64])
         to_html(text)
