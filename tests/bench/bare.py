@@ -94,7 +94,9 @@ class Bare:
         return self._ghosts[nick]
 
     async def _make(self, nick: str) -> None:
-        body = msgspec.json.encode({"type": "m.login.application_service", "username": f"_bk_net_{nick}"})
+        body = msgspec.json.encode(
+            {"type": "m.login.application_service", "inhibit_login": True, "username": f"_bk_net_{nick}"}
+        )
         await self._call("POST", f"{self._config.homeserver}/_matrix/client/v3/register", body)
         await self._call("POST", f"{self._room}/join", b"{}", nick)
 
@@ -128,7 +130,9 @@ async def main(config: Config) -> None:
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", config.port).start()
-        body = msgspec.json.encode({"type": "m.login.application_service", "username": "bridgebot"})
+        body = msgspec.json.encode(
+            {"type": "m.login.application_service", "inhibit_login": True, "username": "bridgebot"}
+        )
         await http.post(f"{config.homeserver}/_matrix/client/v3/register", data=body)
         await http.post(f"{config.homeserver}/_matrix/client/v3/join/{quote(config.room)}", data=b"{}")
         await bare.read()
