@@ -11,7 +11,7 @@ from aiohttp import web
 from bridgekit.admin.metrics import Metrics
 from bridgekit.config import Ceiling, Config, NetworkSection, StatusEvents
 from bridgekit.contract import facts
-from bridgekit.contract.connector import Connector, Manifest, Network, OwnAccounts
+from bridgekit.contract.connector import Connector, FileOpener, Manifest, Network, OwnAccounts
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.policy import Exposure
 from bridgekit.core.crowd import Crowds
@@ -141,7 +141,8 @@ class Parts:
         client.cipher = self.engine
         self.readying = Readying(self.engine, self.ghosts, spawn=spawn)
         self.modes = Modes(self.networks)
-        files = Files(client, fetch)
+        openers: dict[NetworkId, FileOpener] = {}
+        files = Files(client, fetch, openers)
         powers = Powers(client, registry, store, namespace, bot=me, spawn=spawn)
         self.matrix = MatrixSide(
             client,
@@ -204,6 +205,7 @@ class Parts:
                 links=self.links,
                 owner_on=self.performing.owner_on,
                 routes=self.routes,
+                openers=openers,
             )
             self.manifests[id] = connector.manifest
             self.networks[id] = connector.network(section.config, host)
