@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bridgekit.admin.metrics import Direction
 from bridgekit.config.model import Shield
 from bridgekit.contract.facts import Change, Edit, Membership, RoleChange, Roster
@@ -77,7 +79,7 @@ async def test_a_flood_of_one_person_is_slowed_down_then_ends_and_every_message_
             assert (side, kept is not None and kept.rest()) == (SIDE, [wording.flooded("Eve", 15)])
 
 
-async def test_the_room_hears_how_much_of_a_flood_was_not_passed_on(tmp_path: Path, monkeypatch: Any) -> None:
+async def test_the_room_hears_how_much_of_a_flood_was_not_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bridgekit.runtime.shielding.REST", 0.2)
     town = Town()
     rules = shield(person="2/1h", patience="0s")
@@ -101,9 +103,9 @@ async def test_what_comes_out_of_a_gap_is_no_flood(tmp_path: Path) -> None:
         assert counted(bridge, "failed") == 0
 
 
-async def test_what_waits_outlives_a_restart(tmp_path: Path) -> None:
+async def test_what_waits_outlives_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     town = Town()
-    rules = shield(person="1/3s", patience="1h")
+    rules = shield(person="1/h", patience="3h")
     async with town_world(tmp_path, town, shield=rules) as place:
         async with place.bridge() as bridge:
             _, room = await linked(place)
@@ -113,6 +115,9 @@ async def test_what_waits_outlives_a_restart(tmp_path: Path) -> None:
         async with place.bridge() as bridge:
             await held(bridge, 2)
             assert {(row.number, row.since) for row in bridge.parts.holding.ledger.of(SIDE)} == rows
+            await until(lambda: bridge.parts.passage.held_by(SIDE) is None)
+            monkeypatch.setattr("bridgekit.runtime.shielding.now", lambda: now() + 3 * 3_600_000)
+            bridge.parts.shields.tend(SIDE)
             await until(lambda: len(lines(place, room)) == 3)
             assert lines(place, room) == ["line 0", "line 1", "line 2"]
 
