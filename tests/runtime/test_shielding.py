@@ -79,7 +79,9 @@ async def test_a_flood_of_one_person_is_slowed_down_then_ends_and_every_message_
             assert (side, kept is not None and kept.rest()) == (SIDE, [wording.flooded("Eve", 15)])
 
 
-async def test_the_room_hears_how_much_of_a_flood_was_not_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_room_hears_how_much_of_a_flood_was_not_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("bridgekit.runtime.shielding.REST", 0.2)
     town = Town()
     rules = shield(person="2/1h", patience="0s")
