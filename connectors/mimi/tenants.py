@@ -204,8 +204,7 @@ class Tenants:
             if isinstance(answer, rooms.NotAllowed) and (user, room) not in self._left:
                 raise SendRejected(f"The room does not let us in: {answer.description or 'not allowed'}")
             raise _Stale  # or our leaving waits for somebody's commit
-        await self._all_hear(room, CommitFanout(answer.accepted, commit.message), but=user)
-        await self._seats.sit(user, room, records)
+        await self._taken(room, Asked(user, commit.message.epoch, octets, records), answer.accepted)
         self._left.discard((user, room))
         taken = self.seat(room, user)
         if taken is None:
@@ -369,11 +368,13 @@ class Tenants:
         if seat is None:
             return None
         group = self._seats.copy(seat)
-        if asked.seat is None:
-            group.merge_commit()
-        else:
-            trial = Seat(self._engine, group, user=seat.user, room_uri=room)
-            trial.hear(_fanned(asked, 0), self.people)
+        try:
+            if asked.seat is None:
+                group.merge_commit()
+            else:
+                Seat(self._engine, group, user=seat.user, room_uri=room).hear(_fanned(asked, 0), self.people)
+        except self._engine.MlsError:
+            return None  # another's commit was heard meanwhile
         info = MLS_MESSAGE.decode(group.group_info())
         assert isinstance(info, GroupInfo)
         return info.context
@@ -381,17 +382,18 @@ class Tenants:
     async def _taken(self, room: str, asked: Asked, accepted: int) -> None:
         """The hub took that commit, and tells a provider nothing of its own: from now on all of us are in its epoch."""
         own = self.seat(room)
-        if own is None:
-            return
-        if asked.seat is None:
+        if asked.seat is None and own is not None:
             before = own.state
             own.accepted()
             self._told_changes(room, Changed(client="", before=before, after=own.state, accepted=accepted))
-        await self._all_hear(room, _fanned(asked, accepted), but=asked.user)
-        if asked.seat is None:
-            await self._seats.keep(own, more=self._seats.answered(room))
-        else:
-            await self._seats.sit(asked.user, room, asked.seat)
+        changed, _ = await self._take_in(room, _fanned(asked, accepted), but=asked.user)
+        # All of it together: whoever comes after a crash finds all of us in one epoch.
+        more = self._seats.answered(room)
+        if asked.seat is not None:
+            more |= self._seats.sit(asked.user, room, asked.seat)
+        elif own is not None:
+            changed.append(own)
+        await self._seats.keep(*changed, more=more)
 
     async def _dropped(self, room: str) -> None:
         """The hub did not take it."""
@@ -427,6 +429,12 @@ class Tenants:
 
     async def _all_hear(self, room: str, fanout: Fanout, *, but: str) -> bool:
         """Each of our clients takes it in; what it means is told once. True where something is proposed."""
+        changed, proposed = await self._take_in(room, fanout, but=but)
+        await self._seats.keep(*changed)
+        return proposed
+
+    async def _take_in(self, room: str, fanout: Fanout, *, but: str) -> tuple[list[Seat], bool]:
+        """The seats that are to be kept."""
         proposed = False
         changed: list[Seat] = []
         for seat in self._seats.in_room(room):
@@ -448,8 +456,7 @@ class Tenants:
                 await self._translate(room, heard)
                 proposed |= any(isinstance(each, Proposed) for each in heard)
             changed.append(seat)
-        await self._seats.keep(*changed)
-        return proposed
+        return changed, proposed
 
     async def _tidy(self, room: str) -> None:
         """Commit what others proposed; if somebody else was quicker, that is as good."""

@@ -18,7 +18,6 @@ from bridgekit.testing.servers.process import free_port, private_directory
 from bridgekit.testing.servers.synapse import Synapse
 from bridgekit.testing.servers.synapse import synapse as run_synapse
 from connectors.mimi.certificates import Authority
-from connectors.mimi.peers import Credentials
 
 STATUS = "com.beeper.message_send_status"
 NETWORK = "mimi"
@@ -32,8 +31,6 @@ class Provider:
     domain: str
     synapse: Synapse
     bridge: BridgeProcess
-    credentials: Credentials
-    port: int
 
     @property
     def bot(self) -> str:
@@ -104,6 +101,27 @@ class Lab:
         return f"mimi://{self.a.domain}/r/{stem}{next(_numbers)}"
 
 
+def section(domain: str, port: int, addresses: dict[str, str], authority: Authority) -> dict[str, Any]:
+    """That part of a bridge's config: a provider on this machine whose rooms anybody may join."""
+    credentials = authority.issue(domain)
+    return {
+        NETWORK: {
+            "connector": "mimi",
+            "consent": "off",  # all rooms here are our own
+            "name": "MIMI",
+            "domain": domain,
+            "certificate": str(credentials.certificate),
+            "key": str(credentials.key),
+            "authorities": str(authority.path),
+            "listen": "127.0.0.1",
+            "port": port,
+            "public_url": f"https://{domain}:{port}",
+            "open_rooms": True,
+            "peers": addresses,
+        }
+    }
+
+
 @asynccontextmanager
 async def provider(
     folder: Path, domain: str, port: int, addresses: dict[str, str], authority: Authority
@@ -111,33 +129,17 @@ async def provider(
     """One bridge on its Synapse, while the block lasts."""
     folder.mkdir()
     async with run_synapse(server_name=f"hs.{domain}") as synapse:
-        credentials = authority.issue(domain)
         bridge = BridgeProcess(
             folder,
             homeserver_url=synapse.base_url,
             server_name=synapse.server_name,
-            networks={
-                NETWORK: {
-                    "connector": "mimi",
-                    "consent": "off",  # all rooms here are our own
-                    "name": "MIMI",
-                    "domain": domain,
-                    "certificate": str(credentials.certificate),
-                    "key": str(credentials.key),
-                    "authorities": str(authority.path),
-                    "listen": "127.0.0.1",
-                    "port": port,
-                    "public_url": f"https://{domain}:{port}",
-                    "open_rooms": True,
-                    "peers": addresses,
-                }
-            },
+            networks=section(domain, port, addresses, authority),
             permissions={synapse.server_name: "admin"},
         )
         await synapse.add_appservice(bridge.registration)
         await bridge.start()
         try:
-            yield Provider(domain=domain, synapse=synapse, bridge=bridge, credentials=credentials, port=port)
+            yield Provider(domain=domain, synapse=synapse, bridge=bridge)
         finally:
             await bridge.stop()
 
