@@ -185,13 +185,16 @@ class Tenants:
         """By an external commit, as a participant or by an open door. The room is locked. Raises _Stale."""
         identity = await self._seats.identity(user)
         found = await self._hubs.group_info(room, identity)
+        own = self.seat(room)
+        if own is not None and own.group.epoch != found.group_info.context.epoch:
+            raise _Stale  # a commit that we made ahead of what we have heard would be missing there for ever
         state = state_in(found)
         role = None if state.role_of(user) not in (NOBODY, BANNED) else _entry(state)
         seat, commit = Seat.join_external(self._engine, identity, found, user=user, room_uri=room, role=role)
         # What the seat keeps now is what it is if the hub takes the commit.
         records = {name: value for name, value in seat.take_changes().items() if value is not None}
         octets = MLS_MESSAGE.encode(commit.message)
-        if self.seat(room) is not None:
+        if own is not None:
             await self._seats.asking(room, Asked(user, commit.message.epoch, octets, records))
         answer = await self._put(room, commit)
         if answer is None:
@@ -413,6 +416,7 @@ class Tenants:
             for fanout in fanouts:
                 if not isinstance(fanout, WelcomeFanout):
                     await self._shown(room, fanout)
+                    await self._caught_up(room, fanout)
                     tidy |= await self._all_hear(room, fanout, but="")
         if tidy:
             await self._tidy(room)
@@ -426,6 +430,21 @@ class Tenants:
             await self._taken(room, asked, fanout.accepted)
         elif isinstance(fanout, CommitFanout) and fanout.message.epoch == asked.epoch:
             await self._dropped(room)
+
+    async def _caught_up(self, room: str, fanout: Fanout) -> None:
+        """Where the hub has given up to tell us of commits, sit down anew, and say that words are missing."""
+        own = self.seat(room)
+        if own is None or isinstance(fanout, WelcomeFanout) or fanout.message.epoch <= own.group.epoch:
+            return
+        self._host.log.warning("room_rejoined", room=room, ours=own.group.epoch, epoch=fanout.message.epoch)
+        for seat in self._seats.in_room(room):
+            await self._seats.forget(seat.user, room)
+        try:
+            await self._join(room, own.user)
+        except (BridgeError, _Stale) as problem:
+            self._host.log.error("room_lost", room=room, why=type(problem).__name__)
+        reason = "This provider missed changes of the room, so what was said in between could not be read."
+        self._tell(facts.Missed(chat=ChatId(room), at=self._now(), since=0, until=self._now(), reason=reason))
 
     async def _all_hear(self, room: str, fanout: Fanout, *, but: str) -> bool:
         """Each of our clients takes it in; what it means is told once. True where something is proposed."""
@@ -447,7 +466,13 @@ class Tenants:
                 heard = seat.hear(fanout, self.people)
             except (BridgeError, self._engine.MlsError) as problem:
                 if seat.user == self.bridge:
-                    self._host.log.info("unreadable", room=room, why=type(problem).__name__)
+                    self._host.log.info(
+                        "unreadable",
+                        room=room,
+                        why=type(problem).__name__,
+                        epoch=getattr(fanout.message, "epoch", None),
+                        ours=seat.group.epoch,
+                    )
                 elif isinstance(fanout, CommitFanout) and seat.group.epoch < fanout.message.epoch:
                     # It missed something. It sits down anew when it has something to say.
                     await self._seats.forget(seat.user, room)
