@@ -126,8 +126,13 @@ class Tenants:
 
     # Rooms --------------------------------------------------------------------------------------------------
 
-    async def enter(self, room: str) -> None:
-        """Take the bridge's own seat: make the room where it is ours and new, join it from outside where it is not."""
+    async def enter(self, room: str, code: bytes = b"") -> None:
+        """Take the bridge's own seat: make the room where it is ours and new, join it from outside where it is not.
+
+        `code` is a join code of the room, if somebody gave one; it is kept. Raises SendRejected.
+        """
+        if code:
+            await self._host.put(f"code/{room}", code)
         soon = SOON
         for _ in range(TRIES):
             async with self._lock(room):
@@ -184,12 +189,13 @@ class Tenants:
     async def _join(self, room: str, user: str) -> Seat:
         """By an external commit, as a participant or by an open door. The room is locked. Raises _Stale."""
         identity = await self._seats.identity(user)
-        found = await self._hubs.group_info(room, identity)
+        code = await self._host.get(f"code/{room}")
+        found = await self._hubs.group_info(room, identity, code=code)
         own = self.seat(room)
         if own is not None and own.group.epoch != found.group_info.context.epoch:
             raise _Stale  # a commit that we made ahead of what we have heard would be missing there for ever
         state = state_in(found)
-        role = None if state.role_of(user) not in (NOBODY, BANNED) else _entry(state)
+        role = None if state.role_of(user) not in (NOBODY, BANNED) else _entry(state, code)
         seat, commit = Seat.join_external(self._engine, identity, found, user=user, room_uri=room, role=role)
         # What the seat keeps now is what it is if the hub takes the commit.
         records = {name: value for name, value in seat.take_changes().items() if value is not None}
@@ -563,10 +569,11 @@ def _fanned(asked: Asked, accepted: int) -> CommitFanout:
     return CommitFanout(accepted, message)
 
 
-def _entry(state: Room) -> int | None:
-    """The role in which anybody may come in, None where the door is closed."""
+def _entry(state: Room, code: bytes | None = None) -> int | None:
+    """The role in which anybody may come in, or whoever has a code; None where the door is closed."""
     nobody = state.roles.get(NOBODY)
-    if nobody is None or Capability.OPEN_JOIN not in nobody.capabilities:
+    keys = {Capability.OPEN_JOIN, *((Capability.USE_JOIN_CODE,) if code else ())}
+    if nobody is None or keys.isdisjoint(nobody.capabilities):
         return None
     targets = [t for change in nobody.changes if change.source == NOBODY for t in change.targets]
     return next((target for target in targets if target not in (NOBODY, BANNED)), None)
