@@ -162,6 +162,9 @@ class Omemo:
         """End what the library keeps running."""
         if self._manager is not None:
             await self._manager.shutdown()
+        self._plugin.plugin_end()  # it cancels what it has begun, and looks after none of its tasks
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     async def _hold(self, message: omemo.Message, person: str) -> None:
         """What the library says by itself while a message is opened goes out when that is on disk."""

@@ -92,6 +92,14 @@ class Saying:
     async def _join(self, verb: verbs.Join) -> None:
         session = self._session
         watch = await session.enter(verb.chat, verb.secret)
+        if session.login is None and session.sealing.missing:
+            await watch.settled.wait()
+            if watch.is_all_sealed:
+                self._leave(verbs.Leave(chat=verb.chat))
+                raise SendRejected(
+                    f"All that is said in {verb.chat} is encrypted with OMEMO, which the bridge could not read there. "
+                    f"{session.sealing.missing}"
+                )
         await session.sealing.look(verb.chat, watch)
         if session.account is not None:
             session.spawn(session.account.bookmark(verb.chat, session.me.name, keep=True), "xmpp-bookmark")

@@ -81,7 +81,8 @@ class Sealing:
 
     def __init__(self, session: XmppSession) -> None:
         self._session = session
-        self._device: Any = None  # connectors.xmpp.omemo.Omemo, where its libraries are installed
+        self._make: Any = None  # connectors.xmpp.omemo.Omemo, where its libraries are installed
+        self._device: Any = None  # one of those, as long as the session is read
         self._ready = asyncio.Event()  # there is a device, or there will be none
         self._members = Members(session.stream, session.jid)
         self._on: dict[str, bool] = {}
@@ -105,22 +106,24 @@ class Sealing:
     async def prepare(self) -> None:
         """Before the first stanza: what was encrypted in the last run still is."""
         if self._session.network.is_component:
-            self.missing = "A gateway reads no OMEMO."
+            self.missing = "A gateway is nobody's device: an account (mode client) would be one."
             return
         try:
             from connectors.xmpp.omemo import Omemo
         except ModuleNotFoundError:
             self.missing = MISSING
+            self._host.log.info("xmpp_omemo_missing", why=MISSING)
             return
+        self._make = Omemo
         prefix = self._key("")
         self._on = {key.removeprefix(prefix): True for key in await self._host.items(prefix)}
-        self._device = Omemo(self._session.stream, self._host, self._session.jid)
 
     async def run(self) -> None:
         """Open what is encrypted, one after the other, until cancelled."""
-        if self._device is None:
+        if self._make is None:
             self._ready.set()
             return
+        self._device = self._make(self._session.stream, self._host, self._session.jid)
         try:
             try:
                 await self._device.start()
@@ -177,8 +180,8 @@ class Sealing:
 
     def take(self, chat: str, stanza: Element, sender: Callable[[], str], then: Then) -> None:
         """Hand a message of `chat` on in clear; what came behind one that is being opened waits for it."""
-        if self._device is None or (not is_sealed(stanza) and not self._waiting[chat]):
-            then(Opened(stanza, why=self.missing))
+        if self._make is None or (not is_sealed(stanza) and not self._waiting[chat]):
+            then(Opened(stanza))
             return
         self._waiting[chat] += 1
         self._queue.put_nowait((chat, stanza, sender, then))
@@ -189,8 +192,8 @@ class Sealing:
 
         What is emitted while the block lasts is on disk before the keys have moved on.
         """
-        if self._device is None or not any(is_sealed(stanza) for stanza, _ in messages):
-            yield [Opened(stanza, why=self.missing) for stanza, _ in messages]
+        if self._make is None or not any(is_sealed(stanza) for stanza, _ in messages):
+            yield [Opened(stanza) for stanza, _ in messages]
             return
         await self._ready.wait()
         async with self._device.opening():
@@ -219,14 +222,16 @@ class Sealing:
         try:
             clear = await self._device.open(stanza, sender)
         except Unopened as closed:
-            return Opened(stanza, why=self.missing or closed.why, again=closed.again and not self.missing)
+            if self.missing:
+                return Opened(stanza)
+            return Opened(stanza, why=closed.why, again=closed.again)
         return Opened(clear, sealed=True) if clear is not None else None
 
     # Which chats are encrypted ---------------------------------------------------------------------------------
 
     def is_on(self, chat: str) -> bool:
         """Whether what is said in `chat` is encrypted, both ways. Who was not asked about yet is asked about now."""
-        if chat not in self._on and self._device is not None and not self._session.network.is_room(chat):
+        if chat not in self._on and self._make is not None and not self._session.network.is_room(chat):
             self._session.spawn(self._look_beside(chat), "xmpp-omemo-look")
         return self._on.get(chat, False)
 
@@ -246,7 +251,7 @@ class Sealing:
         A person's is as soon as they have a device. A room is if only members come in, everybody's address is shown
         and each of them has a device; from then on until it is opened or hides addresses.
         """
-        if self._device is None:
+        if self._make is None:
             return frozenset()
         await self._ready.wait()
         if self.missing:
@@ -288,7 +293,7 @@ class Sealing:
 
     def weigh(self, watch: Watch) -> None:
         """A room's people or its configuration have changed."""
-        if self._device is not None and self._fits(watch) is not self._on.get(watch.room.jid, False):
+        if self._make is not None and self._fits(watch) is not self._on.get(watch.room.jid, False):
             self.ask_anew(watch.room.jid)
             self._session.spawn(self._look_beside(watch.room.jid), "xmpp-omemo-look")
 
@@ -344,9 +349,9 @@ class Sealing:
         return found
 
     async def _people(self, chat: str, watch: Watch | None) -> frozenset[str]:
-        if self._device is not None:
+        if self._make is not None:
             await self._ready.wait()
-        if self._device is None or self.missing:
+        if self.missing:
             raise SendRejected(self.missing)
         if watch is not None:
             return await self._members.of(watch)

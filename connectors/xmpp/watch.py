@@ -9,7 +9,7 @@ from collections.abc import Callable
 from bridgekit.contract.facts import Edit, Fact, Message
 from bridgekit.contract.ids import MessageId
 from connectors.xmpp import heard as reading
-from connectors.xmpp import translate
+from connectors.xmpp import translate, wire
 from connectors.xmpp.heard import Heard
 from connectors.xmpp.history import Archived
 from connectors.xmpp.index import Index
@@ -19,6 +19,8 @@ from connectors.xmpp.rooms import Room
 REMEMBERED = 5000
 """Ids that are known to have been handed on: a message comes once, however often the room sends it."""
 MOST_HELD = 5000
+ENOUGH, RECENT = 3, 20
+"""Messages with words, out of so many of the last, that tell whether a room speaks OMEMO alone."""
 OWN = 10_000
 """Messages of our own whose arrival is remembered: what has arrived is not said again."""
 
@@ -34,6 +36,7 @@ class Watch:
         self.last = ""  # the newest stanza-id that was handed on; "" when the archive was empty
         self.last_at = 0  # and when it was said (ms)
         self.moved = False
+        self.is_all_sealed = False  # what was said last here, by others, is encrypted without exception
         self.comings = 0  # counts up when somebody comes, goes or changes
         self.settled = asyncio.Event()  # what was missed is known
         self.unreadable = False  # there is an archive, and we may not read it
@@ -127,6 +130,11 @@ class Watch:
         `again`: what was handed on before is handed on once more. `quietly`: only the names are learnt.
         """
         count = 0
+        if quietly:
+            last = [one.message for one in found if wire.core(one.message, "body") is not None]
+            self.is_all_sealed = len(last) >= ENOUGH and all(
+                reading.read(one).encrypted for one in last[-RECENT:]
+            )
         waiting = self._held_ids()
         for id, at, message, sealed, why in found:
             heard = reading.read(message, stamp=at, sealed=sealed, why=why)

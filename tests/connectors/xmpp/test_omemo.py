@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import slixmpp
+
+if not os.environ.get("CI"):
+    pytest.importorskip("slixmpp_omemo", reason="the extra omemo is not installed")
 
 from bridgekit.contract import facts
 from bridgekit.contract.capabilities import Capabilities
@@ -19,6 +24,7 @@ from bridgekit.contract.policy import Protection
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import EditMessage, Join, PostMessage, React
 from bridgekit.testing.host import FakeHost
+from connectors.xmpp.announce import FEATURES
 from connectors.xmpp.config import XmppConfig
 from connectors.xmpp.connector import XmppConnector
 from connectors.xmpp.session import XmppSession
@@ -190,7 +196,7 @@ async def test_a_message_without_a_key_for_us_is_a_notice_and_never_its_fallback
         await until(lambda: ann.can(bea.jid).protection is Protection.BRIDGE)
         stanza = bea._xmpp.make_message(mto=cid.jid, mtype="chat")
         stanza["body"] = "for Cid alone"
-        sealed, _ = await bea._xmpp["xep_0384"].encrypt_message(stanza, {__import__("slixmpp").JID(cid.jid)})
+        sealed, _ = await bea._xmpp["xep_0384"].encrypt_message(stanza, {slixmpp.JID(cid.jid)})
         sealed["to"] = ann.session.me.id
         sealed.send()
         await until(lambda: ann.words())
@@ -225,6 +231,4 @@ async def test_a_room_for_members_who_see_each_other_is_encrypted_to_all_of_them
 
 async def test_a_gateway_does_not_announce_omemo(prosody: Prosody):
     """A component has many addresses and could only pretend to be their end."""
-    from connectors.xmpp.announce import FEATURES
-
     assert not any("omemo" in one or "axolotl" in one for one in FEATURES)
