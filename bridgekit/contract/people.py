@@ -6,7 +6,7 @@ from enum import IntEnum, StrEnum
 
 import msgspec
 
-from bridgekit.contract.ids import LoginId, MessageId, PersonId
+from bridgekit.contract.ids import LoginId, MessageId, NetworkId, PersonId
 from bridgekit.contract.text import Text
 
 
@@ -45,6 +45,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     key: bytes | None = (
         None  # where it lies encrypted: how to open it (elsewhere than on Matrix: `contract.filekeys`)
     )
+    via: NetworkId | None = None  # whose connector opens it (`Host.opens_files`); None: its address is enough
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

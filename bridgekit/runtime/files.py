@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import msgspec
 
-from bridgekit.contract.errors import HomeserverUnavailable
-from bridgekit.contract.ids import PersonId
+from bridgekit.contract.connector import FileOpener
+from bridgekit.contract.errors import HomeserverUnavailable, RemoteError
+from bridgekit.contract.ids import NetworkId, PersonId
 from bridgekit.contract.people import File
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.attachments import Sealing, opening
-from bridgekit.matrix.fetch import FetchRefused, RemoteFile, fetch_remote
-from bridgekit.matrix.sniff import HEAD_BYTES, sniff
+from bridgekit.matrix.fetch import FetchRefused, RemoteFile, fetch_remote, read_head
 
 LIMIT = 50 * 1024 * 1024
 """Bytes."""
@@ -25,11 +25,17 @@ Fetch = Callable[[str, int], AbstractAsyncContextManager[RemoteFile]]
 
 
 class Files:
-    """What `fetch` may reach, stored with the homeserver."""
+    """What `fetch` may reach, or a network opens, stored with the homeserver."""
 
-    def __init__(self, client: MatrixClient, fetch: Fetch = fetch_remote) -> None:
+    def __init__(
+        self,
+        client: MatrixClient,
+        fetch: Fetch = fetch_remote,
+        openers: Mapping[NetworkId, FileOpener] | None = None,
+    ) -> None:
         self._client = client
         self._fetch = fetch
+        self._openers = openers if openers is not None else {}
 
     async def bring(
         self, file: File, user: PersonId | None, *, limit: int = LIMIT, only: str = "", sealed: bool = False
@@ -43,43 +49,39 @@ class Files:
         if file.uri.startswith("mxc://"):
             return file
         try:
-            async with asyncio.timeout(SECONDS), self._fetch(file.uri, limit) as remote:
-                clear, mime, length = remote.chunks(), remote.mime, remote.size
-                if file.key is not None:
-                    clear, mime = await _opened(clear, file)
-                    length = None  # what comes out is shorter
-                if not mime.startswith(only):
-                    raise FetchRefused(f"The file is not what it should be ({mime}).")
+            async with asyncio.timeout(SECONDS), self._opened(file, limit) as remote:
+                if not remote.mime.startswith(only):
+                    raise FetchRefused(f"The file is not what it should be ({remote.mime}).")
                 sealing = Sealing() if sealed else None
                 if sealing is None:
-                    mxc = await self._client.upload(clear, mime=mime, name=file.name, user=user)
-                else:
-                    chunks = sealing.through(clear)
                     mxc = await self._client.upload(
-                        chunks, mime="application/octet-stream", size=length, user=user
+                        remote.chunks(), mime=remote.mime, name=file.name, user=user
+                    )
+                else:
+                    chunks = sealing.through(remote.chunks())
+                    mxc = await self._client.upload(
+                        chunks, mime="application/octet-stream", size=remote.size, user=user
                     )
         except TimeoutError:
             raise FetchRefused("The file could not be fetched (no answer in time).") from None
-        except HomeserverUnavailable as error:
+        except (HomeserverUnavailable, RemoteError) as error:
             raise FetchRefused(error.notice) from error
-        size = file.size or length or 0
+        size = file.size or remote.size or 0
         key = sealing.key() if sealing is not None else None
-        return msgspec.structs.replace(file, uri=mxc, mime=mime, size=size, key=key)
+        return msgspec.structs.replace(file, uri=mxc, mime=remote.mime, size=size, key=key, via=None)
 
-
-async def _opened(chunks: AsyncIterator[bytes], file: File) -> tuple[AsyncIterator[bytes], str]:
-    """The bytes of a file that its network keeps encrypted, in clear, and their type. Raises MatrixRefused."""
-    clear = opening(chunks, file.key or b"")
-    head = b""
-    async for piece in clear:
-        head += piece
-        if len(head) >= HEAD_BYTES:
-            break
-
-    async def whole() -> AsyncIterator[bytes]:
-        if head:
-            yield head
-        async for piece in clear:
-            yield piece
-
-    return whole(), sniff(head, file.mime)
+    @asynccontextmanager
+    async def _opened(self, file: File, limit: int) -> AsyncIterator[RemoteFile]:
+        if file.via is None:
+            async with self._fetch(file.uri, limit) as remote:
+                if file.key is None:
+                    yield remote
+                    return
+                # It lies there encrypted: only what comes out of it says what it is.
+                clear = opening(remote.chunks(), file.key)
+                yield await read_head(clear, claimed=file.mime, name=file.name, size=None, limit=limit)
+        elif (opener := self._openers.get(file.via)) is None:
+            raise FetchRefused("The file is of a network that is not here any more.")
+        else:
+            async with opener(file) as chunks:
+                yield await read_head(chunks, claimed=file.mime, name=file.name, size=None, limit=limit)
