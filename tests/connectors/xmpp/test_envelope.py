@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xml.etree.ElementTree import fromstring
+from xml.etree.ElementTree import Element, fromstring, tostring
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ ROOM = "room@rooms.test"
 WHEN = "2026-01-01T00:00:00.000Z"
 
 
-def message(words: str = "secret") -> envelope.Element:
+def message(words: str = "secret") -> Element:
     stanza = make("message", wire.CLIENT, to=ROOM, from_="ann@x.test/phone", id="1", type="groupchat")
     add(stanza, "origin-id", wire.SID, id="1")
     add(stanza, "reply", wire.REPLY, to=f"{ROOM}/bea", id="0")
@@ -68,7 +68,7 @@ def test_any_bytes_are_an_envelope_or_refused(data: bytes):
 
 def test_outside_stands_nothing_of_what_was_said():
     left = envelope.outside(message())
-    assert "secret" not in envelope.ElementTree.tostring(left, encoding="unicode")
+    assert "secret" not in tostring(left, encoding="unicode")
     assert find(left, wire.CLIENT, "body") is not None
     assert find(left, wire.SID, "origin-id") is not None
 
