@@ -297,7 +297,7 @@ class Rooms:
     def _case(self, side: PortalKey, row: InboxRow) -> Case | None:
         """What a row says; None where nothing follows from it, and then it is gone."""
         event: MessageId | None = None
-        fact: Fact | translate.StateChanged | translate.Encrypted | None
+        fact: Fact | translate.StateChanged | translate.Encrypted | translate.Unreadable | None
         try:
             if side.network == MATRIX:
                 fact = translate.fact(row.body, self._names.of)
