@@ -7,10 +7,10 @@ import time
 
 from bridgekit.store import ids
 from bridgekit.store.agreements import Agreements, Asks, Consents, OptOuts, Waiting
-from bridgekit.store.canary import check_key
+from bridgekit.store.canary import check_key, check_sealed_with
 from bridgekit.store.driver import Driver, StoreError, Unit, settle
 from bridgekit.store.keys import Keys
-from bridgekit.store.migrate import migrate
+from bridgekit.store.migrate import left_to_do, migrate
 from bridgekit.store.registry import Ghosts, KeyValues, Links, Logins, Members, Portals
 from bridgekit.store.sealing import SealingKey
 from bridgekit.store.statements import Write
@@ -75,6 +75,22 @@ class Store:
         store = cls(driver, key)
         store._housekeeping = asyncio.create_task(store._keep_house(), name="store-housekeeping")
         return store
+
+    @classmethod
+    async def look(cls, url: str, key: SealingKey) -> tuple[Store, int]:
+        """Open a database that is there, and change nothing in it; also how many migrations it has not seen.
+
+        Where there are any, what its repositories need may not be there. Raises ConfigError like `open`.
+        """
+        driver = await connect(url)
+        try:
+            version, left = await left_to_do(driver)
+            if version:
+                await check_sealed_with(driver, key)
+        except BaseException:
+            await driver.close()
+            raise
+        return cls(driver, key), left
 
     @property
     def trouble(self) -> str | None:

@@ -331,14 +331,6 @@ async def test_where_puppets_are_not_allowed_a_login_is_refused():
                 pass
 
 
-async def test_a_password_file_that_is_not_there_is_said_plainly():
-    ircd = Ircd()
-    async with ircd.serving():
-        with pytest.raises(LoginRejected, match="password file"):
-            async with network_of(ircd, password_file="/nonexistent/file").connect(None):
-                pass
-
-
 async def test_the_wanted_nick_of_a_puppet_is_longer_than_nine_letters():
     ircd = Ircd()
     async with ircd.serving():
