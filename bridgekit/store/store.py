@@ -8,7 +8,7 @@ import time
 from bridgekit.store import ids
 from bridgekit.store.agreements import Agreements, Asks, Consents, OptOuts, Waiting
 from bridgekit.store.canary import check_key, check_sealed_with
-from bridgekit.store.driver import Driver, StoreError, Unit, settle
+from bridgekit.store.driver import CLOSE_WITHIN, Driver, StoreError, Unit, settle
 from bridgekit.store.keys import Keys
 from bridgekit.store.migrate import left_to_do, migrate
 from bridgekit.store.registry import Ghosts, KeyValues, Links, Logins, Members, Portals
@@ -118,8 +118,8 @@ class Store:
         self._collected.append(Unit(writes, future))
         return future
 
-    async def close(self) -> None:
-        """Write what was committed, and let go of the database. Twice is harmless."""
+    async def close(self, within: float = CLOSE_WITHIN) -> None:
+        """Write what was committed, in so many seconds, and let go of the database. Twice is harmless."""
         if self._closed:
             return
         self._closed = True
@@ -127,7 +127,7 @@ class Store:
         if self._housekeeping is not None:
             self._housekeeping.cancel()
             await asyncio.gather(self._housekeeping, return_exceptions=True)
-        await self._driver.close()
+        await self._driver.close(within)
 
     def _hand_over(self) -> None:
         units, self._collected = self._collected, []
