@@ -16,7 +16,7 @@ from bridgekit.contract.facts import FLEETING, Fact
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.matrix import translate
 from bridgekit.runtime.cases import Case
-from bridgekit.runtime.lobby import FIRST_WAIT, LONGEST_WAIT, Lobby
+from bridgekit.runtime.lobby import FIRST_WAIT, LONGEST_WAIT, Lobby, Unlinked
 from bridgekit.runtime.names import Names
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.worker import Surroundings, Worker
