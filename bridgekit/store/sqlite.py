@@ -106,7 +106,7 @@ class SqliteDriver:
             writer.execute("PRAGMA journal_size_limit = 67108864")
             writer.execute(
                 "PRAGMA busy_timeout = 500"
-            )  # it tries again by itself, and a stop need not wait for it
+            )  # it tries again by itself: a stop need not wait for it
         except BaseException as error:
             if lock >= 0:
                 os.close(lock)

@@ -7,7 +7,7 @@ import time
 
 from bridgekit.store import ids
 from bridgekit.store.agreements import Agreements, Asks, Consents, Nods, OptOuts, Waiting
-from bridgekit.store.canary import check_key, check_sealed_with
+from bridgekit.store.canary import check_key, look_at_key
 from bridgekit.store.driver import CLOSE_WITHIN, Driver, StoreError, Unit, settle
 from bridgekit.store.keys import Keys
 from bridgekit.store.migrate import left_to_do, migrate
@@ -87,7 +87,7 @@ class Store:
         try:
             version, left = await left_to_do(driver)
             if version:
-                await check_sealed_with(driver, key)
+                await look_at_key(driver, key)
         except BaseException:
             await driver.close()
             raise

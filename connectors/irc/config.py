@@ -196,7 +196,7 @@ class NickServ(Section):
     """Signing in with a message to the services, where there is no SASL."""
 
     service: Word = Field(default="NickServ", description="Who to send the IDENTIFY command to.")
-    password: SecretWord | None = Field(default=None, description="NickServ password.")
+    password: SecretLine | None = Field(default=None, description="NickServ password.")
 
 
 class Flood(Section):
