@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 
 from bridgekit.config.source import Place
-from bridgekit.contract.connector import Connector
+from bridgekit.contract.connector import Connector, FileOpener
 from bridgekit.contract.errors import ConfigError
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.contract.people import File
@@ -92,6 +92,9 @@ class _Nobody:
 
     def media_url(self, file: File) -> str | None:
         return None
+
+    def opens_files(self, opener: FileOpener) -> None:
+        pass
 
     async def chats(self) -> list[ChatId]:
         return []
