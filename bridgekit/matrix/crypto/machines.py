@@ -151,7 +151,12 @@ class Machines:
             seen = person(user, await self._calls.query([user], user=user))
             if machine.is_as_published(seen):
                 return
-            log.warning("device_published_again", other_identity=seen.master not in ("", machine.master))
+            replaced = seen.master not in ("", machine.master)
+            log.warning("device_published_again", user=user, other_identity=replaced)
+            if replaced:
+                # Somebody has put another one in its place. Synapse (1.163) answers 500 to keys that were there before,
+                # and so to ours, for as long as we ask: an identity that was replaced is over.
+                machine.renew_identity()
         # On disk before the homeserver has them: a key that somebody takes must open what they send.
         machine.more_keys(self._wanted(user), fallback=True)
         await self._store.commit(self._store.keys.put_device(machine.row()))

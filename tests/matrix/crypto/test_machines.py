@@ -127,20 +127,25 @@ async def test_a_device_that_stands_as_it_should_is_only_looked_at_after_a_resta
     assert calls.log == ["query"]
 
 
-async def test_an_identity_that_was_replaced_is_put_back_with_the_same_device(
+async def test_an_identity_that_was_replaced_is_replaced_again_with_the_same_device(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridgekit.matrix.crypto.machines.RECHECK_SECONDS", 0.0)
     calls = Calls()
     ours = machines(store, calls)
     own = await ours.of(GHOST)
+    first = own.master
     stranger = Machine(Machine.new(GHOST, bytes(32)), [], bytes(32))
     calls.keys.upload_identity(GHOST, stranger.identity())
     ours.changed([GHOST])
     async with asyncio.timeout(5):
-        while calls.keys.identities[GHOST]["master_key"]["keys"] != own.identity()["master_key"]["keys"]:  # noqa: ASYNC110
+        while not own.is_as_published(devices.person(GHOST, await calls.query([GHOST], user=BOT))):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert list(calls.keys.devices[GHOST]) == [own.device]
+    assert own.master not in (first, stranger.master)
+    row = await store.keys.device(GHOST)
+    assert row is not None
+    assert Machine(row, [], store.keys.pickle_key).master == own.master
 
 
 async def test_who_is_not_the_bridges_gets_no_device(store: Store) -> None:
