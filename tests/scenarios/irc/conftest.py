@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from bridgekit.testing.servers.synapse import Synapse
 from connectors.irc.testing.inspircd import Inspircd
 from connectors.irc.testing.ngircd import Ngircd
 from tests.browsers.lounge import TheLounge
@@ -13,10 +12,10 @@ from tests.conftest import run_for_all_tests
 from tests.scenarios.irc.lab import MODERN, PLAIN, Lab, laboratory
 
 
-@pytest.fixture(scope="session")
-def lab(synapse: Synapse, ngircd: Ngircd, inspircd: Inspircd) -> Iterator[Lab]:
-    """A bridge between one Synapse, a plain ngircd and a modern InspIRCd with services."""
-    yield from run_for_all_tests(lambda: laboratory(synapse, ngircd, inspircd))
+@pytest.fixture(scope="package")
+def lab(ngircd: Ngircd, inspircd: Inspircd) -> Iterator[Lab]:
+    """A bridge between a Synapse, a plain ngircd and a modern InspIRCd with services."""
+    yield from run_for_all_tests(lambda: laboratory(ngircd, inspircd))
 
 
 @pytest.fixture(params=[PLAIN, MODERN])

@@ -14,6 +14,7 @@ from bridgekit.testing.person import Event, Person
 from bridgekit.testing.servers.bridge import BridgeProcess
 from bridgekit.testing.servers.process import private_directory
 from bridgekit.testing.servers.synapse import Synapse
+from bridgekit.testing.servers.synapse import synapse as run_synapse
 from connectors.irc.testing.inspircd import Inspircd
 from connectors.irc.testing.ngircd import Ngircd
 from tests.scenarios.irc.peer import Peer, peer
@@ -128,22 +129,23 @@ async def until(holds: Callable[[], object], seconds: float = 15) -> None:
 
 
 @asynccontextmanager
-async def laboratory(synapse: Synapse, ngircd: Ngircd, inspircd: Inspircd) -> AsyncIterator[Lab]:
-    """The bridge on all of them, while the block lasts."""
-    with private_directory("scenarios") as folder:
-        bridge = BridgeProcess(
-            folder,
-            homeserver_url=synapse.base_url,
-            server_name=synapse.server_name,
-            networks={PLAIN: _plain(ngircd), MODERN: _modern(inspircd)},
-            permissions={f"@bridgeadmin:{synapse.server_name}": "admin", synapse.server_name: "user"},
-        )
-        await synapse.add_appservice(Path(bridge.registration))
-        await bridge.start()
-        try:
-            yield Lab(synapse=synapse, ngircd=ngircd, inspircd=inspircd, bridge=bridge)
-        finally:
-            await bridge.stop()
+async def laboratory(ngircd: Ngircd, inspircd: Inspircd) -> AsyncIterator[Lab]:
+    """The bridge on all of them, and a Synapse of its own, while the block lasts."""
+    async with run_synapse() as synapse:
+        with private_directory("scenarios") as folder:
+            bridge = BridgeProcess(
+                folder,
+                homeserver_url=synapse.base_url,
+                server_name=synapse.server_name,
+                networks={PLAIN: _plain(ngircd), MODERN: _modern(inspircd)},
+                permissions={f"@bridgeadmin:{synapse.server_name}": "admin", synapse.server_name: "user"},
+            )
+            await synapse.add_appservice(Path(bridge.registration))
+            await bridge.start()
+            try:
+                yield Lab(synapse=synapse, ngircd=ngircd, inspircd=inspircd, bridge=bridge)
+            finally:
+                await bridge.stop()
 
 
 def _plain(server: Ngircd) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import pytest
 if not os.environ.get("CI"):
     pytest.importorskip("slixmpp")
 
-from bridgekit.testing.servers.synapse import Synapse
 from connectors.irc.testing.ngircd import Ngircd
 from connectors.xmpp.testing.ejabberd import Ejabberd
 from connectors.xmpp.testing.ejabberd import ejabberd as run_ejabberd
@@ -19,22 +18,22 @@ from tests.scenarios.xmpp.lab import Lab, laboratory
 from tests.scenarios.xmpp.scene import Scene, scenery
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def prosody() -> Iterator[Prosody]:
     """An XMPP server of the scenarios' own: it is killed now and then."""
     yield from run_for_all_tests(run_prosody)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ejabberd() -> Iterator[Ejabberd]:
     """The other XMPP server, likewise."""
     yield from run_for_all_tests(run_ejabberd)
 
 
-@pytest.fixture(scope="session")
-def lab(synapse: Synapse, prosody: Prosody, ejabberd: Ejabberd, ngircd: Ngircd) -> Iterator[Lab]:
-    """A bridge between one Synapse, a Prosody, an ejabberd and a plain ngircd."""
-    yield from run_for_all_tests(lambda: laboratory(synapse, prosody, ejabberd, ngircd))
+@pytest.fixture(scope="package")
+def lab(prosody: Prosody, ejabberd: Ejabberd, ngircd: Ngircd) -> Iterator[Lab]:
+    """A bridge between a Synapse, a Prosody, an ejabberd and a plain ngircd."""
+    yield from run_for_all_tests(lambda: laboratory(prosody, ejabberd, ngircd))
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from bridgekit.testing.person import Person as MatrixPerson
 from bridgekit.testing.servers.bridge import BridgeProcess
 from bridgekit.testing.servers.process import private_directory
 from bridgekit.testing.servers.synapse import Synapse
+from bridgekit.testing.servers.synapse import synapse as run_synapse
 from connectors.irc.testing.ngircd import Ngircd
 from connectors.xmpp.testing.ejabberd import Ejabberd
 from connectors.xmpp.testing.person import Person, person
@@ -143,61 +144,60 @@ async def until(holds: Callable[[], object], seconds: float = 20) -> None:
 
 
 @asynccontextmanager
-async def laboratory(
-    synapse: Synapse, prosody: Prosody, ejabberd: Ejabberd, ngircd: Ngircd
-) -> AsyncIterator[Lab]:
-    """The bridge on all of them, while the block lasts."""
-    with private_directory("scenarios-xmpp") as folder:
-        jid, password = await prosody.register("thebridge")
-        bridge = BridgeProcess(
-            folder,
-            homeserver_url=synapse.base_url,
-            server_name=synapse.server_name,
-            networks={
-                XMPP: {
-                    "connector": "xmpp",
-                    "consent": "off",
-                    "name": "XMPP",
-                    "mode": "component",
-                    "jid": COMPONENT,
-                    "secret": SECRET,
-                    "port": prosody.component_port,
+async def laboratory(prosody: Prosody, ejabberd: Ejabberd, ngircd: Ngircd) -> AsyncIterator[Lab]:
+    """The bridge on all of them, and a Synapse of its own, while the block lasts."""
+    async with run_synapse() as synapse:
+        with private_directory("scenarios-xmpp") as folder:
+            jid, password = await prosody.register("thebridge")
+            bridge = BridgeProcess(
+                folder,
+                homeserver_url=synapse.base_url,
+                server_name=synapse.server_name,
+                networks={
+                    XMPP: {
+                        "connector": "xmpp",
+                        "consent": "off",
+                        "name": "XMPP",
+                        "mode": "component",
+                        "jid": COMPONENT,
+                        "secret": SECRET,
+                        "port": prosody.component_port,
+                    },
+                    EJABBERD: {
+                        "connector": "xmpp",
+                        "consent": "off",
+                        "name": "XMPP",
+                        "mode": "component",
+                        "jid": COMPONENT,
+                        "secret": SECRET,
+                        "port": ejabberd.component_port,
+                    },
+                    ACCOUNT: {
+                        "connector": "xmpp",
+                        "consent": "off",
+                        "name": "Account",
+                        "mode": "client",
+                        "jid": jid,
+                        "password": password,
+                        "host": "127.0.0.1",
+                        "port": prosody.port,
+                        "tls_ca_file": str(prosody.certificate),
+                        "nick": "thebridge",
+                    },
+                    IRC: {
+                        "connector": "irc",
+                        "consent": "off",
+                        "name": "IRC",
+                        "nick": "xbridge",
+                        "servers": [{"host": "127.0.0.1", "port": ngircd.port, "tls": False}],
+                        "flood": {"refill": 0, "lead_max": 0},
+                    },
                 },
-                EJABBERD: {
-                    "connector": "xmpp",
-                    "consent": "off",
-                    "name": "XMPP",
-                    "mode": "component",
-                    "jid": COMPONENT,
-                    "secret": SECRET,
-                    "port": ejabberd.component_port,
-                },
-                ACCOUNT: {
-                    "connector": "xmpp",
-                    "consent": "off",
-                    "name": "Account",
-                    "mode": "client",
-                    "jid": jid,
-                    "password": password,
-                    "host": "127.0.0.1",
-                    "port": prosody.port,
-                    "tls_ca_file": str(prosody.certificate),
-                    "nick": "thebridge",
-                },
-                IRC: {
-                    "connector": "irc",
-                    "consent": "off",
-                    "name": "IRC",
-                    "nick": "xbridge",
-                    "servers": [{"host": "127.0.0.1", "port": ngircd.port, "tls": False}],
-                    "flood": {"refill": 0, "lead_max": 0},
-                },
-            },
-            permissions={f"@xmppadmin:{synapse.server_name}": "admin", synapse.server_name: "user"},
-        )
-        await synapse.add_appservice(Path(bridge.registration))
-        await bridge.start()
-        try:
-            yield Lab(synapse=synapse, prosody=prosody, ejabberd=ejabberd, ngircd=ngircd, bridge=bridge)
-        finally:
-            await bridge.stop()
+                permissions={f"@xmppadmin:{synapse.server_name}": "admin", synapse.server_name: "user"},
+            )
+            await synapse.add_appservice(Path(bridge.registration))
+            await bridge.start()
+            try:
+                yield Lab(synapse=synapse, prosody=prosody, ejabberd=ejabberd, ngircd=ngircd, bridge=bridge)
+            finally:
+                await bridge.stop()
