@@ -69,7 +69,7 @@ class Secrecy:
         return translate.fact(clear, self._names.of)
 
     async def key(self, missing: KeyMissing, seconds: float) -> bool:
-        """Wait for a key; False where it does not come in time."""
+        """Wait for a key; False where it does not come in time. `missing` says then what is known by now."""
         came = asyncio.Event()
         self._engine.wait(missing, came.set)
         await self._engine.look_for(missing, self._present(missing.place[0]))
@@ -77,6 +77,10 @@ class Secrecy:
             async with asyncio.timeout(seconds):
                 await came.wait()
         except TimeoutError:
+            known = self._engine.incoming.missing(
+                missing.place
+            )  # a client may say so after the message itself
+            missing.notice, missing.withheld = known.notice, known.withheld
             self._count(missing)
             return False
         return True

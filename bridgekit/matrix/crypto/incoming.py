@@ -324,9 +324,13 @@ class Incoming:
             await self.caught_up()
             found = await self._recall(place)
         if found is None:
-            code = self._withheld.get(place[:2], "")
-            raise KeyMissing(WITHHELD.get(code, NO_KEY), place, withheld=bool(code))
+            raise self.missing(place)
         return found
+
+    def missing(self, place: _Place) -> KeyMissing:
+        """Why a session's key is not there, as far as its maker's client has said."""
+        code = self._withheld.get(place[:2], "")
+        return KeyMissing(WITHHELD.get(code, NO_KEY), place, withheld=bool(code))
 
     async def _recall(self, place: _Place) -> _Open | None:
         found = self._open.get(place)
