@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 
@@ -180,6 +182,22 @@ class Gathering:
     def newcomer(self, stem: str) -> contextlib.AbstractAsyncContextManager[IrcPerson]:
         """Somebody new in the channel of whom nobody has heard yet."""
         return irc_person(self.lab.ngircd.port, self.lab.new(stem), self.channel)
+
+    async def floods(self, count: int) -> None:
+        """Somebody in the room says so many things in clear, 20 of them at once."""
+        dave = await self.lab.synapse.register(self.lab.new("dave"))
+        await self.alice.invite(self.room, dave.user_id)
+        rooms = f"/_matrix/client/v3/rooms/{quote(self.room)}"
+        await self.lab.synapse.request("POST", f"{rooms}/join", {}, token=dave.access_token)
+
+        async def chatter(numbers: Iterator[int]) -> None:
+            for number in numbers:
+                body = {"msgtype": "m.text", "body": f"{number} of {count}"}
+                path = f"{rooms}/send/m.room.message/flood{number}"
+                await self.lab.synapse.request("PUT", path, body, token=dave.access_token)
+
+        numbers = iter(range(count))
+        await asyncio.gather(*(chatter(numbers) for _ in range(20)))
 
     async def everybody_reads(self, *bodies: str, seconds: float = 60) -> None:
         """Both clients read all of these, encrypted and with nothing to warn of."""
