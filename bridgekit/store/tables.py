@@ -111,6 +111,18 @@ HELD = table(
     since="bigint",
 )
 
+NODS = table(
+    "nods",
+    3,
+    network="text",
+    chat="text",
+    person="text",
+    name="text",
+    accepted="bigint",
+    by_whom="text",
+    at="bigint",
+)
+
 AGREEMENTS = table(
     "agreements",
     1,
@@ -166,6 +178,7 @@ TABLES = (
     ASKS,
     OPTOUTS,
     HELD,
+    NODS,
     OUR_DEVICES,
     OLM,
     MEGOLM_OUT,
