@@ -11,9 +11,10 @@ from typing import Any, Self
 import structlog
 from aiohttp import web
 
-from bridgekit.admin import erasing
+from bridgekit.admin import erasing, looking
 from bridgekit.admin import server as admin
-from bridgekit.admin.metrics import Metrics, Queue
+from bridgekit.admin.callers import PURPOSE
+from bridgekit.admin.metrics import Encryption, Metrics, Queue
 from bridgekit.config import Config, Network, StatusEvents
 from bridgekit.contract.connector import Connector
 from bridgekit.contract.errors import MatrixError
@@ -97,7 +98,7 @@ class Bridge:
                 metrics=self.metrics,
             )
         )
-        self.admin_token = key.derive(erasing.PURPOSE).hex()
+        self.admin_token = key.derive(PURPOSE).hex()
         self.registry = Registry(self.store)
         await self.registry.load()
         self._parts = parts = Parts(
@@ -149,6 +150,20 @@ class Bridge:
         self.metrics.watch_held(self._parts.holding.counts)
         self.metrics.watch_sessions(self.accounts.states)
         self.metrics.watch_inbox(self.store.inbox.count, self.store.inbox.count_parked)
+        self.metrics.watch_encryption(
+            self._encryption, self.store.keys.count_outbound, self.store.keys.count_inbound
+        )
+
+    def _encryption(self) -> Encryption:
+        engine = self.engine
+        return Encryption(
+            devices=len(engine.machines.names),
+            rooms=len(engine.encrypted_rooms()),
+            one_time_keys=engine.machines.bots_keys,
+            unread=engine.tally.unread,
+            missing=engine.tally.missing,
+            withheld=engine.tally.kept,
+        )
 
     async def _listen(self) -> None:
         appservice = Appservice(self.config.appservice.hs_token.get_secret_value(), self._parts.reception)
@@ -161,7 +176,13 @@ class Bridge:
             listen(app, self.config.appservice.listen, "appservice.listen")
         )
         erase = erasing.application(self.admin_token, self._parts.erasure.ask, self._parts.erasure.report)
-        look = admin.application(self.metrics, self._health, {"/erase": erase})
+        api = looking.application(
+            self.admin_token,
+            self._parts.protecting.labels,
+            lambda: self.engine.machines.names,
+            self.engine.machines.fingerprints,
+        )
+        look = admin.application(self.metrics, self._health, {"/erase": erase, "/api/v1": api})
         self.admin_address = await self._stack.enter_async_context(
             listen(look, self.config.admin.listen, "admin.listen")
         )
