@@ -9,12 +9,13 @@ import asyncio
 import contextlib
 import time
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from enum import StrEnum
 from itertools import accumulate
 
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from bridgekit import __version__
@@ -38,6 +39,17 @@ class Queue(StrEnum):
 
     ROOMS = "rooms"  # facts that are not planned yet, or whose verbs have no fate yet
     JOINS = "joins"  # ghosts that still have to enter a room
+
+
+class Encryption(msgspec.Struct, frozen=True, kw_only=True):
+    """How encryption is doing; the mappings count by cause since the start."""
+
+    devices: int
+    rooms: int
+    one_time_keys: int | None  # of the bot; None: the homeserver has not said yet
+    unread: Mapping[str, int]
+    missing: Mapping[str, int]
+    withheld: Mapping[str, int]
 
 
 Count = Callable[[], Awaitable[int]]
@@ -98,13 +110,15 @@ class _Live(Collector):
     def __init__(self) -> None:
         self.queues: dict[str, Callable[[], tuple[int, float]]] = {}
         self.inbox: dict[str, int] = {}
+        self.megolm: dict[str, int] = {}
+        self.encryption: Callable[[], Encryption] | None = None
         self.held: Callable[[], dict[tuple[NetworkId, str], int]] = dict
         self.sessions: Callable[[], dict[tuple[NetworkId, str], int]] = dict
 
-    def describe(self) -> list[GaugeMetricFamily]:
+    def describe(self) -> list[Metric]:
         return []  # nothing is asked before the bridge runs
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         depth = GaugeMetricFamily("bridgekit_queue_depth", "What waits now.", labels=["queue"])
         oldest = GaugeMetricFamily(
             "bridgekit_queue_oldest_seconds", "How long the oldest of it has waited.", labels=["queue"]
@@ -135,6 +149,33 @@ class _Live(Collector):
         for (network, state), count in self.sessions().items():
             sessions.add_metric([network, state], count)
         yield sessions
+        if self.encryption is not None:
+            yield from self._encryption(self.encryption())
+
+    def _encryption(self, now: Encryption) -> Iterator[Metric]:
+        yield GaugeMetricFamily("bridgekit_devices", "Devices of the bot and of ghosts.", value=now.devices)
+        yield GaugeMetricFamily("bridgekit_encrypted_rooms", "Rooms known to be encrypted.", value=now.rooms)
+        if now.one_time_keys is not None:
+            yield GaugeMetricFamily(
+                "bridgekit_one_time_keys", "One-time keys that the bot has left.", value=now.one_time_keys
+            )
+        megolm = GaugeMetricFamily("bridgekit_megolm_sessions", "Sessions on disk.", labels=["direction"])
+        for direction, rows in self.megolm.items():
+            megolm.add_metric([direction], rows)
+        yield megolm
+        for name, about, counts in (
+            (
+                "bridgekit_undecrypted",
+                "Messages that were not opened though their key was there.",
+                now.unread,
+            ),
+            ("bridgekit_keys_missing", "Sessions whose key did not come in time.", now.missing),
+            ("bridgekit_keys_withheld", "Keys that the bridge gave to no device.", now.withheld),
+        ):
+            family = CounterMetricFamily(name, about, labels=["why"])
+            for why, count in counts.items():
+                family.add_metric([why], count)
+            yield family
 
 
 class Metrics:
@@ -181,6 +222,7 @@ class Metrics:
         self._live = _Live()
         reg.register(self._live)
         self._inbox: dict[str, Count] = {}
+        self._megolm: dict[str, Count] = {}
         self._fates: dict[tuple[NetworkId, Direction, str], _Tally] = {}
         self._answered: dict[tuple[str, int], _Tally] = {}
 
@@ -240,6 +282,11 @@ class Metrics:
         """How many rows of the inbox are not done, and how many are put aside."""
         self._inbox = {"pending": pending, "parked": parked}
 
+    def watch_encryption(self, look: Callable[[], Encryption], out: Count, into: Count) -> None:
+        """`look` returns how encryption is doing; `out` and `into` count the Megolm sessions on disk."""
+        self._live.encryption = look
+        self._megolm = {"out": out, "in": into}
+
     def watch_held(self, look: Callable[[], dict[tuple[NetworkId, str], int]]) -> None:
         """`look` returns how many facts of each network are held back for which cause."""
         self._live.held = look
@@ -250,11 +297,17 @@ class Metrics:
 
     async def exposition(self) -> bytes:
         """Everything, in Prometheus' text format (CONTENT_TYPE). What cannot be counted now is left out."""
-        self._live.inbox = {}
-        for state, count in self._inbox.items():
-            with contextlib.suppress(
-                Exception
-            ):  # a database that is away is told by the health, not by a gap here
-                async with asyncio.timeout(PATIENCE):
-                    self._live.inbox[state] = await count()
+        self._live.inbox = await _counted(self._inbox)
+        self._live.megolm = await _counted(self._megolm)
         return generate_latest(self.registry)
+
+
+async def _counted(counts: Mapping[str, Count]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, count in counts.items():
+        with contextlib.suppress(
+            Exception
+        ):  # a database that is away is told by the health, not by a gap here
+            async with asyncio.timeout(PATIENCE):
+                found[name] = await count()
+    return found

@@ -172,7 +172,7 @@ class Invitation(FactBase, frozen=True, kw_only=True):
 class ChatOpened(FactBase, frozen=True, kw_only=True):
     """The session is in the chat and reads it; `name` and `topic` are what to show.
 
-    It is said again when what the session can do in the chat has become something else: its protection, say.
+    Said anew when the chat's `Capabilities.protection` has become another: the room's label and what may cross follow.
     """
 
     name: str = ""
