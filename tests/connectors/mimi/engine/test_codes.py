@@ -20,7 +20,10 @@ CODE = b"open sesame"
 
 def with_code(seat: Seat) -> CommitBundle:
     """The commit that gives a room the code."""
-    update = (int(Component.JOIN_LINKS), policies.JOIN_LINKS_UPDATE.encode(policies.JoinLinksUpdate(added=(CODE,))))
+    update = (
+        int(Component.JOIN_LINKS),
+        policies.JOIN_LINKS_UPDATE.encode(policies.JoinLinksUpdate(added=(CODE,))),
+    )
     return bundle(seat.group.commit(app_data_updates=[update], resolve=room.merge))
 
 
