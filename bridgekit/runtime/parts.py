@@ -25,6 +25,7 @@ from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.matrix.crypto.verifying import Say
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
+from bridgekit.runtime.arrivals import Arrivals
 from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.cases import Case, Fate, Outcome
 from bridgekit.runtime.consenting import Consenting
@@ -45,6 +46,7 @@ from bridgekit.runtime.members import Members
 from bridgekit.runtime.modes import Modes
 from bridgekit.runtime.names import Names
 from bridgekit.runtime.opening import Opening
+from bridgekit.runtime.overdue import Overdue
 from bridgekit.runtime.owners import Owners
 from bridgekit.runtime.passage import Passage
 from bridgekit.runtime.pending import Pending
@@ -451,6 +453,7 @@ class Parts:
             passes=lambda side: side in self.passage.passing,
             spawn=spawn,
         )
+        self.arrivals = Arrivals()
         self.reception = Reception(
             store,
             self.rooms,
@@ -461,6 +464,7 @@ class Parts:
             namespace,
             self.manifests,
             self.engine,
+            self.arrivals,
             bot=me,
             label=label,
             puppets=config.appservice.double_puppets,
@@ -468,6 +472,17 @@ class Parts:
             outcome=metrics.transaction,
             parked=metrics.parked,
             spawn=spawn,
+        )
+        self.overdue = Overdue(
+            self.arrivals,
+            client,
+            store,
+            registry,
+            self.ghosts,
+            bot=me,
+            is_own=self.reception.is_own,
+            take_in=self.reception.take_in,
+            counted=metrics.overdue,
         )
 
     def _encrypted(self, room: ChatId) -> None:
