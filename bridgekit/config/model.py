@@ -18,6 +18,7 @@ from bridgekit.config.types import (
     HttpUrl,
     Listen,
     ServerName,
+    WrittenRate,
 )
 from bridgekit.contract import ids
 from bridgekit.core.gate import GateMode
@@ -25,6 +26,7 @@ from bridgekit.core.membership import Mode
 from bridgekit.core.model import Permission
 from bridgekit.core.optout import Omission
 from bridgekit.core.scopes import Policy
+from bridgekit.core.shield import Quarantine
 from bridgekit.core.trust import Trust
 
 
@@ -274,6 +276,23 @@ class Ceiling(Section):
     """Whether files are passed on to Matrix, where the homeserver keeps them."""
 
 
+class Shield(Section):
+    """What keeps spam out of rooms. A burst passes, a flood comes slower, and beyond `patience` it ends; who waits and
+    who moderates the room are told. Operators and moderators of the chat are never slowed down."""
+
+    person: WrittenRate = "20/10s"
+    """Messages of one person: so many at once, and as many again in that time."""
+    link: WrittenRate = "200/10s"
+    """Messages of everybody in one chat together."""
+    joins: WrittenRate = "60/m"
+    """People who come into one chat: the ghosts of more come later. Nobody's words wait for that."""
+    patience: Duration = 60
+    """How long a message may wait for its turn; what would have to wait longer is not passed on, and counted."""
+    quarantine: Quarantine = Quarantine.OFF
+    """Whose messages wait until a moderator of the room or an operator of the chat nods (`!bridge accept`).
+    `strangers`: of who has no account, no voice and no nod yet. `everybody`: of who has no voice and no nod yet."""
+
+
 class Link(Section):
     """One chat of the network and the Matrix room that it is linked to."""
 
@@ -283,6 +302,8 @@ class Link(Section):
     """A room id or an alias."""
     ceiling: Ceiling | None = None
     """For this room, in addition to the network's own."""
+    shield: Shield | None = None
+    """For this room, instead of the network's own."""
     password: SecretStr | None = None
     """What lets the bridge into the chat, where its network asks for that (an IRC channel's key)."""
     members: Mode | None = None
@@ -308,6 +329,8 @@ class NetworkSection(Section):
     minutes, then they are taken out of the room. `kick`: they are taken out at once. `relay-allowed`: the bridge's
     own presence is enough. Where it is not given: `pause` if the connector gives everybody an account, else
     `relay-allowed`."""
+    shield: Shield | None = None
+    """What keeps spam out of the network's rooms; without it there are no limits. `shield: {}` takes the defaults."""
     members: Mode = Mode.GRADUAL
     """Whose ghosts are in the rooms of its chats. `active`: who has spoken. `gradual`: who speaks at once, then all
     others, operators first, at a rate that the homeserver bears. `full`: all, and what is said waits until they are

@@ -8,6 +8,8 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, PlainSerializer, PlainValidator, Secret, WithJsonSchema
 
+from bridgekit.core.rates import Rate
+
 SERVER_NAME = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 """Matrix spec, appendices, "Server Name"."""
 
@@ -72,6 +74,23 @@ Duration = Annotated[
     WithJsonSchema({"type": ["string", "integer"], "title": "time"}),
 ]
 """Seconds; written as a number of them or as `90s`, `10m`, `12h`, `7d`."""
+
+
+def rate_of(written: str) -> Rate:
+    """The rate that `20/10s` or `60/m` says. Raises ValueError."""
+    found = re.fullmatch(r"(\d{1,6})/(\d{0,6})([smhd])", written)
+    if not found or not int(found[1]) or not int(found[2] or 1):
+        raise ValueError("must be a number in a time, such as 20/10s or 60/m")
+    return Rate(int(found[1]), int(found[2] or 1) * _UNITS[found[3]] * 1000)
+
+
+def _rate(written: str) -> str:
+    rate_of(written)
+    return written
+
+
+WrittenRate = Annotated[str, AfterValidator(_rate), WithJsonSchema({"type": "string", "title": "rate"})]
+"""So many at once, and as many again in every time: `20/10s`, `60/m`."""
 
 
 def _http_url(value: str) -> str:

@@ -40,6 +40,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     clear: bool = True
 
 
+class NodWord(msgspec.Struct, frozen=True):
+    """`!bridge accept <who>` or `!bridge reject <who>`."""
+
+    accepts: bool
+    who: str
+
+
 def code_of(dice: bytes) -> str:
     """The code that `CODE_BYTES` random bytes make: `bk-xxxx-xxxx`."""
     if len(dice) != CODE_BYTES:
@@ -75,6 +82,18 @@ def answer_in(content: Content) -> Answer | None:
     if words[0] in _NO:
         return Answer(code=code, scopes=frozenset())
     return Answer(code=code, scopes=scopes | {Scope.BRIDGE} if scopes else None)
+
+
+def nod_in(content: Content) -> NodWord | None:
+    """What somebody in a chat says about a stranger, and nothing else in the message."""
+    body = content.text.body
+    if not body.startswith("!bridge") or content.kind is not Kind.TEXT or len(body) > 500:
+        return None
+    match body.split(maxsplit=2):
+        case ["!bridge", ("accept" | "reject") as word, who]:
+            return NodWord(word == "accept", who.strip())
+        case _:
+            return None
 
 
 def word_in(content: Content) -> Word | None:

@@ -86,6 +86,12 @@ class Desk:
         """What holds for the chat now."""
         return in_force(self.rules.policy, self.consents(side), now)
 
+    def speaks_for(self, side: PortalKey, person: Person) -> bool:
+        """Whether who speaks now is an operator of the chat, and not somebody else under the same name."""
+        file = self._files.get(side.chat)
+        seat = file.seat_of(person.id) if file is not None else None
+        return seat is not None and seat.is_same(person)
+
     # What happens --------------------------------------------------------------------------------------------
 
     def want(

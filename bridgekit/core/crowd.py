@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from bridgekit.contract import facts
 from bridgekit.contract.facts import Change, Fact
 from bridgekit.contract.ids import NetworkId, PersonId, PortalKey
-from bridgekit.contract.people import Member
+from bridgekit.contract.people import Member, Role
 from bridgekit.core.gate import Seen
 
 _LEFT = (Change.LEAVE, Change.KICK, Change.BAN)
@@ -33,6 +33,11 @@ class Crowd:
     def members(self) -> tuple[Member, ...]:
         """Everybody who is there."""
         return tuple(self._members.values())
+
+    def role(self, person: PersonId) -> Role:
+        """What somebody may do there, as far as it was told."""
+        member = self._members.get(person)
+        return member.role if member is not None else Role.NONE
 
     def seen(self, person: PersonId) -> Seen:
         """Where somebody is."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import TypeVar
 
 import msgspec
 
@@ -13,7 +12,6 @@ from bridgekit.contract.ids import PersonId, PortalKey
 from bridgekit.core import wording
 
 MINUTE = 60_000
-K = TypeVar("K", bound=Hashable)
 
 
 class GateMode(StrEnum):
@@ -178,7 +176,7 @@ class Ledger:
         self._links: dict[PortalKey, dict[int, Held]] = {}
         self._where: dict[int, PortalKey] = {}
         self._whole: Counter[PortalKey] = Counter()  # rows that hold up the whole link
-        self._people: Counter[tuple[PortalKey, PersonId]] = Counter()
+        self._people: dict[tuple[PortalKey, PersonId], dict[int, Held]] = {}
         for row in rows:
             self.hold(row)
 
@@ -190,37 +188,42 @@ class Ledger:
         rows = self._links.setdefault(row.link, {})
         if (old := rows.get(row.number)) is not None:
             row = msgspec.structs.replace(row, since=old.since)
-            self._uncount(old)
+            if old.cause in _WHOLE:
+                self._less(old.link)
         rows[row.number] = row
         self._where[row.number] = row.link
         if row.cause in _WHOLE:
             self._whole[row.link] += 1
-        self._people[row.link, row.person] += 1
+        self._people.setdefault((row.link, row.person), {})[row.number] = row
 
     def is_behind(self, link: PortalKey, person: PersonId) -> bool:
         """Whether something of the link waits that a new fact of this person must not overtake.
 
         What waits for the gate or a pause holds up the whole link; what waits for its sender's sake only them.
         """
-        return bool(self._whole[link] or self._people[link, person])
+        return self.ahead(link, person) is not None
+
+    def ahead(self, link: PortalKey, person: PersonId) -> Cause | None:
+        """Why that waits behind which a new fact of this person has to wait."""
+        if self._whole[link]:
+            return Cause.PAUSE
+        rows = self._people.get((link, person))
+        return next(reversed(rows.values())).cause if rows else None
 
     def of(
         self, link: PortalKey, *, cause: Cause | None = None, person: PersonId | None = None
     ) -> list[Held]:
         """What waits, the oldest first."""
-        return [
-            row
-            for row in self._links.get(link, {}).values()
-            if (cause is None or row.cause is cause) and (person is None or row.person == person)
-        ]
+        rows = self._links.get(link, {}) if person is None else self._people.get((link, person), {})
+        return [row for row in rows.values() if cause is None or row.cause is cause]
 
     def links(self) -> list[PortalKey]:
         """The links of which something waits."""
         return list(self._links)
 
-    def count(self, link: PortalKey) -> int:
-        """How much of the link waits."""
-        return len(self._links.get(link, ()))
+    def count(self, link: PortalKey, person: PersonId | None = None) -> int:
+        """How much of the link (or of one person there) waits."""
+        return len(self._links.get(link, ()) if person is None else self._people.get((link, person), ()))
 
     def release(self, rows: Iterable[Held]) -> list[int]:
         """These go on: their inbox numbers, in order, to be planned anew."""
@@ -243,12 +246,14 @@ class Ledger:
         return taken
 
     def _uncount(self, row: Held) -> None:
-        _less(self._people, (row.link, row.person))
+        of_person = self._people[row.link, row.person]
+        del of_person[row.number]
+        if not of_person:
+            del self._people[row.link, row.person]
         if row.cause in _WHOLE:
-            _less(self._whole, row.link)
+            self._less(row.link)
 
-
-def _less(counter: Counter[K], key: K) -> None:
-    counter[key] -= 1
-    if not counter[key]:
-        del counter[key]
+    def _less(self, link: PortalKey) -> None:
+        self._whole[link] -= 1
+        if not self._whole[link]:
+            del self._whole[link]

@@ -120,13 +120,18 @@ class JoinQueue:
         """Whether joins are under way."""
         return bool(self._running)
 
-    def want(self, room: ChatId, ghost: PersonId, urgency: Urgency, *, tries: int = 0) -> None:
-        """Let the ghost in when it is its turn. What is wanted already may only become more urgent."""
+    def want(self, room: ChatId, ghost: PersonId, urgency: Urgency, *, tries: int = 0, at: float = 0) -> None:
+        """Let the ghost in when it is its turn, not before `at`. What is wanted already may only become more urgent."""
         known = self._entries.get((room, ghost))
         if known is not None and known.urgency <= urgency:
             return
         self._count += 1
-        self._put(Wanted(urgency, self._count, room, ghost, tries if known is None else known.tries))
+        entry = Wanted(urgency, self._count, room, ghost, tries if known is None else known.tries)
+        if at:
+            self._entries[room, ghost] = entry
+            heapq.heappush(self._later, (at, entry))
+        else:
+            self._put(entry)
 
     def _put(self, entry: Wanted) -> None:
         self._entries[entry.room, entry.ghost] = entry

@@ -40,9 +40,10 @@ class OptOuts:
         self._people: dict[tuple[NetworkId, PersonId], OptOut] = {}
         self._accounts: dict[tuple[NetworkId, str], OptOut] = {}
         for row in rows:
-            self._add(row)
+            self.add(row)
 
-    def _add(self, row: OptOut) -> None:
+    def add(self, row: OptOut) -> None:
+        """Somebody has opted out, or is to be treated so."""
         self._people[row.network, row.person] = row
         if row.account:
             self._accounts[row.network, row.account] = row
@@ -63,7 +64,7 @@ class OptOuts:
                 if self.covers(network, sender):
                     return Heard(words=wording.ALREADY_OUT)
                 row = OptOut(network=network, person=sender.id, account=sender.account or "", at=now)
-                self._add(row)
+                self.add(row)
                 return Heard(words=wording.OPTED_OUT, put=row)
             case Word.OPTIN:
                 mine = self._mine(network, sender)

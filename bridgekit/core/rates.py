@@ -17,6 +17,10 @@ class Rate(msgspec.Struct, frozen=True):
     count: int
     per: int
 
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.per < 1:
+            raise ValueError("a rate is at least one in some time")
+
 
 class Bucket:
     """What is left of a rate. Times are milliseconds; a clock that goes backwards gives nothing and takes nothing."""

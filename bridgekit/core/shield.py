@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
-from bridgekit.contract.ids import PersonId
+from bridgekit.contract.ids import PersonId, PortalKey
 from bridgekit.contract.people import Person, Role
 from bridgekit.core import wording
 from bridgekit.core.rates import Bucket, Buckets, Rate
@@ -30,8 +30,20 @@ class ShieldRules(msgspec.Struct, frozen=True, kw_only=True):
     link: Rate = Rate(200, 10_000)
     joins: Rate = Rate(60, 60_000)
     patience: int = 60_000  # ms: what would have to wait longer is refused
+    first: int = 20  # messages of one stranger that wait for the nod; what comes on top is refused
     tell: Rate = Rate(1, 60_000)  # how often one person is told
     quarantine: Quarantine = Quarantine.OFF
+
+
+class Nod(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator decided about a stranger in one chat, `at` (ms). `by` is who, for people."""
+
+    side: PortalKey
+    person: PersonId
+    name: str
+    accepted: bool
+    by: str
+    at: int
 
 
 class Pass(msgspec.Struct, frozen=True):
@@ -70,10 +82,9 @@ MOST = 1000
 class Shield:
     """The shield of one link. All times are milliseconds."""
 
-    def __init__(self, rules: ShieldRules, *, name: str, label: str, now: int) -> None:
+    def __init__(self, rules: ShieldRules, *, name: str, now: int) -> None:
         self.rules = rules
         self._name = name
-        self._label = label
         self._people: Buckets[PersonId] = Buckets(rules.person)
         self._link = Bucket(rules.link, now)
         self._joins = Bucket(rules.joins, now)
@@ -83,21 +94,20 @@ class Shield:
         self._known: set[PersonId] = set()
         self._barred: set[PersonId] = set()
         self._asked: set[PersonId] = set()
+        self._full: set[PersonId] = set()
 
-    def message(self, person: Person, role: Role, now: int) -> Ruling:
-        """Somebody of the network says something (or edits, or reacts)."""
-        if person.id in self._barred:
-            return Refused(wording.REJECTED)
+    def message(self, person: Person, role: Role, now: int, *, waiting: int = 0) -> Ruling:
+        """Somebody of the network says something (or edits, or reacts), of whom `waiting` facts are held already."""
+        if (ruling := self.stranger(person, role)) is not PASS:
+            if isinstance(ruling, Quarantined) and waiting >= self.rules.first:
+                return self._enough(person)
+            return ruling
         if role >= Role.HALF_MODERATOR:
             return PASS  # who keeps order is not slowed down
-        if self._is_stranger(person, role):
-            first = person.id not in self._asked
-            self._asked.add(person.id)
-            return Quarantined(
-                wording.STRANGER_WAITS,
-                ask=wording.quarantined(person.name, self._name) if first else "",
-                tell=wording.STRANGER_WAITS if first else "",
-            )
+        return self.speed(person, now)
+
+    def speed(self, person: Person, now: int) -> Ruling:
+        """Whether it comes too fast, whoever it is."""
         own = self._people.of(person.id, now)
         wait = max(own.wait(now), self._link.wait(now), self._until.get(person.id, 0) - now)
         if wait > self.rules.patience:
@@ -111,8 +121,30 @@ class Shield:
             self._until = {p: until for p, until in self._until.items() if until > now}
         self._until[person.id] = now + wait
         seconds = -(-wait // 1000)
-        tell = wording.too_fast(self._label, seconds) if self._tell.take(person.id, now) else ""
-        return Wait(now + wait, wording.too_fast(self._label, seconds), tell)
+        tell = wording.too_fast(seconds) if self._tell.take(person.id, now) else ""
+        return Wait(now + wait, wording.too_fast(seconds), tell)
+
+    def stranger(self, person: Person, role: Role) -> Ruling:
+        """Whether they may be heard at all: what does not depend on how much they say."""
+        if person.id in self._barred:
+            return Refused(wording.REJECTED)
+        if not self._is_stranger(person, role):
+            return PASS
+        first = person.id not in self._asked
+        self._asked.add(person.id)
+        return Quarantined(
+            wording.STRANGER_WAITS,
+            ask=wording.quarantined(person.name, self._name) if first else "",
+            tell=wording.STRANGER_WAITS if first else "",
+        )
+
+    def _enough(self, person: Person) -> Refused:
+        if person.id in self._full:
+            return Refused(wording.ENOUGH_WAITS)
+        self._full.add(person.id)
+        return Refused(
+            wording.ENOUGH_WAITS, wording.only_the_first(person.name, self._name, self.rules.first)
+        )
 
     def _refuse(self, person: Person, now: int) -> Refused:
         name = person.name if person.name in self._refused or len(self._refused) < MOST else "others"
@@ -143,18 +175,20 @@ class Shield:
             case _:
                 return role < Role.VOICE and person.id not in self._known
 
-    def knows(self, *people: PersonId) -> None:
-        """These were nodded to before."""
-        self._known.update(people)
-
     def accept(self, person: PersonId) -> None:
         """An operator nodded: what is held of the person goes on, and so does all that follows."""
         self._known.add(person)
         self._barred.discard(person)
         self._asked.discard(person)
+        self._full.discard(person)
+
+    def is_known(self, person: PersonId) -> bool:
+        """Whether an operator nodded."""
+        return person in self._known
 
     def reject(self, person: PersonId) -> None:
         """An operator does not want it: what is held is refused, and so is all that follows."""
         self._barred.add(person)
         self._known.discard(person)
         self._asked.discard(person)
+        self._full.discard(person)

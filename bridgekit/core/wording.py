@@ -331,9 +331,9 @@ def by_policy(reason: str) -> str:
     return f"A policy list that this bridge follows bars this account{': ' + reason if reason else '.'}"
 
 
-def too_fast(label: str, seconds: int) -> str:
+def too_fast(seconds: int) -> str:
     """To somebody whose messages wait."""
-    return f"You write faster than this bridge passes on to {label}: your messages follow within {seconds} seconds."
+    return f"You write faster than this bridge passes on: your messages follow within {seconds} seconds."
 
 
 def flooded(who: str, count: int) -> str:
@@ -352,8 +352,48 @@ def quarantined(who: str, name: str) -> str:
     )
 
 
-STRANGER_WAITS = "You are new here: your messages are passed on when an operator has nodded."
+def more_strangers(name: str) -> str:
+    """What the room's moderators read where there are too many strangers to name each."""
+    return f"More people are new in {name}, and their messages wait: `!bridge strangers` shows who they are."
+
+
+def strangers(name: str, waiting: Sequence[tuple[str, int]]) -> str:
+    """Whose messages wait for a nod, and how many."""
+    who = listed(f"{person} ({count} message{'s' if count != 1 else ''})" for person, count in waiting)
+    return f"In {name} these wait for a nod: {who}. Say `!bridge accept <who>` or `!bridge reject <who>`."
+
+
+NO_STRANGERS = "Nobody's messages wait for a nod."
+
+
+def nobody_waits(who: str) -> str:
+    """To who nods to somebody that the bridge does not know."""
+    return f"Nobody called {who} waits for a nod, or ever did: `!bridge strangers` shows who does."
+
+
+def nodded(who: str, name: str, by: str) -> str:
+    """An operator has let a stranger in."""
+    return f"{by} has nodded: what {who} says in {name} is passed on."
+
+
+def shaken(who: str, name: str, by: str, count: int) -> str:
+    """An operator does not want a stranger's words."""
+    held = f" {count} held message{'s' if count != 1 else ''} of theirs will not be shown." if count else ""
+    return f"{by} does not want it: nothing that {who} says in {name} is passed on.{held}"
+
+
+STRANGER_WAITS = (
+    "You are new here: your messages wait until an operator has nodded, and are passed on to Matrix then. "
+    "An operator of this chat can say !bridge accept and your name there."
+)
 REJECTED = "An operator has decided not to pass it on."
+ENOUGH_WAITS = "It was not passed on: enough of what they said waits for a nod already."
+
+
+def only_the_first(who: str, name: str, count: int) -> str:
+    """What the room's moderators read where a stranger goes on and on."""
+    return f"The first {count} messages of {who} in {name} wait for a nod; what they say on top is not passed on."
+
 
 # Other bridges --------------------------------------------------------------------------------------------------
 

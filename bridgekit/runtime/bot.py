@@ -16,6 +16,7 @@ from bridgekit.core.corrections import power_of
 from bridgekit.core.model import Permission
 from bridgekit.core.questions import WANTED
 from bridgekit.core.rates import Buckets, Rate
+from bridgekit.core.roles import number
 from bridgekit.core.scopes import Policy, Scope
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
@@ -29,6 +30,7 @@ from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.registry import OPEN, WAITING, Registry
 from bridgekit.runtime.remains import Remains
+from bridgekit.runtime.shielding import Shields
 from bridgekit.store.rows import Link
 
 log = structlog.get_logger(__name__)
@@ -73,6 +75,7 @@ class Bot:
         exposures: Exposures,
         consenting: Consenting,
         readers: Readers,
+        shields: Shields,
         held: Callable[[PortalKey], int],
         me: PersonId,
         label: Callable[[NetworkId], str],
@@ -94,6 +97,7 @@ class Bot:
         self._exposures = exposures
         self._consenting = consenting
         self._readers = readers
+        self._shields = shields
         self._held = held
         self._silence = silence
         self._fingerprints = fingerprints
@@ -108,6 +112,9 @@ class Bot:
             "agree": self._agree,
             "disagree": self._disagree,
             "revoke": self._revoke,
+            "strangers": self._strangers,
+            "accept": self._accept,
+            "reject": self._reject,
             "login": self._login,
             "logout": self._logout,
             "chat": self._chat,
@@ -119,7 +126,7 @@ class Bot:
     async def obey(self, room: ChatId, case: Case, words: str) -> None:
         """Answer one command where it was given."""
         if case.origin.network != MATRIX:
-            if words.lower() not in _HEARD_ALREADY:
+            if words.lower() not in _HEARD_ALREADY and words.split()[:1] not in (["accept"], ["reject"]):
                 await self.explain(case.origin)
             return
         sender: Person = getattr(case.fact, "sender")  # noqa: B009 - only what somebody said is a command
@@ -199,6 +206,7 @@ class Bot:
                 f"  !bridge agree {network} {example}   let words of this encrypted room go to a chat that is not",
                 "                                 (`disagree` takes that back)",
                 f"  !bridge revoke {network} {example}   take its operators' consent back: the link closes at once",
+                "  !bridge strangers   whose messages wait for a nod; `accept <who>` or `reject <who>` decides",
                 "  !bridge stop   say nothing more of what you said here and what still waits to be sent",
                 "  !bridge status   what this room is linked to, and how your accounts are doing",
                 "  !bridge networks   where I can go",
@@ -254,6 +262,8 @@ class Bot:
                 lines.append(blocked)
             elif held := self._held(link.key):
                 lines.append(wording.holding(held, link.name, self._label(link.key.network), []).rstrip())
+            if waiting := self._shields.strangers(link.key):
+                lines.append(wording.strangers(link.name, waiting))
         for row in self._registry.logins.values():
             if row.login.owner == sender:
                 status = self._accounts.status(row.network, row.login.id)
@@ -342,15 +352,48 @@ class Bot:
         self._consenting.revoke(side, sender)
         return f"The link to {link.name} on {self._label(side.network)} is closed: nothing passes any more."
 
+    async def _strangers(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        lines = [
+            wording.strangers(link.name, waiting)
+            for link in self._registry.links_of(room)
+            if (waiting := self._shields.strangers(link.key))
+        ]
+        return "\n".join(lines) or wording.NO_STRANGERS
+
+    async def _accept(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        return await self._nod(room, sender, words, accepts=True)
+
+    async def _reject(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        return await self._nod(room, sender, words, accepts=False)
+
+    async def _nod(self, room: ChatId, sender: PersonId, words: list[str], *, accepts: bool) -> str:
+        """Decide about a stranger, wherever in the room's chats somebody of that name waits."""
+        if not words:
+            raise NotAllowed("Say `!bridge accept <who>` or `!bridge reject <who>`.")
+        await self._need_power(room, sender, moderator=True)
+        who = " ".join(words)
+        said = [
+            await self._shields.nod(link.key, person, accepts=accepts, by=sender)
+            for link in self._registry.links_of(room)
+            if (person := self._shields.find(link.key, who)) is not None
+        ]
+        return "\n".join(said) or wording.nobody_waits(who)
+
     def _policy(self, side: PortalKey) -> Policy:
         return self._consenting.policy(side.network)
 
-    async def _need_power(self, room: ChatId, sender: PersonId, *, admin: bool = True) -> None:
-        """Linking is for those who may change the room (the level of m.bridge, else state_default)."""
+    async def _need_power(
+        self, room: ChatId, sender: PersonId, *, admin: bool = True, moderator: bool = False
+    ) -> None:
+        """Linking is for those who may change the room (the level of m.bridge, else state_default); what concerns
+        people, for those who may put somebody out."""
         if admin and self._permission(sender) is Permission.ADMIN:
             return
-        power = power_of(await self._client.patient.state(room, "m.room.power_levels"), sender)
+        levels = await self._client.patient.state(room, "m.room.power_levels")
+        power = power_of(levels, sender)
         have, need = power.level, power.needs.get("m.bridge", power.default)
+        if moderator:
+            need = number((levels or {}).get("kick"), 50)
         if have < need and sender not in await self._client.patient.creators(room):
             raise NotAllowed(f"You need power level {need} in this room for that; you have {have}.")
 

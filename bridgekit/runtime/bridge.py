@@ -115,6 +115,7 @@ class Bridge:
         await parts.protecting.load()
         await parts.consenting.load()
         await parts.holding.load()
+        await parts.shields.load()
         parts.opening.load()
         for side in self.registry.links:
             parts.readers.linked(side)
@@ -127,6 +128,7 @@ class Bridge:
         self._tasks.spawn(self._settle_in())
         self._tasks.spawn(parts.overdue.run())
         self._tasks.spawn(parts.consenting.tend())
+        self._tasks.spawn(parts.shields.keep_telling())
         parts.exposures.start()
         self._tasks.spawn(self._parts.members.keep_retiring(lambda: self.config.members.retire_after // DAY))
 
@@ -234,4 +236,5 @@ class Bridge:
 
 def _fixed(section: Network) -> tuple[object, ...]:
     """What of a network cannot change while the bridge runs."""
-    return section.connector, section.config, section.space, section.consent, section.ceiling, section.gate
+    named = "connector", "config", "space", "consent", "ceiling", "gate", "shield"
+    return tuple(getattr(section, name) for name in named)

@@ -126,6 +126,11 @@ class Consenting:
         counting = [c.at for c in self.consents(side) if Scope.BRIDGE in c.scopes and c.counts(now())]
         return min(counting, default=0)
 
+    def speaks_for(self, side: PortalKey, person: Person) -> bool:
+        """Whether who speaks now is an operator of the chat."""
+        desk = self._desks.get(side.network)
+        return desk is not None and desk.speaks_for(side, person)
+
     # Links ----------------------------------------------------------------------------------------------------
 
     async def linked(self, link: Link, wanted: frozenset[Scope] = WANTED) -> None:
@@ -206,7 +211,7 @@ class Consenting:
                 log.info("opted_in", network=network)
         if heard.put is not None:
             self._gone(network, person.id)
-        await self._tell(network, person, heard.words)
+        await self.tell(network, person, heard.words)
 
     async def tend(self) -> None:
         """Watch the time, until cancelled."""
@@ -255,7 +260,7 @@ class Consenting:
         for one in words:
             match one:
                 case Say(person=person, words=said):
-                    await self._tell(network, person, said)
+                    await self.tell(network, person, said)
                 case Announce(side=side, words=said):
                     await self._announce(side, said)
                 case Inform(side=side, words=said):
@@ -263,7 +268,7 @@ class Consenting:
                     if link is not None:
                         await self._say(link.room, said)
 
-    async def _tell(self, network: NetworkId, person: Person, words: str) -> None:
+    async def tell(self, network: NetworkId, person: Person, words: str) -> None:
         """Say something to one person of a network, in private, line by line."""
         relay = self._sessions.get((network, None))
         chat = self._networks[network].direct(person.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -25,7 +25,7 @@ from bridgekit.contract.errors import (
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.verbs import Verb
 from bridgekit.core.ghosts import Namespace
-from bridgekit.core.optout import OptOut
+from bridgekit.core.optout import OptOut, OptOuts
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.ghosts import Ghosts
@@ -73,6 +73,8 @@ class Erasure:
         namespace: Namespace,
         *,
         bot: PersonId,
+        optouts: Callable[[], OptOuts],
+        forget: Callable[[NetworkId, PersonId], Awaitable[None]],
         label: Callable[[NetworkId], str],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
@@ -84,6 +86,8 @@ class Erasure:
         self._portals = portals
         self._namespace = namespace
         self._bot = bot
+        self._optouts = optouts
+        self._forget = forget
         self._label = label
         self._spawn = spawn
         self._reports: dict[PersonId, Report] = {}
@@ -125,7 +129,10 @@ class Erasure:
             side, person = MATRIX, user
         elif ghost:
             # First: what is said meanwhile makes no new copies. And last: it stays so.
-            await self._store.commit(self._store.optouts.put(OptOut(network=side, person=person, at=now())))
+            wish = OptOut(network=side, person=person, at=now())
+            self._optouts().add(wish)
+            await self._store.commit(self._store.optouts.put(wish))
+            await self._forget(side, person)
         while not await self._messages(side, person, report):
             report.waits = "A network that has to take messages back is away; it is asked again every minute."
             await asyncio.sleep(AGAIN)

@@ -96,9 +96,13 @@ class Holding:
         """Whether something waits that a new fact of this person must not overtake."""
         return self.ledger.is_behind(side, person)
 
-    def count(self, side: PortalKey) -> int:
-        """How much of a link waits."""
-        return self.ledger.count(side)
+    def ahead(self, side: PortalKey, person: PersonId) -> Cause | None:
+        """Why that waits behind which a new fact of this person has to wait."""
+        return self.ledger.ahead(side, person)
+
+    def count(self, side: PortalKey, person: PersonId | None = None) -> int:
+        """How much of a link, or of one person there, waits."""
+        return self.ledger.count(side, person)
 
     def counts(self) -> dict[tuple[NetworkId, str], int]:
         """How much waits, by network and cause."""

@@ -52,15 +52,23 @@ class Joins:
         return len(self._queue)
 
     def want(
-        self, room: ChatId, ghost: PersonId, network: NetworkId, person: Person | None, urgency: Urgency
+        self,
+        room: ChatId,
+        ghost: PersonId,
+        network: NetworkId,
+        person: Person | None,
+        urgency: Urgency,
+        *,
+        later: int = 0,
     ) -> None:
-        """Let the ghost in when there is time, called as its person is (None: as it is)."""
+        """Let the ghost in when there is time, in `later` ms at the soonest, called as its person is (None: as it
+        is)."""
         if self._stopping or ghost in self._ghosts.present(room) or self._ghosts.is_kept_out(ghost, room):
             return
         if (room, ghost) not in self._who:
             self._untried.setdefault(room, set()).add(ghost)
         self._who[room, ghost] = network, person
-        self._queue.want(room, ghost, urgency)
+        self._queue.want(room, ghost, urgency, at=time.monotonic() + later / 1000 if later else 0)
         self._wake.set()
         if not self._working:
             self._working = True

@@ -24,6 +24,7 @@ from bridgekit.runtime.holding import Holding
 from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.registry import PAUSED, WAITING, Registry
+from bridgekit.runtime.shielding import Shields
 from bridgekit.runtime.spaces import Spaces
 from bridgekit.store.rows import Link
 
@@ -47,6 +48,7 @@ class Opening:
         consenting: Callable[[], Consenting],
         holding: Callable[[], Holding],
         readers: Callable[[], Readers],
+        shields: Callable[[], Shields],
         protecting: Protecting,
         spaces: Spaces,
         bot: PersonId,
@@ -65,6 +67,7 @@ class Opening:
         self._consenting = consenting
         self._holding = holding
         self._readers = readers
+        self._shields = shields
         self._protecting = protecting
         self._spaces = spaces
         self._bot = bot
@@ -120,6 +123,7 @@ class Opening:
         if count := await self._holding().fail(side, wording.held_to_the_end(name, label)):
             log.warning("held_to_the_end", network=side.network, facts=count)
             await self.say(link.room, wording.never_shown(count, name, label))
+        self._shields().forget(side)
         await self._hide(side, link.room)
         self._placed.pop(side, None)
         others = [other.key.network for other in self._registry.links_of(link.room)]

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+import structlog
 from aiohttp import web
 
-from bridgekit.admin.metrics import Metrics
+from bridgekit.admin.metrics import Direction, Metrics
 from bridgekit.config import Ceiling, Config, NetworkSection, StatusEvents
+from bridgekit.config.types import rate_of
 from bridgekit.contract import facts
-from bridgekit.contract.connector import Connector, Manifest, Network, OwnAccounts
+from bridgekit.contract.connector import Connector, FileOpener, Manifest, Network, OwnAccounts
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.policy import Exposure
 from bridgekit.core.crowd import Crowds
@@ -20,6 +22,7 @@ from bridgekit.core.gate import GateMode, GateRules
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Permission
 from bridgekit.core.scopes import Policy, Scope
+from bridgekit.core.shield import ShieldRules
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.matrix.crypto.verifying import Say
@@ -64,6 +67,7 @@ from bridgekit.runtime.remains import Remains
 from bridgekit.runtime.rooms import Rooms
 from bridgekit.runtime.secrecy import Secrecy
 from bridgekit.runtime.sessions import Supervised
+from bridgekit.runtime.shielding import Shields
 from bridgekit.runtime.spaces import Spaces
 from bridgekit.runtime.standing import StandingLinks
 from bridgekit.runtime.succession import Succession
@@ -71,6 +75,8 @@ from bridgekit.runtime.surroundings import RoomSurroundings
 from bridgekit.runtime.upgrades import Upgrades
 from bridgekit.store import Store
 from bridgekit.store.rows import Link
+
+log = structlog.get_logger(__name__)
 
 
 class Parts:
@@ -94,6 +100,7 @@ class Parts:
     ) -> None:
         self._registry = registry
         self._store = store
+        self._metrics = metrics
         self._spawn = spawn
         namespace = Namespace(config.appservice.prefix, config.homeserver.server_name)
         self.networks: dict[NetworkId, Network] = {}
@@ -143,7 +150,8 @@ class Parts:
         client.cipher = self.engine
         self.readying = Readying(self.engine, self.ghosts, spawn=spawn)
         self.modes = Modes(self.networks)
-        files = Files(client, fetch)
+        openers: dict[NetworkId, FileOpener] = {}
+        files = Files(client, fetch, openers)
         powers = Powers(client, registry, store, namespace, bot=me, spawn=spawn)
         self.matrix = MatrixSide(
             client,
@@ -206,6 +214,7 @@ class Parts:
                 links=self.links,
                 owner_on=self.performing.owner_on,
                 routes=self.routes,
+                openers=openers,
             )
             self.manifests[id] = connector.manifest
             self.networks[id] = connector.network(section.config, host)
@@ -221,6 +230,7 @@ class Parts:
             consenting=lambda: self.consenting,
             holding=lambda: self.holding,
             readers=lambda: self.readers,
+            shields=lambda: self.shields,
             protecting=self.protecting,
             spaces=Spaces(
                 client,
@@ -287,6 +297,19 @@ class Parts:
             changed=lambda side: self.passage.changed(side),
             spawn=spawn,
         )
+        self.shields = Shields(
+            store,
+            registry,
+            self.crowds,
+            rules=lambda link: shield_of(config.networks.get(link.key.network), link.name),
+            holding=lambda: self.holding,
+            free=lambda side: side in registry.links and self.passage.held_by(side) is None,
+            speaks_for=self.consenting.speaks_for,
+            say=self.opening.say,
+            announce=self.opening.announce,
+            tell=self.consenting.tell,
+            spawn=spawn,
+        )
         self.passage = Passage(
             registry,
             self.crowds,
@@ -295,8 +318,10 @@ class Parts:
             holding=self.holding,
             readers=self.readers,
             protecting=self.protecting,
+            shields=self.shields,
             explain=lambda side: self.commands.explain(side),
             drop=lambda case: drop(store, case),
+            refuse=self._refused,
             spawn=spawn,
         )
         self.gates = {
@@ -366,6 +391,7 @@ class Parts:
             exposures=self.exposures,
             consenting=self.consenting,
             readers=self.readers,
+            shields=self.shields,
             held=self.holding.count,
             me=me,
             label=label,
@@ -414,6 +440,7 @@ class Parts:
             policies=self.policies,
             bot=self.commands,
             passage=self.passage,
+            shields=self.shields,
             exposures=self.exposures,
             readers=self.readers,
             optouts=lambda: self.consenting.optouts,
@@ -438,6 +465,8 @@ class Parts:
             self.portals,
             namespace,
             bot=me,
+            optouts=lambda: self.consenting.optouts,
+            forget=self.shields.erase,
             label=label,
             spawn=spawn,
         )
@@ -450,7 +479,7 @@ class Parts:
             invitation=self.owners.invited,
             overhear=self.doorstep.overhear,
             hear=self.passage.hear,
-            passes=lambda side: side in self.passage.passing,
+            passes=self.passage.lets,
             spawn=spawn,
         )
         self.arrivals = Arrivals()
@@ -523,6 +552,14 @@ class Parts:
     def _opted_out(self, network: NetworkId, person: PersonId) -> None:
         self._spawn(self.ghosts.leave_all(self.ghosts.of(network, person)))
 
+    def _refused(self, case: Case, why: str) -> None:
+        """Something that nobody wants is not passed on; the room hears of a flood once, not of each drop."""
+        if isinstance(case.fact, facts.Message):
+            seconds = time.monotonic() - case.started
+            self._metrics.message(case.origin.network, Direction.TO_MATRIX, Fate.FAILED.value, seconds)
+        log.debug("refused", network=case.origin.network, why=why)
+        drop(self._store, case)
+
     def _held_to_the_end(self, side: PortalKey, case: Case, why: str) -> None:
         """Something that was held will never be shown: count it, and be done with it."""
         case.outcomes.append(Outcome(side, Fate.FAILED, why))
@@ -548,6 +585,23 @@ def ceiling_of(section: NetworkSection | None, chat: str) -> Bound:
         return SECRET
     own = next((link.ceiling for link in section.links if link.chat.casefold() == chat.casefold()), None)
     return _bound(section.ceiling).meet(_bound(own)) if own is not None else _bound(section.ceiling)
+
+
+def shield_of(section: NetworkSection | None, chat: str) -> ShieldRules | None:
+    """The shield of a chat's link: its own, or the network's; None where there is none."""
+    if section is None:
+        return None
+    own = next((link.shield for link in section.links if link.chat.casefold() == chat.casefold()), None)
+    wanted = own or section.shield
+    if wanted is None:
+        return None
+    return ShieldRules(
+        person=rate_of(wanted.person),
+        link=rate_of(wanted.link),
+        joins=rate_of(wanted.joins),
+        patience=wanted.patience * 1000,
+        quarantine=wanted.quarantine,
+    )
 
 
 def _bound(ceiling: Ceiling) -> Bound:

@@ -13,9 +13,11 @@ from bridgekit.contract.ids import MATRIX, PersonId, PortalKey
 from bridgekit.contract.people import Content, Person
 from bridgekit.contract.text import join, plain
 from bridgekit.core import wording
+from bridgekit.core.answers import nod_in
 from bridgekit.core.commands import command_in
 from bridgekit.core.crowd import Crowds
 from bridgekit.core.gate import Cause
+from bridgekit.core.shield import Quarantined, Refused, Wait
 from bridgekit.runtime.cases import Case
 from bridgekit.runtime.consenting import Consenting
 from bridgekit.runtime.exposure import Exposures
@@ -23,6 +25,7 @@ from bridgekit.runtime.holding import Holding
 from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.registry import WAITING, Registry
+from bridgekit.runtime.shielding import Shields
 
 ABOUT_LINK = (facts.ChatVisibility, facts.ChatOpened, facts.ChatClosed, facts.Resync)
 """What is about the chat itself: the bridge hears it whether anything may pass or not."""
@@ -33,7 +36,8 @@ NOBODY = PersonId("")
 class Passage:
     """`passing` are the links of which everything may go on as it comes: the one look-up for each message.
 
-    `explain` answers who asks a chat's bridge what it is; `drop` ends a case from which nothing may follow.
+    `explain` answers who asks a chat's bridge what it is; `drop` ends a case from which nothing may follow, `refuse`
+    one that is not wanted, with the reason.
     """
 
     def __init__(
@@ -46,8 +50,10 @@ class Passage:
         holding: Holding,
         readers: Readers,
         protecting: Protecting,
+        shields: Shields,
         explain: Callable[[PortalKey], Coroutine[Any, Any, None]],
         drop: Callable[[Case], None],
+        refuse: Callable[[Case, str], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self.passing: set[PortalKey] = set()
@@ -58,8 +64,10 @@ class Passage:
         self._holding = holding
         self._readers = readers
         self._protecting = protecting
+        self._shields = shields
         self._explain = explain
         self._drop = drop
+        self._refuse = refuse
         self._spawn = spawn
 
     # The moment that it is read --------------------------------------------------------------------------------
@@ -77,12 +85,26 @@ class Passage:
                 self._exposures.hear(side, fact)
         if self._consenting.hear(side, fact):
             return True
+        if isinstance(fact, facts.Message) and self._is_live(fact) and (word := nod_in(fact.content)):
+            self._spawn(self._shields.heard(side, fact.sender, word))
         link = self._registry.links.get(side)
         if link is None or link.state != WAITING or isinstance(fact, ABOUT_LINK):
             return False
         if isinstance(fact, facts.Message) and not fact.replayed and command_in(fact.content) == "":
             self._spawn(self._explain(side))
         return True
+
+    @staticmethod
+    def _is_live(fact: facts.Message) -> bool:
+        """Whether somebody of the network says it now, to everybody."""
+        return not (fact.private or fact.replayed or fact.own is not None or fact.sender.bot)
+
+    def lets(self, side: PortalKey, fact: Fact) -> bool:
+        """Whether what is worth nothing a minute later may be shown now."""
+        if side in self.passing:
+            return True
+        free = side in self._registry.links and self.held_by(side) is None
+        return free and not self._holding.is_behind(side, _doer(fact))
 
     # When it is its turn ---------------------------------------------------------------------------------------
 
@@ -96,14 +118,31 @@ class Passage:
             self._drop(case)
             return True
         person = _doer(fact)
+        ruling = self._shields.judge(case, person)
+        if isinstance(ruling, Refused):
+            self._refuse(case, ruling.why)
+            return True
+        ahead = None if case.released else self._holding.ahead(side, person)
         held = self.held_by(side)
-        if held is None and (case.released or not self._holding.is_behind(side, person)):
-            self._holding.passed(case.number)
-            return False
+        if held is None and ahead is Cause.PAUSE:
+            held = ahead, wording.IN_ORDER
+        if held is None:
+            match ruling:
+                case Quarantined(why=why):
+                    held = Cause.QUARANTINE, why
+                case Wait(why=why):
+                    held = Cause.RATE, why
+                case _ if ahead is not None:
+                    held = ahead, wording.IN_ORDER
+                    self._shields.behind(case, person)
+                case _:
+                    self._holding.passed(case.number)
+                    return False
         if side.receiver is None:
             self._exposures.await_word(side)
-        cause, why = held or (Cause.PAUSE, wording.IN_ORDER)
-        self._holding.hold(case, person, cause, why)
+        self._holding.hold(case, person, *held)
+        if held[0] in (Cause.RATE, Cause.QUARANTINE):
+            self._shields.tend(side)
         return True
 
     def held_by(self, side: PortalKey) -> tuple[Cause, str] | None:
@@ -133,12 +172,13 @@ class Passage:
         free = held is None
         if held is not None:
             self._holding.explain(side, *held)
-        if free and not self._holding.count(side):
+        if free and not self._holding.count(side) and self._shields.of(side) is None:
             self.passing.add(side)
             return
         self.passing.discard(side)
         if free:
             self._holding.release(side, still=lambda: self.held_by(side) is None)
+            self._shields.tend(side)
 
     def admitted(self, side: PortalKey, fact: Fact) -> Fact:
         """The fact with what may be passed on: without its file, where files may not be."""

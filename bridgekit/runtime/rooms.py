@@ -50,7 +50,7 @@ class Rooms:
         invitation: Invited,
         overhear: Callable[[PortalKey, Fact], None],
         hear: Callable[[PortalKey, Fact], bool],
-        passes: Callable[[PortalKey], bool],
+        passes: Callable[[PortalKey, Fact], bool],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._overhear = overhear
@@ -83,7 +83,7 @@ class Rooms:
             if link is not None and link.reader != login and not isinstance(fact, facts.Invitation):
                 return  # two accounts read one chat: its reader tells what happens there
         if isinstance(fact, FLEETING):
-            if self._passes(side):
+            if self._passes(side, fact):
                 self.fleeting(side, fact)
             return
         if isinstance(fact, facts.Invitation):

@@ -48,6 +48,7 @@ from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.recall import Ids
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.secrecy import Secrecy
+from bridgekit.runtime.shielding import Shields
 from bridgekit.runtime.standing import StandingLinks
 from bridgekit.runtime.upgrades import Upgrades
 from bridgekit.store import Store
@@ -89,6 +90,7 @@ class RoomSurroundings:
         policies: PolicyLists,
         bot: Bot,
         passage: Passage,
+        shields: Shields,
         exposures: Exposures,
         readers: Readers,
         optouts: Callable[[], OptOuts],
@@ -134,6 +136,7 @@ class RoomSurroundings:
         self._members = members
         self._joins = joins
         self._policies = policies
+        self._shields = shields
         self._bot = bot
         self._fates = fates
         self._metrics = metrics
@@ -347,10 +350,14 @@ class RoomSurroundings:
 
     def muster(self, room: ChatId, origin: PortalKey, decided: Plan) -> None:
         """Ghosts that are to come when there is time, and roles: nobody waits for them."""
+        alone = len(decided.arrivals) == 1  # somebody came in; a roster names those who are there
         for arrival in decided.arrivals:
             if self._policies.barred(arrival.ghost):
                 continue
-            self._joins.want(room, arrival.ghost, origin.network, arrival.person, arrival.urgency)
+            later = self._shields.joined(origin) if alone else 0
+            self._joins.want(
+                room, arrival.ghost, origin.network, arrival.person, arrival.urgency, later=later
+            )
         for ghost, role in decided.roles.items():
             self._powers.give(room, ghost, role)
 

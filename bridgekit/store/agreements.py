@@ -10,9 +10,10 @@ from bridgekit.core.optout import OptOut
 from bridgekit.core.protection import Agreement
 from bridgekit.core.questions import Ask
 from bridgekit.core.scopes import Consent, Scope
+from bridgekit.core.shield import Nod
 from bridgekit.store.driver import Reader
 from bridgekit.store.statements import Table, Write, delete, storable, upsert
-from bridgekit.store.tables import AGREEMENTS, ASKS, CONSENTS, HELD, OPTOUTS
+from bridgekit.store.tables import AGREEMENTS, ASKS, CONSENTS, HELD, NODS, OPTOUTS
 
 _CONSENT_PUT = upsert(CONSENTS)
 _CONSENT_REMOVE = delete(CONSENTS)
@@ -21,6 +22,8 @@ _ASK_PUT = upsert(ASKS)
 _ASK_REMOVE = delete(ASKS)
 _OPTOUT_PUT = upsert(OPTOUTS)
 _OPTOUT_REMOVE = delete(OPTOUTS, keys=2)
+_NOD_PUT = upsert(NODS)
+_NOD_REMOVE = delete(NODS, keys=3)
 _HELD_PUT = upsert(HELD)
 _HELD_REMOVE = delete(HELD)
 
@@ -208,6 +211,48 @@ class OptOuts:
         return [
             OptOut(network=NetworkId(network), person=PersonId(person), account=account, at=at)
             for network, person, account, at in await self._reader.fetch(_select(OPTOUTS, "network, person"))
+        ]
+
+
+class Nods:
+    """Strangers whom an operator has let in, or does not want."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def put(self, nod: Nod) -> Write:
+        """Add what was decided, or replace what was decided before. It is for a chat that everybody shares."""
+        return Write(
+            _NOD_PUT,
+            (
+                nod.side.network,
+                nod.side.chat,
+                storable(nod.person),
+                storable(nod.name),
+                int(nod.accepted),
+                storable(nod.by),
+                nod.at,
+            ),
+        )
+
+    def remove(self, nod: Nod) -> Write:
+        """It holds no more."""
+        return Write(_NOD_REMOVE, (nod.side.network, nod.side.chat, storable(nod.person)))
+
+    async def all(self) -> list[Nod]:
+        """Everything that was decided, by chat and person."""
+        return [
+            Nod(
+                side=PortalKey(NetworkId(network), ChatId(chat)),
+                person=PersonId(person),
+                name=name,
+                accepted=bool(accepted),
+                by=by,
+                at=at,
+            )
+            for network, chat, person, name, accepted, by, at in await self._reader.fetch(
+                _select(NODS, "network, chat, person")
+            )
         ]
 
 

@@ -112,6 +112,18 @@ HELD = table(
     since="bigint",
 )
 
+NODS = table(
+    "nods",
+    3,
+    network="text",
+    chat="text",
+    person="text",
+    name="text",
+    accepted="bigint",
+    by_whom="text",
+    at="bigint",
+)
+
 AGREEMENTS = table(
     "agreements",
     1,
@@ -168,6 +180,7 @@ TABLES = (
     ASKS,
     OPTOUTS,
     HELD,
+    NODS,
     OUR_DEVICES,
     OLM,
     MEGOLM_OUT,

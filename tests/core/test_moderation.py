@@ -304,7 +304,7 @@ EVE = Person(id=PersonId("eve"), name="Eve")
 
 
 def shield(**rules: Any) -> Shield:
-    return Shield(ShieldRules(**rules), name="#a", label="Parrot", now=NOW)
+    return Shield(ShieldRules(**rules), name="#a", now=NOW)
 
 
 def test_a_burst_passes_a_flood_waits_in_order_and_beyond_patience_is_refused_with_a_count():
@@ -381,7 +381,7 @@ def test_an_account_or_a_role_makes_no_stranger_unless_everybody_is_one():
     assert guard.message(EVE, Role.VOICE, NOW) == PASS
     strict = shield(quarantine=Quarantine.EVERYBODY)
     assert isinstance(strict.message(known, Role.NONE, NOW), Quarantined)
-    strict.knows(known.id)
+    strict.accept(known.id)
     assert strict.message(known, Role.NONE, NOW) == PASS
 
 

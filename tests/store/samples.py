@@ -7,6 +7,7 @@ from bridgekit.core.optout import OptOut
 from bridgekit.core.protection import Agreement
 from bridgekit.core.questions import Ask
 from bridgekit.core.scopes import Consent, Scope
+from bridgekit.core.shield import Nod
 from bridgekit.store import Copy, Ghost, InboxRow, Link, LoginRow, Portal, Store, Write, new_id
 from bridgekit.store.keys import Inbound, OlmRow, OurDevice, Outbound, Secrets, SharedWith
 
@@ -140,6 +141,17 @@ def optout(person: str = "eve", account: str = "eve") -> OptOut:
     return OptOut(network=NETWORK, person=PersonId(person), account=account, at=1_700_000_000_000)
 
 
+def nod(person: str = "eve") -> Nod:
+    return Nod(
+        side=PortalKey(NETWORK, CHAT),
+        person=PersonId(person),
+        name="Eve",
+        accepted=True,
+        by="Olga",
+        at=1_700_000_000_000,
+    )
+
+
 def held(number: int, receiver: str | None = None) -> Held:
     return Held(
         number=number,
@@ -208,6 +220,7 @@ def everything(store: Store) -> list[Write]:
         store.asks.put(ask()),
         store.optouts.put(optout()),
         store.held.put(held(row.id)),
+        store.nods.put(nod()),
         store.keys.put_device(our_device()),
         store.keys.put_olm(olm_row()),
         store.keys.put_outbound(outbound()),

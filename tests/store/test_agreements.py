@@ -7,7 +7,7 @@ from bridgekit.core.gate import Cause
 from bridgekit.core.scopes import Scope
 from bridgekit.store import SealingKey, Store, new_id
 from bridgekit.store.urls import connect
-from tests.store.samples import agreement, ask, consent, held, inbox_row, optout
+from tests.store.samples import agreement, ask, consent, held, inbox_row, nod, optout
 
 
 async def test_a_consent_comes_back_as_it_was_given(store: Store):
@@ -51,6 +51,15 @@ async def test_an_opt_out_is_kept_until_it_is_taken_back(store: Store):
     assert await store.optouts.all() == [optout("bob", ""), optout()]
     await store.commit(store.optouts.remove(optout()))
     assert await store.optouts.all() == [optout("bob", "")]
+
+
+async def test_a_nod_is_kept_until_it_is_taken_back(store: Store):
+    await store.commit(store.nods.put(nod("bob")), store.nods.put(nod()))
+    changed = msgspec.structs.replace(nod(), accepted=False)
+    await store.commit(store.nods.put(changed))
+    assert await store.nods.all() == [nod("bob"), changed]
+    await store.commit(store.nods.remove(nod()))
+    assert await store.nods.all() == [nod("bob")]
 
 
 async def test_what_is_held_comes_back_in_order_and_leaves_with_its_fact(store: Store):
