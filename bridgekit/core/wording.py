@@ -78,6 +78,18 @@ def undone(what: str, by: str) -> str:
     return f"{by} made this room more open than its chats allow; the bridge has put that back: {what}."
 
 
+EXPOSED = "more people could read it than its chat allows"
+
+
+def taken_back(count: int) -> str:
+    """Words that were said while the room was too open are gone from it."""
+    were = "1 message that came" if count == 1 else f"{count} messages that came"
+    return (
+        f"{were} in while this room was more open than its chats allow could be read by people whom they were not "
+        f"meant for: {'it was' if count == 1 else 'they were'} taken back here."
+    )
+
+
 def became(name: str, label: str, exposure: Exposure, detail: str) -> str:
     """The visibility of a linked chat has changed, for both sides."""
     modes = f" ({detail})" if detail else ""

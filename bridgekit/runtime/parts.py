@@ -200,6 +200,8 @@ class Parts:
             puppets=config.appservice.double_puppets,
             is_encrypted=self.engine.knows_encrypted,
             protecting=self.protecting,
+            cleared=lambda side: side in self.exposures.cleared,
+            passes=lambda side: self.exposures.passes(side),
         )
         for id, section in config.networks.items():
             connector = connectors[section.connector]
@@ -262,6 +264,9 @@ class Parts:
             registry,
             store,
             bot=me,
+            network_of=lambda who: (
+                row.network if (row := self.ghosts.row(who)) is not None else NetworkId("")
+            ),
             label=label,
             policy=self.consenting.policy,
             consents=self.consenting.consents,
@@ -492,6 +497,7 @@ class Parts:
             label=label,
             puppets=config.appservice.double_puppets,
             is_echo=self.matrix.is_echo,
+            glimpsed=self.exposures.glimpsed,
             outcome=metrics.transaction,
             parked=metrics.parked,
             spawn=spawn,

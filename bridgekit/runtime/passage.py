@@ -18,7 +18,7 @@ from bridgekit.core.commands import command_in
 from bridgekit.core.crowd import Crowds
 from bridgekit.core.gate import Cause
 from bridgekit.core.shield import Quarantined, Refused, Wait
-from bridgekit.runtime.cases import Case
+from bridgekit.runtime.cases import ABOUT_LINK, Case
 from bridgekit.runtime.consenting import Consenting
 from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.holding import Holding
@@ -26,9 +26,6 @@ from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.registry import WAITING, Registry
 from bridgekit.runtime.shielding import Shields
-
-ABOUT_LINK = (facts.ChatVisibility, facts.ChatOpened, facts.ChatClosed, facts.Resync)
-"""What is about the chat itself: the bridge hears it whether anything may pass or not."""
 
 NOBODY = PersonId("")
 
