@@ -418,6 +418,19 @@ def bridged_already(name: str, bot: str) -> str:
     )
 
 
+def linked_already(name: str, room: str, other: str) -> str:
+    """Why a link is refused."""
+    return f"{name} is linked to {room} already, over {other}: a second link would say everything twice."
+
+
+def loop(name: str, label: str, other: str, other_label: str) -> str:
+    """To a room in which the bridge hears its own words."""
+    return (
+        f"{name} on {label} and {other} on {other_label} are the same chat: the bridge hears there what it said here. "
+        "Its own words are not passed on again; unlink one of the two."
+    )
+
+
 # What is missing ----------------------------------------------------------------------------------------------
 
 

@@ -41,6 +41,7 @@ from bridgekit.runtime.holding import Holding
 from bridgekit.runtime.host import NetworkHost
 from bridgekit.runtime.joins import Joins
 from bridgekit.runtime.lenient import now
+from bridgekit.runtime.loops import Loops
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.matrix_side import MatrixSide
@@ -182,6 +183,9 @@ class Parts:
             moved=lambda side: self.passage.changed(side),
             spawn=spawn,
         )
+        self.loops = Loops(
+            registry, label=label, say=lambda room, words: self.portals.say(room, words), spawn=spawn
+        )
         self.performing = Performing(
             store=store,
             registry=registry,
@@ -200,6 +204,7 @@ class Parts:
             puppets=config.appservice.double_puppets,
             is_encrypted=self.engine.knows_encrypted,
             protecting=self.protecting,
+            said=self.loops.said,
             cleared=lambda side: side in self.exposures.cleared,
             passes=lambda side: self.exposures.passes(side),
         )
@@ -320,6 +325,7 @@ class Parts:
             readers=self.readers,
             protecting=self.protecting,
             shields=self.shields,
+            loops=self.loops,
             explain=lambda side: self.commands.explain(side),
             drop=lambda case: drop(store, case),
             refuse=self._refused,

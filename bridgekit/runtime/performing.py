@@ -57,6 +57,7 @@ class Performing:
         puppets: bool,
         is_encrypted: Callable[[ChatId], bool],
         protecting: Protecting,
+        said: Callable[[PortalKey, MessageId], None],
         cleared: Callable[[PortalKey], bool],
         passes: Callable[[PortalKey], Awaitable[None]],
     ) -> None:
@@ -77,6 +78,7 @@ class Performing:
         self._puppets = puppets
         self._is_encrypted = is_encrypted
         self._protecting = protecting
+        self._said = said
         self._cleared = cleared
         self._passes = passes
         self._views: dict[ChatId, tuple[object, tuple[SideView, ...]]] = {}
@@ -246,7 +248,11 @@ class Performing:
             await self._store.commit(self._store.outbox.sending(step.case.number, step.index))
         if step.turn is not None and not await step.turn.come():
             raise Disconnected("What was said before this has to be said again first.")
-        return await _all(supervised, session, fitted)
+        sent = await _all(supervised, session, fitted)
+        if sent is not None and sent.id:
+            for id in (sent.id, *sent.more):
+                self._said(side, id)
+        return sent
 
     @staticmethod
     def _waits(step: Step) -> bool:
