@@ -143,8 +143,9 @@ async def code_for(who: Peer) -> str:
 
 
 @asynccontextmanager
-async def place() -> AsyncIterator[Place]:
-    """One Synapse of its own, ngircd, InspIRCd with services, and a bridge that asks before it links."""
+async def place(**section: Any) -> AsyncIterator[Place]:
+    """One Synapse of its own, ngircd, InspIRCd with services, and a bridge that asks before it links; `section` is
+    what its config says of each network besides."""
     async with AsyncExitStack() as stack:
         plain = await stack.enter_async_context(ngircd())
         modern = await stack.enter_async_context(inspircd())
@@ -160,6 +161,7 @@ async def place() -> AsyncIterator[Place]:
                 "nick": f"{name}bridge",
                 "servers": [{"host": "127.0.0.1", "port": port, "tls": False}],
                 "flood": {"refill": 0, "lead_max": 0},
+                **section,
             }
             for name, port in ports.items()
         }
