@@ -1,4 +1,4 @@
-"""Every metric of the bridge, in one place; what is counted per message costs no label lookup by name.
+"""Every metric of the bridge, in one place; what is counted per message is a few additions until somebody looks.
 
 Labels are networks, directions, fates and kinds of calls: no rooms, no people, so their number is known beforehand.
 """
@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from enum import StrEnum
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from bridgekit import __version__
@@ -38,12 +41,67 @@ class Queue(StrEnum):
     JOINS = "joins"  # ghosts that still have to enter a room
 
 
+class Encryption(msgspec.Struct, frozen=True, kw_only=True):
+    """How encryption is doing; the mappings count by cause since the start."""
+
+    devices: int
+    rooms: int
+    one_time_keys: int | None  # of the bot; None: the homeserver has not said yet
+    unread: Mapping[str, int]
+    missing: Mapping[str, int]
+    withheld: Mapping[str, int]
+
+
 Count = Callable[[], Awaitable[int]]
 PATIENCE = 2.0
 """Seconds that the database has to count rows."""
 
-_Pair = tuple[Callable[[], None], Callable[[float], None]]
-"""A counter's and a histogram's bound children: one look-up for both."""
+
+class _Tally:
+    """How often something came and how long it took, in LATENCY's bounds; some five times cheaper than the library's
+    counter and histogram, which take two locks and go through the bounds one by one."""
+
+    __slots__ = ("bounds", "seconds")
+
+    def __init__(self) -> None:
+        self.bounds = [0] * (len(LATENCY) + 1)  # not cumulative; the last one is beyond all bounds
+        self.seconds = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.bounds[bisect_left(LATENCY, seconds)] += 1
+        self.seconds += seconds
+
+    @property
+    def count(self) -> int:
+        return sum(self.bounds)
+
+
+class _Tallies(Collector):
+    """One counter and one histogram over the same events: the counter splits them by one label more, its last."""
+
+    def __init__(self, counter: tuple[str, str], histogram: tuple[str, str], labels: list[str]) -> None:
+        self._counter, self._histogram, self._labels = counter, histogram, labels
+        self._of: dict[tuple[str, ...], _Tally] = {}
+
+    def of(self, *labels: str) -> _Tally:
+        """The tally of these values of the labels; from now on it is shown, also while it is zero."""
+        return self._of.setdefault(labels, _Tally())
+
+    def collect(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
+        counts = CounterMetricFamily(*self._counter, labels=self._labels)
+        times: dict[tuple[str, ...], _Tally] = {}
+        for labels, tally in self._of.items():
+            counts.add_metric(labels, tally.count)
+            whole = times.setdefault(labels[:-1], _Tally())
+            whole.bounds = [a + b for a, b in zip(whole.bounds, tally.bounds, strict=True)]
+            whole.seconds += tally.seconds
+        yield counts
+        histogram = HistogramMetricFamily(*self._histogram, labels=self._labels[:-1])
+        for labels, tally in times.items():
+            sums = list(accumulate(tally.bounds))
+            ends = [*map(str, map(float, LATENCY)), "+Inf"]
+            histogram.add_metric(labels, list(zip(ends, sums, strict=True)), tally.seconds)
+        yield histogram
 
 
 class _Live(Collector):
@@ -52,13 +110,15 @@ class _Live(Collector):
     def __init__(self) -> None:
         self.queues: dict[str, Callable[[], tuple[int, float]]] = {}
         self.inbox: dict[str, int] = {}
+        self.megolm: dict[str, int] = {}
+        self.encryption: Callable[[], Encryption] | None = None
         self.held: Callable[[], dict[tuple[NetworkId, str], int]] = dict
         self.sessions: Callable[[], dict[tuple[NetworkId, str], int]] = dict
 
-    def describe(self) -> list[GaugeMetricFamily]:
+    def describe(self) -> list[Metric]:
         return []  # nothing is asked before the bridge runs
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         depth = GaugeMetricFamily("bridgekit_queue_depth", "What waits now.", labels=["queue"])
         oldest = GaugeMetricFamily(
             "bridgekit_queue_oldest_seconds", "How long the oldest of it has waited.", labels=["queue"]
@@ -89,6 +149,33 @@ class _Live(Collector):
         for (network, state), count in self.sessions().items():
             sessions.add_metric([network, state], count)
         yield sessions
+        if self.encryption is not None:
+            yield from self._encryption(self.encryption())
+
+    def _encryption(self, now: Encryption) -> Iterator[Metric]:
+        yield GaugeMetricFamily("bridgekit_devices", "Devices of the bot and of ghosts.", value=now.devices)
+        yield GaugeMetricFamily("bridgekit_encrypted_rooms", "Rooms known to be encrypted.", value=now.rooms)
+        if now.one_time_keys is not None:
+            yield GaugeMetricFamily(
+                "bridgekit_one_time_keys", "One-time keys that the bot has left.", value=now.one_time_keys
+            )
+        megolm = GaugeMetricFamily("bridgekit_megolm_sessions", "Sessions on disk.", labels=["direction"])
+        for direction, rows in self.megolm.items():
+            megolm.add_metric([direction], rows)
+        yield megolm
+        for name, about, counts in (
+            (
+                "bridgekit_undecrypted",
+                "Messages that were not opened though their key was there.",
+                now.unread,
+            ),
+            ("bridgekit_keys_missing", "Sessions whose key did not come in time.", now.missing),
+            ("bridgekit_keys_withheld", "Keys that the bridge gave to no device.", now.withheld),
+        ):
+            family = CounterMetricFamily(name, about, labels=["why"])
+            for why, count in counts.items():
+                family.add_metric([why], count)
+            yield family
 
 
 class Metrics:
@@ -97,18 +184,10 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         reg = self.registry
-        self._messages = Counter(
-            "bridgekit_messages",
-            "Messages by what became of them.",
+        self._messages = _Tallies(
+            ("bridgekit_messages", "Messages by what became of them."),
+            ("bridgekit_message_seconds", "From the moment a message was known until its fate."),
             ["network", "direction", "fate"],
-            registry=reg,
-        )
-        self._latency = Histogram(
-            "bridgekit_message_seconds",
-            "From the moment a message was known until its fate.",
-            ["network", "direction"],
-            buckets=LATENCY,
-            registry=reg,
         )
         self._reconnects = Counter(
             "bridgekit_reconnects", "Sessions that were lost and started again.", ["network"], registry=reg
@@ -119,19 +198,16 @@ class Metrics:
             ["network"],
             registry=reg,
         )
-        self._requests = Histogram(
-            "bridgekit_homeserver_request_seconds",
-            "Requests to the homeserver by call.",
-            ["call"],
-            buckets=LATENCY,
-            registry=reg,
-        )
-        self._answers = Counter(
-            "bridgekit_homeserver_answers",
-            "Answers of the homeserver by call and class of status (none: no answer).",
+        self._answers = _Tallies(
+            (
+                "bridgekit_homeserver_answers",
+                "Answers of the homeserver by call and class of status (none: no answer).",
+            ),
+            ("bridgekit_homeserver_request_seconds", "Requests to the homeserver by call."),
             ["call", "status"],
-            registry=reg,
         )
+        reg.register(self._messages)
+        reg.register(self._answers)
         self._up = Gauge("bridgekit_homeserver_up", "1 while the homeserver answers.", registry=reg)
         self._transactions = Counter(
             "bridgekit_transactions", "Transactions of the homeserver by outcome.", ["outcome"], registry=reg
@@ -146,33 +222,28 @@ class Metrics:
         self._live = _Live()
         reg.register(self._live)
         self._inbox: dict[str, Count] = {}
-        self._bound: dict[tuple[str, str, str], _Pair] = {}
-        self._answered: dict[tuple[str, int], _Pair] = {}
+        self._megolm: dict[str, Count] = {}
+        self._fates: dict[tuple[NetworkId, Direction, str], _Tally] = {}
+        self._answered: dict[tuple[str, int], _Tally] = {}
 
     # Counted for every message
 
     def message(self, network: NetworkId, direction: Direction, fate: str, seconds: float) -> None:
         """A message of (or for) `network` has its fate, `seconds` after it was known."""
         try:
-            count, observe = self._bound[network, direction, fate]
+            tally = self._fates[network, direction, fate]
         except KeyError:
-            count = self._messages.labels(network, direction.value, fate).inc
-            observe = self._latency.labels(network, direction.value).observe
-            self._bound[network, direction, fate] = (count, observe)
-        count()
-        observe(seconds)
+            tally = self._fates[network, direction, fate] = self._messages.of(network, direction.value, fate)
+        tally.add(seconds)
 
     def answered(self, call: str, status: int, seconds: float) -> None:
         """One exchange with the homeserver is over; status 0 is no answer."""
         try:
-            count, observe = self._answered[call, status]
+            tally = self._answered[call, status]
         except KeyError:
             word = f"{status // 100}xx" if status else "none"
-            count = self._answers.labels(call, word).inc
-            observe = self._requests.labels(call).observe
-            self._answered[call, status] = (count, observe)
-        count()
-        observe(seconds)
+            tally = self._answered[call, status] = self._answers.of(call, word)
+        tally.add(seconds)
 
     # Counted now and then
 
@@ -196,9 +267,8 @@ class Metrics:
         """Show every series of these networks from the start, as zero: a rate needs a first value."""
         for network in networks:
             for direction in Direction:
-                self._latency.labels(network, direction.value)
                 for fate in ("delivered", "failed", "uncertain"):
-                    self._messages.labels(network, direction.value, fate)
+                    self._messages.of(network, direction.value, fate)
             for counter in (self._reconnects, self._parked):
                 counter.labels(network)
 
@@ -212,6 +282,11 @@ class Metrics:
         """How many rows of the inbox are not done, and how many are put aside."""
         self._inbox = {"pending": pending, "parked": parked}
 
+    def watch_encryption(self, look: Callable[[], Encryption], out: Count, into: Count) -> None:
+        """`look` returns how encryption is doing; `out` and `into` count the Megolm sessions on disk."""
+        self._live.encryption = look
+        self._megolm = {"out": out, "in": into}
+
     def watch_held(self, look: Callable[[], dict[tuple[NetworkId, str], int]]) -> None:
         """`look` returns how many facts of each network are held back for which cause."""
         self._live.held = look
@@ -222,11 +297,17 @@ class Metrics:
 
     async def exposition(self) -> bytes:
         """Everything, in Prometheus' text format (CONTENT_TYPE). What cannot be counted now is left out."""
-        self._live.inbox = {}
-        for state, count in self._inbox.items():
-            with contextlib.suppress(
-                Exception
-            ):  # a database that is away is told by the health, not by a gap here
-                async with asyncio.timeout(PATIENCE):
-                    self._live.inbox[state] = await count()
+        self._live.inbox = await _counted(self._inbox)
+        self._live.megolm = await _counted(self._megolm)
         return generate_latest(self.registry)
+
+
+async def _counted(counts: Mapping[str, Count]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, count in counts.items():
+        with contextlib.suppress(
+            Exception
+        ):  # a database that is away is told by the health, not by a gap here
+            async with asyncio.timeout(PATIENCE):
+                found[name] = await count()
+    return found

@@ -107,6 +107,13 @@ def parser() -> argparse.ArgumentParser:
         help="a ghost's user id for somebody of a network, or a Matrix user's",
     )
 
+    api = add(
+        "api", _api, "Ask the running bridge: /api/v1/rooms, /api/v1/devices (docs/operating.md).", common
+    )
+    api.add_argument(
+        "path", metavar="PATH", help="/api/v1/rooms, /api/v1/devices?user=@bridgebot:example.org"
+    )
+
     demo = add("demo", _demo, "Run a bridge between real servers on this machine, with people who talk.")
     demo.add_argument("--once", action="store_true", help="play the script, check what arrived, and end")
 
@@ -197,6 +204,12 @@ def _erase(words: argparse.Namespace) -> int:
     from bridgekit.cli.erase import erase
 
     return erase(words.config, words.user)
+
+
+def _api(words: argparse.Namespace) -> int:
+    from bridgekit.cli.asking import ask
+
+    return ask(words.config, words.path)
 
 
 def _demo(words: argparse.Namespace) -> int:

@@ -9,9 +9,8 @@ from typing import Any
 
 import aiohttp
 
-from bridgekit.admin.erasing import PURPOSE
+from bridgekit.cli.asking import address, token
 from bridgekit.config import load
-from bridgekit.store import SealingKey
 
 SECONDS = 1.0
 
@@ -19,11 +18,7 @@ SECONDS = 1.0
 def erase(path: Path, user: str) -> int:
     """Return 0 when all is taken back, or as much of it as can be; what is not is printed. 1: nothing was begun."""
     config = load(path)
-    token = SealingKey.load_or_create(config.store.key_file).derive(PURPOSE).hex()
-    host = config.admin.listen.host
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    url = f"http://{host}:{config.admin.listen.port}/erase"
-    return asyncio.run(_erase(url, token, user))
+    return asyncio.run(_erase(f"{address(config)}/erase", token(config), user))
 
 
 async def _erase(url: str, token: str, user: str) -> int:

@@ -16,6 +16,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     `speakers`: it shows a foreign speaker by itself (a component, a relaying extension); otherwise the words
     start with the name. `replies`, `threads`, `files`: natively. `max_bytes` and `max_lines` bound one
     message (UTF-8 bytes and lines as typed), 0 is no bound; a longer one becomes a link to the full text.
+    `protection`: of this chat; where it changes, `ChatOpened` is said anew.
     `pipeline` verbs of one account may be under way at once; their effects keep the order of the calls.
     """
 

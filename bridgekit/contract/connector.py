@@ -19,6 +19,9 @@ from bridgekit.contract.verbs import Sent, Verb
 
 API_VERSION = 1
 
+FileOpener = Callable[[File], AbstractAsyncContextManager[AsyncIterator[bytes]]]
+"""Streams a file's bytes, in clear; they are whole and unchanged when the stream has ended without RemoteError."""
+
 Emit = Callable[[Fact], None]
 """Hands a fact to the bridge: synchronous, bounded, never raises. Resolve acknowledgements before emitting."""
 
@@ -86,6 +89,11 @@ class Host(Protocol):
         self, method: str, path: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> None:
         """Serve `path` below the network's own prefix on the public listener."""
+        ...
+
+    def opens_files(self, opener: FileOpener) -> None:
+        """Be asked for the bytes of files whose `via` is this network: those that its address alone does not give
+        (sealed, behind a certificate). Say it once, in `network`."""
         ...
 
     def open_media(self, file: File) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:

@@ -170,7 +170,10 @@ class Invitation(FactBase, frozen=True, kw_only=True):
 
 
 class ChatOpened(FactBase, frozen=True, kw_only=True):
-    """The session is in the chat and reads it; `name` and `topic` are what to show."""
+    """The session is in the chat and reads it; `name` and `topic` are what to show.
+
+    Said anew when the chat's `Capabilities.protection` has become another: the room's label and what may cross follow.
+    """
 
     name: str = ""
     topic: str = ""

@@ -6,7 +6,7 @@ from enum import IntEnum, StrEnum
 
 import msgspec
 
-from bridgekit.contract.ids import LoginId, MessageId, PersonId
+from bridgekit.contract.ids import LoginId, MessageId, NetworkId, PersonId
 from bridgekit.contract.text import Text
 
 
@@ -43,6 +43,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     height: int = 0
     duration: int = 0
     key: bytes | None = None  # where it lies encrypted: how `Host.open_media` opens it
+    via: NetworkId | None = None  # whose connector opens it (`Host.opens_files`); None: its address is enough
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

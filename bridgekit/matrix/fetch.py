@@ -104,12 +104,29 @@ async def _follow(
 
 
 async def _opened(response: aiohttp.ClientResponse, limit: int) -> RemoteFile:
-    size = response.content_length
+    return await read_head(
+        response.content.iter_chunked(PIECE),
+        claimed=response.content_type,
+        name=_name(response),
+        size=response.content_length,
+        limit=limit,
+    )
+
+
+async def read_head(
+    pieces: AsyncIterator[bytes], *, claimed: str, name: str, size: int | None, limit: int
+) -> RemoteFile:
+    """A file whose bytes come piece by piece; its type is what they look like. `size` is None where it is unknown.
+
+    Raises FetchRefused past `limit` bytes, also later, out of the chunks.
+    """
     if size is not None and size > limit:
         raise _too_large(limit)
     head = b""
-    while len(head) < HEAD_BYTES and (piece := await response.content.read(HEAD_BYTES - len(head))):
+    async for piece in pieces:
         head += piece
+        if len(head) >= HEAD_BYTES:
+            break
 
     async def chunks() -> AsyncIterator[bytes]:
         count = len(head)
@@ -117,13 +134,13 @@ async def _opened(response: aiohttp.ClientResponse, limit: int) -> RemoteFile:
             raise _too_large(limit)
         if head:
             yield head
-        async for piece in response.content.iter_chunked(PIECE):
+        async for piece in pieces:
             count += len(piece)
             if count > limit:
                 raise _too_large(limit)
             yield piece
 
-    return RemoteFile(sniff(head, response.content_type), _name(response), size, chunks())
+    return RemoteFile(sniff(head[:HEAD_BYTES], claimed), name, size, chunks())
 
 
 def _name(response: aiohttp.ClientResponse) -> str:

@@ -81,7 +81,7 @@ class Bot:
         label: Callable[[NetworkId], str],
         permission: Callable[[PersonId], Permission],
         silence: Callable[[ChatId, PersonId], int],
-        fingerprints: Callable[[PersonId], Mapping[str, str]],
+        fingerprints: Callable[[PersonId], Awaitable[Mapping[str, str]]],
     ) -> None:
         self._client = client
         self._portals = portals
@@ -221,7 +221,7 @@ class Bot:
     async def _verify(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
         """What can be compared of the bot or a ghost, and how clients do it."""
         user = PersonId(words[0]) if words else self._me
-        found = self._fingerprints(user)
+        found = await self._fingerprints(user)
         if not found:
             return f"{user} has no device: I have one, and those who have spoken in an encrypted room."
         lines = [f"{user}:", *(f"  {name}: {value}" for name, value in found.items())]

@@ -13,7 +13,7 @@ from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MessageId, PersonId, PortalKey
 from bridgekit.core.model import Action, Known
-from bridgekit.matrix.translate import Encrypted, StateChanged
+from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
 from bridgekit.runtime.lanes import Turn
 
 ABOUT_LINK = (facts.ChatVisibility, facts.ChatOpened, facts.ChatClosed, facts.Resync)
@@ -184,7 +184,7 @@ class Case:
         self,
         number: int,
         origin: PortalKey,
-        fact: Fact | StateChanged | Encrypted,
+        fact: Fact | StateChanged | Encrypted | Unreadable,
         *,
         durable: bool,
         recovering: bool = False,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import msgspec
 
-from bridgekit.contract.errors import HomeserverUnavailable
-from bridgekit.contract.ids import PersonId
+from bridgekit.contract.connector import FileOpener
+from bridgekit.contract.errors import HomeserverUnavailable, RemoteError
+from bridgekit.contract.ids import NetworkId, PersonId
 from bridgekit.contract.people import File
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.attachments import Sealing
-from bridgekit.matrix.fetch import FetchRefused, RemoteFile, fetch_remote
+from bridgekit.matrix.fetch import FetchRefused, RemoteFile, fetch_remote, read_head
 
 LIMIT = 50 * 1024 * 1024
 """Bytes."""
@@ -24,11 +25,17 @@ Fetch = Callable[[str, int], AbstractAsyncContextManager[RemoteFile]]
 
 
 class Files:
-    """What `fetch` may reach, stored with the homeserver."""
+    """What `fetch` may reach, or a network opens, stored with the homeserver."""
 
-    def __init__(self, client: MatrixClient, fetch: Fetch = fetch_remote) -> None:
+    def __init__(
+        self,
+        client: MatrixClient,
+        fetch: Fetch = fetch_remote,
+        openers: Mapping[NetworkId, FileOpener] | None = None,
+    ) -> None:
         self._client = client
         self._fetch = fetch
+        self._openers = openers if openers is not None else {}
 
     async def bring(
         self, file: File, user: PersonId | None, *, limit: int = LIMIT, only: str = "", sealed: bool = False
@@ -42,7 +49,7 @@ class Files:
         if file.uri.startswith("mxc://"):
             return file
         try:
-            async with asyncio.timeout(SECONDS), self._fetch(file.uri, limit) as remote:
+            async with asyncio.timeout(SECONDS), self._opened(file, limit) as remote:
                 if not remote.mime.startswith(only):
                     raise FetchRefused(f"The file is not what it should be ({remote.mime}).")
                 sealing = Sealing() if sealed else None
@@ -57,8 +64,19 @@ class Files:
                     )
         except TimeoutError:
             raise FetchRefused("The file could not be fetched (no answer in time).") from None
-        except HomeserverUnavailable as error:
+        except (HomeserverUnavailable, RemoteError) as error:
             raise FetchRefused(error.notice) from error
         size = file.size or remote.size or 0
         key = sealing.key() if sealing is not None else None
-        return msgspec.structs.replace(file, uri=mxc, mime=remote.mime, size=size, key=key)
+        return msgspec.structs.replace(file, uri=mxc, mime=remote.mime, size=size, key=key, via=None)
+
+    @asynccontextmanager
+    async def _opened(self, file: File, limit: int) -> AsyncIterator[RemoteFile]:
+        if file.via is None:
+            async with self._fetch(file.uri, limit) as remote:
+                yield remote
+        elif (opener := self._openers.get(file.via)) is None:
+            raise FetchRefused("The file is of a network that is not here any more.")
+        else:
+            async with opener(file) as chunks:
+                yield await read_head(chunks, claimed=file.mime, name=file.name, size=None, limit=limit)

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import structlog
 from aiohttp import web
 
+from bridgekit.contract.connector import FileOpener
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.contract.people import File
 from bridgekit.matrix.client import MatrixClient
@@ -33,6 +34,7 @@ class NetworkHost:
         links: Links,
         owner_on: Callable[[NetworkId, PersonId], PersonId | None],
         routes: list[web.RouteDef],
+        openers: dict[NetworkId, FileOpener],
     ) -> None:
         self.network = network
         self.log = structlog.get_logger(f"connector.{network}", network=network)
@@ -42,6 +44,7 @@ class NetworkHost:
         self._links = links
         self._owner_on = owner_on
         self._routes = routes
+        self._openers = openers
 
     def now(self) -> float:
         return time.time()
@@ -66,11 +69,18 @@ class NetworkHost:
     def mount(self, method: str, path: str, handler: Handler) -> None:
         self._routes.append(web.route(method, f"/_bridgekit/network/{self.network}{path}", handler))
 
+    def opens_files(self, opener: FileOpener) -> None:
+        self._openers[self.network] = opener
+
     def open_media(self, file: File) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         return self._stream(file)
 
     @asynccontextmanager
     async def _stream(self, file: File) -> AsyncIterator[AsyncIterator[bytes]]:
+        if file.via is not None:
+            async with self._openers[file.via](file) as chunks:
+                yield chunks
+            return
         async with self._client.download(file.uri) as download:
             chunks = download.chunks()
             yield chunks if file.key is None else opening(chunks, file.key)

@@ -13,7 +13,7 @@ from bridgekit.admin.metrics import Direction, Metrics
 from bridgekit.config import Ceiling, Config, NetworkSection, StatusEvents
 from bridgekit.config.types import rate_of
 from bridgekit.contract import facts
-from bridgekit.contract.connector import Connector, Manifest, Network, OwnAccounts
+from bridgekit.contract.connector import Connector, FileOpener, Manifest, Network, OwnAccounts
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.policy import Exposure
 from bridgekit.core.crowd import Crowds
@@ -149,7 +149,8 @@ class Parts:
         client.cipher = self.engine
         self.readying = Readying(self.engine, self.ghosts, spawn=spawn)
         self.modes = Modes(self.networks)
-        files = Files(client, fetch)
+        openers: dict[NetworkId, FileOpener] = {}
+        files = Files(client, fetch, openers)
         powers = Powers(client, registry, store, namespace, bot=me, spawn=spawn)
         self.matrix = MatrixSide(
             client,
@@ -218,6 +219,7 @@ class Parts:
                 links=self.links,
                 owner_on=self.performing.owner_on,
                 routes=self.routes,
+                openers=openers,
             )
             self.manifests[id] = connector.manifest
             self.networks[id] = connector.network(section.config, host)

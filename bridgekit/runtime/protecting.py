@@ -129,6 +129,11 @@ class Protecting:
         parts = tuple(self._part(link) for link in self._links_of(room))
         return Label(matrix=self.matrix(room), parts=parts)
 
+    def labels(self) -> dict[ChatId, Label]:
+        """What is true now of every room that is linked."""
+        rooms = sorted({link.room for link in self._registry.links.values() if link.state != WAITING})
+        return {room: self.label(room) for room in rooms}
+
     def _links_of(self, room: ChatId) -> list[Link]:
         """The links whose chats have agreed to be linked: of the others the room does not speak."""
         return [link for link in self._registry.links_of(room) if link.state != WAITING]

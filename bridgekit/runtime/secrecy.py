@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import structlog
 
-from bridgekit.contract.errors import EncryptionError, MatrixError
+from bridgekit.contract.errors import EncryptionError, MatrixError, PeerMisbehaved
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.matrix import translate
 from bridgekit.matrix.crypto.engine import Engine
-from bridgekit.matrix.crypto.incoming import KeyMissing
+from bridgekit.matrix.crypto.incoming import KeyMissing, Untrusted
 from bridgekit.runtime.names import Names
 
 log = structlog.get_logger(__name__)
+
+REMEMBERED = 1000
+"""Missing keys that were counted."""
 
 Say = Callable[[ChatId, str], Coroutine[Any, Any, None]]
 
@@ -39,10 +43,11 @@ class Secrecy:
         self._engine = engine
         self._names = names
         self._say = say
+        self._counted: OrderedDict[tuple[ChatId, str, PersonId], None] = OrderedDict()
 
     async def open(
         self, said: translate.Encrypted
-    ) -> Fact | translate.StateChanged | translate.Encrypted | None:
+    ) -> Fact | translate.StateChanged | translate.Encrypted | translate.Unreadable | None:
         """What was said; None where nothing follows from it. It is in memory only: the inbox keeps what came.
 
         Raises KeyMissing, EncryptionError, PeerMisbehaved.
@@ -52,13 +57,19 @@ class Secrecy:
                 await self._engine.is_encrypted(said.chat)
             except MatrixError as error:
                 raise EncryptionError(error.notice) from error
-        clear = await self._engine.open(said.raw)
+        try:
+            clear = await self._engine.open(said.raw)
+        except KeyMissing:
+            raise
+        except (EncryptionError, PeerMisbehaved) as error:
+            self._engine.tally.unread["untrusted" if isinstance(error, Untrusted) else "unreadable"] += 1
+            raise
         if self._engine.verifying.in_room(clear):
             return None
         return translate.fact(clear, self._names.of)
 
     async def key(self, missing: KeyMissing, seconds: float) -> bool:
-        """Wait for a key; False where it does not come in time."""
+        """Wait for a key; False where it does not come in time. `missing` says then what is known by now."""
         came = asyncio.Event()
         self._engine.wait(missing, came.set)
         await self._engine.look_for(missing, self._present(missing.place[0]))
@@ -66,8 +77,22 @@ class Secrecy:
             async with asyncio.timeout(seconds):
                 await came.wait()
         except TimeoutError:
+            known = self._engine.incoming.missing(
+                missing.place
+            )  # a client may say so after the message itself
+            missing.notice, missing.withheld = known.notice, known.withheld
+            self._count(missing)
             return False
         return True
+
+    def _count(self, missing: KeyMissing) -> None:
+        """Count a session's key that has not come; once, however many messages wait for it."""
+        if missing.place in self._counted:
+            return
+        self._counted[missing.place] = None
+        while len(self._counted) > REMEMBERED:
+            self._counted.popitem(last=False)
+        self._engine.tally.missing["withheld" if missing.withheld else "silent"] += 1
 
     def identity_reset(self, user: PersonId) -> None:
         """Somebody has a new identity: who verified the old one should know."""

@@ -209,6 +209,10 @@ class Keys:
             for user, device, key, position in await self._reader.fetch(sql, session)
         ]
 
+    async def count_outbound(self) -> int:
+        """How many sessions of ours are kept."""
+        return int((await self._reader.fetch("SELECT count(*) FROM megolm_out"))[0][0])
+
     # Megolm, in
 
     def put_inbound(self, row: Inbound) -> Write:
@@ -229,6 +233,10 @@ class Keys:
                 signing_key=signing_key,
             )
         return None
+
+    async def count_inbound(self) -> int:
+        """How many keys are kept that open messages, our own among them."""
+        return int((await self._reader.fetch("SELECT count(*) FROM megolm_in"))[0][0])
 
     def saw(self, session: str, position: int, event: MessageId) -> Write:
         """The event stands at this place of the session; the first that did stays."""

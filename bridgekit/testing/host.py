@@ -10,6 +10,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from bridgekit.contract.connector import FileOpener
 from bridgekit.contract.errors import MatrixRefused
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.contract.people import File
@@ -49,6 +50,7 @@ class FakeHost:
         self.media: dict[str, bytes] = {}
         self.owners: dict[PersonId, PersonId] = {}
         self.mounts: list[Mount] = []
+        self.opener: FileOpener | None = None
         self.public = public
         self._clock: float | None = None
 
@@ -90,6 +92,9 @@ class FakeHost:
         app = web.Application()
         app.add_routes([web.route(m.method, m.path, m.handler) for m in self.mounts])
         return app
+
+    def opens_files(self, opener: FileOpener) -> None:
+        self.opener = opener
 
     def open_media(self, file: File) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         return self._stream(file)

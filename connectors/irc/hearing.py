@@ -61,13 +61,14 @@ class Hearing:
 
     def said(self, line: Line, at: int, batch: Batch | None) -> Heard:
         """A PRIVMSG or NOTICE, alone or made of a multiline batch."""
-        words = line.param(1)
+        words, nick = line.param(1), line.nick
         need(line, 0)
-        if not line.nick or ("!" not in line.source and "." in line.nick):
+        if not nick or ("!" not in line.source and "." in nick):
             return NOTHING  # the server itself speaks: that is the session's to log
+        own = self.state.is_me(nick)
         history = batch.within(HISTORY) if batch is not None else None
         id = self.ids.of(line, at, history)
-        echo = self._echo(line, words, id, batch)
+        echo = self._echo(line, words, id, batch, own=own)
         if echo is not None and echo.relayed:
             return Heard(echo=echo)
         kind = Kind.NOTICE if line.command == "NOTICE" else Kind.TEXT
@@ -78,7 +79,7 @@ class Hearing:
                 return Heard(answer=answer, echo=echo)
             words, kind = rest, Kind.EMOTE
         sender = self.faces.past_speaker(line) if history is not None else self.faces.speaker(line)
-        chat, private, lead = self._place(line, sender)
+        chat, private, lead = self._place(line, sender, own=own)
         channel = None if private else self.state.channel(chat)
         text = _lines(words)
         message = Message(
@@ -90,7 +91,7 @@ class Hearing:
             content=Content(text=join(lead, text) if lead else self._mentions(text, channel), kind=kind),
             reply_to=_reply_to(line),
             replayed=history is not None,
-            own=self.login if self.state.is_me(line.nick) else None,
+            own=self.login if own else None,
         )
         return Heard(fact=message if message.content.text else None, echo=echo)
 
@@ -99,9 +100,10 @@ class Hearing:
         need(line, 0)
         if not line.nick or (batch is not None and batch.within(HISTORY)):
             return NOTHING
-        echo = self._echo(line, "", self.ids.of(line, at), batch)
+        own = self.state.is_me(line.nick)
+        echo = self._echo(line, "", self.ids.of(line, at), batch, own=own)
         sender = self.faces.speaker(line)
-        chat, private, lead = self._place(line, sender)
+        chat, private, lead = self._place(line, sender, own=own)
         if lead:
             return NOTHING
         then, tags = when(line, at), line.tags
@@ -142,7 +144,7 @@ class Hearing:
             return NOTHING
         past = batch is not None and batch.within(HISTORY) is not None
         sender = self.faces.past_speaker(line) if past else self.faces.speaker(line)
-        chat, private, _ = self._place(line, sender)
+        chat, private, _ = self._place(line, sender, own=self.state.is_me(line.nick))
         then = when(line, at)
         reason = decode(clean(line.param(2))).body
         fact = Retraction(chat=chat, at=then, private=private, sender=sender, target=target, reason=reason)
@@ -166,11 +168,10 @@ class Hearing:
         )
         return self.said(whole, at, batch) if whole.command in ("PRIVMSG", "NOTICE") else NOTHING
 
-    def _place(self, line: Line, sender: Person) -> tuple[ChatId, bool, str]:
+    def _place(self, line: Line, sender: Person, *, own: bool) -> tuple[ChatId, bool, str]:
         """The chat, whether it is private, and what must be said before the words."""
         target = line.param(0)
         bare = self.state.bare_target(target)
-        own = self.state.is_me(line.nick)
         if self.state.is_channel(bare):
             if bare == target:
                 return self.faces.channel(bare), False, ""
@@ -180,10 +181,10 @@ class Hearing:
         peer: PersonId = self.faces.person(target).id if own else sender.id
         return ChatId(peer), True, ""
 
-    def _echo(self, line: Line, words: str, id: MessageId, batch: Batch | None) -> Echo | None:
+    def _echo(self, line: Line, words: str, id: MessageId, batch: Batch | None, *, own: bool) -> Echo | None:
         relayed = line.tags.get("draft/relaymsg", "")
         by_us = bool(relayed) and self.state.is_me(relayed)
-        if not by_us and not self.state.is_me(line.nick):
+        if not by_us and not own:
             return None
         label = line.tags.get("label", "") or (batch.label if batch is not None else "")
         return Echo(

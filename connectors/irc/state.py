@@ -78,7 +78,8 @@ class State:
 
     def is_me(self, nick: str) -> bool:
         """Whether `nick` is ours now."""
-        return nick == self.nick or self.fold(nick) == self.fold(self.nick)
+        mine = self.nick  # folding keeps the length, so most others are told apart without it
+        return nick == mine or (len(nick) == len(mine) and self.fold(nick) == self.fold(mine))
 
     def is_channel(self, name: str) -> bool:
         """Whether `name` begins as a channel does here (CHANTYPES)."""

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import GCM
 
 from bridgekit.contract.errors import PeerMisbehaved
+from bridgekit.contract.ids import NetworkId
 from bridgekit.contract.people import File
 from connectors.mimi.parts import SHA256, Disposition, ExternalPart
 
@@ -33,6 +34,7 @@ class Seal(msgspec.Struct, frozen=True, array_like=True):
     aad: bytes
     hash_algorithm: int
     content_hash: bytes
+    hub: str = ""  # by whom it is fetched, "": by ourselves
 
 
 class Sealing:
@@ -130,6 +132,12 @@ def to_file(part: ExternalPart) -> File:
         size=max(0, size),
         key=msgspec.msgpack.encode(seal),
     )
+
+
+def by_way_of(file: File, network: NetworkId, hub: str) -> File:
+    """The file as one that `network` fetches through the provider `hub` and opens."""
+    seal = msgspec.structs.replace(seal_of(file), hub=hub)
+    return msgspec.structs.replace(file, via=network, key=msgspec.msgpack.encode(seal))
 
 
 def seal_of(file: File) -> Seal:

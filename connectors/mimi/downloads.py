@@ -7,17 +7,15 @@ domain; and whatever its name says, it must not be an address within our own net
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from bridgekit.contract.errors import BridgeError, NotAllowed
 from connectors.mimi import uris
+from connectors.mimi.resolving import Resolver
 
 MAX_OCTETS = 200 * 1024 * 1024
 TIMEOUT = aiohttp.ClientTimeout(total=300, connect=10, sock_read=30)
@@ -92,27 +90,8 @@ class Downloads:
             raise BridgeError(f"The file's server cannot be reached ({type(error).__name__}).") from error
 
 
-class _PublicOnly(AbstractResolver):
-    """Knows no address that is not on the Internet at large: a peer's name may point anywhere."""
-
-    def __init__(self) -> None:
-        self._inner = ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await self._inner.resolve(host, port, family)
-        public = [result for result in found if ipaddress.ip_address(result["host"]).is_global]
-        if not public:
-            raise OSError("no public address")
-        return public
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-
 def _public() -> aiohttp.BaseConnector:
-    return aiohttp.TCPConnector(resolver=_PublicOnly(), force_close=True)
+    return aiohttp.TCPConnector(resolver=Resolver({}, public_only=True), force_close=True)
 
 
 def _is_ip(host: str) -> bool:

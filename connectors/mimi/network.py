@@ -13,18 +13,20 @@ from aiohttp import web
 from bridgekit.contract.connector import Host, OwnAccounts
 from bridgekit.contract.errors import Disconnected, LoginRejected, PeerMisbehaved
 from bridgekit.contract.ids import ChatId, PersonId
-from bridgekit.contract.people import Login
+from bridgekit.contract.people import File, Login
 from connectors.mimi import uris
+from connectors.mimi.assets import Assets
 from connectors.mimi.config import MimiConfig
+from connectors.mimi.downloads import Downloads
 from connectors.mimi.mls import Signer, installed
 from connectors.mimi.peers import Credentials, Peers
 from connectors.mimi.provider import Provider
-from connectors.mimi.server import Server
+from connectors.mimi.server import FILES, Server
 from connectors.mimi.session import MimiSession
 from connectors.mimi.tenants import Tenants
 from connectors.mimi.uris import Thing
 
-_IDENTITY, _HUB_KEY = "own/identity", "own/hub-key"
+_IDENTITY, _HUB_KEY, _SEED = "own/identity", "own/hub-key", "own/seed"
 
 
 class MimiNetwork:
@@ -36,6 +38,8 @@ class MimiNetwork:
         self._config = config
         self._host = host
         self._engine = installed()
+        self._assets: Assets | None = None
+        host.opens_files(self._opened)
 
     @asynccontextmanager
     async def connect(self, login: Login | None) -> AsyncIterator[MimiSession]:
@@ -53,7 +57,7 @@ class MimiNetwork:
                 listening = stack.enter_context(socket.create_server((config.listen, config.port)))
             except OSError as error:
                 raise Disconnected(f"The provider cannot listen: {error.strerror or error}.") from error
-            signer, hub_key = await self._own()
+            signer, hub_key, seed = await self._own()
             tenants = Tenants(
                 config.domain,
                 host=self._host,
@@ -74,24 +78,39 @@ class MimiNetwork:
             await provider.load()
             await tenants.load(provider)
             base = config.public_url or f"https://{config.domain}:{listening.getsockname()[1]}"
-            runner = web.AppRunner(Server(provider, self._host, base=base).app(), shutdown_timeout=1.0)
+            downloads = Downloads(provider.asset_domains, provider.peers_of_rooms, peers.outside)
+            self._assets = assets = Assets(
+                config.domain, self._host, base=base.rstrip("/") + FILES, peers=peers, downloads=downloads
+            )
+            await assets.load()
+            server = Server(provider, self._host, base=base, assets=assets)
+            runner = web.AppRunner(server.app(), shutdown_timeout=1.0)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.SockSite(runner, listening, ssl_context=context).start()
             sending = asyncio.create_task(provider.outbox.run(), name="mimi outbox")
             stack.push_async_callback(_stop, sending)
-            session = MimiSession(config.domain, self._host, tenants)
+            session = MimiSession(self._host, tenants, assets, seed=seed)
             stack.push_async_callback(session.close)
             yield session
 
-    async def _own(self) -> tuple[Signer, bytes]:
-        """The hub's own keys, made the first time."""
-        exported, key = await self._host.get(_IDENTITY), await self._host.get(_HUB_KEY)
-        if exported is not None and key is not None:
-            return self._engine.restore_identity(exported), key
-        signer, key = self._engine.identity(f"mimi://{self._config.domain}".encode()), secrets.token_bytes(32)
-        await self._host.put_all({_IDENTITY: self._engine.export_identity(signer), _HUB_KEY: key})
-        return signer, key
+    @asynccontextmanager
+    async def _opened(self, file: File) -> AsyncIterator[AsyncIterator[bytes]]:
+        if self._assets is None:
+            raise Disconnected("The provider is not up yet.")
+        async with self._assets.opened(file) as chunks:
+            yield chunks
+
+    async def _own(self) -> tuple[Signer, bytes, bytes]:
+        """The hub's own keys and the seed of salts, made the first time."""
+        kept = await self._host.items("own/")
+        if _IDENTITY in kept and _HUB_KEY in kept and _SEED in kept:
+            return self._engine.restore_identity(kept[_IDENTITY]), kept[_HUB_KEY], kept[_SEED]
+        signer = self._engine.identity(f"mimi://{self._config.domain}".encode())
+        key, seed = secrets.token_bytes(32), secrets.token_bytes(32)
+        identity = self._engine.export_identity(signer)
+        await self._host.put_all({_IDENTITY: identity, _HUB_KEY: key, _SEED: seed})
+        return signer, key, seed
 
     def chat_id(self, name: str) -> tuple[ChatId, bool] | None:
         """A room by its URI, or one of ours by its name alone."""

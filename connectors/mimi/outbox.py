@@ -48,6 +48,7 @@ class Outbox:
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._next = 0
+        self._resting: dict[tuple[str, str], asyncio.Event] = {}
 
     async def load(self) -> None:
         """Take up what an earlier process left."""
@@ -92,6 +93,12 @@ class Outbox:
         """How many letters have not arrived."""
         return sum(map(len, self._lanes.values()))
 
+    def alive(self, peer: str) -> None:
+        """That peer has been heard of: what waits for it is sent now."""
+        for (to, _), rest in self._resting.items():
+            if to == peer:
+                rest.set()
+
     def _wake(self, lane: tuple[str, str]) -> None:
         if self._group is not None and lane not in self._tasks:
             task = self._group.create_task(self._work(lane), name=f"outbox {lane[0]}")
@@ -116,11 +123,21 @@ class Outbox:
                 self._host.log.warning("peer_lost", peer=to, waiting=len(keys), status=status)
                 lost = True
             asked = answer.retry_after if answer is not None else None
-            await asyncio.sleep(wait if asked is None else asked)
+            await self._rest(lane, wait if asked is None else asked)
             wait = min(wait * 2, LONGEST_WAIT)
         # At once with the look that found nothing: who adds to the lane from now on starts another task.
         self._lanes.pop(lane, None)
         self._tasks.pop(lane, None)
+
+    async def _rest(self, lane: tuple[str, str], seconds: float) -> None:
+        rest = self._resting[lane] = asyncio.Event()
+        try:
+            async with asyncio.timeout(seconds):
+                await rest.wait()
+        except TimeoutError:
+            pass
+        finally:
+            del self._resting[lane]
 
     async def _batch(self, keys: deque[str]) -> tuple[list[str], bytes]:
         """The next letters as one body: several fan-outs of a room may be sent as one."""

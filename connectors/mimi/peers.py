@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -15,13 +16,16 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from bridgekit.contract.errors import Disconnected, PeerMisbehaved, SendUncertain
+from bridgekit.contract.errors import Disconnected, PeerMisbehaved, RemoteError, SendUncertain
 from connectors.mimi import uris
+from connectors.mimi.resolving import Resolver
 
 DIRECTORY_PATH = "/.well-known/mimi-protocol-directory"
 DIRECTORY_KEPT = 3600.0
 MAX_ANSWER = 8 * 1024 * 1024
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
+DOWNLOAD_TIMEOUT = aiohttp.ClientTimeout(total=300, connect=10, sock_read=30)
+PIECE = 64 * 1024
 MEDIA_TYPE = "application/octet-stream"
 
 
@@ -97,6 +101,7 @@ class Peers:
         self, domain: str, credentials: Credentials, addresses: Mapping[str, str] | None = None
     ) -> None:
         self._domain = domain
+        self._credentials = credentials
         self._context = credentials.client()
         self._addresses: Mapping[str, str] = {} if addresses is None else addresses
         self._session: aiohttp.ClientSession | None = None
@@ -104,7 +109,10 @@ class Peers:
 
     async def __aenter__(self) -> Peers:
         self._session = aiohttp.ClientSession(
-            timeout=TIMEOUT, cookie_jar=aiohttp.DummyCookieJar(), headers={"User-Agent": "bridgekit"}
+            connector=aiohttp.TCPConnector(resolver=Resolver(self._addresses)),
+            timeout=TIMEOUT,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "bridgekit"},
         )
         return self
 
@@ -121,6 +129,41 @@ class Peers:
     async def get(self, domain: str, endpoint: Endpoint, target: str) -> Answer:
         """The same without a body."""
         return await self._call("GET", domain, await self._url(domain, endpoint, target), None)
+
+    @asynccontextmanager
+    async def download(self, hub: str, address: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The octets at an address, fetched by a hub (5.10.2). Raises RemoteError; of how many there are the caller
+        has to take care."""
+        url = await self._url(hub, Endpoint.PROXY_DOWNLOAD, address)
+        if self._session is None:
+            raise RuntimeError("peers are called within `async with`")
+        try:
+            async with self._session.get(
+                url,
+                headers=self._headers(hub),
+                ssl=self._context,
+                server_hostname=hub,
+                allow_redirects=False,
+                timeout=DOWNLOAD_TIMEOUT,
+            ) as response:
+                if response.status != 200:
+                    raise RemoteError(f"The file cannot be fetched ({hub} says {response.status}).")
+                yield response.content.iter_chunked(PIECE)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise RemoteError(f"The file cannot be fetched from {hub} ({type(error).__name__}).") from error
+
+    def outside(self) -> aiohttp.TCPConnector:
+        """The way to servers of files: ours is shown there as well, where it is asked for."""
+        context = ssl.create_default_context()
+        if self._credentials.authorities is not None:
+            context.load_verify_locations(self._credentials.authorities)
+        context.load_cert_chain(self._credentials.certificate, self._credentials.key)
+        return aiohttp.TCPConnector(
+            resolver=Resolver(self._addresses, public_only=True), ssl=context, force_close=True
+        )
+
+    def _headers(self, domain: str) -> dict[str, str]:
+        return {"From": f"mimi@{self._domain}", "Host": domain}
 
     async def directory(self, domain: str) -> dict[str, str]:
         """The peer's URL templates. Raises Disconnected and PeerMisbehaved."""
@@ -150,7 +193,7 @@ class Peers:
     async def _call(self, method: str, domain: str, url: URL, body: bytes | None) -> Answer:
         if self._session is None:
             raise RuntimeError("peers are called within `async with`")
-        headers = {"From": f"mimi@{self._domain}", "Host": domain}
+        headers = self._headers(domain)
         if body is not None:
             headers["Content-Type"] = MEDIA_TYPE
         try:

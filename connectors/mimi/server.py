@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 from aiohttp import web
@@ -16,7 +16,7 @@ from aiohttp import web
 from bridgekit.contract.connector import Host
 from bridgekit.contract.errors import BridgeError, NotAllowed, PeerMisbehaved
 from connectors.mimi import uris
-from connectors.mimi.downloads import Downloads
+from connectors.mimi.assets import Assets
 from connectors.mimi.peers import DIRECTORY_PATH, MEDIA_TYPE, Endpoint, directory
 from connectors.mimi.provider import NoSuchRoom, Provider
 from connectors.mimi.wire import rooms, users
@@ -24,6 +24,7 @@ from connectors.mimi.wire.rooms import UnknownProtocol
 from connectors.mimi.wire.users import KeyMaterialResponse, UserCode
 
 BASE = "/v1"
+FILES = f"{BASE}/files/"
 MAX_BODY = 8 * 1024 * 1024
 BODY_WITHIN = 30.0
 AT_ONCE = 32
@@ -62,15 +63,15 @@ class Server:
         host: Host,
         *,
         base: str,
+        assets: Assets,
         claims: Rates | None = None,
-        downloads: Downloads | None = None,
     ) -> None:
         self._provider = provider
         self._host = host
         self._base = base.rstrip("/") + BASE
         self._busy: Counter[str] = Counter()
         self._claims = claims or Rates(rate=10, burst=200)
-        self._downloads = downloads or Downloads(provider.asset_domains, provider.peers_of_rooms)
+        self._assets = assets
 
     def app(self) -> web.Application:
         """To be run under a TLS context that asks for certificates (`Credentials.server`)."""
@@ -90,12 +91,13 @@ class Server:
             app.router.add_post(f"{BASE}/{endpoint}/{{target}}", self._guarded(handler))
         download = self._guarded(self._proxy_download)
         app.router.add_get(f"{BASE}/{Endpoint.PROXY_DOWNLOAD}/{{target}}", download)
+        app.router.add_get(f"{FILES}{{token}}", self._asset)
         return app
 
     # Who asks -----------------------------------------------------------------------------------------------
 
     async def _directory(self, request: web.Request) -> web.Response:
-        self._check(request)
+        self._provider.outbox.alive(self._check(request))
         return web.Response(body=msgspec.json.encode(directory(self._base)), content_type="application/json")
 
     def _check(self, request: web.Request) -> str:
@@ -117,6 +119,7 @@ class Server:
     def _guarded(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def guarded(request: web.Request) -> web.StreamResponse:
             source = self._check(request)
+            self._provider.outbox.alive(source)
             if self._busy[source] >= AT_ONCE:
                 return _later(503, 1)
             self._busy[source] += 1
@@ -219,14 +222,16 @@ class Server:
     async def _proxy_download(
         self, request: web.Request, source: str, target: str, body: bytes
     ) -> web.StreamResponse:
-        async with self._downloads.open(target) as download:
-            response = web.StreamResponse(headers={"Content-Type": MEDIA_TYPE})
-            response.content_length = download.size
-            await response.prepare(request)
-            async for chunk in download.chunks():
-                await response.write(chunk)
-            await response.write_eof()
-            return response
+        async with self._assets.fetch(target) as (size, chunks):
+            return await _streamed(request, size, chunks)
+
+    async def _asset(self, request: web.Request) -> web.StreamResponse:
+        """A file of one of our users. Whoever knows its address may have it: it is sealed, and the address no guess."""
+        try:
+            async with self._assets.serve(request.match_info["token"]) as (size, chunks):
+                return await _streamed(request, size, chunks)
+        except BridgeError as problem:
+            return web.Response(status=404, text=problem.notice)
 
 
 def _matches(pattern: str, domain: str) -> bool:
@@ -234,6 +239,20 @@ def _matches(pattern: str, domain: str) -> bool:
     if pattern.startswith("*."):
         return domain.partition(".")[2] == pattern[2:] and "." in pattern[2:]
     return pattern == domain
+
+
+async def _streamed(
+    request: web.Request, size: int | None, chunks: AsyncIterator[bytes]
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": MEDIA_TYPE})
+    response.content_length = size
+    first = await anext(chunks, b"")  # before the headers: what cannot be had is no file of 200
+    await response.prepare(request)
+    await response.write(first)
+    async for chunk in chunks:
+        await response.write(chunk)
+    await response.write_eof()
+    return response
 
 
 def _body(octets: bytes) -> web.Response:

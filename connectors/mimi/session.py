@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
+import secrets
 
 from bridgekit.contract import verbs
 from bridgekit.contract.capabilities import Capabilities
@@ -13,11 +15,14 @@ from bridgekit.contract.people import Kind, Person
 from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import Sent, Verb, VerbBase
 from connectors.mimi import content, status
-from connectors.mimi.compose import Envelope, octets, to_content
+from connectors.mimi.assets import Assets
+from connectors.mimi.compose import Envelope, Said, octets, to_content
+from connectors.mimi.content import SALT
 from connectors.mimi.markdown_out import STYLES
 from connectors.mimi.presets import CONTENT, STATUS
-from connectors.mimi.room import BANNED
-from connectors.mimi.tenants import BRIDGE, Tenants, new_salt
+from connectors.mimi.room import BANNED, NOBODY
+from connectors.mimi.tenants import BRIDGE, Tenants
+from connectors.mimi.threads import Origin
 from connectors.mimi.translate import name
 from connectors.mimi.wire.components import RoomMetadata
 
@@ -43,10 +48,13 @@ _VERBS: frozenset[type[VerbBase]] = frozenset(
 class MimiSession:
     """`contract.Session` over the clients that are hosted here."""
 
-    def __init__(self, domain: str, host: Host, tenants: Tenants) -> None:
+    def __init__(self, host: Host, tenants: Tenants, assets: Assets, *, seed: bytes) -> None:
+        """`seed` makes salts and the keys of files: the same for the same message, whenever it is said again."""
         self.me = Person(id=PersonId(tenants.bridge), name=BRIDGE, bot=True)
         self._host = host
         self._tenants = tenants
+        self._assets = assets
+        self._seed = seed
         self._tasks: set[asyncio.Task[Sent | None]] = set()
 
     def capabilities(self, chat: ChatId) -> Capabilities:
@@ -57,6 +65,9 @@ class MimiSession:
             kinds=frozenset({Kind.TEXT, Kind.EMOTE, Kind.NOTICE}),
             speakers=self._tenants.speaks_for_others(chat),
             replies=True,
+            threads=True,
+            files=True,
+            idempotent=True,
             max_bytes=MAX_BYTES,
             protection=Protection.BRIDGE,
         )
@@ -72,6 +83,8 @@ class MimiSession:
                     self._host.log.warning("room_not_entered", room=chat, why=problem.notice[:200])
             # Only now: what a hub tells is read from where an unfinished commit has led.
             self._tenants.reading.set()
+            for chat in await self._host.chats():
+                await self._tenants.greet(chat)
             await asyncio.Event().wait()
         finally:
             self._tenants.emit = None
@@ -108,7 +121,7 @@ class MimiSession:
                 report = [status.Report(octets(verb.target), status.Status.READ)]
                 user = tenants.user(verb.speaker)
                 if tenants.seat(room, user) is not None and tenants.carries(room, STATUS):
-                    await tenants.say(room, user, STATUS, status.encode(report), new_salt())
+                    await tenants.say(room, user, STATUS, status.encode(report), secrets.token_bytes(SALT))
             case verbs.SetTopic():
                 await tenants.change(
                     room, lambda seat: seat.describe(_with_topic(seat.state.metadata, room, verb.topic))
@@ -120,11 +133,13 @@ class MimiSession:
             case verbs.Invite():
                 await tenants.invite(room, verb.person.id)
             case verbs.Kick():
-                people = tenants.people
-                await tenants.change(room, lambda seat: seat.remove(verb.person.id, people))
+                if tenants.role(room, verb.person.id) != NOBODY:
+                    people = tenants.people
+                    await tenants.change(room, lambda seat: seat.remove(verb.person.id, people))
             case verbs.Ban():
-                people = tenants.people
-                await tenants.change(room, lambda seat: seat.give_role(verb.person.id, BANNED, people))
+                if tenants.role(room, verb.person.id) != BANNED:
+                    people = tenants.people
+                    await tenants.change(room, lambda seat: seat.give_role(verb.person.id, BANNED, people))
             case _:
                 raise SendRejected("Nobody on this network can do that.")
         return None
@@ -132,15 +147,42 @@ class MimiSession:
     async def _say(
         self, verb: verbs.PostMessage | verbs.EditMessage | verbs.React | verbs.Unreact | verbs.Retract
     ) -> Sent:
-        user = self._tenants.user(verb.speaker)
-        envelope = Envelope(salt=new_salt(), sender_uri=user, room_uri=verb.chat)
+        room, user = verb.chat, self._tenants.user(verb.speaker)
+        threads = self._tenants.threads
+        match verb:
+            case verbs.PostMessage():
+                reply = octets(verb.reply.id) if verb.reply is not None and verb.reply.id else None
+                origin = Origin(await threads.topic(verb.thread), reply)
+            case verbs.EditMessage() | verbs.Retract():
+                origin = await threads.origin(octets(verb.target))
+            case _:
+                origin = Origin()
+        envelope = Envelope(
+            salt=self._derived("salt", verb)[:SALT],
+            sender_uri=user,
+            room_uri=room,
+            topic=origin.topic,
+            in_reply_to=origin.in_reply_to,
+        )
+        part = None
+        if isinstance(verb, verbs.PostMessage) and verb.content.file is not None:
+            part = await self._assets.offer(verb.content.file, self._derived("file", verb))
         try:
-            encoded = content.encode(to_content(verb, envelope))
+            encoded = content.encode(to_content(verb, envelope, file=part))
         except ValueError:
             raise SendRejected("The message is too large for this network.") from None
-        await self._tenants.say(verb.chat, user, CONTENT, encoded, envelope.salt)
-        id = content.message_id(encoded, salt=envelope.salt, sender_uri=user, room_uri=verb.chat)
+        await self._tenants.say(room, user, CONTENT, encoded, envelope.salt)
+        id = content.message_id(encoded, salt=envelope.salt, sender_uri=user, room_uri=room)
+        if isinstance(verb, verbs.PostMessage):
+            await threads.said(id, origin)
         return Sent(id=name(id))
+
+    def _derived(self, purpose: str, verb: Said) -> bytes:
+        """64 octets that nobody can guess, the same each time that this verb is done."""
+        if not verb.key:
+            return secrets.token_bytes(64)
+        told = "\0".join((purpose, verb.chat, type(verb).__name__, verb.key))
+        return hmac.digest(self._seed, told.encode("utf-8", "surrogatepass"), "sha512")
 
 
 def _with_topic(metadata: RoomMetadata | None, room: str, topic: str) -> RoomMetadata:

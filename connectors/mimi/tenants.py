@@ -1,57 +1,43 @@
-"""The clients that the bridge hosts: one for each person of another side, and its own; and their seats in rooms.
+"""The clients that the bridge hosts: one for each person of another side, and its own; what they do in rooms.
 
-Group secrets are here and in `seat` only. Whatever changes a seat is stored before anybody else hears of it; facts go
-out before that, so that a crash between the two repeats them (their ids deduplicate) and loses none.
+Whatever changes a seat is stored before anybody else hears of it; facts go out before that, so that a crash between
+the two repeats them (their ids deduplicate) and loses none. A commit is kept before it is put to the hub, so that
+its fate can be found out by whoever comes after a crash: by the hub's GroupInfo, or by what the hub tells next.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+import contextlib
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from bridgekit.contract import facts
 from bridgekit.contract.connector import Host
-from bridgekit.contract.errors import BridgeError, Disconnected, NotAllowed, PeerMisbehaved, SendRejected
-from bridgekit.contract.facts import Change, Fact, Membership
-from bridgekit.contract.ids import ChatId, PersonId
-from bridgekit.contract.people import Member, Person
-from connectors.mimi import content, presets, status, uris
-from connectors.mimi import room as state_of
+from bridgekit.contract.errors import BridgeError, Disconnected, PeerMisbehaved, SendRejected, SendUncertain
+from bridgekit.contract.facts import Fact
+from bridgekit.contract.ids import ChatId
+from bridgekit.contract.people import Person
+from connectors.mimi import attachment, content, presets, status, telling, uris
+from connectors.mimi.hubs import Hubs, state_in
 from connectors.mimi.mls import MemberEngine, Signer
-from connectors.mimi.peers import Endpoint, Peers
+from connectors.mimi.peers import Peers
 from connectors.mimi.people import People
 from connectors.mimi.plausible import belongs, weigh
 from connectors.mimi.provider import Provider
 from connectors.mimi.room import BANNED, NOBODY, Capability, Room
 from connectors.mimi.seat import Changed, Heard, Proposed, Said, Seat
+from connectors.mimi.seats import Asked, Seats
+from connectors.mimi.threads import Threads
 from connectors.mimi.translate import Received, receipts, to_facts
 from connectors.mimi.uris import Thing
-from connectors.mimi.wire import rooms, users
-from connectors.mimi.wire.components import (
-    APP_DATA_DICTIONARY,
-    ExtensionType,
-    FrankingAgent,
-    MediaType,
-    RoomMetadata,
-)
-from connectors.mimi.wire.mls import (
-    AES128_X25519,
-    CREDENTIAL,
-    MLS_MESSAGE,
-    GroupContext,
-    GroupInfo,
-    KeyPackage,
-    RequiredCapabilities,
-)
-from connectors.mimi.wire.rooms import CommitBundle, CommitFanout, Fanout, SubmitRequest, WelcomeFanout
-from connectors.mimi.wire.tls import Codec
+from connectors.mimi.wire import rooms
+from connectors.mimi.wire.components import FrankingAgent, MediaType, RoomMetadata
+from connectors.mimi.wire.mls import CREDENTIAL, MLS_MESSAGE, GroupContext, GroupInfo, PublicMessage
+from connectors.mimi.wire.rooms import CommitBundle, CommitFanout, Fanout, WelcomeFanout
 from connectors.mimi.wire.users import (
     AbuseReport,
-    ClientMaterial,
     ConsentEntry,
     IdentifierRequest,
     IdentifierResponse,
@@ -59,13 +45,10 @@ from connectors.mimi.wire.users import (
 )
 
 BRIDGE = "bridge"
-DEVICE = "bridge"
-TRIES = 20
+TRIES = 40
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
-SOON = 0.1
-"""Seconds until a refused epoch is tried again: what the hub said in between must be heard first."""
-
-T = TypeVar("T")
+SOON, LATER = 0.1, 2.0
+"""Seconds until a refused epoch is tried again, first and at most: what the hub said meanwhile must be heard first."""
 
 
 class Tenants:
@@ -85,28 +68,23 @@ class Tenants:
         self.bridge = str(uris.Uri(domain, Thing.USER, BRIDGE))
         self.emit: Callable[[Fact], None] | None = None
         self.reading = asyncio.Event()
+        self.threads = Threads(host)
         self._host = host
         self._engine = engine
         self._peers = peers
         self._hub = hub
         self._open_rooms = open_rooms
         self._provider: Provider
-        self._identities: dict[str, Signer] = {}
-        self._seats: dict[tuple[str, str], Seat] = {}
-        self._records: dict[tuple[str, str], dict[str, bytes]] = {}
+        self._hubs: Hubs
+        self._seats = Seats(domain, host, engine)
         self._locks: dict[str, asyncio.Lock] = {}
         self._left: set[tuple[str, str]] = set()
 
     async def load(self, provider: Provider) -> None:
         """Take up what is stored."""
         self._provider = provider
-        for key, raw in (await self._host.items("tenant/")).items():
-            self._identities[key.removeprefix("tenant/")] = self._engine.restore_identity(raw)
-        for raw in (await self._host.items("seat/")).values():
-            user, room, records = msgspec.msgpack.decode(raw, type=tuple[str, str, dict[str, bytes]])
-            group = self._engine.restore_group(self._identities[user], records)
-            self._seats[user, room] = Seat(self._engine, group, user=user, room_uri=room)
-            self._records[user, room] = records
+        self._hubs = Hubs(self.domain, provider, self._peers, self._engine)
+        await self._seats.load(provider.people)
 
     # Who is hosted ------------------------------------------------------------------------------------------
 
@@ -120,18 +98,6 @@ class Tenants:
             raise SendRejected("That name is too long for this network.")
         return uri
 
-    async def _identity(self, user: str) -> Signer:
-        known = self._identities.get(user)
-        if known is None:
-            client = str(uris.Uri(self.domain, Thing.CLIENT, f"{uris.parse(user).name}/{DEVICE}"))
-            known = self._engine.identity(client.encode())
-            await self._host.put_all(
-                {f"tenant/{user}": self._engine.export_identity(known), f"client/{client}": user.encode()}
-            )
-            self._provider.people.learn(client, user)
-            known = self._identities.setdefault(user, known)
-        return known
-
     @property
     def people(self) -> People:
         """Whose client is whose."""
@@ -139,8 +105,12 @@ class Tenants:
 
     def seat(self, room: str, user: str | None = None) -> Seat | None:
         """A seat that is still taken; the bridge's own, without a user."""
-        seat = self._seats.get((user or self.bridge, room))
-        return seat if seat is not None and seat.group.active else None
+        return self._seats.get(user or self.bridge, room)
+
+    def role(self, room: str, user: str) -> int:
+        """Somebody's role in a room; NOBODY where there is none, or we are not there."""
+        seat = self.seat(room)
+        return NOBODY if seat is None else seat.state.role_of(user)
 
     def carries(self, room: str, kind: MediaType) -> bool:
         """Whether the room tells that type of message apart from others."""
@@ -158,50 +128,41 @@ class Tenants:
 
     async def enter(self, room: str) -> None:
         """Take the bridge's own seat: make the room where it is ours and new, join it from outside where it is not."""
-        async with self._lock(room):
-            await self._resolve(room)
-            if self.seat(room) is None:
-                if uris.parse(room, Thing.ROOM).domain == self.domain and not self._provider.has_room(room):
-                    await self._make(room)
+        soon = SOON
+        for _ in range(TRIES):
+            async with self._lock(room):
+                try:
+                    seat = await self._entered(room)
+                except _Stale:
+                    pass
                 else:
-                    await self._join(room, self.bridge)
-        self._opened(room)
+                    self._tell(*telling.opened(seat.state, room, at=self._now(), domain=self.domain))
+                    return
+            await asyncio.sleep(soon)
+            soon = min(soon * 1.5, LATER)
+        raise SendRejected("The room changes so quickly that nobody can get in; try again later.")
 
-    async def _resolve(self, room: str) -> None:
-        """A commit was under way when an earlier process ended: find out whether the hub took it.
+    async def _entered(self, room: str) -> Seat:
+        """The room is locked. Raises _Stale."""
+        seat = self.seat(room)
+        if seat is not None:
+            # Where that cannot be done now, what the hub tells next will show.
+            with contextlib.suppress(_Stale, Disconnected, SendUncertain):
+                await self._settle(room)
+            return seat
+        if self._hubs.is_ours(room) and not self._provider.has_room(room):
+            return await self._make(room)
+        return await self._join(room, self.bridge)
 
-        The room is locked.
-        """
-        for (user, where), seat in list(self._seats.items()):
-            if where != room or not seat.group.active or not seat.group.commit_pending:
-                continue
-            identity = await self._identity(user)
-            found = await self._group_info(room, identity)
-            context = found.group_info.context
-            if context.epoch == seat.group.epoch:
-                seat.refused()
-            elif context.epoch == seat.group.epoch + 1 and self._merged(seat, identity) == context:
-                seat.accepted()
-            else:  # others went on meanwhile: in what they made of the room there may be no way from here
-                await self._join(room, user)
-                continue
-            await self._keep(seat)
-        own = self.seat(room)
-        for user, where in list(self._seats):
-            if where == room and own is not None and self._seats[user, where].group.epoch != own.group.epoch:
-                # It missed what the hub tells no provider of itself. It sits down anew when it has something to say.
-                await self._forget(user, where)
+    async def greet(self, room: str) -> None:
+        """Let the room's hub know that we are back."""
+        try:
+            await self._hubs.greet(room)
+        except BridgeError as problem:
+            self._host.log.info("hub_away", room=room, why=problem.notice[:200])
 
-    def _merged(self, seat: Seat, identity: Signer) -> GroupContext:
-        """What the group would be with our commit."""
-        group = self._engine.restore_group(identity, self._records[seat.user, seat.room_uri])
-        group.merge_commit()
-        info = MLS_MESSAGE.decode(group.group_info())
-        assert isinstance(info, GroupInfo)
-        return info.context
-
-    async def _make(self, room: str) -> None:
-        identity = await self._identity(self.bridge)
+    async def _make(self, room: str) -> Seat:
+        identity = await self._seats.identity(self.bridge)
         app_data = presets.app_data(
             creator=self.bridge,
             metadata=RoomMetadata(room, name=uris.parse(room).name),
@@ -217,57 +178,42 @@ class Tenants:
             hub=(self._hub.signature_key, self._hub.credential),
         )
         await self._provider.make_room(room, seat.group.group_info(), seat.group.ratchet_tree())
-        await self._take(seat)
+        await self._seats.take(seat)
+        return seat
 
     async def _join(self, room: str, user: str) -> Seat:
-        """By an external commit, as a participant or by an open door. The room is locked."""
-        identity = await self._identity(user)
-        for _ in range(TRIES):
-            found = await self._group_info(room, identity)
-            state = _state(found)
-            role = None if state.role_of(user) not in (NOBODY, BANNED) else _entry(state)
-            seat, commit = Seat.join_external(
-                self._engine, identity, found, user=user, room_uri=room, role=role
-            )
-            answer = await self._ask_update(room, commit)
-            match answer:
-                case rooms.Updated():
-                    await self._tell_others(room, commit, answer.accepted, but=user)
-                    await self._take(seat)
-                    self._left.discard((user, room))
-                    return seat
-                case rooms.WrongEpoch() | rooms.InvalidProposal():
-                    await asyncio.sleep(SOON)
-                case rooms.NotAllowed() if (user, room) in self._left:
-                    await asyncio.sleep(SOON)  # our leaving waits for somebody's commit
-                case rooms.NotAllowed():
-                    raise SendRejected(f"The room does not let us in: {answer.description or 'not allowed'}")
-        raise SendRejected("The room changes so quickly that nobody can get in; try again later.")
-
-    async def _group_info(self, room: str, identity: Signer) -> rooms.GroupInfoAndTree:
-        private, public = self._engine.sealing_key()
-        request = rooms.GroupInfoRequest(
-            AES128_X25519, identity.signature_key, CREDENTIAL.decode(identity.credential), public, None
-        )
-        signature = identity.sign("GroupInfoRequestTBS", rooms.to_be_signed(request))
-        signed = msgspec.structs.replace(request, signature=signature)
-        if uris.parse(room).domain == self.domain:
-            given = await self._provider.group_info(room, signed, self.domain)
-        else:
-            body = rooms.GROUP_INFO_REQUEST.encode(signed)
-            given = await self._post(room, Endpoint.GROUP_INFO, body, rooms.GROUP_INFO_RESPONSE)
-        if isinstance(given, rooms.NoSuchRoom):
-            raise SendRejected("There is no such room at that provider.")
-        if isinstance(given, rooms.NotAuthorized):
-            raise SendRejected(
-                f"That room is joined by invitation only: ask somebody there to add {self.bridge}."
-            )
-        label = "GroupInfo and ratchet_tree encryption"
-        opened = self._engine.unseal(given.cipher_suite, private, label, room.encode(), given.encrypted)
-        return rooms.GROUP_INFO_AND_TREE.decode(opened)
+        """By an external commit, as a participant or by an open door. The room is locked. Raises _Stale."""
+        identity = await self._seats.identity(user)
+        found = await self._hubs.group_info(room, identity)
+        state = state_in(found)
+        role = None if state.role_of(user) not in (NOBODY, BANNED) else _entry(state)
+        seat, commit = Seat.join_external(self._engine, identity, found, user=user, room_uri=room, role=role)
+        # What the seat keeps now is what it is if the hub takes the commit.
+        records = {name: value for name, value in seat.take_changes().items() if value is not None}
+        octets = MLS_MESSAGE.encode(commit.message)
+        if self.seat(room) is not None:
+            await self._seats.asking(room, Asked(user, commit.message.epoch, octets, records))
+        answer = await self._put(room, commit)
+        if answer is None:
+            joined = self.seat(room, user)
+            if joined is None:
+                raise _Stale
+            return joined
+        if not isinstance(answer, rooms.Updated):
+            await self._seats.keep(more=self._seats.answered(room))
+            if isinstance(answer, rooms.NotAllowed) and (user, room) not in self._left:
+                raise SendRejected(f"The room does not let us in: {answer.description or 'not allowed'}")
+            raise _Stale  # or our leaving waits for somebody's commit
+        await self._all_hear(room, CommitFanout(answer.accepted, commit.message), but=user)
+        await self._seats.sit(user, room, records)
+        self._left.discard((user, room))
+        taken = self.seat(room, user)
+        if taken is None:
+            raise _Stale
+        return taken
 
     async def _seated(self, room: str, user: str) -> Seat:
-        """The seat of somebody of another side, taken if need be. The room is locked."""
+        """The seat of somebody of another side, taken if need be. The room is locked. Raises _Stale."""
         seat = self.seat(room, user)
         if seat is not None:
             return seat
@@ -280,43 +226,29 @@ class Tenants:
             await self._commit(room, lambda seat: seat.add(user, (), presets.MEMBER))
         return await self._join(room, user)
 
-    def _opened(self, room: str) -> None:
-        seat = self.seat(room)
-        if seat is None:
-            return
-        state, now, chat = seat.state, self._now(), ChatId(room)
-        metadata = state.metadata or RoomMetadata(room)
-        self._tell(facts.ChatOpened(chat=chat, at=now, name=metadata.name, topic=metadata.subject))
-        self._tell(facts.ChatVisibility(chat=chat, at=now, visibility=state_of.visibility(state)))
-        members = tuple(
-            Member(person=self.person(p.user), role=state_of.standing(state.roles.get(p.role)))
-            for p in state.participants
-            if p.role not in (NOBODY, BANNED) and not self._is_ours(p.user)
-        )
-        self._tell(facts.Roster(chat=chat, at=now, members=members))
-
     async def leave(self, room: str) -> None:
         """Give the bridge's own seat up; its provider's other clients go with it, as their people leave."""
         async with self._lock(room):
-            for user, where in [key for key in self._seats if key[1] == room]:
-                seat = self.seat(where, user)
+            for each in self._seats.in_room(room):
+                seat = self.seat(room, each.user)
                 if seat is not None and not seat.state.base.fixed_membership:
-                    await self._ask_update(room, seat.leave())
-                    self._left.add((user, where))
-                await self._forget(user, where)
+                    await self._hubs.update(room, seat.leave())
+                    self._left.add((seat.user, room))
+                await self._seats.forget(each.user, room)
 
     # Saying -------------------------------------------------------------------------------------------------
 
     async def say(self, room: str, user: str, kind: MediaType, inner: bytes, salt: bytes) -> None:
         """An application message of one of our clients; while its hub is away, wait for it.
 
-        Raises SendRejected, and SendUncertain where the hub did not answer.
+        What may have arrived is said again: it is the same message, with the same id, which nobody takes twice
+        (draft-ietf-mimi-content-08 9.1). Raises SendRejected.
         """
-        wait, tries = FIRST_WAIT, TRIES
+        wait, soon, tries = FIRST_WAIT, SOON, TRIES
         while tries:
             try:
                 response = await self._say_once(room, user, kind, inner, salt)
-            except Disconnected as problem:
+            except (Disconnected, SendUncertain) as problem:
                 self._host.log.info("hub_away", room=room, why=problem.notice[:200])
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, LONGEST_WAIT)
@@ -327,117 +259,148 @@ class Tenants:
                     return
                 case rooms.Refused():
                     raise SendRejected("The room's provider does not let this be said there.")
-                case rooms.EpochTooOld():
-                    await asyncio.sleep(SOON)
+                case rooms.EpochTooOld() | None:
+                    await asyncio.sleep(soon)
+                    soon = min(soon * 1.5, LATER)
         raise SendRejected("The room changes so quickly that nothing can be said there; try again later.")
 
     async def _say_once(
         self, room: str, user: str, kind: MediaType, inner: bytes, salt: bytes
-    ) -> rooms.SubmitResponse:
+    ) -> rooms.SubmitResponse | None:
+        """The hub's answer; None where the room was in another epoch meanwhile."""
         async with self._lock(room):
-            seat = await self._seated(room, user)
-            if seat.group.pending_proposals:
-                # RFC 9420 12.4: what was proposed is committed before anything else is said.
-                await self._commit(room, Seat.tidy)
+            try:
+                await self._settle(room)
+                seat = await self._seated(room, user)
+                if seat.group.pending_proposals:
+                    # RFC 9420 12.4: what was proposed is committed before anything else is said.
+                    await self._commit(room, Seat.tidy)
+            except _Stale:
+                return None
             request = seat.say(seat.framed(kind, inner), salt)
-            await self._keep(seat)
-        return await self._ask_submit(room, request)
+            await self._seats.keep(seat)
+        return await self._hubs.submit(room, request)
 
     async def change(self, room: str, make: Callable[[Seat], CommitBundle]) -> None:
         """A commit of the bridge's own client. Raises SendRejected."""
-        async with self._lock(room):
-            if self.seat(room) is None:
-                raise SendRejected("The bridge is not in that room.")
-            await self._commit(room, make)
+        soon = SOON
+        for _ in range(TRIES):
+            async with self._lock(room):
+                if self.seat(room) is None:
+                    raise SendRejected("The bridge is not in that room.")
+                try:
+                    await self._settle(room)
+                    return await self._commit(room, make)
+                except _Stale:
+                    pass
+            await asyncio.sleep(soon)
+            soon = min(soon * 1.5, LATER)
+        raise SendRejected("The room changes so quickly that nothing can be changed there; try again later.")
 
     async def invite(self, room: str, person: str) -> None:
-        """Add a user of another provider, with all their clients. Raises SendRejected."""
-        packages = await self._claim(room, person)
+        """Add a user of another provider, with all their clients; who is there already stays. Raises SendRejected."""
         seat = self.seat(room)
-        listed = seat is not None and seat.state.role_of(person) != NOBODY
-        await self.change(room, lambda seat: seat.add(person, packages, None if listed else presets.MEMBER))
-
-    async def _claim(self, room: str, person: str) -> list[KeyPackage]:
-        try:
-            uris.parse(person, Thing.USER)
-        except PeerMisbehaved:
-            raise SendRejected("That is nobody who could be invited on this network.") from None
-        identity = await self._identity(self.bridge)
-        request = users.KeyMaterialRequest(
-            self.bridge,
-            person,
+        if seat is not None and seat.leaves(person, self.people):
+            return
+        identity = await self._seats.identity(self.bridge)
+        packages = await self._hubs.key_packages(room, self.bridge, identity, person)
+        await self.change(
             room,
-            (AES128_X25519,),
-            RequiredCapabilities((int(ExtensionType.APP_DATA_DICTIONARY),), (0x0008, 0x000A), ()),
-            identity.signature_key,
-            CREDENTIAL.decode(identity.credential),
+            lambda seat: seat.add(
+                person, packages, presets.MEMBER if seat.state.role_of(person) == NOBODY else None
+            ),
         )
-        signature = identity.sign("KeyMaterialRequestTBS", users.to_be_signed(request))
-        signed = msgspec.structs.replace(request, signature=signature)
-        if uris.parse(room).domain == self.domain:
-            answer = await self._provider.key_material(signed, self.domain)
-        else:
-            answer = await self._post(
-                room,
-                Endpoint.KEY_MATERIAL,
-                users.KEY_MATERIAL_REQUEST.encode(signed),
-                users.KEY_MATERIAL_RESPONSE,
-                person,
-            )
-        found = [c.key_package for c in answer.clients if isinstance(c, ClientMaterial)]
-        if not found:
-            raise SendRejected(f"They cannot be invited now ({answer.code.name.lower().replace('_', ' ')}).")
-        return found
+
+    # Commits ------------------------------------------------------------------------------------------------
 
     async def _commit(self, room: str, make: Callable[[Seat], CommitBundle]) -> None:
-        """The room is locked."""
-        seat = self._seats[self.bridge, room]
+        """By the bridge's own client. The room is locked. Raises _Stale where it was made for another epoch."""
+        seat = self.seat(room)
+        if seat is None:
+            raise SendRejected("The bridge is not in that room.")
         bundle = make(seat)
-        await self._keep(seat)
-        try:
-            answer = await self._ask_update(room, bundle)
-        except BridgeError:
-            seat.refused()
-            raise
+        asked = Asked(self.bridge, seat.group.epoch, MLS_MESSAGE.encode(bundle.message))
+        await self._seats.asking(room, asked, seat)
+        answer = await self._put(room, bundle)
+        if answer is None:
+            if room in self._seats.asked or seat.group.epoch == asked.epoch:
+                raise _Stale
+            return
         if not isinstance(answer, rooms.Updated):
             seat.refused()
-            await self._keep(seat)
-            raise SendRejected(
-                f"The room's provider refuses that: {answer.description or 'the room has changed'}"
-            )
-        before = seat.state
-        seat.accepted()
-        await self._tell_others(room, bundle, answer.accepted, but=self.bridge)
-        self._tell_changes(
-            room, Changed(client="", before=before, after=seat.state, accepted=answer.accepted)
-        )
-        await self._keep(seat)
+            await self._seats.keep(seat, more=self._seats.answered(room))
+            if isinstance(answer, rooms.WrongEpoch | rooms.InvalidProposal):
+                raise _Stale
+            raise SendRejected(f"The room's provider refuses that: {answer.description or 'not allowed'}")
+        await self._taken(room, asked, answer.accepted)
 
-    async def _tell_others(self, room: str, bundle: CommitBundle, accepted: int, *, but: str) -> None:
-        """Our other clients hear of a commit from us: the hub tells a provider nothing of its own."""
-        await self._all_hear(room, CommitFanout(accepted, bundle.message), but=but)
+    async def _put(self, room: str, bundle: CommitBundle) -> rooms.UpdateResponse | None:
+        """What the hub answers. None: it may have heard and did not answer, and now it is settled, if it can be."""
+        try:
+            return await self._hubs.update(room, bundle)
+        except SendUncertain:
+            pass
+        except BridgeError:
+            await self._dropped(room)
+            raise
+        await self._settle(room)
+        return None
 
-    # The hub, ours or another -------------------------------------------------------------------------------
+    async def _settle(self, room: str) -> None:
+        """Find out whether the hub took the commit that it has not answered. The room is locked.
 
-    async def _ask_update(self, room: str, bundle: rooms.UpdateRequest) -> rooms.UpdateResponse:
-        if uris.parse(room).domain == self.domain:
-            return await self._provider.update(room, bundle, self.domain)
-        body = rooms.UPDATE_REQUEST.encode(bundle)
-        return await self._post(room, Endpoint.UPDATE, body, rooms.UPDATE_RESPONSE)
+        Raises _Stale where that cannot be told yet: the room went on, and the next that the hub tells will show.
+        """
+        asked = self._seats.asked.get(room)
+        if asked is None:
+            return
+        found = await self._hubs.group_info(room, await self._seats.identity(self.bridge))
+        context = found.group_info.context
+        if context.epoch > asked.epoch + 1:
+            raise _Stale
+        if context.epoch == asked.epoch + 1 and self._would_be(room, asked) == context:
+            await self._taken(room, asked, self._now())
+        else:
+            await self._dropped(room)
 
-    async def _ask_submit(self, room: str, request: SubmitRequest) -> rooms.SubmitResponse:
-        if uris.parse(room).domain == self.domain:
-            return await self._provider.submit(room, request, self.domain)
-        body = rooms.SUBMIT_REQUEST.encode(request)
-        return await self._post(room, Endpoint.SUBMIT_MESSAGE, body, rooms.SUBMIT_RESPONSE)
+    def _would_be(self, room: str, asked: Asked) -> GroupContext | None:
+        """What the group is if that commit counts."""
+        seat = self.seat(room)
+        if seat is None:
+            return None
+        group = self._seats.copy(seat)
+        if asked.seat is None:
+            group.merge_commit()
+        else:
+            trial = Seat(self._engine, group, user=seat.user, room_uri=room)
+            trial.hear(_fanned(asked, 0), self.people)
+        info = MLS_MESSAGE.decode(group.group_info())
+        assert isinstance(info, GroupInfo)
+        return info.context
 
-    async def _post(
-        self, room: str, endpoint: Endpoint, body: bytes, codec: Codec[T], target: str | None = None
-    ) -> T:
-        answer = await self._peers.post(uris.parse(room).domain, endpoint, target or room, body)
-        if answer.status != 200:
-            raise SendRejected(f"The room's provider refuses that (HTTP {answer.status}).")
-        return codec.decode(answer.body)
+    async def _taken(self, room: str, asked: Asked, accepted: int) -> None:
+        """The hub took that commit, and tells a provider nothing of its own: from now on all of us are in its epoch."""
+        own = self.seat(room)
+        if own is None:
+            return
+        if asked.seat is None:
+            before = own.state
+            own.accepted()
+            self._told_changes(room, Changed(client="", before=before, after=own.state, accepted=accepted))
+        await self._all_hear(room, _fanned(asked, accepted), but=asked.user)
+        if asked.seat is None:
+            await self._seats.keep(own, more=self._seats.answered(room))
+        else:
+            await self._seats.sit(asked.user, room, asked.seat)
+
+    async def _dropped(self, room: str) -> None:
+        """The hub did not take it."""
+        asked, own = self._seats.asked.get(room), self.seat(room)
+        if asked is None:
+            return
+        if asked.seat is None and own is not None and own.group.commit_pending:
+            own.refused()
+        await self._seats.keep(*([] if own is None else [own]), more=self._seats.answered(room))
 
     # Local: what the hub tells ------------------------------------------------------------------------------
 
@@ -447,29 +410,45 @@ class Tenants:
         async with self._lock(room):
             for fanout in fanouts:
                 if not isinstance(fanout, WelcomeFanout):
+                    await self._shown(room, fanout)
                     tidy |= await self._all_hear(room, fanout, but="")
         if tidy:
             await self._tidy(room)
 
+    async def _shown(self, room: str, fanout: Fanout) -> None:
+        """What the hub tells shows what became of our commit: another's in its epoch, or the epoch that it makes."""
+        asked = self._seats.asked.get(room)
+        if asked is None or isinstance(fanout, WelcomeFanout):
+            return
+        if fanout.message.epoch > asked.epoch:
+            await self._taken(room, asked, fanout.accepted)
+        elif isinstance(fanout, CommitFanout) and fanout.message.epoch == asked.epoch:
+            await self._dropped(room)
+
     async def _all_hear(self, room: str, fanout: Fanout, *, but: str) -> bool:
         """Each of our clients takes it in; what it means is told once. True where something is proposed."""
         proposed = False
-        for (user, where), seat in list(self._seats.items()):
-            if where != room or user == but or not seat.group.active:
+        changed: list[Seat] = []
+        for seat in self._seats.in_room(room):
+            if seat.user == but or not seat.group.active:
                 continue
             said = isinstance(fanout, rooms.ApplicationFanout)
-            if said and user != self.bridge:
+            if said and seat.user != self.bridge:
                 continue  # only one of us needs to read
             try:
-                heard = seat.hear(fanout, self._provider.people)
+                heard = seat.hear(fanout, self.people)
             except (BridgeError, self._engine.MlsError) as problem:
-                if user == self.bridge:
+                if seat.user == self.bridge:
                     self._host.log.info("unreadable", room=room, why=type(problem).__name__)
+                elif isinstance(fanout, CommitFanout) and seat.group.epoch < fanout.message.epoch:
+                    # It missed something. It sits down anew when it has something to say.
+                    await self._seats.forget(seat.user, room)
                 continue
-            if user == self.bridge:
-                self._translate(room, heard)
+            if seat.user == self.bridge:
+                await self._translate(room, heard)
                 proposed |= any(isinstance(each, Proposed) for each in heard)
-            await self._keep(seat)
+            changed.append(seat)
+        await self._seats.keep(*changed)
         return proposed
 
     async def _tidy(self, room: str) -> None:
@@ -490,34 +469,22 @@ class Tenants:
 
     # Facts --------------------------------------------------------------------------------------------------
 
-    def person(self, user: str) -> Person:
-        """Somebody of another provider."""
-        try:
-            name = uris.parse(user).name
-        except PeerMisbehaved:
-            name = user
-        return Person(id=PersonId(user), name=name.rpartition("/")[2] or user)
-
-    def _is_ours(self, user: str) -> bool:
-        return user.startswith(f"mimi://{self.domain}/")
-
-    def _translate(self, room: str, heard: Sequence[Heard]) -> None:
+    async def _translate(self, room: str, heard: Sequence[Heard]) -> None:
         for each in heard:
             if isinstance(each, Changed):
-                self._tell_changes(room, each)
+                self._told_changes(room, each)
             elif isinstance(each, Said):
                 try:
-                    for fact in self._said(room, each):
-                        self._tell(fact)
+                    self._tell(*await self._said(room, each))
                 except PeerMisbehaved as problem:
                     self._host.log.info("message_refused", room=room, why=problem.notice[:200])
 
-    def _said(self, room: str, said: Said) -> list[Fact]:
-        user = self._provider.people.user_of(said.client.encode())
-        if self._is_ours(user):
+    async def _said(self, room: str, said: Said) -> list[Fact]:
+        user = self.people.user_of(said.client.encode())
+        seat = self.seat(room)
+        if telling.is_of(user, self.domain) or seat is None:
             return []
-        chat, sender = ChatId(room), self.person(user)
-        seat = self._seats[self.bridge, room]
+        chat, sender = ChatId(room), telling.person(user)
         kind, data = seat.unframed(said.data)
         if kind == status.MEDIA_TYPE:
             reports = status.decode(data)
@@ -526,70 +493,26 @@ class Tenants:
         belongs(message, sender_uri=user, room_uri=room)
         weigh(message, accepted=said.accepted, now=self._now())
         id = content.message_id(data, salt=message.salt, sender_uri=user, room_uri=room)
-        return to_facts(Received(id=id, content=message, chat=chat, sender=sender, at=said.accepted))
+        thread = await self.threads.root(room, message.topic, id)
+        received = Received(id=id, content=message, chat=chat, sender=sender, at=said.accepted, thread=thread)
+        return [self._with_way(room, fact) for fact in to_facts(received)]
 
-    def _tell_changes(self, room: str, changed: Changed) -> None:
-        chat, at = ChatId(room), changed.accepted
-        before = {p.user: p.role for p in changed.before.participants if not self._is_ours(p.user)}
-        after = {p.user: p.role for p in changed.after.participants if not self._is_ours(p.user)}
-        for user in before.keys() | after.keys():
-            was, now = before.get(user, NOBODY), after.get(user, NOBODY)
-            if was == now:
-                continue
-            change = (
-                Change.BAN
-                if now == BANNED
-                else Change.UNBAN
-                if was == BANNED and now == NOBODY
-                else Change.JOIN
-                if was in (NOBODY, BANNED)
-                else Change.LEAVE
-                if now == NOBODY
-                else None
-            )
-            person = self.person(user)
-            if change is not None:
-                self._tell(Membership(chat=chat, at=at, person=person, change=change))
-            if now not in (NOBODY, BANNED):
-                role = state_of.standing(changed.after.roles.get(now))
-                self._tell(facts.RoleChange(chat=chat, at=at, person=person, role=role))
-        old = changed.before.metadata or RoomMetadata(room)
-        new = changed.after.metadata or RoomMetadata(room)
-        if old.subject != new.subject:
-            self._tell(facts.Topic(chat=chat, at=at, topic=new.subject))
-        seen = state_of.visibility(changed.after)
-        if seen != state_of.visibility(changed.before):
-            self._tell(facts.ChatVisibility(chat=chat, at=at, visibility=seen))
+    def _with_way(self, room: str, fact: Fact) -> Fact:
+        """A file comes by the room's hub, and is opened here."""
+        if not isinstance(fact, facts.Message | facts.Edit) or fact.content.file is None:
+            return fact
+        file = attachment.by_way_of(fact.content.file, self._host.network, uris.parse(room).domain)
+        return msgspec.structs.replace(fact, content=msgspec.structs.replace(fact.content, file=file))
 
-    def _tell(self, fact: Fact) -> None:
+    def _told_changes(self, room: str, changed: Changed) -> None:
+        self._tell(
+            *telling.changes(changed.before, changed.after, room, at=changed.accepted, domain=self.domain)
+        )
+
+    def _tell(self, *found: Fact) -> None:
         if self.emit is not None:
-            self.emit(fact)
-
-    # Keeping ------------------------------------------------------------------------------------------------
-
-    async def _take(self, seat: Seat) -> None:
-        self._seats[seat.user, seat.room_uri] = seat
-        self._records[seat.user, seat.room_uri] = {}
-        await self._keep(seat)
-
-    async def _keep(self, seat: Seat) -> None:
-        """Store what changed in a seat."""
-        changes: Mapping[str, bytes | None] = seat.take_changes()
-        if not changes:
-            return
-        key = (seat.user, seat.room_uri)
-        records = self._records.setdefault(key, {})
-        for name, value in changes.items():
-            if value is None:
-                records.pop(name, None)
-            else:
-                records[name] = value
-        await self._host.put_all({_key(*key): msgspec.msgpack.encode((*key, records))})
-
-    async def _forget(self, user: str, room: str) -> None:
-        self._seats.pop((user, room), None)
-        self._records.pop((user, room), None)
-        await self._host.put_all({_key(user, room): None})
+            for fact in found:
+                self.emit(fact)
 
     def _lock(self, room: str) -> asyncio.Lock:
         return self._locks.setdefault(room, asyncio.Lock())
@@ -598,13 +521,14 @@ class Tenants:
         return int(self._host.now() * 1000)
 
 
-def new_salt() -> bytes:
-    """For one message."""
-    return secrets.token_bytes(content.SALT)
+class _Stale(Exception):
+    """The room is in another epoch than was thought; what the hub said meanwhile must be heard first."""
 
 
-def _key(user: str, room: str) -> str:
-    return f"seat/{user} {room}"
+def _fanned(asked: Asked, accepted: int) -> CommitFanout:
+    message = MLS_MESSAGE.decode(asked.message)
+    assert isinstance(message, PublicMessage)
+    return CommitFanout(accepted, message)
 
 
 def _entry(state: Room) -> int | None:
@@ -614,12 +538,3 @@ def _entry(state: Room) -> int | None:
         return None
     targets = [t for change in nobody.changes if change.source == NOBODY for t in change.targets]
     return next((target for target in targets if target not in (NOBODY, BANNED)), None)
-
-
-def _state(found: rooms.GroupInfoAndTree) -> Room:
-    """The state of a room that a GroupInfo tells of."""
-    for extension in found.group_info.context.extensions:
-        if extension.type == ExtensionType.APP_DATA_DICTIONARY:
-            entries = APP_DATA_DICTIONARY.decode(extension.data)
-            return state_of.read({entry.id: entry.data for entry in entries})
-    raise NotAllowed("That group is no room: it says nothing of its participants.")

@@ -302,19 +302,11 @@ class XmppNetwork:
             await self.gateway.load()
             self._loaded = True
 
-    def _secret(self) -> str:
-        try:
-            return self.config.read_secret()
-        except OSError as error:
-            raise LoginRejected(
-                f"The password file of the bridge cannot be read: {error.strerror}."
-            ) from error
-
     @contextlib.asynccontextmanager
     async def _component(self) -> AsyncIterator[XmppSession]:
         config = self.config
         host, port = config.host or "127.0.0.1", config.port or 5347
-        async with stream.component(config.jid, self._secret(), host, port) as opened:
+        async with stream.component(config.jid, self.config.read_secret(), host, port) as opened:
             self.gateway.serve(opened)
             session = XmppSession(self, opened, None, jid=f"bridge@{domain(config.jid)}/bridge")
             async with self._registered(session):
@@ -324,7 +316,7 @@ class XmppNetwork:
     async def _client(self, login: Login | None) -> AsyncIterator[XmppSession]:
         config = self.config
         if login is None:
-            jid, password, host, port = config.jid, self._secret(), config.host, config.port
+            jid, password, host, port = config.jid, self.config.read_secret(), config.host, config.port
         else:
             fields = login.fields
             jid, password = normal(fields.get("jid", "")) or "", fields.get("password", "")

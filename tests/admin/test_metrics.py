@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import timeit
 
-from bridgekit.admin.metrics import Direction, Metrics, Queue
+from bridgekit.admin.metrics import Direction, Encryption, Metrics, Queue
 from bridgekit.contract.ids import MATRIX, NetworkId
 
 LIBERA = NetworkId("libera")
@@ -46,6 +46,30 @@ def test_answers_of_the_homeserver_are_counted_by_call_and_class():
     assert value(metrics, "bridgekit_homeserver_answers_total", call="send", status="none") == 1
     assert value(metrics, "bridgekit_homeserver_answers_total", call="join", status="4xx") == 1
     assert value(metrics, "bridgekit_homeserver_request_seconds_count", call="send") == 3
+
+
+async def test_encryption_is_looked_at_when_somebody_asks():
+    metrics = Metrics()
+
+    async def out() -> int:
+        return 3
+
+    async def broken() -> int:
+        raise OSError("the database is away")
+
+    unread = {"untrusted": 0, "unreadable": 0}
+    now = Encryption(
+        devices=2, rooms=1, one_time_keys=None, unread=unread, missing={}, withheld={"no_olm": 4}
+    )
+    metrics.watch_encryption(lambda: now, out, broken)
+    await metrics.exposition()
+    assert value(metrics, "bridgekit_devices") == 2
+    assert value(metrics, "bridgekit_one_time_keys") is None
+    assert value(metrics, "bridgekit_megolm_sessions", direction="out") == 3
+    assert value(metrics, "bridgekit_megolm_sessions", direction="in") is None
+    unread["untrusted"] += 1
+    assert value(metrics, "bridgekit_undecrypted_total", why="untrusted") == 1
+    assert value(metrics, "bridgekit_keys_withheld_total", why="no_olm") == 4
 
 
 async def test_what_waits_is_asked_for_when_somebody_looks():

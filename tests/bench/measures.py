@@ -23,16 +23,18 @@ Make = Callable[[Path], Contestant]
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True):
-    """How much: messages to Matrix and to IRC flat out, seconds of latency each way, messages to afar."""
+    """How much: messages to Matrix and to IRC flat out, seconds of latency each way, messages to afar,
+    and to an encrypted room."""
 
     to_matrix: int = 20_000
     to_irc: int = 10_000
     seconds: int = 20
     far: int = 3_000
     members: int = 500
+    sealed: int = 5_000
 
 
-def _note(results: Results, who: str, what: str, load: Load) -> Load:
+def note(results: Results, who: str, what: str, load: Load) -> Load:
     results.steal.append(load.steal)
     results.others.append(load.others)
     if load.fault:
@@ -48,20 +50,20 @@ async def near(make: Make, size: Size, results: Results) -> None:
         results.add(who, figures.START, first)
         await asyncio.sleep(1)
         results.add(who, figures.RSS_IDLE, place.memory)
-        load = _note(results, who, figures.RATE_IN, await place.to_matrix(size.to_matrix))
+        load = note(results, who, figures.RATE_IN, await place.to_matrix(size.to_matrix))
         results.add(who, figures.RATE_IN, load.rate)
         results.add(who, figures.CPU_IN, load.cpu_per_1000)
-        load = _note(results, who, figures.RATE_OUT, await place.to_irc(size.to_irc))
+        load = note(results, who, figures.RATE_OUT, await place.to_irc(size.to_irc))
         results.add(who, figures.RATE_OUT, load.rate)
         results.add(who, figures.CPU_OUT, load.cpu_per_1000)
         results.add(who, figures.RSS_LOAD, place.memory)
-        load = _note(results, who, figures.P50_IN, await place.to_matrix(SLOW * size.seconds, rate=SLOW))
-        _latency(results, who, load, figures.P50_IN, figures.P99_IN)
-        load = _note(results, who, figures.P50_OUT, await place.to_irc(SLOW * size.seconds, rate=SLOW))
-        _latency(results, who, load, figures.P50_OUT, figures.P99_OUT)
+        load = note(results, who, figures.P50_IN, await place.to_matrix(SLOW * size.seconds, rate=SLOW))
+        latency(results, who, load, figures.P50_IN, figures.P99_IN)
+        load = note(results, who, figures.P50_OUT, await place.to_irc(SLOW * size.seconds, rate=SLOW))
+        latency(results, who, load, figures.P50_OUT, figures.P99_OUT)
 
 
-def _latency(results: Results, who: str, load: Load, half: str, most: str) -> None:
+def latency(results: Results, who: str, load: Load, half: str, most: str) -> None:
     if load.report.p50 is not None and load.report.p99 is not None:
         results.add(who, half, load.report.p50 * 1000)
         results.add(who, most, load.report.p99 * 1000)
@@ -76,7 +78,7 @@ async def crowded(make: Make, size: Size, results: Results) -> None:
         joined = (await place.ircd.order("wait", pattern=f"^JOIN {CHANNEL}"))["at"]
         results.add(who, figures.ALL_500, await place.everybody(size.members) - joined)
         await asyncio.sleep(2)
-        _note(results, who, figures.RSS_500, await place.to_matrix(1_000, speakers=size.members))
+        note(results, who, figures.RSS_500, await place.to_matrix(1_000, speakers=size.members))
         results.add(who, figures.RSS_500, place.memory)
 
 
@@ -86,9 +88,9 @@ async def far(make: Make, size: Size, results: Results) -> None:
         who = place.who.name
         await place.start()
         await place.hs.fault("PUT */send/*", Delay(seconds=FAR))
-        load = _note(results, who, figures.RATE_FAR, await place.to_matrix(size.far))
+        load = note(results, who, figures.RATE_FAR, await place.to_matrix(size.far))
         results.add(who, figures.RATE_FAR, load.rate)
-        load = _note(results, who, figures.LATE_FAR, await place.to_matrix(10 * SLOW, rate=SLOW))
+        load = note(results, who, figures.LATE_FAR, await place.to_matrix(10 * SLOW, rate=SLOW))
         results.add(who, figures.LATE_FAR, load.report.late_within_room)
 
 
@@ -97,5 +99,5 @@ async def strict(make: Make, size: Size, results: Results) -> None:
     async with stage(make) as place:
         await place.start()
         await place.hs.fault("PUT */send/*", Delay(seconds=FAR))
-        load = _note(results, place.who.name, figures.RATE_STRICT, await place.to_matrix(size.far // 10))
+        load = note(results, place.who.name, figures.RATE_STRICT, await place.to_matrix(size.far // 10))
         results.add(place.who.name, figures.RATE_STRICT, load.rate)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -36,6 +37,14 @@ class Mark(msgspec.Struct, frozen=True):
     contestant: float
     bench: float
     machine: Machine
+
+
+class Heard(NamedTuple):
+    """One message as it stands in the room: `at` is the time.monotonic() of its arrival."""
+
+    sender: str
+    words: str
+    at: float
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,11 +110,23 @@ class Stage:
             raise RuntimeError(
                 f"{self.who.name} does not join its channel: {error}\n{self.who.tail()}"
             ) from None
+        await self.prepared()
         load = await self.to_matrix(1)
         if load.fault:
             raise RuntimeError(f"the first message of {self.who.name} went wrong: {load.fault}")
-        arrived = (await self.hs.arrivals(self.room))[-1][1]
+        arrived = (await self.heard())[-1].at
         return arrived - began, arrived - joined
+
+    async def prepared(self) -> None:
+        """Do what it takes between the JOIN and the first message."""
+
+    async def heard(self, since: int = 0) -> list[Heard]:
+        """What was said in the room since a position."""
+        return [Heard(event.sender, event.body, at) for event, at in await self.hs.arrivals(self.room, since)]
+
+    async def count(self, since: int) -> int:
+        """How many numbered messages of the load are there since a position."""
+        return sum(_NUMBERED.match(said.words) is not None for said in await self.heard(since))
 
     async def to_matrix(self, count: int, *, rate: float = 0, speakers: int = SPEAKERS) -> Load:
         """`speakers` people take turns on IRC, `rate` a second or as fast as it goes."""
@@ -113,21 +134,19 @@ class Stage:
         before = self._mark()
         order = {"channel": CHANNEL, "count": count, "users": speakers, "rate": rate, "text": "{n} {t}"}
         answer = await self.ircd.order("burst", **order)
-        await self._arrived(since, count, lambda m: _NUMBERED.match(m) is not None)
+        await self._arrived(since, count)
         await self._settled()
         after = self._mark()
         ledger = Ledger()
-        arrivals = await self.hs.arrivals(self.room, since)
-        found = [(_NUMBERED.match(event.body), event, at) for event, at in arrivals]
-        times = {int(match[1]): float(match[2]) for match, _, _ in found if match}
+        found = [(match, said) for said in await self.heard(since) if (match := _NUMBERED.match(said.words))]
+        times = {int(match[1]): float(match[2]) for match, _ in found}
         for i in range(count):
             number = self._said + i + 1
             ledger.sent(str(number), self.ghost(i % speakers), number, at=times.get(number))
-        for match, event, at in found:
-            if match:
-                ledger.received(match[1], event.sender, int(match[1]), at)
+        for match, said in found:
+            ledger.received(match[1], said.sender, int(match[1]), said.at)
         self._said += count
-        last = max((at for match, _, at in found if match), default=time.monotonic())
+        last = max((said.at for _, said in found), default=time.monotonic())
         return self._load(count, last - answer["first"], before, after, ledger)
 
     async def to_irc(self, count: int, *, rate: float | None = None) -> Load:
@@ -169,13 +188,12 @@ class Stage:
                     return time.monotonic()
                 await self.hs.wait_position(position, 1)
 
-    async def _arrived(self, since: int, count: int, ours: Callable[[str], bool]) -> None:
+    async def _arrived(self, since: int, count: int) -> None:
         """Return when `count` messages are there, or nothing new has come for a long time."""
         while True:
             position = await self.hs.position()
             if position - since >= count:
-                found = sum(ours(event.body) for event, _ in await self.hs.arrivals(self.room, since))
-                if found >= count:
+                if await self.count(since) >= count:
                     return
                 since_next = position
             else:
@@ -209,13 +227,16 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(make: Callable[[Path], Contestant]) -> AsyncIterator[Stage]:
-    """A fresh world; the contestant is configured and not started, and ends with the block."""
+async def stage(make: Callable[[Path], Contestant], **options: Any) -> AsyncIterator[Stage]:
+    """A fresh world; the contestant is configured and not started, and ends with the block.
+
+    `options` are further fields of the room's POST /createRoom.
+    """
     with TemporaryDirectory(prefix="bridgekit-bench-") as folder:
         who = make(Path(folder))
         async with RemoteFakeHomeserver.spawn(registration(who.port)) as hs, RemoteIrcd.spawn() as ircd:
             alice = hs.user("alice")
-            room = await alice.create_room(preset="public_chat", invite=[BOT])
+            room = await alice.create_room(preset="public_chat", invite=[BOT], **options)
             await alice.set_power(room, BOT, 100)
             for number in range(SPEAKERS):
                 await hs.user(f"m{number}").join(room)

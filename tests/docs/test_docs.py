@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from bridgekit.admin.metrics import Metrics, Queue
+from bridgekit.admin.metrics import Encryption, Metrics, Queue
 from bridgekit.cli import parser
 from bridgekit.cli.registering import document
 from bridgekit.cli.template import head
@@ -74,11 +74,21 @@ def test_the_configuration_reference_is_what_the_code_says():
     assert text("docs/configuration.md") == reference(Installed())
 
 
+def encryption() -> Encryption:
+    counts = {"why": 1}
+    return Encryption(devices=1, rooms=1, one_time_keys=1, unread=counts, missing=counts, withheld=counts)
+
+
+async def rows() -> int:
+    return 1
+
+
 def test_every_metric_is_documented_and_every_documented_metric_exists():
     metrics = Metrics()
     network = NetworkId("n")
     metrics.declare([network])
     metrics.watch_sessions(lambda: {(network, "ready"): 1})
+    metrics.watch_encryption(encryption, rows, rows)
     metrics.watch_held(lambda: {(network, "gate"): 1})
     for queue in Queue:
         metrics.watch_queue(queue, lambda: (0, 0.0))

@@ -7,9 +7,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from bridgekit.contract.facts import ChatOpened
+from bridgekit.contract.policy import Protection
 from bridgekit.core.protection import STATE_TYPE
-from tests.runtime.fake_network import Town
-from tests.runtime.running import BOT, World, by, has_fate, membership, said, town_world, until
+from tests.runtime.fake_network import TALK, Town, says
+from tests.runtime.running import BOT, World, by, ghost, has_fate, membership, said, town_world, until
 from tests.runtime.secret_client import ENCRYPTION, SecretClient
 from tests.runtime.test_secrecy import Scene, linked, running
 
@@ -65,6 +69,53 @@ async def test_an_agreement_outlives_a_restart_and_ends_when_it_is_taken_back(tm
             assert town.said() == ["<alice> still agreed"]
             (kept,) = await bridge.store.agreements.all()
             assert kept.ended_by == "@alice:hs.test"
+
+
+def opened_with(town: Town, protection: Protection) -> None:
+    """The chat gives another protection from now on, and its session says so."""
+    town.can = msgspec.structs.replace(town.can, protection=protection)
+    town.emit(ChatOpened(chat=TALK, at=1, name=TALK))
+
+
+async def test_a_chat_that_becomes_encrypted_needs_no_agreement_while_it_is(tmp_path: Path) -> None:
+    """The meet follows each link's own word, whatever its network: an encrypted chat of XMPP, say, or MIMI."""
+    async with unagreed(tmp_path) as now:
+        opened_with(now.town, Protection.BRIDGE)
+        await until(lambda: label_of(now.place, now.room).get("protection") == "bridge")
+        assert label_of(now.place, now.room)["links"] == [
+            {"network": "town", "chat": "#talk", "protection": "bridge"}
+        ]
+        await now.alice.say(now.room, "sealed all the way")
+        await now.town.until(lambda: now.town.said() == ["<alice> sealed all the way"])
+        assert await now.bob_says("here, too") == ["here, too"]
+        opened_with(now.town, Protection.TRANSPORT)
+        await until(lambda: label_of(now.place, now.room).get("protection") == "transport")
+        assert label_of(now.place, now.room)["links"][0]["agreed"] is False
+        fate = await said(now.place, has_fate(await now.alice.say(now.room, "not any more")))
+        assert fate.content["status"] != "SUCCESS"
+        assert now.town.said() == ["<alice> sealed all the way"]
+
+
+async def test_the_label_is_the_meet_of_two_links_of_one_room(tmp_path: Path) -> None:
+    """One encrypted, one not: what is agreed to is the weaker one alone, and the sealed one's words wait for it."""
+    async with unagreed(tmp_path) as now:
+        opened_with(now.town, Protection.BRIDGE)
+        await until(lambda: label_of(now.place, now.room).get("protection") == "bridge")
+        now.town.can = msgspec.structs.replace(now.town.can, protection=Protection.CLEAR)
+        await now.alice.say(now.room, "!bridge link town #market")
+        await until(lambda: label_of(now.place, now.room).get("protection") == "clear")
+        assert label_of(now.place, now.room)["links"] == [
+            {"network": "town", "chat": "#talk", "protection": "bridge"},
+            {"network": "town", "chat": "#market", "protection": "clear", "agreed": False},
+        ]
+        now.town.emit(says("Bob", "who reads this?"))
+        await until(lambda: now.alice.words(now.room, ghost("bob")) == ["who reads this?"])
+        assert now.town.said("#market") == []
+        await now.alice.say(now.room, "!bridge agree town #market")
+        await until(lambda: label_of(now.place, now.room)["links"][1]["agreed"] is True)
+        now.town.emit(says("Bob", "and this?"))
+        await now.town.until(lambda: now.town.said("#market"))
+        assert now.town.said("#market") == ["<Bob/Town> and this?"]
 
 
 async def test_the_label_is_published_and_changes_with_its_cause(tmp_path: Path) -> None:

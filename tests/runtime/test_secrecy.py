@@ -221,6 +221,9 @@ async def test_a_device_that_nobody_verified_gets_no_keys_and_is_not_believed(tm
         assert fate.content["status"] == "FAIL_PERMANENT"
         await until(lambda: any("has not verified" in w for w in now.alice.words(now.room, BOT)))
         assert now.town.said() == []
+        tally = now.bridge.engine.tally
+        assert tally.unread == {"untrusted": 1, "unreadable": 0}
+        assert tally.kept == {"unverified": 2, "no_olm": 0}  # Bob's and the bot's
         # They verify it: from then on it counts.
         now.place.homeserver.keys.upload_identity(carol.id, carol.machine.identity())
         await now.place.homeserver.settled()
@@ -287,11 +290,30 @@ async def test_a_key_that_comes_late_opens_what_came_before_it(
         assert fate.content["status"] == "FAIL_PERMANENT"
         await until(lambda: any("as soon as the key comes" in w for w in now.alice.words(now.room, BOT)))
         assert await now.bob_says("nobody else waits") == ["nobody else waits"]
+        assert now.bridge.engine.tally.missing == {"silent": 1, "withheld": 0}
         now.alice.share(now.room)
         await now.town.until(lambda: now.town.said() == ["<alice> early"])
         await until(lambda: [e for e in now.place.homeserver.timeline(now.room) if has_fate(event)(e)][1:])
         await asyncio.sleep(0.1)
         assert await now.bridge.store.inbox.count() == 0
+
+
+async def test_a_client_that_keeps_its_key_is_named_as_the_reason_also_where_it_says_so_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "KEY_SECONDS", 0.5)
+    async with scene(tmp_path) as now:
+        now.alice.rotate(now.room)
+        id = await now.alice.say(now.room, "not for you", shared=False)
+        event = now.sealed_by(now.alice.id)[-1]
+        room, session = ChatId(now.room), event.content["session_id"]
+        key = now.alice.machine.curve25519
+        content = contents.withheld_content(room, session, key, "m.unverified", "not you")
+        for device in now.alice.devices_of(BOT):
+            now.alice.send(BOT, device.id, "m.room_key.withheld", content)
+        await said(now.place, has_fate(id))  # before her client looks at what the bridge asks it for
+        await until(lambda: any("does not trust its device" in w for w in now.alice.words(now.room, BOT)))
+        assert now.bridge.engine.tally.missing == {"silent": 0, "withheld": 1}
 
 
 async def test_a_message_whose_key_is_missing_waits_through_a_restart(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ def host(store: Store, network: str) -> NetworkHost:
         links=nothing,
         owner_on=lambda network, person: None,
         routes=[],
+        openers={},
     )
 
 

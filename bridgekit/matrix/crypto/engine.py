@@ -22,6 +22,7 @@ from bridgekit.matrix.crypto.machine import Machine
 from bridgekit.matrix.crypto.machines import Machines
 from bridgekit.matrix.crypto.members import Members
 from bridgekit.matrix.crypto.outgoing import Outgoing
+from bridgekit.matrix.crypto.tally import Tally
 from bridgekit.matrix.crypto.tracking import Tracking
 from bridgekit.matrix.crypto.verifying import Say, Verifying
 from bridgekit.matrix.transactions import Encryption, RawEvent
@@ -90,6 +91,7 @@ class Engine:
         self._speakers = 0  # who is waiting to speak
         self._quiet = asyncio.Event()
         self._quiet.set()
+        self.tally = Tally()
         self._calls = KeyCalls(homeserver)
         self._rooms: dict[ChatId, rooms.Settings | None] = {}  # None: it was asked for, and is not encrypted
         self._locks: dict[ChatId, asyncio.Lock] = {}
@@ -97,7 +99,13 @@ class Engine:
         self.machines = Machines(store, self._calls, bot=bot, may_have=is_ours, spawn=spawn)
         self.tracking = Tracking(store, self._calls, bot=bot, reset=reset)
         self._outgoing = Outgoing(
-            store, self._calls, self.tracking, self._members, trust=trust, is_ours=is_ours
+            store,
+            self._calls,
+            self.tracking,
+            self._members,
+            trust=trust,
+            is_ours=is_ours,
+            tally=self.tally,
         )
         self.incoming = Incoming(
             store,

@@ -49,9 +49,14 @@ WITHHELD = {
 class KeyMissing(Undecryptable):
     """The key of a session has not come; `place` is what to wait for."""
 
-    def __init__(self, notice: str, place: tuple[ChatId, str, PersonId]) -> None:
+    def __init__(self, notice: str, place: tuple[ChatId, str, PersonId], *, withheld: bool = False) -> None:
         super().__init__(notice)
         self.place = place
+        self.withheld = withheld  # their client says that it keeps the key
+
+
+class Untrusted(Undecryptable):
+    """The key is there, and not of a device that is believed."""
 
 
 class Unwedger(Protocol):
@@ -319,9 +324,13 @@ class Incoming:
             await self.caught_up()
             found = await self._recall(place)
         if found is None:
-            code = self._withheld.get(place[:2], "")
-            raise KeyMissing(WITHHELD.get(code, NO_KEY), place)
+            raise self.missing(place)
         return found
+
+    def missing(self, place: _Place) -> KeyMissing:
+        """Why a session's key is not there, as far as its maker's client has said."""
+        code = self._withheld.get(place[:2], "")
+        return KeyMissing(WITHHELD.get(code, NO_KEY), place, withheld=bool(code))
 
     async def _recall(self, place: _Place) -> _Open | None:
         found = self._open.get(place)
@@ -352,9 +361,9 @@ class Incoming:
         if device is None and self._trust is Trust.ALL:
             return  # signed out since; the key came over Olm in its owner's name
         if device is None or device.ed25519 != row.signing_key:
-            raise Undecryptable(UNTRUSTED)
+            raise Untrusted(UNTRUSTED)
         if not is_trusted(device, self._trust):
-            raise Undecryptable(UNTRUSTED)
+            raise Untrusted(UNTRUSTED)
 
 
 def _is_better(row: Inbound, session: InboundGroupSession, known: _Open) -> bool:

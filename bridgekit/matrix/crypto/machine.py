@@ -50,18 +50,13 @@ class Machine:
         self.device = row.device
         self.published = row.published
         self._pickle_key = pickle_key
-        self._secrets = row.secrets
         self._account = Account.from_pickle(row.secrets.account, pickle_key)
         self.curve25519 = self._account.curve25519_key.to_base64()
         self.ed25519 = self._account.ed25519_key.to_base64()
-        self._master = SigningKey(row.secrets.master)
-        self._self_signing = SigningKey(row.secrets.self_signing)
-        self._user_signing = SigningKey(row.secrets.user_signing)
-        self.master = self._master.public
+        self._take_identity(row.secrets)
         self.sessions: dict[str, list[OlmRow]] = {}
         for session in sessions:
             self.sessions.setdefault(session.theirs, []).append(session)
-        self.device_keys = self._device_keys()
 
     @staticmethod
     def new(user: PersonId, pickle_key: bytes) -> OurDevice:
@@ -69,14 +64,21 @@ class Machine:
         return OurDevice(
             mxid=user,
             device="BK" + secrets.token_hex(4).upper(),
-            secrets=Secrets(
-                account=Account().pickle(pickle_key),
-                master=secrets.token_bytes(SEED_BYTES),
-                self_signing=secrets.token_bytes(SEED_BYTES),
-                user_signing=secrets.token_bytes(SEED_BYTES),
-            ),
+            secrets=_with_identity(Account().pickle(pickle_key)),
             published=False,
         )
+
+    def renew_identity(self) -> None:
+        """Take a new identity, which signs the same device; the old one is forgotten."""
+        self._take_identity(_with_identity(self._secrets.account))
+
+    def _take_identity(self, given: Secrets) -> None:
+        self._secrets = given
+        self._master = SigningKey(given.master)
+        self._self_signing = SigningKey(given.self_signing)
+        self._user_signing = SigningKey(given.user_signing)
+        self.master = self._master.public
+        self.device_keys = self._device_keys()
 
     def row(self) -> OurDevice:
         """The device as it is now."""
@@ -256,3 +258,9 @@ class Machine:
         kept = self.sessions.get(theirs, [])
         self.sessions[theirs] = kept[:SESSIONS]
         return kept[SESSIONS:]
+
+
+def _with_identity(account: str) -> Secrets:
+    """An Olm account's pickle, and an identity that there never was."""
+    master, self_signing, user_signing = (secrets.token_bytes(SEED_BYTES) for _ in range(3))
+    return Secrets(account=account, master=master, self_signing=self_signing, user_signing=user_signing)

@@ -58,6 +58,8 @@ class Machines:
         self._filling: set[PersonId] = set()
         self._said: dict[PersonId, _Counts] = {}  # what came while keys were being filled up
         self._doubtful: set[PersonId] = set()
+        self.bots_keys: int | None = None
+        """One-time keys that the bot has left, as the homeserver said last."""
 
     async def load(self) -> None:
         """Read who has a device."""
@@ -75,17 +77,17 @@ class Machines:
         """Whether the user's device is there and was seen to be as it should be."""
         return user in self._checked
 
-    def fingerprints(self, user: PersonId) -> dict[str, str]:
-        """The public keys of one of ours, by what they are; {} where there is no machine in memory."""
-        machine = self._machines.get(user)
+    async def fingerprints(self, user: PersonId) -> dict[str, str]:
+        """The public keys of one of ours, by what they are; {} for who has no device."""
+        machine = await self.local(user)
         if machine is None:
             return {}
         return {"device": machine.device, "device key": machine.ed25519, "identity": machine.master}
 
     @property
-    def count(self) -> int:
-        """How many of ours have a device."""
-        return len(self._known)
+    def names(self) -> Mapping[PersonId, str]:
+        """Who of ours has a device, and what it is called."""
+        return self._known
 
     async def check_all(self) -> None:
         """Ask the homeserver for all of our devices, and publish those anew that it does not have as they are."""
@@ -149,7 +151,12 @@ class Machines:
             seen = person(user, await self._calls.query([user], user=user))
             if machine.is_as_published(seen):
                 return
-            log.warning("device_published_again", other_identity=seen.master not in ("", machine.master))
+            replaced = seen.master not in ("", machine.master)
+            log.warning("device_published_again", user=user, other_identity=replaced)
+            if replaced:
+                # Somebody has put another one in its place. Synapse (1.163) answers 500 to keys that were there before,
+                # and so to ours, for as long as we ask: an identity that was replaced is over.
+                machine.renew_identity()
         # On disk before the homeserver has them: a key that somebody takes must open what they send.
         machine.more_keys(self._wanted(user), fallback=True)
         await self._store.commit(self._store.keys.put_device(machine.row()))
@@ -217,6 +224,8 @@ class Machines:
                 self._said[user] = one_time.get(user, {}), fallback.get(user, {})
                 continue
             left = one_time.get(user, {}).get(device)
+            if user == self._bot and left is not None:
+                self.bots_keys = left.get("signed_curve25519", 0)
             unused = fallback.get(user, {}).get(device)
             low = left is not None and left.get("signed_curve25519", 0) <= self._wanted(user) // 2
             used_up = unused is not None and "signed_curve25519" not in unused

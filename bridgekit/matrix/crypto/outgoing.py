@@ -18,6 +18,7 @@ from bridgekit.matrix.crypto.calls import KeyCalls
 from bridgekit.matrix.crypto.devices import Device, wanted
 from bridgekit.matrix.crypto.machine import Machine
 from bridgekit.matrix.crypto.members import Members
+from bridgekit.matrix.crypto.tally import Tally
 from bridgekit.matrix.crypto.tracking import Tracking
 from bridgekit.store import Store
 from bridgekit.store.keys import Inbound, OlmRow, Outbound, SharedWith
@@ -56,6 +57,7 @@ class Outgoing:
         *,
         trust: Trust,
         is_ours: Callable[[PersonId], bool],
+        tally: Tally,
     ) -> None:
         self._store = store
         self._calls = calls
@@ -63,6 +65,7 @@ class Outgoing:
         self._members = members
         self._trust = trust
         self._is_ours = is_ours
+        self._tally = tally
         self._live: OrderedDict[tuple[ChatId, PersonId], _Live] = OrderedDict()
         self._locks: dict[tuple[ChatId, PersonId], asyncio.Lock] = {}
 
@@ -220,6 +223,7 @@ class Outgoing:
         content = contents.withheld_content(room, live.row.session, machine.curve25519, code, reason)
         messages = [(device.user, device.id, content) for device in to]
         await self._calls.send("m.room_key.withheld", messages, user=machine.user, device=machine.device)
+        self._tally.kept[code.removeprefix("m.")] += len(to)
         self._note(live, to, -1)
 
     def _note(self, live: _Live, devices: list[Device], position: int) -> None:

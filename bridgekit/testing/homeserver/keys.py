@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 from bridgekit.testing.homeserver.refusals import Json, Refused, invalid
 
+_IDENTITY = ("master_key", "self_signing_key", "user_signing_key")
+
 
 class KeyWatcher(Protocol):
     """Who wants to hear of keys; each call must return at once."""
@@ -30,6 +32,7 @@ class KeyStore:
         self.identities: dict[str, dict[str, Json]] = {}
         self.inboxes: dict[tuple[str, str], deque[Json]] = {}
         self.queues: dict[tuple[str, str], list[Json]] = {}  # as /sync shows them; transactions empty none
+        self._former: set[tuple[str, str]] = set()  # users and cross-signing keys that were replaced
         self.watchers: list[KeyWatcher] = []
         self.changed: dict[str, None] = {}
         self._dropped: dict[tuple[str, str], int] = {}
@@ -67,11 +70,13 @@ class KeyStore:
         return [found[0].partition(":")[0]] if found is not None and not found[2] else []
 
     def upload_identity(self, user: str, body: Json) -> None:
-        """POST /keys/device_signing/upload."""
+        """POST /keys/device_signing/upload. As in Synapse, what was replaced never comes back: `Refused` 500."""
         own = self.identities.setdefault(user, {})
-        for name in ("master_key", "self_signing_key", "user_signing_key"):
-            if name in body:
-                own[name] = body[name]
+        new = {name: body[name] for name in _IDENTITY if name in body and body[name] != own.get(name)}
+        if any((user, key) in self._former for part in new.values() for key in part["keys"]):
+            raise Refused(500, "M_UNKNOWN", "Internal server error")
+        self._former |= {(user, key) for name in new if name in own for key in own[name]["keys"]}
+        own.update(new)
         self._tell_devices(user)
 
     def sign(self, body: Json) -> None:

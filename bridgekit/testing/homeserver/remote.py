@@ -220,9 +220,12 @@ class RemoteFakeHomeserver:
         """Return the events of all rooms in the order of arrival."""
         return list(await self._wire.order("events", list[Event], since=since))
 
-    async def arrivals(self, room: str | None = None, since: int = 0) -> list[tuple[Event, float]]:
-        """Return m.room.message events with the time.monotonic() of their arrival."""
-        return list(await self._wire.order("arrivals", list[tuple[Event, float]], room=room, since=since))
+    async def arrivals(
+        self, room: str | None = None, since: int = 0, type: str = "m.room.message"
+    ) -> list[tuple[Event, float]]:
+        """Return events of a type with the time.monotonic() of their arrival."""
+        args = {"room": room, "since": since, "type": type}
+        return list(await self._wire.order("arrivals", list[tuple[Event, float]], **args))
 
     async def wait_for(
         self, wanted: Callable[[Event], bool], timeout: float = 20.0, *, since: int = 0

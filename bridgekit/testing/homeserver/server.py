@@ -169,18 +169,16 @@ class FakeHomeserver:
         """Return the events of all rooms in the order of arrival, as they were then (not redacted)."""
         return self.world.stream[since:]
 
-    def arrivals(self, room: str | None = None, since: int = 0) -> list[tuple[Event, float]]:
-        """Return m.room.message events with the time.monotonic() of their arrival, for a ledger or a bench.
+    def arrivals(
+        self, room: str | None = None, since: int = 0, type: str = "m.room.message"
+    ) -> list[tuple[Event, float]]:
+        """Return events of a type with the time.monotonic() of their arrival, for a ledger or a bench.
 
         That clock is common to all processes of a machine.
         """
         wanted = None if room is None else self.room(room).room_id
         stream = zip(self.world.stream[since:], self.world.arrived[since:], strict=True)
-        return [
-            (event, at)
-            for event, at in stream
-            if event.type == "m.room.message" and wanted in (None, event.room_id)
-        ]
+        return [(event, at) for event, at in stream if event.type == type and wanted in (None, event.room_id)]
 
     async def wait_for(
         self, wanted: Callable[[Event], bool], timeout: float = 20.0, *, since: int = 0

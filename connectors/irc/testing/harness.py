@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import structlog
 from aiohttp import web
 
+from bridgekit.contract.connector import FileOpener
 from bridgekit.contract.facts import Fact, Message
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId
 from bridgekit.contract.people import File, Login
@@ -60,6 +61,9 @@ class MemoryHost:
     async def items(self, prefix: str = "") -> dict[str, bytes]:
         """From memory."""
         return {key: value for key, value in self.kept.items() if key.startswith(prefix)}
+
+    def opens_files(self, opener: FileOpener) -> None:
+        raise NotImplementedError
 
     def mount(
         self, method: str, path: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -12,11 +12,13 @@ from pathlib import Path
 from aiohttp import web
 
 from bridgekit.testing.host import FakeHost
+from connectors.mimi.assets import Assets
 from connectors.mimi.certificates import Authority
+from connectors.mimi.downloads import Downloads
 from connectors.mimi.mls import MemberEngine, Signer, installed
 from connectors.mimi.peers import Credentials, Peers
 from connectors.mimi.provider import Local, Provider
-from connectors.mimi.server import Rates, Server
+from connectors.mimi.server import FILES, Rates, Server
 
 
 class House:
@@ -56,7 +58,12 @@ async def running(house: House, engine: MemberEngine, *, claims: Rates | None = 
         listening = socket.create_server(("127.0.0.1", house.port))
         house.port = listening.getsockname()[1]
         base = house.addresses[house.domain] = f"https://127.0.0.1:{house.port}"
-        runner = web.AppRunner(Server(house.provider, house.host, base=base, claims=claims).app())
+        downloads = Downloads(
+            house.provider.asset_domains, house.provider.peers_of_rooms, house.peers.outside
+        )
+        assets = Assets(house.domain, house.host, base=base + FILES, peers=house.peers, downloads=downloads)
+        server = Server(house.provider, house.host, base=base, assets=assets, claims=claims)
+        runner = web.AppRunner(server.app())
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.SockSite(runner, listening, ssl_context=house.credentials.server()).start()

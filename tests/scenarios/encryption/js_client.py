@@ -100,6 +100,20 @@ class JsClient:
             while not await self._call("signed", user=user, device=device):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
 
+    async def has_heard_of(self, user: str, device: str, seconds: float = 60) -> None:
+        """Return when this client knows that device, whoever signed it. Raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            while not await self._call("device", user=user, device=device):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+    async def new_identity(self) -> None:
+        """Replace the person's identity, as who has lost theirs does; this device is signed by the new one."""
+        await self._call("reset", password=self.account.password)
+
+    async def fates(self, room: str, event: str) -> list[str]:
+        """What bridges said became of a message, in order."""
+        return [one["status"] for one in await self._call("fates", room=room) if one["event"] == event]
+
     async def reopen(self, room: str) -> None:
         """Show the room as after a start of the app: what could not be decrypted is tried once more."""
         await self._call("reopen", room=room)

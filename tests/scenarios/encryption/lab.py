@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 
+from bridgekit.cli.asking import token
+from bridgekit.config import load
+from bridgekit.contract.ids import PersonId
+from bridgekit.matrix.crypto.machine import Machine
 from bridgekit.testing.servers.bridge import BridgeProcess
 from bridgekit.testing.servers.process import private_directory
 from bridgekit.testing.servers.synapse import Synapse
@@ -59,6 +65,46 @@ class Lab:
             found = database.execute("SELECT sum(sent) FROM megolm_out WHERE sender = ?", (user,)).fetchone()
         return int(found[0] or 0)
 
+    def forget_devices(self, *users: str) -> None:
+        """Have the bridge, which is stopped, know nothing of the devices of these of its users; of none: of all."""
+        tables = (("our_devices", "mxid"), ("olm", "ours"), ("megolm_out", "sender"))
+        with contextlib.closing(sqlite3.connect(self.bridge.folder / "bridge.db")) as database, database:
+            for table, column in tables:
+                for user in users:
+                    database.execute(f"DELETE FROM {table} WHERE {column} = ?", (user,))
+                if not users:
+                    database.execute(f"DELETE FROM {table}")
+
+    async def master(self, user: str) -> dict[str, Any]:
+        """Somebody's master key as the homeserver gives it out."""
+        body: dict[str, Any] = {"device_keys": {user: []}}
+        found = await self._as_bridge("POST", "/keys/query", body)
+        return dict(found["master_keys"][user])
+
+    async def usurp(self, user: str) -> None:
+        """Put a foreign identity in the place of one of the bridge's users, as who has stolen its token might."""
+        stranger = Machine(Machine.new(PersonId(user), bytes(32)), [], bytes(32))
+        await self._as_bridge("POST", f"/keys/device_signing/upload?user_id={user}", stranger.identity())
+
+    async def _as_bridge(self, method: str, path: str, body: dict[str, Any]) -> Any:
+        token = self.bridge.config["appservice"]["as_token"]
+        return await self.synapse.request(method, f"/_matrix/client/v3{path}", body, token=token)
+
+    def remembered(self, *words: str) -> list[str]:
+        """Which of these stand in the memory of the homeserver's process, its database's included, just now."""
+        pid, left = self.synapse.service.pid, set(words)
+        with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:  # proc(5)
+            for line in maps:
+                place, modes, *rest = line.split()
+                start, end = (int(address, 16) for address in place.split("-"))
+                if "w" not in modes or rest[-1].startswith("[v"):
+                    continue  # nothing is written there, or it is the kernel's
+                memory.seek(start)
+                with contextlib.suppress(OSError):  # gone since
+                    data = memory.read(end - start)
+                    left -= {word for word in left if word.encode() in data}
+        return [word for word in words if word not in left]
+
     def somebody(self, stem: str) -> contextlib.AbstractAsyncContextManager[IrcPerson]:
         """Somebody new on IRC, in no channel."""
         return irc_person(self.ngircd.port, self.new(stem))
@@ -71,8 +117,10 @@ class Lab:
                 if path.is_file():
                     data = path.read_bytes()
                     found += [(str(path), word) for word in words if word.encode() in data]
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{self.bridge.admin_port}") as session:
-            for address in ("/metrics", "/health/ready"):
+        headers = {"Authorization": f"Bearer {token(load(self.bridge.path))}"}
+        url = f"http://127.0.0.1:{self.bridge.admin_port}"
+        async with aiohttp.ClientSession(url, headers=headers, raise_for_status=True) as session:
+            for address in ("/metrics", "/health/ready", "/api/v1/rooms", "/api/v1/devices"):
                 async with session.get(address) as answer:
                     said = await answer.text()
                 found += [(address, word) for word in words if word in said]
@@ -134,6 +182,22 @@ class Gathering:
     def newcomer(self, stem: str) -> contextlib.AbstractAsyncContextManager[IrcPerson]:
         """Somebody new in the channel of whom nobody has heard yet."""
         return irc_person(self.lab.ngircd.port, self.lab.new(stem), self.channel)
+
+    async def floods(self, count: int) -> None:
+        """Somebody in the room says so many things in clear, 20 of them at once."""
+        dave = await self.lab.synapse.register(self.lab.new("dave"))
+        await self.alice.invite(self.room, dave.user_id)
+        rooms = f"/_matrix/client/v3/rooms/{quote(self.room)}"
+        await self.lab.synapse.request("POST", f"{rooms}/join", {}, token=dave.access_token)
+
+        async def chatter(numbers: Iterator[int]) -> None:
+            for number in numbers:
+                body = {"msgtype": "m.text", "body": f"{number} of {count}"}
+                path = f"{rooms}/send/m.room.message/flood{number}"
+                await self.lab.synapse.request("PUT", path, body, token=dave.access_token)
+
+        numbers = iter(range(count))
+        await asyncio.gather(*(chatter(numbers) for _ in range(20)))
 
     async def everybody_reads(self, *bodies: str, seconds: float = 60) -> None:
         """Both clients read all of these, encrypted and with nothing to warn of."""

@@ -6,8 +6,7 @@ devices (MSC4153).
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -152,9 +151,7 @@ async def test_a_key_that_had_come_when_the_bridge_was_killed_is_used_after_it(
 async def test_the_room_goes_on_when_the_bot_has_a_new_identity(lab: Lab, tmp_path: Path) -> None:
     async with gathering(lab, tmp_path) as here, here.on_irc("bob") as (bob,):
         await lab.bridge.stop()
-        with closing(sqlite3.connect(lab.bridge.folder / "bridge.db")) as database, database:
-            for table, column in (("our_devices", "mxid"), ("olm", "ours"), ("megolm_out", "sender")):
-                database.execute(f"DELETE FROM {table} WHERE {column} = ?", (lab.bridge.bot,))
+        lab.forget_devices(lab.bridge.bot)
         await lab.bridge.start()
         await until(lambda: lab.device(lab.bridge.bot), 30)
         for reader in here.readers:
@@ -165,6 +162,40 @@ async def test_the_room_goes_on_when_the_bot_has_a_new_identity(lab: Lab, tmp_pa
         await bob.sees(lambda h: "who are you now?" in h.words, 60)
         await bob.say(here.channel, "nobody else")
         await here.everybody_reads("nobody else")
+        assert await here.flaws() == []
+
+
+async def test_an_identity_that_somebody_gives_the_bot_while_it_runs_does_not_stay(
+    lab: Lab, tmp_path: Path
+) -> None:
+    async with gathering(lab, tmp_path) as here, here.on_irc("bob") as (bob,):
+        await lab.usurp(lab.bridge.bot)
+        foreign = await lab.master(lab.bridge.bot)
+        async with asyncio.timeout(30):
+            while await lab.master(lab.bridge.bot) == foreign:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.2)
+        for reader in here.readers:
+            await reader.knows_device(lab.bridge.bot, lab.device(lab.bridge.bot))
+        await here.alice.say(here.room, "!bridge help")
+        await answered(lab, here.alice, here.room, "I pass messages between")
+        await here.carol.say(here.room, "is it you?")
+        await bob.sees(lambda h: "is it you?" in h.words, 60)
+        await bob.say(here.channel, "always was")
+        await here.everybody_reads("always was")
+        assert await here.flaws() == []
+
+
+async def test_somebodys_new_identity_is_told_to_the_room_and_they_talk_on(lab: Lab, tmp_path: Path) -> None:
+    async with gathering(lab, tmp_path) as here, here.on_irc("bob") as (bob,):
+        await here.alice.say(here.room, "this is my first one")
+        await bob.sees(lambda h: "this is my first one" in h.words, 60)
+        await here.alice.new_identity()
+        await here.alice.say(here.room, "and this is my second")
+        await bob.sees(lambda h: "and this is my second" in h.words, 60)
+        notice = await answered(lab, here.carol, here.room, "has a new cryptographic identity")
+        assert here.alice.id in notice.body
+        await bob.say(here.channel, "I read you")
+        await here.everybody_reads("I read you")
         assert await here.flaws() == []
 
 
@@ -185,16 +216,42 @@ async def test_a_ghost_without_an_identity_is_not_read_where_insecure_devices_ar
         assert len(await here.flaws()) == 2
 
 
-async def test_what_was_said_in_an_encrypted_room_stands_nowhere_on_disk(lab: Lab, tmp_path: Path) -> None:
-    """Not in the bridge's database, log, metrics or API, not in the homeserver's database or logs."""
+async def test_a_bridge_without_an_identity_gets_no_keys_where_insecure_devices_are_excluded(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """The other half of the control: the strict client keeps its keys, and who wrote is told why it did not arrive."""
+    async with gathering(lab, tmp_path) as here, here.on_irc("bob") as (bob,):
+        await lab.bridge.stop()
+        lab.forget_devices()
+        async with lab.altered(UNSIGNED):
+            await until(lambda: lab.device(lab.bridge.bot), 30)
+            await here.carol.has_heard_of(lab.bridge.bot, lab.device(lab.bridge.bot))
+            (event,) = await here.carol.say(here.room, "only for who is vouched for")
+            told = await answered(lab, here.alice, here.room, "does not trust its device")
+            assert (told.shield, told.why) == ("RED", "UNSIGNED_DEVICE")
+            async with asyncio.timeout(30):
+                while await here.carol.fates(here.room, event) != ["FAIL_PERMANENT"]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.2)
+        for user in (lab.bridge.bot, lab.ghost(bob.nick)):
+            await here.carol.knows_device(user, lab.device(user))
+        await here.carol.say(here.room, "now you are")
+        await bob.sees(lambda h: "now you are" in h.words, 60)
+        assert not bob.seen.left(lambda h: "only for who is vouched for" in h.words)
+
+
+async def test_what_was_said_in_an_encrypted_room_stands_nowhere_in_clear(lab: Lab, tmp_path: Path) -> None:
+    """Not in the bridge's database, log, metrics or API, not in the homeserver's database, logs or memory."""
     async with gathering(lab, tmp_path) as here, here.on_irc("bob") as (bob,):
         plants = ["xylographers quarrel", "zeppelins in quicksand"]
         await here.alice.say(here.room, plants[0])
         await bob.sees(lambda h: plants[0] in h.words)
         await bob.say(here.channel, plants[1])
         await here.everybody_reads(plants[1])
+        assert lab.remembered(*plants, here.room) == [here.room], "the room's id is, and the search finds it"
         found = await lab.where(*plants, here.channel)
         assert [place for place, words in found if words in plants] == []
-        assert f"{lab.bridge.folder}/bridge.db" in str(found), (
+        named = " ".join(place for place, words in found if words == here.channel)
+        assert f"{lab.bridge.folder}/bridge.db" in named, (
             "the channel's name is in clear, and the search finds it"
         )
+        assert "/api/v1/rooms" in named

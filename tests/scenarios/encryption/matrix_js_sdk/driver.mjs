@@ -162,6 +162,34 @@ const deeds = {
     return (await crypto.getDeviceVerificationStatus(user, device))?.signedByOwner ?? false;
   },
 
+  // Whether this client knows that device at all.
+  async device({ client, user, device }) {
+    const devices = await of(client).matrix.getCrypto().getUserDeviceInfo([user]);
+    return devices.get(user)?.has(device) ?? false;
+  },
+
+  // A new identity in place of the one there is, as somebody makes who has lost theirs; this device is signed by it.
+  async reset({ client, password }) {
+    const { matrix } = of(client);
+    const user = matrix.getUserId();
+    const crypto = matrix.getCrypto();
+    await crypto.bootstrapCrossSigning({
+      setupNewCrossSigning: true,
+      authUploadDeviceSigningKeys: (how) =>
+        how({ type: "m.login.password", identifier: { type: "m.id.user", user }, password }),
+    });
+    const device = matrix.getDeviceId();
+    await until(async () => (await crypto.getDeviceVerificationStatus(user, device))?.signedByOwner, "a signed device");
+    return null;
+  },
+
+  // What the room's bridges said of the fates of messages: the events and their status, in order.
+  async fates({ client, room }) {
+    return [...(of(client).timelines.get(room)?.values() ?? [])]
+      .filter((event) => event.getType() === "com.beeper.message_send_status")
+      .map((event) => ({ event: event.getRelation()?.event_id ?? "", status: event.getContent().status ?? "" }));
+  },
+
   // Show the room as after the app was opened again. An event of a device that was not known as signed when the event
   // came is refused in the strict mode, and the library does not look at it a second time (EventDecryptor of
   // rust-crypto.ts takes it off its list of pending ones).

@@ -1,0 +1,141 @@
+"""The hub of every room, as the clients hosted here ask it: ourselves, or another provider over HTTPS."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from bridgekit.contract.errors import NotAllowed, PeerMisbehaved, SendRejected
+from connectors.mimi import room as state_of
+from connectors.mimi import uris
+from connectors.mimi.mls import APP_DATA_UPDATE, SELF_REMOVE, MemberEngine, Signer
+from connectors.mimi.peers import Endpoint, Peers
+from connectors.mimi.provider import Provider
+from connectors.mimi.room import Room
+from connectors.mimi.uris import Thing
+from connectors.mimi.wire import rooms, users
+from connectors.mimi.wire.components import APP_DATA_DICTIONARY, ExtensionType
+from connectors.mimi.wire.mls import AES128_X25519, CREDENTIAL, KeyPackage, RequiredCapabilities
+from connectors.mimi.wire.tls import Codec
+from connectors.mimi.wire.users import ClientMaterial
+
+T = TypeVar("T")
+
+
+class Hubs:
+    """Asks. Whatever is refused with an HTTP status is SendRejected; who cannot be reached is Disconnected."""
+
+    def __init__(self, domain: str, provider: Provider, peers: Peers, engine: MemberEngine) -> None:
+        self._domain = domain
+        self._provider = provider
+        self._peers = peers
+        self._engine = engine
+
+    def is_ours(self, room: str) -> bool:
+        """Whether we are the room's hub."""
+        return uris.parse(room).domain == self._domain
+
+    async def greet(self, room: str) -> None:
+        """Let the hub know that we are there, so that it sends what waits. Raises Disconnected, PeerMisbehaved."""
+        if not self.is_ours(room):
+            await self._peers.directory(uris.parse(room).domain)
+
+    async def update(self, room: str, bundle: rooms.UpdateRequest) -> rooms.UpdateResponse:
+        """A commit, or proposals. Raises SendUncertain where the hub may have taken it."""
+        if self.is_ours(room):
+            return await self._provider.update(room, bundle, self._domain)
+        body = rooms.UPDATE_REQUEST.encode(bundle)
+        return await self._post(room, Endpoint.UPDATE, body, rooms.UPDATE_RESPONSE)
+
+    async def submit(self, room: str, request: rooms.SubmitRequest) -> rooms.SubmitResponse:
+        """An application message. Raises SendUncertain where the hub may have taken it."""
+        if self.is_ours(room):
+            return await self._provider.submit(room, request, self._domain)
+        body = rooms.SUBMIT_REQUEST.encode(request)
+        return await self._post(room, Endpoint.SUBMIT_MESSAGE, body, rooms.SUBMIT_RESPONSE)
+
+    async def group_info(
+        self, room: str, identity: Signer, *, code: bytes | None = None
+    ) -> rooms.GroupInfoAndTree:
+        """What an external commit needs, and what waits to be committed. Raises SendRejected."""
+        private, public = self._engine.sealing_key()
+        request = rooms.GroupInfoRequest(
+            AES128_X25519, identity.signature_key, CREDENTIAL.decode(identity.credential), public, code
+        )
+        signature = identity.sign("GroupInfoRequestTBS", rooms.to_be_signed(request))
+        signed = msgspec.structs.replace(request, signature=signature)
+        if self.is_ours(room):
+            given = await self._provider.group_info(room, signed, self._domain)
+        else:
+            body = rooms.GROUP_INFO_REQUEST.encode(signed)
+            given = await self._post(room, Endpoint.GROUP_INFO, body, rooms.GROUP_INFO_RESPONSE)
+        if isinstance(given, rooms.NoSuchRoom):
+            raise SendRejected("There is no such room at that provider.")
+        if isinstance(given, rooms.NotAuthorized):
+            raise NotLetIn("That room is joined by invitation or with its join code only.")
+        label = "GroupInfo and ratchet_tree encryption"
+        opened = self._engine.unseal(given.cipher_suite, private, label, room.encode(), given.encrypted)
+        return rooms.GROUP_INFO_AND_TREE.decode(opened)
+
+    async def key_packages(
+        self, room: str, requester: str, identity: Signer, person: str
+    ) -> list[KeyPackage]:
+        """One of each client of `person`, claimed through the room's hub. Raises SendRejected."""
+        try:
+            uris.parse(person, Thing.USER)
+        except PeerMisbehaved:
+            raise SendRejected("That is nobody who could be invited on this network.") from None
+        request = users.KeyMaterialRequest(
+            requester,
+            person,
+            room,
+            (AES128_X25519,),
+            RequiredCapabilities(
+                (int(ExtensionType.APP_DATA_DICTIONARY),), (APP_DATA_UPDATE, SELF_REMOVE), ()
+            ),
+            identity.signature_key,
+            CREDENTIAL.decode(identity.credential),
+        )
+        signature = identity.sign("KeyMaterialRequestTBS", users.to_be_signed(request))
+        signed = msgspec.structs.replace(request, signature=signature)
+        if self.is_ours(room):
+            answer = await self._provider.key_material(signed, self._domain)
+        else:
+            body = users.KEY_MATERIAL_REQUEST.encode(signed)
+            answer = await self._post(
+                room, Endpoint.KEY_MATERIAL, body, users.KEY_MATERIAL_RESPONSE, target=person
+            )
+        found = [c.key_package for c in answer.clients if isinstance(c, ClientMaterial)]
+        if not found:
+            raise Unavailable(answer.code)
+        return found
+
+    async def _post(
+        self, room: str, endpoint: Endpoint, body: bytes, codec: Codec[T], *, target: str | None = None
+    ) -> T:
+        answer = await self._peers.post(uris.parse(room).domain, endpoint, target or room, body)
+        if answer.status != 200:
+            raise SendRejected(f"The room's provider refuses that (HTTP {answer.status}).")
+        return codec.decode(answer.body)
+
+
+class NotLetIn(SendRejected):
+    """The hub gives its GroupInfo to invited people only."""
+
+
+class Unavailable(SendRejected):
+    """Nobody gets key packages of that user now; `code` says why."""
+
+    def __init__(self, code: users.UserCode) -> None:
+        super().__init__(f"They cannot be invited now ({code.name.lower().replace('_', ' ')}).")
+        self.code = code
+
+
+def state_in(found: rooms.GroupInfoAndTree) -> Room:
+    """The state of a room that a GroupInfo tells of. Raises NotAllowed where the group is none."""
+    for extension in found.group_info.context.extensions:
+        if extension.type == ExtensionType.APP_DATA_DICTIONARY:
+            entries = APP_DATA_DICTIONARY.decode(extension.data)
+            return state_of.read({entry.id: entry.data for entry in entries})
+    raise NotAllowed("That group is no room: it says nothing of its participants.")

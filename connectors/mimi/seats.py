@@ -1,0 +1,147 @@
+"""The seats and identities of the clients hosted here, on disk and in memory. Group secrets pass through here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from bridgekit.contract.connector import Host
+from connectors.mimi import uris
+from connectors.mimi.mls import Group, MemberEngine, Signer
+from connectors.mimi.people import People
+from connectors.mimi.seat import Seat
+from connectors.mimi.uris import Thing
+
+DEVICE = "bridge"
+
+
+class Asked(msgspec.Struct, frozen=True, array_like=True):
+    """A commit of ours that was put to the hub of a room and is not known to have been answered.
+
+    `user` made it in `epoch`; `message` are its octets. Of one that joined by it, `seat` are the records of the seat
+    as it is if the hub takes it; of a member the records hold the commit themselves.
+    """
+
+    user: str
+    epoch: int
+    message: bytes
+    seat: dict[str, bytes] | None = None
+
+
+class Seats:
+    """By user and room. Whoever changes a seat calls `keep` before anybody else hears of it."""
+
+    def __init__(self, domain: str, host: Host, engine: MemberEngine) -> None:
+        self.asked: dict[str, Asked] = {}  # by room: one at a time
+        self._domain = domain
+        self._host = host
+        self._engine = engine
+        self._people: People
+        self._identities: dict[str, Signer] = {}
+        self._seats: dict[tuple[str, str], Seat] = {}
+        self._records: dict[tuple[str, str], dict[str, bytes]] = {}
+
+    async def load(self, people: People) -> None:
+        """Take up what is stored. `people` is told of new clients."""
+        self._people = people
+        for key, raw in (await self._host.items("tenant/")).items():
+            self._identities[key.removeprefix("tenant/")] = self._engine.restore_identity(raw)
+        for raw in (await self._host.items("seat/")).values():
+            user, room, records = msgspec.msgpack.decode(raw, type=tuple[str, str, dict[str, bytes]])
+            self._sit(user, room, records)
+        for key, raw in (await self._host.items("asked/")).items():
+            self.asked[key.removeprefix("asked/")] = msgspec.msgpack.decode(raw, type=Asked)
+
+    def _sit(self, user: str, room: str, records: dict[str, bytes]) -> None:
+        group = self._engine.restore_group(self._identities[user], records)
+        self._seats[user, room] = Seat(self._engine, group, user=user, room_uri=room)
+        self._records[user, room] = records
+
+    async def identity(self, user: str) -> Signer:
+        """The client of a user here, made the first time."""
+        known = self._identities.get(user)
+        if known is None:
+            client = self.client(user)
+            known = self._engine.identity(client.encode())
+            await self._host.put_all(
+                {f"tenant/{user}": self._engine.export_identity(known), f"client/{client}": user.encode()}
+            )
+            self._people.learn(client, user)
+            known = self._identities.setdefault(user, known)
+        return known
+
+    def client(self, user: str) -> str:
+        """What the client of a user here is called."""
+        return str(uris.Uri(self._domain, Thing.CLIENT, f"{uris.parse(user).name}/{DEVICE}"))
+
+    def get(self, user: str, room: str) -> Seat | None:
+        """A seat that is still taken."""
+        seat = self._seats.get((user, room))
+        return seat if seat is not None and seat.group.active else None
+
+    def in_room(self, room: str) -> Iterator[Seat]:
+        """All seats of a room, those that were lost as well."""
+        return iter([seat for (_, where), seat in self._seats.items() if where == room])
+
+    def copy(self, seat: Seat) -> Group:
+        """The group of a seat as it was last kept, to try something on."""
+        return self._engine.restore_group(
+            self._identities[seat.user], self._records[seat.user, seat.room_uri]
+        )
+
+    def rows(self, seat: Seat) -> dict[str, bytes | None]:
+        """What is to be stored for a seat now; empty where nothing changed. To be stored with the next `put_all`."""
+        changes: Mapping[str, bytes | None] = seat.take_changes()
+        if not changes:
+            return {}
+        user, room = key = (seat.user, seat.room_uri)
+        records = self._records.setdefault(key, {})
+        for name, value in changes.items():
+            if value is None:
+                records.pop(name, None)
+            else:
+                records[name] = value
+        return {_key(user, room): msgspec.msgpack.encode((user, room, records))}
+
+    async def keep(self, *seats: Seat, more: Mapping[str, bytes | None] | None = None) -> None:
+        """Store what changed in seats, together with `more`."""
+        rows: dict[str, bytes | None] = dict(more or {})
+        for seat in seats:
+            rows |= self.rows(seat)
+        if rows:
+            await self._host.put_all(rows)
+
+    async def take(self, seat: Seat) -> None:
+        """From now on it is theirs."""
+        self._seats[seat.user, seat.room_uri] = seat
+        self._records[seat.user, seat.room_uri] = {}
+        await self.keep(seat)
+
+    async def sit(self, user: str, room: str, records: dict[str, bytes]) -> None:
+        """Who joined by a commit that the hub took has their seat, which the records make."""
+        self._sit(user, room, records)
+        raw = msgspec.msgpack.encode((user, room, records))
+        await self._host.put_all({_key(user, room): raw, **self.answered(room)})
+
+    async def forget(self, user: str, room: str) -> None:
+        """Give a seat up, with its secrets."""
+        self._seats.pop((user, room), None)
+        self._records.pop((user, room), None)
+        await self._host.put_all({_key(user, room): None})
+
+    # A commit that may be lost on its way ---------------------------------------------------------------------
+
+    async def asking(self, room: str, asked: Asked, *seats: Seat) -> None:
+        """Keep a commit before it is put to the hub."""
+        self.asked[room] = asked
+        await self.keep(*seats, more={f"asked/{room}": msgspec.msgpack.encode(asked)})
+
+    def answered(self, room: str) -> dict[str, bytes | None]:
+        """The hub's answer is known: what is to be stored with what follows from it."""
+        self.asked.pop(room, None)
+        return {f"asked/{room}": None}
+
+
+def _key(user: str, room: str) -> str:
+    return f"seat/{user} {room}"

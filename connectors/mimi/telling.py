@@ -1,0 +1,79 @@
+"""What the clients hosted here hear, as facts of the bridge. Pure.
+
+Our own users are people of other sides: what they do, the bridge knows already.
+"""
+
+from __future__ import annotations
+
+from bridgekit.contract import facts
+from bridgekit.contract.errors import PeerMisbehaved
+from bridgekit.contract.facts import Change, Fact, Membership
+from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.contract.people import Member, Person
+from connectors.mimi import room as state_of
+from connectors.mimi import uris
+from connectors.mimi.room import BANNED, NOBODY, Room
+from connectors.mimi.wire.components import RoomMetadata
+
+
+def person(user: str) -> Person:
+    """Somebody of another provider."""
+    try:
+        name = uris.parse(user).name
+    except PeerMisbehaved:
+        name = user
+    return Person(id=PersonId(user), name=name.rpartition("/")[2] or user)
+
+
+def is_of(user: str, domain: str) -> bool:
+    """Whether a user is of that provider."""
+    return user.startswith(f"mimi://{domain}/")
+
+
+def opened(state: Room, room: str, *, at: int, domain: str) -> list[Fact]:
+    """What a room is, for one who comes into it. `domain` is ours, `at` in ms."""
+    chat, metadata = ChatId(room), state.metadata or RoomMetadata(room)
+    members = tuple(
+        Member(person=person(p.user), role=state_of.standing(state.roles.get(p.role)))
+        for p in state.participants
+        if p.role not in (NOBODY, BANNED) and not is_of(p.user, domain)
+    )
+    return [
+        facts.ChatOpened(chat=chat, at=at, name=metadata.name, topic=metadata.subject),
+        facts.ChatVisibility(chat=chat, at=at, visibility=state_of.visibility(state)),
+        facts.Roster(chat=chat, at=at, members=members),
+    ]
+
+
+def changes(old: Room, new: Room, room: str, *, at: int, domain: str) -> list[Fact]:
+    """What became of a room by a commit."""
+    chat, found = ChatId(room), list[Fact]()
+    before = {p.user: p.role for p in old.participants if not is_of(p.user, domain)}
+    after = {p.user: p.role for p in new.participants if not is_of(p.user, domain)}
+    for user in sorted(before.keys() | after.keys()):
+        was, now = before.get(user, NOBODY), after.get(user, NOBODY)
+        if was == now:
+            continue
+        who = person(user)
+        if (change := _change(was, now)) is not None:
+            found.append(Membership(chat=chat, at=at, person=who, change=change))
+        if now not in (NOBODY, BANNED):
+            role = state_of.standing(new.roles.get(now))
+            found.append(facts.RoleChange(chat=chat, at=at, person=who, role=role))
+    subject = (new.metadata or RoomMetadata(room)).subject
+    if (old.metadata or RoomMetadata(room)).subject != subject:
+        found.append(facts.Topic(chat=chat, at=at, topic=subject))
+    seen = state_of.visibility(new)
+    if seen != state_of.visibility(old):
+        found.append(facts.ChatVisibility(chat=chat, at=at, visibility=seen))
+    return found
+
+
+def _change(was: int, now: int) -> Change | None:
+    if now == BANNED:
+        return Change.BAN
+    if was == BANNED and now == NOBODY:
+        return Change.UNBAN
+    if was in (NOBODY, BANNED):
+        return Change.JOIN
+    return Change.LEAVE if now == NOBODY else None

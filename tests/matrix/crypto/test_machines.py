@@ -1,0 +1,155 @@
+"""Our devices, as the homeserver gets to know them: in which order, and what is on disk before."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from bridgekit.contract.errors import MatrixForbidden, MatrixRefused
+from bridgekit.contract.ids import PersonId
+from bridgekit.matrix.crypto import devices
+from bridgekit.matrix.crypto.calls import KeyCalls
+from bridgekit.matrix.crypto.machine import Machine
+from bridgekit.matrix.crypto.machines import GHOST_KEYS, Machines
+from bridgekit.store import SealingKey, Store
+from bridgekit.testing.homeserver.keys import KeyStore
+
+BOT, GHOST = PersonId("@bot:hs.test"), PersonId("@_bk_bob:hs.test")
+
+
+class Calls(KeyCalls):
+    """A homeserver's keys; `log` holds the calls in the order in which they were over."""
+
+    def __init__(self) -> None:
+        self.keys = KeyStore()
+        self.log: list[str] = []
+        self.refuse = ""
+        self.uploads: list[Mapping[str, Any]] = []
+
+    async def _over(self, call: str) -> None:
+        await asyncio.sleep(0.01 if call == "identity" else 0)  # the identity is the slow one
+        if call == self.refuse:
+            raise MatrixRefused(f"no {call}")
+        self.log.append(call)
+
+    async def put_device(self, user: PersonId, device: str, name: str) -> None:
+        await self._over("device")
+
+    async def upload_identity(self, user: PersonId, body: Mapping[str, Any]) -> None:
+        await self._over("identity")
+        self.keys.upload_identity(user, dict(body))
+
+    async def upload(self, user: PersonId, device: str, body: Mapping[str, Any]) -> int:
+        self.uploads.append(body)
+        await self._over("keys")
+        self.keys.upload(user, device, dict(body))
+        return len(body["one_time_keys"])
+
+    async def query(self, users: Iterable[PersonId], *, user: PersonId) -> devices.Answer:
+        self.log.append("query")
+        return msgspec.convert(self.keys.query(user, users, {}), devices.Answer)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    opened = await Store.open(f"sqlite:///{tmp_path / 'store.db'}", SealingKey.generate())
+    yield opened
+    await opened.close()
+
+
+def machines(store: Store, calls: Calls) -> Machines:
+    return Machines(
+        store,
+        calls,
+        bot=BOT,
+        may_have=lambda user: user != "@alice:hs.test",
+        spawn=lambda work: asyncio.get_running_loop().create_task(work),
+    )
+
+
+async def test_the_identity_is_there_before_the_keys_of_the_device(store: Store) -> None:
+    """A client that asked in between would hold the device for one that nobody vouches for, and not ask again."""
+    calls = Calls()
+    await machines(store, calls).of(GHOST)
+    assert calls.log == ["device", "identity", "keys"]
+
+
+@pytest.mark.parametrize("refused", ["device", "identity"])
+async def test_no_keys_are_published_where_device_or_identity_are_refused(store: Store, refused: str) -> None:
+    calls = Calls()
+    calls.refuse = refused
+    ours = machines(store, calls)
+    with pytest.raises(MatrixRefused, match=f"no {refused}"):
+        await ours.of(GHOST)
+    assert calls.uploads == []
+    assert not ours.is_ready(GHOST)
+    calls.refuse = ""
+    device = (await ours.of(GHOST)).device
+    assert list(calls.keys.devices[GHOST]) == [device]
+
+
+async def test_keys_that_others_may_take_are_on_disk_before_the_homeserver_has_them(store: Store) -> None:
+    calls = Calls()
+    calls.refuse = "keys"
+    with pytest.raises(MatrixRefused):
+        await machines(store, calls).of(GHOST)
+    row = await store.keys.device(GHOST)
+    assert row is not None
+    kept = Machine(row, [], store.keys.pickle_key).unpublished()
+    (upload,) = calls.uploads
+    assert len(kept["one_time_keys"]) == GHOST_KEYS
+    for kind in ("one_time_keys", "fallback_keys"):
+        assert set(kept[kind]) == set(upload[kind])
+
+
+async def test_many_who_ask_at_once_get_one_device(store: Store) -> None:
+    calls = Calls()
+    ours = machines(store, calls)
+    found = await asyncio.gather(*(ours.of(GHOST) for _ in range(5)))
+    assert {id(one) for one in found} == {id(found[0])}
+    assert calls.log == ["device", "identity", "keys"]
+
+
+async def test_a_device_that_stands_as_it_should_is_only_looked_at_after_a_restart(store: Store) -> None:
+    calls = Calls()
+    device = (await machines(store, calls).of(GHOST)).device
+    calls.log.clear()
+    again = machines(store, calls)
+    await again.load()
+    await again.check_all()
+    assert calls.log == ["query"]
+    assert ((await again.of(GHOST)).device, again.is_ready(GHOST)) == (device, True)
+    assert calls.log == ["query"]
+
+
+async def test_an_identity_that_was_replaced_is_replaced_again_with_the_same_device(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridgekit.matrix.crypto.machines.RECHECK_SECONDS", 0.0)
+    calls = Calls()
+    ours = machines(store, calls)
+    own = await ours.of(GHOST)
+    first = own.master
+    stranger = Machine(Machine.new(GHOST, bytes(32)), [], bytes(32))
+    calls.keys.upload_identity(GHOST, stranger.identity())
+    ours.changed([GHOST])
+    async with asyncio.timeout(5):
+        while not own.is_as_published(devices.person(GHOST, await calls.query([GHOST], user=BOT))):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert list(calls.keys.devices[GHOST]) == [own.device]
+    assert own.master not in (first, stranger.master)
+    row = await store.keys.device(GHOST)
+    assert row is not None
+    assert Machine(row, [], store.keys.pickle_key).master == own.master
+
+
+async def test_who_is_not_the_bridges_gets_no_device(store: Store) -> None:
+    calls = Calls()
+    with pytest.raises(MatrixForbidden):
+        await machines(store, calls).of(PersonId("@alice:hs.test"))
+    assert calls.log == []
