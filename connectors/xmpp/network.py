@@ -253,7 +253,7 @@ class XmppNetwork:
 
     # -- what is said to somebody alone
 
-    def private(self, session: XmppSession, said: Heard, watch: Watch | None) -> None:
+    def private(self, session: XmppSession, said: Heard, watch: Watch | None, *, again: bool = False) -> None:
         """A message to one of our addresses, from a person or from somebody in a room."""
         guest = self._guests.get(bare(said.to)) if self.is_component else None
         relayed = guest is None and (not self.is_component or bare(said.to) == bare(session.jid))
@@ -283,7 +283,7 @@ class XmppNetwork:
                 session.stream.send(_nobody(said))
             return
         tell = guest.tell if guest is not None else session.tell
-        for fact in session.private(said, person, to=said.to):
+        for fact in session.private(said, person, to=said.to, again=again):
             tell(fact)
         if watch is None and said.text is not None:
             session.faces.look(Wanted(ChatId(person.id), person, str(person.id), said.to, "", True, tell))
@@ -309,6 +309,7 @@ class XmppNetwork:
         async with stream.component(config.jid, self.config.read_secret(), host, port) as opened:
             self.gateway.serve(opened)
             session = XmppSession(self, opened, None, jid=f"bridge@{domain(config.jid)}/bridge")
+            await session.sealing.prepare()
             async with self._registered(session):
                 yield session
 
@@ -333,6 +334,7 @@ class XmppNetwork:
         )
         async with opening as opened:
             session = XmppSession(self, opened, login, jid=opened.jid)
+            await session.sealing.prepare()
             async with self._registered(session):
                 yield session
 
