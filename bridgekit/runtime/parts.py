@@ -28,6 +28,7 @@ from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.matrix.crypto.verifying import Say
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
+from bridgekit.runtime.arrivals import Arrivals
 from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.cases import Case, Fate, Outcome
 from bridgekit.runtime.consenting import Consenting
@@ -49,6 +50,7 @@ from bridgekit.runtime.members import Members
 from bridgekit.runtime.modes import Modes
 from bridgekit.runtime.names import Names
 from bridgekit.runtime.opening import Opening
+from bridgekit.runtime.overdue import Overdue
 from bridgekit.runtime.owners import Owners
 from bridgekit.runtime.passage import Passage
 from bridgekit.runtime.pending import Pending
@@ -492,6 +494,7 @@ class Parts:
             passes=self.passage.lets,
             spawn=spawn,
         )
+        self.arrivals = Arrivals()
         self.reception = Reception(
             store,
             self.rooms,
@@ -502,6 +505,7 @@ class Parts:
             namespace,
             self.manifests,
             self.engine,
+            self.arrivals,
             bot=me,
             label=label,
             puppets=config.appservice.double_puppets,
@@ -510,6 +514,17 @@ class Parts:
             outcome=metrics.transaction,
             parked=metrics.parked,
             spawn=spawn,
+        )
+        self.overdue = Overdue(
+            self.arrivals,
+            client,
+            store,
+            registry,
+            self.ghosts,
+            bot=me,
+            is_own=self.reception.is_own,
+            take_in=self.reception.take_in,
+            counted=metrics.overdue,
         )
 
     def _encrypted(self, room: ChatId) -> None:

@@ -11,7 +11,7 @@ import structlog
 
 from bridgekit.contract.connector import Manifest
 from bridgekit.contract.errors import BridgeError
-from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.ids import MATRIX, ChatId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Person
 from bridgekit.core.corrections import WATCHED
 from bridgekit.core.ghosts import Namespace
@@ -19,6 +19,7 @@ from bridgekit.core.rates import Buckets, Rate
 from bridgekit.matrix import translate
 from bridgekit.matrix.appservice import Encryption, RawEvent
 from bridgekit.matrix.crypto.engine import Engine
+from bridgekit.runtime.arrivals import Arrivals
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.lenient import now
 from bridgekit.runtime.making import Making
@@ -55,6 +56,7 @@ class Reception:
         namespace: Namespace,
         manifests: Mapping[NetworkId, Manifest],
         engine: Engine,
+        arrivals: Arrivals,
         *,
         bot: PersonId,
         label: Callable[[NetworkId], str],
@@ -74,6 +76,7 @@ class Reception:
         self._namespace = namespace
         self._manifests = manifests
         self._engine = engine
+        self._arrivals = arrivals
         self._bot = bot
         self._label = label
         self._puppets = puppets
@@ -95,14 +98,34 @@ class Reception:
         return event.sender == self._bot or self._namespace.is_ours(event.sender)
 
     async def accept(self, txn_id: str, events: list[RawEvent], encryption: Encryption) -> None:
+        known = self._arrivals.overdue
+        writes, rows = self._rooms.matrix_rows(
+            [(e.room_id, e.raw) for e in events if e.event_id not in known and not self._is_puppets(e)]
+        )
+        kept = self._engine.keep(encryption)
+        record = self._store.transactions.record(txn_id, [e.event_id for e in events])
+        await self._store.commit(record, *writes, *kept.writes)
+        self._outcome("accepted")
+        self._arrivals.came(events)
+        self._engine.take(kept)
+        self._rooms.matrix(rows)
+
+    async def take_in(self, events: list[RawEvent], late: list[MessageId]) -> None:
+        """Events that no transaction brought, oldest first: from here on as if one had; on disk when it returns.
+        Those of `late` are to be ignored should they come."""
+        for event in events:
+            if event.state_key is not None:
+                self.state(event)
         writes, rows = self._rooms.matrix_rows(
             [(e.room_id, e.raw) for e in events if not self._is_puppets(e)]
         )
-        kept = self._engine.keep(encryption)
-        await self._store.commit(self._store.transactions.record(txn_id), *writes, *kept.writes)
-        self._outcome("accepted")
-        self._engine.take(kept)
+        known = [*(e.event_id for e in events), *late]
+        await self._store.commit(*(self._store.overdue.add(event) for event in known), *writes)
+        self._arrivals.overdue.update(known)
         self._rooms.matrix(rows)
+
+    def failed(self) -> None:
+        self._arrivals.failed()
 
     def state(self, event: RawEvent) -> None:
         self._engine.heard(event)
