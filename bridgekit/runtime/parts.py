@@ -42,6 +42,7 @@ from bridgekit.runtime.holding import Holding
 from bridgekit.runtime.host import NetworkHost
 from bridgekit.runtime.joins import Joins
 from bridgekit.runtime.lenient import now
+from bridgekit.runtime.loops import Loops
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.matrix_side import MatrixSide
@@ -185,6 +186,9 @@ class Parts:
             moved=lambda side: self.passage.changed(side),
             spawn=spawn,
         )
+        self.loops = Loops(
+            registry, label=label, say=lambda room, words: self.portals.say(room, words), spawn=spawn
+        )
         self.performing = Performing(
             store=store,
             registry=registry,
@@ -203,6 +207,9 @@ class Parts:
             puppets=config.appservice.double_puppets,
             is_encrypted=self.engine.knows_encrypted,
             protecting=self.protecting,
+            said=self.loops.said,
+            cleared=lambda side: side in self.exposures.cleared,
+            passes=lambda side: self.exposures.passes(side),
         )
         for id, section in config.networks.items():
             connector = connectors[section.connector]
@@ -266,6 +273,9 @@ class Parts:
             registry,
             store,
             bot=me,
+            network_of=lambda who: (
+                row.network if (row := self.ghosts.row(who)) is not None else NetworkId("")
+            ),
             label=label,
             policy=self.consenting.policy,
             consents=self.consenting.consents,
@@ -319,6 +329,7 @@ class Parts:
             readers=self.readers,
             protecting=self.protecting,
             shields=self.shields,
+            loops=self.loops,
             explain=lambda side: self.commands.explain(side),
             drop=lambda case: drop(store, case),
             refuse=self._refused,
@@ -499,6 +510,7 @@ class Parts:
             label=label,
             puppets=config.appservice.double_puppets,
             is_echo=self.matrix.is_echo,
+            glimpsed=self.exposures.glimpsed,
             outcome=metrics.transaction,
             parked=metrics.parked,
             spawn=spawn,

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+import msgspec
 import structlog
 
 from bridgekit.contract.connector import Manifest
 from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.ids import MATRIX, ChatId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Person
+from bridgekit.core.corrections import WATCHED
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.rates import Buckets, Rate
 from bridgekit.matrix import translate
@@ -31,6 +33,13 @@ log = structlog.get_logger(__name__)
 MARK = b'"org.bridgekit.source"'
 STRANGERS = Rate(60, 60_000)
 """Ghosts of one network that are made because somebody, whoever it was, looked them up."""
+
+
+class _State(msgspec.Struct):
+    content: dict[str, Any]
+
+
+_state = msgspec.json.Decoder(_State).decode
 
 
 class Reception:
@@ -53,6 +62,7 @@ class Reception:
         label: Callable[[NetworkId], str],
         puppets: bool,
         is_echo: Callable[[bytes], bool],
+        glimpsed: Callable[[ChatId, str, Mapping[str, Any]], None],
         outcome: Callable[[str], None],
         parked: Callable[[NetworkId], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
@@ -71,6 +81,7 @@ class Reception:
         self._label = label
         self._puppets = puppets
         self._is_echo = is_echo
+        self._glimpsed = glimpsed
         self._outcome = outcome
         self._parked = parked
         self._spawn = spawn
@@ -118,6 +129,12 @@ class Reception:
 
     def state(self, event: RawEvent) -> None:
         self._engine.heard(event)
+        if event.type in WATCHED and not self.is_own(event):
+            try:
+                content = _state(event.raw).content
+            except msgspec.MsgspecError:
+                return  # its row is parked when it is read
+            self._glimpsed(event.room_id, event.type, content)
 
     def keys(self, encryption: Encryption, rooms: set[ChatId]) -> None:
         self._engine.heard_of_keys(encryption, rooms)
