@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 
 import structlog
@@ -110,6 +111,8 @@ class CatchUp:
             try:
                 fetched = await self._history.fetch(channel, since=self._memory.seen(chat), limit=self._limit)
             except RemoteError as error:
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise asyncio.CancelledError from error  # a delivery that is cancelled raises its fate instead
                 if not self._connection.alive:
                     return  # what waits was not told to anybody: the next connection begins where this one did
                 self._log.warning("irc_history_missing", chat=chat, reason=error.notice)

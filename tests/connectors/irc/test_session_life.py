@@ -500,6 +500,23 @@ async def test_a_gap_whose_reading_was_cut_off_is_read_by_the_next_connection():
             assert list(dict.fromkeys([*heard, *bridge.said])) == [*missed, "meanwhile"]
 
 
+async def test_a_session_that_is_stopped_while_it_reads_a_gap_ends():
+    """It took the fate of its cancelled question for the server's answer, and asked again, with nobody to read on."""
+    ircd = Ircd(caps=FULL)
+    host = MemoryHost(["#c"])
+    bob = ircd.user("bob", "#c")
+    async with ircd.serving():
+        async with running(network_of(ircd, host)) as bridge:
+            await bridge.fact(ChatOpened)
+        for n in range(250):
+            bob.say("#c", f"missed {n}")
+        ircd.delay = 0.3  # so long the question after the next page is on its way
+        async with asyncio.timeout(30), running(network_of(ircd, host)) as bridge:
+            await ircd.until(lambda: bridge.said)
+        assert bridge.said == [f"missed {n}" for n in range(len(bridge.said))]
+        assert len(bridge.said) < 250
+
+
 async def test_what_an_earlier_connection_of_ours_said_under_a_nick_that_lingers_is_no_strangers():
     """After a power cut the server still holds our nick, and its history our words."""
     ircd = Ircd(caps=FULL)
