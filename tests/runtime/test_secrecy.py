@@ -453,6 +453,23 @@ async def test_ghosts_of_a_small_room_have_their_devices_before_they_speak(tmp_p
         assert now.place.homeserver.calls["POST keys/claim"] == before
 
 
+async def test_whoever_comes_to_speak_has_an_identity_before_people_see_them_come(tmp_path: Path) -> None:
+    """Their clients look at once, and a first word that nobody vouches for stays unread in some of them."""
+    async with scene(tmp_path) as now:
+        vouched: list[bool] = []
+        keys = now.place.homeserver.keys
+
+        def look(event: Event) -> bool:
+            if event.state_key == BOB and event.content["membership"] == "join":
+                vouched.append(BOB in keys.identities and bool(keys.devices.get(BOB)))
+            return bool(vouched)
+
+        seen = asyncio.create_task(said(now.place, look))
+        await now.bob_says("here I am")
+        await seen
+        assert vouched == [True]
+
+
 async def test_a_file_of_the_network_is_sealed_and_only_its_key_holders_see_it(tmp_path: Path) -> None:
     async with web_server(tmp_path) as (url, _), scene(tmp_path) as now:
         file = File(uri=f"{url}/cat.png", name="cat.png")
