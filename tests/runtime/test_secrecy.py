@@ -507,6 +507,22 @@ async def test_a_sealed_file_is_opened_for_the_network_and_never_linked(tmp_path
         await until(lambda: any("not laid open under a link" in w for w in now.alice.words(now.room, BOT)))
 
 
+async def test_a_long_message_of_an_encrypted_room_is_put_under_no_link(tmp_path: Path) -> None:
+    """Not even where the network may read it: an address can be read by whoever has it, for as long as it stands."""
+    town = Town()
+    town.can = msgspec.structs.replace(town.can, max_lines=2, max_bytes=2000)
+    async with town_world(tmp_path, town) as place:
+        place.more["public"] = {"url": "https://bridge.example"}
+        async with running(place):
+            alice, room = await linked(place)
+            event = await alice.say(room, "\n".join(f"line {n}" for n in range(100)))
+            assert (await said(place, has_fate(event))).content["status"] == "FAIL_PERMANENT"
+            await until(lambda: any("not laid open under a link" in w for w in alice.words(room, BOT)))
+            await alice.say(room, "\n".join(f"line {n}" for n in range(4)))
+            await town.until(town.said)
+            assert town.said() == ["<alice> line 0\nline 1\nline 2\nline 3"]
+
+
 async def test_keys_that_came_while_the_bridge_was_away_are_in_its_ghosts_queues(tmp_path: Path) -> None:
     """Synapse repeats the events of a transaction that failed, and forgets what was in it for devices."""
     town = Town()
