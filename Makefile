@@ -84,7 +84,7 @@ bench: venv ## The figures and the goals
 
 lock: $(VENV)/.uv ## Resolve the dependencies of pyproject.toml anew
 	$(LOCK) --upgrade --all-extras --group dev pyproject.toml -o requirements.lock
-	$(LOCK) --all-extras --constraint requirements.lock pyproject.toml -o requirements-image.lock
+	$(LOCK) --extra mimi --extra xmpp --constraint requirements.lock pyproject.toml -o requirements-image.lock
 	$(LOCK) --upgrade --group bootstrap -o requirements-bootstrap.lock
 	$(LOCK) --upgrade requirements-synapse.in -o requirements-synapse.lock
 

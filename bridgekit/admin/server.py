@@ -79,7 +79,7 @@ async def serve(app: web.Application, listen: Address, key: str = "") -> AsyncIt
 
     Raises ConfigError if the address is taken; `key` is the config key that it came from.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         site = web.TCPSite(runner, listen.host, listen.port)

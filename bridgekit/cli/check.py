@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -65,14 +66,25 @@ def _registration(config: Config) -> bool:
 
 
 async def _store(config: Config) -> bool:
+    """Look at the key and the database, and make neither."""
     from bridgekit.store import SealingKey, Store
+    from bridgekit.store.urls import sqlite_path
 
+    url, file = config.store.url.get_secret_value(), config.store.key_file
     try:
-        key = SealingKey.load_or_create(config.store.key_file)
+        key, path = SealingKey.load(file), sqlite_path(url)
+        new = path is not None and not path.exists()
+        if key is None and not new:
+            lost = f"{file} is not there, and {config.store.url} cannot be read without the key that it was made with"
+            return _tell("store", [lost], "")
+        if key is None or new:
+            return _tell_of_new(
+                [*([file] if key is None else []), *([path] if path is not None and new else [])]
+            )
         async with asyncio.timeout(PATIENCE):
-            store = await Store.open(config.store.url.get_secret_value(), key)
+            store, unseen = await Store.look(url, key)
             try:
-                left = await _left(store, config)
+                notes = [] if unseen else await _left(store, config)
             finally:
                 await store.close()
     except ConfigError as error:
@@ -81,10 +93,24 @@ async def _store(config: Config) -> bool:
         return _tell("store", [why for _, why in error.problems], "")
     except TimeoutError:
         return _tell("store", [f"{config.store.url} does not answer"], "")
-    well = _tell("store", [], f"{config.store.url} opens, and {config.store.key_file.name} fits")
-    for sentence in left:
+    well = _tell("store", [], f"{config.store.url} opens, and {file.name} fits")
+    if unseen:
+        notes = [f"the next start brings the database up to date ({_count(unseen, 'step')})"]
+    for sentence in notes:
         print(f"note  {'store':<12}  {sentence}", flush=True)
     return well
+
+
+def _tell_of_new(files: list[Path]) -> bool:
+    """What is made at the first start needs a folder that can be written."""
+    problems = [
+        f"{file} cannot be made: {file.parent} is no folder that this user may write"
+        for file in files
+        if not os.access(file.parent, os.W_OK | os.X_OK)
+    ]
+    return _tell(
+        "store", problems, f"{' and '.join(file.name for file in files)} will be made at the first start"
+    )
 
 
 async def _left(store: Store, config: Config) -> list[str]:

@@ -10,8 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from bridgekit.config.chats import wrong_chats
 from bridgekit.config.connectors import Installed
 from bridgekit.config.model import Config, NetworkSection, Store
+from bridgekit.config.partial import complaints
 from bridgekit.config.problems import explain
 from bridgekit.config.shape import Walk, closest, fields, is_secret, models, override
 from bridgekit.config.source import Place, Source, read, spell
@@ -84,9 +86,12 @@ class _Loading:
         network["name"] = network.get("name") or name
         model = self._connector_model(raw.get("connector"), (*place, "connector"))
         if model is not None:
-            network["config"] = self._validate(
+            config = network["config"] = self._validate(
                 model, self.walk.walk([model], rest, place, hints=list(ours)), place
             )
+            if config is not None:
+                connector = self.connectors[raw["connector"]]
+                self.problems += wrong_chats(connector, config, raw.get("links"), place)
         return network
 
     def _connector_model(self, name: Any, place: Place) -> type[BaseModel] | None:
@@ -120,6 +125,8 @@ class _Loading:
                 if why == "is required":
                     why += self._how_to_give(model, where[len(place) :], where)
                 self.problems.append((where, why))
+            if isinstance(values, Mapping):
+                self.problems += complaints(model, values, place)
             return None
 
     def _how_to_give(self, model: type[BaseModel], inside: Place, where: Place) -> str:

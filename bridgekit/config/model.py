@@ -341,13 +341,6 @@ class NetworkSection(Section):
     links: tuple[Link, ...] = ()
     """Chats that are always linked; others are linked with `!bridge link`."""
 
-    @model_validator(mode="after")
-    def _one_room_per_chat(self) -> NetworkSection:
-        chats = [link.chat for link in self.links]
-        if twice := {chat for chat in chats if chats.count(chat) > 1}:
-            raise ValueError(f"links: {', '.join(sorted(twice))} is linked twice; a chat has one room")
-        return self
-
 
 class Network(NetworkSection):
     """One network, with what its connector made of its own keys."""

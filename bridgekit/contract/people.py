@@ -42,7 +42,9 @@ class File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     width: int = 0
     height: int = 0
     duration: int = 0
-    key: bytes | None = None  # where it lies encrypted: how `Host.open_media` opens it
+    key: bytes | None = (
+        None  # where it lies encrypted: how to open it (elsewhere than on Matrix: `contract.filekeys`)
+    )
     via: NetworkId | None = None  # whose connector opens it (`Host.opens_files`); None: its address is enough
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from bridgekit.contract.devices import Device, Trust
 from bridgekit.contract.policy import Exposure
 
 if TYPE_CHECKING:
@@ -393,6 +394,37 @@ ENOUGH_WAITS = "It was not passed on: enough of what they said waits for a nod a
 def only_the_first(who: str, name: str, count: int) -> str:
     """What the room's moderators read where a stranger goes on and on."""
     return f"The first {count} messages of {who} in {name} wait for a nod; what they say on top is not passed on."
+
+
+# Devices ------------------------------------------------------------------------------------------------------
+
+_TRUST = {
+    Trust.BLIND: "not compared",
+    Trust.VERIFIED: "verified",
+    Trust.UNDECIDED: "new, waits for `!bridge trust` or `!bridge distrust`",
+    Trust.DISTRUSTED: "not trusted",
+}
+
+
+def devices(name: str, label: str, found: Sequence[Device]) -> str:
+    """Whose keys a chat is encrypted to; compare them over another way before you trust them."""
+    lines = [f"{name} on {label} is encrypted for:"]
+    for one in found:
+        what = "the bridge's own device" if one.own else _TRUST[one.trust]
+        lines.append(
+            f"  {one.person}, {one.id}: {one.fingerprint} ({what if one.active else f'{what}; not used now'})"
+        )
+    return "\n".join(lines)
+
+
+def judged(device: Device) -> str:
+    """What was kept."""
+    if device.trust is Trust.VERIFIED:
+        return (
+            f"That device of {device.person} is verified. Nothing is encrypted to new devices of theirs before "
+            "those are verified, too."
+        )
+    return f"Nothing is encrypted to that device of {device.person} any more, and nothing read that it says."
 
 
 # Other bridges --------------------------------------------------------------------------------------------------

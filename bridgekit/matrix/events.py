@@ -14,7 +14,8 @@ from bridgekit.contract.people import Person
 Names = Callable[[ChatId, PersonId], str]
 """What a user is called in a room; "" while that is not known."""
 
-Millis = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+Millis = Annotated[int, msgspec.Meta(ge=-(2**53) + 1, le=2**53 - 1)]
+"""What a server says the time is: federated events may claim any."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 
 _NOTHING = msgspec.Raw(b"{}")
@@ -181,14 +182,14 @@ def read(cls: type[T], raw: bytes | msgspec.Raw) -> T:
     except msgspec.ValidationError:
         return _salvaged(cls, raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise PeerMisbehaved(f"a {cls.__name__} that is no JSON") from error
+        raise PeerMisbehaved("something that is no JSON") from error
 
 
 def _salvaged(cls: type[T], raw: bytes | msgspec.Raw) -> T:
     try:
         found = _fields.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise PeerMisbehaved(f"a {cls.__name__} that is no object") from error
+        raise PeerMisbehaved("something that is no JSON object") from error
     kept: dict[str, Any] = {}
     for field in msgspec.structs.fields(cls):
         if field.encode_name not in found:

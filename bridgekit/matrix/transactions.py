@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
+import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -141,19 +143,12 @@ def parse(body: bytes) -> Transaction:
     """Take a transaction's body apart. Raises NotATransaction."""
     malformed: list[tuple[bytes, str]] = []
     try:
-        parts = _body(body)
-    except msgspec.ValidationError as error:
-        raise NotATransaction("M_BAD_JSON", str(error)) from None
-    except msgspec.DecodeError as error:
-        raise NotATransaction("M_NOT_JSON", str(error)) from None
-    except RecursionError:
-        # A homeserver repeats what it gets no 200 for: the one deep event must not stop all that come after it.
-        parts = _Body(events=[])
-        for event, depth in _elements(body):
-            if depth > DEEPEST:
-                malformed.append((event, f"nested {depth} deep"))
-            else:
-                parts.events.append(msgspec.Raw(event))
+        parts = _whole(body)
+    except NotATransaction as error:
+        if error.errcode != "M_NOT_JSON":
+            raise
+        # A homeserver repeats what it gets no 200 for: one event that is no JSON must not stop all that come after it.
+        parts = _whole(_sound(body, malformed))
     events: list[RawEvent] = []
     for raw in parts.events:
         try:
@@ -209,28 +204,95 @@ def _first(
     return default
 
 
+def _whole(body: bytes) -> _Body:
+    try:
+        return _body(body)
+    except msgspec.ValidationError as error:
+        raise NotATransaction("M_BAD_JSON", str(error)) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise NotATransaction("M_NOT_JSON", str(error)) from None
+
+
+# Beside what is no JSON ------------------------------------------------------------------------------------------
+
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+_NAME = re.compile(rb'\s*("(?:[^"\\]|\\.)*")\s*:\s*', re.DOTALL)
+_any = msgspec.json.Decoder(msgspec.Raw).decode
 
 
-def _elements(body: bytes) -> Iterator[tuple[bytes, int]]:
-    """The elements of the top object's `events` and how deep each is nested; slow, and without recursion."""
+def _sound(body: bytes, malformed: list[tuple[bytes, str]]) -> bytes:
+    """The transaction with each part mended that is no JSON, or else without it; slow, and without recursion.
+
+    Raise NotATransaction where its parts cannot be told apart.
+    """
+    members: list[bytes] = []
+    for member, _ in _parts(body):
+        name = _NAME.match(member)
+        if name is None:
+            raise NotATransaction("M_NOT_JSON", "a member without a name")
+        value = member[name.end() :]
+        if value[:1] == b"[":
+            kept = (_mended(part, depth, malformed) for part, depth in _parts(value))
+            value = b"[" + b",".join(part for part in kept if part is not None) + b"]"
+        else:
+            value = _mended(value, 0, malformed) or b"null"
+        members.append(name[1] + b":" + value)
+    return b"{" + b",".join(members) + b"}"
+
+
+def _parts(text: bytes) -> Iterator[tuple[bytes, int]]:
+    """What stands between the commas of an array or an object, and how deep each part is nested."""
     depth = deepest = start = 0
-    key = b""
-    for token in _TOKEN.finditer(body):
+    for token in _TOKEN.finditer(text):
         what = token[0]
         if what in b"[{":
             depth += 1
             deepest = max(deepest, depth)
-            if depth == 2 and key == b'"events"' and what == b"[":
+            if depth == 1:
                 start = token.end()
-                deepest = 2
         elif what in b"]},":
-            if start and depth == 2 and what != b"}":
-                if element := body[start : token.start()].strip():
-                    yield element, deepest - 2
-                start, deepest = token.end(), 2
-                if what == b"]":
-                    return
+            if depth == 1:
+                if part := text[start : token.start()].strip():
+                    yield part, deepest - 1
+                start, deepest = token.end(), 1
             depth -= what != b","
-        elif depth == 1:
-            key = what
+            if depth < 1:
+                break
+    if depth or not start or text[start:].strip():
+        raise NotATransaction("M_NOT_JSON", "it is cut off, or more follows behind its end")
+
+
+def _mended(part: bytes, depth: int, malformed: list[tuple[bytes, str]]) -> bytes | None:
+    """The part as JSON, if anything can be made of it.
+
+    RFC 8259 leaves open what a lone surrogate is, and lenient writers know numbers (NaN) that it does not have: the
+    first becomes U+FFFD, the second null, and nobody's words are lost for it.
+    """
+    if depth > DEEPEST:
+        malformed.append((part, f"nested {depth} deep"))
+        return None
+    try:
+        _any(part)
+    except msgspec.DecodeError as error:
+        why = str(error)
+    else:
+        return part
+    try:
+        return msgspec.json.encode(_storable(json.loads(part, strict=False)))
+    except (ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+        malformed.append((part, why))
+        return None
+
+
+def _storable(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case float() if not math.isfinite(value):
+            return None
+        case list():
+            return [_storable(one) for one in value]
+        case dict():
+            return {_storable(key): _storable(one) for key, one in value.items()}
+        case _:
+            return value

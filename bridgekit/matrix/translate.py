@@ -41,6 +41,7 @@ __all__ = [
     "Encrypted",
     "Names",
     "StateChanged",
+    "Unreadable",
     "content",
     "contents",
     "ephemeral",
@@ -78,6 +79,18 @@ class Encrypted(msgspec.Struct, frozen=True, kw_only=True):
     raw: bytes
 
 
+class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody wanted to say something that nobody can make sense of; `why` is a sentence for them.
+
+    `at` is in milliseconds.
+    """
+
+    chat: ChatId
+    at: int
+    sender: PersonId
+    why: str
+
+
 class _EventId(msgspec.Struct, frozen=True):
     event_id: str = ""
 
@@ -90,7 +103,7 @@ def event_id(raw: bytes) -> MessageId | None:
         return None
 
 
-def fact(raw: bytes | Event, names: Names) -> Fact | StateChanged | Encrypted | None:
+def fact(raw: bytes | Event, names: Names) -> Fact | StateChanged | Encrypted | Unreadable | None:
     """What an event of a transaction (or of /messages, or decrypted) says; None where nothing follows from it.
 
     A person's name is what `names` says, or for a member event what the event says. Raise
@@ -99,13 +112,21 @@ def fact(raw: bytes | Event, names: Names) -> Fact | StateChanged | Encrypted | 
     event = raw if isinstance(raw, Event) else read(Event, raw)
     if event.room_id[:1] != "!" or event.sender[:1] != "@" or not event.event_id:
         raise PeerMisbehaved("an event without a proper room, sender or id")
+    if event.origin_server_ts < 0:  # any server may say any time
+        event = msgspec.structs.replace(event, origin_server_ts=0)
     translate = (_MESSAGES if event.state_key is None else _STATES).get(event.type)
     if translate is not None:
-        if event.state_key is None and present(unsigned_of(event).redacted_because):
+        if event.state_key is None and _is_redacted(event):
             return None
-        return translate(event, names)
+        try:
+            return translate(event, names)
+        except PeerMisbehaved as error:
+            if event.state_key is not None or event.type == "m.room.redaction":
+                raise  # nobody waits for it
+            why = f"The bridge cannot read what your client sent: {error.notice}."
+            return Unreadable(chat=event.room_id, at=event.origin_server_ts, sender=event.sender, why=why)
     if event.state_key is None and event.type == "m.room.encrypted":
-        if present(unsigned_of(event).redacted_because) or bytes(event.content).strip() == b"{}":
+        if _is_redacted(event):
             return None
         raw = raw if isinstance(raw, bytes) else msgspec.json.encode(raw)
         return Encrypted(chat=event.room_id, at=event.origin_server_ts, sender=event.sender, raw=raw)
@@ -114,9 +135,13 @@ def fact(raw: bytes | Event, names: Names) -> Fact | StateChanged | Encrypted | 
     return _state_changed(event)
 
 
+def _is_redacted(event: Event) -> bool:
+    if event.type == "m.room.redaction":
+        return present(unsigned_of(event).redacted_because)
+    return bytes(event.content).strip() == b"{}" or present(unsigned_of(event).redacted_because)
+
+
 def _message(event: Event, names: Names) -> Fact | None:
-    if bytes(event.content).strip() == b"{}":
-        return None  # redacted
     said = read(Said, event.content)
     if said.msgtype == "m.key.verification.request":
         return None
@@ -135,8 +160,6 @@ def _message(event: Event, names: Names) -> Fact | None:
 
 
 def _sticker(event: Event, names: Names) -> Fact | None:
-    if bytes(event.content).strip() == b"{}":
-        return None
     said = read(Said, event.content)
     return _said(event, names, said.relates_to, _content(event, said, names, sticker=True))
 
@@ -146,7 +169,7 @@ def _poll(event: Event, names: Names) -> Fact | None:
     poll = read(PollAnswer, event.content)
     body = poll.text or next((text.body for text in poll.stable if text.mimetype == "text/plain"), "")
     if not body:
-        return None
+        raise PeerMisbehaved("a poll without a question")
     relation = read(Related, event.content).relates_to
     return _said(event, names, relation, Content(text=Text(clean(body))))
 
@@ -186,8 +209,10 @@ def _content(event: Event, said: Said, names: Names, *, sticker: bool = False) -
 def _reaction(event: Event, names: Names) -> Fact | None:
     relation = read(Related, event.content).relates_to
     key = clean(relation.key).strip()
-    if relation.rel_type != "m.annotation" or not relation.event_id or not key or len(key) > LONGEST_KEY:
-        return None
+    if relation.rel_type != "m.annotation" or not relation.event_id or not key:
+        raise PeerMisbehaved("a reaction that says nothing, or not to what")
+    if len(key) > LONGEST_KEY:
+        raise PeerMisbehaved(f"a reaction of more than {LONGEST_KEY} characters")
     return facts.Reaction(
         chat=event.room_id,
         at=event.origin_server_ts,

@@ -32,12 +32,14 @@ def content(said: Said, *, answering: bool, named: Named, sticker: bool = False)
     """The words and the file of a message.
 
     `answering`: it is a reply, so the fallback quote at its beginning is dropped. `named` tells what a user is
-    called there, "" if that is not known. Raise PeerMisbehaved where there is no body at all.
+    called there, "" if that is not known. Raise PeerMisbehaved where there is no body, or no file that can be fetched.
     """
     if said.body is None:
         raise PeerMisbehaved("a message without a body")
     msgtype = "m.sticker" if sticker else said.msgtype
-    if msgtype in _FILES and (file := _file(said, msgtype)) is not None:
+    if msgtype in _FILES:
+        if (file := _file(said, msgtype)) is None:
+            raise PeerMisbehaved("a file that is not on a homeserver (an mxc:// address)")
         # Client-Server API 11.2.1: the body is a caption if there is a file name, and it is not the body.
         caption = said.filename != "" and said.filename != said.body
         return Content(text=_text(said, answering, named) if caption else Text(""), file=file)
@@ -108,7 +110,7 @@ def _location(said: Said) -> Text:
 
 
 def _file(said: Said, msgtype: str) -> File | None:
-    """The file; None where its address is none, and then the body is all there is."""
+    """The file; None where it has no address that a homeserver serves."""
     url, key = said.url, None
     if present(said.file):
         try:

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
-from bridgekit.contract.connector import Manifest
+from bridgekit.contract.connector import Manifest, Session
+from bridgekit.contract.devices import KeepsDevices, Trust
 from bridgekit.contract.errors import BridgeError, NotAllowed
 from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Person
@@ -19,7 +20,7 @@ from bridgekit.core.rates import Buckets, Rate
 from bridgekit.core.roles import number
 from bridgekit.core.scopes import Policy, Scope
 from bridgekit.matrix.client import MatrixClient
-from bridgekit.runtime.accounts import Accounts
+from bridgekit.runtime.accounts import Accounts, Key
 from bridgekit.runtime.cases import Case
 from bridgekit.runtime.consenting import Consenting
 from bridgekit.runtime.exposure import Exposures
@@ -30,6 +31,7 @@ from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.registry import OPEN, WAITING, Registry
 from bridgekit.runtime.remains import Remains
+from bridgekit.runtime.sessions import Supervised
 from bridgekit.runtime.shielding import Shields
 from bridgekit.store.rows import Link
 
@@ -82,6 +84,7 @@ class Bot:
         permission: Callable[[PersonId], Permission],
         silence: Callable[[ChatId, PersonId], int],
         fingerprints: Callable[[PersonId], Awaitable[Mapping[str, str]]],
+        sessions: Mapping[Key, Supervised],
     ) -> None:
         self._client = client
         self._portals = portals
@@ -101,6 +104,7 @@ class Bot:
         self._held = held
         self._silence = silence
         self._fingerprints = fingerprints
+        self._sessions = sessions
         self._explained: Buckets[PortalKey] = Buckets(EXPLANATIONS)
         self._asked: Buckets[PersonId] = Buckets(REQUESTS)
         self._commands: dict[str, Callable[[ChatId, PersonId, list[str]], Awaitable[str]]] = {
@@ -121,6 +125,9 @@ class Bot:
             "forget": self._forget,
             "stop": self._stop,
             "verify": self._verify,
+            "devices": self._devices,
+            "trust": self._trust,
+            "distrust": self._distrust,
         }
 
     async def obey(self, room: ChatId, case: Case, words: str) -> None:
@@ -211,6 +218,9 @@ class Bot:
                 "  !bridge status   what this room is linked to, and how your accounts are doing",
                 "  !bridge networks   where I can go",
                 "  !bridge verify [user]   the fingerprints of my device, or of a ghost's",
+                f"  !bridge devices [{network} {example}]   the keys that a chat is encrypted to, where it is",
+                "  !bridge trust <fingerprint>   you have compared it; new devices of theirs then wait for that",
+                "  !bridge distrust <fingerprint>   nothing more is encrypted to that device or read from it",
                 f"  !bridge login {network} [field=value ...]   speak with an account of your own",
                 f"  !bridge logout {network}",
                 f"  !bridge chat {network} <name>   a direct conversation, with your own account",
@@ -230,6 +240,52 @@ class Bot:
             "that user. The emoji of this side appear in that room, and in the bridge's log."
         )
         return "\n".join(lines)
+
+    async def _devices(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        """Whose keys a chat is encrypted to, for who may speak for the room."""
+        link = await self._link_of(room, sender, "devices", words)
+        found = await self._keeper(link).devices(link.key.chat)
+        return wording.devices(link.name, self._label(link.key.network), found)
+
+    async def _trust(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        return await self._judged(room, sender, "trust", words, Trust.VERIFIED)
+
+    async def _distrust(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        return await self._judged(room, sender, "distrust", words, Trust.DISTRUSTED)
+
+    async def _judged(
+        self, room: ChatId, sender: PersonId, command: str, words: list[str], trust: Trust
+    ) -> str:
+        """Say what is thought of a device. Its key is the account's: who relays for many asks the bridge's admin."""
+        if not words:
+            raise NotAllowed(f"Say `!bridge {command} <fingerprint>`: `!bridge devices` shows them.")
+        for link in self._registry.links_of(room):
+            keeper = self._session(link)
+            if keeper is None or not isinstance(keeper, KeepsDevices):
+                continue
+            if link.key.receiver is None and self._permission(sender) is not Permission.ADMIN:
+                raise NotAllowed(
+                    "Everybody's words go through that account: only an admin of this bridge decides."
+                )
+            if link.key.receiver is not None:
+                await self._link_of(room, sender, command, [])
+            device = await keeper.judge(link.key.chat, "".join(words), trust)
+            if device is not None:
+                log.info("device_judged", network=link.key.network, trust=trust)
+                return wording.judged(device)
+        raise NotAllowed("Nobody whom this room is linked to has a device with that fingerprint.")
+
+    def _session(self, link: Link) -> Session | None:
+        supervised = self._sessions.get((link.key.network, link.key.receiver))
+        return supervised.session if supervised is not None else None
+
+    def _keeper(self, link: Link) -> KeepsDevices:
+        session = self._session(link)
+        if session is None:
+            raise NotAllowed(f"{self._label(link.key.network)} is not connected now.")
+        if not isinstance(session, KeepsDevices):
+            raise NotAllowed(f"{self._label(link.key.network)} does not encrypt from device to device.")
+        return session
 
     async def _networks(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
         lines = [

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import structlog
 from aiohttp import web
@@ -31,7 +32,12 @@ from bridgekit.store import SealingKey, Store
 
 log = structlog.get_logger(__name__)
 
-DRAIN_SECONDS = 6.0
+STOP_SECONDS = 9.5
+"""In which everything has to end when the bridge stops, whatever stands still; what is not done is on disk."""
+DRAIN_SECONDS = 5.0
+"""Of these, for what is under way to be done."""
+PART_SECONDS = 1.5
+"""Of these, for each part of the bridge to end."""
 DAY = 86_400
 
 
@@ -48,6 +54,7 @@ class Bridge:
         self._connectors = connectors
         self._stack = AsyncExitStack()
         self._tasks = Tasks()
+        self._end: float | None = None  # when it has to be over, once it stops
 
     # Start and stop ------------------------------------------------------------------------------------------
 
@@ -63,21 +70,26 @@ class Bridge:
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end = asyncio.get_running_loop().time() + STOP_SECONDS
         drained = await self.rooms.drain(DRAIN_SECONDS)
         log.info("bridge_stops", drained=drained)
-        await self.rooms.stop()
+        await _ended("rooms", self.rooms.stop())
         self._parts.joins.stop()
-        await self._tasks.cancel()
+        await _ended("tasks", self._tasks.cancel())
         # Only now: what waits for a session is on disk, and must not be told that there will be none.
-        await self.accounts.stop_all()
+        await _ended("sessions", self.accounts.stop_all())
         await self._stack.aclose()
+
+    async def _close_store(self) -> None:
+        left = STOP_SECONDS if self._end is None else self._end - asyncio.get_running_loop().time()
+        await self.store.close(within=max(0.5, left))
 
     async def _start(self) -> None:
         config = self.config
         self.bot = PersonId(f"@{config.appservice.bot}:{config.homeserver.server_name}")
         key = SealingKey.load_or_create(config.store.key_file)
         self.store = await Store.open(config.store.url.get_secret_value(), key=key)
-        self._stack.push_async_callback(self.store.close)
+        self._stack.push_async_callback(self._close_store)
         self.client = await self._stack.enter_async_context(
             MatrixClient(
                 config.homeserver.url,
@@ -250,6 +262,15 @@ class Bridge:
     def permission(self, user: PersonId) -> Permission:
         """What the admin lets a Matrix user do."""
         return self.config.permission(user)
+
+
+async def _ended(part: str, stop: Coroutine[Any, Any, None]) -> None:
+    """Let a part end, and not wait for it for ever."""
+    try:
+        async with asyncio.timeout(PART_SECONDS):
+            await stop
+    except TimeoutError:
+        log.warning("stop_not_waited_for", part=part)
 
 
 def _fixed(section: Network) -> tuple[object, ...]:

@@ -12,7 +12,7 @@ import msgspec
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MessageId, PersonId, PortalKey
 from bridgekit.core.model import Action, Known
-from bridgekit.matrix.translate import Encrypted, StateChanged
+from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
 from bridgekit.runtime.lanes import Turn
 
 TOLD = 0
@@ -181,7 +181,7 @@ class Case:
         self,
         number: int,
         origin: PortalKey,
-        fact: Fact | StateChanged | Encrypted,
+        fact: Fact | StateChanged | Encrypted | Unreadable,
         *,
         durable: bool,
         recovering: bool = False,

@@ -12,13 +12,13 @@ from bridgekit.contract import facts
 from bridgekit.contract.errors import EncryptionError, MatrixError
 from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId
 from bridgekit.matrix.client import MatrixClient
-from bridgekit.matrix.translate import Encrypted
+from bridgekit.matrix.translate import Encrypted, Unreadable
 from bridgekit.runtime.cases import Case, Fate
 
 log = structlog.get_logger(__name__)
 
 STATUS = "com.beeper.message_send_status"
-SPOKEN = (facts.Message, facts.Edit, facts.Reaction, Encrypted)
+SPOKEN = (facts.Message, facts.Edit, facts.Reaction, Encrypted, Unreadable)
 """What its sender expects to arrive."""
 RECEIPT_DELAY = 0.5
 """Seconds."""

@@ -13,7 +13,7 @@ from bridgekit.contract.errors import HomeserverUnavailable, RemoteError
 from bridgekit.contract.ids import NetworkId, PersonId
 from bridgekit.contract.people import File
 from bridgekit.matrix.client import MatrixClient
-from bridgekit.matrix.crypto.attachments import Sealing
+from bridgekit.matrix.crypto.attachments import Sealing, opening
 from bridgekit.matrix.fetch import FetchRefused, RemoteFile, fetch_remote, read_head
 
 LIMIT = 50 * 1024 * 1024
@@ -74,7 +74,12 @@ class Files:
     async def _opened(self, file: File, limit: int) -> AsyncIterator[RemoteFile]:
         if file.via is None:
             async with self._fetch(file.uri, limit) as remote:
-                yield remote
+                if file.key is None:
+                    yield remote
+                    return
+                # It lies there encrypted: only what comes out of it says what it is.
+                clear = opening(remote.chunks(), file.key)
+                yield await read_head(clear, claimed=file.mime, name=file.name, size=None, limit=limit)
         elif (opener := self._openers.get(file.via)) is None:
             raise FetchRefused("The file is of a network that is not here any more.")
         else:

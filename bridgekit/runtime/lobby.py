@@ -12,7 +12,7 @@ import structlog
 from bridgekit.contract.errors import BridgeError, HomeserverUnavailable, MatrixRateLimited
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, PortalKey
-from bridgekit.matrix.translate import Encrypted, StateChanged
+from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
 from bridgekit.runtime.cases import Case
 
 log = structlog.get_logger(__name__)
@@ -88,7 +88,7 @@ class Lobby:
         del self._waiting[side]
 
     async def _room(self, side: PortalKey, case: Case) -> ChatId | None:
-        if isinstance(case.fact, StateChanged | Encrypted):
+        if isinstance(case.fact, StateChanged | Encrypted | Unreadable):
             return None
         wait = FIRST_WAIT
         while True:

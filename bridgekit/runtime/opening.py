@@ -139,6 +139,8 @@ class Opening:
             await self._hide(link.key, link.room)
         elif not self._shown.get(link.key):
             await self.describe(link)
+            # What protects it is said before anything else is.
+            await self._protecting.weigh(link.room)
         findable = allowed.may_pass(link.key) and limits(allowed.standing).findable
         if self._placed.get(link.key) == findable:
             return

@@ -396,6 +396,7 @@ class Parts:
             permission=permission,
             silence=lambda room, who: self.rooms.silence(room, who),
             fingerprints=self.engine.machines.fingerprints,
+            sessions=self.accounts.sessions,
         )
         self.fates = Fates(
             client,

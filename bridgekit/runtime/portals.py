@@ -191,6 +191,12 @@ class Portals:
                 return Person(id=PersonId(id), name=name)
         return None
 
+    def is_possible(self, network: NetworkId, person: PersonId) -> bool:
+        """Whether somebody on the network could have this id, as far as names tell."""
+        known = self._networks[network]
+        chat = known.direct(person)
+        return chat is not None and known.chat_id(known.chat_name(chat)) == (chat, True)
+
     async def link(
         self,
         room: ChatId,

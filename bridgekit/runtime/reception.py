@@ -123,7 +123,7 @@ class Reception:
         if self._ghosts.row(user) is not None:
             return True
         parsed = self._namespace.parse(user)
-        if parsed is None or parsed[0] not in self._manifests:
+        if parsed is None or parsed[0] not in self._manifests or not self._portals.is_possible(*parsed):
             return False
         if not self._strangers.take(parsed[0], now()):
             log.warning("too_many_users", network=parsed[0])
@@ -171,8 +171,11 @@ class Reception:
         self, protocol: str | None, fields: Mapping[str, str]
     ) -> list[dict[str, Any]]:
         if protocol is None:
-            parsed = self._namespace.parse(PersonId(fields.get("userid", "")))
+            user = PersonId(fields.get("userid", ""))
+            parsed = self._namespace.parse(user)
             if parsed is None or parsed[0] not in self._manifests:
+                return []
+            if self._ghosts.row(user) is None and not self._portals.is_possible(*parsed):
                 return []
             found = [(parsed[0], parsed[1])]
         else:

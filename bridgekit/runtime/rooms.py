@@ -11,12 +11,12 @@ import msgspec
 import structlog
 
 from bridgekit.contract import facts
-from bridgekit.contract.errors import PeerMisbehaved
+from bridgekit.contract.errors import BridgeError, HomeserverUnavailable, MatrixRateLimited, PeerMisbehaved
 from bridgekit.contract.facts import FLEETING, Fact
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.matrix import translate
 from bridgekit.runtime.cases import Case
-from bridgekit.runtime.lobby import Lobby, Unlinked
+from bridgekit.runtime.lobby import FIRST_WAIT, LONGEST_WAIT, Lobby, Unlinked
 from bridgekit.runtime.names import Names
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.worker import Surroundings, Worker
@@ -77,22 +77,21 @@ class Rooms:
 
     def remote(self, network: NetworkId, login: LoginId | None, fact: Fact) -> None:
         """A session's fact: kept on disk, then planned. Synchronous, bounded, raises nothing."""
-        side = PortalKey(network, fact.chat, login if fact.private else None)
-        if not fact.private:
+        invitation = isinstance(fact, facts.Invitation)  # it is for one account, whatever the chat
+        side = PortalKey(network, fact.chat, login if fact.private or invitation else None)
+        if not fact.private and not invitation:
             link = self._registry.links.get(side)
-            if link is not None and link.reader != login and not isinstance(fact, facts.Invitation):
+            if link is not None and link.reader != login:
                 return  # two accounts read one chat: its reader tells what happens there
         if isinstance(fact, FLEETING):
             if self._passes(side, fact):
                 self.fleeting(side, fact)
             return
-        if isinstance(fact, facts.Invitation):
-            self._spawn(self._invitation(network, login, fact))
-            return
-        if self._hear(side, fact):
-            return  # it was meant for the bridge alone, or for nobody
-        if side not in self._registry.links:
-            self._overhear(side, fact)
+        if not invitation:
+            if self._hear(side, fact):
+                return  # it was meant for the bridge alone, or for nobody
+            if side not in self._registry.links:
+                self._overhear(side, fact)
         try:
             body = facts.encode(fact)
         except (msgspec.MsgspecError, UnicodeEncodeError, OverflowError, TypeError) as error:
@@ -166,6 +165,10 @@ class Rooms:
         room = self.room_of(side)
         if side in self._spilled and case.durable:
             self._spilled[side] += 1
+            return
+        if isinstance(case.fact, facts.Invitation):
+            self._newest[side] = case.number
+            self._spawn(self._follow(case, case.fact))
             return
         if room is None or side in self._lobby:
             if self._lobby.is_full(side) and case.durable:
@@ -247,6 +250,25 @@ class Rooms:
         if case.durable:
             self._store.commit(self._store.inbox.park(case.number, why))
 
+    async def _follow(self, case: Case, fact: facts.Invitation) -> None:
+        """Tell whom an invitation concerns; it is on disk until they know, and told twice rather than never."""
+        side, wait = case.origin, FIRST_WAIT
+        while True:
+            try:
+                await self._invitation(side.network, side.receiver, fact)
+            except (HomeserverUnavailable, MatrixRateLimited) as error:
+                await asyncio.sleep(max(wait, error.retry_after or 0.0))
+                wait = min(wait * 2, LONGEST_WAIT)
+                continue
+            except BridgeError as error:
+                self._park(case, error.notice)
+            except Exception as error:
+                log.exception("invitation_fault", network=side.network, kind=type(error).__name__)
+                self._park(case, f"{type(error).__name__} while it was told")
+            else:
+                self._forget(case)
+            return
+
     # More than memory should hold is on disk anyway, and comes back in order -----------------------------------
 
     def _spill(self, side: PortalKey) -> None:
@@ -277,6 +299,9 @@ class Rooms:
                     return
                 self._newest[side] = row.id
                 if (case := self._case(side, row)) is not None:
+                    if isinstance(case.fact, facts.Invitation):
+                        self._spawn(self._follow(case, case.fact))
+                        continue
                     room = self.room_of(side)
                     if room is None or side in self._lobby:
                         self._lobby.wait(side, case)
@@ -297,7 +322,7 @@ class Rooms:
     def _case(self, side: PortalKey, row: InboxRow) -> Case | None:
         """What a row says; None where nothing follows from it, and then it is gone."""
         event: MessageId | None = None
-        fact: Fact | translate.StateChanged | translate.Encrypted | None
+        fact: Fact | translate.StateChanged | translate.Encrypted | translate.Unreadable | None
         try:
             if side.network == MATRIX:
                 fact = translate.fact(row.body, self._names.of)

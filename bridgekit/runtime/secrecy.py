@@ -47,7 +47,7 @@ class Secrecy:
 
     async def open(
         self, said: translate.Encrypted
-    ) -> Fact | translate.StateChanged | translate.Encrypted | None:
+    ) -> Fact | translate.StateChanged | translate.Encrypted | translate.Unreadable | None:
         """What was said; None where nothing follows from it. It is in memory only: the inbox keeps what came.
 
         Raises KeyMissing, EncryptionError, PeerMisbehaved.

@@ -61,7 +61,7 @@ TELL_EVERY = 3600.0
 DIRECT = "bridge.direct"
 """Where it is kept that the owner of a direct chat has entered its room; no network is called so."""
 Work = Coroutine[Any, Any, None]
-Opened = Fact | translate.StateChanged | translate.Encrypted | None
+Opened = Fact | translate.StateChanged | translate.Encrypted | translate.Unreadable | None
 DEEDS: dict[Change, type[Deed]] = {Change.KICK: verbs.Kick, Change.BAN: verbs.Ban, Change.UNBAN: verbs.Unban}
 
 
@@ -375,12 +375,12 @@ class RoomSurroundings:
         found = await self._client.event(room, event)
         if found is None:
             return "", ""
-        fact: Opened = translate.fact(msgspec.json.encode(found), self._names.of)
-        if isinstance(fact, translate.Encrypted):
-            try:
+        try:
+            fact: Opened = translate.fact(msgspec.json.encode(found), self._names.of)
+            if isinstance(fact, translate.Encrypted):
                 fact = await self.open(fact)
-            except BridgeError:
-                return "", ""  # it cannot be read any more
+        except BridgeError:
+            return "", ""  # it cannot be read, or not any more
         if not isinstance(fact, facts.Message):
             return "", ""
         name = self._ghosts.shown(fact.sender.id) or await self._names.find(room, fact.sender.id)

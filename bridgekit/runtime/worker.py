@@ -28,7 +28,7 @@ from bridgekit.contract.people import Content, Person
 from bridgekit.contract.verbs import Sent
 from bridgekit.core.model import Action, Context, Plan
 from bridgekit.matrix.crypto.incoming import KeyMissing
-from bridgekit.matrix.translate import Encrypted, StateChanged
+from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
 from bridgekit.runtime.cases import TOLD, Case, Fate, Outcome, Step, Tracked
 from bridgekit.runtime.lanes import Lane
 from bridgekit.runtime.recall import Ids, Recall, names_messages
@@ -71,7 +71,7 @@ class Surroundings(Protocol):
     def pipeline(self, side: PortalKey) -> int: ...
     def sides(self, room: ChatId) -> list[PortalKey]: ...
     def heeds(self, room: ChatId) -> bool: ...
-    async def open(self, said: Encrypted) -> Fact | StateChanged | Encrypted | None: ...
+    async def open(self, said: Encrypted) -> Fact | StateChanged | Encrypted | Unreadable | None: ...
     async def key(self, missing: KeyMissing, seconds: float) -> bool: ...
     def parked(self, side: PortalKey) -> None: ...
     def observe(self, room: ChatId, case: Case) -> Coroutine[Any, Any, None] | None: ...
@@ -201,6 +201,9 @@ class Worker:
         fact = case.fact
         if isinstance(fact, StateChanged | Encrypted):
             self._finish(case)
+            return
+        if isinstance(fact, Unreadable):
+            self._unreadable(case, fact.why)
             return
         known = await self._recall.named(case.origin, fact) if names_messages(fact) else {}
         decided = self._around.decide(self._around.context(self.room, case, known), fact)
@@ -484,7 +487,7 @@ def _unsaid(fact: Fact) -> Fact:
     return msgspec.structs.replace(fact, sender=nobody, content=Content())
 
 
-def _is_nameless(fact: Fact | StateChanged | Encrypted) -> bool:
+def _is_nameless(fact: Fact | StateChanged | Encrypted | Unreadable) -> bool:
     sender = getattr(fact, "sender", None)
     return isinstance(sender, Person) and not sender.name
 

@@ -14,19 +14,24 @@ COPYING = "copying"
 
 async def check_key(driver: Driver, key: SealingKey) -> None:
     """Compare the key with the one that sealed the database; a new database gets this one. Raises ConfigError."""
+    await look_at_key(driver, key)
+    if await _sealed(driver) is None:
+        await driver.script([(_PUT, (key.seal(_WORD, *_PLACE),))])
+
+
+async def look_at_key(driver: Driver, key: SealingKey) -> None:
+    """Compare the key with the one that sealed the database, if any has. Raises ConfigError."""
     if await driver.fetch("SELECT 1 FROM meta WHERE name = $1", COPYING):
         raise unusable("A copy into this database broke off half way: delete the database and copy again.")
-    if not await _sealed(driver):
-        await driver.script([(_PUT, (key.seal(_WORD, *_PLACE),))])
     await check_sealed_with(driver, key)
 
 
 async def check_sealed_with(reader: Reader, key: SealingKey) -> None:
-    """Raises ConfigError unless the key opens the database's canary."""
+    """Raises ConfigError where another key than this has sealed what is in the database."""
     sealed = await _sealed(reader)
     try:
-        if sealed is None or key.open(sealed, *_PLACE) != _WORD:
-            raise SealBroken("no canary")
+        if sealed is not None and key.open(sealed, *_PLACE) != _WORD:
+            raise SealBroken("another canary")
     except SealBroken:
         raise unusable(
             "This database was sealed with another key: give the key file that it was made with."

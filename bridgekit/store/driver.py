@@ -18,7 +18,7 @@ Dialect = Literal["sqlite", "postgres"]
 
 LOCKED = "Another bridgekit runs on this database: stop that one first, or give each its own database."
 CLOSE_WITHIN = 10.0
-"""Seconds that `close` gives the last writes."""
+"""Seconds that `close` gives the last writes, if nobody says otherwise."""
 
 
 def unusable(sentence: str) -> ConfigError:
@@ -89,6 +89,6 @@ class Driver(Reader, Protocol):
         """Run one statement for many rows in one transaction (copies)."""
         ...
 
-    async def close(self) -> None:
-        """Write what was submitted, then let go of the database. What cannot be written in 10 s fails."""
+    async def close(self, within: float = CLOSE_WITHIN) -> None:
+        """Write what was submitted, then let go of the database. What cannot be written in so many seconds fails."""
         ...

@@ -11,6 +11,10 @@ from bridgekit.store.driver import Dialect, Driver, Reader, unusable
 from bridgekit.store.statements import Params
 
 _VERSION = "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT PRIMARY KEY)"
+_IS_THERE: dict[Dialect, str] = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE name = 'schema_version'",
+    "postgres": "SELECT relname::text FROM pg_class WHERE oid = to_regclass('schema_version')",
+}
 _ONLY = re.compile(r"--\s*(sqlite|postgres)\s*$")
 
 
@@ -53,18 +57,29 @@ async def version_of(reader: Reader) -> int:
     return int(found[0][0])
 
 
-async def migrate(driver: Driver, steps: list[Migration] | None = None) -> int:
-    """Run the steps that the database has not seen; return how many. Raises ConfigError if it is too new."""
-    steps = migrations() if steps is None else steps
-    await driver.script([(_VERSION, ())])
-    version = await version_of(driver)
+async def left_to_do(driver: Driver) -> tuple[int, int]:
+    """The version of a database that is only looked at, and how many steps it has not seen. Raises ConfigError if it
+    is too new."""
+    version = await version_of(driver) if await driver.fetch(_IS_THERE[driver.dialect]) else 0
+    return version, len(unseen(version, migrations()))
+
+
+def unseen(version: int, steps: list[Migration]) -> list[Migration]:
+    """The steps that a database of this version has not seen. Raises ConfigError if it is too new."""
     newest = steps[-1].number if steps else 0
     if version > newest:
         raise unusable(
             f"This database has schema {version}, and this bridgekit knows schemas up to {newest}: "
             "run the newer bridgekit that wrote it, or restore a backup."
         )
-    todo = [step for step in steps if step.number > version]
+    return [step for step in steps if step.number > version]
+
+
+async def migrate(driver: Driver, steps: list[Migration] | None = None) -> int:
+    """Run the steps that the database has not seen; return how many. Raises ConfigError if it is too new."""
+    steps = migrations() if steps is None else steps
+    await driver.script([(_VERSION, ())])
+    todo = unseen(await version_of(driver), steps)
     for step in todo:
         script: list[tuple[str, Params]] = [(sql, ()) for sql in statements(step.sql, driver.dialect)]
         script.append(("INSERT INTO schema_version VALUES ($1)", (step.number,)))

@@ -122,11 +122,11 @@ class PostgresDriver:
             async with writer.transaction():
                 await job(writer)
 
-    async def close(self) -> None:
+    async def close(self, within: float = CLOSE_WITHIN) -> None:
         self._closing = True
         self._work.set()
         try:
-            async with asyncio.timeout(CLOSE_WITHIN):
+            async with asyncio.timeout(within):
                 await asyncio.shield(self._task)
         except TimeoutError:
             self._task.cancel()

@@ -47,7 +47,18 @@ class SealingKey:
 
     @classmethod
     def load_or_create(cls, path: Path | str, *, environ: Mapping[str, str] = os.environ) -> SealingKey:
-        """The key of BRIDGEKIT_KEY (base64) if that is set, else of the file; a missing file is made, mode 0600.
+        """The key as `load` finds it; a missing file is made, mode 0600. Raises ConfigError as `load` does."""
+        key = cls.load(path, environ=environ)
+        if key is not None:
+            return key
+        try:
+            return cls(_create(Path(path)))
+        except OSError as error:
+            raise ConfigError([("", f"The key file {path} cannot be used: {error.strerror}.")]) from error
+
+    @classmethod
+    def load(cls, path: Path | str, *, environ: Mapping[str, str] = os.environ) -> SealingKey | None:
+        """The key of BRIDGEKIT_KEY (base64) if that is set, else of the file; None where there is no file.
 
         Raises ConfigError if the file can be read by other users or does not hold 32 bytes in base64.
         """
@@ -58,7 +69,7 @@ class SealingKey:
             try:
                 descriptor = os.open(path, os.O_RDONLY)
             except FileNotFoundError:
-                return cls(_create(path))
+                return None
             with open(descriptor, "rb") as file:
                 mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
                 content = file.read(4096)

@@ -104,6 +104,9 @@ class SqliteDriver:
             writer.execute("PRAGMA journal_mode = WAL")
             writer.execute("PRAGMA synchronous = FULL")  # the plug may be pulled
             writer.execute("PRAGMA journal_size_limit = 67108864")
+            writer.execute(
+                "PRAGMA busy_timeout = 500"
+            )  # it tries again by itself: a stop need not wait for it
         except BaseException as error:
             if lock >= 0:
                 os.close(lock)
@@ -163,9 +166,9 @@ class SqliteDriver:
         self._queue.put([])
         await future
 
-    async def close(self) -> None:
+    async def close(self, within: float = CLOSE_WITHIN) -> None:
         self._queue.put(None)
-        late = self._loop.call_later(CLOSE_WITHIN, self._giving_up.set)
+        late = self._loop.call_later(within, self._giving_up.set)
         try:
             await asyncio.to_thread(self._thread.join)
         finally:
@@ -202,15 +205,15 @@ class SqliteDriver:
         """Write the group; return the error of each unit that could not be, by position."""
         wait = 0.05
         while True:
+            if self.trouble is not None and self._giving_up.is_set():
+                return dict.fromkeys(range(len(units)), StoreError(f"The store was closed. {self.trouble}"))
             try:
                 errors = self._group(units)
             except Passing as passing:
                 if self.trouble is None:
                     log.error("store_waits", reason=str(passing))
                 self.trouble = f"The database cannot be written: {passing}."
-                if self._giving_up.wait(wait):
-                    error = StoreError(f"The store was closed while it could not be written: {passing}.")
-                    return dict.fromkeys(range(len(units)), error)
+                self._giving_up.wait(wait)
                 wait = min(wait * 2, 5.0)
                 continue
             if self.trouble is not None:

@@ -7,10 +7,10 @@ import time
 
 from bridgekit.store import ids
 from bridgekit.store.agreements import Agreements, Asks, Consents, Nods, OptOuts, Waiting
-from bridgekit.store.canary import check_key
-from bridgekit.store.driver import Driver, StoreError, Unit, settle
+from bridgekit.store.canary import check_key, look_at_key
+from bridgekit.store.driver import CLOSE_WITHIN, Driver, StoreError, Unit, settle
 from bridgekit.store.keys import Keys
-from bridgekit.store.migrate import migrate
+from bridgekit.store.migrate import left_to_do, migrate
 from bridgekit.store.registry import Ghosts, KeyValues, Links, Logins, Members, Portals
 from bridgekit.store.sealing import SealingKey
 from bridgekit.store.statements import Write
@@ -77,6 +77,22 @@ class Store:
         store._housekeeping = asyncio.create_task(store._keep_house(), name="store-housekeeping")
         return store
 
+    @classmethod
+    async def look(cls, url: str, key: SealingKey) -> tuple[Store, int]:
+        """Open a database that is there, and change nothing in it; also how many migrations it has not seen.
+
+        Where there are any, what its repositories need may not be there. Raises ConfigError like `open`.
+        """
+        driver = await connect(url)
+        try:
+            version, left = await left_to_do(driver)
+            if version:
+                await look_at_key(driver, key)
+        except BaseException:
+            await driver.close()
+            raise
+        return cls(driver, key), left
+
     @property
     def trouble(self) -> str | None:
         """Why writes wait just now (the database is away, its disk is full); None while they do not."""
@@ -103,8 +119,8 @@ class Store:
         self._collected.append(Unit(writes, future))
         return future
 
-    async def close(self) -> None:
-        """Write what was committed, and let go of the database. Twice is harmless."""
+    async def close(self, within: float = CLOSE_WITHIN) -> None:
+        """Write what was committed, in so many seconds, and let go of the database. Twice is harmless."""
         if self._closed:
             return
         self._closed = True
@@ -112,7 +128,7 @@ class Store:
         if self._housekeeping is not None:
             self._housekeeping.cancel()
             await asyncio.gather(self._housekeeping, return_exceptions=True)
-        await self._driver.close()
+        await self._driver.close(within)
 
     def _hand_over(self) -> None:
         units, self._collected = self._collected, []

@@ -3,38 +3,149 @@
 from __future__ import annotations
 
 import codecs
+import ipaddress
+import re
 import ssl
+from collections.abc import Callable
 from enum import StrEnum
-from pathlib import Path
+from string import Formatter
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FilePath, SecretStr, model_validator
 
 from connectors.irc.flood import Limits
 
+NICK = re.compile(r"[^\s\x00-\x20!@,:#&*?.][^\s\x00-\x20!@,:*?]{0,63}")
+_PRINTABLE = bytes(range(0x20, 0x7F))
+
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are mistakes."""
+    """A part of the configuration: unknown keys are mistakes, and no number is endless."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+# What stands in a line of IRC: RFC 1459 2.3.1 -----------------------------------------------------------------
+
+
+def _line(value: str) -> str:
+    if re.search(r"[\x00\r\n]", value):
+        raise ValueError("must be one line")
+    return value
+
+
+def _word(value: str) -> str:
+    if not re.fullmatch(r"[^\s\x00-\x20:][^\s\x00-\x20]*", value):
+        raise ValueError("must be one word, and no colon may begin it")
+    return value
+
+
+def _nick(value: str) -> str:
+    if not NICK.fullmatch(value) or value[0] in "-0123456789":
+        raise ValueError("must be a nick: one word that begins with no digit and no dash")
+    return value
+
+
+def _user(value: str) -> str:
+    if not re.fullmatch(r"[^\s\x00-\x20!@:]+", value):
+        raise ValueError("must be one word without ! @ :")
+    return value
+
+
+def _host(value: str) -> str:
+    if not re.fullmatch(r"[^\s\x00-\x20/\\@\[\]]+", value):
+        raise ValueError("must be a host name or an address, without port, brackets or scheme")
+    return value
+
+
+def _secret(check: Callable[[str], str]) -> Callable[[SecretStr], SecretStr]:
+    def checked(value: SecretStr) -> SecretStr:
+        check(value.get_secret_value())
+        return value
+
+    return checked
+
+
+def _template(*names: str) -> Callable[[str], str]:
+    def checked(value: str) -> str:
+        known = " ".join(f"{{{name}}}" for name in names)
+        _line(value)
+        try:
+            parts = list(Formatter().parse(value))
+        except ValueError:
+            raise ValueError(f"must have each brace closed; it may use {known}") from None
+        if any(name is not None and (name not in names or form or how) for _, name, form, how in parts):
+            raise ValueError(f"may use {known} and nothing else in braces")
+        return value
+
+    return checked
+
+
+def _encoding(value: str) -> str:
+    """Raise ValueError unless any bytes can be read in it, and ASCII as itself: IRC's own words are ASCII."""
+    try:
+        codec = codecs.lookup(value)
+        if not codec._is_text_encoding:  # as bytes.decode asks: hex and rot13 are none
+            raise LookupError
+        if _PRINTABLE.decode(value) != _PRINTABLE.decode("ascii"):
+            raise ValueError
+        bytes(range(256)).decode(value, "replace")
+    except LookupError:
+        raise ValueError("Python knows no such text encoding") from None
+    except ValueError:
+        raise ValueError("must be an encoding in which ASCII is as it is") from None
+    return value
+
+
+def _prefix(value: str) -> str:
+    try:
+        network = ipaddress.IPv6Network(value, strict=False)
+    except ValueError:
+        raise ValueError("must be an IPv6 network, such as 2001:db8:1:2::/64") from None
+    if network.prefixlen > 64:
+        raise ValueError("must be a /64 or wider, or people would share addresses")
+    return value
+
+
+def _listen(value: str) -> str:
+    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|[^:\s\x00-\x20]*):(\d{1,5})", value)
+    if found is None or int(found[2]) > 65535:
+        raise ValueError("must be host:port, such as 0.0.0.0:113 or [::]:113")
+    return value
+
+
+Line = Annotated[str, AfterValidator(_line)]
+Word = Annotated[str, AfterValidator(_word)]
+SecretLine = Annotated[SecretStr, AfterValidator(_secret(_line))]
+SecretWord = Annotated[SecretStr, AfterValidator(_secret(_word))]
 
 
 class Server(Section):
     """One server of the network."""
 
-    host: str = Field(min_length=1, description="Host name or address of the server.")
+    host: Annotated[str, AfterValidator(_host)] = Field(description="Host name or address of the server.")
     port: int = Field(default=6697, ge=1, le=65535, description="Port; 6697 is the usual one for TLS.")
     tls: bool = Field(default=True, description="Encrypt the connection.")
     tls_verify: bool = Field(default=True, description="Check the server's certificate and host name.")
-    tls_ca_file: Path | None = Field(
+    tls_ca_file: FilePath | None = Field(
         default=None, description="PEM file of the CA to trust instead of the system's."
     )
-    tls_cert_file: Path | None = Field(
+    tls_cert_file: FilePath | None = Field(
         default=None, description="PEM file of our client certificate (CertFP, EXTERNAL)."
     )
-    tls_key_file: Path | None = Field(
+    tls_key_file: FilePath | None = Field(
         default=None, description="PEM file of its key, where it is not in the same file."
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Server:
+        if self.tls_ca_file or self.tls_cert_file:
+            try:
+                self.context()
+            except OSError as error:  # with ssl.SSLError
+                why = getattr(error, "reason", None) or error.strerror or type(error).__name__
+                raise ValueError(f"the certificate files are no use: {why}") from None
+        return self
 
     @property
     def address(self) -> str:
@@ -63,16 +174,8 @@ class Mechanism(StrEnum):
     PLAIN = "plain"
 
 
-def _one_secret(section: Section) -> Section:
-    if getattr(section, "password", None) is not None and getattr(section, "password_file", None) is not None:
-        raise ValueError("set password or password_file, not both")
-    return section
-
-
-def read_secret(value: SecretStr | None, file: Path | None) -> str:
-    """The secret itself, "" where none is set. Raises OSError if its file cannot be read."""
-    if file is not None:
-        return file.read_text().strip()
+def read_secret(value: SecretStr | None) -> str:
+    """The secret itself, "" where none is set."""
     return value.get_secret_value() if value is not None else ""
 
 
@@ -82,30 +185,18 @@ class Sasl(Section):
     mechanism: Mechanism = Field(
         default=Mechanism.AUTO, description="auto takes the strongest one that both sides know."
     )
-    account: str = Field(
+    account: Line = Field(
         default="", description="Account name; empty with EXTERNAL means the certificate's own."
     )
-    password: SecretStr | None = Field(default=None, description="Account password.")
-    password_file: Path | None = Field(default=None, description="File that holds the account password.")
+    password: SecretLine | None = Field(default=None, description="Account password.")
     required: bool = Field(default=True, description="Without a successful sign-in, join nothing and stop.")
-
-    @model_validator(mode="after")
-    def _check(self) -> Sasl:
-        _one_secret(self)
-        return self
 
 
 class NickServ(Section):
     """Signing in with a message to the services, where there is no SASL."""
 
-    service: str = Field(default="NickServ", description="Who to send the IDENTIFY command to.")
-    password: SecretStr | None = Field(default=None, description="NickServ password.")
-    password_file: Path | None = Field(default=None, description="File that holds the NickServ password.")
-
-    @model_validator(mode="after")
-    def _check(self) -> NickServ:
-        _one_secret(self)
-        return self
+    service: Word = Field(default="NickServ", description="Who to send the IDENTIFY command to.")
+    password: SecretLine | None = Field(default=None, description="NickServ password.")
 
 
 class Flood(Section):
@@ -127,20 +218,12 @@ class Flood(Section):
 class WebIrc(Section):
     """Tell the server our people's own host names (it must trust us as a gateway)."""
 
-    password: SecretStr | None = Field(
-        default=None, description="The gateway password that the server knows."
-    )
-    password_file: Path | None = Field(default=None, description="File that holds the gateway password.")
-    gateway: str = Field(default="bridgekit", description="The gateway name that the server knows.")
-    host: str = Field(
+    password: SecretWord = Field(description="The gateway password that the server knows.")
+    gateway: Word = Field(default="bridgekit", description="The gateway name that the server knows.")
+    host: Annotated[str, AfterValidator(_template("localpart", "domain"))] = Field(
         default="{localpart}.{domain}",
         description="Host name to show for a Matrix user: {localpart}, {domain}.",
     )
-
-    @model_validator(mode="after")
-    def _check(self) -> WebIrc:
-        _one_secret(self)
-        return self
 
 
 class PuppetMode(StrEnum):
@@ -169,15 +252,15 @@ class Puppets(Section):
     connects_per_second: float = Field(
         default=1.0, gt=0, description="New connections per second at most, the relay's first."
     )
-    nick: str = Field(
+    nick: Annotated[str, AfterValidator(_template("displayname", "localpart", "domain", "mxid"))] = Field(
         default="{displayname}[m]", description="Wanted nick: {displayname}, {localpart}, {domain}."
     )
-    realname: str = Field(
+    realname: Annotated[str, AfterValidator(_template("displayname", "localpart", "domain", "mxid"))] = Field(
         default="{mxid}", description="Real name: {displayname}, {mxid}; the Matrix id always stands in it."
     )
     idle: Idle = Field(default=Idle.KEEP, description="keep a silent user's puppet, or part and say so.")
     idle_days: int = Field(default=30, ge=1, description="Days of silence after which `idle` applies.")
-    ipv6_prefix: str | None = Field(
+    ipv6_prefix: Annotated[str, AfterValidator(_prefix)] | None = Field(
         default=None,
         description="A /64 or wider routed to this machine: each puppet connects from its own address.",
     )
@@ -190,11 +273,12 @@ class IrcConfig(Section):
     servers: Annotated[list[Server], Field(min_length=1)] = Field(
         description="Servers to try, one after the other."
     )
-    nick: str = Field(default="bridge", min_length=1, description="The relay's nick.")
-    username: str = Field(default="bridge", min_length=1, description="The relay's user name (ident).")
-    realname: str = Field(default="A bridge to Matrix", description="The relay's real name.")
-    password: SecretStr | None = Field(default=None, description="Server password (PASS).")
-    password_file: Path | None = Field(default=None, description="File that holds the server password.")
+    nick: Annotated[str, AfterValidator(_nick)] = Field(default="bridge", description="The relay's nick.")
+    username: Annotated[str, AfterValidator(_user)] = Field(
+        default="bridge", description="The relay's user name (ident)."
+    )
+    realname: Line = Field(default="A bridge to Matrix", description="The relay's real name.")
+    password: SecretLine | None = Field(default=None, description="Server password (PASS).")
     sasl: Sasl | None = Field(default=None, description="SASL sign-in of the relay.")
     nickserv: NickServ | None = Field(default=None, description="NickServ sign-in of the relay.")
     puppets: Puppets = Field(default_factory=Puppets, description="Matrix users' own connections.")
@@ -205,7 +289,7 @@ class IrcConfig(Section):
         le=100,
         description="Lines of one message that are sent; a longer one becomes a link.",
     )
-    encoding: str = Field(
+    encoding: Annotated[str, AfterValidator(_encoding)] = Field(
         default="cp1252",
         description="How to read lines that are not UTF-8 (CP1252 is what old clients speak).",
     )
@@ -215,20 +299,10 @@ class IrcConfig(Section):
         description="Messages fetched per channel after a gap, where the server keeps them; where there are more, "
         "the room is told so.",
     )
-    quit_message: str = Field(
+    quit_message: Line = Field(
         default="The bridge is shutting down", description="What the channels see when the bridge stops."
     )
-    ident_listen: str | None = Field(
+    ident_listen: Annotated[str, AfterValidator(_listen)] | None = Field(
         default=None,
-        pattern=r"^(\[[0-9a-fA-F:]+\]|[^:]*):\d{1,5}$",
         description='Address of the ident server, such as "0.0.0.0:113".',
     )
-
-    @model_validator(mode="after")
-    def _check(self) -> IrcConfig:
-        _one_secret(self)
-        try:
-            codecs.lookup(self.encoding)
-        except LookupError as error:
-            raise ValueError(f"encoding: Python knows no {self.encoding!r}") from error
-        return self

@@ -18,7 +18,7 @@ from bridgekit.contract.people import Login
 from bridgekit.contract.verbs import Ban, Invite, Kick, SetRole, Unban, Verb
 from connectors.irc import puppets
 from connectors.irc.compose import OutLine, Settings
-from connectors.irc.config import IrcConfig, PuppetMode, Server, read_secret
+from connectors.irc.config import NICK, IrcConfig, PuppetMode, Server, read_secret
 from connectors.irc.connection import opened
 from connectors.irc.explain import Closing, closing
 from connectors.irc.format import decode
@@ -36,7 +36,6 @@ KILLED_AGAIN = 600.0
 """An operator who ends a connection twice within so many seconds means it."""
 FEWER_FOR = 3600.0
 
-_NICK = re.compile(r"[^\s\x00-\x20!@,:#&*?.][^\s\x00-\x20!@,:*?]{0,63}")
 _CHANNEL = re.compile(r"[^\s\x00-\x20,\x07]{2,200}")
 
 
@@ -95,7 +94,7 @@ class IrcNetwork:
         name = name.strip()
         if name[:1] in self._chantypes:
             return (ChatId(self.identity.fold(name)), False) if _CHANNEL.fullmatch(name) else None
-        if not _NICK.fullmatch(name):
+        if not NICK.fullmatch(name):
             return None
         person = self.relay.people.peek(name) if self.relay is not None else None
         return ChatId(person or self.identity.fold(name)), True
@@ -142,7 +141,7 @@ class IrcNetwork:
         nickserv = self.config.nickserv
         if nickserv is None:
             return None
-        password = read_secret(nickserv.password, nickserv.password_file)
+        password = read_secret(nickserv.password)
         return Plea(nickserv.service, f"IDENTIFY {password}", password) if password else None
 
     def spoke(self, session: IrcSession, lines: Sequence[OutLine]) -> None:
@@ -233,18 +232,13 @@ class IrcNetwork:
         return self.relay.state.support.chantypes if self.relay is not None else "#&"
 
     def _papers(self, login: Login | None) -> Papers:
-        try:
-            if login is None:
-                return puppets.relay_papers(self.config)
-            if self.config.puppets.mode is PuppetMode.OFF:
-                raise LoginRejected(
-                    "The administrator does not allow people's own connections to this IRC network."
-                )
-            return puppets.papers_of(
-                login, self.config.puppets, read_secret(self.config.password, self.config.password_file)
+        if login is None:
+            return puppets.relay_papers(self.config)
+        if self.config.puppets.mode is PuppetMode.OFF:
+            raise LoginRejected(
+                "The administrator does not allow people's own connections to this IRC network."
             )
-        except OSError as error:
-            raise LoginRejected(f"A password file of the bridge cannot be read: {error.strerror}.") from error
+        return puppets.papers_of(login, self.config.puppets, read_secret(self.config.password))
 
     @contextlib.asynccontextmanager
     async def _turn(self, login: Login) -> AsyncIterator[None]:

@@ -49,14 +49,14 @@ def host_of(webirc: WebIrc, mxid: str) -> str:
 
 
 def relay_papers(config: IrcConfig) -> Papers:
-    """How the relay signs on. Raises OSError where a secret's file cannot be read."""
+    """How the relay signs on."""
     sasl = config.sasl
     credentials = None
     if sasl is not None:
         credentials = Credentials(
             mechanism=sasl.mechanism,
             account=sasl.account,
-            password=read_secret(sasl.password, sasl.password_file),
+            password=read_secret(sasl.password),
             certificate=any(server.tls_cert_file for server in config.servers),
             required=sasl.required,
         )
@@ -64,13 +64,13 @@ def relay_papers(config: IrcConfig) -> Papers:
         nick=config.nick,
         username=config.username,
         realname=config.realname,
-        password=read_secret(config.password, config.password_file),
+        password=read_secret(config.password),
         sasl=credentials,
     )
 
 
 def papers_of(login: Login, config: Puppets, server_password: str = "") -> Papers:
-    """How `login` signs on. Raises OSError where a secret's file cannot be read."""
+    """How `login` signs on."""
     mxid, fields = str(login.owner), login.fields
     words = {**_words(mxid), "displayname": fields.get("displayname") or _words(mxid)["displayname"]}
     chosen = fields.get("nick", "").strip()
@@ -87,7 +87,7 @@ def papers_of(login: Login, config: Puppets, server_password: str = "") -> Paper
         # Without an address of their own, one that is routed nowhere (RFC 4193): a ban hits one person
         address = address_of(config.ipv6_prefix or "fd62:6b69:7463::/48", mxid)
         webirc = (
-            read_secret(gateway.password, gateway.password_file),
+            read_secret(gateway.password),
             gateway.gateway,
             host_of(gateway, mxid),
             address,

@@ -13,6 +13,7 @@ from connectors.xmpp import cards, compose, disco, heard, translate, wire
 from connectors.xmpp.heard import Heard
 from connectors.xmpp.index import Index
 from connectors.xmpp.jids import bare, normal
+from connectors.xmpp.sealing import Opened
 from connectors.xmpp.stream import Refused, new_id
 from connectors.xmpp.wire import add, children, find, make
 
@@ -57,10 +58,16 @@ class Account:
             self._moved = False
             self._session.network.host.put_later(f"last/~{self._me}", f"+{self._last}".encode())
 
-    def talked(self, message: Element, *, stamp: int = 0) -> None:
+    def took(self, message: Element) -> None:
+        """A copy, which may have to be opened first."""
+        sender = bare(message.get("from", ""))
+        chat = bare(message.get("to", "")) if sender == self._me else sender
+        self._session.sealing.take(chat, message, lambda: sender, self.talked)
+
+    def talked(self, opened: Opened, *, stamp: int = 0) -> None:
         """A message of a conversation, by either side, that did not come to this device alone."""
         session = self._session
-        said = heard.read(message, stamp=stamp)
+        said = heard.read(opened.stanza, stamp=stamp, sealed=opened.sealed, why=opened.why)
         if not stamp:
             self.noted(said)
         mine = bare(said.sender) == self._me
@@ -72,7 +79,13 @@ class Account:
         person = (
             session.me if mine else Person(id=PersonId(other), name=other.partition("@")[0], account=other)
         )
+        if not opened.sealed and not stamp and session.sealing.is_on(other):
+            said = heard.exposed(said)
         index = session.talks.setdefault((self._me, ChatId(other)), Index())
+        if opened.retried:
+            for fact in translate.replaced(said, ChatId(other), index, person, session.now(), private=True):
+                session.tell(fact)
+            return
         if said.id and index.by_wire(person.id, said.id) and not said.replaces:
             return
         own = self._login.id if mine else None
@@ -114,9 +127,12 @@ class Account:
             return
         count = 0
         async for page in session.history.after(self._me, session.jid, kept[1:]):
-            for id, at, message in page:
-                self.talked(message, stamp=at)
-                self._last, self._moved, count = id, True, count + 1
+            messages = [(one.message, bare(one.message.get("from", ""))) for one in page]
+            async with session.sealing.opening(messages) as opened:
+                for one, clear in zip(page, opened, strict=True):
+                    if clear is not None:
+                        self.talked(clear, stamp=one.at)
+                    self._last, self._moved, count = one.id, True, count + 1
             if count >= MOST:
                 break
         self.keep()

@@ -17,7 +17,8 @@ FEATURES = (
     wire.DISCO_INFO, wire.CAPS, wire.CORRECT, wire.REACTIONS, wire.REPLY, wire.FALLBACK, wire.RETRACT, wire.RECEIPTS,
     wire.MARKERS, wire.STATES, wire.OOB, wire.SFS, wire.SID, wire.CONFERENCE, wire.PING, wire.MUC,
 )  # fmt: skip
-"""What every address of ours can. OMEMO is not among them: a gateway could only pretend to be an end (XEP-0384)."""
+"""What every address of ours can. OMEMO is not among them: a gateway could only pretend to be an end (XEP-0384). An
+account's device is not announced here either, but by the list of its keys."""
 GATEWAY = (("gateway", "matrix", "Matrix"),)
 PERSON = (("account", "registered", ""), ("client", "web", "Matrix"))
 ROBOT = (("client", "bot", "Matrix bridge"),)
@@ -31,6 +32,8 @@ class Announcement:
     def __init__(self, xmpp: Any, own: Identities) -> None:
         self._caps = xmpp.plugin["xep_0115"]
         self._caps.broadcast = False  # it knows one address, and we have thousands: see `sign`
+        # What others can, we ask where we want to know it, and not of everybody who comes by.
+        xmpp.del_event_handler("entity_caps", self._caps._process_caps)
         self._domain = str(xmpp.boundjid) if xmpp.is_component else ""
         self._static = xmpp.plugin["xep_0030"].static
         self._own = own

@@ -61,10 +61,11 @@ class CatchingUp:
             watch.archived(learnt, quietly=True)
             watch.placed = watch.moved = True
             return
-        known = next((i for i, (id, _, _) in enumerate(learnt) if id == last), None)
+        known = next((i for i, one in enumerate(learnt) if one.id == last), None)
         if known is not None:
             watch.archived(learnt[: known + 1], quietly=True)
-            self._filled(watch, watch.archived(learnt[known + 1 :]), 0)
+            async with self._session.sealing.page(watch, learnt[known + 1 :]) as page:
+                self._filled(watch, watch.archived(page), 0)
             return
         try:
             await self._read_on(watch, self._session.history.after(jid, self._session.jid, last))
@@ -80,7 +81,8 @@ class CatchingUp:
         count = skipped = 0
         async for page in pages:
             enough = count >= self._session.network.config.history
-            new = watch.archived(page, quietly=enough)
+            async with self._session.sealing.page(watch, [] if enough else page) as opened:
+                new = watch.archived(page if enough else opened, quietly=enough)
             count, skipped = (count, skipped + new) if enough else (count + new, skipped)
         self._filled(watch, count, skipped)
 

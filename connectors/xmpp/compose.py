@@ -38,9 +38,18 @@ _ROOM: frozenset[type[VerbBase]] = frozenset(
 
 
 def capabilities(
-    *, room: bool, speakers: bool, archived: bool, certain: bool, files: bool, tls: bool, own: bool
+    *,
+    room: bool,
+    speakers: bool,
+    archived: bool,
+    certain: bool,
+    files: bool,
+    tls: bool,
+    sealed: bool,
+    own: bool,
 ) -> Capabilities:
-    """What can be done in a chat. `own`: the session is one person's; `certain`: the archive tells what arrived."""
+    """What can be done in a chat. `own`: the session is one person's; `certain`: the archive tells what arrived;
+    `sealed`: what is said is encrypted for the people there."""
     can = set(_ALWAYS)
     if room:
         can |= _ROOM
@@ -53,6 +62,11 @@ def capabilities(
     if not own and not speakers:
         # One account speaks for many: it has one set of reactions, one mouth and one pair of eyes.
         can -= {verbs.SetTyping, verbs.MarkRead, verbs.React, verbs.Unreact}
+    if sealed:
+        can -= {
+            verbs.React,
+            verbs.Unreact,
+        }  # most clients read nothing but an encrypted body: it becomes words
     return Capabilities(
         verbs=frozenset(can),
         styles=styling.STYLES,
@@ -61,7 +75,7 @@ def capabilities(
         replies=True,
         files=files,
         max_bytes=MAX_BYTES,
-        protection=Protection.TRANSPORT if tls else Protection.CLEAR,
+        protection=Protection.BRIDGE if sealed else Protection.TRANSPORT if tls else Protection.CLEAR,
         pipeline=32,
         idempotent=certain,
     )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FilePath, SecretStr, model_validator
 
 from connectors.xmpp.jids import normal
 
@@ -13,7 +12,7 @@ from connectors.xmpp.jids import normal
 class Section(BaseModel):
     """A part of the configuration: unknown keys are mistakes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Mode(StrEnum):
@@ -43,9 +42,6 @@ class XmppConfig(Section):
         default=None, description="component: the secret shared with the server."
     )
     password: SecretStr | None = Field(default=None, description="client: the account's password.")
-    password_file: Path | None = Field(
-        default=None, description="File that holds the secret or the password."
-    )
     host: str = Field(
         default="",
         description="Where to connect; component: 127.0.0.1, client: what DNS says of the address.",
@@ -56,7 +52,7 @@ class XmppConfig(Section):
     tls: Tls = Field(
         default=Tls.STARTTLS, description="client: starttls, or direct (port 5223); never without."
     )
-    tls_ca_file: Path | None = Field(
+    tls_ca_file: FilePath | None = Field(
         default=None, description="client: PEM file of the CA to trust instead of the system's."
     )
     nick: str = Field(default="bridge", min_length=1, description="The bridge's own nick in rooms.")
@@ -86,15 +82,12 @@ class XmppConfig(Section):
         if jid is None or ("@" in jid) is (self.mode is Mode.COMPONENT):
             wanted = "a domain" if self.mode is Mode.COMPONENT else "an address (name@server)"
             raise ValueError(f"jid must be {wanted} in mode {self.mode}")
-        given = self.secret if self.mode is Mode.COMPONENT else self.password
-        if (given is None) == (self.password_file is None):
-            name = "secret" if self.mode is Mode.COMPONENT else "password"
-            raise ValueError(f"set {name} or password_file, and only one of them")
+        component = self.mode is Mode.COMPONENT
+        if (self.secret is not None, self.password is not None) != (component, not component):
+            raise ValueError("a component has a secret and a client has a password, and not both")
         return self
 
     def read_secret(self) -> str:
-        """The secret or password. Raises OSError if its file cannot be read."""
-        if self.password_file is not None:
-            return self.password_file.read_text().strip()
+        """The secret or password."""
         given = self.secret if self.mode is Mode.COMPONENT else self.password
         return given.get_secret_value() if given is not None else ""

@@ -6,10 +6,12 @@ from xml.etree.ElementTree import Element
 
 import msgspec
 
+from bridgekit.contract.filekeys import gcm
 from bridgekit.contract.people import File
 from connectors.xmpp import wire
 from connectors.xmpp.wire import CLIENT, add, children, find, words
 
+KEY_BYTES = 32
 MOST = 10
 """Files of one message; what is more is left out."""
 _MIME = {
@@ -44,6 +46,31 @@ def read(stanza: Element) -> tuple[Shared, ...]:
             file = File(uri=url, name=name, mime=_mime(name))
             found.setdefault(url, Shared(file, words(find(one, wire.OOB, "desc"))))
     return tuple(found.values())[:MOST]
+
+
+def read_sealed(body: str) -> tuple[Shared, ...]:
+    """The file behind an `aesgcm` address, which is all of an encrypted body (XEP-0454, 3); clients put a small
+    picture of it on the next line."""
+    address, _, rest = body.strip().partition("\n")
+    scheme, _, place = address.partition("://")
+    where, _, secret = place.partition("#")
+    if scheme != "aesgcm" or not _is_address(place) or (rest and not rest.startswith("data:")):
+        return ()
+    try:
+        key = bytes.fromhex(secret)
+    except ValueError:
+        return ()
+    if len(key) not in (KEY_BYTES + 12, KEY_BYTES + 16):  # 5: twelve bytes of IV, sixteen in old clients
+        return ()
+    url = f"https://{where}"
+    name = _name(url)
+    file = File(uri=url, name=name, mime=_mime(name), key=gcm(key[-KEY_BYTES:], key[:-KEY_BYTES]))
+    return (Shared(file),)
+
+
+def sealed_address(url: str, iv: bytes, secret: bytes) -> str:
+    """The `aesgcm` address of an encrypted file that lies at `url` (XEP-0454, 3)."""
+    return f"aesgcm://{url.partition('://')[2]}#{(iv + secret).hex()}"
 
 
 def _is_address(url: str) -> bool:

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 import msgspec
 
 from bridgekit.contract.people import Kind
-from bridgekit.contract.text import Span, Style, Text
+from bridgekit.contract.text import Span, Style, Text, join
 from connectors.xmpp import files as sharing
 from connectors.xmpp import styling, wire, xhtml
 from connectors.xmpp.files import Shared
@@ -18,6 +18,8 @@ ENCRYPTED = (
     "An encrypted message (OMEMO) that the bridge cannot read was sent here: "
     "ask its sender to send it without encryption."
 )
+EXPOSED = "(not encrypted) "
+"""Stands before what somebody says in clear in a chat that is encrypted."""
 LONGEST = 300_000
 """Characters of a body that are read; an ellipsis stands for the rest."""
 MOST_REACTIONS = 50
@@ -59,6 +61,7 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
     stamp: int = 0
     delayed_by: str = ""
     encrypted: bool = False
+    closed_why: str = ""  # why what is encrypted could not be opened
     invites_to: str = ""
     invited_by: str = ""
     codes: frozenset[int] = frozenset()
@@ -74,8 +77,11 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
         return bare(self.sender)
 
 
-def read(stanza: Element, *, stamp: int = 0) -> Heard:
-    """All that a message may hold; `stamp` is the archive's time. Raises nothing, whatever it holds."""
+def read(stanza: Element, *, stamp: int = 0, sealed: bool = False, why: str = "") -> Heard:
+    """All that a message may hold; `stamp` is the archive's time. Raises nothing, whatever it holds.
+
+    `sealed`: it was encrypted, and has been opened; `why` it could not be.
+    """
     body = core(stanza, "body")
     subject = core(stanza, "subject")
     muc = find(stanza, wire.MUC_USER, "x")
@@ -86,7 +92,9 @@ def read(stanza: Element, *, stamp: int = 0) -> Heard:
     reactions = find(stanza, wire.REACTIONS, "reactions")
     retracts, moderated = _retracted(stanza)
     delay = find(stanza, wire.DELAY, "delay")
-    files = () if encrypted else sharing.read(stanza)
+    files: tuple[Shared, ...] = ()
+    if not encrypted:
+        files = (sharing.read_sealed(words(body)) if sealed else ()) or sharing.read(stanza)
     if text is not None and retracts:
         text = None  # a fallback for those who do not know retractions
     if text is not None and reactions is not None:
@@ -127,6 +135,7 @@ def read(stanza: Element, *, stamp: int = 0) -> Heard:
         stamp=stamp or wire.moment(_attribute(delay, "stamp")),
         delayed_by=bare(_attribute(delay, "from")),
         encrypted=encrypted,
+        closed_why=why if encrypted else "",
         invites_to=invites_to,
         invited_by=invited_by,
         codes=codes(muc),
@@ -141,7 +150,7 @@ def _only_shares(stanza: Element, body: str, files: tuple[Shared, ...]) -> bool:
     """Whether the body says nothing else: it is the URL (XEP-0066), or a fallback for it (XEP-0447, 3.1)."""
     if find(stanza, wire.SFS, "file-sharing") is not None:
         return True  # "The fallback body MUST NOT include any information that is not also represented"
-    return body.strip() == files[0].file.uri
+    return files[0].file.key is not None or body.strip() == files[0].file.uri
 
 
 def codes(muc: Element | None) -> frozenset[int]:
@@ -247,5 +256,13 @@ def _fallbacks(stanza: Element, purpose: str, length: int) -> list[tuple[int, in
 
 def notice(heard: Heard) -> Heard:
     """The same message saying only that it cannot be read (XEP-0384: never its fallback body)."""
-    span = Span(0, len(ENCRYPTED), Style.ITALIC)
-    return msgspec.structs.replace(heard, text=Text(ENCRYPTED, (span,)), kind=Kind.NOTICE, files=())
+    said = heard.closed_why or ENCRYPTED
+    span = Span(0, len(said), Style.ITALIC)
+    return msgspec.structs.replace(heard, text=Text(said, (span,)), kind=Kind.NOTICE, files=())
+
+
+def exposed(heard: Heard) -> Heard:
+    """The same message as it is shown in a chat that is encrypted, where it was not."""
+    if heard.encrypted or heard.text is None or heard.files:
+        return heard
+    return msgspec.structs.replace(heard, text=join(Text(EXPOSED), heard.text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from connectors.xmpp import compose, wire
@@ -12,8 +13,16 @@ from connectors.xmpp.wire import find
 
 PAGE = 100
 
-Archived = tuple[str, int, Element]
-"""The archive's id (in a room: the stanza-id), when (ms), and the message."""
+
+class Archived(NamedTuple):
+    """The archive's id (in a room: the stanza-id), when (ms), and the message; whether it was `sealed` and is open
+    now, or `why` it is not."""
+
+    id: str
+    at: int
+    message: Element
+    sealed: bool = False
+    why: str = ""
 
 
 class History:
@@ -35,7 +44,7 @@ class History:
         message = wire.core(forwarded, "message")
         delay = find(forwarded, wire.DELAY, "delay")
         if message is not None and result.get("id") and delay is not None:
-            page.append((result.get("id", ""), wire.moment(delay.get("stamp", "")), message))
+            page.append(Archived(result.get("id", ""), wire.moment(delay.get("stamp", "")), message))
         return True
 
     async def after(self, archive: str, reader: str, last: str) -> AsyncIterator[list[Archived]]:
@@ -45,7 +54,7 @@ class History:
             yield page
             if complete or not page:
                 return
-            last = page[-1][0]
+            last = page[-1].id
 
     async def since(self, archive: str, reader: str, at: int) -> AsyncIterator[list[Archived]]:
         """What was said from `at` (ms) on, likewise."""
@@ -55,7 +64,7 @@ class History:
             yield page
             if complete or not page:
                 return
-            last = page[-1][0]
+            last = page[-1].id
 
     async def last(self, archive: str, reader: str, most: int) -> list[Archived]:
         """The last `most`, oldest first."""
@@ -68,7 +77,7 @@ class History:
             found = page + found
             if complete or not page:
                 break
-            before = page[0][0]
+            before = page[0].id
         return found
 
     async def _page(

@@ -249,7 +249,7 @@ class XmppNetwork:
 
     # -- what is said to somebody alone
 
-    def private(self, session: XmppSession, said: Heard, watch: Watch | None) -> None:
+    def private(self, session: XmppSession, said: Heard, watch: Watch | None, *, again: bool = False) -> None:
         """A message to one of our addresses, from a person or from somebody in a room."""
         guest = self._guests.get(bare(said.to)) if self.is_component else None
         relayed = guest is None and (not self.is_component or bare(said.to) == bare(session.jid))
@@ -279,7 +279,7 @@ class XmppNetwork:
                 session.stream.send(_nobody(said))
             return
         tell = guest.tell if guest is not None else session.tell
-        for fact in session.private(said, person, to=said.to):
+        for fact in session.private(said, person, to=said.to, again=again):
             tell(fact)
         if watch is None and said.text is not None:
             session.faces.look(Wanted(ChatId(person.id), person, str(person.id), said.to, "", True, tell))
@@ -298,21 +298,14 @@ class XmppNetwork:
             await self.gateway.load()
             self._loaded = True
 
-    def _secret(self) -> str:
-        try:
-            return self.config.read_secret()
-        except OSError as error:
-            raise LoginRejected(
-                f"The password file of the bridge cannot be read: {error.strerror}."
-            ) from error
-
     @contextlib.asynccontextmanager
     async def _component(self) -> AsyncIterator[XmppSession]:
         config = self.config
         host, port = config.host or "127.0.0.1", config.port or 5347
-        async with stream.component(config.jid, self._secret(), host, port) as opened:
+        async with stream.component(config.jid, self.config.read_secret(), host, port) as opened:
             self.gateway.serve(opened)
             session = XmppSession(self, opened, None, jid=f"bridge@{domain(config.jid)}/bridge")
+            await session.sealing.prepare()
             async with self._registered(session):
                 yield session
 
@@ -320,7 +313,7 @@ class XmppNetwork:
     async def _client(self, login: Login | None) -> AsyncIterator[XmppSession]:
         config = self.config
         if login is None:
-            jid, password, host, port = config.jid, self._secret(), config.host, config.port
+            jid, password, host, port = config.jid, self.config.read_secret(), config.host, config.port
         else:
             fields = login.fields
             jid, password = normal(fields.get("jid", "")) or "", fields.get("password", "")
@@ -337,6 +330,7 @@ class XmppNetwork:
         )
         async with opening as opened:
             session = XmppSession(self, opened, login, jid=opened.jid)
+            await session.sealing.prepare()
             async with self._registered(session):
                 yield session
 

@@ -8,10 +8,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, assert_never
 from xml.etree.ElementTree import Element
 
+import msgspec
+
 from bridgekit.contract import verbs
 from bridgekit.contract.errors import Disconnected, SendRejected, SendUncertain
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
-from bridgekit.contract.people import Person
+from bridgekit.contract.people import File, Person
+from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Sent, Verb
 from connectors.xmpp import compose, explain, files, wire
 from connectors.xmpp.index import Index, Named
@@ -88,7 +91,16 @@ class Saying:
 
     async def _join(self, verb: verbs.Join) -> None:
         session = self._session
-        await session.enter(verb.chat, verb.secret)
+        watch = await session.enter(verb.chat, verb.secret)
+        if session.login is None and session.sealing.missing:
+            await watch.settled.wait()
+            if watch.is_all_sealed:
+                self._leave(verbs.Leave(chat=verb.chat))
+                raise SendRejected(
+                    f"All that is said in {verb.chat} is encrypted with OMEMO, which the bridge could not read there. "
+                    f"{session.sealing.missing}"
+                )
+        await session.sealing.look(verb.chat, watch)
         if session.account is not None:
             session.spawn(session.account.bookmark(verb.chat, session.me.name, keep=True), "xmpp-bookmark")
         if verb.speaker is not None and self._session.network.is_component:
@@ -157,7 +169,8 @@ class Saying:
                 said = [stanza]
             for one in said:
                 if await self._arrived(watch, one) is None:
-                    self._out(watch.room.jid, one)
+                    sealed = await self._session.sealing.seal(watch.room.jid, one, watch)
+                    self._out(watch.room.jid, sealed)
         names = [await self._fate(watch, one, verb.key) for one in said]
         return Sent(id=names[-1], more=tuple(names[:-1]))
 
@@ -271,13 +284,25 @@ class Saying:
             raise SendRejected("The XMPP server takes no files.")
         said: list[Element] = []
         stanza = self._stanza(watch.room.jid, voice.jid, room=True, key=verb.key)
+        sealed = self._session.sealing.is_on(watch.room.jid)
         if await self._arrived(watch, stanza) is None:
-            files.attach(stanza, await self._session.upload.put(file, self._session.jid), file)
-        if verb.content.text and verb.content.text.body != file.name:
+            await self._attach(stanza, file, self._session.jid, sealed=sealed)
+        if (verb.content.text and verb.content.text.body != file.name) or verb.prefix:
+            if not verb.content.text:
+                verb = msgspec.structs.replace(
+                    verb, content=msgspec.structs.replace(verb.content, text=plain(file.name))
+                )
             caption = self._stanza(watch.room.jid, voice.jid, room=True, key=verb.key, part="caption")
             self._fill(caption, verb, watch.index, speaker=voice.jid, room=True, watch=watch)
             said.append(caption)
         return [*said, stanza]
+
+    async def _attach(self, stanza: Element, file: File, me: str, *, sealed: bool) -> None:
+        """Put the file where XMPP finds it, and its address into the message."""
+        if sealed:
+            compose.say(stanza, await self._session.upload.put_sealed(file, me))
+        else:
+            files.attach(stanza, await self._session.upload.put(file, me), file)
 
     async def _subject(self, watch: Watch, verb: verbs.SetTopic) -> None:
         stanza = compose.subject(
@@ -374,7 +399,8 @@ class Saying:
             raise SendRejected(explain.saying(refused.stanza, watch.room.jid)) from None
         except TimeoutError:
             raise SendRejected(f"The archive of {watch.room.jid} does not answer.") from None
-        return Sent(note=f"{watch.archived(found, again=True)} messages")
+        async with session.sealing.page(watch, found) as opened:
+            return Sent(note=f"{watch.archived(opened, again=True)} messages")
 
     async def _ask(self, iq: Element, chat: str) -> None:
         try:
@@ -421,11 +447,12 @@ class Saying:
                 if not session.upload.service:
                     raise SendRejected("The XMPP server takes no files.")
                 file = verb.content.file
-                files.attach(said[0], await session.upload.put(file, me), file)
+                await self._attach(said[0], file, me, sealed=session.sealing.is_on(bare(to)))
                 if verb.content.text and verb.content.text.body != file.name:
                     said.insert(0, self._stanza(to, me, room=False))
             if len(said) > 1 or not isinstance(verb, verbs.PostMessage) or verb.content.file is None:
                 self._fill(said[0], verb, index, speaker=me, room=False, watch=None)
+            said = [await session.sealing.seal(bare(to), one, None) for one in said]
             ids = [MessageId(one.get("id", "")) for one in said]
             for id, one in zip(ids, said, strict=True):
                 index.put(Named(id, PersonId(bare(me)), id, 0, id))

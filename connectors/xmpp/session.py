@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element
 from bridgekit.contract import facts
 from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.connector import Emit
+from bridgekit.contract.devices import Device, Trust
 from bridgekit.contract.errors import Disconnected, RemoteError, SendRejected, SendUncertain
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, LoginId, PersonId
@@ -26,6 +27,7 @@ from connectors.xmpp.index import Index
 from connectors.xmpp.jids import bare, domain, resource, unescape
 from connectors.xmpp.rooms import Room
 from connectors.xmpp.saying import Saying
+from connectors.xmpp.sealing import Opened, Sealing
 from connectors.xmpp.stream import Refused, Stream, new_id
 from connectors.xmpp.upload import Upload
 from connectors.xmpp.voices import Voice, Voices
@@ -60,6 +62,7 @@ class XmppSession:
         self.watches: dict[str, Watch] = {}
         self.talks: dict[tuple[str, str], Index] = {}
         self.account = Account(self, login) if login is not None else None
+        self.sealing = Sealing(self)
         self._catching_up = CatchingUp(self)
         self._saying = Saying(self)
         self._log = network.host.log.bind(login=str(login.id) if login else None)
@@ -82,13 +85,15 @@ class XmppSession:
 
     def capabilities_for(self, chat: ChatId, *, own: bool) -> Capabilities:
         watch = self.watches.get(chat)
+        sealed = self.sealing.is_on(chat)
         return compose.capabilities(
             room=self.network.is_room(chat),
             speakers=self.network.is_component and not own,
             archived=watch is not None and watch.room.about.archived and not watch.unreadable,
             certain=watch is not None and watch.is_certain and self.login is None,
-            files=bool(self.upload.service) and (own or self.network.is_component),
+            files=bool(self.upload.service) and (own or self.network.is_component or sealed),
             tls=self.stream.secure,
+            sealed=sealed,
             own=own,
         )
 
@@ -100,6 +105,7 @@ class XmppSession:
                 others = [
                     self._tasks.create_task(self._tend(), name="xmpp-tend"),
                     self._tasks.create_task(self.faces.run(), name="xmpp-faces"),
+                    self._tasks.create_task(self.sealing.run(), name="xmpp-sealing"),
                     self._tasks.create_task(self._start(), name="xmpp-start"),
                 ]
                 try:
@@ -121,6 +127,14 @@ class XmppSession:
     async def perform(self, verb: Verb) -> Sent | None:
         """Do one verb; several at once keep their order within a chat."""
         return await self._saying.perform(verb)
+
+    async def devices(self, chat: ChatId) -> list[Device]:
+        """The bridge's own device, and those of the people in `chat`. Raises SendRejected."""
+        return await self.sealing.devices(chat, self.watches.get(chat))
+
+    async def judge(self, chat: ChatId, fingerprint: str, trust: Trust) -> Device | None:
+        """Trust a device of somebody in `chat`, or not. Raises SendRejected."""
+        return await self.sealing.judge(chat, fingerprint, trust, self.watches.get(chat))
 
     @property
     def is_ending(self) -> bool:
@@ -175,6 +189,7 @@ class XmppSession:
         if presence.to != self.jid or presence.error:
             return
         watch.heard_at = self._loop.time()
+        watch.comings += 1
         was_in = watch.room.joined
         for fact in watch.room.read_presence(presence, self.now()):
             if isinstance(fact, facts.ChatOpened):
@@ -182,7 +197,9 @@ class XmppSession:
             self.tell(fact)
         if watch.room.joined and not was_in:
             self.spawn(self._settle(watch), "xmpp-settle")
-        elif was_in and not watch.room.joined and voice is not None:
+        elif was_in and watch.room.joined:
+            self.sealing.weigh(watch)
+        elif was_in and voice is not None:
             self._fell_out(watch, final=301 in presence.codes or presence.destroyed)
 
     def _fell_out(self, watch: Watch, *, final: bool) -> None:
@@ -206,7 +223,7 @@ class XmppSession:
         if self.history.took(stanza):
             return
         if self.account is not None and (copied := self.account.carbon(stanza)) is not None:
-            self.account.talked(copied)
+            self.account.took(copied)
             return
         where = bare(stanza.get("from", ""))
         if stanza.get("type") == "error":
@@ -216,22 +233,46 @@ class XmppSession:
         watch = self.watches.get(where)
         if watch is not None and stanza.get("type") == "groupchat":
             if stanza.get("to", "") in (self.jid, ""):  # every occupant gets a copy; one of ours reads
-                self._room_said(watch, heard.read(stanza))
+                self._room_sent(watch, stanza)
             return
-        said = heard.read(stanza)
-        if watch is not None and said.codes & _CHANGED and not said.nick:
-            self.spawn(self._look(watch), "xmpp-look")
-            return
-        self.network.private(self, said, watch)
+        if watch is not None and not resource(stanza.get("from", "")):
+            said = heard.read(stanza)
+            if said.codes & _CHANGED:
+                self.spawn(self._look(watch), "xmpp-look")
+                return
+        sender = bare(stanza.get("from", "")) if watch is None else ""
+        self.sealing.take(where, stanza, lambda: sender, lambda opened: self._told_alone(opened, watch))
 
-    def _room_said(self, watch: Watch, said: Heard) -> None:
+    def _told_alone(self, opened: Opened, watch: Watch | None) -> None:
+        said = heard.read(opened.stanza, sealed=opened.sealed, why=opened.why)
+        if watch is None and not opened.sealed and self.sealing.is_on(bare(said.sender)):
+            said = heard.exposed(said)
+        self.network.private(self, said, watch, again=opened.retried)
+
+    def _room_sent(self, watch: Watch, stanza: Element) -> None:
+        """A room's message: ours is known by its id, what others say may have to be opened first."""
         watch.heard_at = self._loop.time()
+        said = heard.read(stanza)
         if said.codes & _CHANGED and not said.nick:
             self.spawn(self._look(watch), "xmpp-look")
             return
         if said.nick and watch.is_ours(said):
             name = watch.echoed(said, self.now())
             self.deliveries.arrived(watch.room.jid, said.id or said.origin_id, name)
+            return
+        self.sealing.take(
+            watch.room.jid,
+            stanza,
+            lambda: watch.sender_of(said),
+            lambda opened: self._room_said(watch, opened),
+        )
+
+    def _room_said(self, watch: Watch, opened: Opened) -> None:
+        said = heard.read(opened.stanza, sealed=opened.sealed, why=opened.why)
+        if not opened.sealed and said.nick and self.sealing.is_on(watch.room.jid):
+            said = heard.exposed(said)
+        if opened.retried:
+            watch.corrected(said, self.now())
             return
         watch.live(said, self.now())
         there = watch.room.occupants.get(said.nick)
@@ -241,10 +282,14 @@ class XmppSession:
                 Wanted(watch.room.chat, person, said.sender, self.jid, there.photo, False, self.tell)
             )
 
-    def private(self, said: Heard, person: Person, *, to: str, own: LoginId | None = None) -> list[Fact]:
-        """What a person said to one of our addresses; receipts are given."""
+    def private(
+        self, said: Heard, person: Person, *, to: str, own: LoginId | None = None, again: bool = False
+    ) -> list[Fact]:
+        """What a person said to one of our addresses; receipts are given. `again`: what was told of it is replaced."""
         chat = ChatId(person.id)
         index = self.talks.setdefault((bare(to), chat), Index())
+        if again:
+            return translate.replaced(said, chat, index, person, self.now(), private=True)
         known = said.id and index.by_wire(person.id, said.id) and not said.replaces
         if self.account is not None:
             self.account.noted(said)
@@ -353,6 +398,7 @@ class XmppSession:
         except RemoteError:
             return
         self.tell(self._visibility(watch))
+        self.sealing.weigh(watch)
 
     async def _settle(self, watch: Watch) -> None:
         """Just in: what was missed comes first, then what was said meanwhile."""
@@ -362,6 +408,7 @@ class XmppSession:
         finally:
             watch.release()
             watch.settled.set()
+        self.sealing.weigh(watch)
         self.network.keep_places(self)
         await self.network.return_guests(self, watch)
 

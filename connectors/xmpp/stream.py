@@ -135,7 +135,8 @@ class Stream:
             self._early.append(element)
         else:
             self._take(element)
-        return None
+        # Plugins live on these (XEP-0060, 7.1.2.1): what has changed at somebody's.
+        return stanza if wire.find(element, wire.PUBSUB_EVENT, "event") is not None else None
 
     def _sender(self, element: Element) -> str:
         """Who it is from; RFC 6120, 8.1.2.1: what says nothing is from one's own account."""

@@ -53,6 +53,19 @@ def private(
     return _message(heard, chat, index, sender, id, at, replayed=replayed, private=True, own=own)
 
 
+def replaced(
+    heard: Heard, chat: ChatId, index: Index, sender: Person, at: int, *, private: bool = False
+) -> list[Fact]:
+    """What was told of a message when it could not be opened gives way to what it says, or to why it never will."""
+    if heard.encrypted:
+        heard = notice(heard)
+    target = index.name(heard, sender.id)
+    if (heard.text is None and not heard.files) or index.get(target) is None:
+        return []
+    content = _content(heard)
+    return [facts.Edit(chat=chat, at=at, private=private, sender=sender, target=target, content=content)]
+
+
 def _about_another(
     heard: Heard, chat: ChatId, index: Index, sender: Person, id: MessageId, at: int, *, private: bool = False
 ) -> list[Fact] | None:

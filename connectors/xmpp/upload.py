@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
+import secrets
 import socket
+from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 from xml.etree.ElementTree import Element
 
 import aiohttp
 from aiohttp.connector import AddrInfoType
+from cryptography.hazmat.primitives.ciphers import AEADEncryptionContext, Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import GCM
 
 from bridgekit.contract.addresses import is_public
 from bridgekit.contract.connector import Host
 from bridgekit.contract.errors import RemoteError, SendRejected
+from bridgekit.contract.filekeys import TAG_BYTES
 from bridgekit.contract.people import File
 from connectors.xmpp import compose, disco, explain, wire
+from connectors.xmpp.files import KEY_BYTES, sealed_address
 from connectors.xmpp.jids import domain
 from connectors.xmpp.stream import Refused, Stream, new_id
 from connectors.xmpp.wire import children, find, make, words
@@ -22,6 +29,7 @@ from connectors.xmpp.wire import children, find, make, words
 _HEADERS = {"authorization": "Authorization", "cookie": "Cookie", "expires": "Expires"}
 """XEP-0363, 5: no other header of a slot may be sent."""
 UPLOAD_SECONDS = 300.0
+IV_BYTES = 12
 
 
 class Upload:
@@ -62,12 +70,43 @@ class Upload:
                 self.largest = int(size) if size.isascii() and size.isdigit() else 0
                 return
 
+    async def put_sealed(self, file: File, me: str) -> str:
+        """Upload it encrypted under a key of its own; its `aesgcm` address. Raises SendRejected, MatrixError."""
+        if not file.size or (self.largest and file.size + TAG_BYTES > self.largest):
+            raise SendRejected(
+                f"The file {file.name} was not sent: the XMPP server does not take one of its size."
+            )
+        # XEP-0454, 4: what it is called says as little as possible.
+        suffix = file.name.rpartition(".")[2] if "." in file.name else ""
+        name = new_id() + (f".{suffix}" if suffix.isascii() and suffix.isalnum() and len(suffix) < 6 else "")
+        hidden = File(uri=file.uri, name=name, size=file.size + TAG_BYTES, key=file.key)
+        try:
+            put, get, headers = await self._slot_for(hidden, me)
+        except Refused as refused:
+            why = explain.condition(refused.stanza)[1] or "the server refused it"
+            raise SendRejected(f"The file {file.name} was not sent: {why}.") from None
+        except TimeoutError:
+            raise SendRejected(f"The file {file.name} was not sent: the server does not answer.") from None
+        secret, iv = secrets.token_bytes(KEY_BYTES), secrets.token_bytes(IV_BYTES)
+        await self._send(hidden, put, headers, seal=Cipher(AES(secret), GCM(iv)).encryptor())
+        return sealed_address(get, iv, secret)
+
     async def put(self, file: File, me: str) -> str:
         """Upload a Matrix file; its URL. Raises SendRejected, MatrixError."""
         if not file.size:
             return self._link(file, "its size is not known")
         if self.largest and file.size > self.largest:
             return self._link(file, f"the server takes no more than {self.largest} bytes")
+        try:
+            put, get, headers = await self._slot_for(file, me)
+        except Refused as refused:
+            return self._link(file, explain.condition(refused.stanza)[1] or "the server refused it")
+        except TimeoutError:
+            return self._link(file, "the server does not answer")
+        await self._send(file, put, headers)
+        return get
+
+    async def _slot_for(self, file: File, me: str) -> tuple[str, str, dict[str, str]]:
         request = make(
             "request",
             wire.UPLOAD,
@@ -76,17 +115,12 @@ class Upload:
             content_type=file.mime,
         )
         request.set("content-type", request.attrib.pop("content_type", "application/octet-stream"))
-        try:
-            answer = await self._stream.ask(compose.ask(self.service, me, new_id(), request))
-        except Refused as refused:
-            return self._link(file, explain.condition(refused.stanza)[1] or "the server refused it")
-        except TimeoutError:
-            return self._link(file, "the server does not answer")
-        put, get, headers = _slot(answer, trusted=self._trusted)
-        await self._send(file, put, headers)
-        return get
+        answer = await self._stream.ask(compose.ask(self.service, me, new_id(), request))
+        return _slot(answer, trusted=self._trusted)
 
-    async def _send(self, file: File, url: str, headers: dict[str, str]) -> None:
+    async def _send(
+        self, file: File, url: str, headers: dict[str, str], *, seal: AEADEncryptionContext | None = None
+    ) -> None:
         headers = headers | {"Content-Type": file.mime, "Content-Length": str(file.size)}
         timeout = aiohttp.ClientTimeout(UPLOAD_SECONDS)
         connector = aiohttp.TCPConnector(socket_factory=None if self._trusted else _public_only)
@@ -94,7 +128,12 @@ class Upload:
             async with (
                 self._host.open_media(file) as chunks,
                 aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=False) as session,
-                session.put(url, data=chunks, headers=headers, allow_redirects=False) as response,
+                session.put(
+                    url,
+                    data=chunks if seal is None else _sealed(chunks, seal),
+                    headers=headers,
+                    allow_redirects=False,
+                ) as response,
             ):
                 if response.status not in (200, 201, 204):
                     raise SendRejected(f"The XMPP server did not take the file (HTTP {response.status}).")
@@ -107,6 +146,12 @@ class Upload:
         if url is None:
             raise SendRejected(f"The file {file.name} was not sent: {why}.")
         return url
+
+
+async def _sealed(chunks: AsyncIterator[bytes], seal: AEADEncryptionContext) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        yield seal.update(chunk)
+    yield seal.finalize() + seal.tag
 
 
 def _slot(answer: Element, *, trusted: bool) -> tuple[str, str, dict[str, str]]:

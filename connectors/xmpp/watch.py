@@ -9,7 +9,7 @@ from collections.abc import Callable
 from bridgekit.contract.facts import Edit, Fact, Message
 from bridgekit.contract.ids import MessageId
 from connectors.xmpp import heard as reading
-from connectors.xmpp import translate
+from connectors.xmpp import translate, wire
 from connectors.xmpp.heard import Heard
 from connectors.xmpp.history import Archived
 from connectors.xmpp.index import Index
@@ -19,6 +19,8 @@ from connectors.xmpp.rooms import Room
 REMEMBERED = 5000
 """Ids that are known to have been handed on: a message comes once, however often the room sends it."""
 MOST_HELD = 5000
+ENOUGH, RECENT = 3, 20
+"""Messages with words, out of so many of the last, that tell whether a room speaks OMEMO alone."""
 OWN = 10_000
 """Messages of our own whose arrival is remembered: what has arrived is not said again."""
 
@@ -34,6 +36,8 @@ class Watch:
         self.last = ""  # the newest stanza-id that was handed on; "" when the archive was empty
         self.last_at = 0  # and when it was said (ms)
         self.moved = False
+        self.is_all_sealed = False  # what was said last here, by others, is encrypted without exception
+        self.comings = 0  # counts up when somebody comes, goes or changes
         self.settled = asyncio.Event()  # what was missed is known
         self.unreadable = False  # there is an archive, and we may not read it
         self.wanted = True
@@ -87,6 +91,19 @@ class Watch:
             return
         self._tell(heard, at)
 
+    def sender_of(self, heard: Heard) -> str:
+        """The bare address of whoever said it, "" where the room does not show it."""
+        if heard.stamp and heard.real:
+            return heard.real
+        there = self.room.occupants.get(heard.nick)
+        return there.jid if there is not None else heard.real
+
+    def corrected(self, heard: Heard, at: int) -> None:
+        """What was told of a message before is replaced: it has been opened since, or never will be."""
+        person = self.room.person(heard)
+        for fact in translate.replaced(heard, self.room.chat, self.index, person, at):
+            self._emit(fact)
+
     def hold(self) -> None:
         """From now on messages wait until `release`."""
         if self._held is None:
@@ -98,21 +115,35 @@ class Watch:
         for heard, at in held:
             self._tell(heard, at)
 
+    def is_new(self, one: Archived) -> bool:
+        """Whether what an archive told has not come to us before, and is not ours."""
+        held = one.id in self._held_ids()
+        return (
+            one.id not in self._done
+            and not held
+            and not self.is_ours(reading.read(one.message, stamp=one.at))
+        )
+
     def archived(self, found: list[Archived], *, again: bool = False, quietly: bool = False) -> int:
         """What an archive told; how many messages that were.
 
         `again`: what was handed on before is handed on once more. `quietly`: only the names are learnt.
         """
         count = 0
-        waiting = {heard.stanza_ids.get(self.room.jid) for heard, _ in self._held or ()}
-        for id, at, message in found:
-            heard = reading.read(message, stamp=at)
+        if quietly:
+            last = [one.message for one in found if wire.core(one.message, "body") is not None]
+            self.is_all_sealed = len(last) >= ENOUGH and all(
+                reading.read(one).encrypted for one in last[-RECENT:]
+            )
+        waiting = self._held_ids()
+        for id, at, message, sealed, why in found:
+            heard = reading.read(message, stamp=at, sealed=sealed, why=why)
             name = MessageId(id)
             if self.is_ours(heard) and self._keep_own(heard, name):
                 self.index.keep(name, heard, self.room.person(heard).id, at)
                 self._passed(id, at)
                 continue
-            if (id in self._done and not again) or (quietly and id in waiting):
+            if (id in self._done and not again) or (id in waiting and (quietly or heard.encrypted)):
                 continue  # what was said since we are in the room is told when it is its turn
             facts = translate.groupchat(heard, self.room, self.index, at, archived=id, replayed=True)
             self._passed(id, at)
@@ -124,6 +155,9 @@ class Watch:
                 if not quietly:
                     self._emit(fact)
         return count
+
+    def _held_ids(self) -> set[str | None]:
+        return {heard.stanza_ids.get(self.room.jid) for heard, _ in self._held or ()}
 
     def _tell(self, heard: Heard, at: int) -> None:
         given = heard.stanza_ids.get(self.room.jid, "") if self.index.believes else ""

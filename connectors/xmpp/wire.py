@@ -50,7 +50,10 @@ CAPS = "http://jabber.org/protocol/caps"
 COMMANDS = "http://jabber.org/protocol/commands"
 UPLOAD = "urn:xmpp:http:upload:0"
 EME = "urn:xmpp:eme:0"
-OMEMO = ("urn:xmpp:omemo:2", "urn:xmpp:omemo:1", "eu.siacs.conversations.axolotl")
+OMEMO_2, OMEMO_LEGACY = "urn:xmpp:omemo:2", "eu.siacs.conversations.axolotl"
+OMEMO = (OMEMO_2, "urn:xmpp:omemo:1", OMEMO_LEGACY)
+SCE = "urn:xmpp:sce:1"
+PUBSUB_EVENT = "http://jabber.org/protocol/pubsub#event"
 
 # XML 1.0, 2.2: what a document may hold at all. Everything else would end the stream.
 _UNSPEAKABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,10 @@ from bridgekit.config import load
 from bridgekit.contract.ids import LoginId, NetworkId, PersonId
 from bridgekit.contract.people import Login
 from bridgekit.store import LoginRow, SealingKey, Store
+from bridgekit.store.migrate import left_to_do, migrations
+from bridgekit.store.urls import connect
 from bridgekit.testing.homeserver import FakeHomeserver
+from bridgekit.testing.servers.postgres import Postgres
 
 
 def free_port() -> int:
@@ -52,6 +56,71 @@ async def test_five_lines_when_all_is_well(
         ["ok", "encryption"],
     ]
     assert "1 network, 0 links" in out
+
+
+async def test_a_database_that_is_new_on_a_server_is_looked_at_only(
+    folder: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    url = await postgres.create_database()
+    monkeypatch.setenv("BRIDGEKIT__STORE__URL", url)
+    capsys.readouterr()
+    await check(folder)
+    assert "note  store         the next start brings the database up to date" in capsys.readouterr().out
+    driver = await connect(url)
+    assert await left_to_do(driver) == (0, len(migrations()))
+    await driver.close()
+
+
+async def test_looking_makes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]):
+    before = {path.name for path in folder.iterdir()}
+    capsys.readouterr()
+    await check(folder)
+    assert "ok    store         bridgekit.db will be made at the first start" in capsys.readouterr().out
+    (folder / "bridgekit.key").unlink()
+    await check(folder)
+    out = capsys.readouterr().out
+    assert "ok    store         bridgekit.key and bridgekit.db will be made at the first start" in out
+    assert {path.name for path in folder.iterdir()} == before - {"bridgekit.key"}
+
+
+async def test_a_database_without_its_key_is_told(folder: Path, capsys: pytest.CaptureFixture[str]):
+    config = load(folder / "config.yaml")
+    await (await Store.open(config.store.url.get_secret_value(), SealingKey.generate())).close()
+    capsys.readouterr()
+    assert await check(folder) == 1
+    assert "FAIL  store         This database was sealed with another key" in capsys.readouterr().out
+    config.store.key_file.unlink()
+    assert await check(folder) == 1
+    assert "cannot be read without the key that it was made with" in capsys.readouterr().out
+    assert not config.store.key_file.exists()
+
+
+async def test_an_old_database_is_left_as_it_is(folder: Path, capsys: pytest.CaptureFixture[str]):
+    config = load(folder / "config.yaml")
+    url, key = config.store.url.get_secret_value(), SealingKey.load(config.store.key_file)
+    assert key is not None
+    await (await Store.open(url, key)).close()
+    database = sqlite3.connect(folder / "bridgekit.db")
+    database.execute("DELETE FROM schema_version WHERE version = (SELECT max(version) FROM schema_version)")
+    database.commit()
+    before = database.execute("SELECT * FROM schema_version").fetchall()
+    capsys.readouterr()
+    await check(folder)
+    assert (
+        "note  store         the next start brings the database up to date (1 step)"
+        in capsys.readouterr().out
+    )
+    assert database.execute("SELECT * FROM schema_version").fetchall() == before
+    database.close()
+
+
+async def test_a_folder_in_which_no_database_can_be_made_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("BRIDGEKIT__STORE__URL", "sqlite:///nowhere/bridge.db")
+    capsys.readouterr()
+    assert await check(folder) == 1
+    assert "is no folder that this user may write" in capsys.readouterr().out
 
 
 async def test_a_homeserver_with_other_tokens_is_told(

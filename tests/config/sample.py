@@ -69,7 +69,14 @@ class Sample:
         self.manifest = Manifest(id="sample", name="Sample", config=model)
 
     def network(self, config: Any, host: Any) -> Any:
-        raise NotImplementedError
+        return SampleNetwork()
+
+
+class SampleNetwork:
+    """`#anything` is a chat, whatever the case of its letters; everything else is somebody."""
+
+    def chat_id(self, name: str) -> tuple[str, bool] | None:
+        return None if " " in name else (name.lower(), name[0] != "#")
 
 
 CONNECTORS: dict[str, Any] = {"sample": Sample(Keys), "careless": Sample(Careless), "greedy": Sample(Greedy)}

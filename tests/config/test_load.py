@@ -101,6 +101,25 @@ networks:
     assert len(told) == 13
 
 
+def test_what_is_wrong_between_two_values_is_told_beside_what_is_wrong_in_one(tmp_path: Path):
+    """Nobody mends a file, and reads only then what else is wrong with it."""
+    text = WHOLE.replace("hs_token: heavily-guarded", "hs_token: as-secret-as-it-gets\n  bot: No Bot")
+    told = problems(tmp_path, text + "admin: {listen: '127.0.0.1:29330'}\nlog: {level: loud}\n")
+    assert told == {
+        "appservice": "as_token and hs_token must differ (config.yaml line 2)",
+        "appservice.bot": "may only have the characters a-z 0-9 . _ = / + - (config.yaml line 5)",
+        "": "admin.listen and appservice.listen must be two different addresses",
+        "log.level": "must be 'debug', 'info', 'warning' or 'error' (config.yaml line 13)",
+    }
+
+
+def test_a_rule_says_nothing_while_a_value_that_it_needs_is_wrong(tmp_path: Path):
+    text = WHOLE.replace("as_token: as-secret-as-it-gets", "as_token: 'a b'").replace(
+        "heavily-guarded", "'a b'"
+    )
+    assert set(problems(tmp_path, text)) == {"appservice.as_token", "appservice.hs_token"}
+
+
 def test_an_empty_file_says_what_is_required(tmp_path: Path):
     assert set(problems(tmp_path, "")) == {"homeserver", "appservice", "permissions"}
 
@@ -167,9 +186,20 @@ def test_a_wrong_value_is_named(tmp_path: Path, addition: str, path: str, why: s
             "must be a room id",
         ),
         (
-            "two: {connector: sample, servers: [{host: a}], links: [{chat: a, room: '!a'}, {chat: a, room: '!b'}]}",
-            "networks.two",
-            "a is linked twice",
+            "two: {connector: sample, servers: [{host: a}], "
+            "links: [{chat: '#a', room: '!a'}, {chat: '#A', room: '!b'}]}",
+            "networks.two.links[1].chat",
+            "#A is linked twice: to the network it is #a",
+        ),
+        (
+            "two: {connector: sample, servers: [{host: a}], links: [{chat: 'a b', room: '!a'}]}",
+            "networks.two.links[0].chat",
+            "is not a chat that can be linked",
+        ),
+        (
+            "two: {connector: sample, servers: [{host: a}], links: [{chat: bob, room: '!a'}]}",
+            "networks.two.links[0].chat",
+            "is not a chat that can be linked",
         ),
         (
             "two: {connector: sample, servers: [{host: a}], login: {type: external, certifcate: x}}",

@@ -68,6 +68,9 @@ def test_one_event_that_is_none_spoils_nothing_for_its_neighbours(bad):
         (b"", "M_NOT_JSON"),
         (b"{", "M_NOT_JSON"),
         (b'{"events":[', "M_NOT_JSON"),
+        (b'{"events":[{"a":[NaN]]}', "M_NOT_JSON"),
+        (b'{"events":[NaN]}{', "M_NOT_JSON"),
+        (b'{"events":[NaN],7}', "M_NOT_JSON"),
         (b"\xff", "M_NOT_JSON"),
         (b"[]", "M_BAD_JSON"),
         (b'{"events":{}}', "M_BAD_JSON"),
@@ -180,3 +183,42 @@ def test_who_changed_devices_and_how_many_keys_are_left_needs_no_disk():
     assert got.encryption.changed == ("@ann:x",)
     assert got.encryption.one_time_keys == {"@bot:x": {"BK": {"signed_curve25519": 3}}}
     assert not got.encryption.lasts
+
+
+@pytest.mark.parametrize(
+    ("poison", "mended"),
+    [
+        (rb'"a \ud800 b"', '"a \ufffd b"'),
+        (rb'"\ude00\ud83d"', '"\ufffd\ufffd"'),
+        (rb'"\ud83d\ude00"', '"😀"'),  # this one is well: it is a pair
+        (b"NaN", "null"),
+        (b"[1,-Infinity]", "[1,null]"),
+        (b'"a\nb"', r'"a\nb"'),
+    ],
+)
+def test_an_event_that_is_nearly_json_is_mended_and_its_neighbours_are_not_touched(poison, mended):
+    """RFC 8259 8.2 foresees that receivers differ over lone surrogates; numbers like NaN are none by section 6."""
+    event = EVENT.replace(rb'"\u00e9  "', rb"%s" % poison)
+    got = parse(b'{"events":[' + b",".join([EVENT, event, STATE]) + b"]}")
+    assert [got.events[0].raw, got.events[2].raw] == [EVENT, STATE]
+    assert msgspec.json.decode(got.events[1].raw)["content"] == {"body": msgspec.json.decode(mended.encode())}
+    assert got.malformed == []
+
+
+@pytest.mark.parametrize("poison", [b"01", b'{"a":tru}', b"'x'", b'{"a" 1}', b"9" * 5000 + b"x"])
+def test_an_event_that_is_no_json_at_all_is_set_aside_alone(poison):
+    event = EVENT.replace(rb'"\u00e9  "', poison)
+    got = parse(b'{"events":[' + b",".join([EVENT, event, STATE]) + b"]}")
+    assert [event.raw for event in got.events] == [EVENT, STATE]
+    assert [raw for raw, _ in got.malformed] == [event]
+
+
+def test_what_is_for_devices_is_mended_as_well():
+    got = parse(
+        b'{"events":[' + EVENT + rb'],"to_device":[{"type":"a\ud800"},{"type":"b"}],"device_lists":NaN,'
+        rb'"ephemeral":[{"type":"m.typing","x":tru}]}'
+    )
+    assert got.encryption.to_device == ('{"type":"a\ufffd"}'.encode(), b'{"type":"b"}')
+    assert [event.raw for event in got.events] == [EVENT]
+    assert got.ephemeral == []
+    assert [raw for raw, _ in got.malformed] == [b'{"type":"m.typing","x":tru}']

@@ -216,7 +216,7 @@ class TownNetwork:
     def chat_id(self, name: str) -> tuple[ChatId, bool] | None:
         if name.startswith("#"):
             return ChatId(name.lower()), False
-        return (ChatId(f"dm:{name.lower()}"), True) if name.isalpha() else None
+        return (ChatId(f"dm:{name.lower()}"), True) if name.isalnum() else None
 
     def chat_name(self, chat: ChatId) -> str:
         return chat.removeprefix("dm:")

@@ -140,9 +140,14 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
 
 @asynccontextmanager
-async def web_server(folder: Path) -> AsyncIterator[tuple[str, list[str]]]:
-    """The files of some other server: its address, and the paths that it was asked for."""
-    files = {"face.png": PNG, "cat.png": PNG, "note.txt": b"hello", "large.bin": bytes(60 * 1024 * 1024)}
+async def web_server(folder: Path, **more: bytes) -> AsyncIterator[tuple[str, list[str]]]:
+    """The files of some other server, `more` by name: its address, and the paths that it was asked for."""
+    files = more | {
+        "face.png": PNG,
+        "cat.png": PNG,
+        "note.txt": b"hello",
+        "large.bin": bytes(60 * 1024 * 1024),
+    }
     asked: list[str] = []
 
     async def answer(request: web.Request) -> web.Response:

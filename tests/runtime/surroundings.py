@@ -18,7 +18,7 @@ from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Context, Plan, SideView, matrix_side
 from bridgekit.core.plan import plan
 from bridgekit.matrix.crypto.incoming import KeyMissing
-from bridgekit.matrix.translate import Encrypted, StateChanged
+from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
 from bridgekit.runtime.cases import Case, Fate, Step, Tracked
 from bridgekit.runtime.recall import Ids
 from bridgekit.runtime.worker import Worker
@@ -109,7 +109,7 @@ class Around:
     def heeds(self, room: ChatId) -> bool:
         return len(self.views) > 1
 
-    async def open(self, said: Encrypted) -> Fact | StateChanged | Encrypted | None:
+    async def open(self, said: Encrypted) -> Fact | StateChanged | Encrypted | Unreadable | None:
         if said.raw not in self.keys:
             raise KeyMissing("The key has not come.", (said.chat, "session", said.sender))
         return self.keys[said.raw]

@@ -18,7 +18,7 @@ from bridgekit.contract.people import Content, Person
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import EditMessage, Join, Leave, PostMessage, React, Retract
 from bridgekit.runtime.sessions import Supervised
-from bridgekit.testing.homeserver import Human
+from bridgekit.testing.homeserver import Fail, Human
 from tests.runtime.fake_network import TALK, Town, now, person, says
 from tests.runtime.running import BOT, SERVER, World, by, ghost, linked, said, town_world, until
 
@@ -356,3 +356,26 @@ async def test_who_is_asked_into_a_chat_is_told_and_asked_what_to_do(tmp_path: P
         event = await said(place, by(BOT, "Bob asks you into #Den on Town."))
         assert place.homeserver.invitations(alice.id) == [event.room_id]
         assert town.done(Join) == []
+
+
+async def test_who_was_asked_into_a_chat_is_told_also_behind_a_crash(tmp_path: Path) -> None:
+    """The network has told it once, and will not say it again: it is on disk before anything is done about it."""
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        alice = await place.homeserver.user("alice").ready()
+        async with place.bridge() as bridge:
+            await bridge.accounts.open(TOWN, PersonId(alice.id))
+            await until(lambda: ALICE in town.sessions)
+            place.homeserver.fault("POST */createRoom", Fail(status=502))
+            asked = Invitation(chat=ChatId("#den"), at=now(), sender=person("Bob"), name="#Den")
+            town.emit(asked, login=ALICE)
+            async with asyncio.timeout(10):
+                while not await bridge.store.inbox.count():  # noqa: ASYNC110 - the database tells nobody
+                    await asyncio.sleep(0.02)
+        place.homeserver.heal()
+        async with place.bridge() as bridge:
+            await said(place, by(BOT, "Bob asks you into #Den on Town."))
+            async with asyncio.timeout(10):
+                while await bridge.store.inbox.count():  # noqa: ASYNC110 - the database tells nobody
+                    await asyncio.sleep(0.02)
+            assert await bridge.store.inbox.parked() == []

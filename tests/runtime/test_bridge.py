@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from bridgekit.contract.ids import ChatId, NetworkId
@@ -98,6 +99,61 @@ async def test_an_encrypted_message_has_a_visible_fate(tmp_path: Path) -> None:
         fate = await said(place, has_fate(event))
         assert fate.content["status"] == "FAIL_PERMANENT"
         await said(place, lambda e: e.sender == BOT and "encryption" in e.body and "Not delivered" in e.body)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ({"msgtype": "m.text"}, "a message without a body"),
+        ({"msgtype": "m.text", "body": {"much": 1}}, "a message without a body"),
+        ({"msgtype": "m.image", "body": "cat.png"}, "a file that is not on a homeserver"),
+        (
+            {"msgtype": "m.video", "body": "cat", "url": "https://x.org/cat"},
+            "a file that is not on a homeserver",
+        ),
+    ],
+)
+async def test_what_nobody_can_read_is_told_its_sender_and_its_neighbours_go_on(
+    tmp_path: Path, content: dict[str, object], why: str
+) -> None:
+    async with world(tmp_path) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        await alice.send(room, "before")
+        event = await alice.send(room, content)
+        reaction = await alice.send(room, {"m.relates_to": "everything"}, "m.reaction")
+        await alice.send(room, "after")
+        await said(place, is_echo("after"))
+        for failed in (event, reaction):
+            assert (await said(place, has_fate(failed))).content["status"] == "FAIL_PERMANENT"
+        await said(place, lambda e: e.sender == BOT and "Not delivered" in e.body and why in e.body)
+        assert [e.body for e in place.homeserver.messages(room) if e.sender == ECHO] == ["before", "after"]
+        await until(lambda: bridge.rooms.depth()[0] == 0)
+        assert await bridge.store.inbox.parked() == []
+
+
+async def test_a_lone_surrogate_costs_nobody_their_words(tmp_path: Path) -> None:
+    r"""A transaction as a lenient homeserver would send it: `\ud800` alone in a string, and NaN for a number."""
+    async with world(tmp_path) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+
+        def event(body: str, number: int, more: str = "0") -> str:
+            return (
+                f'{{"type":"m.room.message","room_id":"{room}","sender":"{alice.id}","event_id":"$odd{number}",'
+                f'"origin_server_ts":{number},"content":{{"msgtype":"m.text","body":"{body}","x":{more}}}}}'
+            )
+
+        events = [event("one", 1), event(r"two \ud800!", 2), event("three", 3, "NaN"), event("four", 4)]
+        async with (
+            aiohttp.ClientSession(headers={"Authorization": "Bearer hs-secret"}) as session,
+            session.put(
+                f"http://{bridge.address}/_matrix/app/v1/transactions/odd",
+                data=f'{{"events":[{",".join(events)}]}}',
+            ) as answer,
+        ):
+            assert answer.status == 200
+        await said(place, is_echo("four"))
+        heard = [e.body for e in place.homeserver.messages(room) if e.sender == ECHO]
+        assert heard == ["one", "two \ufffd!", "three", "four"]
 
 
 async def test_linking_needs_power_in_the_room(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,30 @@ async def test_what_waits_for_the_network_goes_out_after_a_restart(
             assert await bridge.store.inbox.count() == 0
         fates = [e.content["status"] for e in place.homeserver.timeline(room) if "m.relates_to" in e.content]
         assert set(fates) == {"SUCCESS"}
+
+
+async def test_a_stop_does_not_wait_for_a_database_that_stands_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody holds the database (a backup, a shell): what was not acknowledged comes again."""
+    monkeypatch.setattr("bridgekit.runtime.bridge.STOP_SECONDS", 5.0)
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge() as bridge:
+            alice, room = await linked(place)
+            await alice.send(room, "before")
+            await town.until(lambda: town.said() == ["<alice> before"])
+            holder = sqlite3.connect(tmp_path / "bridge.db")
+            holder.execute("BEGIN IMMEDIATE")
+            await alice.send(room, "meanwhile")
+            await until(lambda: bridge.store.trouble)
+            began = time.monotonic()
+        assert time.monotonic() - began < 10
+        holder.close()
+        assert town.said() == ["<alice> before"]
+        async with place.bridge():
+            await town.until(lambda: len(town.said()) == 2, 20)
+        assert town.said() == ["<alice> before", "<alice> meanwhile"]
 
 
 async def test_a_stop_with_500_messages_under_way_takes_less_than_ten_seconds_and_loses_none(

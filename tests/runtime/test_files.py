@@ -6,7 +6,9 @@ from pathlib import Path
 
 import aiohttp
 import msgspec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from bridgekit.contract.filekeys import gcm
 from bridgekit.contract.people import File
 from bridgekit.contract.verbs import PostMessage
 from tests.runtime.fake_network import Town, says
@@ -35,6 +37,25 @@ async def test_a_picture_of_the_network_is_a_picture_in_the_room(tmp_path: Path)
         assert event.content["info"] == {"mimetype": "image/png", "size": len(PNG)}
         medium = place.homeserver.app.media.get("hs.test", event.content["url"].rpartition("/")[2])
         assert medium.content == PNG
+
+
+async def test_a_file_that_its_network_keeps_encrypted_is_opened_on_the_way(tmp_path: Path) -> None:
+    """The key comes with the file (`contract.filekeys`); one that was changed on its way is not shown."""
+    town, secret, iv = Town(), bytes(range(32)), bytes(range(12))
+    there = AESGCM(secret).encrypt(iv, PNG, None)
+    changed = there[:-1] + bytes([there[-1] ^ 1])
+    web = web_server(tmp_path, true=there, false=changed)
+    async with web as (url, _), town_world(tmp_path, town) as place, place.bridge():
+        await linked(place)
+        town.emit(says("Bob", "mine", file=File(uri=f"{url}/true", name="cat.png", key=gcm(secret, iv))))
+        event = await said(place, by(ghost("bob"), "mine"))
+        assert event.content["info"]["mimetype"] == "image/png"
+        medium = place.homeserver.app.media.get("hs.test", event.content["url"].rpartition("/")[2])
+        assert medium.content == PNG
+        town.emit(says("Bob", "not mine", file=File(uri=f"{url}/false", name="b.png", key=gcm(secret, iv))))
+        event = await said(place, by(ghost("bob"), "not mine"))
+        assert event.content["msgtype"] == "m.text"
+        assert "was changed on its way" in event.body
 
 
 async def test_a_file_that_cannot_be_had_is_linked_and_its_caption_is_kept(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from bridgekit.contract.facts import ChatClosed, ChatOpened, Missed, Profile, Re
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PortalKey
 from bridgekit.contract.policy import Entry, Exposure, Visibility
 from bridgekit.contract.verbs import FetchHistory, Join, Leave, PostMessage
+from bridgekit.core.protection import STATE_TYPE
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Delay, Fail, Human, Refused
 from tests.runtime.fake_network import TALK, Town, now, person, says
@@ -451,6 +452,38 @@ async def test_a_direct_message_makes_a_room_and_what_comes_meanwhile_follows_in
         assert [(p.chat, p.content.text.body) for p in town.done(PostMessage, ALICE)] == [
             ("dm:bob", "hi Bob")
         ]
+
+
+async def test_what_protects_a_new_room_is_said_before_the_first_message_in_it(tmp_path: Path) -> None:
+    town = Town()
+    town.visible[TALK] = OPEN
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        await bridge.accounts.open(TOWN, alice.id)  # type: ignore[arg-type]
+        await until(lambda: ALICE in town.sessions)
+        place.homeserver.fault(f"PUT */state/{STATE_TYPE}*", Delay(seconds=0.3))
+        town.emit(says("Bob", "psst", chat=DIRECT.chat, private=True), login=ALICE)
+        await said(place, by(ghost("bob"), "psst"))
+        [room] = place.homeserver.invitations(alice.id)
+        assert [e.sender for e in place.homeserver.messages(room)] == [BOT, ghost("bob")]
+        assert "not end-to-end encrypted" in place.homeserver.messages(room)[0].body
+        portal = await alice.join(ALIAS)
+        town.emit(says("Bob", "hello all"))
+        await said(place, by(ghost("bob"), "hello all"))
+        assert [e.sender for e in place.homeserver.messages(portal)] == [BOT, ghost("bob")]
+        assert "not end-to-end encrypted" in place.homeserver.messages(portal)[0].body
+
+
+async def test_what_protects_a_direct_chat_is_said_before_its_owner_is_heard(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice = place.homeserver.user("alice")
+        place.homeserver.fault(f"PUT */state/{STATE_TYPE}*", Delay(seconds=0.3))
+        room = await alice.create_room(preset="private_chat", is_direct=True, invite=[ghost("bob")])
+        await said(place, membership(ghost("bob"), "join"))
+        await alice.send(room, "psst")
+        await town.until(lambda: town.done(PostMessage, ALICE))
+        assert any("not end-to-end encrypted" in e.body for e in place.homeserver.messages(room))
 
 
 async def test_a_direct_chat_whose_owner_left_begins_anew_with_the_next_message(tmp_path: Path) -> None:

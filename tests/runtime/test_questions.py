@@ -39,6 +39,14 @@ async def test_users_exist_where_they_are_somebodys_ghost(tmp_path: Path) -> Non
         assert (await ask(f"users/{quote(f'@alice:{SERVER}')}"))[0] == 404
 
 
+async def test_nobody_is_made_up_whom_the_network_cannot_have(tmp_path: Path) -> None:
+    """A ghost that homeservers can find takes invitations, and would never answer them."""
+    async with asking(tmp_path, Town()) as ask:
+        for name in ("=20", "_bob", "bob=20carter", "=23talk", "=0d=0a", "b=c3=b6b=00"):
+            assert (await ask(f"users/{quote(ghost(name))}"))[0] == 404, name
+            assert await ask("thirdparty/user", userid=ghost(name)) == (200, []), name
+
+
 async def test_whoever_looks_up_aliases_makes_the_bridge_knock_at_few_chats(tmp_path: Path) -> None:
     town = Town()
     for number in range(20):

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -96,10 +97,7 @@ async def test_a_postgresql_that_restarts_in_the_middle_loses_and_reorders_nothi
         await store.close()
 
 
-async def test_a_store_whose_database_is_away_closes_and_says_what_was_not_written(
-    key: SealingKey, monkeypatch
-):
-    monkeypatch.setattr("bridgekit.store.postgres.CLOSE_WITHIN", 1.0)
+async def test_a_store_whose_database_is_away_closes_and_says_what_was_not_written(key: SealingKey):
     async with run_postgres() as server:
         store = await Store.open(await server.create_database(), key)
         await store.commit(store.kv.put("a", "written", b""))
@@ -107,9 +105,28 @@ async def test_a_store_whose_database_is_away_closes_and_says_what_was_not_writt
         lost = store.commit(store.kv.put("a", "lost", b""))
         await asyncio.sleep(0.3)
         async with asyncio.timeout(5):
-            await store.close()
+            await store.close(within=1.0)
         assert "closed while the database was away" in str(lost.exception())
         assert store.failures == 1
+
+
+async def test_a_store_whose_file_somebody_else_holds_closes_and_says_what_was_not_written(
+    key: SealingKey, tmp_path: Path
+):
+    store = await Store.open(f"sqlite:///{tmp_path}/bridge.db", key)
+    await store.commit(store.kv.put("a", "written", b""))
+    holder = sqlite3.connect(tmp_path / "bridge.db")
+    holder.execute("BEGIN IMMEDIATE")
+    lost = [store.commit(store.kv.put("a", f"lost {number}", b"")) for number in range(5000)]
+    async with asyncio.timeout(8):
+        while store.trouble is None:  # noqa: ASYNC110 - the writer tells nobody
+            await asyncio.sleep(0.02)
+        await store.close(within=0.5)
+    holder.close()
+    assert {str(one.exception()) for one in lost} == {
+        "The store was closed. The database cannot be written: database is locked."
+    }
+    assert store.failures == 5000
 
 
 async def test_another_bridge_that_took_the_database_over_is_not_written_into(postgres, key: SealingKey):

@@ -1,4 +1,5 @@
-"""Encrypted files: AES-256-CTR over a stream, and the hash of the whole (specification, "encrypted attachments")."""
+"""Encrypted files over a stream: AES-256-CTR and the hash of the whole on Matrix (specification, "encrypted
+attachments"), AES-256-GCM where a network keeps them (`contract.filekeys`)."""
 
 from __future__ import annotations
 
@@ -9,10 +10,12 @@ import secrets
 from collections.abc import AsyncIterator
 
 import msgspec
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import CTR
+from cryptography.hazmat.primitives.ciphers.modes import CTR, GCM
 
+from bridgekit.contract import filekeys
 from bridgekit.contract.errors import MatrixRefused
 from bridgekit.matrix.crypto.signing import from_base64, unpadded
 
@@ -33,7 +36,7 @@ class FileKey(msgspec.Struct, frozen=True):
 
     key: Key
     iv: str
-    hashes: dict[str, str]
+    hashes: dict[str, str] = {}
     v: str = ""
 
 
@@ -77,18 +80,21 @@ class Sealing:
 
 
 def opening(chunks: AsyncIterator[bytes], key: bytes) -> AsyncIterator[bytes]:
-    """The bytes in clear, as they come; `key` is `file` of the message, as JSON.
+    """The bytes in clear, as they come; `key` is `file` of the message as JSON, or what `contract.filekeys` writes.
 
-    Raises MatrixRefused: at once where the key is none, and after the last byte where the hash says that the file
+    Raises MatrixRefused: at once where the key is none, and after the last byte where hash or tag says that the file
     is not what was sent. So whoever passes it on must not call it done before the end.
     """
     try:
         found = _file_key(key)
         secret = base64.urlsafe_b64decode(found.key.k + "=" * (-len(found.key.k) % 4))
         iv = from_base64(found.iv)
-        wanted = from_base64(found.hashes["sha256"])
+        is_gcm = found.key.alg == filekeys.GCM
+        wanted = b"" if is_gcm else from_base64(found.hashes["sha256"])
     except (msgspec.MsgspecError, ValueError, KeyError):
         raise MatrixRefused("The encrypted file came without a usable key.") from None
+    if is_gcm and len(secret) == KEY_BYTES and 8 <= len(iv) <= 64:
+        return _opened_with_tag(chunks, secret, iv)
     if len(secret) != KEY_BYTES or len(iv) != 16 or found.key.alg != "A256CTR":
         raise MatrixRefused("The file is encrypted in a way that the bridge does not know.")
     return _opened(chunks, Cipher(AES(secret), CTR(iv)).decryptor(), wanted)
@@ -103,3 +109,17 @@ async def _opened(
         yield decryptor.update(chunk)
     if not hmac.compare_digest(whole.digest(), wanted):
         raise MatrixRefused("The encrypted file was changed on its way, or is not whole.")
+
+
+async def _opened_with_tag(chunks: AsyncIterator[bytes], secret: bytes, iv: bytes) -> AsyncIterator[bytes]:
+    decryptor = Cipher(AES(secret), GCM(iv)).decryptor()
+    held = b""  # the last bytes are no part of the file
+    async for chunk in chunks:
+        held += chunk
+        if len(held) > filekeys.TAG_BYTES:
+            yield decryptor.update(held[: -filekeys.TAG_BYTES])
+            held = held[-filekeys.TAG_BYTES :]
+    try:
+        decryptor.finalize_with_tag(held)
+    except (InvalidTag, ValueError):
+        raise MatrixRefused("The encrypted file was changed on its way, or is not whole.") from None

@@ -270,7 +270,10 @@ async def test_a_puppet_connects_from_its_own_address():
     await ircd.start(host="::1")
     try:
         server = {"host": "::1", "port": ircd.port, "tls": False}
-        network = network_of(ircd, servers=[server], puppets={**FAST, "ipv6_prefix": "::1/128"})
+        network = network_of(ircd, servers=[server], puppets=FAST)
+        # A config wants a /64, of which this machine has one address.
+        own = network.config.puppets.model_copy(update={"ipv6_prefix": "::1/128"})
+        network.config = network.config.model_copy(update={"puppets": own})
         async with network.connect(login_of("alice")):
             assert ircd.client("alice[m]").peer[0] == "::1"
     finally:
@@ -328,14 +331,6 @@ async def test_where_puppets_are_not_allowed_a_login_is_refused():
     async with ircd.serving():
         with pytest.raises(LoginRejected, match="does not allow"):
             async with network_of(ircd, puppets={"mode": "off"}).connect(login_of("alice")):
-                pass
-
-
-async def test_a_password_file_that_is_not_there_is_said_plainly():
-    ircd = Ircd()
-    async with ircd.serving():
-        with pytest.raises(LoginRejected, match="password file"):
-            async with network_of(ircd, password_file="/nonexistent/file").connect(None):
                 pass
 
 

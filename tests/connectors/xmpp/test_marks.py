@@ -11,6 +11,7 @@ from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact
 from connectors.xmpp import heard, wire
 from connectors.xmpp.disco import About
+from connectors.xmpp.history import Archived
 from connectors.xmpp.marks import Marks
 from connectors.xmpp.rooms import Room
 from connectors.xmpp.watch import Watch
@@ -59,7 +60,10 @@ def test_what_the_archive_has_of_ours_has_arrived_and_is_nobody_elses_words():
     id = MARKS.make("key")
     assert watch.arrived(id) is None
     watch.archived(
-        [("sid-1", 1000, archived("alice", id, "ours")), ("sid-2", 2000, archived("bob", "b1", "his"))]
+        [
+            Archived("sid-1", 1000, archived("alice", id, "ours")),
+            Archived("sid-2", 2000, archived("bob", "b1", "his")),
+        ]
     )
     assert watch.arrived(id) == "sid-1"
     assert said(told) == ["his"]
@@ -70,7 +74,10 @@ def test_an_id_of_ours_that_somebody_copied_is_their_message():
     watch, told = watching()
     id = MARKS.make("key")
     watch.archived(
-        [("sid-1", 1000, archived("alice", id, "ours")), ("sid-2", 2000, archived("eve", id, "copied"))]
+        [
+            Archived("sid-1", 1000, archived("alice", id, "ours")),
+            Archived("sid-2", 2000, archived("eve", id, "copied")),
+        ]
     )
     assert said(told) == ["copied"]
     assert watch.arrived(id) == "sid-1"
@@ -84,7 +91,7 @@ def test_what_was_heard_live_is_not_told_again_from_the_archive():
     watch.hold()
     watch.live(heard.read(live), 1000)
     assert told == []
-    watch.archived([("sid-1", 1000, archived("bob", "b1", "once"))])
+    watch.archived([Archived("sid-1", 1000, archived("bob", "b1", "once"))])
     watch.release()
     assert said(told) == ["once"]
     assert (watch.last, watch.last_at) == ("sid-1", 1000)
@@ -97,7 +104,10 @@ def test_what_is_said_while_the_past_is_learnt_is_told():
     live.append(fromstring(f"<stanza-id xmlns='{wire.SID}' by='{ROOM}' id='sid-2'/>"))
     watch.hold()
     watch.live(heard.read(live), 2000)
-    both = [("sid-1", 1000, archived("bob", "b1", "past")), ("sid-2", 2000, archived("bob", "b2", "now"))]
+    both = [
+        Archived("sid-1", 1000, archived("bob", "b1", "past")),
+        Archived("sid-2", 2000, archived("bob", "b2", "now")),
+    ]
     watch.archived(both, quietly=True)
     watch.release()
     assert said(told) == ["now"]

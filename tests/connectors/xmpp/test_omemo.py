@@ -1,0 +1,234 @@
+"""OMEMO on a real Prosody, with a client that nobody here wrote: stock slixmpp-omemo."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import slixmpp
+
+if not os.environ.get("CI"):
+    pytest.importorskip("slixmpp_omemo", reason="the extra omemo is not installed")
+
+from bridgekit.contract import facts
+from bridgekit.contract.capabilities import Capabilities
+from bridgekit.contract.devices import Trust
+from bridgekit.contract.errors import SendRejected
+from bridgekit.contract.facts import Fact
+from bridgekit.contract.ids import ChatId, LoginId, MessageId, PersonId
+from bridgekit.contract.people import Content, Login
+from bridgekit.contract.policy import Protection
+from bridgekit.contract.text import plain
+from bridgekit.contract.verbs import EditMessage, Join, PostMessage, React
+from bridgekit.testing.host import FakeHost
+from connectors.xmpp.announce import FEATURES
+from connectors.xmpp.config import XmppConfig
+from connectors.xmpp.connector import XmppConnector
+from connectors.xmpp.session import XmppSession
+from connectors.xmpp.testing.omemo_person import OmemoPerson, omemo_person
+from connectors.xmpp.testing.prosody import ROOMS, Prosody
+
+
+class Own:
+    """The bridge with an account, read: `login` is somebody's own, the relay's otherwise."""
+
+    def __init__(self, session: XmppSession, host: FakeHost) -> None:
+        self.session = session
+        self.host = host
+        self.told: list[Fact] = []
+
+    def words(self) -> list[str]:
+        return [f.content.text.body for f in self.told if isinstance(f, facts.Message)]
+
+    def can(self, chat: str) -> Capabilities:
+        return self.session.capabilities(ChatId(chat))
+
+    async def say(self, chat: str, words: str, key: str = "") -> MessageId:
+        sent = await self.session.perform(PostMessage(chat=ChatId(chat), content=said(words), key=key))
+        assert sent is not None
+        assert sent.id is not None
+        return sent.id
+
+
+def said(words: str) -> Content:
+    return Content(text=plain(words))
+
+
+async def until(holds: Callable[[], object], seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def account(prosody: Prosody, name: str, host: FakeHost, *, own: bool = True) -> AsyncIterator[Own]:
+    """The bridge on Prosody with this account, of Ann's own or as the relay."""
+    jid, password = await prosody.register(name)
+    relay = (jid, password) if not own else await prosody.register("relay-of-omemo")
+    config = XmppConfig.model_validate(
+        {
+            "mode": "client",
+            "jid": relay[0],
+            "password": relay[1],
+            "host": "127.0.0.1",
+            "port": prosody.port,
+            "tls_ca_file": prosody.certificate,
+        }
+    )
+    login = Login(
+        id=LoginId("ann"), owner=PersonId("@ann:hs.test"), fields={"jid": jid, "password": password}
+    )
+    async with XmppConnector().network(config, host).connect(login if own else None) as session:
+        assert isinstance(session, XmppSession)
+        one = Own(session, host)
+        reader = asyncio.create_task(session.run(one.told.append))
+        try:
+            yield one
+        finally:
+            reader.cancel()
+            await asyncio.wait([reader])
+
+
+@asynccontextmanager
+async def friend(prosody: Prosody, name: str) -> AsyncIterator[OmemoPerson]:
+    jid, password = await prosody.register(name)
+    async with omemo_person(jid, password, port=prosody.port, certificate=prosody.certificate) as one:
+        yield one
+
+
+async def test_two_people_talk_encrypted_both_ways(prosody: Prosody):
+    """XEP-0384, 5: who has a device is encrypted to; the link then gives what an encrypted room gives."""
+    async with friend(prosody, "bea-omemo") as bea, account(prosody, "ann-omemo", FakeHost()) as ann:
+        await until(lambda: ann.can(bea.jid).protection is Protection.BRIDGE)
+        opened = [f for f in ann.told if isinstance(f, facts.ChatOpened)]
+        assert [(f.chat, f.private) for f in opened] == [(bea.jid, True)]
+        await ann.say(bea.jid, "psst")
+        assert (await bea.reads("psst")).sealed
+        await bea.say(ann.session.me.id, "what is it?")
+        await until(lambda: ann.words() == ["what is it?"])
+        for i in range(3):
+            await ann.say(bea.jid, f"again {i}")
+            assert (await bea.reads(f"again {i}")).sealed
+
+
+async def test_a_reaction_becomes_words_where_only_bodies_are_encrypted(prosody: Prosody):
+    """XEP-0384 before 0.4 encrypts the body alone: a reaction beside it could be read by the server."""
+    async with friend(prosody, "bea-react") as bea, account(prosody, "ann-react", FakeHost()) as ann:
+        await until(lambda: ann.can(bea.jid).protection is Protection.BRIDGE)
+        assert React not in ann.can(bea.jid).verbs
+        first = await ann.say(bea.jid, "teh words")
+        await ann.session.perform(EditMessage(chat=ChatId(bea.jid), target=first, content=said("the words")))
+        corrected = await bea.reads("the words")
+        assert corrected.sealed
+        assert corrected.xml.find("{urn:xmpp:message-correct:0}replace").get("id") == first
+
+
+async def test_the_keys_live_on_in_the_sealed_store(prosody: Prosody):
+    """A restart is the same device: nothing has to be trusted anew, and what came meanwhile is read."""
+    host = FakeHost()
+    async with friend(prosody, "bea-restart") as bea:
+        async with account(prosody, "ann-restart", host) as ann:
+            await until(lambda: ann.can(bea.jid).protection is Protection.BRIDGE)
+            await ann.say(bea.jid, "before")
+            await bea.reads("before")
+            await bea.say(ann.session.me.id, "I am here")
+            await until(lambda: "I am here" in ann.words())
+            before = (await ann.session.devices(ChatId(bea.jid)))[0]
+            me = ann.session.me.id
+        await bea.say(me, "are you there?")
+        async with account(prosody, "ann-restart", host) as ann:
+            assert ann.can(bea.jid).protection is Protection.BRIDGE  # at once, before anybody was asked
+            await until(lambda: ann.words() == ["are you there?"])
+            assert (await ann.session.devices(ChatId(bea.jid)))[0] == before
+            await ann.say(bea.jid, "after")
+            assert (await bea.reads("after")).sealed
+
+
+async def test_what_is_said_in_clear_in_an_encrypted_chat_is_marked(prosody: Prosody):
+    async with friend(prosody, "bea-clear") as bea, account(prosody, "ann-clear", FakeHost()) as ann:
+        await until(lambda: ann.can(bea.jid).protection is Protection.BRIDGE)
+        bea.say_in_clear(ann.session.me.id, "oops")
+        await until(lambda: ann.words() == ["(not encrypted) oops"])
+
+
+async def test_trust_is_blind_until_somebody_is_verified(prosody: Prosody):
+    """From then on a new device of theirs waits for somebody to compare it, and the sender reads that."""
+    async with friend(prosody, "bea-trust") as bea, account(prosody, "ann-trust", FakeHost()) as ann:
+        chat = ChatId(bea.jid)
+        await until(lambda: ann.can(chat).protection is Protection.BRIDGE)
+        await ann.say(chat, "hello")
+        own, hers = await ann.session.devices(chat)
+        assert own.own
+        assert own.person == ann.session.me.id
+        assert (hers.fingerprint, hers.trust) == (await bea.fingerprint(), Trust.BLIND)
+        judged = await ann.session.judge(chat, hers.fingerprint.replace(" ", ""), Trust.VERIFIED)
+        assert judged is not None
+        assert judged.trust is Trust.VERIFIED
+        async with friend(prosody, "bea-trust") as other:
+            await until(lambda: other.jid == bea.jid)
+            await ann.session.sealing.look(chat, None)
+            with pytest.raises(SendRejected) as refused:
+                await until_new(ann, chat, "only for you")
+            assert await other.fingerprint() in refused.value.notice
+            await ann.session.judge(chat, await other.fingerprint(), Trust.DISTRUSTED)
+            await ann.say(chat, "only for the first")
+            assert (await bea.reads("only for the first")).sealed
+            assert await ann.session.judge(chat, "0" * 64, Trust.VERIFIED) is None
+
+
+async def until_new(ann: Own, chat: ChatId, words: str) -> None:
+    """Speak until the news of a new device has come."""
+    for _ in range(100):
+        await ann.say(chat, words)
+        await asyncio.sleep(0.05)
+
+
+async def test_a_message_without_a_key_for_us_is_a_notice_and_never_its_fallback(prosody: Prosody):
+    """XEP-0384: the body of an encrypted message is for those who cannot read it."""
+    async with (
+        friend(prosody, "bea-nokey") as bea,
+        friend(prosody, "cid-nokey") as cid,
+        account(prosody, "ann-nokey", FakeHost()) as ann,
+    ):
+        await until(lambda: ann.can(bea.jid).protection is Protection.BRIDGE)
+        stanza = bea._xmpp.make_message(mto=cid.jid, mtype="chat")
+        stanza["body"] = "for Cid alone"
+        sealed, _ = await bea._xmpp["xep_0384"].encrypt_message(stanza, {slixmpp.JID(cid.jid)})
+        sealed["to"] = ann.session.me.id
+        sealed.send()
+        await until(lambda: ann.words())
+        (words,) = ann.words()
+        assert "has no key" in words
+        assert "OMEMO encrypted" not in words
+
+
+async def test_a_room_for_members_who_see_each_other_is_encrypted_to_all_of_them(prosody: Prosody):
+    """XEP-0384, 6: members-only and non-anonymous, so that everybody knows whose devices to encrypt to."""
+    room = f"omemo-room@{ROOMS}"
+    relay, _ = await prosody.register("relay-room-omemo")
+    async with friend(prosody, "bea-room") as bea, friend(prosody, "cid-room") as cid:
+        await bea.join(room)
+        await bea.configure(room, membersonly="1", whois="anyone")
+        await bea.let_in(room, cid.jid)
+        await bea.let_in(room, relay)
+        await cid.join(room)
+        async with account(prosody, "relay-room-omemo", FakeHost(), own=False) as bridge:
+            await bridge.session.perform(Join(chat=ChatId(room)))
+            await until(lambda: bridge.can(room).protection is Protection.BRIDGE)
+            await bridge.say(room, "hello, members", key="k1")
+            for one in (bea, cid):
+                assert (await one.reads("hello, members")).sealed
+            await bea.say(room, "hello, bridge", cid.jid, relay)
+            await until(lambda: "hello, bridge" in bridge.words())
+            bea.say_in_clear(room, "shouted", room=True)
+            await until(lambda: "(not encrypted) shouted" in bridge.words())
+            await bea.configure(room, membersonly="0", whois="moderators")
+            await until(lambda: bridge.can(room).protection is Protection.TRANSPORT)
+
+
+async def test_a_gateway_does_not_announce_omemo(prosody: Prosody):
+    """A component has many addresses and could only pretend to be their end."""
+    assert not any("omemo" in one or "axolotl" in one for one in FEATURES)
