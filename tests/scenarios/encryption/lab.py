@@ -207,7 +207,7 @@ class Gathering:
             assert [s for s in shown if not s.is_trusted] == []
 
     async def flaws(self) -> list[Shown]:
-        """What either client could not decrypt, got in clear, or warns of, of all that the bridge's users said to it."""
+        """What either client could not decrypt, got in clear, or warns of, of what the bridge's users said to it."""
         found = [shown for reader in self.readers for shown in await reader.read(self.room)]
         assert found, "nobody has read anything"
         ours = (self.lab.bridge.bot, self.lab.ghost("a").partition("a:")[0])
