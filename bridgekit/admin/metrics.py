@@ -212,6 +212,11 @@ class Metrics:
         self._transactions = Counter(
             "bridgekit_transactions", "Transactions of the homeserver by outcome.", ["outcome"], registry=reg
         )
+        self._overdue = Counter(
+            "bridgekit_overdue_events",
+            "Events that the homeserver did not send and that were read in their rooms.",
+            registry=reg,
+        )
         info = Gauge(
             "bridgekit_info", "Always 1; the label says which version runs.", ["version"], registry=reg
         )
@@ -254,6 +259,10 @@ class Metrics:
     def transaction(self, outcome: str) -> None:
         """The homeserver sent a transaction: `accepted`, or `repeated`."""
         self._transactions.labels(outcome).inc()
+
+    def overdue(self, count: int) -> None:
+        """So many events were read in their rooms, because the homeserver did not send them."""
+        self._overdue.inc(count)
 
     def reconnect(self, network: NetworkId) -> None:
         """A session was lost and will be started again."""

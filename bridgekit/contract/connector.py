@@ -176,6 +176,11 @@ class Network(Protocol):
         """What people call the chat."""
         ...
 
+    def whereabouts(self, chat: ChatId) -> str:
+        """Where a shared chat is in the world, the same over every way that leads to it (`xmpp:room@example.org`), as
+        far as it can be told now; "" where it cannot. Two links of one address are refused."""
+        ...
+
     def direct(self, person: PersonId) -> ChatId | None:
         """The private chat with `person`; None where there is no such thing."""
         ...

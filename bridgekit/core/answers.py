@@ -87,11 +87,11 @@ def answer_in(content: Content) -> Answer | None:
 def nod_in(content: Content) -> NodWord | None:
     """What somebody in a chat says about a stranger, and nothing else in the message."""
     body = content.text.body
-    if not body.startswith("!bridge") or content.kind is not Kind.TEXT or len(body) > 500:
+    if not body.startswith("!") or content.kind is not Kind.TEXT or len(body) > 500:
         return None
     match body.split(maxsplit=2):
-        case ["!bridge", ("accept" | "reject") as word, who]:
-            return NodWord(word == "accept", who.strip())
+        case [mark, word, who] if mark.lower() == "!bridge" and word.lower() in ("accept", "reject"):
+            return NodWord(word.lower() == "accept", who.strip())
         case _:
             return None
 

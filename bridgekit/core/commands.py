@@ -11,9 +11,9 @@ MARK = "!bridge"
 
 def command_in(content: Content) -> str | None:
     """What follows `!bridge` in a message that is a command; None if it is not one."""
-    if content.kind is not Kind.TEXT or not content.text.body.startswith(MARK):
+    mark, rest = content.text.body[: len(MARK)], content.text.body[len(MARK) :]
+    if content.kind is not Kind.TEXT or mark.lower() != MARK:
         return None
-    rest = content.text.body[len(MARK) :]
     return rest.strip() if not rest or rest[0].isspace() else None
 
 

@@ -87,6 +87,22 @@ def room_of(state: Mapping[str, Mapping[str, Any] | None], *, listed: bool, vers
     )
 
 
+def exceeds(type: str, content: Mapping[str, Any], bound: Bound) -> bool:
+    """Whether a room in whose state this stands (one of the `WATCHED` types) is more open than `bound`."""
+    room = room_of({type: content}, listed=False)
+    match type:
+        case "m.room.history_visibility":
+            return room.history > max(bound.history, Exposure.JOINED)
+        case "m.room.join_rules":
+            return room.join > bound.join
+        case "m.room.guest_access":
+            return room.guests and not bound.guests
+        case "m.room.canonical_alias":
+            return room.alias and not bound.findable
+        case _:
+            return False
+
+
 class Power(msgspec.Struct, frozen=True, kw_only=True):
     """What the bot may do in a room: its own level, and what each type of state event takes."""
 

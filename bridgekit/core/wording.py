@@ -79,6 +79,18 @@ def undone(what: str, by: str) -> str:
     return f"{by} made this room more open than its chats allow; the bridge has put that back: {what}."
 
 
+EXPOSED = "more people could read it than its chat allows"
+
+
+def taken_back(count: int) -> str:
+    """Words that were said while the room was too open are gone from it."""
+    were = "1 message that came" if count == 1 else f"{count} messages that came"
+    return (
+        f"{were} in while this room was more open than its chats allow could be read by people whom they were not "
+        f"meant for: {'it was' if count == 1 else 'they were'} taken back here."
+    )
+
+
 def became(name: str, label: str, exposure: Exposure, detail: str) -> str:
     """The visibility of a linked chat has changed, for both sides."""
     modes = f" ({detail})" if detail else ""
@@ -435,6 +447,19 @@ def bridged_already(name: str, bot: str) -> str:
     return (
         f"{bot} bridges this room to {name} already: a second bridge would say everything twice. "
         "Take that bridge out of the room first."
+    )
+
+
+def linked_already(name: str, room: str, other: str) -> str:
+    """Why a link is refused."""
+    return f"{name} is linked to {room} already, over {other}: a second link would say everything twice."
+
+
+def loop(name: str, label: str, other: str, other_label: str) -> str:
+    """To a room in which the bridge hears its own words."""
+    return (
+        f"{name} on {label} and {other} on {other_label} are the same chat: the bridge hears there what it said here. "
+        "Its own words are not passed on again; unlink one of the two."
     )
 
 

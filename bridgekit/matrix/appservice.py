@@ -56,6 +56,10 @@ class Receiver(Protocol):
         """Keep the transaction's key and content, in order; on disk when it returns. Raise to have it sent again."""
         ...
 
+    def failed(self) -> None:
+        """A transaction was not answered with 200: the homeserver believes us away, and sends it again."""
+        ...
+
     def state(self, event: RawEvent) -> None:
         """A state event, of ours or of others; before `accept`, and told again when the transaction comes again."""
         ...
@@ -105,17 +109,19 @@ class Appservice:
     """The routes of one application service, authorised by `hs_token`.
 
     Transactions are taken one after the other, in the order in which they are whole; so a transaction that is
-    delivered twice at once waits for itself and is then a duplicate.
+    delivered twice at once waits for itself and is then a duplicate. `turn` is held meanwhile.
     """
 
-    def __init__(self, hs_token: str, receiver: Receiver, *, max_body: int = MAX_BODY) -> None:
+    def __init__(
+        self, hs_token: str, receiver: Receiver, *, max_body: int = MAX_BODY, turn: asyncio.Lock | None = None
+    ) -> None:
         if not hs_token:
             raise ValueError("the hs_token is empty")
         self._token = hs_token.encode()
         self._receiver = receiver
         self._max_body = max_body
         self._recent: OrderedDict[str, None] = OrderedDict()
-        self._turn = asyncio.Lock()
+        self._turn = turn or asyncio.Lock()
 
     def routes(self) -> list[web.RouteDef]:
         """Every route, for `app.add_routes`: stable, unstable and legacy paths."""
@@ -143,6 +149,16 @@ class Appservice:
     # what comes in
 
     async def _transaction(self, request: web.Request) -> web.Response:
+        done = False
+        try:
+            answer = await self._taken(request)
+            done = answer.status == 200
+            return answer
+        finally:
+            if not done:
+                self._receiver.failed()
+
+    async def _taken(self, request: web.Request) -> web.Response:
         txn_id = request.match_info["txn_id"]
         body = await self._body(request)
         if body is None:

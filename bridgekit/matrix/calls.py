@@ -10,7 +10,7 @@ import msgspec
 from bridgekit.contract.errors import MatrixRefused
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.matrix import shapes
-from bridgekit.matrix.shapes import Json, Page
+from bridgekit.matrix.shapes import Json, Page, RawPage
 from bridgekit.matrix.transport import SECONDS, Homeserver, quoted
 
 CS = "/_matrix/client/v3"
@@ -72,6 +72,18 @@ class Calls:
         if filter is not None:
             query["filter"] = _encode(filter).decode()
         decode = msgspec.json.Decoder(Page).decode
+        return await self._call(
+            "messages", "GET", f"{_room(room)}/messages", None, decode, user=user, query=query
+        )
+
+    async def raw_messages(
+        self, room: ChatId, *, start: str | None = None, limit: int = 100, user: PersonId | None = None
+    ) -> RawPage:
+        """A page of the timeline backwards, from `start` (None: the newest), with each event as its JSON."""
+        query: dict[str, str | int] = {"dir": "b", "limit": limit}
+        if start is not None:
+            query["from"] = start
+        decode = msgspec.json.Decoder(RawPage).decode
         return await self._call(
             "messages", "GET", f"{_room(room)}/messages", None, decode, user=user, query=query
         )

@@ -19,6 +19,13 @@ class Page(msgspec.Struct, frozen=True):
     end: str | None = None
 
 
+class RawPage(msgspec.Struct, frozen=True):
+    """The same, with each event as its JSON."""
+
+    chunk: list[msgspec.Raw] = []
+    end: str | None = None
+
+
 class Versions(msgspec.Struct, frozen=True):
     """What the homeserver says it can do."""
 

@@ -64,6 +64,9 @@ class _Silent:
     def homeserver(self, available: bool) -> None: ...
 
 
+def _nobody() -> None: ...
+
+
 class Homeserver:
     """The homeserver at `url`, as one appservice sees it."""
 
@@ -81,7 +84,9 @@ class Homeserver:
             raise ValueError("the as_token is empty or holds characters that no token has")
         self.pool = Pool(url, limit=connections, tls=tls)
         self.metrics: Metrics = metrics or _Silent()
-        self.gate = Gate(self._probe, changed=self.metrics.homeserver, first=backoff[0], longest=backoff[1])
+        self.gate = Gate(self._probe, changed=self._changed, first=backoff[0], longest=backoff[1])
+        self.on_back: Callable[[], None] = _nobody
+        """Called when it answers again after it was away."""
         self.refused = ""  # why the homeserver takes us for a stranger, while it does
         self._backoff = backoff
         self._headers = b"Authorization: Bearer %s\r\n" % token.encode("ascii") + AGENT
@@ -197,6 +202,11 @@ class Homeserver:
         finally:
             gate.leave(epoch, ok, certain=certain)
             self.metrics.answered(call, status, asyncio.get_running_loop().time() - started)
+
+    def _changed(self, available: bool) -> None:
+        self.metrics.homeserver(available)
+        if available:
+            self.on_back()
 
     async def _probe(self) -> bool:
         try:

@@ -133,7 +133,10 @@ class Bot:
     async def obey(self, room: ChatId, case: Case, words: str) -> None:
         """Answer one command where it was given."""
         if case.origin.network != MATRIX:
-            if words.lower() not in _HEARD_ALREADY and words.split()[:1] not in (["accept"], ["reject"]):
+            if words.lower() not in _HEARD_ALREADY and words.lower().split()[:1] not in (
+                ["accept"],
+                ["reject"],
+            ):
                 await self.explain(case.origin)
             return
         sender: Person = getattr(case.fact, "sender")  # noqa: B009 - only what somebody said is a command
@@ -147,15 +150,21 @@ class Bot:
             ):
                 raise NotAllowed("You are not allowed to command this bridge: ask its admin.")
             if command is None:
-                raise NotAllowed(f"There is no command {name}. Say `help` to see what there is.")
+                portal = self._registry.portals.get(room)
+                mark = "" if portal is not None and portal.kind == "management" else "!bridge "
+                raise NotAllowed(f"There is no command {name}. Say `{mark}help` to see what there is.")
             if _may_hold_a_password(name, rest):
                 await self._hide(room, case)
-            if name in ("link", "login", "chat") and not self._asked.take(sender.id, now()):
-                raise NotAllowed("You ask for more than I do at once: try again in a minute.")
             answer = await command(room, sender.id, rest)
         except BridgeError as error:
             answer = error.notice
         await self._portals.say(room, answer)
+
+    def _spend(self, sender: PersonId) -> None:
+        """What follows makes the bridge connect, knock or speak somewhere. Raises NotAllowed where that is too much
+        at once."""
+        if not self._asked.take(sender, now()):
+            raise NotAllowed("You ask for more than I do at once: try again in a minute.")
 
     async def greet(self, room: ChatId, *, direct: bool) -> None:
         """Say who this is on entering a room."""
@@ -340,6 +349,8 @@ class Bot:
         await self._need_power(room, sender)
         network, name = NetworkId(words[0]), words[1]
         wanted = WANTED | frozenset(asked)
+        self._portals.find_chat(network, name)  # a slip of the pen is no request
+        self._spend(sender)
         with self._protecting.answering(room):
             link = await self._portals.link(room, network, name, sender, secret=secret, wanted=wanted)
             protection = await self._protecting.in_words(room)
@@ -463,6 +474,7 @@ class Bot:
                     f"Say `login {network} field=value ...`, with quotes around what has spaces."
                 )
             fields[name] = value
+        self._spend(sender)
         await self._accounts.open(network, sender, fields)
         return (
             f"Your account on {self._label(network)} is being signed in. `!bridge status` shows how it does."
@@ -487,6 +499,7 @@ class Bot:
         if len(words) != 2:
             raise NotAllowed(f"Say `!bridge chat {network} <name>`.")
         side, person = self._portals.find_person(network, words[1], login)
+        self._spend(sender)
         if (link := self._registry.links.get(side)) is None:
             await self._making.direct(side, person, sender)
             return f"You are invited to a room with {words[1]}."

@@ -135,9 +135,11 @@ class Bridge:
         left = await self.rooms.recover()
         if left:
             log.info("recovering", facts=left)
+        await parts.overdue.load()
         await self._listen()
         self.accounts.start_all()
         self._tasks.spawn(self._settle_in())
+        self._tasks.spawn(parts.overdue.run())
         self._tasks.spawn(parts.consenting.tend())
         self._tasks.spawn(parts.shields.keep_telling())
         parts.exposures.start()
@@ -166,7 +168,8 @@ class Bridge:
         )
 
     async def _listen(self) -> None:
-        appservice = Appservice(self.config.appservice.hs_token.get_secret_value(), self._parts.reception)
+        token = self.config.appservice.hs_token.get_secret_value()
+        appservice = Appservice(token, self._parts.reception, turn=self._parts.arrivals.turn)
         app = web.Application(client_max_size=0)
         app.add_routes(appservice.routes())
         app.add_routes(PublicMedia(self._parts.links, self.client).routes())

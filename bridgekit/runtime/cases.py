@@ -9,12 +9,15 @@ from typing import Any
 
 import msgspec
 
+from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MessageId, PersonId, PortalKey
 from bridgekit.core.model import Action, Known
 from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
 from bridgekit.runtime.lanes import Turn
 
+ABOUT_LINK = (facts.ChatVisibility, facts.ChatOpened, facts.ChatClosed, facts.Resync)
+"""What is about the chat itself: the bridge hears it whether anything may pass or not."""
 TOLD = 0
 """The step, in the outbox, under which it stands that the sender was told what was not the end; no verb has it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
@@ -10,7 +11,7 @@ import msgspec
 import structlog
 
 from bridgekit.contract import facts
-from bridgekit.contract.errors import BridgeError, MatrixRefused
+from bridgekit.contract.errors import BridgeError, MatrixRefused, WouldExpose
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.policy import Exposure, Visibility
 from bridgekit.core import steady, wording
@@ -21,11 +22,12 @@ from bridgekit.core.corrections import (
     Room,
     SetState,
     corrections,
+    exceeds,
     heeded,
     may_open,
     openings,
 )
-from bridgekit.core.exposure import OPEN, Allowed, Bound, LinkView, allowed
+from bridgekit.core.exposure import OPEN, SECRET, Allowed, Bound, LinkView, allowed, limits
 from bridgekit.core.scopes import Consent, Policy, Scope, in_force
 from bridgekit.core.steady import Steady
 from bridgekit.matrix.client import MatrixClient
@@ -33,6 +35,7 @@ from bridgekit.runtime.lenient import now
 from bridgekit.runtime.looking import look
 from bridgekit.runtime.registry import CLOSED, PAUSED, WAITING, Registry
 from bridgekit.runtime.registry import OPEN as LINK_OPEN
+from bridgekit.runtime.takingback import TakingBack
 from bridgekit.store import Store
 from bridgekit.store.rows import Link
 
@@ -42,6 +45,8 @@ WISHES = "bridge.wish"
 """Where it is kept how open a room's own people want it, and how it was left; no network is called so."""
 TOLD_SECONDS = 3.0
 """A network that says nothing for so long of who may read a chat that is open keeps it secret."""
+PATIENCE = 10.0
+"""Seconds that words under way wait for a room to be closed that somebody has opened too far."""
 TRY_AGAIN = 5.0
 """Seconds until a room is looked at again that could not be."""
 
@@ -78,6 +83,7 @@ class Exposures:
         store: Store,
         *,
         bot: PersonId,
+        network_of: Callable[[PersonId], NetworkId],
         label: Callable[[NetworkId], str],
         policy: Callable[[NetworkId], Policy],
         consents: Callable[[PortalKey], tuple[Consent, ...]],
@@ -109,6 +115,9 @@ class Exposures:
         self._raised: dict[
             ChatId, PersonId
         ] = {}  # who changed a room's settings since they were last compared
+        self._bounds: dict[ChatId, Bound] = {}  # how open a room was allowed to be when it was compared last
+        self._taking_back = TakingBack(self._client, store, network_of=network_of)
+        self._calmed: dict[PortalKey, asyncio.Event] = {}
         self._told: dict[PortalKey, Visibility] = {}  # what both sides know of who may read a chat
         self._pauses: dict[PortalKey, str] = {}
 
@@ -196,7 +205,37 @@ class Exposures:
             log.warning("visibility_flipped", network=side.network, times=known.flips)
         self._weigh_of(side)
 
+    def _awaiting(self, side: PortalKey) -> asyncio.Event:
+        return self._calmed.setdefault(side, asyncio.Event())
+
+    async def passes(self, side: PortalKey) -> None:
+        """Return when the link's words may go into its room. Raises WouldExpose, with why, where that takes long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while side not in self.cleared:
+                    link = self._registry.links.get(side)
+                    if link is None or link.state == WAITING or side in self._pauses:
+                        break
+                    moved = self._awaiting(side)
+                    moved.clear()
+                    await moved.wait()
+        if side not in self.cleared:
+            link = self._registry.links.get(side)
+            raise WouldExpose((link.reason if link is not None else "") or wording.UNSETTLED)
+
     # What the room's people do --------------------------------------------------------------------------------
+
+    def glimpsed(self, room: ChatId, type: str, content: Mapping[str, Any]) -> None:
+        """Somebody's piece of state has come in, and is not even on disk: what opens the room too far stops all words
+        this moment."""
+        if type not in WATCHED:
+            return
+        links = self._registry.links_of(room)
+        if links and exceeds(type, content, self._bounds.get(room, SECRET)):
+            log.warning("room_opened_too_far", setting=type)
+            for link in links:
+                self._clear(link.key, False)
+            self.weigh(room)
 
     def room_changed(self, room: ChatId, type: str, by: PersonId) -> None:
         """Somebody set a piece of the room's state."""
@@ -268,6 +307,10 @@ class Exposures:
         views = [self._view(link) for link in heard]
         wish = await self._wish(room, seen, views, made=portal.made)
         decided = allowed(wish, views, now(), made=portal.made)
+        left = self._left(room)
+        if left is not None and seen.history > max(left.history, decided.bound.history, Exposure.JOINED):
+            await self._taking_back.mark(room, left.history)
+        self._bounds[room] = limits(decided.standing) if decided.standing else OPEN
         undone: list[str] = []
         refused: set[str] = set()
         while True:
@@ -285,6 +328,8 @@ class Exposures:
             if wider:
                 seen, power = await look(self._client, room, self._bot)
             self._leave(room, wish, seen)
+        if len(heard) == len(links):
+            await self._take_back(room, decided)
         await self._tell(room, decided, undone, by)
         await self._judge(heard, seen, decided, pauses)
 
@@ -303,9 +348,8 @@ class Exposures:
     async def _wish(self, room: ChatId, seen: Room, views: list[LinkView], *, made: bool) -> Bound:
         """How open the room's own people want it."""
         known = self._wishes.get(room)
-        if known is None:
-            kept = await self._store.kv.get(WISHES, room)
-            known = msgspec.json.decode(kept, type=Wish) if kept is not None else None
+        if known is None and (kept := await self._store.kv.get(WISHES, room)) is not None:
+            known = self._wishes[room] = msgspec.json.decode(kept, type=Wish)
         if known is None:
             return OPEN if made else msgspec.structs.replace(seen.shown, media=True)
         if known.left is None or known.left == seen.shown:
@@ -318,6 +362,15 @@ class Exposures:
             if getattr(known.left, name) != getattr(seen.shown, name)
         }
         return msgspec.structs.replace(known.bound, **changed)
+
+    def _left(self, room: ChatId) -> Bound | None:
+        """How open the bridge left the room when it last looked; None where it never did."""
+        known = self._wishes.get(room)
+        return known.left if known is not None else None
+
+    async def _take_back(self, room: ChatId, decided: Allowed) -> None:
+        if count := await self._taking_back.look(room, decided):
+            await self._doorkeeper.say(room, f"⚠ {wording.taken_back(count)}")
 
     def _leave(self, room: ChatId, wish: Bound, seen: Room) -> None:
         left = Wish(wish, seen.shown)
@@ -380,6 +433,8 @@ class Exposures:
         if yes != (side in self.cleared):
             (self.cleared.add if yes else self.cleared.discard)(side)
             self._changed(side)
+        if (waiting := self._calmed.pop(side, None)) is not None:
+            waiting.set()
 
     # What people are told -------------------------------------------------------------------------------------
 

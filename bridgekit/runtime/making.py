@@ -108,6 +108,7 @@ class Making:
             return await asyncio.shield(asked)
         if (making := self._portals.making.get(side)) is not None:
             return await making is not None
+        self._portals.refuse_twin(side)
         if not self._knocks.take(network, now()):
             log.warning("too_many_aliases", network=network)
             return False

@@ -28,6 +28,7 @@ from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.matrix.crypto.verifying import Say
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
+from bridgekit.runtime.arrivals import Arrivals
 from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.cases import Case, Fate, Outcome
 from bridgekit.runtime.consenting import Consenting
@@ -41,6 +42,7 @@ from bridgekit.runtime.holding import Holding
 from bridgekit.runtime.host import NetworkHost
 from bridgekit.runtime.joins import Joins
 from bridgekit.runtime.lenient import now
+from bridgekit.runtime.loops import Loops
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.matrix_side import MatrixSide
@@ -48,6 +50,7 @@ from bridgekit.runtime.members import Members
 from bridgekit.runtime.modes import Modes
 from bridgekit.runtime.names import Names
 from bridgekit.runtime.opening import Opening
+from bridgekit.runtime.overdue import Overdue
 from bridgekit.runtime.owners import Owners
 from bridgekit.runtime.passage import Passage
 from bridgekit.runtime.pending import Pending
@@ -183,6 +186,9 @@ class Parts:
             moved=lambda side: self.passage.changed(side),
             spawn=spawn,
         )
+        self.loops = Loops(
+            registry, label=label, say=lambda room, words: self.portals.say(room, words), spawn=spawn
+        )
         self.performing = Performing(
             store=store,
             registry=registry,
@@ -201,6 +207,9 @@ class Parts:
             puppets=config.appservice.double_puppets,
             is_encrypted=self.engine.knows_encrypted,
             protecting=self.protecting,
+            said=self.loops.said,
+            cleared=lambda side: side in self.exposures.cleared,
+            passes=lambda side: self.exposures.passes(side),
         )
         for id, section in config.networks.items():
             connector = connectors[section.connector]
@@ -264,6 +273,9 @@ class Parts:
             registry,
             store,
             bot=me,
+            network_of=lambda who: (
+                row.network if (row := self.ghosts.row(who)) is not None else NetworkId("")
+            ),
             label=label,
             policy=self.consenting.policy,
             consents=self.consenting.consents,
@@ -317,6 +329,7 @@ class Parts:
             readers=self.readers,
             protecting=self.protecting,
             shields=self.shields,
+            loops=self.loops,
             explain=lambda side: self.commands.explain(side),
             drop=lambda case: drop(store, case),
             refuse=self._refused,
@@ -481,6 +494,7 @@ class Parts:
             passes=self.passage.lets,
             spawn=spawn,
         )
+        self.arrivals = Arrivals()
         self.reception = Reception(
             store,
             self.rooms,
@@ -491,13 +505,26 @@ class Parts:
             namespace,
             self.manifests,
             self.engine,
+            self.arrivals,
             bot=me,
             label=label,
             puppets=config.appservice.double_puppets,
             is_echo=self.matrix.is_echo,
+            glimpsed=self.exposures.glimpsed,
             outcome=metrics.transaction,
             parked=metrics.parked,
             spawn=spawn,
+        )
+        self.overdue = Overdue(
+            self.arrivals,
+            client,
+            store,
+            registry,
+            self.ghosts,
+            bot=me,
+            is_own=self.reception.is_own,
+            take_in=self.reception.take_in,
+            counted=metrics.overdue,
         )
 
     def _encrypted(self, room: ChatId) -> None:

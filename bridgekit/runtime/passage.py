@@ -18,17 +18,15 @@ from bridgekit.core.commands import command_in
 from bridgekit.core.crowd import Crowds
 from bridgekit.core.gate import Cause
 from bridgekit.core.shield import Quarantined, Refused, Wait
-from bridgekit.runtime.cases import Case
+from bridgekit.runtime.cases import ABOUT_LINK, Case
 from bridgekit.runtime.consenting import Consenting
 from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.holding import Holding
+from bridgekit.runtime.loops import Loops
 from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.registry import WAITING, Registry
 from bridgekit.runtime.shielding import Shields
-
-ABOUT_LINK = (facts.ChatVisibility, facts.ChatOpened, facts.ChatClosed, facts.Resync)
-"""What is about the chat itself: the bridge hears it whether anything may pass or not."""
 
 NOBODY = PersonId("")
 
@@ -51,6 +49,7 @@ class Passage:
         readers: Readers,
         protecting: Protecting,
         shields: Shields,
+        loops: Loops,
         explain: Callable[[PortalKey], Coroutine[Any, Any, None]],
         drop: Callable[[Case], None],
         refuse: Callable[[Case, str], None],
@@ -65,6 +64,7 @@ class Passage:
         self._readers = readers
         self._protecting = protecting
         self._shields = shields
+        self._loops = loops
         self._explain = explain
         self._drop = drop
         self._refuse = refuse
@@ -83,7 +83,7 @@ class Passage:
                 self._readers.moved(side)
             if isinstance(fact, facts.ChatVisibility | facts.ChatOpened):
                 self._exposures.hear(side, fact)
-        if self._consenting.hear(side, fact):
+        if self._consenting.hear(side, fact) or self._loops.is_ours(side, fact):
             return True
         if isinstance(fact, facts.Message) and self._is_live(fact) and (word := nod_in(fact.content)):
             self._spawn(self._shields.heard(side, fact.sender, word))

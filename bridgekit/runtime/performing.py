@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -22,7 +22,7 @@ from bridgekit.core.membership import Mode
 from bridgekit.core.model import RELAY, Context, Permission, SideView, matrix_side
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Key
-from bridgekit.runtime.cases import Case, Step, Tracked
+from bridgekit.runtime.cases import ABOUT_LINK, Case, Step, Tracked
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.matrix_side import MatrixSide
 from bridgekit.runtime.members import Members
@@ -57,6 +57,9 @@ class Performing:
         puppets: bool,
         is_encrypted: Callable[[ChatId], bool],
         protecting: Protecting,
+        said: Callable[[PortalKey, MessageId], None],
+        cleared: Callable[[PortalKey], bool],
+        passes: Callable[[PortalKey], Awaitable[None]],
     ) -> None:
         self._store = store
         self._registry = registry
@@ -75,6 +78,9 @@ class Performing:
         self._puppets = puppets
         self._is_encrypted = is_encrypted
         self._protecting = protecting
+        self._said = said
+        self._cleared = cleared
+        self._passes = passes
         self._views: dict[ChatId, tuple[object, tuple[SideView, ...]]] = {}
 
     # Context -------------------------------------------------------------------------------------------------
@@ -215,6 +221,11 @@ class Performing:
                 raise SendRejected("The chat was unlinked before this was passed on.")
             if self._is_back(room, step):
                 return None
+            if not self._cleared(origin) and self._waits(step):
+                # The room was opened too far (or the link closed) while this was on its way.
+                if not step.case.durable:
+                    return None
+                await self._passes(origin)
             return await self._matrix.perform(room, step, ids)
         if not step.case.durable and not self._is_there(step):
             return None  # it is worth nothing when the session is back
@@ -237,7 +248,16 @@ class Performing:
             await self._store.commit(self._store.outbox.sending(step.case.number, step.index))
         if step.turn is not None and not await step.turn.come():
             raise Disconnected("What was said before this has to be said again first.")
-        return await _all(supervised, session, fitted)
+        sent = await _all(supervised, session, fitted)
+        if sent is not None and sent.id:
+            for id in (sent.id, *sent.more):
+                self._said(side, id)
+        return sent
+
+    @staticmethod
+    def _waits(step: Step) -> bool:
+        """Whether something of what is said or done in the chat itself would be shown."""
+        return not isinstance(step.action.verb, verbs.Leave) and not isinstance(step.case.fact, ABOUT_LINK)
 
     def _is_back(self, room: ChatId, step: Step) -> bool:
         """Whether somebody whose ghost was to leave has come again meanwhile."""

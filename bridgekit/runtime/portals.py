@@ -16,6 +16,7 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Content, Kind, Person
 from bridgekit.contract.text import plain
+from bridgekit.core import wording
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.others import bridged_already
 from bridgekit.core.questions import WANTED
@@ -225,6 +226,7 @@ class Portals:
         portal = self._registry.portals.get(room)
         if portal is not None and portal.kind != "channel":
             raise NotAllowed("This room is not one to link: say it in the room that shall be linked.")
+        self.refuse_twin(side)
         if why := bridged_already(
             await self._client.room_state(room), self._bot, names=frozenset({side.chat, name})
         ):
@@ -244,6 +246,17 @@ class Portals:
             del self.making[side]
             if not making.done():
                 making.set_result(None)
+
+    def refuse_twin(self, side: PortalKey) -> None:
+        """Raise NotAllowed where the same chat is linked already, over another network of the configuration."""
+        place = self._networks[side.network].whereabouts(side.chat)
+        for key, link in self._registry.links.items():
+            other = self._networks.get(key.network)
+            if not place or other is None or key.receiver is not None or key == side:
+                continue
+            if other.whereabouts(key.chat) == place:
+                name = self._networks[side.network].chat_name(side.chat)
+                raise NotAllowed(wording.linked_already(name, link.room, self._label(key.network)))
 
     async def made(
         self,

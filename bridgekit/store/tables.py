@@ -18,7 +18,8 @@ INBOX = table(
     error="text",
 )
 OUTBOX = table("outbox", 2, inbox="bigint", step="bigint", state="text")
-TRANSACTIONS = table("transactions", 1, txn="text", at="bigint")
+TRANSACTIONS = table("transactions", 1, txn="text", at="bigint", events="text")
+OVERDUE = table("overdue", 1, event="text", at="bigint")
 COPIES = table(
     "copies",
     5,
@@ -165,6 +166,7 @@ TABLES = (
     INBOX,
     OUTBOX,
     TRANSACTIONS,
+    OVERDUE,
     COPIES,
     NEWEST,
     PORTALS,

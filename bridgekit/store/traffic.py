@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+import msgspec
 
 from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.store.driver import Reader
 from bridgekit.store.rows import Copy, InboxRow, ParkedRow
 from bridgekit.store.sealing import SealingKey
 from bridgekit.store.statements import Statement, Write, delete, insert, storable, upsert
-from bridgekit.store.tables import COPIES, INBOX, NEWEST, OUTBOX, TRANSACTIONS
+from bridgekit.store.tables import COPIES, INBOX, NEWEST, OUTBOX, OVERDUE, TRANSACTIONS
 
 _SEALED_BODY = "inbox.body"
 _INBOX_ADD = insert(INBOX)
@@ -25,6 +27,12 @@ _OUTBOX_CLEAR = delete(OUTBOX)
 
 _TRANSACTION_RECORD = insert(TRANSACTIONS)
 _TRANSACTIONS_PRUNE = Statement(TRANSACTIONS, "DELETE FROM transactions WHERE at < $1", wide=True)
+_TRANSACTIONS_PAGE = 1000
+_event_ids = msgspec.json.Decoder(list[MessageId]).decode
+_encode = msgspec.json.Encoder().encode
+
+_OVERDUE_ADD = insert(OVERDUE)
+_OVERDUE_PRUNE = Statement(OVERDUE, "DELETE FROM overdue WHERE at < $1", wide=True)
 
 _COPIES_ADD = insert(COPIES)
 _NEWEST_PUT = upsert(NEWEST)
@@ -105,9 +113,9 @@ class Transactions:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
 
-    def record(self, txn_id: str) -> Write:
-        """Remember the transaction as of now."""
-        return Write(_TRANSACTION_RECORD, (txn_id, time.time_ns() // 1_000_000))
+    def record(self, txn_id: str, events: Sequence[MessageId] = ()) -> Write:
+        """Remember the transaction, and which events it brought, as of now."""
+        return Write(_TRANSACTION_RECORD, (txn_id, time.time_ns() // 1_000_000, _encode(events).decode()))
 
     def prune(self, before: int) -> Write:
         """Forget what was recorded before `before` (ms)."""
@@ -116,6 +124,42 @@ class Transactions:
     async def seen(self, txn_id: str) -> bool:
         """Was it recorded?"""
         return bool(await self._reader.fetch("SELECT 1 FROM transactions WHERE txn = $1", txn_id))
+
+    async def without(self, events: Iterable[MessageId], since: int) -> set[MessageId]:
+        """Those of the events that no transaction brought that was recorded at `since` (ms) or later."""
+        left = set(events)
+        at, txn = since, ""
+        while left:
+            page = await self._reader.fetch(
+                "SELECT at, txn, events FROM transactions WHERE (at, txn) > ($1, $2) ORDER BY at, txn LIMIT $3",
+                at,
+                txn,
+                _TRANSACTIONS_PAGE,
+            )
+            for at, txn, brought in page:  # noqa: B007 - where the next page begins
+                left.difference_update(_event_ids(brought))
+            if len(page) < _TRANSACTIONS_PAGE:
+                break
+        return left
+
+
+class Overdue:
+    """Events that no transaction brought and that were read in their rooms; Store prunes those older than a year."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def add(self, event: MessageId) -> Write:
+        """Remember the event as of now."""
+        return Write(_OVERDUE_ADD, (event, time.time_ns() // 1_000_000))
+
+    def prune(self, before: int) -> Write:
+        """Forget what was found before `before` (ms)."""
+        return Write(_OVERDUE_PRUNE, (before,))
+
+    async def all(self) -> set[MessageId]:
+        """Every one of them."""
+        return {MessageId(event) for (event,) in await self._reader.fetch("SELECT event FROM overdue")}
 
 
 class Outbox:

@@ -79,6 +79,8 @@ class Person:
         """(room, who invited)"""
         self.names: dict[tuple[str, str], str] = {}
         self.typing: dict[str, list[str]] = {}
+        self.read_by: Sightings[tuple[str, str]] = Sightings()
+        """(event, who has read up to it)"""
         self._token = account.access_token
         self._invited: set[str] = set()
         self._numbers = itertools.count(1)
@@ -199,6 +201,10 @@ class Person:
         joined = (await self.call("GET", f"/rooms/{_q(room)}/joined_members"))["joined"]
         return {user: member.get("display_name") or user for user, member in joined.items()}
 
+    async def has_read(self, room: str, event: str) -> None:
+        """Show that they have read up to an event."""
+        await self.call("POST", f"/rooms/{_q(room)}/receipt/m.read/{_q(event)}", {})
+
     async def set_name(self, name: str) -> None:
         await self.call("PUT", f"/profile/{_q(self.id)}/displayname", {"displayname": name})
 
@@ -258,6 +264,10 @@ class Person:
                 for raw in news.get("ephemeral", {}).get("events", []):
                     if raw.get("type") == "m.typing":
                         self.typing[room] = raw["content"]["user_ids"]
+                    elif raw.get("type") == "m.receipt":
+                        for event, kinds in raw["content"].items():
+                            for reader in kinds.get("m.read", {}):
+                                self.read_by.add((event, reader))
         return str(answer["next_batch"])
 
     def _asked_in(self, room: str, state: Sequence[Mapping[str, Any]]) -> None:

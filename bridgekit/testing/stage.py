@@ -123,6 +123,11 @@ class Printer:
             parts.append(self.style(text.body[start:end].replace("\n", " ⏎ "), *codes))
         return "".join(parts) + tail
 
+    def note(self, words: str) -> None:
+        """Something that is so, and is no check."""
+        self._settle(())
+        self.line(f"  {self.style('--', '2')}     {words}")
+
     def verdict(self, name: str, problem: str, seconds: float) -> None:
         """How a check ended."""
         self._settle(())
@@ -187,6 +192,10 @@ class Stage:
     def says(self, side: str, who: str, words: Text | str, deed: str = "says") -> None:
         """Print what somebody does, before they do it."""
         self.printer.deed(side, who, deed, words)
+
+    def note(self, words: str) -> None:
+        """Print what cannot be shown, and why."""
+        self.printer.note(words)
 
     async def act(self, title: str, work: Awaitable[None]) -> None:
         """One part of the script; where it cannot go on, that is FAILED as well, and the next part begins."""

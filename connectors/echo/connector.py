@@ -103,6 +103,10 @@ class EchoNetwork:
         """What people call the chat."""
         return chat
 
+    def whereabouts(self, chat: ChatId) -> str:
+        """Every echo is a place of its own."""
+        return ""
+
     def direct(self, person: PersonId) -> ChatId | None:
         """Echo is the only one who can be talked to alone."""
         return PRIVATE if person == ECHO.id else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 
 import structlog
@@ -18,6 +19,8 @@ from connectors.irc.state import State
 from connectors.irc.wire import Line
 
 TRIES = 3
+LEAST_AWAY = 5_000
+"""Milliseconds; who is away for less has missed what everybody misses who blinks."""
 
 
 class CatchUp:
@@ -31,6 +34,7 @@ class CatchUp:
         connection: Connection,
         *,
         limit: int,
+        bouncer: Callable[[], bool],
         log: structlog.typing.FilteringBoundLogger,
         offer: Callable[[Fact], object],
         now: Callable[[], int],
@@ -40,20 +44,34 @@ class CatchUp:
         self._memory = memory
         self._connection = connection
         self._limit = limit
+        self._bouncer = bouncer
         self._log = log
         self._offer = offer
         self._now = now
         self._gaps = Gaps()
+        self._away_since = memory.present  # before this connection
+        self._entered: set[ChatId] = set()
 
     def came(self, channel: str) -> Coroutine[None, None, None] | None:
         """We are in the channel: what fetches that which was missed there, if anything was."""
         chat = ChatId(self._state.fold(channel))
-        if not self._memory.seen(chat):
+        again, first = self._memory.seen(chat), chat not in self._entered
+        self._entered.add(chat)
+        if not again:
             self._memory.begin(chat)
         elif self._limit and self._history.offered:
             self._gaps.begin(chat)
             return self._fill(channel, chat)
+        elif first and not self._bouncer():
+            self._tell_of_absence(channel, chat)
         return None
+
+    def _tell_of_absence(self, channel: str, chat: ChatId) -> None:
+        """The server keeps nothing that could be read later: say between when nobody listened."""
+        since, now = max(self._away_since, self._memory.seen(chat)), self._now()
+        if self._away_since and now - since >= LEAST_AWAY:
+            why = f"The bridge was away from {channel} for {spelled((now - since) // 1000)}."
+            self._offer(Missed(chat=chat, at=now, since=since, until=now, reason=why))
 
     def passed(self, fact: Fact) -> None:
         """Words of our own went by, which nobody is told: what came before them need not be fetched again."""
@@ -93,6 +111,8 @@ class CatchUp:
             try:
                 fetched = await self._history.fetch(channel, since=self._memory.seen(chat), limit=self._limit)
             except RemoteError as error:
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise asyncio.CancelledError from error  # a delivery that is cancelled raises its fate instead
                 if not self._connection.alive:
                     return  # what waits was not told to anybody: the next connection begins where this one did
                 self._log.warning("irc_history_missing", chat=chat, reason=error.notice)
@@ -107,3 +127,16 @@ class CatchUp:
             break
         if self._connection.alive:
             self._close(chat, why)
+
+
+def spelled(seconds: int) -> str:
+    """How long something took, for people: two of its units at most."""
+    units = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
+    words: list[str] = []
+    for name, size in units:
+        count, seconds = divmod(seconds, size)
+        if count or words:
+            words.append(f"{count} {name}{'' if count == 1 else 's'}" if count else "")
+        if len(words) == 2:
+            break
+    return " and ".join(filter(None, words)) or "a moment"

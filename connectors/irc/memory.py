@@ -28,6 +28,7 @@ class _Record(msgspec.Struct, array_like=True):
     nicklen: int = NICKLEN
     spoken: dict[str, int] = {}  # login -> when its owner last said something
     own: dict[str, int] = {}  # what we were called -> when that was so last
+    present: int = 0  # when the relay last heard the network
 
 
 class Memory:
@@ -96,6 +97,17 @@ class Memory:
             self._dirty = True
             if self._host.now() - self._saved_at >= SAVE_SEEN_EVERY:
                 self.save()
+
+    @property
+    def present(self) -> int:
+        """When the relay last heard the network, 0 where it never has."""
+        return self._now.present
+
+    def keep_present(self, at: int) -> None:
+        """The relay heard the network then; it is on disk with what else is written."""
+        if at > self._now.present:
+            self._now.present = at
+            self._dirty = True
 
     def begin(self, channel: str) -> None:
         """We read the channel from now on: what is said from here is ours to fetch, and nothing before."""

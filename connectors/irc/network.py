@@ -111,6 +111,12 @@ class IrcNetwork:
                 return nick
         return chat if chat[:1] in self._chantypes else chat.partition("~")[0] or chat
 
+    def whereabouts(self, chat: ChatId) -> str:
+        """By the name that the network gives itself (RPL_ISUPPORT NETWORK); by the server where it gives none."""
+        named = self.relay.state.support.network if self.relay is not None else ""
+        server = self.config.servers[0]
+        return f"irc:{named or f'{server.host}:{server.port}'}/{chat}"
+
     def direct(self, person: PersonId) -> ChatId | None:
         """The conversation with a person has the person's id."""
         return ChatId(person)

@@ -76,7 +76,7 @@ class IrcSession:
         self._history = History(self.state, self._deliveries)
         self._catching_up = CatchUp(
             self.state, self._history, network.memory, connection,
-            limit=network.config.history_limit, log=self._log, offer=self._offer,
+            limit=network.config.history_limit, bouncer=lambda: self.elsewhere, log=self._log, offer=self._offer,
             now=lambda: int(network.host.now() * 1000),
         )  # fmt: skip
         self._tasks: asyncio.TaskGroup | None = None
@@ -120,6 +120,7 @@ class IrcSession:
                 try:
                     await self._read()
                 finally:
+                    self._keep_present()
                     tending.cancel()
                     starting.cancel()
         except BaseExceptionGroup as failed:
@@ -371,7 +372,13 @@ class IrcSession:
             self._wanted.tick()
             self._joining.tick()
             self._part_if_idle()
+            self._keep_present()
             self.network.tick()
+
+    def _keep_present(self) -> None:
+        if self.login is None:
+            ago = self._loop.time() - self._connection.heard_at
+            self.network.memory.keep_present(int((self.network.host.now() - ago) * 1000))
 
     def _part_if_idle(self) -> None:
         """A puppet that is let go does not leave its owner reading unseen."""

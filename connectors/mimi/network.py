@@ -127,6 +127,10 @@ class MimiNetwork:
         """Its URI."""
         return chat
 
+    def whereabouts(self, chat: ChatId) -> str:
+        """Its URI."""
+        return chat
+
     def direct(self, person: PersonId) -> ChatId | None:
         """There are no private chats yet."""
         return None

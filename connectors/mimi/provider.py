@@ -47,6 +47,8 @@ from connectors.mimi.wire.users import (
 _FRAMES = (MediaType(""), MediaType("application/mimi-content"))
 SEEN = 4096
 """How many notifications of a hub are known again."""
+ROUTES = 20_000
+"""Key packages that were fetched through us and not used yet: a Welcome for an older one is refused."""
 
 
 class Local(Protocol):
@@ -340,6 +342,10 @@ class Provider:
                 self._routes[reference] = provider
                 rows[f"route/{reference.hex()}"] = provider.encode()
                 rows[f"client/{client.client_uri}"] = response.user.encode()
+        while len(self._routes) > ROUTES:
+            oldest = next(iter(self._routes))
+            del self._routes[oldest]
+            rows[f"route/{oldest.hex()}"] = None
         if rows:
             await self._host.put_all(rows)
 

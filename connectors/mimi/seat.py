@@ -151,7 +151,7 @@ class Seat:
             app_data_updates=updates,
             resolve=room.merge,
         )
-        return cls(engine, group, user=user, room_uri=room_uri), _bundle(commit)
+        return cls(engine, group, user=user, room_uri=room_uri), bundle(commit)
 
     # What is known ------------------------------------------------------------------------------------------
 
@@ -222,11 +222,11 @@ class Seat:
         commit = self.group.commit(
             app_data_updates=[(int(Component.ROOM_METADATA), data)], resolve=room.merge
         )
-        return _bundle(commit)
+        return bundle(commit)
 
     def tidy(self) -> CommitBundle:
         """Commit what others proposed, and have fresh keys."""
-        return _bundle(self.group.commit(update=True, resolve=room.merge))
+        return bundle(self.group.commit(update=True, resolve=room.merge))
 
     def leave(self) -> ProposalBundle:
         """Ask to be let go: the client and, as a participant, its user (draft-ietf-mimi-protocol 5.3)."""
@@ -250,9 +250,7 @@ class Seat:
             if update is None
             else [(int(Component.PARTICIPANT_LIST), components.PARTICIPANT_UPDATE.encode(update))]
         )
-        return _bundle(
-            self.group.commit(add=add, remove=remove, app_data_updates=updates, resolve=room.merge)
-        )
+        return bundle(self.group.commit(add=add, remove=remove, app_data_updates=updates, resolve=room.merge))
 
     def _place(self, user: str) -> int:
         for index, participant in enumerate(self.state.participants):
@@ -309,7 +307,8 @@ class Seat:
         return Changed(client=client, before=before, after=self.state, accepted=accepted)
 
 
-def _bundle(commit: Commit) -> CommitBundle:
+def bundle(commit: Commit) -> CommitBundle:
+    """A staged commit as the hub takes it."""
     info = MLS_MESSAGE.decode(commit.group_info)
     welcome = None if commit.welcome is None else MLS_MESSAGE.decode(commit.welcome)
     if not isinstance(info, GroupInfo) or not isinstance(welcome, Welcome | None):

@@ -118,11 +118,10 @@ class Seats:
         self._records[seat.user, seat.room_uri] = {}
         await self.keep(seat)
 
-    async def sit(self, user: str, room: str, records: dict[str, bytes]) -> None:
-        """Who joined by a commit that the hub took has their seat, which the records make."""
+    def sit(self, user: str, room: str, records: dict[str, bytes]) -> dict[str, bytes | None]:
+        """Who joined by a commit that the hub took has their seat, which the records make: what is to be stored."""
         self._sit(user, room, records)
-        raw = msgspec.msgpack.encode((user, room, records))
-        await self._host.put_all({_key(user, room): raw, **self.answered(room)})
+        return {_key(user, room): msgspec.msgpack.encode((user, room, records))}
 
     async def forget(self, user: str, room: str) -> None:
         """Give a seat up, with its secrets."""

@@ -52,7 +52,7 @@ class MimiSession:
         """`seed` makes salts and the keys of files: the same for the same message, whenever it is said again."""
         self.me = Person(id=PersonId(tenants.bridge), name=BRIDGE, bot=True)
         self._host = host
-        self._tenants = tenants
+        self.tenants = tenants
         self._assets = assets
         self._seed = seed
         self._tasks: set[asyncio.Task[Sent | None]] = set()
@@ -63,7 +63,7 @@ class MimiSession:
             verbs=_VERBS,
             styles=STYLES,
             kinds=frozenset({Kind.TEXT, Kind.EMOTE, Kind.NOTICE}),
-            speakers=self._tenants.speaks_for_others(chat),
+            speakers=self.tenants.speaks_for_others(chat),
             replies=True,
             threads=True,
             files=True,
@@ -74,21 +74,21 @@ class MimiSession:
 
     async def run(self, emit: Emit) -> None:
         """Be in the linked rooms, and tell what is heard, until cancelled."""
-        self._tenants.emit = emit
+        self.tenants.emit = emit
         try:
             for chat in await self._host.chats():
                 try:
-                    await self._tenants.enter(chat)
+                    await self.tenants.enter(chat)
                 except BridgeError as problem:
                     self._host.log.warning("room_not_entered", room=chat, why=problem.notice[:200])
             # Only now: what a hub tells is read from where an unfinished commit has led.
-            self._tenants.reading.set()
+            self.tenants.reading.set()
             for chat in await self._host.chats():
-                await self._tenants.greet(chat)
+                await self.tenants.greet(chat)
             await asyncio.Event().wait()
         finally:
-            self._tenants.emit = None
-            self._tenants.reading.clear()
+            self.tenants.emit = None
+            self.tenants.reading.clear()
 
     async def perform(self, verb: Verb) -> Sent | None:
         """Do one verb. What has begun is finished even where the caller gives up: half a commit would lose the room."""
@@ -111,7 +111,7 @@ class MimiSession:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _do(self, verb: Verb) -> Sent | None:
-        room, tenants = verb.chat, self._tenants
+        room, tenants = verb.chat, self.tenants
         match verb:
             case (
                 verbs.PostMessage() | verbs.EditMessage() | verbs.React() | verbs.Unreact() | verbs.Retract()
@@ -127,7 +127,7 @@ class MimiSession:
                     room, lambda seat: seat.describe(_with_topic(seat.state.metadata, room, verb.topic))
                 )
             case verbs.Join():
-                await tenants.enter(room)
+                await tenants.enter(room, verb.secret.encode())
             case verbs.Leave():
                 await tenants.leave(room)
             case verbs.Invite():
@@ -147,8 +147,8 @@ class MimiSession:
     async def _say(
         self, verb: verbs.PostMessage | verbs.EditMessage | verbs.React | verbs.Unreact | verbs.Retract
     ) -> Sent:
-        room, user = verb.chat, self._tenants.user(verb.speaker)
-        threads = self._tenants.threads
+        room, user = verb.chat, self.tenants.user(verb.speaker)
+        threads = self.tenants.threads
         match verb:
             case verbs.PostMessage():
                 reply = octets(verb.reply.id) if verb.reply is not None and verb.reply.id else None
@@ -171,7 +171,7 @@ class MimiSession:
             encoded = content.encode(to_content(verb, envelope, file=part))
         except ValueError:
             raise SendRejected("The message is too large for this network.") from None
-        await self._tenants.say(room, user, CONTENT, encoded, envelope.salt)
+        await self.tenants.say(room, user, CONTENT, encoded, envelope.salt)
         id = content.message_id(encoded, salt=envelope.salt, sender_uri=user, room_uri=room)
         if isinstance(verb, verbs.PostMessage):
             await threads.said(id, origin)

@@ -126,8 +126,13 @@ class Tenants:
 
     # Rooms --------------------------------------------------------------------------------------------------
 
-    async def enter(self, room: str) -> None:
-        """Take the bridge's own seat: make the room where it is ours and new, join it from outside where it is not."""
+    async def enter(self, room: str, code: bytes = b"") -> None:
+        """Take the bridge's own seat: make the room where it is ours and new, join it from outside where it is not.
+
+        `code` is a join code of the room, if somebody gave one; it is kept. Raises SendRejected.
+        """
+        if code:
+            await self._host.put(f"code/{room}", code)
         soon = SOON
         for _ in range(TRIES):
             async with self._lock(room):
@@ -184,14 +189,18 @@ class Tenants:
     async def _join(self, room: str, user: str) -> Seat:
         """By an external commit, as a participant or by an open door. The room is locked. Raises _Stale."""
         identity = await self._seats.identity(user)
-        found = await self._hubs.group_info(room, identity)
+        code = await self._host.get(f"code/{room}")
+        found = await self._hubs.group_info(room, identity, code=code)
+        own = self.seat(room)
+        if own is not None and own.group.epoch != found.group_info.context.epoch:
+            raise _Stale  # a commit that we made ahead of what we have heard would be missing there for ever
         state = state_in(found)
-        role = None if state.role_of(user) not in (NOBODY, BANNED) else _entry(state)
+        role = None if state.role_of(user) not in (NOBODY, BANNED) else _entry(state, code)
         seat, commit = Seat.join_external(self._engine, identity, found, user=user, room_uri=room, role=role)
         # What the seat keeps now is what it is if the hub takes the commit.
         records = {name: value for name, value in seat.take_changes().items() if value is not None}
         octets = MLS_MESSAGE.encode(commit.message)
-        if self.seat(room) is not None:
+        if own is not None:
             await self._seats.asking(room, Asked(user, commit.message.epoch, octets, records))
         answer = await self._put(room, commit)
         if answer is None:
@@ -204,8 +213,7 @@ class Tenants:
             if isinstance(answer, rooms.NotAllowed) and (user, room) not in self._left:
                 raise SendRejected(f"The room does not let us in: {answer.description or 'not allowed'}")
             raise _Stale  # or our leaving waits for somebody's commit
-        await self._all_hear(room, CommitFanout(answer.accepted, commit.message), but=user)
-        await self._seats.sit(user, room, records)
+        await self._taken(room, Asked(user, commit.message.epoch, octets, records), answer.accepted)
         self._left.discard((user, room))
         taken = self.seat(room, user)
         if taken is None:
@@ -369,11 +377,13 @@ class Tenants:
         if seat is None:
             return None
         group = self._seats.copy(seat)
-        if asked.seat is None:
-            group.merge_commit()
-        else:
-            trial = Seat(self._engine, group, user=seat.user, room_uri=room)
-            trial.hear(_fanned(asked, 0), self.people)
+        try:
+            if asked.seat is None:
+                group.merge_commit()
+            else:
+                Seat(self._engine, group, user=seat.user, room_uri=room).hear(_fanned(asked, 0), self.people)
+        except self._engine.MlsError:
+            return None  # another's commit was heard meanwhile
         info = MLS_MESSAGE.decode(group.group_info())
         assert isinstance(info, GroupInfo)
         return info.context
@@ -381,17 +391,18 @@ class Tenants:
     async def _taken(self, room: str, asked: Asked, accepted: int) -> None:
         """The hub took that commit, and tells a provider nothing of its own: from now on all of us are in its epoch."""
         own = self.seat(room)
-        if own is None:
-            return
-        if asked.seat is None:
+        if asked.seat is None and own is not None:
             before = own.state
             own.accepted()
             self._told_changes(room, Changed(client="", before=before, after=own.state, accepted=accepted))
-        await self._all_hear(room, _fanned(asked, accepted), but=asked.user)
-        if asked.seat is None:
-            await self._seats.keep(own, more=self._seats.answered(room))
-        else:
-            await self._seats.sit(asked.user, room, asked.seat)
+        changed, _ = await self._take_in(room, _fanned(asked, accepted), but=asked.user)
+        # All of it together: whoever comes after a crash finds all of us in one epoch.
+        more = self._seats.answered(room)
+        if asked.seat is not None:
+            more |= self._seats.sit(asked.user, room, asked.seat)
+        elif own is not None:
+            changed.append(own)
+        await self._seats.keep(*changed, more=more)
 
     async def _dropped(self, room: str) -> None:
         """The hub did not take it."""
@@ -411,6 +422,7 @@ class Tenants:
             for fanout in fanouts:
                 if not isinstance(fanout, WelcomeFanout):
                     await self._shown(room, fanout)
+                    await self._caught_up(room, fanout)
                     tidy |= await self._all_hear(room, fanout, but="")
         if tidy:
             await self._tidy(room)
@@ -425,8 +437,29 @@ class Tenants:
         elif isinstance(fanout, CommitFanout) and fanout.message.epoch == asked.epoch:
             await self._dropped(room)
 
+    async def _caught_up(self, room: str, fanout: Fanout) -> None:
+        """Where the hub has given up to tell us of commits, sit down anew, and say that words are missing."""
+        own = self.seat(room)
+        if own is None or isinstance(fanout, WelcomeFanout) or fanout.message.epoch <= own.group.epoch:
+            return
+        self._host.log.warning("room_rejoined", room=room, ours=own.group.epoch, epoch=fanout.message.epoch)
+        for seat in self._seats.in_room(room):
+            await self._seats.forget(seat.user, room)
+        try:
+            await self._join(room, own.user)
+        except (BridgeError, _Stale) as problem:
+            self._host.log.error("room_lost", room=room, why=type(problem).__name__)
+        reason = "This provider missed changes of the room, so what was said in between could not be read."
+        self._tell(facts.Missed(chat=ChatId(room), at=self._now(), since=0, until=self._now(), reason=reason))
+
     async def _all_hear(self, room: str, fanout: Fanout, *, but: str) -> bool:
         """Each of our clients takes it in; what it means is told once. True where something is proposed."""
+        changed, proposed = await self._take_in(room, fanout, but=but)
+        await self._seats.keep(*changed)
+        return proposed
+
+    async def _take_in(self, room: str, fanout: Fanout, *, but: str) -> tuple[list[Seat], bool]:
+        """The seats that are to be kept."""
         proposed = False
         changed: list[Seat] = []
         for seat in self._seats.in_room(room):
@@ -439,7 +472,13 @@ class Tenants:
                 heard = seat.hear(fanout, self.people)
             except (BridgeError, self._engine.MlsError) as problem:
                 if seat.user == self.bridge:
-                    self._host.log.info("unreadable", room=room, why=type(problem).__name__)
+                    self._host.log.info(
+                        "unreadable",
+                        room=room,
+                        why=type(problem).__name__,
+                        epoch=getattr(fanout.message, "epoch", None),
+                        ours=seat.group.epoch,
+                    )
                 elif isinstance(fanout, CommitFanout) and seat.group.epoch < fanout.message.epoch:
                     # It missed something. It sits down anew when it has something to say.
                     await self._seats.forget(seat.user, room)
@@ -448,8 +487,7 @@ class Tenants:
                 await self._translate(room, heard)
                 proposed |= any(isinstance(each, Proposed) for each in heard)
             changed.append(seat)
-        await self._seats.keep(*changed)
-        return proposed
+        return changed, proposed
 
     async def _tidy(self, room: str) -> None:
         """Commit what others proposed; if somebody else was quicker, that is as good."""
@@ -531,10 +569,11 @@ def _fanned(asked: Asked, accepted: int) -> CommitFanout:
     return CommitFanout(accepted, message)
 
 
-def _entry(state: Room) -> int | None:
-    """The role in which anybody may come in, None where the door is closed."""
+def _entry(state: Room, code: bytes | None = None) -> int | None:
+    """The role in which anybody may come in, or whoever has a code; None where the door is closed."""
     nobody = state.roles.get(NOBODY)
-    if nobody is None or Capability.OPEN_JOIN not in nobody.capabilities:
+    keys = {Capability.OPEN_JOIN, *((Capability.USE_JOIN_CODE,) if code else ())}
+    if nobody is None or keys.isdisjoint(nobody.capabilities):
         return None
     targets = [t for change in nobody.changes if change.source == NOBODY for t in change.targets]
     return next((target for target in targets if target not in (NOBODY, BANNED)), None)

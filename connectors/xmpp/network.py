@@ -112,6 +112,10 @@ class XmppNetwork:
                 return f"{room}/{nick}"
         return chat
 
+    def whereabouts(self, chat: ChatId) -> str:
+        """RFC 5122."""
+        return f"xmpp:{chat}"
+
     def direct(self, person: PersonId) -> ChatId | None:
         """The conversation with a person has the person's id."""
         return ChatId(person)

@@ -6,6 +6,8 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element
 
@@ -81,8 +83,8 @@ class Sealing:
 
     def __init__(self, session: XmppSession) -> None:
         self._session = session
-        self._make: Any = None  # connectors.xmpp.omemo.Omemo, where its libraries are installed
-        self._device: Any = None  # one of those, as long as the session is read
+        self._possible = False  # its libraries are installed, and this is an account
+        self._device: Any = None  # connectors.xmpp.omemo.Omemo, as long as the session is read
         self._ready = asyncio.Event()  # there is a device, or there will be none
         self._members = Members(session.stream, session.jid)
         self._on: dict[str, bool] = {}
@@ -108,30 +110,28 @@ class Sealing:
         if self._session.network.is_component:
             self.missing = "A gateway is nobody's device: an account (mode client) would be one."
             return
-        try:
-            from connectors.xmpp.omemo import Omemo
-        except ModuleNotFoundError:
+        if find_spec("slixmpp_omemo") is None:
             self.missing = MISSING
             self._host.log.info("xmpp_omemo_missing", why=MISSING)
             return
-        self._make = Omemo
+        self._possible = True
         prefix = self._key("")
         self._on = {key.removeprefix(prefix): True for key in await self._host.items(prefix)}
 
     async def run(self) -> None:
         """Open what is encrypted, one after the other, until cancelled."""
-        if self._make is None:
+        if not self._possible:
             self._ready.set()
             return
-        self._device = self._make(self._session.stream, self._host, self._session.jid)
+        # It reads schemas for seconds when it is loaded: nobody else waits for that.
+        omemo: Any = await asyncio.to_thread(import_module, "connectors.xmpp.omemo")
+        self._device = omemo.Omemo(self._session.stream, self._host, self._session.jid)
         try:
             try:
                 await self._device.start()
             except RemoteError as lost:
                 self.missing = lost.notice
-            except (
-                Exception
-            ) as error:  # a server without PEP, one that does not answer: the library has many words
+            except Exception as error:  # no PEP there, no answer: the library has many words for that
                 self._host.log.warning("xmpp_omemo_not_ready", kind=type(error).__name__)
                 self.missing = (
                     "The XMPP server keeps no keys for the bridge's account (PEP): OMEMO is not possible."
@@ -180,7 +180,7 @@ class Sealing:
 
     def take(self, chat: str, stanza: Element, sender: Callable[[], str], then: Then) -> None:
         """Hand a message of `chat` on in clear; what came behind one that is being opened waits for it."""
-        if self._make is None or (not is_sealed(stanza) and not self._waiting[chat]):
+        if not self._possible or (not is_sealed(stanza) and not self._waiting[chat]):
             then(Opened(stanza))
             return
         self._waiting[chat] += 1
@@ -192,7 +192,7 @@ class Sealing:
 
         What is emitted while the block lasts is on disk before the keys have moved on.
         """
-        if self._make is None or not any(is_sealed(stanza) for stanza, _ in messages):
+        if not self._possible or not any(is_sealed(stanza) for stanza, _ in messages):
             yield [Opened(stanza) for stanza, _ in messages]
             return
         await self._ready.wait()
@@ -231,7 +231,7 @@ class Sealing:
 
     def is_on(self, chat: str) -> bool:
         """Whether what is said in `chat` is encrypted, both ways. Who was not asked about yet is asked about now."""
-        if chat not in self._on and self._make is not None and not self._session.network.is_room(chat):
+        if chat not in self._on and self._possible and not self._session.network.is_room(chat):
             self._session.spawn(self._look_beside(chat), "xmpp-omemo-look")
         return self._on.get(chat, False)
 
@@ -251,7 +251,7 @@ class Sealing:
         A person's is as soon as they have a device. A room is if only members come in, everybody's address is shown
         and each of them has a device; from then on until it is opened or hides addresses.
         """
-        if self._make is None:
+        if not self._possible:
             return frozenset()
         await self._ready.wait()
         if self.missing:
@@ -293,7 +293,7 @@ class Sealing:
 
     def weigh(self, watch: Watch) -> None:
         """A room's people or its configuration have changed."""
-        if self._make is not None and self._fits(watch) is not self._on.get(watch.room.jid, False):
+        if self._possible and self._fits(watch) is not self._on.get(watch.room.jid, False):
             self.ask_anew(watch.room.jid)
             self._session.spawn(self._look_beside(watch.room.jid), "xmpp-omemo-look")
 
@@ -349,7 +349,7 @@ class Sealing:
         return found
 
     async def _people(self, chat: str, watch: Watch | None) -> frozenset[str]:
-        if self._make is not None:
+        if self._possible:
             await self._ready.wait()
         if self.missing:
             raise SendRejected(self.missing)

@@ -18,6 +18,8 @@ from bridgekit.core.commands import command_in, split_words
         ("!bridge help", "help"),
         ("!bridge   link  #a ", "link  #a"),
         ("!bridge\nhelp", "help"),
+        ("!BRIDGE help", "help"),
+        ("!Bridge", ""),
         ("!bridgehead is a place", None),
         ("say !bridge help", None),
         (" !bridge help", None),

@@ -44,7 +44,7 @@ class Desk:
         self.pings: list[str | None] = []
         self.trouble: Exception | None = None
         self.hold: asyncio.Event | None = None
-        self.accepting = self.most = 0
+        self.accepting = self.most = self.failures = 0
 
     async def seen(self, txn: str) -> bool:
         return txn in self.known
@@ -67,6 +67,9 @@ class Desk:
             self.to_device += encryption.to_device
         finally:
             self.accepting -= 1
+
+    def failed(self) -> None:
+        self.failures += 1
 
     def state(self, event: RawEvent) -> None:
         self.states.append(event)
@@ -226,9 +229,11 @@ async def test_a_transaction_that_cannot_be_kept_is_refused_and_taken_at_the_nex
     status, body = await put(http, "t1", {"events": [event(1)]})
     assert (status, body["errcode"]) == (500, "M_UNKNOWN")
     assert "disk full" not in str(body)
+    assert desk.failures == 1
     desk.trouble = None
     assert await put(http, "t1", {"events": [event(1)]}) == (200, {})
     assert desk.disk == [("t1", ["$1"])]
+    assert desk.failures == 1
 
 
 async def test_a_poisoned_event_is_parked_and_its_neighbours_go_on(http, desk):

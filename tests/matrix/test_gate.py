@@ -1,12 +1,14 @@
 """The gate: one probe for everybody, a slow start, and holds."""
 
 import asyncio
+import random
 
 import pytest
 
 from bridgekit.contract.errors import HomeserverUnavailable, MatrixRateLimited
 from bridgekit.contract.ids import PersonId
-from bridgekit.matrix.gate import DOUBTS, Gate
+from bridgekit.matrix.gate import DOUBTS, LONGEST_SECONDS, Gate
+from tests.warped import run_warped
 
 ANNA = PersonId("@_bk_anna:hs.test")
 BERT = PersonId("@_bk_bert:hs.test")
@@ -90,6 +92,45 @@ async def test_two_hundred_callers_wait_behind_one_probe_and_are_let_in_graduall
     assert changes == [False, True]
     assert gate.available
     assert gate.clear
+
+
+def test_an_hour_without_a_homeserver_costs_it_few_probes_and_everybody_gets_in_when_it_is_back():
+    """The hour is the event loop's, with the delays of a real bridge; `BRIDGEKIT_LEDGER_OUTAGE` runs a longer outage
+    of a whole bridge than the minute of `tests/scenarios/ledger/test_faults.py`."""
+
+    async def hour() -> None:
+        server = Server()
+        gate = Gate(server.probe, dice=random.Random(1).random)
+        await lose(gate)
+        connections = asyncio.Semaphore(64)  # as many as the client has
+        inside = most = 0
+        begun: list[float] = []
+
+        async def call() -> None:
+            nonlocal inside, most
+            epoch = await gate.enter(None, patient=True)
+            async with connections:
+                begun.append(loop.time())
+                inside += 1
+                most = max(most, inside)
+                await asyncio.sleep(0.1)
+                inside -= 1
+            gate.leave(epoch, True)
+
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            while loop.time() < 3600:
+                group.create_task(call())
+                await asyncio.sleep(1)
+            assert begun == []
+            assert 120 <= server.probes <= 250  # each after 15 to 30 s
+            server.up = True
+        assert len(begun) == 3600
+        assert begun[0] - 3600 <= LONGEST_SECONDS
+        assert [sum(at < begun[0] + seconds for at in begun) for seconds in (0.09, 0.19, 0.29)] == [1, 3, 7]
+        assert (server.most, most) == (1, 64)
+
+    run_warped(hour())
 
 
 async def test_a_homeserver_that_fails_again_during_the_slow_start_is_waited_for_longer():

@@ -1,14 +1,17 @@
 """The official vectors of RFC 9420 that this face can run: passive clients, who join by a Welcome and follow commits.
 
 The files are `passive-client-*.json` of github.com/mlswg/mls-implementations, folder `test-vectors/`. They are read
-from $BRIDGEKIT_MLS_VECTORS, or from `shared/mls/vectors` beside the repository. Key schedule, tree and message vectors
-are in OpenMLS's own tests. The cipher suites of X448, P-521 and P-384 are none of OpenMLS's RustCrypto provider. (The
-files of `interop/passive/` are refused: their key packages carry extensions that their capabilities do not list.)
+from $BRIDGEKIT_MLS_VECTORS, or from `shared/mls/vectors` beside the repository; else cargo fetches an old release of
+OpenMLS that carries them. Key schedule, tree and message vectors are in OpenMLS's own tests. The cipher suites of X448,
+P-521 and P-384 are none of OpenMLS's RustCrypto provider. (The files of `interop/passive/` are refused: their key
+packages carry extensions that their capabilities do not list.)
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,13 +20,45 @@ import bridgekit_mls as mls
 import msgspec
 import pytest
 
+from bridgekit.testing.servers.process import ServerUnavailable
+
 FOLDER = Path(
     os.environ.get("BRIDGEKIT_MLS_VECTORS", Path(__file__).parents[3] / "shared" / "mls" / "vectors")
 )
-FILES = sorted(FOLDER.glob("passive-client-*.json"))
 SUITES = (1, 2, 3)
+CARRIER = "0.5.0"
+"""The last release of the crate openmls with the vectors in it; later ones leave them out."""
+MANIFEST = f"""
+[package]
+name = "vectors"
+version = "0.0.0"
+edition = "2021"
 
-pytestmark = pytest.mark.skipif(not FILES, reason=f"no vectors in {FOLDER}")
+[lib]
+path = "lib.rs"
+
+[dependencies]
+openmls = "={CARRIER}"
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the vectors are. Raises ServerUnavailable where they cannot be had."""
+    if any(FOLDER.glob("passive-client-*.json")):
+        return FOLDER
+    if shutil.which("cargo") is None:
+        raise ServerUnavailable(
+            f"There are no vectors in {FOLDER}, and no cargo to fetch a crate that has them."
+        )
+    project = tmp_path_factory.mktemp("vectors")
+    (project / "Cargo.toml").write_text(MANIFEST)
+    (project / "lib.rs").touch()
+    done = subprocess.run(["cargo", "fetch", "-q"], cwd=project, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ServerUnavailable(f"cargo cannot fetch openmls {CARRIER}: {done.stderr[-500:]}")
+    home = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
+    return next(home.glob(f"registry/src/*/openmls-{CARRIER}/test_vectors"))
 
 
 def run(case: dict[str, Any]) -> None:
@@ -52,9 +87,15 @@ def run(case: dict[str, Any]) -> None:
         assert group.epoch_authenticator.hex() == epoch["epoch_authenticator"]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_passive_client_reaches_the_official_secrets(file: Path):
-    cases = msgspec.json.decode(file.read_bytes(), type=list[dict[str, Any]])
+@pytest.mark.parametrize("file", ["welcome", "handling-commit", "random"])
+def test_a_passive_client_reaches_the_official_secrets(folder: Path, file: str):
+    if file == "random" and folder != FOLDER:
+        pytest.skip(
+            f"the one case of our cipher suites in openmls {CARRIER} adds a key package that has expired"
+        )
+    cases = msgspec.json.decode(
+        (folder / f"passive-client-{file}.json").read_bytes(), type=list[dict[str, Any]]
+    )
     outcomes: Counter[str] = Counter()
     for case in cases:
         if case["cipher_suite"] not in SUITES:

@@ -72,6 +72,7 @@ class Town:
         self.rejected: dict[PersonId, str] = {}
         self.rejection = LoginRejected
         self.up = True
+        self.address = ""
         self.deeds: list[Deed] = []
         self.logins: list[Login | None] = []  # of every connection that was made
         self.sessions: dict[LoginId | None, TownSession] = {}
@@ -220,6 +221,9 @@ class TownNetwork:
 
     def chat_name(self, chat: ChatId) -> str:
         return chat.removeprefix("dm:")
+
+    def whereabouts(self, chat: ChatId) -> str:
+        return f"{self._town.address}/{chat}" if self._town.address else ""
 
     def direct(self, person: PersonId) -> ChatId | None:
         return ChatId(f"dm:{person}")

@@ -16,7 +16,7 @@ from bridgekit.contract.people import File
 from bridgekit.contract.policy import Entry, Exposure, Visibility
 from bridgekit.contract.verbs import PostMessage
 from bridgekit.runtime.bridge import Bridge
-from bridgekit.testing.homeserver import Fail, Human
+from bridgekit.testing.homeserver import Delay, Fail, Human
 from tests.runtime.fake_network import EVERYBODYS, TALK, Town, TownConfig, TownConnector, now, says
 from tests.runtime.running import BOT, World, by, ghost, linked, said, town_world, until
 
@@ -110,6 +110,61 @@ async def test_a_room_that_somebody_opens_too_far_is_closed_again_and_they_are_t
         assert history(place, room) == "shared"
         town.emit(says("Bob", "in private again"))
         await said(place, by(ghost("bob"), "in private again"))
+
+
+async def test_what_is_under_way_when_somebody_opens_the_room_waits_until_it_is_closed_again(
+    tmp_path: Path,
+) -> None:
+    """The homeserver is slow to close the room; meanwhile nothing is shown, and then everything, in order."""
+    town = Town()
+    async with talking(tmp_path, town) as (place, bridge, alice, room):
+        town.emit(says("Bob", "before"))
+        await said(place, by(ghost("bob"), "before"))
+        place.homeserver.faults.add(f"PUT */state/{HISTORY}*", Delay(seconds=0.5))
+        await alice.set_state(room, HISTORY, {"history_visibility": "world_readable"})
+        await until(lambda: SIDE not in bridge.parts.exposures.cleared)
+        town.emit(*(says("Bob", f"line {n}") for n in range(5)))
+        await said(place, by(ghost("bob"), "line 4"))
+        seen = place.homeserver.timeline(room)
+        closed = max(n for n, e in enumerate(seen) if e.type == HISTORY)
+        words = [n for n, e in enumerate(seen) if e.sender == ghost("bob") and e.body.startswith("line")]
+        assert min(words) > closed
+        assert lines(place, room) == ["before", *(f"line {n}" for n in range(5))]
+
+
+async def test_what_was_said_before_the_bridge_knew_is_taken_back_and_the_room_is_told(
+    tmp_path: Path,
+) -> None:
+    """The news comes late: what was sent meanwhile could be read by everybody, so it is redacted."""
+    town = Town()
+    async with talking(tmp_path, town) as (place, bridge, alice, room):
+        town.emit(says("Bob", "before"))
+        await said(place, by(ghost("bob"), "before"))
+        place.homeserver.faults.add("PUT /_matrix/app/v1/transactions/*", Delay(seconds=0.7), times=2)
+        await alice.set_state(room, HISTORY, {"history_visibility": "world_readable"})
+        town.emit(says("Bob", "meanwhile"))
+        await said(place, by(ghost("bob"), "meanwhile"))
+        told = await said(place, by(BOT, "taken back"))
+        assert told.body.startswith("⚠ 1 message that came in while this room was more open")
+        town.emit(says("Bob", "after"))
+        await said(place, by(ghost("bob"), "after"))
+        assert [body for body in lines(place, room) if body] == ["before", "after"]
+        assert await bridge.store.kv.get("bridge.exposed", room) is None
+
+
+async def test_words_are_taken_back_where_the_bridge_cannot_close_the_room_too(tmp_path: Path) -> None:
+    town = Town()
+    async with talking(tmp_path, town, power=50) as (place, bridge, alice, room):
+        place.homeserver.faults.add("PUT /_matrix/app/v1/transactions/*", Delay(seconds=0.7), times=2)
+        await alice.set_state(room, HISTORY, {"history_visibility": "world_readable"})
+        town.emit(says("Bob", "meanwhile"))
+        await said(place, by(ghost("bob"), "meanwhile"))
+        await said(place, by(BOT, "taken back"))
+        town.emit(says("Bob", "after"))
+        await until(lambda: bridge.parts.holding.count(SIDE) == 1)
+        assert [body for body in lines(place, room) if body] == []
+        await alice.set_state(room, HISTORY, {"history_visibility": "shared"})
+        await said(place, by(ghost("bob"), "after"))
 
 
 async def test_what_the_rooms_people_want_more_secret_stays_so(tmp_path: Path) -> None:

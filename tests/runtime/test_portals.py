@@ -154,6 +154,9 @@ async def test_nobody_makes_the_bridge_knock_at_one_chat_after_the_other(tmp_pat
     async with town_world(tmp_path, town) as place, place.bridge():
         alice = place.homeserver.user("alice")
         room = await invited(place, alice)
+        for slip in ("#two words", "nobody?", "", "#shut password"):
+            await alice.send(room, f"!bridge link town {slip}")
+            await alice.send(room, "!bridge link twon #shut0")
         for number in range(12):
             await alice.send(room, f"!bridge link town #shut{number}")
         await said(place, by(BOT, "You ask for more than I do at once"))
@@ -182,6 +185,55 @@ async def test_the_password_of_a_chat_lets_the_bridge_in_and_does_not_stay_in_th
         assert redacted.content == {}
         assert len(bridge.registry.links) == 1
         assert "sesame" not in caplog.text + capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "slip",
+    [
+        "link town password=sesame",
+        "link password=sesame",
+        "link password=sesame #talk",
+        "link town #talk sesame",
+        "link town #talk password=sesame sesame",
+        "link town '#talk password=sesame'",
+        "link #talk town password=sesame",
+        "LINK town #talk PASSWORD=sesame",
+    ],
+)
+async def test_the_bot_says_no_password_aloud_whatever_is_mistyped(tmp_path: Path, slip: str) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        room = await invited(place, alice)
+        event = await alice.send(room, f"!bridge {slip}")
+        await until(lambda: len([e for e in place.homeserver.messages(room) if e.sender == BOT]) >= 2)
+        assert not [e for e in place.homeserver.messages(room) if "sesame" in e.body]
+        (hidden,) = [e for e in place.homeserver.timeline(room) if e.event_id == event]
+        assert hidden.content == {}
+        assert bridge.registry.links == {}
+
+
+@pytest.mark.parametrize(("level", "may"), [("50", True), ("100", True), ("49", False), ("all", False)])
+async def test_power_levels_that_are_strings_are_read_as_old_rooms_mean_them(
+    tmp_path: Path, level: str, may: bool
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, bob = place.homeserver.user("alice"), place.homeserver.user("bob")
+        room = await invited(place, alice)
+        await bob.join(room)
+        users = {alice.id: 100, BOT: 100, bob.id: level}
+        await alice.set_state(room, "m.room.power_levels", {"users": users, "state_default": "50"})
+        await bob.send(room, "!bridge link town #talk")
+        await said(place, by(BOT, "now linked" if may else "You need power level 50"))
+
+
+async def test_where_every_word_needs_the_mark_the_bot_says_so(tmp_path: Path) -> None:
+    async with town_world(tmp_path, Town()) as place, place.bridge():
+        alice = place.homeserver.user("alice")
+        room = await invited(place, alice)
+        await alice.send(room, "!BRIDGE dance")
+        await said(place, by(BOT, "There is no command dance. Say `!bridge help` to see what there is."))
 
 
 async def test_a_chat_that_was_lost_is_linked_again_by_the_same_words(tmp_path: Path) -> None:

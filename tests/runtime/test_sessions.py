@@ -90,6 +90,9 @@ class Line:
     def chat_name(self, chat: ChatId) -> str:
         return chat
 
+    def whereabouts(self, chat: ChatId) -> str:
+        return ""
+
     def direct(self, person: PersonId) -> ChatId | None:
         return None
 

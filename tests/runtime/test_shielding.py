@@ -113,6 +113,7 @@ async def test_what_waits_outlives_a_restart(tmp_path: Path, monkeypatch: pytest
             _, room = await linked(place)
             town.emit(*(says("Eve", f"line {n}") for n in range(3)))
             await held(bridge, 2)
+            await bridge.store.commit()  # what was held this moment is on its way to the disk
             rows = {(row.number, row.since) for row in await bridge.store.held.all()}
         async with place.bridge() as bridge:
             await held(bridge, 2)

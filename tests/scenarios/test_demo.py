@@ -25,6 +25,8 @@ async def test_every_check_of_the_demo_is_ok():
     assert process.returncode == 0, said.decode()
     assert "FAILED" not in said.decode()
     assert "ngircd, 127.0.0.1" in said.decode()
+    assert "InspIRCd; and a scripted one, NOT a real server" in said.decode()
+    assert "images, IRC to Matrix: IRC carries none" in said.decode()  # what cannot be shown is said
 
 
 def test_without_an_irc_server_the_scripted_one_stands_in_and_the_demo_says_so(
@@ -33,12 +35,17 @@ def test_without_an_irc_server_the_scripted_one_stands_in_and_the_demo_says_so(
     def missing() -> None:
         raise ServerUnavailable("ngircd is not installed.")
 
+    def missing_too() -> None:
+        raise ServerUnavailable("InspIRCd is not installed.")
+
     find_python()
     monkeypatch.setattr("connectors.irc.testing.demo.ngircd", missing)
+    monkeypatch.setattr("connectors.irc.testing.demo.inspircd", missing_too)
     status = demo.main(once=True)
     said = capsys.readouterr().out
     assert status == 0, said
     assert "NOT a real server: bridgekit's own scripted ircd stands in. ngircd is not installed." in said
+    assert "in place of InspIRCd, bridgekit's own scripted ircd. InspIRCd is not installed." in said
 
 
 def test_without_a_homeserver_the_demo_says_how_to_get_one(

@@ -158,7 +158,8 @@ async def test_transactions_of_last_week_are_forgotten_when_the_store_opens(url:
     driver = await connect(url)
     week_ago = time.time_ns() // 1_000_000 - 7 * 24 * 3600 * 1000
     await driver.load(
-        "INSERT INTO transactions VALUES ($1, $2)", [("old", week_ago), ("6 days", week_ago + 10**8)]
+        "INSERT INTO transactions (txn, at) VALUES ($1, $2)",
+        [("old", week_ago), ("6 days", week_ago + 10**8)],
     )
     await driver.close()
     store = await Store.open(url, key)

@@ -1,6 +1,9 @@
 """What each repository keeps and gives back, on both engines."""
 
+import time
+
 import msgspec
+import pytest
 
 from bridgekit.contract.ids import MATRIX, ChatId, MessageId, NetworkId, PersonId
 from bridgekit.contract.people import Login
@@ -70,6 +73,26 @@ async def test_a_transaction_is_seen_once_it_is_recorded(store: Store):
     await store.commit(store.transactions.prune(before=2**62), store.transactions.record("b"))
     assert not await store.transactions.seen("a")
     assert await store.transactions.seen("b")
+
+
+async def test_which_events_no_transaction_brought_is_known(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bridgekit.store.traffic._TRANSACTIONS_PAGE", 2)
+    ids = [MessageId(f'${n}"é') for n in range(10)]
+    before = time.time_ns() // 1_000_000
+    await store.commit(*(store.transactions.record(f"txn {n}", [ids[n], ids[n + 5]]) for n in range(5)))
+    await store.commit(store.transactions.record("nothing"))
+    asked = [*ids, MessageId("$never")]
+    assert await store.transactions.without(asked, before) == {"$never"}
+    assert await store.transactions.without(asked, before + 3_600_000) == set(asked)
+    assert await store.transactions.without([], 0) == set()
+
+
+async def test_what_was_found_overdue_is_remembered(store: Store):
+    await store.commit(store.overdue.add(MessageId("$a")), store.overdue.add(MessageId("$b")))
+    await store.commit(store.overdue.add(MessageId("$a")), store.overdue.prune(before=1))
+    assert await store.overdue.all() == {"$a", "$b"}
+    await store.commit(store.overdue.prune(before=2**62))
+    assert await store.overdue.all() == set()
 
 
 async def test_any_copy_leads_to_all_copies_the_origin_first(store: Store):

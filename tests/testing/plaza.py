@@ -207,6 +207,9 @@ class PlazaNetwork:
     def chat_name(self, chat: ChatId) -> str:
         return chat
 
+    def whereabouts(self, chat: ChatId) -> str:
+        return ""
+
     def direct(self, person: PersonId) -> ChatId | None:
         return ChatId(person)
 

@@ -63,6 +63,8 @@ class Delivery:
         self._asked_users: set[str] = set()
         self._rooms: dict[str, tuple[int, bool]] = {}
         self._past: deque[tuple[str, bytes]] = deque(maxlen=REMEMBERED_TRANSACTIONS)
+        self._withholding = 0
+        self._withheld: deque[tuple[str, bytes]] = deque()
         self._wake = asyncio.Event()
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -187,6 +189,10 @@ class Delivery:
                 count, body, keys = self._next_body()
                 txn = str(self._next_txn)
                 self._next_txn += 1
+                if count and self._withholding:
+                    self._withholding -= 1
+                    self._withheld.append((txn, body))
+                    continue
                 await self._deliver(self._posts, txn, body, keys)
                 self._took.set()
                 self._past.append((txn, body))
@@ -253,6 +259,28 @@ class Delivery:
         async with self._one_at_a_time:
             for txn, body in list(self._past)[-count:]:
                 await self._deliver(self._posts, txn, body)
+
+    def withhold(self, count: int = 1) -> None:
+        """Leave the next `count` transactions that have events behind, and go on with what comes after them.
+
+        Synapse (1.163) does so where its recovery ends while it writes a transaction down.
+        """
+        self._withholding += count
+
+    async def release(self) -> None:
+        """Deliver what was left behind, oldest first."""
+        if self._posts is None:
+            return
+        async with self._one_at_a_time:
+            while self._withheld:
+                txn, body = self._withheld.popleft()
+                await self._deliver(self._posts, txn, body)
+                self._past.append((txn, body))
+
+    @property
+    def withheld(self) -> int:
+        """How many transactions were left behind."""
+        return len(self._withheld)
 
     async def settled(self) -> None:
         """Return once everything that happened so far is accepted."""

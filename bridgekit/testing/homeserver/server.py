@@ -301,6 +301,21 @@ class FakeHomeserver:
         for delivery in self.deliveries.values():
             await delivery.redeliver(count)
 
+    def withhold(self, count: int = 1) -> None:
+        """Leave the next `count` transactions with events behind until `release`."""
+        for delivery in self.deliveries.values():
+            delivery.withhold(count)
+
+    @property
+    def withheld(self) -> int:
+        """How many transactions were left behind."""
+        return sum(delivery.withheld for delivery in self.deliveries.values())
+
+    async def release(self) -> None:
+        """Deliver what was left behind."""
+        for delivery in self.deliveries.values():
+            await delivery.release()
+
     async def settled(self, timeout: float = 10.0) -> None:
         """Return once the appservices have accepted everything; raise TimeoutError past `timeout` seconds."""
         async with asyncio.timeout(timeout):

@@ -64,6 +64,7 @@ class BridgeProcess:
             argv=[sys.executable, "-c", _RUN, "run", "-c", self.path],
             ready=self.is_ready,
             log=self.log,
+            seconds=90,  # on a machine that does much else
             cwd=folder,
         )
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -48,9 +48,9 @@ class IrcPerson:
         self._reader = reader
         self._writer = writer
 
-    async def send(self, command: str, *params: str) -> None:
+    async def send(self, command: str, *params: str, tags: Mapping[str, str] | None = None) -> None:
         """One line. Raises ValueError for what is none."""
-        self._writer.write(build(command, *params))
+        self._writer.write(build(command, *params, tags=tags))
         await self._writer.drain()
 
     async def join(self, channel: str) -> None:
@@ -120,14 +120,22 @@ def heard(line: Line) -> Heard:
 
 
 @asynccontextmanager
-async def irc_person(port: int, nick: str, *channels: str) -> AsyncIterator[IrcPerson]:
-    """Connect to 127.0.0.1:port in clear, register, join; ends with QUIT. Raises OSError, NotSeen."""
+async def irc_person(
+    port: int, nick: str, *channels: str, caps: Iterable[str] = ()
+) -> AsyncIterator[IrcPerson]:
+    """Connect to 127.0.0.1:port in clear, register with the capabilities, join; ends with QUIT. Raises OSError,
+    NotSeen."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     person = IrcPerson(reader, writer, nick)
     listening = asyncio.create_task(person.listen(), name=f"irc of {nick}")
     try:
+        if wanted := " ".join(caps):
+            await person.send("CAP", "REQ", wanted)
         await person.send("NICK", nick)
         await person.send("USER", nick, "0", "*", f"{nick} of the lab")
+        if wanted:
+            await person.sees(lambda h: h.line.param(1) == "ACK", what="the capabilities")
+            await person.send("CAP", "END")
         await person.sees(lambda h: h.line.command == "001", what="a welcome")
         for channel in channels:
             await person.join(channel)

@@ -45,11 +45,15 @@ class Play:
         await act("3,000 bytes of many alphabets", self.long_text())
         await act("Edit, reply, reaction, redaction: what IRC has no words for", self.fallbacks())
         await act("A picture", self.picture())
+        await act("alice takes another name", self.another_name())
         await act("A message that IRC refuses", self.refusal())
         await act("Direct messages, with alice's own name on IRC", self.direct())
         await act("bob takes another nick", self.rename())
         await act("Nothing missing, nothing twice", self.nothing_else())
-        await act("An encrypted room", self.encrypted())
+
+    async def encrypted_room(self) -> None:
+        """The last act, with another device of alice's."""
+        await self.stage.act("An encrypted room", self.encrypted())
 
     # Small steps ---------------------------------------------------------------------------------------------
 
@@ -276,7 +280,15 @@ class Play:
             )
             true("can still be read there" in notice.body, f"the bot said: {notice.body}")
 
-        await self.stage.check("redaction: IRC cannot, and alice is told", told())
+        await self.stage.check("redaction, Matrix to IRC: this server cannot, and alice is told", told())
+        self.stage.note(
+            "reactions and deletions, IRC to Matrix: this server has none; two others follow below"
+        )
+        self.stage.note("edits, IRC to Matrix: no IRC server has them; who mistypes says so in words")
+        await self.bob_says("s/two/three/")
+        await self.stage.check(
+            "a correction, IRC to Matrix: as bob wrote it", self.alice_reads("s/two/three/")
+        )
 
     async def addressed(self) -> None:
         await self.alice_reads("alice: then I will bring two")
@@ -295,6 +307,28 @@ class Play:
         await self.stage.check(
             "image, Matrix to IRC: a signed link, and bob downloads the same bytes", fetched()
         )
+        self.stage.note("images, IRC to Matrix: IRC carries none; what people paste is a link, and stays one")
+        link = "look: https://example.org/cat.png"
+        await self.bob_says(link)
+        await self.stage.check("a link to a picture, IRC to Matrix: as bob wrote it", self.alice_reads(link))
+
+    async def another_name(self) -> None:
+        await self.alice_is("Alice the Great")
+        await self.alice_says("who am I?")
+        await self.stage.check(
+            "name, Matrix to IRC: her next words carry it", self.bob_reads("<Alice the Great> who am I?")
+        )
+        await self.alice_is("alice")
+
+    async def alice_is(self, name: str) -> None:
+        """alice is called so from now on."""
+        self.stage.says("Matrix", "alice", name, deed="is now called")
+        await self.alice.set_name(name)
+
+        async def known() -> bool:
+            return (await self.alice.members(self.room)).get(self.alice.id) == name
+
+        await eventually(known, f"the name {name}")  # Synapse tells its rooms by and by
 
     async def refusal(self) -> None:
         self.stage.says("IRC", "bob", f"/mode {CHANNEL} +m (only the voiced may speak)", deed="does")

@@ -95,6 +95,9 @@ class OverheardNetwork:
     def chat_name(self, chat: ChatId) -> str:
         return self._inner.chat_name(chat)
 
+    def whereabouts(self, chat: ChatId) -> str:
+        return self._inner.whereabouts(chat)
+
     def direct(self, person: PersonId) -> ChatId | None:
         return self._inner.direct(person)
 

@@ -25,6 +25,7 @@ from bridgekit.contract.people import Content, Role
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import FetchHistory, Join, Leave, PostMessage, React, Retract
 from connectors.irc import joining, upkeep
+from connectors.irc.catchup import spelled
 from connectors.irc.testing import ircd_commands
 from connectors.irc.testing.harness import MemoryHost, network_of, running
 from connectors.irc.testing.ircd import FULL, PLAIN, Ircd
@@ -411,6 +412,68 @@ async def test_a_gap_that_the_server_keeps_to_itself_is_told(monkeypatch):
             )
 
 
+class LaterHost(MemoryHost):
+    """A host whose clock a test puts forward."""
+
+    ahead = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.ahead
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["reconnected", "restarted"])
+async def test_where_the_server_keeps_nothing_the_room_reads_how_long_nobody_listened(restarted):
+    ircd = Ircd(caps=PLAIN)
+    host = LaterHost(["#c"])
+    async with ircd.serving():
+        network = network_of(ircd, host)
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+            assert bridge.all(Missed) == []  # the first time there is nothing to miss
+        host.ahead = 3725.0
+        if restarted:
+            network = network_of(ircd, host)
+        async with running(network) as bridge:
+            missed = await bridge.fact(Missed)
+            assert missed.chat == C
+            assert missed.reason == "The bridge was away from #c for 1 hour and 2 minutes."
+            assert 3_720_000 <= missed.until - missed.since <= 3_785_000
+        host.ahead += 1.0
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+            assert bridge.all(Missed) == []  # a blink
+
+
+async def test_a_bouncer_that_kept_what_was_said_is_not_called_away():
+    ircd = Ircd(caps={"znc.in/playback": "", "server-time": "", "batch": ""})
+    host = LaterHost(["#c"])
+    async with ircd.serving():
+        network = network_of(ircd, host)
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+        host.ahead = 600.0
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+            assert bridge.all(Missed) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "a moment"),
+        (5, "5 seconds"),
+        (60, "1 minute"),
+        (61, "1 minute and 1 second"),
+        (3600, "1 hour"),
+        (3605, "1 hour"),
+        (90_000, "1 day and 1 hour"),
+        (864_000, "10 days"),
+    ],
+)
+def test_a_time_is_spelled_as_people_do(seconds: int, words: str):
+    assert spelled(seconds) == words
+
+
 async def test_a_gap_whose_reading_was_cut_off_is_read_by_the_next_connection():
     """What was said meanwhile must not be told before the gap, or nobody would ever ask for the gap again."""
     ircd = Ircd(caps=FULL)
@@ -435,6 +498,23 @@ async def test_a_gap_whose_reading_was_cut_off_is_read_by_the_next_connection():
         async with running(network) as bridge:
             await ircd.until(lambda: "meanwhile" in bridge.said)
             assert list(dict.fromkeys([*heard, *bridge.said])) == [*missed, "meanwhile"]
+
+
+async def test_a_session_that_is_stopped_while_it_reads_a_gap_ends():
+    """It took the fate of its cancelled question for the server's answer, and asked again, with nobody to read on."""
+    ircd = Ircd(caps=FULL)
+    host = MemoryHost(["#c"])
+    bob = ircd.user("bob", "#c")
+    async with ircd.serving():
+        async with running(network_of(ircd, host)) as bridge:
+            await bridge.fact(ChatOpened)
+        for n in range(250):
+            bob.say("#c", f"missed {n}")
+        ircd.delay = 0.3  # so long the question after the next page is on its way
+        async with asyncio.timeout(30), running(network_of(ircd, host)) as bridge:
+            await ircd.until(lambda: bridge.said)
+        assert bridge.said == [f"missed {n}" for n in range(len(bridge.said))]
+        assert len(bridge.said) < 250
 
 
 async def test_what_an_earlier_connection_of_ours_said_under_a_nick_that_lingers_is_no_strangers():

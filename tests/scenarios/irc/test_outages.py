@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from itertools import pairwise
+
+import pytest
 
 from bridgekit.testing.person import Person
+from bridgekit.testing.servers.synapse import Synapse
 from tests.scenarios.irc.lab import LABEL, MODERN, PLAIN, RELAY, Lab, until
 from tests.scenarios.irc.peer import Peer, peer
 
@@ -52,9 +58,52 @@ async def test_a_restart_of_the_bridge_loses_and_doubles_nothing_from_matrix(lab
             await lab.bridge.restart()
             await asyncio.sleep(0.5)
         await bob.sees(lambda h: h.words.endswith(f"count {taken[-1]}"), what="the last one")
-        assert heard_by(bob, "count") == taken
+        await until(lambda: len(heard_by(bob, "count")) >= len(taken), 90)
+        heard = heard_by(bob, "count")
+        # In one of some forty restarts Synapse leaves one message behind, which then comes when it is found.
+        late = [n for n, after in pairwise(heard) if n > after]
+        assert sorted(heard) == taken
+        assert len(late) <= 1
         bob.say(channel, "all of it")
         await alice.reads(room, "all of it")
+
+
+@pytest.mark.timeout(240)
+async def test_what_synapse_leaves_behind_arrives_once(lab: Lab):
+    """Synapse counts the bridge as up while a transaction still waits: it would wait for the next outage."""
+    network = MODERN
+    channel = lab.new("#behind")
+    async with lab.person() as alice, lab.peer(network, "bob", channel) as bob:
+        room = await lab.linked(alice, network, channel)
+        await lab.bridge.stop()
+        behind = await alice.say(room, "count 0")
+        await until(lambda: behind in unsent(lab.synapse))
+        await lab.synapse.stop()
+        with closing(sqlite3.connect(lab.synapse.folder / "homeserver.db")) as database, database:
+            database.execute("UPDATE application_services_state SET state = 'up'")
+        await lab.synapse.start()
+        await lab.bridge.start()
+        await alice.say(room, "count 1")
+        await bob.sees(lambda h: h.words.endswith("count 0"), seconds=40, what="what was left behind")
+        assert heard_by(bob, "count") == [1, 0]
+        assert behind in unsent(lab.synapse)
+        # The next outage brings it.
+        await lab.bridge.stop()
+        second = await alice.say(room, "count 2")
+        await until(lambda: second in unsent(lab.synapse))
+        await lab.bridge.start()
+        await bob.sees(lambda h: h.words.endswith("count 2"), seconds=40, what="the last one")
+        await until(lambda: behind not in unsent(lab.synapse))
+        await alice.say(room, "count 3")
+        await bob.sees(lambda h: h.words.endswith("count 3"))
+        assert heard_by(bob, "count") == [1, 0, 2, 3]
+
+
+def unsent(synapse: Synapse) -> list[str]:
+    """The events that Synapse has not brought to the bridge."""
+    with closing(sqlite3.connect(synapse.folder / "homeserver.db", timeout=30)) as database:
+        found = database.execute("SELECT event_ids FROM application_services_txns").fetchall()
+    return [event for (events,) in found for event in json.loads(events)]
 
 
 async def test_what_irc_says_before_and_after_a_restart_of_the_bridge_arrives_once(lab: Lab):

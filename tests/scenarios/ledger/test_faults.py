@@ -18,6 +18,7 @@ SENDS = "PUT */send/*"
 TRANSACTIONS = "PUT /_matrix/app/v1/transactions/*"
 EACH = 40
 OUTAGE = float(os.environ.get("BRIDGEKIT_LEDGER_OUTAGE", "60"))
+"""Seconds; what an hour does to the delays is shown with a clock that is put forward, in tests/matrix/test_gate.py."""
 WAITING = 5000
 AT_ONCE = 40
 """Sends that may be under way after an outage: the lane's 32, and what the bot has to say."""

@@ -100,13 +100,17 @@ class Place:
         )
 
     async def strangers(self) -> None:
-        """An unauthenticated reader, a guest, and accounts that were never in a room."""
+        """An unauthenticated reader and a guest, who try at every step."""
         base = self.synapse.base_url
         self.outsiders.append(Outsider("nobody", base, None))
         guest = await self.synapse.request("POST", "/_matrix/client/v3/register?kind=guest", {})
         self.outsiders.append(Outsider("guest", base, guest["access_token"]))
-        fresh = await self.synapse.register(f"fresh{next(_numbers)}")
-        self.outsiders.append(Outsider("fresh account", base, fresh.access_token))
+
+    async def fresh(self) -> Outsider:
+        """An account that was never in a room. Who walks into a public room is a member from then on, so each step has
+        a new one."""
+        account = await self.synapse.register(f"fresh{next(_numbers)}")
+        return Outsider("fresh account", self.synapse.base_url, account.access_token)
 
     async def later(self, owner: Person, room: str) -> Outsider:
         """Somebody who is asked in now: what was said before they came must stay closed to them."""
@@ -118,10 +122,11 @@ class Place:
         outsider.got.clear()
         return outsider
 
-    async def tries(self, step: str, room: str, event: str) -> None:
-        """Everybody tries; nobody may have got a secret."""
-        for outsider in self.outsiders:
-            await outsider.try_all(room, event, join=True)
+    async def tries(self, step: str, room: str, event: str, owner: Person) -> None:
+        """Everybody tries, a fresh account and somebody who is asked in only now as well; nobody may get a secret."""
+        later = await self.later(owner, room)
+        for outsider in (*self.outsiders, await self.fresh(), later):
+            await outsider.try_all(room, event, join=outsider is not later)
             assert leaked(outsider, self.secrets) == [], f"{step}: {outsider.name} read what they must not"
 
 
@@ -138,8 +143,9 @@ async def code_for(who: Peer) -> str:
 
 
 @asynccontextmanager
-async def place() -> AsyncIterator[Place]:
-    """One Synapse of its own, ngircd, InspIRCd with services, and a bridge that asks before it links."""
+async def place(**section: Any) -> AsyncIterator[Place]:
+    """One Synapse of its own, ngircd, InspIRCd with services, and a bridge that asks before it links; `section` is
+    what its config says of each network besides."""
     async with AsyncExitStack() as stack:
         plain = await stack.enter_async_context(ngircd())
         modern = await stack.enter_async_context(inspircd())
@@ -155,6 +161,7 @@ async def place() -> AsyncIterator[Place]:
                 "nick": f"{name}bridge",
                 "servers": [{"host": "127.0.0.1", "port": port, "tls": False}],
                 "flood": {"refill": 0, "lead_max": 0},
+                **section,
             }
             for name, port in ports.items()
         }

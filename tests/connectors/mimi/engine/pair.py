@@ -19,6 +19,7 @@ from connectors.mimi.certificates import Authority
 from connectors.mimi.config import MimiConfig
 from connectors.mimi.connector import connector
 from connectors.mimi.session import MimiSession
+from connectors.mimi.tenants import Tenants
 from tests.connectors.mimi.engine.test_contract import free_port
 
 ROOM = ChatId("mimi://a.example/r/club")
@@ -37,16 +38,17 @@ class Side:
         self._came = asyncio.Event()
 
     @asynccontextmanager
-    async def up(self) -> AsyncIterator[MimiSession]:
+    async def up(self, *, linked: bool = True) -> AsyncIterator[MimiSession]:
         """Connected and reading, with the room linked."""
-        self.host = FakeHost("mimi", linked=[ROOM], kept=self.kept)
+        self.host = FakeHost("mimi", linked=[ROOM] if linked else [], kept=self.kept)
         network = connector.network(self.config, self.host)
         async with network.connect(None) as session:
             assert isinstance(session, MimiSession)
             self.session = session
             reading = asyncio.create_task(session.run(self._emit))
             try:
-                await self.hears(facts.ChatOpened)
+                if linked:
+                    await self.hears(facts.ChatOpened)
                 yield session
             finally:
                 reading.cancel()
@@ -65,6 +67,11 @@ class Side:
                         return fact
                 self._came.clear()
                 await self._came.wait()
+
+    @property
+    def tenants(self) -> Tenants:
+        """The clients that are hosted there."""
+        return self.session.tenants
 
     def person(self, who: str) -> Person:
         """A Matrix user of this side."""
@@ -101,7 +108,7 @@ class Side:
 class Pair:
     """`a` is the hub."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, open_rooms: bool = True) -> None:
         authority = Authority(folder, now=datetime.datetime.now(datetime.UTC))
         ports = {"a.example": free_port(), "b.example": free_port()}
         peers = {domain: f"https://127.0.0.1:{port}" for domain, port in ports.items()}
@@ -116,7 +123,7 @@ class Pair:
                 listen="127.0.0.1",
                 port=port,
                 public_url=f"https://{domain}:{port}",
-                open_rooms=True,
+                open_rooms=open_rooms,
                 peers=peers,
             )
             made.append(Side(config))

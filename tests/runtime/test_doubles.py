@@ -1,0 +1,91 @@
+"""No double bridging: another bridge, the same chat over two ways, and the bridge's own words that come back."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from bridgekit.contract.ids import ChatId, NetworkId, PortalKey
+from bridgekit.contract.verbs import Join, PostMessage
+from bridgekit.core import wording
+from tests.runtime.fake_network import Town, TownConfig, TownConnector, says
+from tests.runtime.running import BOT, World, by, ghost, invited, said, town_world, until
+
+OTHER = "@otherbot:hs.test"
+TALK = PortalKey(NetworkId("town"), ChatId("#talk"))
+
+
+def two_ways(place: World, town: Town, suburb: Town) -> None:
+    """The same town over two networks of the configuration."""
+    place.networks["suburb"] = {"connector": "suburb", "config": TownConfig(), "name": "Suburb"}
+    place.connectors["suburb"] = TownConnector(suburb)
+
+
+async def test_a_room_that_another_bridge_has_linked_to_the_chat_is_refused_and_the_chat_not_entered(
+    tmp_path: Path,
+) -> None:
+    """MSC2346: the other bridge says so in the room's state, as long as its bot is there."""
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        room = await invited(place, alice)
+        other = place.homeserver.user("otherbot")
+        await other.join(room)
+        await alice.set_power(room, OTHER, 50)
+        content = {"bridgebot": OTHER, "channel": {"id": "#Talk"}, "protocol": {"id": "town"}}
+        await other.set_state(room, "uk.half-shot.bridge", content, "town/#talk")
+        await alice.send(room, "!bridge link town #talk")
+        await said(place, by(BOT, wording.bridged_already("#Talk", OTHER)))
+        assert (town.done(Join), bridge.registry.links) == ([], {})
+        await other.leave(room)
+        await alice.send(room, "!bridge link town #talk")
+        await said(place, by(BOT, "now linked"))
+
+
+async def test_the_same_chat_over_another_way_is_refused_with_where_it_is_linked(tmp_path: Path) -> None:
+    town, suburb = Town(), Town()
+    town.address = suburb.address = "town:everywhere"
+    async with town_world(tmp_path, town) as place:
+        two_ways(place, town, suburb)
+        async with place.bridge() as bridge:
+            alice = place.homeserver.user("alice")
+            room = await invited(place, alice)
+            await alice.send(room, "!bridge link town #talk")
+            await said(place, by(BOT, "now linked"))
+            await alice.send(room, "!bridge link suburb #talk")
+            await said(place, by(BOT, wording.linked_already("#talk", room, "Town")))
+            assert list(bridge.registry.links) == [TALK]
+            await alice.send(room, "!bridge link suburb #elsewhere")
+            await said(place, by(BOT, "now linked to #elsewhere"))
+
+
+async def test_the_bridges_own_words_that_come_back_by_another_way_are_not_passed_on(tmp_path: Path) -> None:
+    """Neither network says that they are one; the ids of the bridge's own messages do."""
+    town, suburb = Town(), Town()
+    async with town_world(tmp_path, town) as place:
+        two_ways(place, town, suburb)
+        async with place.bridge() as bridge:
+            alice = place.homeserver.user("alice")
+            room = await invited(place, alice)
+            for network in ("town", "suburb"):
+                await alice.send(room, f"!bridge link {network} #talk")
+                await said(place, by(BOT, "now linked"))
+            await alice.send(room, "hello")
+            await town.until(lambda: town.said() == ["<alice> hello"])
+            await until(lambda: bridge.parts.loops._said)
+            [id] = [
+                d.id
+                for d in town.deeds
+                if isinstance(d.verb, PostMessage) and d.verb.content.text.body == "hello"
+            ]
+            suburb.emit(says("bridge", "<alice> hello", id=id))
+            told = await said(place, by(BOT, "are the same chat"))
+            assert "#talk on Suburb and #talk on Town" in told.body
+            suburb.emit(says("bridge", "<alice> hello", id=id), says("Bob", "my own words"))
+            await said(place, by(ghost("bob", "suburb"), "my own words"))
+            await town.until(lambda: any("my own words" in words for words in town.said()))
+            await asyncio.sleep(0.2)
+            assert [words for words in town.said() if "hello" in words] == ["<alice> hello"]
+            bodies = [e.body for e in place.homeserver.messages(room)]
+            assert (bodies.count("hello"), sum("are the same chat" in body for body in bodies)) == (1, 1)
+            assert await bridge.store.inbox.count_parked() == 0

@@ -1,0 +1,95 @@
+"""Two bridges as processes of their own, each on the fast fake homeserver."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from bridgekit.testing.homeserver import FakeHomeserver
+from bridgekit.testing.ledger import Ledger, find_marker, marker
+from bridgekit.testing.servers.bridge import BridgeProcess
+from bridgekit.testing.servers.process import free_port
+from connectors.mimi.certificates import Authority
+from tests.scenarios.mimi.lab import NETWORK, section
+
+PEOPLE = 25
+"""On each side."""
+CHAT = "mimi://a.example/r/lobby"
+
+
+class Place:
+    """One bridge on its homeserver, and what its people said."""
+
+    def __init__(self, domain: str, homeserver: FakeHomeserver, bridge: BridgeProcess) -> None:
+        self.domain = domain
+        self.homeserver = homeserver
+        self.bridge = bridge
+        self.room = ""
+        self.ledger = Ledger()
+        self._said = [0] * PEOPLE
+
+    async def link(self) -> None:
+        owner = self.homeserver.user("owner")
+        bot = self.bridge.bot
+        self.room = await owner.create_room(preset="public_chat", invite=[bot])
+        await self._answered("I am a bridge")
+        await owner.set_power(self.room, bot, 100)
+        await owner.send(self.room, f"!bridge link {NETWORK} {CHAT}")
+        await self._answered("is now linked")
+        await owner.send(self.room, f"!bridge agree {NETWORK} {CHAT}")
+        await self._answered("has agreed")
+        for number in range(PEOPLE):
+            await self.homeserver.user(f"p{number}").join(self.room)
+
+    async def _answered(self, words: str) -> None:
+        await self.homeserver.wait_for(lambda e: e.sender == self.bridge.bot and words in e.body, 30)
+
+    async def say(self, person: int, there: Place) -> None:
+        """The person's next words, which `there` ought to see from their ghost."""
+        seq = self._said[person] = self._said[person] + 1
+        id = marker(person, seq)
+        uri = f"mimi://{self.domain}/u/p{person}:{self.homeserver.server_name}"
+        self.ledger.sent(id, there.bridge.ghost(NETWORK, uri), seq)
+        await self.homeserver.user(f"p{person}").send(self.room, id)
+
+    def arrivals(self, ledger: Ledger) -> None:
+        """Tell the other's ledger what came here."""
+        for at, event in enumerate(self.homeserver.messages(self.room)):
+            found = find_marker(event.body)
+            if found is not None and event.sender.startswith("@_bk_"):
+                ledger.received(found.id, event.sender, found.seq, float(at))
+
+    def unanswered(self) -> bool:
+        """Whether the dead process left a commit of which it had no answer."""
+        with contextlib.closing(sqlite3.connect(self.bridge.folder / "bridge.db")) as database:
+            (found,) = database.execute("SELECT count(*) FROM kv WHERE key LIKE 'asked/%'").fetchone()
+        return bool(found)
+
+
+@asynccontextmanager
+async def places(folder: Path) -> AsyncIterator[tuple[Place, Place]]:
+    authority = Authority(folder / "certificates", now=datetime.datetime.now(datetime.UTC))
+    ports = {"a.example": free_port(), "b.example": free_port()}
+    addresses = {domain: f"https://127.0.0.1:{port}" for domain, port in ports.items()}
+    made = []
+    async with AsyncExitStack() as stack:
+        for domain, port in ports.items():
+            (own := folder / domain).mkdir()
+            at = free_port()
+            bridge = BridgeProcess(
+                own,
+                homeserver_url=f"http://127.0.0.1:{at}",
+                server_name=f"hs.{domain}",
+                networks=section(domain, port, addresses, authority),
+                permissions={f"@owner:hs.{domain}": "admin", f"hs.{domain}": "user"},
+            )
+            homeserver = FakeHomeserver(bridge.registration, server_name=f"hs.{domain}", port=at)
+            await stack.enter_async_context(homeserver)
+            await bridge.start()
+            stack.push_async_callback(bridge.stop)
+            made.append(Place(domain, homeserver, bridge))
+        yield made[0], made[1]
