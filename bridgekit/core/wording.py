@@ -466,14 +466,20 @@ def loop(name: str, label: str, other: str, other_label: str) -> str:
 # What is missing ----------------------------------------------------------------------------------------------
 
 
+EXACTLY = 10 * 60_000
+"""Milliseconds below which a time is told to the second."""
+
+
 def missed(reason: str, since: int, until: int) -> str:
     """What a chat's readers will not read, and why; times are ms since the epoch."""
-    begin, end = _utc(since), _utc(until)
+    exact = until - since < EXACTLY
+    begin, end = _utc(since, exact), _utc(until, exact)
     if begin[:10] == end[:10]:
         end = end[11:]
     return f"{reason} What was said there between {begin} and {end} UTC, if anything, is missing here."
 
 
-def _utc(at: int) -> str:
-    """To the minute; years are kept to 1970-9999."""
-    return f"{datetime.fromtimestamp(min(max(at, 0) // 1000, 253402300799), UTC):%Y-%m-%d %H:%M}"
+def _utc(at: int, exact: bool) -> str:
+    """To the minute, or `exact` to the second; years are kept to 1970-9999."""
+    seconds = ":%S" if exact else ""
+    return f"{datetime.fromtimestamp(min(max(at, 0) // 1000, 253402300799), UTC):%Y-%m-%d %H:%M{seconds}}"

@@ -34,10 +34,12 @@ log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 9.5
 """In which everything has to end when the bridge stops, whatever stands still; what is not done is on disk."""
-DRAIN_SECONDS = 5.0
-"""Of these, for what is under way to be done."""
-PART_SECONDS = 1.5
-"""Of these, for each part of the bridge to end."""
+DRAIN_SECONDS = 4.5
+"""Of these, for what is under way to be done, and `rooms.GRACE` more for what has begun."""
+CLOSE_SECONDS = 3.0
+"""Of these, the last: for the listeners and the store."""
+LEAST_SECONDS = 0.5
+"""For each part in any case."""
 DAY = 86_400
 
 
@@ -73,16 +75,27 @@ class Bridge:
         self._end = asyncio.get_running_loop().time() + STOP_SECONDS
         drained = await self.rooms.drain(DRAIN_SECONDS)
         log.info("bridge_stops", drained=drained)
-        await _ended("rooms", self.rooms.stop())
+        await self._ended("rooms", self.rooms.stop())
         self._parts.joins.stop()
-        await _ended("tasks", self._tasks.cancel())
+        await self._ended("tasks", self._tasks.cancel())
         # Only now: what waits for a session is on disk, and must not be told that there will be none.
-        await _ended("sessions", self.accounts.stop_all())
+        await self._ended("sessions", self.accounts.stop_all())
         await self._stack.aclose()
 
+    def _left(self) -> float:
+        """Seconds until it has to be over."""
+        return STOP_SECONDS if self._end is None else self._end - asyncio.get_running_loop().time()
+
+    async def _ended(self, part: str, stop: Coroutine[Any, Any, None]) -> None:
+        """Let a part end, and not wait for it for ever."""
+        try:
+            async with asyncio.timeout(max(LEAST_SECONDS, self._left() - CLOSE_SECONDS)):
+                await stop
+        except TimeoutError:
+            log.warning("stop_not_waited_for", part=part)
+
     async def _close_store(self) -> None:
-        left = STOP_SECONDS if self._end is None else self._end - asyncio.get_running_loop().time()
-        await self.store.close(within=max(0.5, left))
+        await self.store.close(within=max(LEAST_SECONDS, self._left()))
 
     async def _start(self) -> None:
         config = self.config
@@ -265,15 +278,6 @@ class Bridge:
     def permission(self, user: PersonId) -> Permission:
         """What the admin lets a Matrix user do."""
         return self.config.permission(user)
-
-
-async def _ended(part: str, stop: Coroutine[Any, Any, None]) -> None:
-    """Let a part end, and not wait for it for ever."""
-    try:
-        async with asyncio.timeout(PART_SECONDS):
-            await stop
-    except TimeoutError:
-        log.warning("stop_not_waited_for", part=part)
 
 
 def _fixed(section: Network) -> tuple[object, ...]:

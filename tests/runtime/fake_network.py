@@ -72,6 +72,7 @@ class Town:
         self.rejected: dict[PersonId, str] = {}
         self.rejection = LoginRejected
         self.up = True
+        self.lingers = 0.0  # seconds that a connection takes to end
         self.address = ""
         self.deeds: list[Deed] = []
         self.logins: list[Login | None] = []  # of every connection that was made
@@ -213,6 +214,7 @@ class TownNetwork:
         finally:
             session.lose()
             town.sessions.pop(session.login, None)
+            await asyncio.sleep(town.lingers)
 
     def chat_id(self, name: str) -> tuple[ChatId, bool] | None:
         if name.startswith("#"):

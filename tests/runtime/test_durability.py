@@ -87,6 +87,26 @@ async def test_a_stop_does_not_wait_for_a_database_that_stands_still(
         assert town.said() == ["<alice> before", "<alice> meanwhile"]
 
 
+async def test_a_stop_does_not_wait_for_a_network_that_does_not_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridgekit.runtime.bridge.STOP_SECONDS", 4.0)
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            alice, room = await linked(place)
+            await alice.send(room, "before")
+            await town.until(lambda: town.said() == ["<alice> before"])
+            town.lingers = 3600.0
+            began = time.monotonic()
+        assert time.monotonic() - began < 10
+        town.lingers = 0.0
+        async with place.bridge():
+            await alice.send(room, "after")
+            await town.until(lambda: len(town.said()) == 2)
+        assert town.said() == ["<alice> before", "<alice> after"]
+
+
 async def test_a_stop_with_500_messages_under_way_takes_less_than_ten_seconds_and_loses_none(
     tmp_path: Path,
     database: dict[str, Any],

@@ -92,13 +92,13 @@ class Lab:
         return (await self.answer(who, room)).body
 
     async def answer(self, who: Person, room: str) -> Event:
-        """The next thing that the bot says in the room, besides how the room is protected."""
+        """The next thing that the bot says in the room, besides how the room is protected and when it was away."""
         return await who.sees(
             room,
             lambda e: (
                 e.sender == self.bot
                 and e.kind == "m.notice"
-                and not e.body.startswith("Messages in this room are ")
+                and not e.body.startswith(("Messages in this room are ", "The bridge was away "))
             ),
             what="the bot",
         )
