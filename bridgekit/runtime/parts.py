@@ -551,6 +551,8 @@ class Parts:
         elif link.state == WAITING:
             self._spawn(self._opened(link))
             return
+        else:
+            self.exposures.doubt(side)  # the room may show more than they agree to now
         self.exposures.weigh(link.room)
 
     async def _opened(self, link: Link) -> None:

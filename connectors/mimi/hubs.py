@@ -24,9 +24,12 @@ T = TypeVar("T")
 
 
 class Hubs:
-    """Asks. Whatever is refused with an HTTP status is SendRejected; who cannot be reached is Disconnected."""
+    """Asks. Whatever is refused with an HTTP status is SendRejected; who cannot be reached is Disconnected.
 
-    def __init__(self, domain: str, provider: Provider, peers: Peers, engine: MemberEngine) -> None:
+    `provider` is what we are the hub with; None where we only call others.
+    """
+
+    def __init__(self, domain: str, provider: Provider | None, peers: Peers, engine: MemberEngine) -> None:
         self._domain = domain
         self._provider = provider
         self._peers = peers
@@ -34,7 +37,10 @@ class Hubs:
 
     def is_ours(self, room: str) -> bool:
         """Whether we are the room's hub."""
-        return uris.parse(room).domain == self._domain
+        return self._own(room) is not None
+
+    def _own(self, room: str) -> Provider | None:
+        return self._provider if uris.parse(room).domain == self._domain else None
 
     async def greet(self, room: str) -> None:
         """Let the hub know that we are there, so that it sends what waits. Raises Disconnected, PeerMisbehaved."""
@@ -43,15 +49,15 @@ class Hubs:
 
     async def update(self, room: str, bundle: rooms.UpdateRequest) -> rooms.UpdateResponse:
         """A commit, or proposals. Raises SendUncertain where the hub may have taken it."""
-        if self.is_ours(room):
-            return await self._provider.update(room, bundle, self._domain)
+        if (own := self._own(room)) is not None:
+            return await own.update(room, bundle, self._domain)
         body = rooms.UPDATE_REQUEST.encode(bundle)
         return await self._post(room, Endpoint.UPDATE, body, rooms.UPDATE_RESPONSE)
 
     async def submit(self, room: str, request: rooms.SubmitRequest) -> rooms.SubmitResponse:
         """An application message. Raises SendUncertain where the hub may have taken it."""
-        if self.is_ours(room):
-            return await self._provider.submit(room, request, self._domain)
+        if (own := self._own(room)) is not None:
+            return await own.submit(room, request, self._domain)
         body = rooms.SUBMIT_REQUEST.encode(request)
         return await self._post(room, Endpoint.SUBMIT_MESSAGE, body, rooms.SUBMIT_RESPONSE)
 
@@ -65,8 +71,8 @@ class Hubs:
         )
         signature = identity.sign("GroupInfoRequestTBS", rooms.to_be_signed(request))
         signed = msgspec.structs.replace(request, signature=signature)
-        if self.is_ours(room):
-            given = await self._provider.group_info(room, signed, self._domain)
+        if (own := self._own(room)) is not None:
+            given = await own.group_info(room, signed, self._domain)
         else:
             body = rooms.GROUP_INFO_REQUEST.encode(signed)
             given = await self._post(room, Endpoint.GROUP_INFO, body, rooms.GROUP_INFO_RESPONSE)
@@ -99,8 +105,8 @@ class Hubs:
         )
         signature = identity.sign("KeyMaterialRequestTBS", users.to_be_signed(request))
         signed = msgspec.structs.replace(request, signature=signature)
-        if self.is_ours(room):
-            answer = await self._provider.key_material(signed, self._domain)
+        if (own := self._own(room)) is not None:
+            answer = await own.key_material(signed, self._domain)
         else:
             body = users.KEY_MATERIAL_REQUEST.encode(signed)
             answer = await self._post(

@@ -227,3 +227,13 @@ def standing(role: Role | None) -> Standing:
     if Capability.BAN in allowed or Capability.KICK in allowed or Capability.DELETE_OTHER_MESSAGE in allowed:
         return Standing.MODERATOR
     return Standing.VOICE if Capability.SEND_MESSAGE in allowed else Standing.NONE
+
+
+def entry(state: Room, code: bytes | None = None) -> int | None:
+    """The role in which anybody may come in, or whoever has a code; None where the door is closed."""
+    nobody = state.roles.get(NOBODY)
+    keys = {Capability.OPEN_JOIN, *((Capability.USE_JOIN_CODE,) if code else ())}
+    if nobody is None or keys.isdisjoint(nobody.capabilities):
+        return None
+    targets = [t for change in nobody.changes if change.source == NOBODY for t in change.targets]
+    return next((target for target in targets if target not in (NOBODY, BANNED)), None)

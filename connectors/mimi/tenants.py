@@ -26,7 +26,7 @@ from connectors.mimi.peers import Peers
 from connectors.mimi.people import People
 from connectors.mimi.plausible import belongs, weigh
 from connectors.mimi.provider import Provider
-from connectors.mimi.room import BANNED, NOBODY, Capability, Room
+from connectors.mimi.room import BANNED, NOBODY, Capability, entry
 from connectors.mimi.seat import Changed, Heard, Proposed, Said, Seat
 from connectors.mimi.seats import Asked, Seats
 from connectors.mimi.threads import Threads
@@ -122,7 +122,7 @@ class Tenants:
         seat = self.seat(room)
         if seat is None:
             return uris.parse(room).domain == self.domain
-        return seat.state.may(self.bridge, Capability.ADD_PARTICIPANT) or _entry(seat.state) is not None
+        return seat.state.may(self.bridge, Capability.ADD_PARTICIPANT) or entry(seat.state) is not None
 
     # Rooms --------------------------------------------------------------------------------------------------
 
@@ -195,7 +195,7 @@ class Tenants:
         if own is not None and own.group.epoch != found.group_info.context.epoch:
             raise _Stale  # a commit that we made ahead of what we have heard would be missing there for ever
         state = state_in(found)
-        role = None if state.role_of(user) not in (NOBODY, BANNED) else _entry(state, code)
+        role = None if state.role_of(user) not in (NOBODY, BANNED) else entry(state, code)
         seat, commit = Seat.join_external(self._engine, identity, found, user=user, room_uri=room, role=role)
         # What the seat keeps now is what it is if the hub takes the commit.
         records = {name: value for name, value in seat.take_changes().items() if value is not None}
@@ -567,13 +567,3 @@ def _fanned(asked: Asked, accepted: int) -> CommitFanout:
     message = MLS_MESSAGE.decode(asked.message)
     assert isinstance(message, PublicMessage)
     return CommitFanout(accepted, message)
-
-
-def _entry(state: Room, code: bytes | None = None) -> int | None:
-    """The role in which anybody may come in, or whoever has a code; None where the door is closed."""
-    nobody = state.roles.get(NOBODY)
-    keys = {Capability.OPEN_JOIN, *((Capability.USE_JOIN_CODE,) if code else ())}
-    if nobody is None or keys.isdisjoint(nobody.capabilities):
-        return None
-    targets = [t for change in nobody.changes if change.source == NOBODY for t in change.targets]
-    return next((target for target in targets if target not in (NOBODY, BANNED)), None)

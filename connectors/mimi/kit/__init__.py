@@ -14,7 +14,7 @@ class _Kit:
     about = "Look at MIMI from outside: certificates, captured bodies, other providers."
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        """keygen, directory, inspect, conformance, demo."""
+        """keygen, directory, inspect, conformance, send, demo."""
         commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
         keygen = commands.add_parser("keygen", help="make an authority and certificates for test providers")
@@ -43,6 +43,14 @@ class _Kit:
             "--user", metavar="URI", help="one of theirs who agrees to be asked for key packages"
         )
         conformance.set_defaults(command=_with_extra(_conformance))
+
+        send = commands.add_parser("send", help="say something in an open room of theirs, and leave again")
+        _peer(send)
+        send.add_argument("room", metavar="ROOM", help="its URI: mimi://its.domain/r/name")
+        send.add_argument("words", metavar="WORDS", help="what to say")
+        send.add_argument("--user", default="kit", metavar="NAME", help="who says it (default: kit)")
+        send.add_argument("--code", metavar="CODE", help="the room's join code, where it is closed")
+        send.set_defaults(command=_with_extra(_send))
 
         demo = commands.add_parser("demo", help="two providers on this machine that talk to each other")
         demo.add_argument("--once", action="store_true", help="play the script, check both ends, and end")
@@ -98,6 +106,13 @@ def _conformance(words: argparse.Namespace) -> int:
     from connectors.mimi.kit.report import conformance
 
     return conformance(Caller.of(words), user=words.user, folder=words.report)
+
+
+def _send(words: argparse.Namespace) -> int:
+    from connectors.mimi.kit.calling import Caller
+    from connectors.mimi.kit.sending import send
+
+    return send(Caller.of(words), words.room, words.words, user=words.user, code=words.code)
 
 
 def _demo(words: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import datetime
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.runtime.running import BOT, World, by, has_fate, said, world
 from tests.runtime.running import linked as linked_only
 
 ROOM = "mimi://a.example/r/lobby"
+LABEL = "org.bridgekit.protection"
 
 
 class Pair:
@@ -101,3 +103,25 @@ async def test_one_that_was_away_catches_up(pair: Pair):
             await said(pair.b, of_somebody("meanwhile 2"), 30)
             bodies = [e.body for e in pair.b.homeserver.messages(at_b) if e.sender.startswith("@_bk_mimi_")]
     assert bodies == ["before", "meanwhile 0", "meanwhile 1", "meanwhile 2"]
+
+
+async def test_the_label_of_a_room_is_the_meet_of_matrix_and_mimi(pair: Pair):
+    """Clients that are hosted here have their keys here: sealed up to the bridge, and no further."""
+
+    async def labelled(protection: str) -> dict[str, Any]:
+        label = await said(
+            pair.a,
+            lambda e: e.type == LABEL and e.content["protection"] == protection and bool(e.content["links"]),
+        )
+        return dict(label.content)
+
+    async with pair.a.bridge():
+        alice, room = await linked_only(pair.a, ROOM)
+        link = {"network": "mimi", "chat": ROOM, "protection": "bridge"}
+        clear = await labelled("transport")
+        assert (clear["matrix"], clear["links"]) == ("transport", [{**link, "agreed": False}])
+        await alice.set_state(room, "m.room.encryption", {"algorithm": "m.megolm.v1.aes-sha2"})
+        sealed = await labelled("bridge")
+        assert (sealed["matrix"], sealed["links"]) == ("bridge", [link]), (
+            "nothing is lost, so nobody has to agree"
+        )
