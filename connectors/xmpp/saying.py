@@ -447,12 +447,12 @@ class Saying:
                 if not session.upload.service:
                     raise SendRejected("The XMPP server takes no files.")
                 file = verb.content.file
-                await self._attach(said[0], file, me, sealed=session.sealing.is_on(bare(to)))
+                await self._attach(said[0], file, me, sealed=session.sealing.is_on(verb.chat))
                 if verb.content.text and verb.content.text.body != file.name:
                     said.insert(0, self._stanza(to, me, room=False))
             if len(said) > 1 or not isinstance(verb, verbs.PostMessage) or verb.content.file is None:
                 self._fill(said[0], verb, index, speaker=me, room=False, watch=None)
-            said = [await session.sealing.seal(bare(to), one, None) for one in said]
+            said = [await session.sealing.seal(verb.chat, one, None) for one in said]
             ids = [MessageId(one.get("id", "")) for one in said]
             for id, one in zip(ids, said, strict=True):
                 index.put(Named(id, PersonId(bare(me)), id, 0, id))

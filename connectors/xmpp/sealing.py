@@ -320,6 +320,8 @@ class Sealing:
         """The message as it goes out. Raises SendRejected where it must not go out as it is."""
         was_on = self._on.get(chat, False)
         people = await self.look(chat, watch)
+        if was_on and self.missing:
+            raise SendRejected(f"It was not sent, because it cannot be encrypted now. {self.missing}")
         if not people:
             if was_on or self._loop.time() - self._ended.get(chat, -PAUSE) < PAUSE:
                 raise SendRejected(

@@ -14,6 +14,7 @@ from bridgekit.contract.facts import Reaction, Retraction
 from bridgekit.contract.ids import LoginId, MessageId, NetworkId, PersonId
 from bridgekit.contract.people import File
 from bridgekit.contract.verbs import PostMessage, Retract, Verb
+from bridgekit.core import wording
 from bridgekit.runtime.bridge import Bridge
 from tests.runtime.fake_network import TALK, Town, TownConfig, TownConnector, now, person, says
 from tests.runtime.running import BOT, World, by, ghost, invited, linked, said, town_world, until
@@ -64,6 +65,12 @@ async def test_a_person_of_a_network_is_gone_from_the_room_and_from_the_bridge(t
         assert len(await store.copies.of(NetworkId("matrix"), room, mine)) == 2  # type: ignore[arg-type]
         [wish] = await store.optouts.all()
         assert (wish.network, wish.person) == ("town", "bob")
+        # From this moment on, without a restart: what they say stays on their side, and makes no ghost.
+        town.emit(says("Bob", "am I gone?"), says("Eve", "four"))
+        await said(place, by(ghost("eve"), "four"))
+        assert readable(place, room, BOB) == []
+        assert BOB not in place.homeserver.joined(room)
+        assert by(BOT, wording.OMITTED)(place.homeserver.messages(room)[-2])
 
 
 def _words(verb: Verb) -> str:

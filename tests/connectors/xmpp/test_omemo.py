@@ -147,6 +147,17 @@ async def test_the_keys_live_on_in_the_sealed_store(prosody: Prosody):
             assert (await bea.reads("after")).sealed
 
 
+async def test_where_the_keys_are_not_at_hand_nothing_goes_out_in_clear(prosody: Prosody):
+    """A server that has lost its PEP, say: what was encrypted until now waits for somebody to look after that."""
+    host = FakeHost()
+    async with friend(prosody, "bea-lost") as bea, account(prosody, "ann-lost", host) as ann:
+        await until(lambda: ann.can(bea.jid).protection is Protection.BRIDGE)
+        ann.session.sealing.missing = "The keys are away."
+        with pytest.raises(SendRejected, match="The keys are away"):
+            await ann.say(bea.jid, "not like this")
+        assert not bea.seen.all
+
+
 async def test_what_is_said_in_clear_in_an_encrypted_chat_is_marked(prosody: Prosody):
     async with friend(prosody, "bea-clear") as bea, account(prosody, "ann-clear", FakeHost()) as ann:
         await until(lambda: ann.can(bea.jid).protection is Protection.BRIDGE)
@@ -223,6 +234,8 @@ async def test_a_room_for_members_who_see_each_other_is_encrypted_to_all_of_them
                 assert (await one.reads("hello, members")).sealed
             await bea.say(room, "hello, bridge", cid.jid, relay)
             await until(lambda: "hello, bridge" in bridge.words())
+            # What is said to one of them alone is no word of the room's, and hides behind none (XEP-0045, 7.5).
+            assert bridge.can(f"{room}/{bea.name}").protection is Protection.TRANSPORT
             bea.say_in_clear(room, "shouted", room=True)
             await until(lambda: "(not encrypted) shouted" in bridge.words())
             await bea.configure(room, membersonly="0", whois="moderators")

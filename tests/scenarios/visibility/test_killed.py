@@ -50,7 +50,8 @@ async def test_what_a_pause_and_a_quarantine_hold_outlives_sigkill_and_is_shown_
             eve.say(CHANNEL, line)
         held = await holds(alice, room, at_least=8)
         await killed(here)
-        assert await holds(alice, room, at_least=held) == held
+        # Where the start took its time, the word about how long nobody listened is held as well.
+        assert await holds(alice, room, at_least=held) in (held, held + 1)
 
         levels = await alice.state(room, "m.room.power_levels")
         levels["users"][bot] = 100
