@@ -35,7 +35,8 @@ class Refusal(msgspec.Struct, frozen=True):
 class Aids(msgspec.Struct, frozen=True, kw_only=True):
     """What degrading may lean on: `text_link` and `file_link` are URLs that work for the other side ("" if there
     is no public address), `before` are the words that an edit replaces, `about` those that a reaction is
-    under, `label` is what people call the network, `now` milliseconds."""
+    under, `label` is what people call the network, `now` milliseconds. `sealed`: the room is encrypted, and what is
+    said there is put under no link."""
 
     label: str
     now: int = 0
@@ -43,6 +44,7 @@ class Aids(msgspec.Struct, frozen=True, kw_only=True):
     file_link: str = ""
     before: str = ""
     about: str = ""
+    sealed: bool = False
 
 
 def fit(verb: Verb, can: Capabilities, aids: Aids) -> tuple[Verb, ...] | Refusal:
@@ -216,6 +218,10 @@ def _with_notes(text: Text, notes: list[tuple[int, str]]) -> Text:
     return Text("".join(parts), tuple(spans))
 
 
+_NO_ADDRESS = "this bridge has no public address to link to"
+_SEALED = "what is said in an encrypted room is not laid open under a link"
+
+
 def _shortened(text: Text, can: Capabilities, aids: Aids) -> Text | Refusal:
     body = text.body
     # CR, LF and CRLF all end a line: what counts as one line here must not become many on the wire.
@@ -234,7 +240,7 @@ def _shortened(text: Text, can: Capabilities, aids: Aids) -> Text | Refusal:
     if size > can.max_bytes or lines > LONG_FACTOR * can.max_lines:
         return Refusal(
             f"The message is too long for {aids.label} ({lines} lines, {split.utf8_size(text)} bytes) and "
-            "this bridge has no public address to link to: send it in parts."
+            f"{_SEALED if aids.sealed else _NO_ADDRESS}: send it in parts."
         )
     return text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Awaitable, Callable, Mapping, Set
 
 import structlog
 
@@ -61,6 +61,8 @@ class Ghosts:
         """Called when a ghost has entered a room or is not wanted there: nobody need see to that any more."""
         self.arrived: Callable[[ChatId, PersonId], None] = lambda *_: None
         """Called when a ghost has entered a room."""
+        self.introduce: Callable[[ChatId, PersonId], Awaitable[None]] = _nothing
+        """Awaited before a ghost enters a room to speak there."""
 
     async def load(self, networks: list[NetworkId], rooms: list[ChatId]) -> None:
         """Read back who exists and who is where."""
@@ -159,15 +161,24 @@ class Ghosts:
 
     async def ready(self, mxid: PersonId, network: NetworkId, person: Person, room: ChatId) -> None:
         """Make the ghost exist, be called as its person is, and be in the room. Raises MatrixError."""
-        await self.let_in(mxid, network, person, room, self._client.patient)
+        await self.let_in(mxid, network, person, room, self._client.patient, speaks=True)
 
     async def let_in(
-        self, mxid: PersonId, network: NetworkId, person: Person | None, room: ChatId, client: Calls
+        self,
+        mxid: PersonId,
+        network: NetworkId,
+        person: Person | None,
+        room: ChatId,
+        client: Calls,
+        *,
+        speaks: bool = False,
     ) -> None:
         """The same with a client that may be impatient; None: the ghost exists, and is as it is."""
         async with self._locks.setdefault(mxid, asyncio.Lock()):
             if person is not None:
                 await self._exist(mxid, network, person, client)
+            if speaks and mxid not in self._present.get(room, ()):
+                await self.introduce(room, mxid)
             await self._enter(mxid, room, client)
 
     async def rename(self, mxid: PersonId, network: NetworkId, person: Person) -> None:
@@ -281,3 +292,7 @@ class Ghosts:
         await self.leave(mxid, room, "silent for long")
         self._retired.add((room, mxid))
         self._store.commit(self._store.members.put(room, mxid, RETIRED))
+
+
+async def _nothing(_room: ChatId, _ghost: PersonId) -> None:
+    pass

@@ -308,6 +308,7 @@ class Performing:
 
     def _aids(self, room: ChatId, step: Step, ids: Ids, verb: Verb) -> Aids:
         text_link = file_link = ""
+        sealed = self._is_encrypted(room)
         if isinstance(verb, verbs.PostMessage):
             file = verb.content.file
             # An encrypted file, and what was said in an encrypted room, is not laid open under an address of ours.
@@ -316,13 +317,14 @@ class Performing:
                     file_link = self._links.media(file.uri, file.name) or ""
                 elif file.uri.startswith(("https://", "http://")):
                     file_link = file.uri
-            if step.case.event is not None and not file_link and not self._is_encrypted(room):
+            if step.case.event is not None and not file_link and not sealed:
                 text_link = self._links.text(room, step.case.event) or ""
         about = ids.about
         return Aids(
             label=self._label(step.action.side.network),
             now=time.time_ns() // 1_000_000,
             text_link=text_link,
+            sealed=sealed,
             file_link=file_link,
             before=about.words if about is not None and isinstance(verb, verbs.EditMessage) else "",
             about=about.words if about is not None else "",

@@ -31,6 +31,7 @@ class Readying:
         self._queue: OrderedDict[tuple[ChatId, PersonId], None] = OrderedDict()
         self._working = False
         ghosts.arrived = self.entered
+        ghosts.introduce = self.introduce
 
     def all(self) -> None:
         """Look at every encrypted room: what the last run did not come to is done now."""
@@ -48,6 +49,17 @@ class Readying:
         """A ghost is in the room now. Where it was invited, nobody has looked yet whether that is encrypted."""
         if not self._engine.is_clear(room, "m.room.message") and len(self._ghosts.present(room)) <= SMALL:
             self._want(room, ghost)
+
+    async def introduce(self, room: ChatId, ghost: PersonId) -> None:
+        """A ghost is about to enter the room and to speak there: it has its device before.
+
+        Clients ask for the keys of whoever comes in when they see them come. One that knew of no identity when the
+        first word came refuses it where insecure devices are excluded, and does not try again (matrix-js-sdk 43).
+        """
+        try:
+            await self._engine.introduce(room, ghost)
+        except BridgeError as error:
+            log.info("device_not_ready", reason=error.notice)
 
     def likely(self, room: ChatId, ghost: PersonId) -> None:
         """A ghost is about to speak: before all others."""

@@ -19,20 +19,38 @@ ROOM, CLEAR, UNKNOWN = ChatId("!room"), ChatId("!clear"), ChatId("!unknown")
 ANN, BOB, CAT = PersonId("@ann"), PersonId("@bob"), PersonId("@cat")
 
 
+class Present:
+    """Who is in which room."""
+
+    def __init__(self) -> None:
+        self.there: dict[ChatId, set[PersonId]] = {}
+        self.arrived: Any = None
+        self.introduce: Any = None
+
+    def present(self, room: ChatId) -> set[PersonId]:
+        return self.there.get(room, set())
+
+    def is_present(self, ghost: PersonId, room: ChatId) -> bool:
+        return ghost in self.present(room)
+
+    def is_one(self, user: PersonId) -> bool:
+        return user != "@alice"
+
+
 class Around:
-    """An engine and ghosts that note what they are asked for. `ROOM` is encrypted, `CLEAR` is not, of others nobody
+    """An engine that notes what it is asked for, and ghosts. `ROOM` is encrypted, `CLEAR` is not, of others nobody
     has asked yet."""
 
     def __init__(self) -> None:
         self.prepared: list[tuple[ChatId, PersonId]] = []
         self.spoken: set[tuple[ChatId, PersonId]] = set()
-        self.there: dict[ChatId, set[PersonId]] = {}
         self.refused: set[PersonId] = set()
         self.silence = asyncio.Event()
         self.silence.set()
         self.tasks: list[asyncio.Task[None]] = []
-        self.arrived: Any = None
-        self.readying = Readying(cast(Engine, self), cast(Ghosts, self), spawn=self.spawn)
+        self.ghosts = Present()
+        self.there = self.ghosts.there
+        self.readying = Readying(cast(Engine, self), cast(Ghosts, self.ghosts), spawn=self.spawn)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> object:
         self.tasks.append(asyncio.get_running_loop().create_task(work))
@@ -59,27 +77,20 @@ class Around:
     async def quiet(self) -> None:
         await self.silence.wait()
 
+    async def introduce(self, room: ChatId, user: PersonId) -> None:
+        if user in self.refused:
+            raise MatrixRefused("no devices here")
+
     async def prepare(self, room: ChatId, user: PersonId) -> None:
         await asyncio.sleep(0)
         if user in self.refused:
             raise MatrixRefused("no devices here")
         self.prepared.append((room, user))
 
-    # The ghosts
-
-    def present(self, room: ChatId) -> set[PersonId]:
-        return self.there.get(room, set())
-
-    def is_present(self, ghost: PersonId, room: ChatId) -> bool:
-        return ghost in self.present(room)
-
-    def is_one(self, user: PersonId) -> bool:
-        return user != "@alice"
-
     def enter(self, room: ChatId, *ghosts: PersonId) -> None:
         for ghost in ghosts:
             self.there.setdefault(room, set()).add(ghost)
-            self.arrived(room, ghost)
+            self.ghosts.arrived(room, ghost)
 
 
 async def test_a_ghost_that_enters_an_encrypted_room_is_made_ready() -> None:
@@ -151,8 +162,16 @@ async def test_one_who_cannot_be_made_ready_keeps_nobody_else_from_it() -> None:
     assert await around.all_done() == [(ROOM, BOB), (ROOM, CAT)]
 
 
+async def test_who_cannot_have_a_device_enters_all_the_same() -> None:
+    around = Around()
+    around.refused.add(ANN)
+    await around.readying.introduce(ROOM, ANN)
+    around.enter(ROOM, ANN)
+    assert await around.all_done() == []
+
+
 async def test_after_a_start_those_in_encrypted_rooms_are_made_ready() -> None:
     around = Around()
-    around.there = {ROOM: {BOB, ANN}, CLEAR: {CAT}}
+    around.there.update({ROOM: {BOB, ANN}, CLEAR: {CAT}})
     around.readying.all()
     assert await around.all_done() == [(ROOM, ANN), (ROOM, BOB)]

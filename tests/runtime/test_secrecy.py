@@ -453,6 +453,23 @@ async def test_ghosts_of_a_small_room_have_their_devices_before_they_speak(tmp_p
         assert now.place.homeserver.calls["POST keys/claim"] == before
 
 
+async def test_whoever_comes_to_speak_has_an_identity_before_people_see_them_come(tmp_path: Path) -> None:
+    """Their clients look at once, and a first word that nobody vouches for stays unread in some of them."""
+    async with scene(tmp_path) as now:
+        vouched: list[bool] = []
+        keys = now.place.homeserver.keys
+
+        def look(event: Event) -> bool:
+            if event.state_key == BOB and event.content["membership"] == "join":
+                vouched.append(BOB in keys.identities and bool(keys.devices.get(BOB)))
+            return bool(vouched)
+
+        seen = asyncio.create_task(said(now.place, look))
+        await now.bob_says("here I am")
+        await seen
+        assert vouched == [True]
+
+
 async def test_a_file_of_the_network_is_sealed_and_only_its_key_holders_see_it(tmp_path: Path) -> None:
     async with web_server(tmp_path) as (url, _), scene(tmp_path) as now:
         file = File(uri=f"{url}/cat.png", name="cat.png")
@@ -488,6 +505,22 @@ async def test_a_sealed_file_is_opened_for_the_network_and_never_linked(tmp_path
         fate = await said(now.place, has_fate(event))
         assert fate.content["status"] == "FAIL_PERMANENT"  # the town takes no files
         await until(lambda: any("not laid open under a link" in w for w in now.alice.words(now.room, BOT)))
+
+
+async def test_a_long_message_of_an_encrypted_room_is_put_under_no_link(tmp_path: Path) -> None:
+    """Not even where the network may read it: an address can be read by whoever has it, for as long as it stands."""
+    town = Town()
+    town.can = msgspec.structs.replace(town.can, max_lines=2, max_bytes=2000)
+    async with town_world(tmp_path, town) as place:
+        place.more["public"] = {"url": "https://bridge.example"}
+        async with running(place):
+            alice, room = await linked(place)
+            event = await alice.say(room, "\n".join(f"line {n}" for n in range(100)))
+            assert (await said(place, has_fate(event))).content["status"] == "FAIL_PERMANENT"
+            await until(lambda: any("not laid open under a link" in w for w in alice.words(room, BOT)))
+            await alice.say(room, "\n".join(f"line {n}" for n in range(4)))
+            await town.until(town.said)
+            assert town.said() == ["<alice> line 0\nline 1\nline 2\nline 3"]
 
 
 async def test_keys_that_came_while_the_bridge_was_away_are_in_its_ghosts_queues(tmp_path: Path) -> None:

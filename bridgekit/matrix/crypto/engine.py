@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+import contextlib
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -219,16 +220,30 @@ class Engine:
             return None
         if not settings.supported:
             raise EncryptionError(UNKNOWN_ALGORITHM)
+        with self._speaking():
+            machine = await self.machines.of(user)
+            sealed = await self._outgoing.seal(room, machine, settings, type, content)
+        return Sealed("m.room.encrypted", sealed, machine.device)
+
+    async def introduce(self, room: ChatId, user: PersonId) -> None:
+        """Give the user, who will speak in the room and is not in it yet, a device where it is known to be encrypted.
+
+        Raises MatrixError with a sentence.
+        """
+        if self.knows_encrypted(room):
+            with self._speaking():
+                await self.machines.of(user)
+
+    @contextlib.contextmanager
+    def _speaking(self) -> Iterator[None]:
         self._speakers += 1
         self._quiet.clear()
         try:
-            machine = await self.machines.of(user)
-            sealed = await self._outgoing.seal(room, machine, settings, type, content)
+            yield
         finally:
             self._speakers -= 1
             if not self._speakers:
                 self._quiet.set()
-        return Sealed("m.room.encrypted", sealed, machine.device)
 
     async def quiet(self) -> None:
         """Return when nobody waits to speak."""

@@ -48,7 +48,7 @@ async def test_one_is_dead_for_a_while_and_catches_up(lab: Lab, dies: str, secon
 
 @pytest.mark.timeout(600)
 async def test_both_are_killed_while_people_come_in_and_talk(lab: Lab):
-    """As `test_killed`, with a Synapse on each side: new people speak, which makes commits, and both processes die."""
+    """New people speak, which makes commits, and both processes die in the middle of them."""
     chat = lab.chat()
     async with lab.a.somebody("alice") as alice, lab.b.somebody("bob") as bob:
         at_a = await lab.a.linked(alice, chat)
