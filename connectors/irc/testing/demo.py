@@ -51,7 +51,7 @@ class IrcDemo:
                 scripted = await stack.enter_async_context(Ircd(caps=FULL).serving())
                 self.modern = scripted.port
                 self._about += f"; in place of InspIRCd, bridgekit's own scripted ircd. {missing}"
-            newest = await stack.enter_async_context(Ircd(caps=FULL).serving())
+            newest = await stack.enter_async_context(Ircd(caps=FULL, first_id=1_000_000).serving())
             self.newest = newest.port
             self._about += "; and a scripted one, NOT a real server, for what Debian has none for (REDACT)"
             yield

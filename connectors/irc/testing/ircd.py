@@ -67,6 +67,7 @@ class Ircd:
         isupport: str = "",
         name: str = "irc.test",
         tls: ssl.SSLContext | None = None,
+        first_id: int = 1,
     ) -> None:
         self.caps = dict(caps)
         self.accounts = accounts or {}
@@ -92,7 +93,7 @@ class Ircd:
         self.whox = True
         self.nicklen = 30
         self.trust_user = True  # False: no ident, a "~" before the user name
-        self._ids = itertools.count(1)
+        self._ids = itertools.count(first_id)  # two servers that name messages alike look like one network
         self._server: asyncio.Server | None = None
         self._heard = asyncio.Event()
 

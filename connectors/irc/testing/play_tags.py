@@ -59,6 +59,9 @@ class TagPlay:
 
     async def replies_and_reactions(self) -> None:
         check, says = self.stage.check, self.stage.says
+        await self.alice_says(
+            "hello, dora"
+        )  # with that she has a nick, which knows that this server names messages
         event, id = await self.dora_says("who brings the cake?")
         says("Matrix", "alice", "me", deed="replies")
         await self.alice.reply(self.room, event.id, "me")
