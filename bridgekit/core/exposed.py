@@ -72,9 +72,9 @@ class LookBack:
         if shown > self._allowed:  # here it was opened, or had been before
             self._opened = True
             self.done = was is not None and was <= self._allowed
-        elif was is None or was <= self._allowed:
-            self.done = self._opened or was is not None
-        # else: it was put back here, and what had been said until then is older.
+        elif self._opened:
+            self.done = True  # the opening came after this
+        # else: it was put back here or nearer to now, and what had been said until then is older.
 
     def _judge(self, shown: Exposure) -> None:
         self.found += [exposed for exposed, bound in self._unjudged if shown > max(bound, Exposure.JOINED)]

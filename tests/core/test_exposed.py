@@ -90,6 +90,8 @@ def test_where_nothing_was_ever_set_the_room_was_shared():
     st.booleans(),
 )
 @example(["joined", "word", "world_readable", "word", "joined", "word"], Exposure.JOINED, False)
+@example(["invited", "word", "joined", "joined"], Exposure.JOINED, True)
+@example(["shared", "word", "invited", "joined"], Exposure.INVITED, True)
 def test_however_often_it_was_opened_and_closed_the_last_opening_is_found_whole(
     timeline: list[str], bound: Exposure, told: bool
 ):
