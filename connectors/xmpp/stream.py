@@ -53,6 +53,7 @@ class Stream:
         self._xmpp = xmpp
         self._announced = announced
         self._away: asyncio.Task[None] | None = None
+        self._late: list[Any] = []  # what was said before the connection broke, and slixmpp had not written
         self._held: list[Any] = []  # what is said while the connection is being resumed
         self._closing = False
         self.secure = secure
@@ -64,6 +65,7 @@ class Stream:
         self._early: deque[Element] = deque(maxlen=MOST_EARLY)
         self._take: Callable[[Element], None] | None = None
         xmpp.add_filter("in", self._came)
+        xmpp.add_filter("out", self._goes)
         xmpp.add_event_handler("disconnected", self._gone)
 
     @property
@@ -138,6 +140,17 @@ class Stream:
         # Plugins live on these (XEP-0060, 7.1.2.1): what has changed at somebody's.
         return stanza if wire.find(element, wire.PUBSUB_EVENT, "event") is not None else None
 
+    def _goes(self, stanza: Any) -> Any:
+        """Every stanza before it is written. One that slixmpp still had in its queue when the connection broke would be
+        written nowhere and counted by nobody (XEP-0198, 5): it is kept until the session is taken up again."""
+        if self._away is None or not isinstance(stanza, slixmpp.Message | slixmpp.Presence | slixmpp.Iq):
+            return stanza
+        if not getattr(self._xmpp.plugin.get("xep_0198", None), "enabled_out", False):
+            self._late.append(
+                stanza
+            )  # otherwise it was counted just now, and slixmpp sends it with the others
+        return None
+
     def _sender(self, element: Element) -> str:
         """Who it is from; RFC 6120, 8.1.2.1: what says nothing is from one's own account."""
         own = "" if self._xmpp.is_component else self._xmpp.boundjid.bare
@@ -187,7 +200,7 @@ class Stream:
         self.resumed += 1
         self.heard_at = self._loop.time()
         # Behind what slixmpp has sent again by now: the order stays.
-        held, self._held = self._held, []
+        held, self._late, self._held = [*self._late, *self._held], [], []
         for stanza in held:
             xmpp.send(stanza)
 
