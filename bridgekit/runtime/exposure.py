@@ -36,6 +36,7 @@ from bridgekit.runtime.looking import look
 from bridgekit.runtime.registry import CLOSED, PAUSED, WAITING, Registry
 from bridgekit.runtime.registry import OPEN as LINK_OPEN
 from bridgekit.runtime.takingback import TakingBack
+from bridgekit.runtime.underway import UnderWay
 from bridgekit.store import Store
 from bridgekit.store.rows import Link
 
@@ -90,6 +91,7 @@ class Exposures:
         ceiling: Callable[[Link], Bound],
         doorkeeper: Doorkeeper,
         changed: Callable[[PortalKey], None],
+        under_way: UnderWay,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self.cleared: set[PortalKey] = set()
@@ -104,6 +106,7 @@ class Exposures:
         self._ceiling = ceiling
         self._doorkeeper = doorkeeper
         self._changed = changed
+        self._under_way = under_way
         self._spawn = spawn
         self._steady: dict[PortalKey, Steady] = {}
         self._awaited: set[PortalKey] = set()
@@ -309,6 +312,8 @@ class Exposures:
         decided = allowed(wish, views, now(), made=portal.made)
         left = self._left(room)
         if left is not None and seen.history > max(left.history, decided.bound.history, Exposure.JOINED):
+            for link in links:
+                self._clear(link.key, False)
             await self._taking_back.mark(room, left.history)
         self._bounds[room] = limits(decided.standing) if decided.standing else OPEN
         undone: list[str] = []
@@ -369,6 +374,8 @@ class Exposures:
         return known.left if known is not None else None
 
     async def _take_back(self, room: ChatId, decided: Allowed) -> None:
+        if await self._taking_back.is_marked(room):
+            await self._under_way.over(room, PATIENCE)  # what had set out before the link was stopped
         if count := await self._taking_back.look(room, decided):
             await self._doorkeeper.say(room, f"⚠ {wording.taken_back(count)}")
 

@@ -73,6 +73,7 @@ from bridgekit.runtime.spaces import Spaces
 from bridgekit.runtime.standing import StandingLinks
 from bridgekit.runtime.succession import Succession
 from bridgekit.runtime.surroundings import RoomSurroundings
+from bridgekit.runtime.underway import UnderWay
 from bridgekit.runtime.upgrades import Upgrades
 from bridgekit.store import Store
 from bridgekit.store.rows import Link
@@ -189,6 +190,7 @@ class Parts:
         self.loops = Loops(
             registry, label=label, say=lambda room, words: self.portals.say(room, words), spawn=spawn
         )
+        under_way = UnderWay()
         self.performing = Performing(
             store=store,
             registry=registry,
@@ -210,6 +212,7 @@ class Parts:
             said=self.loops.said,
             cleared=lambda side: side in self.exposures.cleared,
             passes=lambda side: self.exposures.passes(side),
+            under_way=under_way,
         )
         for id, section in config.networks.items():
             connector = connectors[section.connector]
@@ -282,6 +285,7 @@ class Parts:
             ceiling=lambda link: ceiling_of(config.networks.get(link.key.network), link.name),
             doorkeeper=self.opening,
             changed=lambda side: self.passage.changed(side),
+            under_way=under_way,
             spawn=spawn,
         )
         self.readers = Readers(

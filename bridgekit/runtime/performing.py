@@ -31,6 +31,7 @@ from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.recall import Ids
 from bridgekit.runtime.registry import OPEN, PAUSED, Registry
 from bridgekit.runtime.sessions import Supervised
+from bridgekit.runtime.underway import UnderWay
 from bridgekit.store import Store
 
 
@@ -60,6 +61,7 @@ class Performing:
         said: Callable[[PortalKey, MessageId], None],
         cleared: Callable[[PortalKey], bool],
         passes: Callable[[PortalKey], Awaitable[None]],
+        under_way: UnderWay,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -81,6 +83,7 @@ class Performing:
         self._said = said
         self._cleared = cleared
         self._passes = passes
+        self._under_way = under_way
         self._views: dict[ChatId, tuple[object, tuple[SideView, ...]]] = {}
 
     # Context -------------------------------------------------------------------------------------------------
@@ -226,7 +229,11 @@ class Performing:
                 if not step.case.durable:
                     return None
                 await self._passes(origin)
-            return await self._matrix.perform(room, step, ids)
+            self._under_way.set_out(room)
+            try:
+                return await self._matrix.perform(room, step, ids)
+            finally:
+                self._under_way.ended(room)
         if not step.case.durable and not self._is_there(step):
             return None  # it is worth nothing when the session is back
         supervised, verb = await self._account(step)

@@ -40,13 +40,17 @@ class TakingBack:
         self._marked[room] = min(left, self._marked.get(room, left))
         await self._store.commit(self._store.kv.put(EXPOSED, room, left.name.encode()))
 
-    async def look(self, room: ChatId, allowed: Allowed) -> int:
-        """Redact what more people could read than its chat allows, where the room is marked; how much that was."""
+    async def is_marked(self, room: ChatId) -> bool:
+        """Whether the room is to be looked through, by what this run or the last one has seen."""
         if room not in self._known:
             self._known.add(room)
             if (kept := await self._store.kv.get(EXPOSED, room)) is not None:
                 self._marked[room] = Exposure[kept.decode()]
-        if room not in self._marked:
+        return room in self._marked
+
+    async def look(self, room: ChatId, allowed: Allowed) -> int:
+        """Redact what more people could read than its chat allows, where the room is marked; how much that was."""
+        if not await self.is_marked(room):
             return 0
         found = await self._said_while_open(room, allowed, self._marked[room])
         gone = sum([await self._redacted(room, one) for one in found])

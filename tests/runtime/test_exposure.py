@@ -140,6 +140,7 @@ async def test_what_was_said_before_the_bridge_knew_is_taken_back_and_the_room_i
     async with talking(tmp_path, town) as (place, bridge, alice, room):
         town.emit(says("Bob", "before"))
         await said(place, by(ghost("bob"), "before"))
+        await until(lambda: SIDE in bridge.parts.exposures.cleared and not bridge.parts.exposures._weighing)
         place.homeserver.faults.add("PUT /_matrix/app/v1/transactions/*", Delay(seconds=0.7), times=2)
         await alice.set_state(room, HISTORY, {"history_visibility": "world_readable"})
         town.emit(says("Bob", "meanwhile"))
@@ -155,6 +156,7 @@ async def test_what_was_said_before_the_bridge_knew_is_taken_back_and_the_room_i
 async def test_words_are_taken_back_where_the_bridge_cannot_close_the_room_too(tmp_path: Path) -> None:
     town = Town()
     async with talking(tmp_path, town, power=50) as (place, bridge, alice, room):
+        await until(lambda: SIDE in bridge.parts.exposures.cleared and not bridge.parts.exposures._weighing)
         place.homeserver.faults.add("PUT /_matrix/app/v1/transactions/*", Delay(seconds=0.7), times=2)
         await alice.set_state(room, HISTORY, {"history_visibility": "world_readable"})
         town.emit(says("Bob", "meanwhile"))

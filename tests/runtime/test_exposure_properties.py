@@ -27,6 +27,7 @@ from bridgekit.core.scopes import Consent, Policy, Scope, in_force
 from bridgekit.matrix.shapes import Page
 from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.registry import Registry
+from bridgekit.runtime.underway import UnderWay
 from bridgekit.store.rows import Link, Portal
 from tests.core.test_exposure_properties import (
     EXAMPLES,
@@ -233,6 +234,7 @@ class Game(RuleBasedStateMachine):
             ceiling=lambda link: self.links[link.key][1] if link.key in self.links else SECRET,
             doorkeeper=Doorkeeper(),
             changed=lambda side: None,
+            under_way=UnderWay(),
             spawn=self.spawn,
         )
 
