@@ -121,8 +121,7 @@ async def test_the_bridge_is_killed_while_both_sides_talk(lab: Lab):
 
 
 @pytest.mark.xfail(
-    reason="what is said between Prosody's return and ours (six messages) did not come from the archive, twice of two "
-    "runs since OMEMO came in; it did before. Not found yet",
+    reason="six of bob's words around the outage did not come from the archive in two of three runs; not found yet",
     strict=False,
 )
 @pytest.mark.timeout(300)
