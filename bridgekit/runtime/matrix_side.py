@@ -20,7 +20,7 @@ from bridgekit.core.membership import Mode
 from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.fetch import FetchRefused
-from bridgekit.runtime.cases import Step, source_of
+from bridgekit.runtime.cases import Overtaken, Step, source_of
 from bridgekit.runtime.files import Files
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.joins import Joins
@@ -56,8 +56,9 @@ class MatrixSide:
         joins: Joins,
         mode: Callable[[PortalKey], Mode],
         likely: Callable[[ChatId, PersonId], None],
+        cleared: Callable[[PortalKey], bool],
     ) -> None:
-        """`likely` is told of who is about to speak."""
+        """`likely` is told of who is about to speak; `cleared` says whether a link's words may go into their room."""
         self._client = client
         self._ghosts = ghosts
         self._bot = bot
@@ -67,10 +68,12 @@ class MatrixSide:
         self._joins = joins
         self._mode = mode
         self._likely = likely
+        self._cleared = cleared
         self._taken_back: dict[bytes, None] = {}  # events that double puppets redacted, the oldest first
 
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None:
-        """Do one verb in the room. Waits while the homeserver is away; raises MatrixError where it refuses."""
+        """Do one verb in the room. Waits while the homeserver is away; raises MatrixError where it refuses, and
+        Overtaken where the link was stopped meanwhile."""
         verb, network = step.action.verb, step.case.origin.network
         actor = PersonId(step.actor) if step.actor else self._bot
         speaker = verb.speaker
@@ -83,6 +86,7 @@ class MatrixSide:
                 self._ghosts.spoke(actor, room, step.case.accepted)
             if not self._ghosts.is_ready(actor, network, speaker, room):
                 await self._ghosts.ready(actor, network, speaker, room)
+                self._check_way(step)
             if speaker.avatar is not None:
                 self._pictures.show(actor, speaker.avatar)
         try:
@@ -115,6 +119,7 @@ class MatrixSide:
         entered = self._ghosts.last_seen(room).get(actor, 0)
         pause = FIRST_PAUSE
         while True:
+            self._check_way(step)
             try:
                 return await self._do(room, step, actor, network, verb, ids)
             except MatrixForbidden:
@@ -123,6 +128,11 @@ class MatrixSide:
             log.info("ghost_overlooked", room=room, again_in=pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _check_way(self, step: Step) -> None:
+        """Raise Overtaken where nothing may pass any more from where it comes from: getting ready took a while."""
+        if step.shows and not self._cleared(step.case.origin):
+            raise Overtaken
 
     async def _without_puppet(
         self, room: ChatId, step: Step, actor: PersonId, network: NetworkId, verb: Verb, ids: Ids
@@ -203,6 +213,7 @@ class MatrixSide:
     ) -> Sent | None:
         if verb.content.file is not None:
             verb = msgspec.structs.replace(verb, content=await self._with_file(room, verb.content, actor))
+            self._check_way(step)
         if verb.reply is not None or ids.thread is not None:
             reply = msgspec.structs.replace(verb.reply, id=ids.reply) if verb.reply is not None else None
             verb = msgspec.structs.replace(verb, reply=reply, thread=ids.thread)

@@ -165,6 +165,7 @@ class Parts:
             joins=self.joins,
             mode=self.modes.of,
             likely=self.readying.likely,
+            cleared=lambda side: side in self.exposures.cleared,
         )
         self.accounts = Accounts(
             self.networks,

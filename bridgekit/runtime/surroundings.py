@@ -34,6 +34,7 @@ from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.fates import Fates
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.joins import Joins
+from bridgekit.runtime.lenient import now
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.members import Members
@@ -46,7 +47,7 @@ from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.recall import Ids
-from bridgekit.runtime.registry import Registry
+from bridgekit.runtime.registry import CLOSED, Registry
 from bridgekit.runtime.secrecy import Secrecy
 from bridgekit.runtime.shielding import Shields
 from bridgekit.runtime.standing import StandingLinks
@@ -230,7 +231,7 @@ class RoomSurroundings:
 
     async def _open(self, networks: list[NetworkId], owner: PersonId) -> None:
         for network in networks:
-            await self._accounts.open(network, owner)
+            await self._accounts.ensure(network, owner)
 
     def decide(self, context: Context, fact: facts.Fact) -> Plan:
         """The plan for a fact, of which nothing is shown that people do not want to be shown."""
@@ -323,6 +324,8 @@ class RoomSurroundings:
     async def _put_out(self, room: ChatId) -> None:
         """The room has put the bridge out: it does not want to be linked."""
         for link in list(self._registry.links_of(room)):
+            self._registry.set_state(link.key, CLOSED, "The bridge was removed from the room.", now())
+            self._exposures.doubt(link.key)
             await self._portals.announce(link.key, "This chat is no longer bridged to Matrix.")
             await self._portals.unlink(link.key, reason="the bridge was removed from the room")
             if link.static:
@@ -331,7 +334,7 @@ class RoomSurroundings:
     async def _ghost_invited(self, room: ChatId, ghost: PersonId, inviter: PersonId) -> None:
         """A ghost follows those who may use the bridge: its coming may open an account for them."""
         if self._permission(inviter) in (Permission.NONE, Permission.RELAY):
-            await self._client.leave(room, user=ghost, reason="You are not allowed to use this bridge.")
+            await self._ghosts.decline(ghost, room, "You are not allowed to use this bridge.")
             return
         await self._making.invited(room, ghost, inviter)
 
