@@ -76,8 +76,8 @@ class Protecting:
         moved: Callable[[PortalKey], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
-        """`is_encrypted` tells what is known of a room; `learn` asks the homeserver where nothing is, or `anew`. `moved`
-        is told of each link of which `withheld` may have another answer now."""
+        """`is_encrypted` tells what is known of a room; `learn` asks the homeserver where nothing is, or `anew`.
+        `moved` is told of each link of which `withheld` may have another answer now."""
         self._store = store
         self._registry = registry
         self._client = client.patient

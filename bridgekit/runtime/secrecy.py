@@ -21,7 +21,9 @@ log = structlog.get_logger(__name__)
 
 REMEMBERED = 1000
 """Missing keys that were counted."""
-NOT_ENCRYPTED = "Your client has encrypted this, and the homeserver says that the room is not encrypted: it goes nowhere in clear."
+NOT_ENCRYPTED = (
+    "Your client has encrypted this, and this room is not encrypted: it is not passed on in clear."
+)
 
 Say = Callable[[ChatId, str], Coroutine[Any, Any, None]]
 
