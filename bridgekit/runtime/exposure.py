@@ -408,8 +408,8 @@ class Exposures:
         self.media |= {s.link.key for s in decided.standing if s.bound.media}
         for link in links:
             key = link.key
-            if key not in self._registry.links:
-                continue
+            if key not in self._registry.links or self._registry.links[key].room != link.room:
+                continue  # it is gone, or in another room by now
             state = self._registry.links[key].state
             if key in closed:
                 self._registry.set_state(key, WAITING, closed[key], now())

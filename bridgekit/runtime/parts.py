@@ -16,6 +16,7 @@ from bridgekit.contract import facts
 from bridgekit.contract.connector import Connector, FileOpener, Manifest, Network, OwnAccounts
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.policy import Exposure
+from bridgekit.core import wording
 from bridgekit.core.crowd import Crowds
 from bridgekit.core.exposure import SECRET, Bound, JoinRule
 from bridgekit.core.gate import GateMode, GateRules
@@ -100,6 +101,7 @@ class Parts:
         permission: Callable[[PersonId], Permission],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
+        self._me = me
         self._registry = registry
         self._store = store
         self._metrics = metrics
@@ -212,6 +214,8 @@ class Parts:
             said=self.loops.said,
             cleared=lambda side: side in self.exposures.cleared,
             passes=lambda side: self.exposures.passes(side),
+            replaced=lambda room: self.upgrades.successor(room),
+            is_replaced=lambda room: self.upgrades.is_replaced(room),
             under_way=under_way,
         )
         for id, section in config.networks.items():
@@ -334,6 +338,7 @@ class Parts:
             protecting=self.protecting,
             shields=self.shields,
             loops=self.loops,
+            replaced=self._replaced,
             explain=lambda side: self.commands.explain(side),
             drop=lambda case: drop(store, case),
             refuse=self._refused,
@@ -428,6 +433,21 @@ class Parts:
         self.secrecy = Secrecy(
             self.engine, self.names, self.portals.say, present=self.ghosts.present, spawn=spawn
         )
+        self.upgrades = Upgrades(
+            client,
+            store,
+            registry,
+            self.joins,
+            self.members,
+            self.portals,
+            bot=me,
+            changed=self.passage.changed,
+            doubt=self.exposures.doubt,
+            settled=lambda room: self.rooms.settled(room),
+            moved=self.opening.moved,
+            tell=self.management.tell,
+            spawn=spawn,
+        )
         self._around = around = RoomSurroundings(
             client=client,
             store=store,
@@ -441,15 +461,7 @@ class Parts:
             making=self.making,
             management=self.management,
             standing=self.standing,
-            upgrades=Upgrades(
-                client,
-                registry,
-                self.joins,
-                self.members,
-                self.portals,
-                moved=self.opening.moved,
-                spawn=spawn,
-            ),
+            upgrades=self.upgrades,
             powers=powers,
             members=self.members,
             joins=self.joins,
@@ -530,6 +542,10 @@ class Parts:
             take_in=self.reception.take_in,
             counted=metrics.overdue,
         )
+
+    def _replaced(self, room: ChatId) -> str:
+        new = self.upgrades.successor(room)
+        return wording.replaced(new, self._me) if new is not None else ""
 
     def _encrypted(self, room: ChatId) -> None:
         self.readying.encrypted(room)
