@@ -32,6 +32,7 @@ class Accounts:
     ) -> None:
         self.sessions: dict[Key, Supervised] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._turns: dict[LoginId, asyncio.Lock] = {}  # one account is opened and closed by one at a time
         self._networks = networks
         self._manifests = manifests
         self._registry = registry
@@ -92,16 +93,28 @@ class Accounts:
         self, network: NetworkId, owner: PersonId, fields: Mapping[str, str] | None = None
     ) -> LoginId:
         """Keep an account and start its session; another of the same owner is replaced. Raises NotAllowed."""
+        async with self._turn(_id(network, owner)):
+            return await self._open(network, owner, fields or {})
+
+    async def ensure(self, network: NetworkId, owner: PersonId) -> LoginId:
+        """The account that somebody has, or one that is opened for them without asking. Raises NotAllowed."""
+        async with self._turn(_id(network, owner)):
+            known = self.of(network, owner)
+            return known if known is not None else await self._open(network, owner, {})
+
+    def _turn(self, login: LoginId) -> asyncio.Lock:
+        return self._turns.setdefault(login, asyncio.Lock())
+
+    async def _open(self, network: NetworkId, owner: PersonId, given: Mapping[str, str]) -> LoginId:
         if self._networks[network].own_accounts is OwnAccounts.OFF:
             raise NotAllowed(f"{self._label(network)} is set up without accounts of your own: ask the admin.")
         allowed = {field.name: field for field in self._manifests[network].login_fields}
-        given = dict(fields or {})
         if unknown := sorted(given.keys() - allowed.keys()):
             known = ", ".join(f"{f.name}= ({f.title})" for f in allowed.values()) or "nothing"
             raise NotAllowed(f"{self._label(network)} knows no {', '.join(unknown)}; it takes {known}.")
         if missing := [f.title for f in allowed.values() if f.required and not given.get(f.name)]:
             raise NotAllowed(f"{self._label(network)} also needs: {', '.join(missing)}.")
-        login = Login(id=LoginId(f"{network}/{owner}"), owner=owner, fields=given)
+        login = Login(id=_id(network, owner), owner=owner, fields=dict(given))
         if (old := self.of(network, owner)) is not None:
             await self._stop(network, old)
         await self._registry.put_login(LoginRow(login=login, network=network, state="wanted", reason=""))
@@ -118,8 +131,9 @@ class Accounts:
 
     async def close(self, network: NetworkId, login: LoginId) -> None:
         """End the account's session and forget it with its password."""
-        await self._stop(network, login)
-        await self._registry.remove_login(login)
+        async with self._turn(login):
+            await self._stop(network, login)
+            await self._registry.remove_login(login)
 
     # How they are ----------------------------------------------------------------------------------------------
 
@@ -142,3 +156,7 @@ class Accounts:
             key = (network, supervised.state.value)
             found[key] = found.get(key, 0) + 1
         return found
+
+
+def _id(network: NetworkId, owner: PersonId) -> LoginId:
+    return LoginId(f"{network}/{owner}")

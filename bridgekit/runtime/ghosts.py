@@ -253,6 +253,12 @@ class Ghosts:
         self._store.commit(self._store.members.remove(room, mxid))
         return True
 
+    async def decline(self, mxid: PersonId, room: ChatId, reason: str) -> None:
+        """Turn an invitation down, also of a ghost that the homeserver does not know yet: whoever asked is told why."""
+        if mxid not in self._known:
+            await self._client.patient.register(mxid[1:].partition(":")[0])
+        await self._client.patient.leave(room, user=mxid, reason=reason)
+
     async def leave(self, mxid: PersonId, room: ChatId, reason: str = "") -> None:
         """Take the ghost out of the room."""
         self.moved(room, mxid)

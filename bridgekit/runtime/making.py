@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -91,6 +92,7 @@ class Making:
         self._label = label
         self._spawn = spawn
         self._knocks: Buckets[NetworkId] = Buckets(KNOCKS)
+        self._turns: WeakValueDictionary[PersonId, asyncio.Lock] = WeakValueDictionary()  # of who invites
 
     async def by_alias(self, alias: str) -> bool:
         """Make the portal for an alias of ours. Only a chat that its network lets anybody into gets one."""
@@ -236,26 +238,35 @@ class Making:
         if parsed is None or parsed[0] not in self._networks:
             return
         network, person = parsed
+        if self._ghosts.row(ghost) is None and not self._portals.is_possible(network, person):
+            await self._ghosts.decline(ghost, room, f"Nobody on {self._label(network)} can be called so.")
+            return
+        async with self._turns.setdefault(inviter, asyncio.Lock()):
+            await self._follow(room, ghost, network, person, inviter)
+
+    async def _follow(
+        self, room: ChatId, ghost: PersonId, network: NetworkId, person: PersonId, inviter: PersonId
+    ) -> None:
+        """One invitation of somebody at a time: of two for the same person, the second finds the first one's room."""
         if links := self._registry.links_of(room):
             if not any(link.key.network == network and link.key.receiver is None for link in links):
                 why = "This room is linked already: ask me into one with nobody else."
-                await self._client.leave(room, user=ghost, reason=why)
+                await self._ghosts.decline(ghost, room, why)
             return  # the network is asked, and the ghost comes when its person does
         login = self._accounts.of(network, inviter)
         chat = self._networks[network].direct(person)
         if login is None and chat is not None and self._accounts.may_open(network):
-            login = await self._accounts.open(
-                network, inviter
-            )  # asking somebody in is a request for an account
+            login = await self._accounts.ensure(network, inviter)  # asking somebody in asks for an account
         if login is None or chat is None:
-            await self._client.leave(room, user=ghost, reason=self.no_login(network))
+            await self._ghosts.decline(ghost, room, self.no_login(network))
             return
         side = PortalKey(network, chat, login)
         if (link := self._registry.links.get(side)) is not None:
-            await allowed(self._client.invite(link.room, inviter))
-            await self._client.leave(
-                room, user=ghost, reason="You have a conversation already: see your invitations."
-            )
+            why = "You have this conversation already, in another room."
+            if inviter not in await self._client.joined_members(link.room):
+                await allowed(self._client.invite(link.room, inviter))
+                why = "You have this conversation already: see your invitations."
+            await self._ghosts.decline(ghost, room, why)
             return
         whom = Person(id=person, name=self._networks[network].chat_name(chat) or str(person))
         await self._ghosts.exist(ghost, network, whom)

@@ -218,7 +218,7 @@ class Readers:
         return Seen.ABSENT, wording.HAS_NO_ACCOUNT
 
     async def _open(self, network: NetworkId, user: PersonId) -> None:
-        await self._accounts.open(network, user)
+        await self._accounts.ensure(network, user)
 
     async def _call_in(self, side: PortalKey, supervised: Supervised) -> None:
         """Let somebody's own account go into the chat whose room they are in."""

@@ -232,7 +232,7 @@ class RoomSurroundings:
 
     async def _open(self, networks: list[NetworkId], owner: PersonId) -> None:
         for network in networks:
-            await self._accounts.open(network, owner)
+            await self._accounts.ensure(network, owner)
 
     def decide(self, context: Context, fact: facts.Fact) -> Plan:
         """The plan for a fact, of which nothing is shown that people do not want to be shown."""
@@ -333,7 +333,7 @@ class RoomSurroundings:
     async def _ghost_invited(self, room: ChatId, ghost: PersonId, inviter: PersonId) -> None:
         """A ghost follows those who may use the bridge: its coming may open an account for them."""
         if self._permission(inviter) in (Permission.NONE, Permission.RELAY):
-            await self._client.leave(room, user=ghost, reason="You are not allowed to use this bridge.")
+            await self._ghosts.decline(ghost, room, "You are not allowed to use this bridge.")
             return
         await self._making.invited(room, ghost, inviter)
 

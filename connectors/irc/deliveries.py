@@ -249,13 +249,11 @@ class Deliveries:
             flight = self._written.popleft()
             if not flight.settled:
                 due.append(flight)
-        targets = {f.delivery.target for f in due if f.refusal is not None}
-        for target in targets:
-            same = [f for f in due if f.delivery.target == target]
-            if not all(f.refusal is not None for f in same) and len({f.delivery for f in same}) > 1:
-                doubt = next(f.refusal for f in same if f.refusal is not None)
-                for flight in same:
-                    flight.delivery.doubt = doubt
+        for refusal in [f.refusal for f in due if f.refusal is not None]:
+            rivals = [f for f in due if f.concerns(refusal, self._state.fold)]
+            if not all(f.refusal is not None for f in rivals) and len({f.delivery for f in rivals}) > 1:
+                for flight in rivals:
+                    flight.delivery.doubt = flight.delivery.doubt or refusal
         for flight in due:
             self._settle(flight)
         if any(not f.serial and not f.settled for f in self._written):

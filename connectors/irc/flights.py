@@ -20,6 +20,10 @@ UNSENT = "The connection to IRC was lost before the message was sent."
 STOPPED = "It was stopped before the server confirmed it: it may or may not have arrived."
 PART = "Only a part of the message was sent."
 _TALK = frozenset({"PRIVMSG", "NOTICE", "TAGMSG", "RELAYMSG"})
+_OF_TALK = frozenset("404 407 412 413 414 415 531 716".split())
+"""Numerics that answer words and nothing else (RFC 2812 3.3.1, and what servers added)."""
+_NOT_OF_TALK = frozenset("441 442 443 467 471 472 473 474 475 476 478 482 501 502".split())
+"""Numerics about entering a channel, its modes and its operators (RFC 2812 5.2): words are never answered so."""
 
 
 class Flight:
@@ -66,6 +70,8 @@ class Flight:
         """Whether the error `line` may be the answer to this."""
         if line.command == "FAIL":
             return line.param(0) == self.command
+        if line.command in (_NOT_OF_TALK if self.command in _TALK else _OF_TALK):
+            return False
         return line.param(1) == self.command or any(fold(p) in self.names for p in line.params[1:-1])
 
 

@@ -144,11 +144,13 @@ class Hearing:
             return NOTHING
         past = batch is not None and batch.within(HISTORY) is not None
         sender = self.faces.past_speaker(line) if past else self.faces.speaker(line)
-        chat, private, _ = self._place(line, sender, own=self.state.is_me(line.nick))
+        own = self.state.is_me(line.nick)
+        chat, private, _ = self._place(line, sender, own=own)
         then = when(line, at)
         reason = decode(clean(line.param(2))).body
         fact = Retraction(chat=chat, at=then, private=private, sender=sender, target=target, reason=reason)
-        return Heard(fact=fact)
+        # Without an id of its own: what it names is the message, not the deletion.
+        return Heard(fact=fact, echo=None if past else self._echo(line, "", MessageId(""), batch, own=own))
 
     def multiline(self, batch: Batch, at: int) -> Heard:
         """A whole draft/multiline batch: one message."""

@@ -18,5 +18,9 @@ def modules(client: str, place: Path = _HERE) -> Path:
     locked = (place / client / "package-lock.json").read_bytes()
     stamp = _INSTALLED / client / ".stamp"  # a copy of the lock file that was installed
     if not stamp.exists() or stamp.read_bytes() != locked:
-        raise ServerUnavailable(f"{client} is not installed as locked: run `make clients`, which needs npm.")
+        log = stamp.with_name("npm.log")
+        why = f" npm's last words: {log.read_text()[-500:]}" if log.exists() else ""
+        raise ServerUnavailable(
+            f"{client} is not installed as locked: run `make clients`, which needs npm.{why}"
+        )
     return stamp.parent / "node_modules"

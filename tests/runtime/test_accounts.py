@@ -23,7 +23,8 @@ from tests.runtime.fake_network import TALK, Town, now, person, says
 from tests.runtime.running import BOT, SERVER, World, by, ghost, linked, said, town_world, until
 
 TOWN = NetworkId("town")
-ALICE = LoginId(f"town/@alice:{SERVER}")
+ALICE_ID = PersonId(f"@alice:{SERVER}")
+ALICE = LoginId(f"town/{ALICE_ID}")
 PASSWORD = "correct horse"
 
 
@@ -74,6 +75,21 @@ async def test_the_first_words_open_an_account_where_everybody_has_their_own(tmp
             await carol.send(room, "me too")
             await town.until(lambda: "<carol> me too" in town.said())
             assert [login.owner for login in town.logins if login] == [alice.id]
+
+
+async def test_first_words_in_two_rooms_at_once_open_one_account(tmp_path: Path) -> None:
+    """Two at once left a connection behind that nobody could close: it stayed on the network after `logout`."""
+    town = Town(OwnAccounts.AUTOMATIC)
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        first, second = await asyncio.gather(*(bridge.accounts.ensure(TOWN, ALICE_ID) for _ in range(2)))
+        assert first == second == ALICE
+        await until(lambda: town.sessions.get(ALICE))
+        assert [login.id for login in town.logins if login] == [ALICE]
+        await asyncio.gather(bridge.accounts.open(TOWN, ALICE_ID), bridge.accounts.close(TOWN, ALICE))
+        assert bridge.registry.logins == {}
+        assert [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("session")] == [
+            "session town"  # the relay's
+        ]
 
 
 async def test_an_account_that_is_rejected_is_heard_through_the_relay_and_its_owner_is_told_once(

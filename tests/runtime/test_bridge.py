@@ -8,10 +8,25 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from bridgekit.contract.ids import ChatId, NetworkId
+from bridgekit.contract.connector import OwnAccounts
+from bridgekit.contract.ids import ChatId, NetworkId, PersonId
+from bridgekit.core.ghosts import Namespace
 from bridgekit.testing.homeserver import Delay, Drop
 from connectors.echo.connector import EchoConfig
-from tests.runtime.running import BOT, ECHO, SERVER, has_fate, invited, is_echo, linked, said, until, world
+from tests.runtime.fake_network import Town
+from tests.runtime.running import (
+    BOT,
+    ECHO,
+    SERVER,
+    has_fate,
+    invited,
+    is_echo,
+    linked,
+    said,
+    town_world,
+    until,
+    world,
+)
 
 
 async def test_what_is_said_comes_back_and_its_sender_reads_its_fate(tmp_path: Path) -> None:
@@ -208,6 +223,45 @@ async def test_inviting_a_ghost_starts_a_direct_chat_with_ones_own_account(tmp_p
         echo = await said(place, is_echo("just us"))
         assert echo.room_id == room
         assert list(bridge.registry.logins_on(NetworkId("echo"))) == [f"@alice:{SERVER}"]
+
+
+async def test_who_asks_one_person_into_two_rooms_at_once_is_heard_in_one_and_told_in_the_other(
+    tmp_path: Path,
+) -> None:
+    """Both were joined once and one was linked: what was said in the other went nowhere, without a word."""
+    async with world(tmp_path) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        rooms = [
+            await alice.create_room(preset="trusted_private_chat", is_direct=True, invite=[ECHO])
+            for _ in range(2)
+        ]
+        left = await said(
+            place,
+            lambda e: e.room_id in rooms and e.state_key == ECHO and e.content.get("membership") == "leave",
+        )
+        assert left.content["reason"] == "You have this conversation already, in another room."
+        [kept] = [room for room in rooms if room != left.room_id]
+        await until(lambda: bridge.registry.links_of(ChatId(kept)))
+        assert bridge.registry.links_of(ChatId(left.room_id)) == []
+        await alice.send(kept, "just us")
+        assert (await said(place, is_echo("just us"))).room_id == kept
+
+
+@pytest.mark.parametrize("nobody", ["#room", "a b", "two\nlines"])
+async def test_a_ghost_of_somebody_who_cannot_be_is_never_a_direct_chat(tmp_path: Path, nobody: str) -> None:
+    """The user id of a ghost that is called as a channel is called would be a person whom the network reads as that."""
+    town = Town(OwnAccounts.AUTOMATIC)
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        ghost = Namespace("_bk_", SERVER).mxid(NetworkId("town"), PersonId(nobody))
+        room = await alice.create_room(preset="trusted_private_chat", is_direct=True, invite=[ghost])
+        left = await said(
+            place,
+            lambda e: e.room_id == room and e.state_key == ghost and e.content.get("membership") == "leave",
+        )
+        assert left.content["reason"] == "Nobody on Town can be called so."
+        assert bridge.registry.links_of(ChatId(room)) == []
+        assert bridge.registry.logins == {}
 
 
 async def test_a_direct_room_with_the_bot_takes_plain_words_as_commands(tmp_path: Path) -> None:

@@ -112,6 +112,15 @@ def test_what_we_relayed_comes_back_as_an_echo_alone() -> None:
     assert other.sender.bot
 
 
+def test_a_deletion_of_ours_comes_back_as_an_echo() -> None:
+    """draft/message-redaction: a server sends a REDACT to its author too where echo-message is on."""
+    one = in_channel(*enable("draft/message-redaction", "echo-message"))
+    [ours] = readings(one, "@label=4 :me!~m@my.host REDACT #c m1 :oops")
+    assert ours.echoes == (Echo(command="REDACT", target="#c", text="", id=MessageId(""), label="4"),)
+    [theirs] = readings(one, f"{FROM_ALICE} REDACT #c m1 :oops")
+    assert theirs.echoes == ()
+
+
 def test_replies_reactions_typing_and_redactions_are_read_from_their_tags() -> None:
     one = in_channel()
     assert [m.reply_to for m in messages(one, f"@+draft/reply=m1 {FROM_ALICE} PRIVMSG #c :yes")] == ["m1"]

@@ -288,6 +288,36 @@ async def test_a_moderators_verb_is_refused_with_a_sentence(caps):
             await bridge.session.perform(SetTopic(chat=ChatId("#c"), topic="new"))
 
 
+async def test_a_refused_topic_says_nothing_about_the_words_beside_it(caps):
+    """482 ERR_CHANOPRIVSNEEDED names only the channel, but it never answers a PRIVMSG (RFC 2812 5.2)."""
+    ircd = Ircd(caps=caps)
+    ircd.user("op", "#c")
+    async with bridge_in(ircd) as bridge:
+        topic, *words = await asyncio.gather(
+            bridge.session.perform(SetTopic(chat=ChatId("#c"), topic="new")),
+            *(bridge.session.perform(post(f"word{i}")) for i in range(5)),
+            return_exceptions=True,
+        )
+        assert isinstance(topic, SendRejected)
+        assert all(isinstance(word, Sent) for word in words), words
+
+
+async def test_refused_words_say_nothing_about_the_topic_beside_them(caps):
+    """404 ERR_CANNOTSENDTOCHAN answers words alone (RFC 2812 5.2)."""
+    ircd = Ircd(caps=caps)
+    channel = ircd.channel("#c")
+    channel.modes.pop("t")
+    async with bridge_in(ircd) as bridge:
+        await bridge.fact(ChatOpened)
+        channel.mute = "404"
+        done = await asyncio.gather(
+            bridge.session.perform(SetTopic(chat=ChatId("#c"), topic="new")),
+            bridge.session.perform(post("word")),
+            return_exceptions=True,
+        )
+        assert [type(result) for result in done] == [Sent, SendRejected]
+
+
 async def test_no_word_of_ours_can_end_the_line(caps):
     """CVE-2023-38690: no CR, LF or NUL in any parameter."""
     ircd = Ircd(caps=caps)

@@ -16,6 +16,7 @@ from bridgekit.contract.facts import (
     Message,
     Missed,
     Profile,
+    Retraction,
     RoleChange,
     Roster,
     Topic,
@@ -581,6 +582,9 @@ async def test_reactions_and_retractions_go_both_ways_where_the_server_has_them(
         assert ours.id is not None
         await bridge.session.perform(Retract(chat=C, target=ours.id))
         assert ircd.lines("REDACT")[-1].endswith(f"REDACT #c {ours.id}")
+        bob.say("#c", "behind it")
+        await bridge.fact(Message, 2)
+        assert bridge.all(Retraction) == []  # what we did ourselves is no news
         with pytest.raises(SendRejected):
             await bridge.session.perform(Retract(chat=C, target=message.id))
 
