@@ -203,7 +203,9 @@ class Case:
         self.durable = durable  # it has a row in the inbox
         self.recovering = recovering  # read back after a restart: parts of it may be done
         self.released = False  # it was held back, and comes again
-        self.returns = False  # a part of it could not be done here: it is held back, and planned again elsewhere
+        self.returns = (
+            False  # a part of it could not be done here: it is held back, and planned again elsewhere
+        )
         self.accepted = accepted  # ms: nothing of it can have been sent before
         self.event = event  # the Matrix event whose sender reads the fate
         self.started = started

@@ -413,6 +413,7 @@ class Parts:
             readers=self.readers,
             shields=self.shields,
             held=self.holding.count,
+            obstacle=self._obstacle,
             me=me,
             label=label,
             permission=permission,
@@ -546,6 +547,16 @@ class Parts:
     def _replaced(self, room: ChatId) -> str:
         new = self.upgrades.successor(room)
         return wording.replaced(new, self._me) if new is not None else ""
+
+    def _obstacle(self, link: Link) -> str:
+        """What is in the way of a link besides what its state says, for people; "" where nothing is."""
+        if why := self._replaced(link.room):
+            return f"on its way: {why}"
+        network, login = link.key.network, link.key.receiver
+        supervised = self.accounts.sessions.get((network, login))
+        if supervised is not None and supervised.session is None:
+            return f"not connected ({self.accounts.status(network, login).rstrip('.')})"
+        return ""
 
     def _encrypted(self, room: ChatId) -> None:
         self.readying.encrypted(room)

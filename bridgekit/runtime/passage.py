@@ -34,8 +34,9 @@ NOBODY = PersonId("")
 class Passage:
     """`passing` are the links of which everything may go on as it comes: the one look-up for each message.
 
-    `replaced` says why nothing passes into a room that was replaced ("": it was not). `explain` answers who asks a chat's bridge what it is; `drop` ends a case from which nothing may follow, `refuse`
-    one that is not wanted, with the reason.
+    `replaced` says why nothing passes into a room that was replaced ("" where it was not); `explain` answers who asks
+    a chat's bridge what it is; `drop` ends a case from which nothing may follow, `refuse` one that is not wanted, with
+    the reason.
     """
 
     def __init__(

@@ -205,7 +205,7 @@ class Rooms:
         return worker
 
     async def settled(self, room: ChatId) -> None:
-        """Return when nothing that chats have said is on its way into the room, after `SETTLE` seconds at the latest."""
+        """Return when nothing that chats have said is on its way into the room, or after `SETTLE` seconds."""
         deadline = time.monotonic() + SETTLE
         while (worker := self._workers.get(room)) is not None and worker.owes_room:
             if time.monotonic() > deadline:

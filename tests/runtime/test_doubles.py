@@ -69,7 +69,7 @@ async def test_the_bridges_own_words_that_come_back_by_another_way_are_not_passe
             room = await invited(place, alice)
             for network in ("town", "suburb"):
                 await alice.send(room, f"!bridge link {network} #talk")
-                await said(place, by(BOT, "now linked"))
+            await until(lambda: len(bridge.parts.passage.passing) == 2)
             await alice.send(room, "hello")
             await town.until(lambda: town.said() == ["<alice> hello"])
             await until(lambda: bridge.parts.loops._said)
