@@ -12,6 +12,7 @@ import msgspec
 from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MessageId, PersonId, PortalKey
+from bridgekit.contract.verbs import Leave
 from bridgekit.core.model import Action, Known
 from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
 from bridgekit.runtime.lanes import Turn
@@ -232,6 +233,15 @@ class Step:
         self.turn: Turn | None = None  # while it is under way in a lane
         self.task: asyncio.Task[Any] | None = None  # that performs it, on a network
         self.stopped = False  # its sender does not want it to be said any more
+
+    @property
+    def shows(self) -> bool:
+        """Whether something of what is said or done in a chat would be seen in the room."""
+        return not isinstance(self.action.verb, Leave) and not isinstance(self.case.fact, ABOUT_LINK)
+
+
+class Overtaken(Exception):
+    """The way into the room was closed while something was got ready for it; nothing was sent."""
 
 
 def source_of(number: int, side: PortalKey) -> str:

@@ -108,6 +108,7 @@ class Exposures:
         self._changed = changed
         self._under_way = under_way
         self._spawn = spawn
+        self._stops: dict[PortalKey, int] = {}  # how often a link was stopped, for comparisons under way
         self._steady: dict[PortalKey, Steady] = {}
         self._awaited: set[PortalKey] = set()
         self._restless: set[PortalKey] = set()
@@ -141,7 +142,7 @@ class Exposures:
             self._wait_for_calm(side, after)
         if before is None or after.shown != before.shown:
             if before is not None and _is_lower(after.shown, before.shown):
-                self._clear(side, False)  # until its room is as secret
+                self._stop(side)  # until its room is as secret
             self._weigh_of(side)
 
     def await_word(self, side: PortalKey) -> None:
@@ -177,11 +178,11 @@ class Exposures:
         self._steady.pop(side, None)
         self._pauses.pop(side, None)
         self._told.pop(side, None)
-        self._clear(side, False)
+        self._stop(side)
 
     def doubt(self, side: PortalKey) -> None:
         """Nothing passes from the link until its room was compared again."""
-        self._clear(side, False)
+        self._stop(side)
 
     def _count_as_secret(self, side: PortalKey) -> None:
         self._awaited.discard(side)
@@ -237,7 +238,7 @@ class Exposures:
         if links and exceeds(type, content, self._bounds.get(room, SECRET)):
             log.warning("room_opened_too_far", setting=type)
             for link in links:
-                self._clear(link.key, False)
+                self._stop(link.key)
             self.weigh(room)
 
     def room_changed(self, room: ChatId, type: str, by: PersonId) -> None:
@@ -259,7 +260,7 @@ class Exposures:
         if link is not None:
             reason = wording.waits_for_consent(link.name, self._label(side.network))
             self._registry.set_state(side, WAITING, reason, now())
-        self._clear(side, False)
+        self._stop(side)
 
     def weigh(self, room: ChatId) -> None:
         """Compare a room with what its chats allow, soon; many calls in a moment are one."""
@@ -306,6 +307,7 @@ class Exposures:
         if not heard:
             return  # nothing passes yet, and the room is left as it is
         by = self._raised.pop(room, None)  # before the look: it sees what they did
+        stops = {link.key: self._stops.get(link.key, 0) for link in links}
         seen, power = await look(self._client, room, self._bot)
         views = [self._view(link) for link in heard]
         wish = await self._wish(room, seen, views, made=portal.made)
@@ -315,6 +317,9 @@ class Exposures:
             for link in links:
                 self._clear(link.key, False)
             await self._taking_back.mark(room, left.history)
+        for link in heard:
+            if not may_open(seen, decided, link.key):
+                self._clear(link.key, False)  # before anything is said or put back
         self._bounds[room] = limits(decided.standing) if decided.standing else OPEN
         undone: list[str] = []
         refused: set[str] = set()
@@ -327,7 +332,8 @@ class Exposures:
             seen, power = await look(self._client, room, self._bot)
         pauses = {p.link: p for p in plan if isinstance(p, Pause)}
         if len(heard) == len(links):  # the others may be more secret
-            wider = openings(seen, decided, power, refused=frozenset(refused))
+            stale = any(self._is_stale(key, stops) for key in stops)  # and so may one that was stopped
+            wider = () if stale else openings(seen, decided, power, refused=frozenset(refused))
             for change in wider:
                 await self._set(room, change, refused)
             if wider:
@@ -336,7 +342,11 @@ class Exposures:
         if len(heard) == len(links):
             await self._take_back(room, decided)
         await self._tell(room, decided, undone, by)
-        await self._judge(heard, seen, decided, pauses)
+        await self._judge(heard, seen, decided, pauses, stops)
+
+    def _is_stale(self, side: PortalKey, stops: Mapping[PortalKey, int]) -> bool:
+        """Whether a link was stopped since a comparison began: what it found does not open the link again."""
+        return self._stops.get(side, 0) != stops[side]
 
     def _view(self, link: Link) -> LinkView:
         known = self._steady.get(link.key)
@@ -400,7 +410,12 @@ class Exposures:
         return True
 
     async def _judge(
-        self, links: list[Link], seen: Room, decided: Allowed, pauses: Mapping[PortalKey, Pause]
+        self,
+        links: list[Link],
+        seen: Room,
+        decided: Allowed,
+        pauses: Mapping[PortalKey, Pause],
+        stops: Mapping[PortalKey, int],
     ) -> None:
         """Say of each link whether its words may go into the room as it is."""
         closed = {c.link: c.reason for c in decided.closed}
@@ -410,6 +425,9 @@ class Exposures:
             key = link.key
             if key not in self._registry.links or self._registry.links[key].room != link.room:
                 continue  # it is gone, or in another room by now
+            if self._is_stale(key, stops):
+                self.weigh(link.room)
+                continue
             state = self._registry.links[key].state
             if key in closed:
                 self._registry.set_state(key, WAITING, closed[key], now())
@@ -430,11 +448,19 @@ class Exposures:
                 if state != CLOSED:
                     self._registry.set_state(key, LINK_OPEN, "", now())
                 await self._doorkeeper.placed(link, decided)
+                if self._is_stale(key, stops):
+                    self.weigh(link.room)
+                    continue
                 self._clear(key, True)
                 if self._pauses.pop(key, None) is not None:
                     words = wording.passes_again(link.name, self._label(key.network))
                     await self._doorkeeper.say(link.room, words)
                     await self._doorkeeper.announce(key, words)
+
+    def _stop(self, side: PortalKey) -> None:
+        """Nothing passes from this moment on, and no comparison that has begun opens the link again."""
+        self._stops[side] = self._stops.get(side, 0) + 1
+        self._clear(side, False)
 
     def _clear(self, side: PortalKey, yes: bool) -> None:
         if yes != (side in self.cleared):

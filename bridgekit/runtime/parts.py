@@ -167,6 +167,8 @@ class Parts:
             joins=self.joins,
             mode=self.modes.of,
             likely=self.readying.likely,
+            cleared=lambda side: side in self.exposures.cleared,
+            is_replaced=lambda room: self.upgrades.is_replaced(room),
         )
         self.accounts = Accounts(
             self.networks,

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
+import structlog
 
 from bridgekit.contract import facts, verbs
 from bridgekit.contract.capabilities import Capabilities
@@ -19,6 +20,7 @@ from bridgekit.contract.errors import (
     RemoteError,
     SendRejected,
     SendUncertain,
+    WouldExpose,
 )
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Person
@@ -29,17 +31,19 @@ from bridgekit.core.membership import Mode
 from bridgekit.core.model import RELAY, Context, Permission, SideView, matrix_side
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Key
-from bridgekit.runtime.cases import ABOUT_LINK, Case, Elsewhere, Step, Tracked
+from bridgekit.runtime.cases import Case, Elsewhere, Overtaken, Step, Tracked
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.matrix_side import MatrixSide
 from bridgekit.runtime.members import Members
 from bridgekit.runtime.policing import PolicyLists
 from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.recall import Ids
-from bridgekit.runtime.registry import OPEN, PAUSED, Registry
+from bridgekit.runtime.registry import OPEN, PAUSED, WAITING, Registry
 from bridgekit.runtime.sessions import Supervised
 from bridgekit.runtime.underway import UnderWay
 from bridgekit.store import Store
+
+log = structlog.get_logger(__name__)
 
 
 class Performing:
@@ -236,24 +240,36 @@ class Performing:
                 raise SendRejected("The chat was unlinked before this was passed on.")
             if self._is_back(room, step):
                 return None
-            if self._has_moved(room, step):
-                raise Elsewhere
-            if not self._cleared(origin) and self._waits(step):
-                # The room was opened too far (or the link closed) while this was on its way.
-                if not step.case.durable:
-                    return None
-                await self._passes(origin)
-            self._under_way.set_out(room)
-            try:
-                return await self._matrix.perform(room, step, ids)
-            except MatrixForbidden:
-                if self._is_for_the_room(step) and await self._is_replaced(room):
-                    raise Elsewhere from None
-                raise
-            finally:
-                self._under_way.ended(room)
+            while True:
+                if self._has_moved(room, step):
+                    raise Elsewhere
+                if not self._cleared(origin) and step.shows:
+                    # The room was opened too far (or the link closed) while this was on its way.
+                    if not step.case.durable:
+                        return None
+                    try:
+                        await self._passes(origin)
+                    except WouldExpose:
+                        if self._has_moved(room, step):
+                            raise Elsewhere from None
+                        raise
+                    continue
+                self._under_way.set_out(room)
+                try:
+                    return await self._matrix.perform(room, step, ids)
+                except Overtaken:
+                    log.info("send_overtaken", network=origin.network)
+                except MatrixForbidden:
+                    if self._has_moved(room, step) or (
+                        self._is_for_the_room(step) and await self._is_replaced(room)
+                    ):
+                        raise Elsewhere from None
+                    raise
+                finally:
+                    self._under_way.ended(room)
         if not step.case.durable and not self._is_there(step):
             return None  # it is worth nothing when the session is back
+        self._check_link(step)
         supervised, verb = await self._account(step)
         session = await supervised.ready()
         can = session.capabilities(side.chat)
@@ -273,7 +289,7 @@ class Performing:
             await self._store.commit(self._store.outbox.sending(step.case.number, step.index))
         if step.turn is not None and not await step.turn.come():
             raise Disconnected("What was said before this has to be said again first.")
-        sent = await _all(supervised, session, fitted)
+        sent = await self._all(step, supervised, session, fitted)
         if sent is not None and sent.id:
             for id in (sent.id, *sent.more):
                 self._said(side, id)
@@ -285,14 +301,35 @@ class Performing:
         gone = link is not None and (link.room != room or self._replaced(room))
         return bool(gone) and self._is_for_the_room(step)
 
-    def _is_for_the_room(self, step: Step) -> bool:
-        """Whether a step is as good in the room that replaces another; what takes something back is about the old."""
-        return step.case.durable and self._waits(step) and not isinstance(step.action.verb, verbs.Retract)
-
     @staticmethod
-    def _waits(step: Step) -> bool:
-        """Whether something of what is said or done in the chat itself would be shown."""
-        return not isinstance(step.action.verb, verbs.Leave) and not isinstance(step.case.fact, ABOUT_LINK)
+    def _is_for_the_room(step: Step) -> bool:
+        """Whether a step is as good in the room that replaces another; what takes something back is about the old."""
+        return step.case.durable and step.shows and not isinstance(step.action.verb, verbs.Retract)
+
+    def _check_link(self, step: Step) -> None:
+        """Raise SendRejected where the chat does not want to hear of the room any more."""
+        if isinstance(step.action.verb, verbs.Leave):
+            return
+        link = self._registry.links.get(step.action.side)
+        if link is None:
+            raise SendRejected("The chat was unlinked before this was passed on.")
+        if link.state == WAITING:
+            raise SendRejected(link.reason)
+
+    async def _all(
+        self, step: Step, supervised: Supervised, session: Session, fitted: Sequence[Verb]
+    ) -> Sent | None:
+        """Do the verbs that one became, over one session; where not all of them went, it is not begun again."""
+        sent: Sent | None = None
+        for number, one in enumerate(fitted):
+            try:
+                self._check_link(step)
+                sent = await supervised.perform(one, session)
+            except RemoteError as error:
+                if number:
+                    raise SendUncertain(f"Only a part of it was sent. {error.notice}") from error
+                raise
+        return sent
 
     def _is_back(self, room: ChatId, step: Step) -> bool:
         """Whether somebody whose ghost was to leave has come again meanwhile."""
@@ -370,19 +407,6 @@ OWN_ACCOUNT_SECONDS = 30.0
 """Somebody whose own account does not get in for this long is heard through the relay, by name."""
 _SAID = (facts.Message, facts.Edit, facts.Reaction)
 """What is planned without a look at who is in the room: the hot path."""
-
-
-async def _all(supervised: Supervised, session: Session, fitted: Sequence[Verb]) -> Sent | None:
-    """Do the verbs that one became, over one session; where not all of them went, it is not begun again."""
-    sent: Sent | None = None
-    for number, one in enumerate(fitted):
-        try:
-            sent = await supervised.perform(one, session)
-        except RemoteError as error:
-            if number:
-                raise SendUncertain(f"Only a part of it was sent. {error.notice}") from error
-            raise
-    return sent
 
 
 def _every_part(fitted: tuple[Verb, ...], parts: tuple[MessageId, ...]) -> Iterator[Verb]:

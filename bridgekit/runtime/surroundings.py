@@ -34,6 +34,7 @@ from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.fates import Fates
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.joins import Joins
+from bridgekit.runtime.lenient import now
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.members import Members
@@ -46,7 +47,7 @@ from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.recall import Ids
-from bridgekit.runtime.registry import Registry
+from bridgekit.runtime.registry import CLOSED, Registry
 from bridgekit.runtime.secrecy import Secrecy
 from bridgekit.runtime.shielding import Shields
 from bridgekit.runtime.standing import StandingLinks
@@ -325,6 +326,8 @@ class RoomSurroundings:
     async def _put_out(self, room: ChatId) -> None:
         """The room has put the bridge out: it does not want to be linked."""
         for link in list(self._registry.links_of(room)):
+            self._registry.set_state(link.key, CLOSED, "The bridge was removed from the room.", now())
+            self._exposures.doubt(link.key)
             await self._portals.announce(link.key, "This chat is no longer bridged to Matrix.")
             await self._portals.unlink(link.key, reason="the bridge was removed from the room")
             if link.static:

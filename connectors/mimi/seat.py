@@ -300,6 +300,9 @@ class Seat:
         sender = getattr(received, "sender", None)
         if sender is None:  # our own commit has come back
             return Repeated()
+        proposal = getattr(received, "proposal", None)
+        if proposal is not None and proposal.reference in {p.reference for p in self.group.pending_proposals}:
+            return Repeated()
         self.group.accept(received)
         if getattr(received, "proposals", None) is None:
             return Proposed()

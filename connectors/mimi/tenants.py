@@ -35,7 +35,7 @@ from connectors.mimi.uris import Thing
 from connectors.mimi.wire import rooms
 from connectors.mimi.wire.components import FrankingAgent, MediaType, RoomMetadata
 from connectors.mimi.wire.mls import CREDENTIAL, MLS_MESSAGE, GroupContext, GroupInfo, PublicMessage
-from connectors.mimi.wire.rooms import CommitBundle, CommitFanout, Fanout, WelcomeFanout
+from connectors.mimi.wire.rooms import CommitBundle, CommitFanout, Fanout, ProposalFanout, WelcomeFanout
 from connectors.mimi.wire.users import (
     AbuseReport,
     ConsentEntry,
@@ -79,6 +79,7 @@ class Tenants:
         self._seats = Seats(domain, host, engine)
         self._locks: dict[str, asyncio.Lock] = {}
         self._left: set[tuple[str, str]] = set()
+        self._untidy: asyncio.Queue[str] = asyncio.Queue()  # rooms where something waits to be committed
 
     async def load(self, provider: Provider) -> None:
         """Take up what is stored."""
@@ -154,6 +155,7 @@ class Tenants:
             # Where that cannot be done now, what the hub tells next will show.
             with contextlib.suppress(_Stale, Disconnected, SendUncertain):
                 await self._settle(room)
+            self._untidy.put_nowait(room)
             return seat
         if self._hubs.is_ours(room) and not self._provider.has_room(room):
             return await self._make(room)
@@ -194,6 +196,7 @@ class Tenants:
         own = self.seat(room)
         if own is not None and own.group.epoch != found.group_info.context.epoch:
             raise _Stale  # a commit that we made ahead of what we have heard would be missing there for ever
+        foreseen = await self._foreseen(room, found.pending)
         state = state_in(found)
         role = None if state.role_of(user) not in (NOBODY, BANNED) else entry(state, code)
         seat, commit = Seat.join_external(self._engine, identity, found, user=user, room_uri=room, role=role)
@@ -201,7 +204,7 @@ class Tenants:
         records = {name: value for name, value in seat.take_changes().items() if value is not None}
         octets = MLS_MESSAGE.encode(commit.message)
         if own is not None:
-            await self._seats.asking(room, Asked(user, commit.message.epoch, octets, records))
+            await self._seats.asking(room, Asked(user, commit.message.epoch, octets, records), *foreseen)
         answer = await self._put(room, commit)
         if answer is None:
             joined = self.seat(room, user)
@@ -219,6 +222,18 @@ class Tenants:
         if taken is None:
             raise _Stale
         return taken
+
+    async def _foreseen(self, room: str, pending: Sequence[rooms.PendingProposal]) -> list[Seat]:
+        """Those of us who now know what waits to be committed, to be kept.
+
+        An external commit covers leaves that the hub may not have told us of yet. Who has not heard of them cannot
+        follow it, and not even check its leaf, which goes to the first free place (RFC 9420 7.3, 12.4.3.2).
+        """
+        changed: list[Seat] = []
+        for each in pending:
+            if isinstance(each.message, PublicMessage):
+                changed += (await self._take_in(room, ProposalFanout(each.accepted, each.message), but=""))[0]
+        return changed
 
     async def _seated(self, room: str, user: str) -> Seat:
         """The seat of somebody of another side, taken if need be. The room is locked. Raises _Stale."""
@@ -403,6 +418,8 @@ class Tenants:
         elif own is not None:
             changed.append(own)
         await self._seats.keep(*changed, more=more)
+        if own is not None and own.group.active and own.group.epoch <= asked.epoch:
+            await self._sit_down_anew(room, own)
 
     async def _dropped(self, room: str) -> None:
         """The hub did not take it."""
@@ -417,15 +434,13 @@ class Tenants:
 
     async def heard(self, room: str, fanouts: Sequence[Fanout]) -> None:
         await self.reading.wait()
-        tidy = False
         async with self._lock(room):
             for fanout in fanouts:
                 if not isinstance(fanout, WelcomeFanout):
                     await self._shown(room, fanout)
                     await self._caught_up(room, fanout)
-                    tidy |= await self._all_hear(room, fanout, but="")
-        if tidy:
-            await self._tidy(room)
+                    if await self._all_hear(room, fanout, but=""):
+                        self._untidy.put_nowait(room)
 
     async def _shown(self, room: str, fanout: Fanout) -> None:
         """What the hub tells shows what became of our commit: another's in its epoch, or the epoch that it makes."""
@@ -442,7 +457,10 @@ class Tenants:
         own = self.seat(room)
         if own is None or isinstance(fanout, WelcomeFanout) or fanout.message.epoch <= own.group.epoch:
             return
-        self._host.log.warning("room_rejoined", room=room, ours=own.group.epoch, epoch=fanout.message.epoch)
+        await self._sit_down_anew(room, own)
+
+    async def _sit_down_anew(self, room: str, own: Seat) -> None:
+        self._host.log.warning("room_rejoined", room=room, epoch=own.group.epoch)
         for seat in self._seats.in_room(room):
             await self._seats.forget(seat.user, room)
         try:
@@ -489,8 +507,21 @@ class Tenants:
             changed.append(seat)
         return changed, proposed
 
+    async def tidy_up(self) -> None:
+        """Commit what others propose, until cancelled.
+
+        Not where it is heard: the hub may have more to tell first, and tells nothing until it is answered.
+        """
+        async with asyncio.TaskGroup() as group:
+            while True:
+                room = await self._untidy.get()
+                group.create_task(self._tidy(room), name=f"mimi tidies {room}")
+
     async def _tidy(self, room: str) -> None:
-        """Commit what others proposed; if somebody else was quicker, that is as good."""
+        """If somebody else was quicker, that is as good."""
+        seat = self.seat(room)
+        if seat is None or not seat.group.pending_proposals:
+            return
         try:
             await self.change(room, Seat.tidy)
         except (BridgeError, self._engine.MlsError) as problem:

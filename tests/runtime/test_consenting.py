@@ -7,19 +7,22 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 
 from bridgekit.contract.facts import Change, Fact, Membership, RoleChange, Roster
-from bridgekit.contract.ids import NetworkId, PortalKey
+from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PortalKey
 from bridgekit.contract.people import Kind, Member, Person, Role
-from bridgekit.contract.verbs import PostMessage
+from bridgekit.contract.verbs import PostMessage, Verb
 from bridgekit.core import wording
 from bridgekit.runtime.bridge import Bridge
+from bridgekit.runtime.exposure import Exposures
 from bridgekit.testing.homeserver import Human
+from bridgekit.testing.homeserver.faults import Delay
 from tests.runtime.fake_network import TALK, Town, now, person, says
-from tests.runtime.running import BOT, World, by, ghost, invited, said, town_world, until
+from tests.runtime.running import BOT, World, by, ghost, has_fate, invited, said, town_world, until
 
 SIDE = PortalKey(NetworkId("town"), TALK)
 OLGA = person("Olga", account="olga")
@@ -43,6 +46,13 @@ def told(town: Town, name: str) -> list[str]:
 def announced(town: Town) -> list[str]:
     """What the bridge itself said in the chat."""
     return [p.content.text.body for p in town.done(PostMessage) if p.chat == TALK and not p.speaker]
+
+
+async def nothing_left(bridge: Bridge) -> None:
+    """Wait until all that was said has its fate."""
+    async with asyncio.timeout(30):
+        while await bridge.store.inbox.count():  # noqa: ASYNC110 - the store tells nobody
+            await asyncio.sleep(0.05)
 
 
 def whispers(name: str, words: str, sender: Person | None = None) -> Fact:
@@ -88,9 +98,7 @@ async def test_nothing_passes_either_way_before_an_operator_agrees_and_nothing_o
         )
         assert "Nobody who speaks for #talk on Town has agreed to the link yet." in told_why.body
         assert event
-        async with asyncio.timeout(5):
-            while await bridge.store.inbox.count():  # noqa: ASYNC110 - what alice said is told to be refused first
-                await asyncio.sleep(0.05)
+        await nothing_left(bridge)
         assert ghost("bob") not in place.homeserver.members(room)
         assert place.homeserver.state(room, "m.bridge", "org.bridgekit://town/#talk") is None
         town.emit(whispers("Olga", f"{await code(town)} yes", OLGA))
@@ -152,6 +160,96 @@ async def test_an_operator_takes_it_back_in_the_chat_and_the_link_closes_at_once
         assert not place.homeserver.state(room, "m.bridge", "org.bridgekit://town/#talk")
         agreed, refusal = await bridge.store.consents.all()
         assert (agreed.ended_by, agreed.ended > 0, refusal.granted) == ("Olga", True, False)
+
+
+@pytest.mark.parametrize("by_whom", ["olga", "alice"])
+async def test_a_comparison_that_began_before_it_was_taken_back_does_not_open_the_link_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_whom: str
+) -> None:
+    """The first comparison has seen her consent when she takes it back; the second is kept from mending that."""
+    begun, may_end, ended, may_begin = (asyncio.Event() for _ in range(4))
+    compare, tell = Exposures._weigh, Exposures._tell
+
+    async def slow_to_tell(self: Exposures, *args: Any) -> None:
+        begun.set()
+        await may_end.wait()
+        await tell(self, *args)
+
+    async def held(self: Exposures, room: ChatId) -> None:
+        if begun.is_set():
+            ended.set()
+            await may_begin.wait()
+        await compare(self, room)
+
+    town = Town()
+    async with asked(tmp_path, town) as (place, bridge, alice, room):
+        await until(lambda: not bridge.parts.exposures._weighing)
+        monkeypatch.setattr(Exposures, "_tell", slow_to_tell)
+        monkeypatch.setattr(Exposures, "_weigh", held)
+        town.emit(whispers("Olga", f"{await code(town)} yes", OLGA))
+        await said(place, by(BOT, "has agreed to: "))
+        await begun.wait()
+        if by_whom == "olga":
+            town.emit(says("Olga", "!bridge revoke", sender=OLGA))
+        else:
+            await alice.send(room, "!bridge revoke town #talk")
+        await said(place, by(BOT, "taken back the consent"))
+        may_end.set()
+        await ended.wait()
+        event = await alice.send(room, "hello?")
+        fate = await said(place, has_fate(event))
+        assert "Nobody who speaks for #talk" in fate.content.get("message", "")
+        assert town.said() == []
+        town.emit(says("Bob", "between us"))
+        may_begin.set()
+        await until(lambda: not bridge.parts.exposures._weighing)
+        await nothing_left(bridge)
+        assert shown(place, room) == []
+        assert not place.homeserver.state(room, "m.bridge", "org.bridgekit://town/#talk")
+
+
+async def test_what_waits_to_be_said_in_the_chat_is_not_said_any_more(tmp_path: Path) -> None:
+    town = Town()
+    held, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: LoginId | None, verb: Verb) -> None:
+        if isinstance(verb, PostMessage) and verb.content.text.body == "one":
+            held.set()
+            await goes_on.wait()
+
+    async with asked(tmp_path, town) as (place, bridge, alice, room):
+        town.emit(whispers("Olga", f"{await code(town)} yes", OLGA))
+        await said(place, by(BOT, "has agreed to: "))
+        town.emit(says("Bob", "hello"))
+        await said(place, by(ghost("bob"), "hello"))
+        town.behave = slow
+        await alice.send(room, "one")
+        await held.wait()
+        two = await alice.send(room, "two")
+        await until(lambda: [w.under_way for w in bridge.rooms._workers.values()] == [2])
+        town.emit(says("Olga", "!bridge revoke", sender=OLGA))
+        await said(place, by(BOT, "Olga has taken back the consent"))
+        goes_on.set()
+        fate = await said(place, has_fate(two))
+        assert "Nobody who speaks for #talk" in fate.content["message"]
+        assert town.said() == ["<alice> one"]  # that had set out
+
+
+async def test_what_is_on_its_way_into_the_room_does_not_arrive_any_more(tmp_path: Path) -> None:
+    """The ghost is let in slowly, and meanwhile the chat's operator takes the consent back."""
+    town = Town()
+    async with asked(tmp_path, town) as (place, bridge, _, room):
+        town.emit(whispers("Olga", f"{await code(town)} yes", OLGA))
+        await said(place, by(BOT, "has agreed to: "))
+        town.emit(says("Bob", "hello"))
+        await said(place, by(ghost("bob"), "hello"))
+        slow = place.homeserver.fault("POST *", Delay(seconds=1.0), user=ghost("carl"))
+        town.emit(says("Carl", "between us"))
+        await until(lambda: slow.hits)
+        town.emit(says("Olga", "!bridge revoke", sender=OLGA))
+        await said(place, by(BOT, "Olga has taken back the consent"))
+        await nothing_left(bridge)
+        assert shown(place, room) == ["hello"]
 
 
 async def test_a_moderator_of_the_room_takes_it_back_too(tmp_path: Path) -> None:
@@ -245,9 +343,7 @@ async def test_what_was_said_before_the_agreement_is_not_shown_when_the_network_
         )
         await said(place, by(ghost("bob"), "said now"))
         assert shown(place, room) == ["said since", "said now"]
-        async with asyncio.timeout(5):
-            while await bridge.store.inbox.count():  # noqa: ASYNC110 - what was said before is not kept either
-                await asyncio.sleep(0.05)
+        await nothing_left(bridge)
 
 
 async def test_an_operator_who_lost_the_role_agrees_to_nothing(tmp_path: Path) -> None:

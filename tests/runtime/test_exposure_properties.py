@@ -233,7 +233,7 @@ class Game(RuleBasedStateMachine):
             consents=lambda side: tuple(self.given.get(side, ())),
             ceiling=lambda link: self.links[link.key][1] if link.key in self.links else SECRET,
             doorkeeper=Doorkeeper(),
-            changed=lambda side: None,
+            changed=self.moved,
             under_way=UnderWay(),
             spawn=self.spawn,
         )
@@ -270,12 +270,12 @@ class Game(RuleBasedStateMachine):
 
     @rule(key=keys, policy=st.sampled_from(Policy), ceiling=bounds, seconds=hurry)
     def a_link_is_made(self, key: PortalKey, policy: Policy, ceiling: Bound, seconds: float) -> None:
-        for other, (_, own) in list(self.links.items()):
-            if other.network == key.network:
-                self.links[other] = policy, own  # one network has one policy
-        self.links[key] = policy, ceiling
-
         def made() -> None:
+            for other, (_, own) in list(self.links.items()):
+                if other.network == key.network:  # one network has one policy
+                    self.links[other] = policy, own
+                    self.bridge.doubt(other)
+            self.links[key] = policy, ceiling
             self.registry.links[key] = self.link(key)
             self.registry._index()
             self.bridge.doubt(key)
@@ -299,11 +299,12 @@ class Game(RuleBasedStateMachine):
 
     @rule(key=keys, visibility=visibilities, seconds=hurry)
     def the_network_sets_a_mode(self, key: PortalKey, visibility: Visibility, seconds: float) -> None:
-        if key in self.links:
+        def heard() -> None:
             self.said[key] = visibility
-            self.act(
-                seconds, self.bridge.hear, key, ChatVisibility(chat=key.chat, at=0, visibility=visibility)
-            )
+            self.bridge.hear(key, ChatVisibility(chat=key.chat, at=0, visibility=visibility))
+
+        if key in self.links:
+            self.act(seconds, heard)
 
     @rule(key=keys, several=st.lists(visibilities, min_size=2, max_size=8))
     def the_network_flips_its_modes(self, key: PortalKey, several: list[Visibility]) -> None:
@@ -327,8 +328,11 @@ class Game(RuleBasedStateMachine):
 
     @rule(key=keys, seconds=hurry)
     def an_operator_takes_it_back(self, key: PortalKey, seconds: float) -> None:
-        self.given[key] = [msgspec.structs.replace(c, ended=self.now()) for c in self.given.get(key, [])]
-        self.act(seconds, self.scopes_changed, key)
+        def taken_back() -> None:
+            self.given[key] = [msgspec.structs.replace(c, ended=self.now()) for c in self.given.get(key, [])]
+            self.scopes_changed(key)
+
+        self.act(seconds, taken_back)
 
     def scopes_changed(self, key: PortalKey) -> None:
         """As bridgekit/runtime/parts.py does it."""
@@ -376,6 +380,14 @@ class Game(RuleBasedStateMachine):
         self.act(SETTLED, self.bridge.weigh, ROOM)
         self.act(SETTLED, self.bridge.weigh, ROOM)
 
+    def moved(self, side: PortalKey) -> None:
+        """No link is opened, at any moment, on what was found before it was stopped. (A consent that runs out stops
+        a link when it is looked at, and not to the second.)"""
+        if side in self.bridge.cleared:
+            room = msgspec.structs.replace(self.homeserver.room, listed=False)
+            if not self.fits(side, room, at=self.now() - 1000):
+                self.faults.append(AssertionError(f"{side} was opened into {room}"))
+
     def what_is_exposed_stops_at_once(self) -> None:
         """Nothing passes from the moment that the news is there, whether the room was put back yet or not. What stands
         in the directory is no event: that is seen at the next comparison."""
@@ -406,16 +418,16 @@ class Game(RuleBasedStateMachine):
         self.count = getattr(self, "count", 0) + 1
         return self.count % 3 != 0
 
-    def agreed(self, key: PortalKey) -> bool:
-        return Scope.BRIDGE in in_force(self.links[key][0], self.given.get(key, ()), self.now())
+    def agreed(self, key: PortalKey, at: int = 0) -> bool:
+        return Scope.BRIDGE in in_force(self.links[key][0], self.given.get(key, ()), at or self.now())
 
-    def fits(self, key: PortalKey, room: Room) -> bool:
+    def fits(self, key: PortalKey, room: Room, at: int = 0) -> bool:
         if key not in self.links:
             return False
         policy, ceiling = self.links[key]
-        counting = [c for c in self.given.get(key, ()) if c.counts(self.now())]
+        counting = [c for c in self.given.get(key, ()) if c.counts(at or self.now())]
         scopes = {scope for c in counting for scope in c.scopes}
-        if not self.agreed(key):
+        if not self.agreed(key, at):
             return False
         return fits(room, self.said.get(key, Visibility()), scopes, policy, ceiling)
 

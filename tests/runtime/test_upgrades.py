@@ -149,7 +149,10 @@ async def test_what_another_network_has_read_already_is_not_said_there_again(tmp
             assert village.said() == ["<Bob/Town> one"]
 
 
-async def test_a_room_that_was_only_refused_is_not_taken_for_replaced(tmp_path: Path) -> None:
+async def test_a_room_that_only_refuses_is_not_taken_for_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridgekit.runtime.matrix_side.NEW_MS", 0)
     town = Town()
     async with town_world(tmp_path, town) as place, place.bridge() as bridge:
         alice, room = await closed(place, town)

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeVar
 
-import structlog
-from aiohttp import web
-
-from bridgekit.contract.connector import FileOpener
 from bridgekit.contract.facts import Fact, Message
-from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId
-from bridgekit.contract.people import File, Login
+from bridgekit.contract.ids import ChatId, LoginId, PersonId
+from bridgekit.contract.people import Login
+from bridgekit.testing.host import FakeHost
 from connectors.irc.config import IrcConfig
 from connectors.irc.connector import connector
 from connectors.irc.network import IrcNetwork
@@ -25,70 +20,11 @@ from connectors.irc.testing.ircd import Ircd
 F = TypeVar("F", bound=Fact)
 
 
-class MemoryHost:
-    """`contract.Host` without a bridge; `kept` is what outlives a restart."""
+class MemoryHost(FakeHost):
+    """A host without a public address; `kept` is what outlives a restart."""
 
-    def __init__(self, chats: list[str] | None = None, kept: dict[str, bytes] | None = None) -> None:
-        self.network = NetworkId("test")
-        self.log: structlog.typing.FilteringBoundLogger = structlog.get_logger("irc")
-        self.linked = [ChatId(chat) for chat in chats or []]
-        self.kept = kept if kept is not None else {}
-
-    def now(self) -> float:
-        """The wall clock."""
-        return time.time()
-
-    async def get(self, key: str) -> bytes | None:
-        """From memory."""
-        return self.kept.get(key)
-
-    async def put(self, key: str, value: bytes | None) -> None:
-        """To memory."""
-        self.put_later(key, value)
-
-    def put_later(self, key: str, value: bytes | None) -> None:
-        """To memory, at once."""
-        if value is None:
-            self.kept.pop(key, None)
-        else:
-            self.kept[key] = value
-
-    async def put_all(self, values: Mapping[str, bytes | None]) -> None:
-        """To memory, at once."""
-        for key, value in values.items():
-            self.put_later(key, value)
-
-    async def items(self, prefix: str = "") -> dict[str, bytes]:
-        """From memory."""
-        return {key: value for key, value in self.kept.items() if key.startswith(prefix)}
-
-    def opens_files(self, opener: FileOpener) -> None:
-        raise NotImplementedError
-
-    def mount(
-        self, method: str, path: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> None:
-        """Nothing is served."""
-
-    def open_media(self, file: File) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """There are no files."""
-        raise NotImplementedError
-
-    async def store_media(self, data: bytes, name: str, mime: str) -> File:
-        """Nor is one kept."""
-        raise NotImplementedError
-
-    def media_url(self, file: File) -> str | None:
-        """There is no public address."""
-        return None
-
-    async def chats(self) -> list[ChatId]:
-        """What the test linked."""
-        return list(self.linked)
-
-    def owner_of(self, person: PersonId) -> PersonId | None:
-        """Nobody is looked up here."""
-        return None
+    def __init__(self, chats: Iterable[str] = (), kept: dict[str, bytes] | None = None) -> None:
+        super().__init__(linked=[ChatId(chat) for chat in chats], kept=kept, public=False)
 
 
 class Running:
