@@ -145,6 +145,7 @@ class Bridge:
         parts.opening.load()
         for side in self.registry.links:
             parts.readers.linked(side)
+        self.accounts.place_all()  # before what waits for them is taken up: none may seem to be no more
         left = await self.rooms.recover()
         if left:
             log.info("recovering", facts=left)
