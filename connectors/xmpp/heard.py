@@ -12,7 +12,6 @@ from connectors.xmpp import files as sharing
 from connectors.xmpp import styling, wire, xhtml
 from connectors.xmpp.files import Shared
 from connectors.xmpp.jids import bare, resource
-from connectors.xmpp.troubles import place
 from connectors.xmpp.wire import children, core, find, words
 
 ENCRYPTED = (
@@ -165,6 +164,16 @@ def _read(stanza: Element, *, stamp: int, sealed: bool, why: str) -> Heard:
         invited_by=invited_by,
         codes=codes(muc),
     )
+
+
+def place(error: Exception) -> str:
+    """The kind of an exception and the line that raised it: its own words may quote a body."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    if at is None:
+        return type(error).__name__
+    return f"{type(error).__name__} at {at.tb_frame.f_code.co_filename.rpartition('/')[2]}:{at.tb_lineno}"
 
 
 def _stanza_ids(stanza: Element) -> dict[str, str]:
