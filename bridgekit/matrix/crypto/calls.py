@@ -117,21 +117,32 @@ class KeyCalls:
         path = f"{CS}/keys/device_signing/upload"
         await self._call("keys_identity", "POST", path, body, json_object, user)
 
-    async def query(self, users: Iterable[PersonId], *, user: PersonId) -> devices.Answer:
-        """The devices and identities of people."""
+    async def query(
+        self, users: Iterable[PersonId], *, user: PersonId, tries: int | None = None
+    ) -> devices.Answer:
+        """The devices and identities of people; after so many `tries` that fail it raises HomeserverUnavailable."""
         body = {"device_keys": {who: [] for who in users}, "timeout": OTHERS_SECONDS}
-        return await self._call("keys_query", "POST", f"{CS}/keys/query", body, devices.answer, user)
+        path = f"{CS}/keys/query"
+        return await self._call("keys_query", "POST", path, body, devices.answer, user, tries=tries)
 
     async def claim(
-        self, wanted: Mapping[PersonId, Mapping[str, str]], *, user: PersonId, device: str
+        self,
+        wanted: Mapping[PersonId, Mapping[str, str]],
+        *,
+        user: PersonId,
+        device: str,
+        tries: int | None = None,
     ) -> dict[PersonId, dict[str, dict[str, Any]]]:
-        """One one-time key of each device: by user, device and key id. Whose part is nonsense is left out."""
+        """One one-time key of each device: by user, device and key id; `tries` as for `query`.
+
+        Whose part of the answer is nonsense is left out.
+        """
         body = {"one_time_keys": wanted, "timeout": OTHERS_SECONDS}
         path = f"{CS}/keys/claim"
-        answer = await self._call("keys_claim", "POST", path, body, _claimed, user, device)
+        found = await self._call("keys_claim", "POST", path, body, _claimed, user, device, tries=tries)
         return {
             who: {id: keys for id, keys in part.items() if isinstance(keys, dict)}
-            for who, part in devices.readable(answer.one_time_keys).items()
+            for who, part in devices.readable(found.one_time_keys).items()
         }
 
     async def send(
@@ -186,6 +197,7 @@ class KeyCalls:
         query: Mapping[str, Any] | None = None,
         *,
         patient: bool = True,
+        tries: int | None = None,
     ) -> T:
         def read(answer: bytes) -> T | None:
             try:
@@ -203,6 +215,7 @@ class KeyCalls:
             device=device,
             query=query,
             patient=patient,
+            tries=tries,
             call=call,
         )
         if found is None:
