@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from bridgekit.contract.ids import PersonId
 from bridgekit.store.keys import Inbound
 from tests.runtime.fake_network import Town
 from tests.runtime.running import ghost, town_world
 from tests.runtime.secret_client import SecretClient
 from tests.runtime.test_secrecy import Scene, linked, running, scene
 
-BOB = ghost("bob")
+BOB = PersonId(ghost("bob"))
 NONSENSE = "nonsense of another server"
 
 
