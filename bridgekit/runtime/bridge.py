@@ -142,6 +142,7 @@ class Bridge:
         await parts.consenting.load()
         await parts.holding.load()
         await parts.shields.load()
+        await parts.upgrades.load()
         parts.opening.load()
         for side in self.registry.links:
             parts.readers.linked(side)
@@ -157,6 +158,7 @@ class Bridge:
         self._tasks.spawn(parts.consenting.tend())
         self._tasks.spawn(parts.shields.keep_telling())
         parts.exposures.start()
+        parts.upgrades.start()
         self._tasks.spawn(self._parts.members.keep_retiring(lambda: self.config.members.retire_after // DAY))
 
     def _watch(self) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MessageId, PersonId, PortalKey
+from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import Leave
 from bridgekit.core.model import Action, Known
 from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
@@ -21,6 +22,10 @@ ABOUT_LINK = (facts.ChatVisibility, facts.ChatOpened, facts.ChatClosed, facts.Re
 """What is about the chat itself: the bridge hears it whether anything may pass or not."""
 TOLD = 0
 """The step, in the outbox, under which it stands that the sender was told what was not the end; no verb has it."""
+
+
+class Elsewhere(Exception):
+    """The room was replaced while this was on its way there: nothing was done, and it is to be done in the other."""
 
 
 class Fate(StrEnum):
@@ -56,6 +61,7 @@ class Tracked:
         "origin",
         "parent",
         "pending",
+        "protection",
         "sender",
         "words",
         "written",
@@ -72,6 +78,7 @@ class Tracked:
         at: int = 0,
         key: str = "",
         parent: int = 0,
+        protection: Protection = Protection.CLEAR,
     ) -> None:
         self.number = number
         self.origin = origin
@@ -81,6 +88,7 @@ class Tracked:
         self.at = at
         self.key = key
         self.parent = parent
+        self.protection = protection  # what its origin gave when it was said, where that is known
         self.ids: dict[PortalKey, tuple[MessageId, ...]] = {}
         self.pending: dict[PortalKey, asyncio.Future[None]] | None = None
         self.written: asyncio.Future[None] | None = None  # done when its copies are on disk
@@ -94,6 +102,7 @@ class Tracked:
             author=self.author,
             words=self.words,
             at=self.at,
+            protection=self.protection,
             reaction=self.key,
             parent=self.parent,
         )
@@ -173,8 +182,10 @@ class Case:
         "origin",
         "outcomes",
         "performed",
+        "protection",
         "recovering",
         "released",
+        "returns",
         "started",
         "told",
         "tracked",
@@ -199,9 +210,13 @@ class Case:
         self.durable = durable  # it has a row in the inbox
         self.recovering = recovering  # read back after a restart: parts of it may be done
         self.released = False  # it was held back, and comes again
+        self.returns = (
+            False  # a part of it could not be done here: it is held back, and planned again elsewhere
+        )
         self.accepted = accepted  # ms: nothing of it can have been sent before
         self.event = event  # the Matrix event whose sender reads the fate
         self.started = started
+        self.protection = Protection.CLEAR  # what its origin gave when it was planned
         self.tracked: Tracked | None = None
         self.linked = False  # its own id is among the copies
         self.open = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -57,6 +57,7 @@ class MatrixSide:
         mode: Callable[[PortalKey], Mode],
         likely: Callable[[ChatId, PersonId], None],
         cleared: Callable[[PortalKey], bool],
+        is_replaced: Callable[[ChatId], Awaitable[bool]],
     ) -> None:
         """`likely` is told of who is about to speak; `cleared` says whether a link's words may go into their room."""
         self._client = client
@@ -69,6 +70,7 @@ class MatrixSide:
         self._mode = mode
         self._likely = likely
         self._cleared = cleared
+        self._is_replaced = is_replaced
         self._taken_back: dict[bytes, None] = {}  # events that double puppets redacted, the oldest first
 
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None:
@@ -123,7 +125,7 @@ class MatrixSide:
             try:
                 return await self._do(room, step, actor, network, verb, ids)
             except MatrixForbidden:
-                if now() - entered > NEW_MS:
+                if now() - entered > NEW_MS or await self._is_replaced(room):
                     raise
             log.info("ghost_overlooked", room=room, again_in=pause)
             await asyncio.sleep(pause)

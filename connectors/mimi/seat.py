@@ -85,6 +85,7 @@ class Seat:
         self.user = user
         self.room_uri = room_uri
         self._engine = engine
+        self._state: tuple[int, Room] | None = None
 
     @classmethod
     def create(
@@ -157,8 +158,10 @@ class Seat:
 
     @property
     def state(self) -> Room:
-        """Participants, roles and metadata."""
-        return room.read(self.group.app_data)
+        """Participants, roles and metadata; they change with the epoch."""
+        if self._state is None or self._state[0] != self.group.epoch:
+            self._state = self.group.epoch, room.read(self.group.app_data)
+        return self._state[1]
 
     @property
     def media_types(self) -> list[str]:

@@ -24,9 +24,10 @@ class ScriptedServer:
     """Accepts any secret, describes one room, lets everybody into it; the rest is `say`.
 
     `before_us` is what the room sends of those who are there before a newcomer's own presence (XEP-0045, 7.2.2);
-    `taken` are nicks that it refuses; where it has `forgotten` the bridge, it says so when it is asked. Where it is
-    `silent` it does not say what it is. If it `echoes`, what occupants say is shown to them and kept in `said`; the
-    words of those whom it has `lost` are refused until they come in again, of `never` always.
+    `taken` are nicks that it refuses; where it has `forgotten` the bridge, it says so when it is asked. Where it has
+    `archived` something (the insides of messages, whose ids are their places), it has an archive. Where it is `silent`
+    it does not say what it is. If it `echoes`, what occupants say is shown to them and kept in `said`; the words of
+    those whom it has `lost` are refused until they come in again, of `never` always.
     """
 
     def __init__(self) -> None:
@@ -43,6 +44,7 @@ class ScriptedServer:
         self.never: set[str] = set()
         self.said: list[str] = []
         self._nicks: dict[str, str] = {}
+        self.archived: list[str] = []
         self.entered: list[str] = []  # the nicks, in order
         self.presences: list[str] = []
         self._writer: asyncio.StreamWriter | None = None
@@ -74,6 +76,7 @@ class ScriptedServer:
                 (r"<stream:stream[^>]*>", self._stream),
                 (r"<handshake[^>]*>[^<]*</handshake>", lambda _: "<handshake/>"),
                 (r"<iq [^>]*?type=\"get\"[^>]*>.*?</iq>", self._asked),
+                (r"<iq [^>]*?type=\"set\"[^>]*>.*?</iq>", self._told),
                 (r"<presence [^>]*?(?:/>|>.*?</presence>)", self._presence),
                 (r"<message .*?</message>", self._message),
                 (r"<iq .*?</iq>|<\?xml[^>]*>|</stream:stream>", lambda _: ""),
@@ -98,7 +101,8 @@ class ScriptedServer:
         if "disco#info" in iq and to == ROOM and self.silent:
             return back.replace("'result'", "'error'") + _error("forbidden") + "</iq>"
         if "disco#info" in iq and to == ROOM:
-            listed = "".join(f"<feature var='{one}'/>" for one in self.features)
+            features = (*self.features, "urn:xmpp:mam:2") if self.archived else self.features
+            listed = "".join(f"<feature var='{one}'/>" for one in features)
             about = "<identity category='conference' type='text' name='Den'/>"
             return f"{back}<query xmlns='http://jabber.org/protocol/disco#info'>{about}{listed}</query></iq>"
         if "urn:xmpp:ping" in iq and to.startswith(f"{ROOM}/") and self.forgotten:
@@ -116,6 +120,23 @@ class ScriptedServer:
         self.said.append(words[1])
         sid = f"<stanza-id xmlns='urn:xmpp:sid:0' by='{ROOM}' id='s{len(self.said)}'/>"
         return self.message(f"<body>{words[1]}</body>{sid}", nick=nick, more=f" id='{id}'")
+
+    def _told(self, iq: str) -> str:
+        """A page of the archive (XEP-0313, 4), which is all of it behind the message that is named."""
+        if "urn:xmpp:mam:2" not in iq:
+            return ""
+        id, reader, query = _attribute(iq, "id"), _attribute(iq, "from"), _attribute(iq, "queryid")
+        after = re.search(r"<after[^>]*>(\d+)</after>", iq)
+        found = "".join(
+            f"<message from='{ROOM}' to='{reader}'><result xmlns='urn:xmpp:mam:2' queryid='{query}' id='{place}'>"
+            "<forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay' stamp='2026-01-01T00:00:00Z'/>"
+            f"<message xmlns='jabber:client' type='groupchat' from='{ROOM}/eve'>{inside}</message>"
+            "</forwarded></result></message>"
+            for place, inside in enumerate(self.archived)
+            if after is None or place > int(after[1])
+        )
+        fin = "<fin xmlns='urn:xmpp:mam:2' complete='true'/>"
+        return f"{found}<iq type='result' id='{id}' from='{ROOM}' to='{reader}'>{fin}</iq>"
 
     def _presence(self, presence: str) -> str:
         to, sender = _attribute(presence, "to"), _attribute(presence, "from")
