@@ -57,9 +57,11 @@ class Tracked:
         "ids",
         "key",
         "number",
+        "_revised",
         "origin",
         "parent",
         "pending",
+        "revisions",
         "sender",
         "words",
         "written",
@@ -87,6 +89,8 @@ class Tracked:
         self.parent = parent
         self.ids: dict[PortalKey, tuple[MessageId, ...]] = {}
         self.pending: dict[PortalKey, asyncio.Future[None]] | None = None
+        self.revisions: dict[PortalKey, int] = {}  # edits of it that are on their way to a side
+        self._revised = asyncio.Event()
         self.written: asyncio.Future[None] | None = None  # done when its copies are on disk
 
     def known(self) -> Known:
@@ -115,6 +119,21 @@ class Tracked:
                 waiter.set_result(None)
             if not self.pending:
                 self.pending = None
+
+    def revise(self, side: PortalKey) -> None:
+        """An edit of it is on its way to `side`, where it may become a message of its own."""
+        self.revisions[side] = self.revisions.get(side, 0) + 1
+
+    def is_revised(self, side: PortalKey) -> None:
+        """The edit's fate on `side` is known."""
+        self.revisions[side] -= 1
+        self._revised.set()
+
+    async def settled(self, side: PortalKey) -> None:
+        """Return when every edit of it that is on its way to `side` has its fate."""
+        while self.revisions.get(side):
+            self._revised.clear()
+            await self._revised.wait()
 
     async def arrived(self, side: PortalKey) -> tuple[MessageId, ...]:
         """The ids of the copy on `side`, once its fate is known; empty if it has none."""
@@ -222,7 +241,18 @@ class Case:
 class Step:
     """One action of a case, as it travels in a lane."""
 
-    __slots__ = ("action", "actor", "case", "index", "marked", "stopped", "task", "turn")
+    __slots__ = (
+        "action",
+        "actor",
+        "case",
+        "index",
+        "marked",
+        "revises",
+        "said_anew",
+        "stopped",
+        "task",
+        "turn",
+    )
 
     def __init__(self, case: Case, action: Action, index: int) -> None:
         self.case = case
@@ -230,6 +260,8 @@ class Step:
         self.actor = action.actor
         self.index = index
         self.marked = False  # "sending" is on disk
+        self.revises: Tracked | None = None  # what it is an edit of
+        self.said_anew = False  # the edit became a message of its own
         self.turn: Turn | None = None  # while it is under way in a lane
         self.task: asyncio.Task[Any] | None = None  # that performs it, on a network
         self.stopped = False  # its sender does not want it to be said any more
