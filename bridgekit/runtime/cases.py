@@ -57,7 +57,6 @@ class Tracked:
         "ids",
         "key",
         "number",
-        "_revised",
         "origin",
         "parent",
         "pending",
@@ -89,8 +88,9 @@ class Tracked:
         self.parent = parent
         self.ids: dict[PortalKey, tuple[MessageId, ...]] = {}
         self.pending: dict[PortalKey, asyncio.Future[None]] | None = None
-        self.revisions: dict[PortalKey, int] = {}  # edits of it that are on their way to a side
-        self._revised = asyncio.Event()
+        self.revisions: dict[PortalKey, list[asyncio.Future[None]]] | None = (
+            None  # its edits on their way to a side
+        )
         self.written: asyncio.Future[None] | None = None  # done when its copies are on disk
 
     def known(self) -> Known:
@@ -120,20 +120,19 @@ class Tracked:
             if not self.pending:
                 self.pending = None
 
-    def revise(self, side: PortalKey) -> None:
-        """An edit of it is on its way to `side`, where it may become a message of its own."""
-        self.revisions[side] = self.revisions.get(side, 0) + 1
-
-    def is_revised(self, side: PortalKey) -> None:
-        """The edit's fate on `side` is known."""
-        self.revisions[side] -= 1
-        self._revised.set()
+    def revise(self, side: PortalKey) -> asyncio.Future[None]:
+        """An edit of it is on its way to `side`, where it may become a message of its own; resolved with its fate."""
+        if self.revisions is None:
+            self.revisions = {}
+        revised: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.revisions.setdefault(side, []).append(revised)
+        return revised
 
     async def settled(self, side: PortalKey) -> None:
         """Return when every edit of it that is on its way to `side` has its fate."""
-        while self.revisions.get(side):
-            self._revised.clear()
-            await self._revised.wait()
+        if self.revisions is not None:
+            for revised in self.revisions.pop(side, []):
+                await asyncio.shield(revised)
 
     async def arrived(self, side: PortalKey) -> tuple[MessageId, ...]:
         """The ids of the copy on `side`, once its fate is known; empty if it has none."""
@@ -260,7 +259,7 @@ class Step:
         self.actor = action.actor
         self.index = index
         self.marked = False  # "sending" is on disk
-        self.revises: Tracked | None = None  # what it is an edit of
+        self.revises: tuple[Tracked, asyncio.Future[None]] | None = None  # what it is an edit of
         self.said_anew = False  # the edit became a message of its own
         self.turn: Turn | None = None  # while it is under way in a lane
         self.task: asyncio.Task[Any] | None = None  # that performs it, on a network
