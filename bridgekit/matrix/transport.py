@@ -116,6 +116,7 @@ class Homeserver:
         patient: bool = False,
         repeatable: bool = True,
         federates: bool = False,
+        tries: int | None = None,
         look: Callable[[float], Awaitable[T | None]] | None = None,
         call: str = "",
         room: ChatId | None = None,
@@ -125,21 +126,24 @@ class Homeserver:
         `path` is quoted; `user` and `device` are whom to act as (MSC4326); `room` is where an event comes of it:
         `AT_ONCE` of one room are under way, the others wait for their turn. `decode` raises msgspec.MsgspecError
         on an answer that is none. Raises MatrixError. A patient call waits and repeats while the homeserver is
-        away or asks to slow down; but one that is not `repeatable` raises when it may have taken effect, and one
-        that `federates` raises at the third time that another server does not answer the homeserver. Where
-        there is a `look`, it is asked before each repetition of what may have taken effect, with the time of the
-        last failure (the event loop's); what it finds, if anything, is the answer.
+        away or asks to slow down; but one that is not `repeatable` raises when it may have taken effect, one
+        that `federates` raises at the third time that another server does not answer the homeserver, and one
+        with `tries` when so many tries failed for what may be this call's own trouble. Where there is a `look`,
+        it is asked before each repetition of what may have taken effect, with the time of the last failure (the
+        event loop's); what it finds, if anything, is the answer.
         """
         target = _target(path, user, device, query)
         delay, longest = self._backoff[0] / 2, self._backoff[1]
         unsure = False
-        elsewhere = 0
+        elsewhere = own = 0
         while True:
             try:
                 return await self._once(method, target, body, decode, user, timeout, patient, call, room)
             except HomeserverUnavailable as error:
                 elsewhere += isinstance(error, ElsewhereUnavailable)
-                if not patient or not (error.certain or repeatable) or (federates and elsewhere >= 3):
+                own += not error.certain
+                enough = (federates and elsewhere >= 3) or own == tries
+                if not patient or not (error.certain or repeatable) or enough:
                     raise
                 failed = asyncio.get_running_loop().time()
                 if not error.certain:
@@ -212,7 +216,7 @@ class Homeserver:
             ok = False
             raise _unreachable(str(reason), sent=True) from reason
         finally:
-            gate.leave(epoch, ok, certain=certain)
+            gate.leave(epoch, ok, certain=certain, kind=call if status else "")
             self.metrics.answered(call, status, asyncio.get_running_loop().time() - started)
 
     def _turn(self, room: ChatId | None) -> AbstractAsyncContextManager[object]:

@@ -35,7 +35,7 @@ class NioClient:
         self.events: list[Any] = []
         self.identity: SigningKey | None = None
         self._synapse = synapse
-        self._token = token
+        self.token = token
         client.add_event_callback(self._message, nio.RoomMessage)
         client.add_event_callback(self._undecrypted, nio.MegolmEvent)
 
@@ -64,7 +64,7 @@ class NioClient:
 
     async def call(self, method: str, path: str, body: Json | None = None) -> Any:
         """A call of the client-server API that nio has not."""
-        return await self._synapse.request(method, f"/_matrix/client/v3{path}", body, token=self._token)
+        return await self._synapse.request(method, f"/_matrix/client/v3{path}", body, token=self.token)
 
     async def is_vouched_for(self, event: Any) -> bool:
         """Whether the device that sent an event is signed by its owner's identity, as the homeserver shows them."""

@@ -18,7 +18,7 @@ from connectors.mimi.wire import rooms, users
 from connectors.mimi.wire.components import APP_DATA_DICTIONARY, ExtensionType
 from connectors.mimi.wire.mls import AES128_X25519, CREDENTIAL, KeyPackage, RequiredCapabilities
 from connectors.mimi.wire.tls import Codec
-from connectors.mimi.wire.users import ClientMaterial
+from connectors.mimi.wire.users import ClientMaterial, ConsentEntry
 
 T = TypeVar("T")
 
@@ -116,6 +116,16 @@ class Hubs:
         if not found:
             raise Unavailable(answer.code)
         return found
+
+    async def request_consent(self, entry: ConsentEntry) -> None:
+        """Ask a user's own provider for their consent (5.7). Raises SendRejected."""
+        domain = uris.parse(entry.target, Thing.USER).domain
+        if domain == self._domain:
+            raise SendRejected("Nobody of this provider needs to be invited: they speak in a linked room.")
+        body = users.CONSENT_ENTRY.encode(entry)
+        answer = await self._peers.post(domain, Endpoint.REQUEST_CONSENT, entry.target, body)
+        if answer.status != 201:
+            raise SendRejected(f"Their provider does not ask them (HTTP {answer.status}).")
 
     async def _post(
         self, room: str, endpoint: Endpoint, body: bytes, codec: Codec[T], *, target: str | None = None

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -20,7 +22,8 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Person
 from connectors.mimi import attachment, content, presets, status, telling, uris
-from connectors.mimi.hubs import Hubs, state_in
+from connectors.mimi.expiring import Expiring
+from connectors.mimi.hubs import Hubs, Unavailable, state_in
 from connectors.mimi.mls import MemberEngine, Signer
 from connectors.mimi.peers import Peers
 from connectors.mimi.people import People
@@ -39,12 +42,19 @@ from connectors.mimi.wire.rooms import CommitBundle, CommitFanout, Fanout, Propo
 from connectors.mimi.wire.users import (
     AbuseReport,
     ConsentEntry,
+    ConsentOperation,
     IdentifierRequest,
     IdentifierResponse,
     QueryCode,
+    UserCode,
 )
 
+Chore = Callable[[], Coroutine[Any, Any, None]]
+
 BRIDGE = "bridge"
+WANTED = "wanted/"
+"""Who was invited and had not agreed to be, by user and room: ASKED, or AGREED since."""
+ASKED, AGREED = b"asked", b"agreed"
 TRIES = 40
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 SOON, LATER = 0.1, 2.0
@@ -69,6 +79,7 @@ class Tenants:
         self.emit: Callable[[Fact], None] | None = None
         self.reading = asyncio.Event()
         self.threads = Threads(host)
+        self._expiring = Expiring(host)
         self._host = host
         self._engine = engine
         self._peers = peers
@@ -79,7 +90,7 @@ class Tenants:
         self._seats = Seats(domain, host, engine)
         self._locks: dict[str, asyncio.Lock] = {}
         self._left: set[tuple[str, str]] = set()
-        self._untidy: asyncio.Queue[str] = asyncio.Queue()  # rooms where something waits to be committed
+        self._chores: asyncio.Queue[Chore] = asyncio.Queue()
 
     async def load(self, provider: Provider) -> None:
         """Take up what is stored."""
@@ -155,7 +166,7 @@ class Tenants:
             # Where that cannot be done now, what the hub tells next will show.
             with contextlib.suppress(_Stale, Disconnected, SendUncertain):
                 await self._settle(room)
-            self._untidy.put_nowait(room)
+            self._chores.put_nowait(partial(self._tidy, room))
             return seat
         if self._hubs.is_ours(room) and not self._provider.has_room(room):
             return await self._make(room)
@@ -326,7 +337,18 @@ class Tenants:
         if seat is not None and seat.leaves(person, self.people):
             return
         identity = await self._seats.identity(self.bridge)
-        packages = await self._hubs.key_packages(room, self.bridge, identity, person)
+        try:
+            packages = await self._hubs.key_packages(room, self.bridge, identity, person)
+        except Unavailable as unavailable:
+            if unavailable.code not in (UserCode.NO_CONSENT, UserCode.NO_CONSENT_FOR_THIS_ROOM):
+                raise
+            await self._host.put(_wanted(person, room), ASKED)
+            await self._hubs.request_consent(
+                ConsentEntry(ConsentOperation.REQUEST, self.bridge, person, room)
+            )
+            raise SendRejected(
+                "They were asked whether they agree to be invited, and come in when they do."
+            ) from None
         await self.change(
             room,
             lambda seat: seat.add(
@@ -440,7 +462,7 @@ class Tenants:
                     await self._shown(room, fanout)
                     await self._caught_up(room, fanout)
                     if await self._all_hear(room, fanout, but=""):
-                        self._untidy.put_nowait(room)
+                        self._chores.put_nowait(partial(self._tidy, room))
 
     async def _shown(self, room: str, fanout: Fanout) -> None:
         """What the hub tells shows what became of our commit: another's in its epoch, or the epoch that it makes."""
@@ -507,18 +529,22 @@ class Tenants:
             changed.append(seat)
         return changed, proposed
 
-    async def tidy_up(self) -> None:
-        """Commit what others propose, until cancelled.
+    async def work(self) -> None:
+        """Do what follows from what others told, until cancelled.
 
         Not where it is heard: the hub may have more to tell first, and tells nothing until it is answered.
         """
+        for key, raw in (await self._host.items(WANTED)).items():
+            if raw == AGREED:
+                self._chores.put_nowait(partial(self._bring_in, key))
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._expiring.run(self._tell), name="mimi expiring")
             while True:
-                room = await self._untidy.get()
-                group.create_task(self._tidy(room), name=f"mimi tidies {room}")
+                chore = await self._chores.get()
+                group.create_task(chore(), name="mimi chore")
 
     async def _tidy(self, room: str) -> None:
-        """If somebody else was quicker, that is as good."""
+        """Commit what others proposed; if somebody else was quicker, that is as good."""
         seat = self.seat(room)
         if seat is None or not seat.group.pending_proposals:
             return
@@ -528,7 +554,31 @@ class Tenants:
             self._host.log.info("not_committed", room=room, why=type(problem).__name__)
 
     async def asked(self, entry: ConsentEntry) -> None:
-        return None
+        """Who was asked for their consent has answered: where they agree, they are brought in."""
+        if entry.requester != self.bridge:
+            return
+        prefix = _wanted(entry.target, "" if entry.room is None else entry.room)
+        for key in await self._host.items(prefix):
+            if entry.room is not None and key != prefix:
+                continue
+            match entry.operation:
+                case ConsentOperation.GRANT:
+                    await self._host.put(key, AGREED)
+                    self._chores.put_nowait(partial(self._bring_in, key))
+                case ConsentOperation.REVOKE:
+                    await self._host.put(key, None)
+                case _:
+                    pass
+
+    async def _bring_in(self, key: str) -> None:
+        person, _, room = key.removeprefix(WANTED).partition(" ")
+        try:
+            await self.invite(room, person)
+        except Disconnected:
+            return  # asked again at the next start
+        except (BridgeError, self._engine.MlsError) as problem:
+            self._host.log.info("not_brought_in", room=room, why=type(problem).__name__)
+        await self._host.put(key, None)
 
     async def find(self, request: IdentifierRequest) -> IdentifierResponse:
         return IdentifierResponse(QueryCode.NOT_FOUND)
@@ -562,6 +612,8 @@ class Tenants:
         belongs(message, sender_uri=user, room_uri=room)
         weigh(message, accepted=said.accepted, now=self._now())
         id = content.message_id(data, salt=message.salt, sender_uri=user, room_uri=room)
+        if not await self._expiring.note(message, id=id, room=room, user=user):
+            return []
         thread = await self.threads.root(room, message.topic, id)
         received = Received(id=id, content=message, chat=chat, sender=sender, at=said.accepted, thread=thread)
         return [self._with_way(room, fact) for fact in to_facts(received)]
@@ -588,6 +640,10 @@ class Tenants:
 
     def _now(self) -> int:
         return int(self._host.now() * 1000)
+
+
+def _wanted(person: str, room: str) -> str:
+    return f"{WANTED}{person} {room}"
 
 
 class _Stale(Exception):
