@@ -285,6 +285,8 @@ class Performing:
         fitted = fit(_named(verb, ids), can, self._aids(room, step, ids, verb))
         if isinstance(fitted, Refusal):
             raise SendRejected(fitted.notice)
+        if isinstance(verb, verbs.EditMessage):
+            step.said_anew = any(isinstance(one, verbs.PostMessage) for one in fitted)
         if isinstance(verb, verbs.Retract) and ids.about is not None:
             fitted = tuple(_every_part(fitted, ids.about.ids.get(side, ())))
         if step.case.durable and not can.idempotent and not step.marked:

@@ -127,6 +127,7 @@ def capabilities(state: State, chat: ChatId, settings: Settings) -> Capabilities
         max_lines=max(settings.max_lines, _number(state.caps.fields("draft/multiline").get("max-lines", "")))
         if multiline
         else settings.max_lines,
+        line_bytes=max(1, state.budget("PRIVMSG", chat)),
         protection=Protection.TRANSPORT if settings.tls else Protection.CLEAR,
     )
 
