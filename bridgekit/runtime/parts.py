@@ -30,6 +30,7 @@ from bridgekit.matrix.crypto.verifying import Say
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.arrivals import Arrivals
+from bridgekit.runtime.backfill import backfill
 from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.cases import Case, Fate, Outcome
 from bridgekit.runtime.consenting import Consenting
@@ -260,6 +261,7 @@ class Parts:
             label=label,
             say=lambda room, words: self.portals.say(room, words),
             announce=lambda side, words: self.portals.announce(side, words),
+            history=lambda side: backfill(side, config.messages.history, registry, self.accounts.sessions),
             spawn=spawn,
         )
         self.consenting = Consenting(
@@ -363,7 +365,6 @@ class Parts:
             joins=self.joins,
             members=self.members,
             protecting=self.protecting,
-            history=config.messages.history,
             spawn=spawn,
         )
         self.making = Making(

@@ -245,6 +245,8 @@ class Worker:
         """Whether it takes more than one look to see that a fact may go on."""
         if case.origin.network == MATRIX:
             return False
+        if isinstance(case.fact, facts.Message) and case.fact.replayed:
+            return True  # it may be from before anybody agreed
         return case.origin not in self._around.passing or case.released or case.recovering
 
     # Keys ----------------------------------------------------------------------------------------------------
