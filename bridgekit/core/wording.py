@@ -53,6 +53,22 @@ UNSETTLED = "The room is just being compared with what its chats allow."
 IN_ORDER = "It waits behind what was said before it."
 
 
+def replaced(new: str, bot: str) -> str:
+    """Why nothing passes from a link whose room was replaced."""
+    return (
+        f"The Matrix room was replaced by {new}, and the bridge is not in that one yet. What is said here waits, and "
+        f"goes there as soon as somebody invites {bot}."
+    )
+
+
+def let_me_in(bot: str, new: str) -> str:
+    """For those who can do something about it."""
+    return (
+        f"The bridge is not let into the new room {new}: invite it there ({bot}). What its chats say meanwhile waits, "
+        "and is lost only if their links are taken apart."
+    )
+
+
 def without_file(name: str) -> str:
     """What stands for a file that may not be passed on."""
     return f"[{name or 'a file'}: not passed on, because the chat has not agreed to that]"

@@ -48,7 +48,7 @@ class Calls:
         """Take an event back; returns the redaction's id."""
         path = f"{_room(room)}/redact/{quoted(event)}/{quoted(txn)}"
         body = {"reason": reason} if reason else {}
-        return (await self._call("redact", "PUT", path, body, _event_id, user=user)).event_id
+        return (await self._call("redact", "PUT", path, body, _event_id, user=user, room=room)).event_id
 
     async def event(self, room: ChatId, event: MessageId, *, user: PersonId | None = None) -> Json | None:
         """One event as the homeserver shows it to `user`; None where there is none or it may not be seen."""
@@ -275,7 +275,9 @@ class Calls:
     ) -> MessageId:
         """Set one piece of the room's state; returns the event's id."""
         return (
-            await self._call("state", "PUT", _state(room, type, state_key), content, _event_id, user=user)
+            await self._call(
+                "state", "PUT", _state(room, type, state_key), content, _event_id, user=user, room=room
+            )
         ).event_id
 
     async def state(
@@ -379,6 +381,7 @@ class Calls:
         timeout: float = SECONDS,
         once: bool = False,
         federates: bool = False,
+        room: ChatId | None = None,
     ) -> T:
         return await self.homeserver.request(
             method,
@@ -392,6 +395,7 @@ class Calls:
             repeatable=not once,
             federates=federates,
             call=call,
+            room=room,
         )
 
 

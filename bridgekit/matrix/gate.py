@@ -21,7 +21,8 @@ log = structlog.get_logger(__name__)
 FIRST_SECONDS = 1.0
 LONGEST_SECONDS = 30.0
 DOUBTS = 3
-"""So many failures in a row that might be one call's own (500, no answer in time) close the gate."""
+"""So many failures in a row that might be one call's own (500, no answer in time) close the gate; those of one kind of
+call that is answered count as one, or an endpoint that is broken would keep everybody out."""
 WIDE_OPEN = 64
 """So many calls at once end the slow start."""
 PROVEN = 8
@@ -51,7 +52,9 @@ class Gate:
         self._allowed: int | None = None  # calls at once: None is no bound, 0 is closed
         self._inside = 0  # of this epoch
         self._epoch: Epoch = 0
-        self._doubts = 0
+        self._lost = 0  # answers that did not come in time, since the last good one
+        self._broken: set[str] = set()  # kinds of calls that were answered with a failure since then
+        self._failing: dict[str, int] = {}  # kinds of calls that fail, and how often in a row
         self._failures = 0  # probes and first calls in a row
         self._probing = False
         self._next_probe = 0.0
@@ -87,20 +90,26 @@ class Gate:
         self._inside += 1
         return self._epoch
 
-    def leave(self, epoch: Epoch, ok: bool | None, *, certain: bool = False) -> None:
+    def leave(self, epoch: Epoch, ok: bool | None, *, certain: bool = False, kind: str = "") -> None:
         """The call is over: it was answered (True), the homeserver failed it (False), or nobody knows (None).
 
-        `certain`: the failure is the homeserver's and not perhaps this one call's.
+        `certain`: the failure is the homeserver's and not perhaps this one call's. `kind`: what was called, where an
+        answer came.
         """
+        if kind:
+            self._tell(kind, ok)
         if epoch == self._epoch:
             self._inside -= 1
             if ok:
-                self._doubts = 0
+                self._trust()
                 if self._allowed:
                     self._widen()
             elif ok is False:
-                self._doubts += 1
-                if certain or self._doubts >= DOUBTS:
+                if kind:
+                    self._broken.add(kind)
+                else:
+                    self._lost += 1
+                if certain or self._lost + len(self._broken) >= DOUBTS:
                     self._close()
         if self._waiters:
             self._wake()
@@ -115,6 +124,20 @@ class Gate:
         self.clear = False
 
     # within
+
+    def _tell(self, kind: str, ok: bool | None) -> None:
+        """Log once that a kind of call keeps failing, and once that it is well again."""
+        if ok:
+            if self._failing.pop(kind, 0) >= DOUBTS:
+                log.info("call_answered_again", call=kind)
+        elif ok is False:
+            self._failing[kind] = times = self._failing.get(kind, 0) + 1
+            if times == DOUBTS:
+                log.warning("call_keeps_failing", call=kind)
+
+    def _trust(self) -> None:
+        self._lost = 0
+        self._broken.clear()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -170,7 +193,8 @@ class Gate:
         """A new epoch: what was begun before it, and may hang for long, neither counts nor testifies."""
         self._allowed = allowed
         self._epoch += 1
-        self._inside = self._doubts = 0
+        self._inside = 0
+        self._trust()
 
     def _widen(self) -> None:
         assert self._allowed is not None

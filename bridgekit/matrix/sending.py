@@ -109,6 +109,7 @@ class Sending:
             patient=patient,
             look=look,
             call="send",
+            room=room,
         )
         return answer.event_id
 

@@ -40,25 +40,32 @@ class Accounts:
         self._changed = changed
         self._label = label
 
-    def start_all(self) -> None:
-        """The relay of every network, and every login that is kept."""
+    def place_all(self) -> None:
+        """The relay of every network, and every login that is kept: from now on they can be waited for."""
         for network in self._networks:
-            self._start(network, None)
+            self._place(network, None)
         for row in self._registry.logins.values():
             if row.network in self._networks:
-                self._start(row.network, row.login)
+                self._place(row.network, row.login)
 
-    def _start(self, network: NetworkId, login: Login | None) -> None:
-        id = login.id if login is not None else None
-        supervised = Supervised(
+    def start_all(self) -> None:
+        """Connect what was placed, and is not connected already."""
+        for key in self.sessions.keys() - self._tasks.keys():
+            self._start(key)
+
+    def _place(self, network: NetworkId, login: Login | None) -> Key:
+        key = (network, login.id if login is not None else None)
+        self.sessions[key] = Supervised(
             network,
             self._networks[network],
             login,
-            lambda fact: self._emit(network, id, fact),
+            lambda fact: self._emit(*key, fact),
             self._changed,
         )
-        self.sessions[network, id] = supervised
-        self._tasks[network, id] = asyncio.create_task(supervised.run(), name=f"session {network}")
+        return key
+
+    def _start(self, key: Key) -> None:
+        self._tasks[key] = asyncio.create_task(self.sessions[key].run(), name=f"session {key[0]}")
 
     async def stop_all(self) -> None:
         """End every session."""
@@ -118,7 +125,7 @@ class Accounts:
         if (old := self.of(network, owner)) is not None:
             await self._stop(network, old)
         await self._registry.put_login(LoginRow(login=login, network=network, state="wanted", reason=""))
-        self._start(network, login)
+        self._start(self._place(network, login))
         return login.id
 
     async def suspend(self, network: NetworkId, login: Login, *, because: str) -> None:
@@ -127,7 +134,7 @@ class Accounts:
         if because and running:
             await self._stop(network, login.id)
         elif not because and not running and network in self._networks:
-            self._start(network, login)
+            self._start(self._place(network, login))
 
     async def close(self, network: NetworkId, login: LoginId) -> None:
         """End the account's session and forget it with its password."""

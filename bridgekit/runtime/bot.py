@@ -79,6 +79,7 @@ class Bot:
         readers: Readers,
         shields: Shields,
         held: Callable[[PortalKey], int],
+        obstacle: Callable[[Link], str],
         me: PersonId,
         label: Callable[[NetworkId], str],
         permission: Callable[[PersonId], Permission],
@@ -102,6 +103,7 @@ class Bot:
         self._readers = readers
         self._shields = shields
         self._held = held
+        self._obstacle = obstacle
         self._silence = silence
         self._fingerprints = fingerprints
         self._sessions = sessions
@@ -313,7 +315,7 @@ class Bot:
         for link in self._registry.links_of(room):
             seen = self._registry.visibility.get(link.key)
             modes = f", modes {seen.detail}" if seen is not None and seen.detail else ""
-            state = "open" if link.state == OPEN else f"{link.state}: {link.reason}"
+            state = self._obstacle(link) or ("open" if link.state == OPEN else f"{link.state}: {link.reason}")
             if self._remains.are_of(link.key.network):
                 state = f"{GONE}. `!bridge unlink {link.key.network} {link.name}` takes the link away."
             lines.append(f"{link.name} on {self._label(link.key.network)}: {state}{modes}")

@@ -142,9 +142,11 @@ class Bridge:
         await parts.consenting.load()
         await parts.holding.load()
         await parts.shields.load()
+        await parts.upgrades.load()
         parts.opening.load()
         for side in self.registry.links:
             parts.readers.linked(side)
+        self.accounts.place_all()  # before what waits for them is taken up: none may seem to be no more
         left = await self.rooms.recover()
         if left:
             log.info("recovering", facts=left)
@@ -156,6 +158,7 @@ class Bridge:
         self._tasks.spawn(parts.consenting.tend())
         self._tasks.spawn(parts.shields.keep_telling())
         parts.exposures.start()
+        parts.upgrades.start()
         self._tasks.spawn(self._parts.members.keep_retiring(lambda: self.config.members.retire_after // DAY))
 
     def _watch(self) -> None:

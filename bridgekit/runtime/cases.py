@@ -23,6 +23,10 @@ TOLD = 0
 """The step, in the outbox, under which it stands that the sender was told what was not the end; no verb has it."""
 
 
+class Elsewhere(Exception):
+    """The room was replaced while this was on its way there: nothing was done, and it is to be done in the other."""
+
+
 class Fate(StrEnum):
     """How one action ended. There is no other end."""
 
@@ -175,6 +179,7 @@ class Case:
         "performed",
         "recovering",
         "released",
+        "returns",
         "started",
         "told",
         "tracked",
@@ -199,6 +204,9 @@ class Case:
         self.durable = durable  # it has a row in the inbox
         self.recovering = recovering  # read back after a restart: parts of it may be done
         self.released = False  # it was held back, and comes again
+        self.returns = (
+            False  # a part of it could not be done here: it is held back, and planned again elsewhere
+        )
         self.accepted = accepted  # ms: nothing of it can have been sent before
         self.event = event  # the Matrix event whose sender reads the fate
         self.started = started

@@ -423,8 +423,8 @@ class Exposures:
         self.media |= {s.link.key for s in decided.standing if s.bound.media}
         for link in links:
             key = link.key
-            if key not in self._registry.links:
-                continue
+            if key not in self._registry.links or self._registry.links[key].room != link.room:
+                continue  # it is gone, or in another room by now
             if self._is_stale(key, stops):
                 self.weigh(link.room)
                 continue

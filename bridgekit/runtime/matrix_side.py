@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from bridgekit.runtime.cases import Overtaken, Step, source_of
 from bridgekit.runtime.files import Files
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.joins import Joins
+from bridgekit.runtime.lenient import now
 from bridgekit.runtime.pictures import Pictures
 from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.recall import Ids
@@ -31,6 +33,10 @@ log = structlog.get_logger(__name__)
 
 REMEMBERED = 200
 """Redactions by double puppets whose echo may still come."""
+NEW_MS = 60_000
+"""For so long after it was let in, a ghost is one whom the homeserver may overlook."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 4.0
+"""Seconds between two tries of such a ghost."""
 _UNSPOKEN = (verbs.Leave, verbs.ShowProfile, verbs.SetRole)
 """What is about somebody who need not be in the room for it."""
 
@@ -51,6 +57,7 @@ class MatrixSide:
         mode: Callable[[PortalKey], Mode],
         likely: Callable[[ChatId, PersonId], None],
         cleared: Callable[[PortalKey], bool],
+        is_replaced: Callable[[ChatId], Awaitable[bool]],
     ) -> None:
         """`likely` is told of who is about to speak; `cleared` says whether a link's words may go into their room."""
         self._client = client
@@ -63,6 +70,7 @@ class MatrixSide:
         self._mode = mode
         self._likely = likely
         self._cleared = cleared
+        self._is_replaced = is_replaced
         self._taken_back: dict[bytes, None] = {}  # events that double puppets redacted, the oldest first
 
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None:
@@ -90,11 +98,38 @@ class MatrixSide:
                 return await self._without_puppet(room, step, actor, network, verb, ids)
             if speaker is None or isinstance(verb, verbs.Leave | verbs.SetTopic):
                 raise
-            # Somebody removed the ghost: it may have been let back in, or it may not come back.
-            self._ghosts.left(actor, room)
-            await self._ghosts.ready(actor, network, speaker, room)
+            if not await self._is_member(room, actor):
+                # Somebody removed the ghost: it may have been let back in, or it may not come back.
+                self._ghosts.left(actor, room)
+                await self._ghosts.ready(actor, network, speaker, room)
+            return await self._once_known(room, step, actor, network, verb, ids)
+
+    async def _is_member(self, room: ChatId, ghost: PersonId) -> bool:
+        """Whether the homeserver says that the ghost is in the room."""
+        try:
+            member = await self._client.patient.state(room, "m.room.member", ghost, user=ghost)
+        except MatrixForbidden:
+            return False
+        return (member or {}).get("membership") == "join"
+
+    async def _once_known(
+        self, room: ChatId, step: Step, actor: PersonId, network: NetworkId, verb: Verb, ids: Ids
+    ) -> Sent | None:
+        """Do it as a ghost that is in the room. While it has not been there for long, a refusal is not the last word:
+        a homeserver that has much to put in order in the room overlooks for a while who has come in
+        (see `bridgekit.matrix.transport.AT_ONCE`; others may be in a hurry there, too)."""
+        entered = self._ghosts.last_seen(room).get(actor, 0)
+        pause = FIRST_PAUSE
+        while True:
             self._check_way(step)
-            return await self._do(room, step, actor, network, verb, ids)
+            try:
+                return await self._do(room, step, actor, network, verb, ids)
+            except MatrixForbidden:
+                if now() - entered > NEW_MS or await self._is_replaced(room):
+                    raise
+            log.info("ghost_overlooked", room=room, again_in=pause)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     def _check_way(self, step: Step) -> None:
         """Raise Overtaken where nothing may pass any more from where it comes from: getting ready took a while."""

@@ -23,7 +23,7 @@ from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.holding import Holding
 from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.readers import Readers
-from bridgekit.runtime.registry import PAUSED, WAITING, Registry
+from bridgekit.runtime.registry import OPEN, PAUSED, WAITING, Registry
 from bridgekit.runtime.shielding import Shields
 from bridgekit.runtime.spaces import Spaces
 from bridgekit.store.rows import Link
@@ -55,8 +55,10 @@ class Opening:
         label: Callable[[NetworkId], str],
         say: Callable[[ChatId, str], Coroutine[Any, Any, None]],
         announce: Callable[[PortalKey, str], Coroutine[Any, Any, None]],
+        history: Callable[[PortalKey], Coroutine[Any, Any, None]],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
+        """`history` brings what was said in a chat before it was linked."""
         self.say = say
         self.announce = announce
         self._client = client.patient
@@ -72,7 +74,9 @@ class Opening:
         self._spaces = spaces
         self._bot = bot
         self._label = label
+        self._history = history
         self._spawn = spawn
+        self._new: set[PortalKey] = set()  # links from which nothing has passed yet
         self._shown: dict[PortalKey, bool] = {}  # whether a link's room says what it is bridged to
         self._placed: dict[PortalKey, bool] = {}
 
@@ -86,6 +90,10 @@ class Opening:
             return PAUSED, wording.UNSETTLED
         name = self._registry.links[side].name if side in self._registry.links else side.chat
         return WAITING, wording.waits_for_consent(name, self._label(side.network))
+
+    def made(self, side: PortalKey) -> None:
+        """The link is new: the chat's past comes with it when it opens, be it later."""
+        self._new.add(side)
 
     async def begin(self, link: Link, wanted: frozenset[Scope] = WANTED) -> None:
         """The link was made: it is open when this returns, or says why it is not."""
@@ -126,6 +134,7 @@ class Opening:
         self._shields().forget(side)
         await self._hide(side, link.room)
         self._placed.pop(side, None)
+        self._new.discard(side)
         others = [other.key.network for other in self._registry.links_of(link.room)]
         if self._spaces.wants(link) and side.network not in others:
             self._spawn(self._spaces.let_go(side.network, link.room))
@@ -141,6 +150,9 @@ class Opening:
             await self.describe(link)
             # What protects it is said before anything else is.
             await self._protecting.weigh(link.room)
+        if link.key in self._new and self._registry.links[link.key].state == OPEN:
+            self._new.discard(link.key)
+            self._spawn(self._history(link.key))
         findable = allowed.may_pass(link.key) and limits(allowed.standing).findable
         if self._placed.get(link.key) == findable:
             return

@@ -16,6 +16,7 @@ from bridgekit.contract import facts
 from bridgekit.contract.connector import Connector, FileOpener, Manifest, Network, OwnAccounts
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.policy import Exposure
+from bridgekit.core import wording
 from bridgekit.core.crowd import Crowds
 from bridgekit.core.exposure import SECRET, Bound, JoinRule
 from bridgekit.core.gate import GateMode, GateRules
@@ -29,6 +30,7 @@ from bridgekit.matrix.crypto.verifying import Say
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.arrivals import Arrivals
+from bridgekit.runtime.backfill import backfill
 from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.cases import Case, Fate, Outcome
 from bridgekit.runtime.consenting import Consenting
@@ -100,6 +102,7 @@ class Parts:
         permission: Callable[[PersonId], Permission],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
+        self._me = me
         self._registry = registry
         self._store = store
         self._metrics = metrics
@@ -166,6 +169,7 @@ class Parts:
             mode=self.modes.of,
             likely=self.readying.likely,
             cleared=lambda side: side in self.exposures.cleared,
+            is_replaced=lambda room: self.upgrades.is_replaced(room),
         )
         self.accounts = Accounts(
             self.networks,
@@ -213,6 +217,8 @@ class Parts:
             said=self.loops.said,
             cleared=lambda side: side in self.exposures.cleared,
             passes=lambda side: self.exposures.passes(side),
+            replaced=lambda room: self.upgrades.successor(room),
+            is_replaced=lambda room: self.upgrades.is_replaced(room),
             under_way=under_way,
         )
         for id, section in config.networks.items():
@@ -255,6 +261,7 @@ class Parts:
             label=label,
             say=lambda room, words: self.portals.say(room, words),
             announce=lambda side, words: self.portals.announce(side, words),
+            history=lambda side: backfill(side, config.messages.history, registry, self.accounts.sessions),
             spawn=spawn,
         )
         self.consenting = Consenting(
@@ -335,6 +342,7 @@ class Parts:
             protecting=self.protecting,
             shields=self.shields,
             loops=self.loops,
+            replaced=self._replaced,
             explain=lambda side: self.commands.explain(side),
             drop=lambda case: drop(store, case),
             refuse=self._refused,
@@ -357,7 +365,6 @@ class Parts:
             joins=self.joins,
             members=self.members,
             protecting=self.protecting,
-            history=config.messages.history,
             spawn=spawn,
         )
         self.making = Making(
@@ -409,6 +416,7 @@ class Parts:
             readers=self.readers,
             shields=self.shields,
             held=self.holding.count,
+            obstacle=self._obstacle,
             me=me,
             label=label,
             permission=permission,
@@ -429,6 +437,21 @@ class Parts:
         self.secrecy = Secrecy(
             self.engine, self.names, self.portals.say, present=self.ghosts.present, spawn=spawn
         )
+        self.upgrades = Upgrades(
+            client,
+            store,
+            registry,
+            self.joins,
+            self.members,
+            self.portals,
+            bot=me,
+            changed=self.passage.changed,
+            doubt=self.exposures.doubt,
+            settled=lambda room: self.rooms.settled(room),
+            moved=self.opening.moved,
+            tell=self.management.tell,
+            spawn=spawn,
+        )
         self._around = around = RoomSurroundings(
             client=client,
             store=store,
@@ -442,15 +465,7 @@ class Parts:
             making=self.making,
             management=self.management,
             standing=self.standing,
-            upgrades=Upgrades(
-                client,
-                registry,
-                self.joins,
-                self.members,
-                self.portals,
-                moved=self.opening.moved,
-                spawn=spawn,
-            ),
+            upgrades=self.upgrades,
             powers=powers,
             members=self.members,
             joins=self.joins,
@@ -531,6 +546,20 @@ class Parts:
             take_in=self.reception.take_in,
             counted=metrics.overdue,
         )
+
+    def _replaced(self, room: ChatId) -> str:
+        new = self.upgrades.successor(room)
+        return wording.replaced(new, self._me) if new is not None else ""
+
+    def _obstacle(self, link: Link) -> str:
+        """What is in the way of a link besides what its state says, for people; "" where nothing is."""
+        if why := self._replaced(link.room):
+            return f"on its way: {why}"
+        network, login = link.key.network, link.key.receiver
+        supervised = self.accounts.sessions.get((network, login))
+        if supervised is not None and supervised.session is None:
+            return f"not connected ({self.accounts.status(network, login).rstrip('.')})"
+        return ""
 
     def _encrypted(self, room: ChatId) -> None:
         self.readying.encrypted(room)

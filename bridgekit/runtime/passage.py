@@ -9,7 +9,7 @@ import msgspec
 
 from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact
-from bridgekit.contract.ids import MATRIX, PersonId, PortalKey
+from bridgekit.contract.ids import MATRIX, ChatId, PersonId, PortalKey
 from bridgekit.contract.people import Content, Person
 from bridgekit.contract.text import join, plain
 from bridgekit.core import wording
@@ -34,8 +34,9 @@ NOBODY = PersonId("")
 class Passage:
     """`passing` are the links of which everything may go on as it comes: the one look-up for each message.
 
-    `explain` answers who asks a chat's bridge what it is; `drop` ends a case from which nothing may follow, `refuse`
-    one that is not wanted, with the reason.
+    `replaced` says why nothing passes into a room that was replaced ("" where it was not); `explain` answers who asks
+    a chat's bridge what it is; `drop` ends a case from which nothing may follow, `refuse` one that is not wanted, with
+    the reason.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Passage:
         protecting: Protecting,
         shields: Shields,
         loops: Loops,
+        replaced: Callable[[ChatId], str],
         explain: Callable[[PortalKey], Coroutine[Any, Any, None]],
         drop: Callable[[Case], None],
         refuse: Callable[[Case, str], None],
@@ -65,6 +67,7 @@ class Passage:
         self._protecting = protecting
         self._shields = shields
         self._loops = loops
+        self._replaced = replaced
         self._explain = explain
         self._drop = drop
         self._refuse = refuse
@@ -145,10 +148,24 @@ class Passage:
             self._shields.tend(side)
         return True
 
+    def is_elsewhere(self, room: ChatId, side: PortalKey) -> bool:
+        """Whether the link's room is another one now."""
+        link = self._registry.links.get(side)
+        return link is not None and link.room != room
+
+    def hold_back(self, case: Case) -> None:
+        """Keep what could not go into a room that was replaced, for the new one."""
+        side = case.origin
+        held = self.held_by(side)
+        self._holding.hold(case, _doer(case.fact), *(held or (Cause.PAUSE, wording.IN_ORDER)))
+        self.changed(side)  # perhaps the new room is open already
+
     def held_by(self, side: PortalKey) -> tuple[Cause, str] | None:
         """What is in the way of a link now, and why."""
+        link = self._registry.links.get(side)
+        if link is not None and (why := self._replaced(link.room)):
+            return Cause.PAUSE, why
         if side not in self._exposures.cleared:
-            link = self._registry.links.get(side)
             return Cause.PAUSE, (link.reason if link is not None else "") or wording.UNSETTLED
         if why := self._protecting.withheld(side):
             return Cause.PAUSE, why

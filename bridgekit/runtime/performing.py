@@ -13,7 +13,15 @@ import structlog
 from bridgekit.contract import facts, verbs
 from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.connector import Session
-from bridgekit.contract.errors import Disconnected, LoginRejected, RemoteError, SendRejected, SendUncertain
+from bridgekit.contract.errors import (
+    Disconnected,
+    LoginRejected,
+    MatrixForbidden,
+    RemoteError,
+    SendRejected,
+    SendUncertain,
+    WouldExpose,
+)
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Person
 from bridgekit.contract.verbs import Sent, Verb
@@ -23,7 +31,7 @@ from bridgekit.core.membership import Mode
 from bridgekit.core.model import RELAY, Context, Permission, SideView, matrix_side
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Key
-from bridgekit.runtime.cases import Case, Overtaken, Step, Tracked
+from bridgekit.runtime.cases import Case, Elsewhere, Overtaken, Step, Tracked
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.matrix_side import MatrixSide
 from bridgekit.runtime.members import Members
@@ -64,6 +72,8 @@ class Performing:
         said: Callable[[PortalKey, MessageId], None],
         cleared: Callable[[PortalKey], bool],
         passes: Callable[[PortalKey], Awaitable[None]],
+        replaced: Callable[[ChatId], object],
+        is_replaced: Callable[[ChatId], Awaitable[bool]],
         under_way: UnderWay,
     ) -> None:
         self._store = store
@@ -86,6 +96,8 @@ class Performing:
         self._said = said
         self._cleared = cleared
         self._passes = passes
+        self._replaced = replaced
+        self._is_replaced = is_replaced
         self._under_way = under_way
         self._views: dict[ChatId, tuple[object, tuple[SideView, ...]]] = {}
 
@@ -219,7 +231,8 @@ class Performing:
         return max(1, session.capabilities(side.chat).pipeline) if session is not None else 1
 
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None:
-        """Do one step on its side. Raises BridgeError; Disconnected means that it is to be tried again."""
+        """Do one step on its side. Raises BridgeError; Disconnected means that it is to be tried again, and Elsewhere
+        that it is to be planned again, for another room."""
         side = step.action.side
         if side.network == MATRIX:
             origin = step.case.origin
@@ -228,16 +241,30 @@ class Performing:
             if self._is_back(room, step):
                 return None
             while True:
+                if self._has_moved(room, step):
+                    raise Elsewhere
                 if not self._cleared(origin) and step.shows:
                     # The room was opened too far (or the link closed) while this was on its way.
                     if not step.case.durable:
                         return None
-                    await self._passes(origin)
+                    try:
+                        await self._passes(origin)
+                    except WouldExpose:
+                        if self._has_moved(room, step):
+                            raise Elsewhere from None
+                        raise
+                    continue
                 self._under_way.set_out(room)
                 try:
                     return await self._matrix.perform(room, step, ids)
                 except Overtaken:
                     log.info("send_overtaken", network=origin.network)
+                except MatrixForbidden:
+                    if self._has_moved(room, step) or (
+                        self._is_for_the_room(step) and await self._is_replaced(room)
+                    ):
+                        raise Elsewhere from None
+                    raise
                 finally:
                     self._under_way.ended(room)
         if not step.case.durable and not self._is_there(step):
@@ -267,6 +294,17 @@ class Performing:
             for id in (sent.id, *sent.more):
                 self._said(side, id)
         return sent
+
+    def _has_moved(self, room: ChatId, step: Step) -> bool:
+        """Whether a step is about a room that was replaced, and can be done in the other one."""
+        link = self._registry.links.get(step.case.origin)
+        gone = link is not None and (link.room != room or self._replaced(room))
+        return bool(gone) and self._is_for_the_room(step)
+
+    @staticmethod
+    def _is_for_the_room(step: Step) -> bool:
+        """Whether a step is as good in the room that replaces another; what takes something back is about the old."""
+        return step.case.durable and step.shows and not isinstance(step.action.verb, verbs.Retract)
 
     def _check_link(self, step: Step) -> None:
         """Raise SendRejected where the chat does not want to hear of the room any more."""

@@ -23,7 +23,6 @@ from bridgekit.core.questions import WANTED
 from bridgekit.core.scopes import Scope
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
-from bridgekit.runtime.backfill import backfill
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.joins import Joins
 from bridgekit.runtime.lenient import allowed, now, quiet
@@ -55,7 +54,6 @@ class Portals:
         bot: PersonId,
         label: Callable[[NetworkId], str],
         opening: Callable[[], Opening],
-        history: int,
         joins: Joins,
         members: Members,
         protecting: Protecting,
@@ -72,7 +70,6 @@ class Portals:
         self._bot = bot
         self._label = label
         self._opening = opening
-        self._history = history
         self._joins = joins
         self._members = members
         self._protecting = protecting
@@ -240,7 +237,6 @@ class Portals:
             link = await self.made(side, room, opened, creator, static=static, portal=None)
             making.set_result(room)
             await self._opening().begin(link, wanted)
-            self._spawn(backfill(side, self._history, self._registry, self._sessions))
             return self._registry.links.get(side, link)
         finally:
             del self.making[side]
@@ -288,6 +284,7 @@ class Portals:
                 room=room, network=None, made=False, kind="channel", creator=creator
             )
         await self._registry.put_link(link, portal)
+        self._opening().made(side)
         self._protecting.saw(side)
         return link
 

@@ -53,8 +53,8 @@ class Recall:
 
     async def is_known(self, case: Case, fact: facts.Message) -> bool:
         """Whether this very message came before: read twice, or replayed from a network's history."""
-        if self._recent.find(case.origin, fact.id) is not None:
-            return True
+        if (tracked := self._recent.find(case.origin, fact.id)) is not None:
+            return tracked.number != case.number
         if not fact.replayed and not case.recovering:
             return False
         copies = await self._store.copies.of(case.origin.network, case.origin.chat, fact.id)

@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 STALLED = 2.0
 """Seconds without a single fate after which a stopping bridge waits no longer."""
+SETTLE = 10.0
+"""Seconds that a room which was replaced is waited for; what is still under way then comes back to the new one."""
 GRACE = 1.5
 """Seconds that a verb under way has to end when the bridge stops."""
 
@@ -201,6 +203,15 @@ class Rooms:
             worker = self._workers[room] = Worker(room, self._around)
             self._run(room, worker)
         return worker
+
+    async def settled(self, room: ChatId) -> None:
+        """Return when nothing that chats have said is on its way into the room, or after `SETTLE` seconds."""
+        deadline = time.monotonic() + SETTLE
+        while (worker := self._workers.get(room)) is not None and worker.owes_room:
+            if time.monotonic() > deadline:
+                log.info("room_not_settled")
+                return
+            await asyncio.sleep(0.02)
 
     def silence(self, room: ChatId, sender: PersonId) -> int:
         """Drop what a Matrix user said in the room and no network has yet; how many messages that were."""

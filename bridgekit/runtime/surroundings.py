@@ -113,6 +113,8 @@ class RoomSurroundings:
         self.context: Callable[[ChatId, Case, dict[MessageId, Tracked]], Context] = performing.context
         self.command: Callable[[ChatId, Case, str], Work] = bot.obey
         self.stop: Callable[[Case], bool] = passage.stop
+        self.is_elsewhere: Callable[[ChatId, PortalKey], bool] = passage.is_elsewhere
+        self.hold_back: Callable[[Case], None] = passage.hold_back
         self.passing = passage.passing
         self._passage = passage
         self._exposures = exposures
@@ -247,7 +249,7 @@ class RoomSurroundings:
         if fact.type == "m.room.tombstone":
             replacement = fact.content.get("replacement_room")
             if isinstance(replacement, str) and replacement:
-                self._upgrades.follow(room, ChatId(replacement))
+                await self._upgrades.follow(room, ChatId(replacement))
 
     def _powers_changed(self, room: ChatId, case: Case, fact: translate.StateChanged) -> None:
         """What somebody else made of the room's levels is a fact about the roles of those who are on networks."""

@@ -29,7 +29,7 @@ from bridgekit.contract.verbs import Sent
 from bridgekit.core.model import Action, Context, Plan
 from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
-from bridgekit.runtime.cases import TOLD, Case, Fate, Outcome, Step, Tracked
+from bridgekit.runtime.cases import TOLD, Case, Elsewhere, Fate, Outcome, Step, Tracked
 from bridgekit.runtime.lanes import Lane
 from bridgekit.runtime.recall import Ids, Recall, names_messages
 from bridgekit.store import Store, StoreError
@@ -65,6 +65,8 @@ class Surroundings(Protocol):
     def passing(self) -> Container[PortalKey]: ...
 
     def stop(self, case: Case) -> bool: ...
+    def is_elsewhere(self, room: ChatId, side: PortalKey) -> bool: ...
+    def hold_back(self, case: Case) -> None: ...
     def decide(self, context: Context, fact: Fact) -> Plan: ...
     def context(self, room: ChatId, case: Case, known: dict[MessageId, Tracked]) -> Context: ...
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None: ...
@@ -120,6 +122,12 @@ class Worker:
         if self._started:
             return next(iter(self._started.values()))
         return self._queue[0].started if self._queue else 0.0
+
+    @property
+    def owes_room(self) -> bool:
+        """Whether something of what chats have said is on its way into the room."""
+        heard = any(case.origin.network != MATRIX for case in self._queue)
+        return heard or any(not lane.idle for side, lane in self._lanes.items() if side.network == MATRIX)
 
     def halt(self) -> None:
         """Begin nothing more; what is under way may end."""
@@ -184,9 +192,12 @@ class Worker:
 
     async def _take(self, case: Case) -> None:
         # First, and without a pause: what is let go meanwhile must not end up behind this.
+        if self._around.is_elsewhere(self.room, case.origin):
+            self._around.hold_back(case)
+            return
         if self._may_be_held(case) and self._around.stop(case):
             return
-        if case.recovering:
+        if case.recovering or case.released:
             case.performed = await self._around.store.outbox.of(case.number)
             case.told = TOLD in case.performed
         if isinstance(case.fact, Encrypted) and not await self._open(case, case.fact):
@@ -234,6 +245,8 @@ class Worker:
         """Whether it takes more than one look to see that a fact may go on."""
         if case.origin.network == MATRIX:
             return False
+        if isinstance(case.fact, facts.Message) and case.fact.replayed:
+            return True  # it may be from before anybody agreed
         return case.origin not in self._around.passing or case.released or case.recovering
 
     # Keys ----------------------------------------------------------------------------------------------------
@@ -335,6 +348,9 @@ class Worker:
             self._unmark(step)
             await asyncio.sleep(error.retry_after or 1.0)
             return False
+        except Elsewhere:
+            case.returns = True
+            self._settle(step, None, None)
         except BridgeError as error:
             fate = Fate.FAILED if error.certain else Fate.UNCERTAIN
             self._settle(step, Outcome(side, fate, error.notice), None)
@@ -379,15 +395,17 @@ class Worker:
             store = self._around.store
             store.commit(store.outbox.performed(step.case.number, step.index, _UNSENT))
 
-    def _settle(self, step: Step, outcome: Outcome, sent: Sent | None) -> None:
-        """Write down what became of a step; with the last one the case leaves the inbox."""
+    def _settle(self, step: Step, outcome: Outcome | None, sent: Sent | None) -> None:
+        """Write down what became of a step; with the last one the case leaves the inbox. None: nothing became of it,
+        and the case will be planned again."""
         case, side = step.case, step.action.side
-        case.outcomes.append(outcome)
+        if outcome is not None:
+            case.outcomes.append(outcome)
         case.open -= 1
         tracked = case.tracked
         writes: list[Write] = []
         if tracked is not None:
-            if not case.linked:
+            if not case.linked and outcome is not None:
                 case.linked = True
                 writes += self._recall.copies(
                     tracked, case.origin, tracked.ids.get(case.origin, ()), origin=True
@@ -398,24 +416,27 @@ class Worker:
                 writes += self._recall.copies(tracked, side, ids)
             tracked.settle(side)
         store = self._around.store
+        done: list[Write] = []
+        if case.durable and outcome is not None:
+            done.append(store.outbox.performed(case.number, step.index, _in_a_word(outcome)))
         if case.open:
-            if case.durable:
-                writes.append(store.outbox.performed(case.number, step.index, _in_a_word(outcome)))
-            self._write(tracked, writes)
+            self._write(tracked, writes + done)
             return
         self._under_way -= 1
         self._started.pop(case.number, None)
         if self._under_way < UNDER_WAY:
             self._slack.set()
+        if case.returns:
+            self._write(tracked, writes + done)
+            self._around.hold_back(case)
+            return
         if (work := self._around.settled(self.room, case)) is None:
             if case.durable:
                 writes.append(store.inbox.done(case.number))
             self._write(tracked, writes)
             return
         # The sender reads the fate before the row goes, so that a crash in between tells them twice and not never.
-        if case.durable:
-            writes.append(store.outbox.performed(case.number, step.index, _in_a_word(outcome)))
-        self._around.spawn(self._tell(case, work, self._write(tracked, writes)))
+        self._around.spawn(self._tell(case, work, self._write(tracked, writes + done)))
 
     def _write(self, tracked: Tracked | None, writes: list[Write]) -> asyncio.Future[None] | None:
         if not writes:

@@ -17,6 +17,9 @@ from bridgekit.matrix.crypto import devices
 from bridgekit.matrix.crypto.signing import SEED_BYTES, Json, SigningKey
 from bridgekit.testing.servers.synapse import Account, Synapse
 
+_NO_GAPS = {"room": {"timeline": {"limit": 1000}}}
+"""nio does not read what a sync leaves out, and without a filter that is all but the last ten events of a room."""
+
 
 class NioClient:
     """A client that syncs while its block lasts.
@@ -32,7 +35,7 @@ class NioClient:
         self.events: list[Any] = []
         self.identity: SigningKey | None = None
         self._synapse = synapse
-        self._token = token
+        self.token = token
         client.add_event_callback(self._message, nio.RoomMessage)
         client.add_event_callback(self._undecrypted, nio.MegolmEvent)
 
@@ -47,14 +50,21 @@ class NioClient:
         """What somebody said in a room, as far as it could be read."""
         return [body for where, who, body in self.read if (where, who) == (room, sender)]
 
-    async def until(self, holds: Callable[[], object], seconds: float = 30) -> None:
-        async with asyncio.timeout(seconds):
-            while not holds():  # noqa: ASYNC110 - nio tells of events, not of what a test waits for
-                await asyncio.sleep(0.05)
+    async def until(self, holds: Callable[[], object], seconds: float = 60) -> None:
+        """Wait for what the next syncs bring. Raises AssertionError with what has come."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not holds():  # noqa: ASYNC110 - nio tells of events, not of what a test waits for
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(
+                f"not so for {self.id} in {seconds:g} s; the last that came are {self.read[-30:]}, of which could "
+                f"not be read {self.unread}"
+            ) from None
 
     async def call(self, method: str, path: str, body: Json | None = None) -> Any:
         """A call of the client-server API that nio has not."""
-        return await self._synapse.request(method, f"/_matrix/client/v3{path}", body, token=self._token)
+        return await self._synapse.request(method, f"/_matrix/client/v3{path}", body, token=self.token)
 
     async def is_vouched_for(self, event: Any) -> bool:
         """Whether the device that sent an event is signed by its owner's identity, as the homeserver shows them."""
@@ -137,7 +147,9 @@ async def nio_client(
         person.identity = other.identity if other is not None else await person.make_identity()
         assert person.identity is not None
         await person.sign_device(person.identity)
-    task = asyncio.create_task(client.sync_forever(timeout=5000), name=f"sync of {login.user_id}")
+    task = asyncio.create_task(
+        client.sync_forever(timeout=5000, sync_filter=_NO_GAPS), name=f"sync of {login.user_id}"
+    )
     try:
         yield person
     finally:

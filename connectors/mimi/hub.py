@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import msgspec
 
@@ -112,7 +113,7 @@ class HubRoom:
     def epoch(self) -> int:
         return self._group.epoch
 
-    @property
+    @cached_property
     def state(self) -> Room:
         """Participants, roles, policy, as of the present epoch."""
         return rooms_state.read(self._group.app_data)
@@ -145,6 +146,7 @@ class HubRoom:
         found = () if raw is None else policies.ASSET_POLICY.decode(raw).domains
         return {domain for entry in found for domain in entry.domains}
 
+    @cached_property
     def _gone(self) -> set[str]:
         """Users whose removal or ban was accepted and waits for its commit: it counts already (7.1)."""
         participants = self.state.participants
@@ -184,7 +186,7 @@ class HubRoom:
         try:
             if uris.parse(request.sender_uri, uris.Thing.USER).domain != provider:
                 raise NotAllowed("A provider speaks for its own users only.")
-            if request.sender_uri in self._gone():
+            if request.sender_uri in self._gone:
                 raise NotAllowed("Who was removed from the room cannot write there.")
             policy.may_send(self.state, clients, request.sender_uri)
             frank = self._frank(request, now, franker)
@@ -194,7 +196,7 @@ class HubRoom:
         hearers = {
             uris.parse(user).domain
             for user in clients
-            if user not in self._gone() and self.state.may(user, rooms_state.Capability.RECEIVE_MESSAGE)
+            if user not in self._gone and self.state.may(user, rooms_state.Capability.RECEIVE_MESSAGE)
         }
         return rooms.Accepted(now, frank), self._to(hearers - {provider}, fanout)
 
@@ -286,7 +288,7 @@ class HubRoom:
         committer = people.user_of(sender.name)
         if external:
             acts.append(policy.AddClient(committer, committer))
-        elif committer in self._gone() or state.role_of(committer) in (NOBODY, BANNED):
+        elif committer in self._gone or state.role_of(committer) in (NOBODY, BANNED):
             raise NotAllowed("Who was removed from the room cannot change it.")
         self._not_gone([act for act in acts if act.by == committer])
         policy.judge(state, clients, acts, has_code=has_code)
@@ -361,7 +363,7 @@ class HubRoom:
             raise NotAllowed("A provider speaks for its own clients only.")
 
     def _not_gone(self, acts: Sequence[Act]) -> None:
-        gone = self._gone()
+        gone = self._gone
         for act in acts:
             if act.by in gone and not isinstance(act, policy.RemoveClient):
                 raise NotAllowed("Who was removed from the room cannot change it.")

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from bridgekit.contract.errors import NotAllowed, PeerMisbehaved, SendRejected
+from bridgekit.contract.errors import Disconnected, NotAllowed, PeerMisbehaved, SendRejected, SendUncertain
 from connectors.mimi import room as state_of
 from connectors.mimi import uris
 from connectors.mimi.mls import APP_DATA_UPDATE, SELF_REMOVE, MemberEngine, Signer
@@ -18,13 +18,13 @@ from connectors.mimi.wire import rooms, users
 from connectors.mimi.wire.components import APP_DATA_DICTIONARY, ExtensionType
 from connectors.mimi.wire.mls import AES128_X25519, CREDENTIAL, KeyPackage, RequiredCapabilities
 from connectors.mimi.wire.tls import Codec
-from connectors.mimi.wire.users import ClientMaterial
+from connectors.mimi.wire.users import ClientMaterial, ConsentEntry
 
 T = TypeVar("T")
 
 
 class Hubs:
-    """Asks. Whatever is refused with an HTTP status is SendRejected; who cannot be reached is Disconnected.
+    """Asks. What is refused with an HTTP status is SendRejected; who cannot be reached or is busy, Disconnected.
 
     `provider` is what we are the hub with; None where we only call others.
     """
@@ -117,13 +117,32 @@ class Hubs:
             raise Unavailable(answer.code)
         return found
 
+    async def request_consent(self, entry: ConsentEntry) -> None:
+        """Ask a user's own provider for their consent (5.7). Raises SendRejected."""
+        domain = uris.parse(entry.target, Thing.USER).domain
+        if domain == self._domain:
+            raise SendRejected("Nobody of this provider needs to be invited: they speak in a linked room.")
+        body = users.CONSENT_ENTRY.encode(entry)
+        answer = await self._peers.post(domain, Endpoint.REQUEST_CONSENT, entry.target, body)
+        if answer.status != 201:
+            raise SendRejected(f"Their provider does not ask them (HTTP {answer.status}).")
+
     async def _post(
         self, room: str, endpoint: Endpoint, body: bytes, codec: Codec[T], *, target: str | None = None
     ) -> T:
         answer = await self._peers.post(uris.parse(room).domain, endpoint, target or room, body)
-        if answer.status != 200:
-            raise SendRejected(f"The room's provider refuses that (HTTP {answer.status}).")
-        return codec.decode(answer.body)
+        match answer.status:
+            case 200:
+                return codec.decode(answer.body)
+            case 408 | 429 | 503:
+                raise Disconnected(
+                    f"The room's provider cannot take that now (HTTP {answer.status}).",
+                    retry_after=answer.retry_after or 1.0,
+                )
+            case status if status >= 500:
+                raise SendUncertain(f"The room's provider failed (HTTP {status}): it may have heard.")
+            case status:
+                raise SendRejected(f"The room's provider refuses that (HTTP {status}).")
 
 
 class NotLetIn(SendRejected):

@@ -8,8 +8,6 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from aiohttp import web
-
 from bridgekit.contract.connector import Host, OwnAccounts
 from bridgekit.contract.errors import Disconnected, LoginRejected, PeerMisbehaved
 from bridgekit.contract.ids import ChatId, PersonId
@@ -84,10 +82,7 @@ class MimiNetwork:
             )
             await assets.load()
             server = Server(provider, self._host, base=base, assets=assets)
-            runner = web.AppRunner(server.app(), shutdown_timeout=1.0)
-            await runner.setup()
-            stack.push_async_callback(runner.cleanup)
-            await web.SockSite(runner, listening, ssl_context=context).start()
+            await stack.enter_async_context(server.listening(listening, context))
             sending = asyncio.create_task(provider.outbox.run(), name="mimi outbox")
             stack.push_async_callback(_stop, sending)
             session = MimiSession(self._host, tenants, assets, seed=seed)

@@ -85,6 +85,7 @@ class Seat:
         self.user = user
         self.room_uri = room_uri
         self._engine = engine
+        self._state: tuple[int, Room] | None = None
 
     @classmethod
     def create(
@@ -157,8 +158,10 @@ class Seat:
 
     @property
     def state(self) -> Room:
-        """Participants, roles and metadata."""
-        return room.read(self.group.app_data)
+        """Participants, roles and metadata; they change with the epoch."""
+        if self._state is None or self._state[0] != self.group.epoch:
+            self._state = self.group.epoch, room.read(self.group.app_data)
+        return self._state[1]
 
     @property
     def media_types(self) -> list[str]:
@@ -299,6 +302,9 @@ class Seat:
         received = self.group.process(MLS_MESSAGE.encode(message), resolve=room.merge)
         sender = getattr(received, "sender", None)
         if sender is None:  # our own commit has come back
+            return Repeated()
+        proposal = getattr(received, "proposal", None)
+        if proposal is not None and proposal.reference in {p.reference for p in self.group.pending_proposals}:
             return Repeated()
         self.group.accept(received)
         if getattr(received, "proposals", None) is None:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import msgspec
 from aiohttp import web
@@ -19,6 +22,7 @@ from connectors.mimi import uris
 from connectors.mimi.assets import Assets
 from connectors.mimi.peers import DIRECTORY_PATH, MEDIA_TYPE, Endpoint, directory
 from connectors.mimi.provider import NoSuchRoom, Provider
+from connectors.mimi.punctual import Punctual
 from connectors.mimi.wire import rooms, users
 from connectors.mimi.wire.rooms import UnknownProtocol
 from connectors.mimi.wire.users import KeyMaterialResponse, UserCode
@@ -27,6 +31,7 @@ BASE = "/v1"
 FILES = f"{BASE}/files/"
 MAX_BODY = 8 * 1024 * 1024
 BODY_WITHIN = 30.0
+TLS_WITHIN = 15.0
 AT_ONCE = 32
 """Requests of one peer."""
 
@@ -65,6 +70,7 @@ class Server:
         base: str,
         assets: Assets,
         claims: Rates | None = None,
+        punctual: Punctual | None = None,
     ) -> None:
         self._provider = provider
         self._host = host
@@ -72,10 +78,31 @@ class Server:
         self._busy: Counter[str] = Counter()
         self._claims = claims or Rates(rate=10, burst=200)
         self._assets = assets
+        self._punctual = punctual or Punctual()
 
-    def app(self) -> web.Application:
-        """To be run under a TLS context that asks for certificates (`Credentials.server`)."""
-        app = web.Application(client_max_size=MAX_BODY)
+    @asynccontextmanager
+    async def listening(self, sock: socket.socket, context: ssl.SSLContext) -> AsyncIterator[None]:
+        """Serve on `sock` while the block lasts, under a context that asks for certificates (`Credentials.server`)."""
+        runner = web.AppRunner(self._app(), shutdown_timeout=1.0)
+        await runner.setup()
+        made = runner.server
+        assert made is not None
+        try:
+            served = await asyncio.get_running_loop().create_server(
+                lambda: self._punctual.protocol(made),
+                sock=sock,
+                ssl=context,
+                ssl_handshake_timeout=TLS_WITHIN,
+            )
+            try:
+                yield
+            finally:
+                served.close()
+        finally:
+            await runner.cleanup()
+
+    def _app(self) -> web.Application:
+        app = web.Application(client_max_size=MAX_BODY, middlewares=[self._punctual.middleware])
         app.router.add_get(DIRECTORY_PATH, self._directory)
         for endpoint, handler in {
             Endpoint.KEY_MATERIAL: self._key_material,

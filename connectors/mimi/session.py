@@ -85,7 +85,7 @@ class MimiSession:
             self.tenants.reading.set()
             for chat in await self._host.chats():
                 await self.tenants.greet(chat)
-            await asyncio.Event().wait()
+            await self.tenants.work()
         finally:
             self.tenants.emit = None
             self.tenants.reading.clear()

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -20,7 +22,8 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Person
 from connectors.mimi import attachment, content, presets, status, telling, uris
-from connectors.mimi.hubs import Hubs, state_in
+from connectors.mimi.expiring import Expiring
+from connectors.mimi.hubs import Hubs, Unavailable, state_in
 from connectors.mimi.mls import MemberEngine, Signer
 from connectors.mimi.peers import Peers
 from connectors.mimi.people import People
@@ -35,16 +38,23 @@ from connectors.mimi.uris import Thing
 from connectors.mimi.wire import rooms
 from connectors.mimi.wire.components import FrankingAgent, MediaType, RoomMetadata
 from connectors.mimi.wire.mls import CREDENTIAL, MLS_MESSAGE, GroupContext, GroupInfo, PublicMessage
-from connectors.mimi.wire.rooms import CommitBundle, CommitFanout, Fanout, WelcomeFanout
+from connectors.mimi.wire.rooms import CommitBundle, CommitFanout, Fanout, ProposalFanout, WelcomeFanout
 from connectors.mimi.wire.users import (
     AbuseReport,
     ConsentEntry,
+    ConsentOperation,
     IdentifierRequest,
     IdentifierResponse,
     QueryCode,
+    UserCode,
 )
 
+Chore = Callable[[], Coroutine[Any, Any, None]]
+
 BRIDGE = "bridge"
+WANTED = "wanted/"
+"""Who was invited and had not agreed to be, by user and room: ASKED, or AGREED since."""
+ASKED, AGREED = b"asked", b"agreed"
 TRIES = 40
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 SOON, LATER = 0.1, 2.0
@@ -69,6 +79,7 @@ class Tenants:
         self.emit: Callable[[Fact], None] | None = None
         self.reading = asyncio.Event()
         self.threads = Threads(host)
+        self._expiring = Expiring(host)
         self._host = host
         self._engine = engine
         self._peers = peers
@@ -79,6 +90,7 @@ class Tenants:
         self._seats = Seats(domain, host, engine)
         self._locks: dict[str, asyncio.Lock] = {}
         self._left: set[tuple[str, str]] = set()
+        self._chores: asyncio.Queue[Chore] = asyncio.Queue()
 
     async def load(self, provider: Provider) -> None:
         """Take up what is stored."""
@@ -154,6 +166,7 @@ class Tenants:
             # Where that cannot be done now, what the hub tells next will show.
             with contextlib.suppress(_Stale, Disconnected, SendUncertain):
                 await self._settle(room)
+            self._chores.put_nowait(partial(self._tidy, room))
             return seat
         if self._hubs.is_ours(room) and not self._provider.has_room(room):
             return await self._make(room)
@@ -194,6 +207,7 @@ class Tenants:
         own = self.seat(room)
         if own is not None and own.group.epoch != found.group_info.context.epoch:
             raise _Stale  # a commit that we made ahead of what we have heard would be missing there for ever
+        foreseen = await self._foreseen(room, found.pending)
         state = state_in(found)
         role = None if state.role_of(user) not in (NOBODY, BANNED) else entry(state, code)
         seat, commit = Seat.join_external(self._engine, identity, found, user=user, room_uri=room, role=role)
@@ -201,7 +215,7 @@ class Tenants:
         records = {name: value for name, value in seat.take_changes().items() if value is not None}
         octets = MLS_MESSAGE.encode(commit.message)
         if own is not None:
-            await self._seats.asking(room, Asked(user, commit.message.epoch, octets, records))
+            await self._seats.asking(room, Asked(user, commit.message.epoch, octets, records), *foreseen)
         answer = await self._put(room, commit)
         if answer is None:
             joined = self.seat(room, user)
@@ -219,6 +233,18 @@ class Tenants:
         if taken is None:
             raise _Stale
         return taken
+
+    async def _foreseen(self, room: str, pending: Sequence[rooms.PendingProposal]) -> list[Seat]:
+        """Those of us who now know what waits to be committed, to be kept.
+
+        An external commit covers leaves that the hub may not have told us of yet. Who has not heard of them cannot
+        follow it, and not even check its leaf, which goes to the first free place (RFC 9420 7.3, 12.4.3.2).
+        """
+        changed: list[Seat] = []
+        for each in pending:
+            if isinstance(each.message, PublicMessage):
+                changed += (await self._take_in(room, ProposalFanout(each.accepted, each.message), but=""))[0]
+        return changed
 
     async def _seated(self, room: str, user: str) -> Seat:
         """The seat of somebody of another side, taken if need be. The room is locked. Raises _Stale."""
@@ -311,7 +337,18 @@ class Tenants:
         if seat is not None and seat.leaves(person, self.people):
             return
         identity = await self._seats.identity(self.bridge)
-        packages = await self._hubs.key_packages(room, self.bridge, identity, person)
+        try:
+            packages = await self._hubs.key_packages(room, self.bridge, identity, person)
+        except Unavailable as unavailable:
+            if unavailable.code not in (UserCode.NO_CONSENT, UserCode.NO_CONSENT_FOR_THIS_ROOM):
+                raise
+            await self._host.put(_wanted(person, room), ASKED)
+            await self._hubs.request_consent(
+                ConsentEntry(ConsentOperation.REQUEST, self.bridge, person, room)
+            )
+            raise SendRejected(
+                "They were asked whether they agree to be invited, and come in when they do."
+            ) from None
         await self.change(
             room,
             lambda seat: seat.add(
@@ -403,6 +440,8 @@ class Tenants:
         elif own is not None:
             changed.append(own)
         await self._seats.keep(*changed, more=more)
+        if own is not None and own.group.active and own.group.epoch <= asked.epoch:
+            await self._sit_down_anew(room, own)
 
     async def _dropped(self, room: str) -> None:
         """The hub did not take it."""
@@ -417,15 +456,13 @@ class Tenants:
 
     async def heard(self, room: str, fanouts: Sequence[Fanout]) -> None:
         await self.reading.wait()
-        tidy = False
         async with self._lock(room):
             for fanout in fanouts:
                 if not isinstance(fanout, WelcomeFanout):
                     await self._shown(room, fanout)
                     await self._caught_up(room, fanout)
-                    tidy |= await self._all_hear(room, fanout, but="")
-        if tidy:
-            await self._tidy(room)
+                    if await self._all_hear(room, fanout, but=""):
+                        self._chores.put_nowait(partial(self._tidy, room))
 
     async def _shown(self, room: str, fanout: Fanout) -> None:
         """What the hub tells shows what became of our commit: another's in its epoch, or the epoch that it makes."""
@@ -442,7 +479,10 @@ class Tenants:
         own = self.seat(room)
         if own is None or isinstance(fanout, WelcomeFanout) or fanout.message.epoch <= own.group.epoch:
             return
-        self._host.log.warning("room_rejoined", room=room, ours=own.group.epoch, epoch=fanout.message.epoch)
+        await self._sit_down_anew(room, own)
+
+    async def _sit_down_anew(self, room: str, own: Seat) -> None:
+        self._host.log.warning("room_rejoined", room=room, epoch=own.group.epoch)
         for seat in self._seats.in_room(room):
             await self._seats.forget(seat.user, room)
         try:
@@ -489,15 +529,56 @@ class Tenants:
             changed.append(seat)
         return changed, proposed
 
+    async def work(self) -> None:
+        """Do what follows from what others told, until cancelled.
+
+        Not where it is heard: the hub may have more to tell first, and tells nothing until it is answered.
+        """
+        for key, raw in (await self._host.items(WANTED)).items():
+            if raw == AGREED:
+                self._chores.put_nowait(partial(self._bring_in, key))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._expiring.run(self._tell), name="mimi expiring")
+            while True:
+                chore = await self._chores.get()
+                group.create_task(chore(), name="mimi chore")
+
     async def _tidy(self, room: str) -> None:
         """Commit what others proposed; if somebody else was quicker, that is as good."""
+        seat = self.seat(room)
+        if seat is None or not seat.group.pending_proposals:
+            return
         try:
             await self.change(room, Seat.tidy)
         except (BridgeError, self._engine.MlsError) as problem:
             self._host.log.info("not_committed", room=room, why=type(problem).__name__)
 
     async def asked(self, entry: ConsentEntry) -> None:
-        return None
+        """Who was asked for their consent has answered: where they agree, they are brought in."""
+        if entry.requester != self.bridge:
+            return
+        prefix = _wanted(entry.target, "" if entry.room is None else entry.room)
+        for key in await self._host.items(prefix):
+            if entry.room is not None and key != prefix:
+                continue
+            match entry.operation:
+                case ConsentOperation.GRANT:
+                    await self._host.put(key, AGREED)
+                    self._chores.put_nowait(partial(self._bring_in, key))
+                case ConsentOperation.REVOKE:
+                    await self._host.put(key, None)
+                case _:
+                    pass
+
+    async def _bring_in(self, key: str) -> None:
+        person, _, room = key.removeprefix(WANTED).partition(" ")
+        try:
+            await self.invite(room, person)
+        except Disconnected:
+            return  # asked again at the next start
+        except (BridgeError, self._engine.MlsError) as problem:
+            self._host.log.info("not_brought_in", room=room, why=type(problem).__name__)
+        await self._host.put(key, None)
 
     async def find(self, request: IdentifierRequest) -> IdentifierResponse:
         return IdentifierResponse(QueryCode.NOT_FOUND)
@@ -531,6 +612,8 @@ class Tenants:
         belongs(message, sender_uri=user, room_uri=room)
         weigh(message, accepted=said.accepted, now=self._now())
         id = content.message_id(data, salt=message.salt, sender_uri=user, room_uri=room)
+        if not await self._expiring.note(message, id=id, room=room, user=user):
+            return []
         thread = await self.threads.root(room, message.topic, id)
         received = Received(id=id, content=message, chat=chat, sender=sender, at=said.accepted, thread=thread)
         return [self._with_way(room, fact) for fact in to_facts(received)]
@@ -557,6 +640,10 @@ class Tenants:
 
     def _now(self) -> int:
         return int(self._host.now() * 1000)
+
+
+def _wanted(person: str, room: str) -> str:
+    return f"{WANTED}{person} {room}"
 
 
 class _Stale(Exception):

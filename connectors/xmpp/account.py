@@ -11,6 +11,7 @@ from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Login, Person
 from connectors.xmpp import cards, compose, disco, heard, translate, wire
 from connectors.xmpp.heard import Heard
+from connectors.xmpp.history import Archived
 from connectors.xmpp.index import Index
 from connectors.xmpp.jids import bare, normal
 from connectors.xmpp.sealing import Opened
@@ -64,12 +65,16 @@ class Account:
         chat = bare(message.get("to", "")) if sender == self._me else sender
         self._session.sealing.take(chat, message, lambda: sender, self.talked)
 
-    def talked(self, opened: Opened, *, stamp: int = 0) -> None:
+    def talked(self, opened: Opened, *, archived: Archived | None = None) -> None:
         """A message of a conversation, by either side, that did not come to this device alone."""
         session = self._session
-        said = heard.read(opened.stanza, stamp=stamp, sealed=opened.sealed, why=opened.why)
-        if not stamp:
+        if archived is not None:
+            said = opened.said(archived.said)
+        else:
+            said = heard.read(opened.stanza, sealed=opened.sealed, why=opened.why)
             self.noted(said)
+        if said.broken:
+            session.network.troubles.met(said.broken)
         mine = bare(said.sender) == self._me
         other = normal(bare(said.to if mine else said.sender))
         if other is None or "@" not in other or other == self._me or session.network.is_room(other):
@@ -79,7 +84,7 @@ class Account:
         person = (
             session.me if mine else Person(id=PersonId(other), name=other.partition("@")[0], account=other)
         )
-        if not opened.sealed and not stamp and session.sealing.is_on(other):
+        if not opened.sealed and archived is None and session.sealing.is_on(other):
             said = heard.exposed(said)
         index = session.talks.setdefault((self._me, ChatId(other)), Index())
         if opened.retried:
@@ -89,7 +94,7 @@ class Account:
         if said.id and index.by_wire(person.id, said.id) and not said.replaces:
             return
         own = self._login.id if mine else None
-        replayed = bool(stamp)
+        replayed = archived is not None
         for fact in translate.private(
             said, ChatId(other), index, person, session.now(), own=own, replayed=replayed
         ):
@@ -131,11 +136,17 @@ class Account:
             async with session.sealing.opening(messages) as opened:
                 for one, clear in zip(page, opened, strict=True):
                     if clear is not None:
-                        self.talked(clear, stamp=one.at)
+                        self._told(clear, one)
                     self._last, self._moved, count = one.id, True, count + 1
             if count >= MOST:
                 break
         self.keep()
+
+    def _told(self, clear: Opened, one: Archived) -> None:
+        try:
+            self.talked(clear, archived=one)
+        except Exception as error:  # whatever it holds costs itself alone, and is not met again at each start
+            self._session.network.troubles.met(error)
 
     # Bookmarks -------------------------------------------------------------------------------------------------
 

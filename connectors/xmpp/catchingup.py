@@ -46,6 +46,10 @@ class CatchingUp:
                 await asyncio.sleep(attempt)
             except (RemoteError, SendUncertain):
                 return  # the connection is gone, and the next one begins anew
+            except Exception as error:  # what an archive tells is strangers' words
+                self._session.network.troubles.met(error)
+                why = "it tells what the bridge cannot read"
+                break
         watch.unreadable = True
         self._session.network.host.log.warning("xmpp_gap_not_filled", reason=why)
         reason = f"the archive of {watch.room.jid} could not be read ({why})"

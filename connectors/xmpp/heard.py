@@ -20,6 +20,7 @@ ENCRYPTED = (
 )
 EXPOSED = "(not encrypted) "
 """Stands before what somebody says in clear in a chat that is encrypted."""
+UNREAD = "A message was said here that the bridge cannot read."
 LONGEST = 300_000
 """Characters of a body that are read; an ellipsis stands for the rest."""
 MOST_REACTIONS = 50
@@ -65,6 +66,7 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
     invites_to: str = ""
     invited_by: str = ""
     codes: frozenset[int] = frozenset()
+    broken: str = ""  # what reading it broke in here, and where: for the log
 
     @property
     def nick(self) -> str:
@@ -82,6 +84,32 @@ def read(stanza: Element, *, stamp: int = 0, sealed: bool = False, why: str = ""
 
     `sealed`: it was encrypted, and has been opened; `why` it could not be.
     """
+    try:
+        return _read(stanza, stamp=stamp, sealed=sealed, why=why)
+    except (
+        Exception
+    ) as error:  # strangers will find what nobody thought of, and an archive would tell it again
+        return unread(stanza, stamp=stamp, broken=place(error))
+
+
+def unread(stanza: Element, *, stamp: int = 0, broken: str) -> Heard:
+    """What is left of a message that cannot be read: where it came from, and that something was said."""
+    said = core(stanza, "body") is not None or _is_encrypted(stanza)
+    return Heard(
+        type=stanza.get("type", "normal"),
+        sender=stanza.get("from", ""),
+        to=stanza.get("to", ""),
+        id=stanza.get("id", ""),
+        stanza_ids=_stanza_ids(stanza),
+        occupant=_attribute(find(stanza, wire.OCCUPANT, "occupant-id"), "id"),
+        text=Text(UNREAD) if said else None,
+        kind=Kind.NOTICE if said else Kind.TEXT,
+        stamp=stamp,
+        broken=broken,
+    )
+
+
+def _read(stanza: Element, *, stamp: int, sealed: bool, why: str) -> Heard:
     body = core(stanza, "body")
     subject = core(stanza, "subject")
     muc = find(stanza, wire.MUC_USER, "x")
@@ -111,11 +139,7 @@ def read(stanza: Element, *, stamp: int = 0, sealed: bool = False, why: str = ""
         to=stanza.get("to", ""),
         id=stanza.get("id", ""),
         origin_id=_attribute(find(stanza, wire.SID, "origin-id"), "id"),
-        stanza_ids={
-            one.get("by", ""): one.get("id", "")
-            for one in children(stanza, wire.SID, "stanza-id")
-            if one.get("id")
-        },
+        stanza_ids=_stanza_ids(stanza),
         occupant=_attribute(find(stanza, wire.OCCUPANT, "occupant-id"), "id"),
         real=bare(_attribute(item, "jid")),
         text=text,
@@ -140,6 +164,21 @@ def read(stanza: Element, *, stamp: int = 0, sealed: bool = False, why: str = ""
         invited_by=invited_by,
         codes=codes(muc),
     )
+
+
+def place(error: Exception) -> str:
+    """The kind of an exception and the line that raised it: its own words may quote a body."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    if at is None:
+        return type(error).__name__
+    return f"{type(error).__name__} at {at.tb_frame.f_code.co_filename.rpartition('/')[2]}:{at.tb_lineno}"
+
+
+def _stanza_ids(stanza: Element) -> dict[str, str]:
+    found = children(stanza, wire.SID, "stanza-id")
+    return {one.get("by", ""): one.get("id", "") for one in found if one.get("id")}
 
 
 def _bounded(body: str) -> str:

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-from connectors.xmpp import compose, wire
+from connectors.xmpp import compose, heard, wire
+from connectors.xmpp.heard import Heard
 from connectors.xmpp.jids import bare
 from connectors.xmpp.stream import Refused, Stream, new_id
 from connectors.xmpp.wire import find
@@ -15,14 +16,17 @@ PAGE = 100
 
 
 class Archived(NamedTuple):
-    """The archive's id (in a room: the stanza-id), when (ms), and the message; whether it was `sealed` and is open
-    now, or `why` it is not."""
+    """The archive's id (in a room: the stanza-id), when (ms), the message, and what it says."""
 
     id: str
     at: int
     message: Element
-    sealed: bool = False
-    why: str = ""
+    said: Heard
+
+    @classmethod
+    def of(cls, id: str, at: int, message: Element) -> Archived:
+        """It is read here, once."""
+        return cls(id, at, message, heard.read(message, stamp=at))
 
 
 class History:
@@ -44,7 +48,7 @@ class History:
         message = wire.core(forwarded, "message")
         delay = find(forwarded, wire.DELAY, "delay")
         if message is not None and result.get("id") and delay is not None:
-            page.append(Archived(result.get("id", ""), wire.moment(delay.get("stamp", "")), message))
+            page.append(Archived.of(result.get("id", ""), wire.moment(delay.get("stamp", "")), message))
         return True
 
     async def after(self, archive: str, reader: str, last: str) -> AsyncIterator[list[Archived]]:

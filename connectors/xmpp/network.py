@@ -23,6 +23,7 @@ from connectors.xmpp.heard import Heard
 from connectors.xmpp.jids import bare, domain, local_of, normal
 from connectors.xmpp.marks import Marks
 from connectors.xmpp.session import XmppSession
+from connectors.xmpp.troubles import Troubles
 from connectors.xmpp.watch import Watch
 from connectors.xmpp.wire import make
 
@@ -52,6 +53,7 @@ class XmppNetwork:
         self.config = config
         self.host = host
         self.marks = Marks(b"")
+        self.troubles = Troubles(host.log)
         self.relay: XmppSession | None = None
         self._up = asyncio.Event()
         self.contacts = Contacts(self)

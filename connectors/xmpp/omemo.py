@@ -191,7 +191,10 @@ class Omemo:
             finally:
                 self._held = None
             for send, message, person in held:
-                await send(message, person)
+                try:
+                    await send(message, person)
+                except Exception as error:  # somebody's broken keys, in the library's many words
+                    self._log.info("xmpp_omemo_not_answered", kind=type(error).__name__)
 
     async def open(self, stanza: Element, sender: str) -> Element | None:
         """The message in clear, said by `sender` (a bare address); None where it only carries keys. Raises Unopened."""

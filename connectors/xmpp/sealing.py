@@ -18,6 +18,7 @@ from bridgekit.contract.devices import Device, Trust
 from bridgekit.contract.errors import RemoteError, SendRejected
 from bridgekit.contract.ids import ChatId
 from connectors.xmpp import compose, heard, wire
+from connectors.xmpp.heard import Heard
 from connectors.xmpp.history import Archived
 from connectors.xmpp.jids import bare
 from connectors.xmpp.stream import Refused, Stream, new_id
@@ -45,6 +46,12 @@ class Opened(msgspec.Struct, frozen=True):
     why: str = ""
     again: bool = False  # it is tried once more, by itself
     retried: bool = False  # what was told of it before is replaced
+
+    def said(self, first: Heard) -> Heard:
+        """What it says; `first` is what it said before: only what has been opened is read anew."""
+        if not self.sealed and not self.why:
+            return first
+        return heard.read(self.stanza, stamp=first.stamp, sealed=self.sealed, why=self.why)
 
 
 Then = Callable[[Opened], None]
@@ -164,8 +171,8 @@ class Sealing:
     def _told(self, then: Then, opened: Opened) -> None:
         try:
             then(opened)
-        except Exception:  # one stanza that we cannot read must not stop what comes behind it
-            self._host.log.exception("xmpp_stanza_broke_us")
+        except Exception as error:  # one stanza that we cannot read must not stop what comes behind it
+            self._session.network.troubles.met(error)
 
     async def _try_again(self, stanza: Element, sender: Callable[[], str], then: Then) -> None:
         for seconds in TRIES:
@@ -203,11 +210,11 @@ class Sealing:
     async def page(self, watch: Watch, found: list[Archived]) -> AsyncIterator[list[Archived]]:
         """The same for what a room's archive told; what was handed on before can be opened no more, and stays."""
         new = [one for one in found if watch.is_new(one)]
-        senders = [(one.message, watch.sender_of(heard.read(one.message, stamp=one.at))) for one in new]
+        senders = [(one.message, watch.sender_of(one.said)) for one in new]
         async with self.opening(senders) as opened:
             clear = {one.id: it for one, it in zip(new, opened, strict=True)}
             yield [
-                one._replace(message=it.stanza, sealed=it.sealed, why=it.why)
+                one._replace(message=it.stanza, said=it.said(one.said))
                 if (it := clear.get(one.id)) is not None
                 else one
                 for one in found

@@ -160,10 +160,19 @@ class XmppSession:
             work.close()
             return None
         try:
-            return self._tasks.create_task(work, name=name)
+            return self._tasks.create_task(self._beside(work), name=name)
         except RuntimeError:  # it is ending this moment
             work.close()
             return None
+
+    async def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Most of what goes on beside begins with a stranger's stanza: what breaks in it is its own end alone."""
+        try:
+            await work
+        except RemoteError:
+            raise
+        except Exception as error:
+            self.network.troubles.met(error)
 
     # -- reading
 
@@ -173,8 +182,8 @@ class XmppSession:
                 self._presence(stanza)
             else:
                 self._message(stanza)
-        except Exception:  # one stanza that we cannot read must not take a thousand rooms down
-            self._log.exception("xmpp_stanza_broke_us")
+        except Exception as error:  # one stanza that we cannot read must not take a thousand rooms down
+            self.network.troubles.met(error)
 
     def _presence(self, stanza: Element) -> None:
         where = bare(stanza.get("from", ""))
@@ -245,6 +254,8 @@ class XmppSession:
 
     def _told_alone(self, opened: Opened, watch: Watch | None) -> None:
         said = heard.read(opened.stanza, sealed=opened.sealed, why=opened.why)
+        if said.broken:
+            self.network.troubles.met(said.broken)
         if watch is None and not opened.sealed and self.sealing.is_on(bare(said.sender)):
             said = heard.exposed(said)
         self.network.private(self, said, watch, again=opened.retried)
@@ -264,11 +275,12 @@ class XmppSession:
             watch.room.jid,
             stanza,
             lambda: watch.sender_of(said),
-            lambda opened: self._room_said(watch, opened),
+            lambda opened: self._room_said(watch, opened, opened.said(said)),
         )
 
-    def _room_said(self, watch: Watch, opened: Opened) -> None:
-        said = heard.read(opened.stanza, sealed=opened.sealed, why=opened.why)
+    def _room_said(self, watch: Watch, opened: Opened, said: Heard) -> None:
+        if said.broken:
+            self.network.troubles.met(said.broken)
         if not opened.sealed and said.nick and self.sealing.is_on(watch.room.jid):
             said = heard.exposed(said)
         if opened.retried:
@@ -342,7 +354,7 @@ class XmppSession:
         if watch is None:
             room = Room(chat)
             room.ours = self.network.ours(chat)
-            watch = self.watches[chat] = Watch(room, self.tell, self.network.marks)
+            watch = self.watches[chat] = Watch(room, self.tell, self.network.marks, self.network.troubles.met)
             if self.login is None:
                 await self.network.recall_place(watch)
         watch.wanted = True

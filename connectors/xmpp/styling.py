@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from bridgekit.contract.text import Span, Style, Text
 
 STYLES = frozenset({Style.BOLD, Style.ITALIC, Style.STRIKE, Style.CODE, Style.CODE_BLOCK, Style.QUOTE})
 _MARKS = {"*": Style.BOLD, "_": Style.ITALIC, "~": Style.STRIKE, "`": Style.CODE}
 _WRITTEN = {style: mark for mark, style in _MARKS.items()}
+_ANY_MARK = re.compile("[*_~`]")
 _FENCE = "```"
+_DEEPEST = 4
+"""Spans within spans; deeper ones are left as they are."""
 
 
 def read(body: str) -> Text:
@@ -72,37 +77,60 @@ class _Writer:
         return Text(body, tuple(s for s in self._spans if s.start < s.end <= len(body)))
 
 
-def _spans(out: _Writer, line: str, depth: int = 0) -> None:
-    """XEP-0393, 5.2: an opening mark at the start, behind whitespace or behind another opening mark."""
-    at = plain_from = 0
-    while at < len(line):
-        mark = line[at]
-        opens = mark in _MARKS and (at == 0 or line[at - 1].isspace() or line[at - 1] in _MARKS)
-        if not opens or depth > 4 or at + 2 >= len(line) or line[at + 1].isspace():
-            at += 1
-            continue
-        end = _closing(line, at, mark)
-        if end < 0:
-            at += 1
-            continue
-        out.text(line[plain_from:at])
-        start = out.size
-        if mark == "`":
-            out.text(line[at + 1 : end])
-        else:
-            _spans(out, line[at + 1 : end], depth + 1)
-        out.span(start, _MARKS[mark], None)
-        at = plain_from = end + 1
-    out.text(line[plain_from:])
+def _spans(out: _Writer, line: str) -> None:
+    _Line(out, line).read(0, len(line))
 
 
-def _closing(line: str, at: int, mark: str) -> int:
-    end = line.find(mark, at + 1)
-    while end >= 0 and (line[end - 1].isspace() or end == at + 1):
-        if end == at + 1:
-            return -1  # "**" opens nothing
-        end = line.find(mark, end + 1)
-    return end
+class _Line:
+    """One line on its way through (XEP-0393, 5.2): each of its marks is looked at once, from left to right."""
+
+    def __init__(self, out: _Writer, line: str) -> None:
+        self._out = out
+        self._line = line
+        self._places = [found.start() for found in _ANY_MARK.finditer(line)]
+        self._next = 0
+        # 5.2: "The closing styling directive MUST NOT be preceded by a whitespace character"; the nearest comes last.
+        self._closing: dict[str, list[int]] = {mark: [] for mark in _MARKS}
+        for at in reversed(self._places):
+            if at and not line[at - 1].isspace():
+                self._closing[line[at]].append(at)
+
+    def read(self, start: int, end: int, depth: int = 0) -> None:
+        """Write the stretch `start:end` with its spans."""
+        out, line, places = self._out, self._line, self._places
+        plain_from = start
+        while self._next < len(places) and places[self._next] < end:
+            at = places[self._next]
+            self._next += 1
+            close = self._close(at, start, end) if depth <= _DEEPEST else -1
+            if close < 0:
+                continue
+            out.text(line[plain_from:at])
+            begin = out.size
+            if line[at] == "`":
+                out.text(line[at + 1 : close])
+            else:
+                self.read(at + 1, close, depth + 1)
+            while self._next < len(places) and places[self._next] <= close:
+                self._next += 1
+            out.span(begin, _MARKS[line[at]], None)
+            plain_from = close + 1
+        out.text(line[plain_from:end])
+
+    def _close(self, at: int, start: int, end: int) -> int:
+        """Where the span ends that a mark opens; -1 where it opens none.
+
+        An opening mark stands at the start, behind whitespace or behind another one, and no space is behind it.
+        """
+        line = self._line
+        if at > start and not line[at - 1].isspace() and line[at - 1] not in _MARKS:
+            return -1
+        if at + 2 >= end or line[at + 1].isspace() or line[at + 1] == line[at]:  # "**" opens nothing
+            return -1
+        closing = self._closing[line[at]]
+        while closing and closing[-1] <= at + 1:
+            closing.pop()
+        return closing[-1] if closing and closing[-1] < end else -1
 
 
 def write(text: Text) -> str:
@@ -148,9 +176,11 @@ def _woven(body: str, notes: list[tuple[int, int, str]]) -> str:
     opening: list[str] = []
     parts: list[str] = []
     last = 0
-    for place in sorted({at for at, _, _ in notes}):
+    places: dict[int, list[tuple[int, str]]] = {}
+    for at, kind, mark in notes:
+        places.setdefault(at, []).append((kind, mark))
+    for place, here in sorted(places.items()):
         parts.append(body[last:place])
-        here = [(kind, mark) for at, kind, mark in notes if at == place]
         closing = [mark for kind, mark in here if kind == -1]
         for mark in reversed([m for m in opening if m in closing]):
             parts.append(mark)

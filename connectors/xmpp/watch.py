@@ -28,7 +28,13 @@ OWN = 10_000
 class Watch:
     """A room that somebody of ours reads."""
 
-    def __init__(self, room: Room, emit: Callable[[Fact], None], marks: Marks) -> None:
+    def __init__(
+        self,
+        room: Room,
+        emit: Callable[[Fact], None],
+        marks: Marks,
+        trouble: Callable[[Exception | str], None] = lambda error: None,
+    ) -> None:
         self.room = room
         self.index = Index(room.jid)
         self.heard_at = 0.0
@@ -44,6 +50,7 @@ class Watch:
         self.entering: asyncio.Task[None] | None = None
         self._emit = emit
         self._marks = marks
+        self._trouble = trouble
         self._own: OrderedDict[str, MessageId] = OrderedDict()
         self._done: OrderedDict[str, None] = OrderedDict()
         self._held: list[tuple[Heard, int]] | None = None
@@ -118,11 +125,7 @@ class Watch:
     def is_new(self, one: Archived) -> bool:
         """Whether what an archive told has not come to us before, and is not ours."""
         held = one.id in self._held_ids()
-        return (
-            one.id not in self._done
-            and not held
-            and not self.is_ours(reading.read(one.message, stamp=one.at))
-        )
+        return one.id not in self._done and not held and not self.is_ours(one.said)
 
     def archived(self, found: list[Archived], *, again: bool = False, quietly: bool = False) -> int:
         """What an archive told; how many messages that were.
@@ -131,22 +134,17 @@ class Watch:
         """
         count = 0
         if quietly:
-            last = [one.message for one in found if wire.core(one.message, "body") is not None]
-            self.is_all_sealed = len(last) >= ENOUGH and all(
-                reading.read(one).encrypted for one in last[-RECENT:]
-            )
+            last = [one.said for one in found if wire.core(one.message, "body") is not None]
+            self.is_all_sealed = len(last) >= ENOUGH and all(said.encrypted for said in last[-RECENT:])
         waiting = self._held_ids()
-        for id, at, message, sealed, why in found:
-            heard = reading.read(message, stamp=at, sealed=sealed, why=why)
-            name = MessageId(id)
-            if self.is_ours(heard) and self._keep_own(heard, name):
-                self.index.keep(name, heard, self.room.person(heard).id, at)
-                self._passed(id, at)
-                continue
-            if (id in self._done and not again) or (id in waiting and (quietly or heard.encrypted)):
-                continue  # what was said since we are in the room is told when it is its turn
-            facts = translate.groupchat(heard, self.room, self.index, at, archived=id, replayed=True)
-            self._passed(id, at)
+        for one in found:
+            try:
+                facts = self._facts(one, waiting, again=again, quietly=quietly)
+            except (
+                Exception
+            ) as error:  # whatever it holds costs itself alone, and is not met again at each start
+                self._trouble(error)
+                facts = self._unread(one)
             for fact in facts:
                 if isinstance(fact, Message):
                     count += 1
@@ -155,6 +153,31 @@ class Watch:
                 if not quietly:
                     self._emit(fact)
         return count
+
+    def _facts(self, one: Archived, waiting: set[str | None], *, again: bool, quietly: bool) -> list[Fact]:
+        id, at, heard = one.id, one.at, one.said
+        name = MessageId(id)
+        if self.is_ours(heard) and self._keep_own(heard, name):
+            self.index.keep(name, heard, self.room.person(heard).id, at)
+            self._passed(id, at)
+            return []
+        if (id in self._done and not again) or (id in waiting and (quietly or heard.encrypted)):
+            return []  # what was said since we are in the room is told when it is its turn
+        if heard.broken:
+            self._trouble(heard.broken)
+        facts = translate.groupchat(heard, self.room, self.index, at, archived=id, replayed=True)
+        self._passed(id, at)
+        return facts
+
+    def _unread(self, one: Archived) -> list[Fact]:
+        """That something was said which cannot be read."""
+        self._passed(one.id, one.at)
+        left = reading.unread(one.message, stamp=one.at, broken="told above")
+        try:
+            return translate.groupchat(left, self.room, self.index, one.at, archived=one.id, replayed=True)
+        except Exception as error:
+            self._trouble(error)
+            return []
 
     def _held_ids(self) -> set[str | None]:
         return {heard.stanza_ids.get(self.room.jid) for heard, _ in self._held or ()}

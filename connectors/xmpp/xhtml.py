@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import re
 from xml.etree.ElementTree import Element
 
 from bridgekit.contract.text import Span, Style, Text
@@ -28,7 +28,8 @@ _CSS = {
     ("text-decoration", "underline"): Style.UNDERLINE,
     ("text-decoration", "line-through"): Style.STRIKE,
 }
-_SCHEMES = frozenset({"http", "https", "mailto", "xmpp", "geo", "tel", "matrix"})
+# RFC 3986, 3.1: a scheme says nothing about its case. What stands behind it is whoever follows the link to judge.
+_SCHEME = re.compile("(?:https?|mailto|xmpp|geo|tel|matrix):", re.I)
 DEEPEST = 30
 LONGEST = 100_000
 """Elements deeper, and words behind this many characters, are left out."""
@@ -39,57 +40,63 @@ def read(message: Element) -> Text | None:
     body = find(find(message, XHTML_IM, "html"), XHTML, "body")
     if body is None:
         return None
-    parts: list[str] = []
-    spans: list[Span] = []
-    _walk(body, parts, spans, 0, False)
-    text = "".join(parts)
+    out = _Writer()
+    _walk(body, out, 0, False)
+    text = "".join(out.parts)
     left = len(text) - len(text.lstrip())
-    return Text(text, tuple(spans)).slice(left, len(text.rstrip())) if text.strip() else None
+    return Text(text, tuple(out.spans)).slice(left, len(text.rstrip())) if text.strip() else None
 
 
-def _walk(element: Element, parts: list[str], spans: list[Span], depth: int, kept: bool) -> None:
+class _Writer:
+    """Words and spans so far; what would be longer than LONGEST is left out."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.spans: list[Span] = []
+        self.size = 0
+        self.last = ""  # the last character
+
+    def text(self, words: str) -> None:
+        words = words[: LONGEST - self.size]
+        if words:
+            self.parts.append(words)
+            self.size += len(words)
+            self.last = words[-1]
+
+    def break_line(self) -> None:
+        if self.size and self.last != "\n":
+            self.text("\n")
+
+
+def _walk(element: Element, out: _Writer, depth: int, kept: bool) -> None:
     name = local(element)
     if depth > DEEPEST or name in ("style", "script", "head"):
         return
     if name == "br":
-        parts.append("\n")
+        out.text("\n")
         return
     if name == "img":
-        parts.append(element.get("alt") or element.get("src") or "")
+        out.text(element.get("alt") or element.get("src") or "")
         return
     kept = kept or name == "pre"
     if name in _BLOCKS:
-        _break(parts)
-    start = _size(parts)
-    _say(element.text, parts, kept)
+        out.break_line()
+    start = out.size
+    _say(element.text, out, kept)
     for child in element:
-        _walk(child, parts, spans, depth + 1, kept)
-        _say(child.tail, parts, kept)
-    end = _size(parts)
-    if end > start:
-        spans += [Span(start, end, style, value) for style, value in _styles(name, element)]
+        _walk(child, out, depth + 1, kept)
+        _say(child.tail, out, kept)
+    if out.size > start:
+        out.spans += [Span(start, out.size, style, value) for style, value in _styles(name, element)]
     if name in _BLOCKS:
-        _break(parts)
+        out.break_line()
 
 
-def _size(parts: list[str]) -> int:
-    # One string at a time: what is long is cut once, here.
-    if len(parts) > 1:
-        parts[:] = ["".join(parts)[:LONGEST]]
-    return len(parts[0]) if parts else 0
-
-
-def _break(parts: list[str]) -> None:
-    if parts and any(parts) and not "".join(parts[-2:]).endswith("\n"):
-        parts.append("\n")
-
-
-def _say(words: str | None, parts: list[str], kept: bool) -> None:
+def _say(words: str | None, out: _Writer, kept: bool) -> None:
     if words:
         folded = words if kept else _folded(words)
-        if folded == " " and (not parts or parts[-1].endswith((" ", "\n"))):
-            return
-        parts.append(folded)
+        if folded != " " or out.last not in ("", " ", "\n"):
+            out.text(folded)
 
 
 def _folded(words: str) -> str:
@@ -104,7 +111,7 @@ def _styles(name: str, element: Element) -> list[tuple[Style, str | None]]:
     if (style := _STYLES.get(name)) is not None:
         found.append((style, None))
     href = element.get("href", "")
-    if name == "a" and urlsplit(href).scheme in _SCHEMES:
+    if name == "a" and _SCHEME.match(href):
         found.append((Style.LINK, href))
     for rule in element.get("style", "").split(";"):
         key, _, value = rule.partition(":")

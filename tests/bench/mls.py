@@ -12,7 +12,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import bridgekit_mls as mls
@@ -187,11 +187,11 @@ def measured(contestant: Contestant, size: int) -> dict[str, float]:
     return figures
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1000])
     arguments.add_argument("--repetitions", type=int, default=3)
-    given = arguments.parse_args()
+    given = arguments.parse_args(argv)
     print(mls.VERSION)
     for size in given.sizes:
         runs: dict[str, list[dict[str, float]]] = {"ours": [], "mls-rs": [], "rine": []}

@@ -4,6 +4,7 @@ import asyncio
 import random
 
 import pytest
+import structlog.testing
 
 from bridgekit.contract.errors import HomeserverUnavailable, MatrixRateLimited
 from bridgekit.contract.ids import PersonId
@@ -60,6 +61,28 @@ async def test_failures_that_may_be_one_calls_own_close_it_only_in_a_row():
     assert gate.available
     gate.leave(await gate.enter(None, patient=False), False)
     assert not gate.available
+
+
+async def test_one_kind_of_call_that_always_fails_keeps_nobody_out():
+    """An endpoint that always answers 500 is not the homeserver; three different ones in a row are."""
+    gate = gate_of(Server())
+    for _ in range(10 * DOUBTS):
+        gate.leave(await gate.enter(None, patient=False), False, kind="keys_query")
+    gate.leave(await gate.enter(None, patient=False), False, kind="keys_claim")
+    assert gate.clear
+    gate.leave(await gate.enter(None, patient=False), False, kind="send")
+    assert not gate.available
+
+
+async def test_a_kind_of_call_that_keeps_failing_is_logged_once_and_again_when_it_is_well():
+    gate = gate_of(Server())
+    with structlog.testing.capture_logs() as logs:
+        for ok in (*[False] * 2 * DOUBTS, True, *[False] * (DOUBTS - 1), True):
+            gate.leave(await gate.enter(None, patient=False), ok, kind="keys_query")
+    assert [(line["event"], line["call"]) for line in logs] == [
+        ("call_keeps_failing", "keys_query"),
+        ("call_answered_again", "keys_query"),
+    ]
 
 
 async def test_two_hundred_callers_wait_behind_one_probe_and_are_let_in_gradually():

@@ -9,7 +9,9 @@ import pytest
 from bridgekit.contract.errors import HomeserverUnavailable, MatrixForbidden, MatrixRateLimited
 from bridgekit.contract.ids import MessageId, PersonId
 from bridgekit.matrix.sending import SOURCE
-from bridgekit.testing.homeserver import Drop, Fail, FakeHomeserver, RateLimit
+from bridgekit.matrix.transport import AT_ONCE
+from bridgekit.matrix.wire import Answer
+from bridgekit.testing.homeserver import Delay, Drop, Fail, FakeHomeserver, RateLimit
 from tests.matrix.homeservers import (
     BACKOFF,
     GHOST,
@@ -305,3 +307,35 @@ async def test_a_cancelled_send_ends_at_once_also_while_the_homeserver_is_away()
         await hs.resume()
         await client.send(room, "m.room.message", text("ho"), txn="u", user=GHOST)
         assert bodies(hs, room) == ["ho"]
+
+
+async def test_so_many_events_of_one_room_are_under_way_at_a_time_and_another_room_does_not_wait():
+    """Synapse 1.163: a room's next event is built on the ten newest ends of its graph; who came in on another is
+    refused."""
+    async with one_room() as (hs, client, room), asyncio.TaskGroup() as group:
+        other = await client.create_room(preset="public_chat")
+        under_way = most = 0
+        put = client.homeserver.pool.request
+
+        async def counted(method: str, target: str, *rest: Any, **more: Any) -> Answer:
+            nonlocal under_way, most
+            there = room in target
+            under_way += there
+            most = max(most, under_way)
+            try:
+                return await put(method, target, *rest, **more)
+            finally:
+                under_way -= there
+
+        client.homeserver.pool.request = counted  # type: ignore[method-assign]
+        slow = hs.fault(SEND, Delay(seconds=30))
+        for i in range(3 * AT_ONCE):
+            group.create_task(client.send(room, "m.room.message", text(f"{i}"), txn=f"t{i}", user=GHOST))
+        while slow.hits < AT_ONCE:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        hs.heal(slow)
+        await client.send(other, "m.room.message", text("elsewhere"), txn="elsewhere")
+        assert (bodies(hs, other), bodies(hs, room), most) == (["elsewhere"], [], AT_ONCE)
+        hs.drop_connections()  # each is sent again, in its turn
+    assert sorted(bodies(hs, room), key=int) == [str(i) for i in range(3 * AT_ONCE)]
+    assert most == AT_ONCE

@@ -71,6 +71,7 @@ class Town:
         self.behave: Callable[[LoginId | None, Verb], Awaitable[None]] | None = None
         self.rejected: dict[PersonId, str] = {}
         self.rejection = LoginRejected
+        self.ban = ""  # why the relay is no longer let in
         self.up = True
         self.lingers = 0.0  # seconds that a connection takes to end
         self.address = ""
@@ -205,6 +206,8 @@ class TownNetwork:
         town.logins.append(login)
         if not town.up:
             raise Disconnected("The town is cut off.")
+        if login is None and town.ban:
+            raise town.rejection(town.ban)
         if login is not None and login.owner in town.rejected:
             raise town.rejection(town.rejected[login.owner])
         session = TownSession(town, login, self.host)

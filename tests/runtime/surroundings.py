@@ -85,6 +85,12 @@ class Around:
     def stop(self, case: Case) -> bool:
         return self.stopped[case.origin](case) if case.origin in self.stopped else False
 
+    def is_elsewhere(self, room: ChatId, side: PortalKey) -> bool:
+        return False
+
+    def hold_back(self, case: Case) -> None:
+        raise AssertionError("no room was replaced")
+
     def decide(self, context: Context, fact: Fact) -> Plan:
         return plan(context, fact)
 

@@ -10,7 +10,7 @@ import pytest
 from bridgekit.contract.policy import Entry, Exposure, Visibility
 from bridgekit.contract.verbs import FetchHistory
 from tests.runtime.fake_network import TALK, Town, says
-from tests.runtime.running import by, ghost, linked, said, town_world
+from tests.runtime.running import BOT, by, ghost, invited, linked, said, town_world
 
 THEN = 1_700_000_000_000
 
@@ -52,3 +52,27 @@ async def test_a_past_that_newcomers_do_not_see_stays_where_it_is(
         await asyncio.sleep(0.1)
         assert town.done(FetchHistory) == []
         assert not any("before" in e.body for e in place.homeserver.messages(room))
+
+
+async def test_a_past_comes_also_where_the_link_can_open_only_later(tmp_path: Path) -> None:
+    """The room is open to the world, and the bridge may not change that."""
+    town = Town()
+    town.visible[TALK] = shown(Exposure.SHARED)
+    town.history = [says("Bob", "before", id="a", replayed=True, at=THEN)]
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice = place.homeserver.user("alice")
+        room = await invited(place, alice, power=0)
+        await alice.set_state(room, "m.room.history_visibility", {"history_visibility": "world_readable"})
+        await alice.send(room, "!bridge link town #talk")
+        await said(place, by(BOT, "⚠"))
+        assert town.done(FetchHistory) == []
+        await alice.set_state(room, "m.room.history_visibility", {"history_visibility": "shared"})
+        heard = await said(place, by(ghost("bob"), "before"))
+        assert heard.origin_server_ts == THEN
+        town.emit(says("Bob", "now", id="b"))
+        await said(place, by(ghost("bob"), "now"))
+        assert [e.body for e in place.homeserver.messages(room) if e.sender == ghost("bob")] == [
+            "before",
+            "now",
+        ]
+        assert len(town.done(FetchHistory)) == 1

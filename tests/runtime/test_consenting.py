@@ -15,7 +15,8 @@ import structlog
 from bridgekit.contract.facts import Change, Fact, Membership, RoleChange, Roster
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PortalKey
 from bridgekit.contract.people import Kind, Member, Person, Role
-from bridgekit.contract.verbs import PostMessage, Verb
+from bridgekit.contract.policy import Entry, Exposure, Visibility
+from bridgekit.contract.verbs import FetchHistory, PostMessage, Verb
 from bridgekit.core import wording
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.runtime.exposure import Exposures
@@ -84,6 +85,21 @@ async def asked(
 def shown(place: World, room: str) -> list[str]:
     """What people of the network said in the room."""
     return [e.body for e in place.homeserver.messages(room) if e.sender.startswith("@_bk_")]
+
+
+async def test_with_the_consent_comes_nothing_of_what_was_said_before_it(tmp_path: Path) -> None:
+    town = Town()
+    town.visible[TALK] = Visibility(exposure=Exposure.SHARED, entry=Entry.OPEN, listed=True, known=True)
+    async with asked(tmp_path, town, "history") as (place, _, _, room):
+        assert town.done(FetchHistory) == []
+        town.history = [
+            says("Bob", "before", id="a", replayed=True, at=now() - 1000),
+            says("Bob", "as she agreed", id="b", replayed=True, at=now() + 60_000),
+        ]
+        town.emit(whispers("Olga", f"{await code(town)} yes", OLGA))
+        await said(place, by(ghost("bob"), "as she agreed"))
+        assert len(town.done(FetchHistory)) == 1
+        assert shown(place, room) == ["as she agreed"]
 
 
 async def test_nothing_passes_either_way_before_an_operator_agrees_and_nothing_of_it_is_kept(

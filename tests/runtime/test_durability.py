@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from bridgekit.contract.connector import OwnAccounts
 from bridgekit.contract.ids import ChatId, LoginId, PersonId
 from bridgekit.contract.people import Person
 from bridgekit.contract.verbs import PostMessage, Verb
+from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Delay
 from tests.runtime.fake_network import Town, says
-from tests.runtime.running import by, ghost, has_fate, linked, said, town_world, until
+from tests.runtime.running import STATUS, by, ghost, has_fate, linked, said, town_world, until
 
 
 def numbered(count: int, start: int = 0) -> list[str]:
@@ -61,6 +63,36 @@ async def test_what_waits_for_the_network_goes_out_after_a_restart(
             assert await bridge.store.inbox.count() == 0
         fates = [e.content["status"] for e in place.homeserver.timeline(room) if "m.relates_to" in e.content]
         assert set(fates) == {"SUCCESS"}
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["relay", "own account"])
+async def test_what_is_taken_up_before_any_session_starts_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    """The first of it was refused, now and then: "Town is not configured any more"."""
+    town = Town(OwnAccounts.AUTOMATIC if own else OwnAccounts.OFF)
+    name = "" if own else "<alice> "  # the relay says who speaks
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            alice, room = await linked(place)
+            await alice.send(room, "before")
+            await town.until(lambda: town.said() == [f"{name}before"])
+            town.cut()
+            await alice.send(room, "meanwhile")
+            await asyncio.sleep(0.2)
+        town.mend()
+        listen = Bridge._listen
+
+        async def late(bridge: Bridge) -> None:
+            await asyncio.sleep(0.5)
+            await listen(bridge)
+
+        monkeypatch.setattr(Bridge, "_listen", late)
+        async with place.bridge():
+            await town.until(lambda: town.said() == [f"{name}before", f"{name}meanwhile"])
+        assert {e.content["status"] for e in place.homeserver.timeline(room) if e.type == STATUS} == {
+            "SUCCESS"
+        }
 
 
 async def test_a_stop_does_not_wait_for_a_database_that_stands_still(

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from bridgekit.contract.facts import Change, Membership, Profile, Roster
 from bridgekit.contract.people import File, Member
+from bridgekit.runtime import matrix_side
 from bridgekit.testing.homeserver import Delay, Fail
 from tests.runtime.fake_network import TALK, Town, now, person, says
 from tests.runtime.running import by, ghost, linked, membership, said, town_world, until, web_server
@@ -166,6 +168,43 @@ async def test_a_join_that_fails_is_tried_again(tmp_path: Path) -> None:
         place.homeserver.fault("POST */join/*", Fail(status=403), times=2)
         town.emit(came("Bob"))
         await until(lambda: ghost("bob") in place.homeserver.joined(room), 8)
+
+
+async def test_a_newcomer_whom_the_homeserver_overlooks_is_heard_all_the_same(tmp_path: Path) -> None:
+    """Synapse 1.163 answers 403 "not in room" to who has just come in, while more is said than it can put in order."""
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        _, room = await linked(place)
+        refused = place.homeserver.fault(
+            "PUT */send/*", Fail(status=403, errcode="M_FORBIDDEN"), times=3, user=ghost("bob")
+        )
+        town.emit(says("Bob", "hello"), says("Bob", "again"))
+        await said(place, by(ghost("bob"), "again"))
+        words = [e.body for e in place.homeserver.messages(room) if e.sender == ghost("bob")]
+        assert words == ["hello", "again"]
+        assert refused.hits == 3
+        joins = [e for e in place.homeserver.timeline(room) if membership(ghost("bob"), "join")(e)]
+        assert len(joins) == 1
+
+
+async def test_who_has_been_there_for_long_and_may_not_speak_is_not_tried_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matrix_side, "NEW_MS", 0)
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        _, room = await linked(place)
+        town.emit(says("Bob", "hello"))
+        await said(place, by(ghost("bob"), "hello"))
+        refused = place.homeserver.fault(
+            "PUT */send/*", Fail(status=403, errcode="M_FORBIDDEN"), user=ghost("bob")
+        )
+        with capture_logs() as logs:
+            town.emit(says("Bob", "unheard"))
+            await until(lambda: any(one["event"] == "not_delivered" for one in logs))
+        assert refused.hits == 2
+        joins = [e for e in place.homeserver.timeline(room) if membership(ghost("bob"), "join")(e)]
+        assert len(joins) == 1
 
 
 async def test_a_matrix_user_who_is_renamed_is_heard_under_the_new_name(tmp_path: Path) -> None:

@@ -684,3 +684,27 @@ async def test_a_room_that_only_claims_to_replace_another_changes_nothing(tmp_pa
         await said(place, lambda e: e.room_id == false and e.sender == BOT and "I am a bridge" in e.body)
         assert not bridge.registry.links_of(ChatId(false))
         assert bridge.registry.links_of(ChatId(room))
+
+
+# What the room is told of its links --------------------------------------------------------------------------
+
+
+async def test_the_status_of_a_link_says_that_its_network_is_away(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        town.cut()
+        await until(lambda: None not in town.sessions)
+        await alice.send(room, "!bridge status")
+        await said(place, by(BOT, "#talk on Town: not connected (waiting: The town is cut off)"))
+
+
+async def test_the_status_of_a_link_says_that_the_bridge_was_banned_from_the_network(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        town.ban = "K-lined: go away."
+        town.sessions[None].lose()
+        await until(lambda: bridge.accounts.status(TOWN).startswith("rejected"))
+        await alice.send(room, "!bridge status")
+        await said(place, by(BOT, "#talk on Town: not connected (rejected: K-lined: go away)"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import nio
 import pytest
+import structlog.testing
 from nio.crypto import OlmDevice
 from nio.crypto.attachments import decrypt_attachment, encrypt_attachment
 from nio.crypto.sas import SasState
@@ -28,6 +29,7 @@ from bridgekit.matrix.transactions import Encryption
 from bridgekit.runtime import worker
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Delay, Drop, Event
+from bridgekit.testing.homeserver.refusals import Refused
 from tests.matrix.crypto.test_sas import Peer
 from tests.runtime.fake_network import TALK, Town, TownNetwork, person, says
 from tests.runtime.running import (
@@ -231,6 +233,43 @@ async def test_a_device_that_nobody_verified_gets_no_keys_and_is_not_believed(tm
         assert carol.words_readable(now.room, BOB) == ["for both"]
         await carol.say(now.room, "thank you")
         await now.town.until(lambda: now.town.said() == ["<carol> thank you"])
+
+
+@pytest.mark.parametrize("call", ["query", "claim"])
+async def test_somebody_for_whom_the_homeserver_always_fails_keeps_no_other_from_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """As where another appservice answers for its user with an error: Synapse passes it on as a 500, every time."""
+    async with scene(tmp_path) as now:
+        keys = now.place.homeserver.keys
+        carol = SecretClient(now.place.homeserver, now.place.homeserver.user("carol"))
+        await carol.human.join(now.room)
+        whole_query, whole_claim = keys.query, keys.claim
+
+        def query(asker: str, users: Iterable[str], names: Any) -> Any:
+            if carol.id in users and asker != now.alice.id:
+                raise Refused(500, "M_UNKNOWN", "Internal server error")
+            return whole_query(asker, users, names)
+
+        def claim(wanted: dict[str, dict[str, str]]) -> Any:
+            if carol.id in wanted:
+                raise Refused(500, "M_UNKNOWN", "Internal server error")
+            return whole_claim(wanted)
+
+        with monkeypatch.context() as broken, structlog.testing.capture_logs() as logs:
+            broken.setattr(keys, call, {"query": query, "claim": claim}[call])
+            assert await now.bob_says("one", "two") == ["one", "two"]
+        carol.collect()
+        assert carol.keys == {}
+        assert carol.withheld == ([] if call == "query" else ["m.no_olm"])
+        names = [line["event"] for line in logs]
+        assert "keys_not_told" in names
+        assert "homeserver_lost" not in names
+        if call == "query":  # she is asked for again when her devices change
+            keys.upload_identity(carol.id, carol.machine.identity())
+            await now.place.homeserver.settled()
+            await now.bob_says("three")
+            assert carol.words_readable(now.room, BOB) == ["three"]
 
 
 async def test_every_device_counts_where_the_admin_says_so(tmp_path: Path) -> None:

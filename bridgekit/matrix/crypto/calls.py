@@ -110,18 +110,27 @@ class KeyCalls:
         path = f"{CS}/keys/device_signing/upload"
         await self._call("keys_identity", "POST", path, body, json_object, user)
 
-    async def query(self, users: Iterable[PersonId], *, user: PersonId) -> devices.Answer:
-        """The devices and identities of people."""
+    async def query(
+        self, users: Iterable[PersonId], *, user: PersonId, tries: int | None = None
+    ) -> devices.Answer:
+        """The devices and identities of people; after so many `tries` that fail it raises HomeserverUnavailable."""
         body = {"device_keys": {who: [] for who in users}, "timeout": OTHERS_SECONDS}
-        return await self._call("keys_query", "POST", f"{CS}/keys/query", body, devices.answer, user)
+        path = f"{CS}/keys/query"
+        return await self._call("keys_query", "POST", path, body, devices.answer, user, tries=tries)
 
     async def claim(
-        self, wanted: Mapping[PersonId, Mapping[str, str]], *, user: PersonId, device: str
+        self,
+        wanted: Mapping[PersonId, Mapping[str, str]],
+        *,
+        user: PersonId,
+        device: str,
+        tries: int | None = None,
     ) -> dict[PersonId, dict[str, dict[str, Any]]]:
-        """One one-time key of each device: by user, device and key id."""
+        """One one-time key of each device: by user, device and key id; `tries` as for `query`."""
         body = {"one_time_keys": wanted, "timeout": OTHERS_SECONDS}
         path = f"{CS}/keys/claim"
-        return (await self._call("keys_claim", "POST", path, body, _claimed, user, device)).one_time_keys
+        found = await self._call("keys_claim", "POST", path, body, _claimed, user, device, tries=tries)
+        return found.one_time_keys
 
     async def send(
         self, type: str, messages: Sequence[tuple[PersonId, str, Json]], *, user: PersonId, device: str
@@ -177,6 +186,7 @@ class KeyCalls:
         query: Mapping[str, Any] | None = None,
         *,
         patient: bool = True,
+        tries: int | None = None,
     ) -> T:
         return await self._homeserver.request(
             method,
@@ -187,5 +197,6 @@ class KeyCalls:
             device=device,
             query=query,
             patient=patient,
+            tries=tries,
             call=call,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -14,12 +14,13 @@ from vodozemac import GroupSession, InboundGroupSession
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.core.trust import Trust
 from bridgekit.matrix.crypto import contents, rooms
+from bridgekit.matrix.crypto.asking import ask_for
 from bridgekit.matrix.crypto.calls import KeyCalls
 from bridgekit.matrix.crypto.devices import Device, wanted
 from bridgekit.matrix.crypto.machine import Machine
 from bridgekit.matrix.crypto.members import Members
 from bridgekit.matrix.crypto.tally import Tally
-from bridgekit.matrix.crypto.tracking import Tracking
+from bridgekit.matrix.crypto.tracking import SILENT_SECONDS, Tracking
 from bridgekit.store import Store
 from bridgekit.store.keys import Inbound, OlmRow, Outbound, SharedWith
 from bridgekit.store.statements import Write
@@ -32,6 +33,8 @@ AGAIN_SECONDS = 300.0
 UNVERIFIED = "The bridge sends keys only to devices that their owner has verified."
 NO_OLM = "The device had no one-time key left."
 Json = dict[str, Any]
+_Claimed = dict[PersonId, dict[str, dict[str, Any]]]
+"""One-time keys by user, device and key id."""
 
 
 class _Live:
@@ -169,7 +172,7 @@ class Outgoing:
         if live.complete == versions and now < live.again:
             return live
         members = await self._members.of(room, machine.user)
-        people = await self._tracking.of(sorted(who for who in members if not self._is_ours(who)))
+        people = await self._tracking.reachable(sorted(who for who in members if not self._is_ours(who)))
         yes, no = wanted(people, self._trust)
         if rooms.has_lost(live.shared.values(), yes):
             live = self._live[key] = await self._new(key, machine, live)
@@ -186,7 +189,7 @@ class Outgoing:
 
     async def _give(self, room: ChatId, live: _Live, machine: Machine, to: list[Device]) -> None:
         rows: list[OlmRow] = []
-        reached = await self._sessions_with(machine, to, rows)
+        reached = await self._sessions_with(machine, to, rows, alone=not live.shared)
         content = contents.room_key_content(room, live.row.session, live.group.session_key.to_base64())
         messages: list[tuple[PersonId, str, Json]] = []
         for device in reached:
@@ -202,20 +205,37 @@ class Outgoing:
         if untold:
             await self._refuse(room, live, machine, untold, "m.no_olm", NO_OLM)
 
-    async def _sessions_with(self, machine: Machine, to: list[Device], rows: list[OlmRow]) -> list[Device]:
-        """Those of the devices that there is an Olm session with now; new ones are begun, into `rows`."""
+    async def _sessions_with(
+        self, machine: Machine, to: list[Device], rows: list[OlmRow], *, alone: bool
+    ) -> list[Device]:
+        """Those of the devices that there is an Olm session with now; new ones are begun, into `rows`. `alone`: nobody
+        else has the key."""
         strangers = [device for device in to if not machine.knows(device.curve25519)]
         if strangers:
-            asked: dict[PersonId, dict[str, str]] = {}
-            for device in strangers:
-                asked.setdefault(device.user, {})[device.id] = "signed_curve25519"
-            claimed = await self._calls.claim(asked, user=machine.user, device=machine.device)
+            claimed = await self._claim(machine, strangers, alone=alone and len(strangers) == len(to))
             for device in strangers:
                 keys = claimed.get(device.user, {}).get(device.id, {})
                 row = machine.begin(device, next(iter(keys.values()), None), _now())
                 if row is not None:
                     rows.append(row)
         return [device for device in to if machine.knows(device.curve25519)]
+
+    async def _claim(self, machine: Machine, of: list[Device], *, alone: bool) -> _Claimed:
+        """A one-time key of each of the devices; none of whom the homeserver fails to answer for. Where they are
+        `alone` with the key, and it fails for all of them, it is waited for: nobody could read."""
+        asked: dict[PersonId, dict[str, str]] = {}
+        for device in of:
+            asked.setdefault(device.user, {})[device.id] = "signed_curve25519"
+
+        async def claim(some: Sequence[PersonId], tries: int) -> _Claimed:
+            wanted = {user: asked[user] for user in some}
+            return await self._calls.claim(wanted, user=machine.user, device=machine.device, tries=tries)
+
+        while True:
+            answers, _ = await ask_for(sorted(asked), claim)
+            if answers or not alone:
+                return {user: keys for _, found in answers for user, keys in found.items()}
+            await asyncio.sleep(SILENT_SECONDS)
 
     async def _refuse(
         self, room: ChatId, live: _Live, machine: Machine, to: list[Device], code: str, reason: str

@@ -7,13 +7,14 @@ current, for a homeserver does not repeat what it could not tell (catchup).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
 from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.ids import PersonId
 from bridgekit.matrix.crypto import devices
+from bridgekit.matrix.crypto.asking import ask_for
 from bridgekit.matrix.crypto.calls import KeyCalls
 from bridgekit.matrix.crypto.devices import Person
 from bridgekit.store import Store
@@ -25,6 +26,8 @@ AT_ONCE = 200
 ANEW_SECONDS = 5.0
 AGAIN_SECONDS = 60.0
 """After which a server that did not answer is asked again."""
+SILENT_SECONDS = 10.0
+"""After which somebody is asked for again for whom the homeserver had an error instead of an answer."""
 
 
 class Tracking:
@@ -42,6 +45,7 @@ class Tracking:
         self._current: set[PersonId] = set()
         self._changed: set[PersonId] = set()  # in this run, and not asked for since
         self._failed: dict[str, float] = {}  # servers that did not answer, and when
+        self._silent: dict[PersonId, float] = {}  # for whom the homeserver failed to answer, and when
         self._asked: dict[PersonId, float] = {}
         self._lock = asyncio.Lock()
         self.version = 0
@@ -51,6 +55,7 @@ class Tracking:
         for user in users:
             self._changed.add(user)
             self._current.discard(user)
+            self._silent.pop(user, None)
             self.version += 1
 
     def all_changed(self) -> None:
@@ -68,8 +73,12 @@ class Tracking:
                     await self._recall(user)
                 now = asyncio.get_running_loop().time()
                 unknown = [user for user in asked if user not in self._current and self._may_ask(user, now)]
-                for start in range(0, len(unknown), AT_ONCE):
-                    await self._ask(unknown[start : start + AT_ONCE])
+                silent = [user for user in unknown if user in self._silent]
+                others = [user for user in unknown if user not in self._silent]
+                for start in range(0, len(others), AT_ONCE):
+                    await self._ask(others[start : start + AT_ONCE])
+                for user in silent:
+                    await self._ask([user], tries=1)
         return {user: self._people[user] for user in asked if user in self._people}
 
     async def anew(self, user: PersonId) -> Person | None:
@@ -82,14 +91,25 @@ class Tracking:
                 await self._ask([user])
         return self._people.get(user)
 
+    async def reachable(self, users: Iterable[PersonId]) -> dict[PersonId, Person]:
+        """The same for a message that they shall read: while the homeserver fails to answer for every one of them, and
+        nothing was ever known, it is waited for, for nobody could."""
+        asked = list(users)
+        while True:
+            known = await self.of(asked)
+            if known or not asked or any(user not in self._silent for user in asked):
+                return known
+            await asyncio.sleep(SILENT_SECONDS)
+
     def _may_ask(self, user: PersonId, now: float) -> bool:
-        failed = self._failed.get(user.partition(":")[2])
-        return failed is None or now - failed > AGAIN_SECONDS
+        failed = self._failed.get(user.partition(":")[2], -AGAIN_SECONDS)
+        silent = self._silent.get(user, -SILENT_SECONDS)
+        return now - failed >= AGAIN_SECONDS and now - silent >= SILENT_SECONDS
 
     @property
     def is_lacking(self) -> bool:
-        """Whether a server has not answered: then the next message asks again."""
-        return bool(self._failed)
+        """Whether a server has not answered, or the homeserver for somebody: then the next message asks again."""
+        return bool(self._failed or self._silent)
 
     async def _recall(self, user: PersonId) -> None:
         if user in self._people:
@@ -97,30 +117,43 @@ class Tracking:
         if (found := await self._store.keys.theirs(user)) is not None:
             self._people[user] = devices.decode(found)
 
-    async def _ask(self, users: list[PersonId]) -> None:
+    async def _ask(self, users: list[PersonId], tries: int | None = None) -> None:
+        """Ask for their devices; with `tries` all together, and no more often than that."""
         self._changed.difference_update(users)
+
+        async def query(some: Sequence[PersonId], times: int) -> devices.Answer:
+            return await self._calls.query(some, user=self._bot, tries=tries or times)
+
         try:
-            answer = await self._calls.query(users, user=self._bot)
+            answers, silent = await ask_for(users, query)
         except BridgeError as error:
             log.warning("devices_not_known", reason=error.notice)
             self._changed.update(users)
             return
+        now = asyncio.get_running_loop().time()
+        self._silent |= dict.fromkeys(silent, now)
+        self._changed.update(silent)
         writes: list[Write] = []
-        for user in users:
-            server = user.partition(":")[2]
-            if server in answer.failures:
-                self._failed[server] = asyncio.get_running_loop().time()
-                continue
-            self._failed.pop(server, None)
-            before = self._people.get(user)
-            now = devices.person(user, answer, before)
-            self._people[user] = now
-            if user not in self._changed:  # it may have changed again while we asked
-                self._current.add(user)
-            if now != before:
-                writes.append(self._store.keys.put_theirs(user, devices.encode(now)))
-            if before is not None and before.master and before.master != now.master:
-                self._reset(user)
+        for some, answer in answers:
+            for user in some:
+                self._silent.pop(user, None)
+                writes += self._learn(user, answer, now)
         self.version += 1
         if writes:
             self._store.commit(*writes)
+
+    def _learn(self, user: PersonId, answer: devices.Answer, now: float) -> list[Write]:
+        """What an answer says of somebody; the writes that keep it."""
+        server = user.partition(":")[2]
+        if server in answer.failures:
+            self._failed[server] = now
+            return []
+        self._failed.pop(server, None)
+        before = self._people.get(user)
+        person = devices.person(user, answer, before)
+        self._people[user] = person
+        if user not in self._changed:  # it may have changed again while we asked
+            self._current.add(user)
+        if before is not None and before.master and before.master != person.master:
+            self._reset(user)
+        return [self._store.keys.put_theirs(user, devices.encode(person))] if person != before else []

@@ -31,6 +31,7 @@ class Fail(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """An answer with `status`; with `after_effect` the call took effect all the same (a proxy's 504)."""
 
     status: int = 502
+    errcode: str = "M_UNKNOWN"
     after_effect: bool = False
 
 

@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from aiohttp import web
-
 from bridgekit.testing.host import FakeHost
 from connectors.mimi.assets import Assets
 from connectors.mimi.certificates import Authority
@@ -18,6 +16,7 @@ from connectors.mimi.downloads import Downloads
 from connectors.mimi.mls import MemberEngine, Signer, installed
 from connectors.mimi.peers import Credentials, Peers
 from connectors.mimi.provider import Local, Provider
+from connectors.mimi.punctual import Punctual
 from connectors.mimi.server import FILES, Rates, Server
 
 
@@ -36,6 +35,7 @@ class House:
         self.addresses: dict[str, str] = {}
         self.provider: Provider
         self.peers: Peers
+        self.punctual = Punctual()
         self.port = 0
 
 
@@ -62,11 +62,10 @@ async def running(house: House, engine: MemberEngine, *, claims: Rates | None = 
             house.provider.asset_domains, house.provider.peers_of_rooms, house.peers.outside
         )
         assets = Assets(house.domain, house.host, base=base + FILES, peers=house.peers, downloads=downloads)
-        server = Server(house.provider, house.host, base=base, assets=assets, claims=claims)
-        runner = web.AppRunner(server.app())
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await web.SockSite(runner, listening, ssl_context=house.credentials.server()).start()
+        server = Server(
+            house.provider, house.host, base=base, assets=assets, claims=claims, punctual=house.punctual
+        )
+        await stack.enter_async_context(server.listening(listening, house.credentials.server()))
         sending = asyncio.create_task(house.provider.outbox.run(), name="outbox")
 
         async def stop() -> None:

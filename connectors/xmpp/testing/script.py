@@ -24,7 +24,8 @@ class ScriptedServer:
     """Accepts any secret, describes one room, lets everybody into it; the rest is `say`.
 
     `before_us` is what the room sends of those who are there before a newcomer's own presence (XEP-0045, 7.2.2);
-    `taken` are nicks that it refuses; where it has `forgotten` the bridge, it says so when it is asked.
+    `taken` are nicks that it refuses; where it has `forgotten` the bridge, it says so when it is asked. Where it has
+    `archived` something (the insides of messages, whose ids are their places), it has an archive.
     """
 
     def __init__(self) -> None:
@@ -35,6 +36,7 @@ class ScriptedServer:
         self.connections = 0
         self.taken: set[str] = set()
         self.forgotten = False
+        self.archived: list[str] = []
         self.entered: list[str] = []  # the nicks, in order
         self.presences: list[str] = []
         self._writer: asyncio.StreamWriter | None = None
@@ -66,6 +68,7 @@ class ScriptedServer:
                 (r"<stream:stream[^>]*>", self._stream),
                 (r"<handshake[^>]*>[^<]*</handshake>", lambda _: "<handshake/>"),
                 (r"<iq [^>]*?type=\"get\"[^>]*>.*?</iq>", self._asked),
+                (r"<iq [^>]*?type=\"set\"[^>]*>.*?</iq>", self._told),
                 (r"<presence [^>]*?(?:/>|>.*?</presence>)", self._presence),
                 (r"<iq .*?</iq>|<message .*?</message>|<\?xml[^>]*>|</stream:stream>", lambda _: ""),
             ):
@@ -87,12 +90,30 @@ class ScriptedServer:
         id, to = _attribute(iq, "id"), _attribute(iq, "to")
         back = f"<iq type='result' id='{id}' from='{to}' to='{_attribute(iq, 'from')}'>"
         if "disco#info" in iq and to == ROOM:
-            listed = "".join(f"<feature var='{one}'/>" for one in self.features)
+            features = (*self.features, "urn:xmpp:mam:2") if self.archived else self.features
+            listed = "".join(f"<feature var='{one}'/>" for one in features)
             about = "<identity category='conference' type='text' name='Den'/>"
             return f"{back}<query xmlns='http://jabber.org/protocol/disco#info'>{about}{listed}</query></iq>"
         if "urn:xmpp:ping" in iq and to.startswith(f"{ROOM}/") and self.forgotten:
             return back.replace("'result'", "'error'") + _error("not-acceptable") + "</iq>"
         return f"{back}</iq>"
+
+    def _told(self, iq: str) -> str:
+        """A page of the archive (XEP-0313, 4), which is all of it behind the message that is named."""
+        if "urn:xmpp:mam:2" not in iq:
+            return ""
+        id, reader, query = _attribute(iq, "id"), _attribute(iq, "from"), _attribute(iq, "queryid")
+        after = re.search(r"<after[^>]*>(\d+)</after>", iq)
+        found = "".join(
+            f"<message from='{ROOM}' to='{reader}'><result xmlns='urn:xmpp:mam:2' queryid='{query}' id='{place}'>"
+            "<forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay' stamp='2026-01-01T00:00:00Z'/>"
+            f"<message xmlns='jabber:client' type='groupchat' from='{ROOM}/eve'>{inside}</message>"
+            "</forwarded></result></message>"
+            for place, inside in enumerate(self.archived)
+            if after is None or place > int(after[1])
+        )
+        fin = "<fin xmlns='urn:xmpp:mam:2' complete='true'/>"
+        return f"{found}<iq type='result' id='{id}' from='{ROOM}' to='{reader}'>{fin}</iq>"
 
     def _presence(self, presence: str) -> str:
         to, sender = _attribute(presence, "to"), _attribute(presence, "from")

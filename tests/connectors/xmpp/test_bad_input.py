@@ -7,8 +7,11 @@ import resource
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from xml.etree.ElementTree import Element, fromstring
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bridgekit.contract import facts
 from bridgekit.contract.connector import Network
@@ -17,10 +20,15 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.verbs import Join
 from bridgekit.testing.host import FakeHost
-from connectors.xmpp import wire
+from connectors.xmpp import heard, translate, wire, xhtml
 from connectors.xmpp.config import XmppConfig
 from connectors.xmpp.connector import XmppConnector
+from connectors.xmpp.history import Archived
+from connectors.xmpp.marks import Marks
+from connectors.xmpp.network import XmppNetwork
+from connectors.xmpp.rooms import Room
 from connectors.xmpp.testing.script import COMPONENT, ROOM, ScriptedServer, scripted
+from connectors.xmpp.watch import Watch
 
 US = f"bridge@{COMPONENT}/bridge"
 BOMB = (
@@ -54,11 +62,11 @@ class Reading:
         return [fact.content.text.body for fact in self.told if isinstance(fact, facts.Message)]
 
 
-def network_of(server: ScriptedServer) -> Network:
+def network_of(server: ScriptedServer, host: FakeHost | None = None) -> Network:
     config = XmppConfig.model_validate(
         {"mode": "component", "jid": COMPONENT, "secret": "s", "port": server.port}
     )
-    return XmppConnector().network(config, FakeHost())
+    return XmppConnector().network(config, host or FakeHost())
 
 
 @asynccontextmanager
@@ -184,3 +192,122 @@ async def test_ten_thousand_people_come_at_once_and_are_one_list(server: Scripte
     assert len({member.person.id for member in roster.members}) == 10_000
     assert not [fact for fact in found.told if isinstance(fact, facts.Membership)]
     assert time.process_time() - started < 30
+
+
+NOWHERE = (
+    f"<body>see</body><html xmlns='{wire.XHTML_IM}'><body xmlns='{wire.XHTML}'>"
+    "<a href='http://[x'>see</a></body></html>"
+)
+"""A link whose address no parser of addresses takes."""
+
+
+async def test_a_link_that_leads_nowhere_is_read_all_the_same(server: ScriptedServer) -> None:
+    """XEP-0071, 9: what a client does not understand of it, it "MUST ignore"."""
+    async with reading(network_of(server)) as found:
+        server.say(server.message(f"{NOWHERE}{sid('1')}"))
+        server.say(server.message(f"<body>and on</body>{sid('2')}"))
+        assert await found.until("and on") == ["see", "and on"]
+
+
+async def test_what_nobody_can_read_costs_itself_live_and_in_the_archive(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """RFC 6120, 8.4 has no error for what one entity alone cannot read: it is told of, and the stream goes on.
+
+    An archive tells it again at each start: a session that ends of it ends for ever.
+    """
+
+    def broken(stanza: Element) -> None:
+        if "broken" in "".join(stanza.itertext()):
+            raise ValueError("broken secret")
+
+    monkeypatch.setattr(xhtml, "read", broken)
+    host = FakeHost(linked=[ChatId(ROOM)])
+    server.archived = ["<body>first</body>"]
+    network = network_of(server, host)
+    async with reading(network) as found:
+        server.say(server.message(f"<body>broken secret</body>{sid('1')}"))
+        server.say(server.message(f"<body>and on</body>{sid('2')}"))
+        assert await found.until("and on") == [heard.UNREAD, "and on"]
+    server.archived += ["<body>broken</body>", "<body>missed</body>", "<body>broken secret</body>", NOWHERE]
+    server.archived[1:1] = ["", ""]
+    for again in range(2):
+        network = network_of(server, host)
+        async with reading(network) as found:
+            server.say(server.message(f"<body>still here</body>{sid(f'live-{again}')}"))
+            said = await found.until("still here")
+            assert found.reader is not None
+            assert not found.reader.done()
+            assert isinstance(network, XmppNetwork)
+            if not again:
+                assert said[:-1] == [heard.UNREAD, "missed", heard.UNREAD, "see"]
+                assert network.troubles.count == 2
+    logged = capsys.readouterr().out
+    assert "secret" not in logged
+
+
+@pytest.mark.parametrize("breaks", ["groupchat", "_message"])
+def test_an_archived_message_that_breaks_what_is_behind_reading_costs_itself(
+    monkeypatch: pytest.MonkeyPatch, breaks: str
+) -> None:
+    told, met = list[Fact](), list[object]()
+    watch = Watch(Room(ROOM), told.append, Marks(b"x"), met.append)
+    whole = getattr(translate, breaks)
+
+    def broken(said: heard.Heard, *args: object, **more: object) -> object:
+        if said.text is not None and said.text.body == "bad":
+            raise KeyError("bad")
+        return whole(said, *args, **more)
+
+    monkeypatch.setattr(translate, breaks, broken)
+    page = [
+        Archived.of(id, 1, fromstring(server_message(words)))
+        for id, words in (("1", "good"), ("2", "bad"), ("3", "better"))
+    ]
+    assert watch.archived(page) == 3
+    assert [f.content.text.body for f in told if isinstance(f, facts.Message)] == [
+        "good",
+        heard.UNREAD,
+        "better",
+    ]
+    assert (len(met), watch.last_at) == (1, 1)
+    assert not watch.is_new(page[1])  # it is not met again
+
+
+def server_message(words: str) -> str:
+    return f"<message xmlns='jabber:client' type='groupchat' from='{ROOM}/eve'><body>{words}</body></message>"
+
+
+NAMES = sorted(
+    {
+        (value, name)
+        for value in vars(wire).values()
+        if isinstance(value, str) and (value.startswith("urn:") or "jabber" in value)
+        for name in "x item html body delay replace reply fallback reactions reaction url encrypted a".split()
+    }
+)
+ODD = st.text(alphabet="0129:/[]@%-TZ.#<&*_ \n\ud7ff\U0001f600", max_size=12)
+
+
+@st.composite
+def elements(draw: st.DrawFn, depth: int = 0) -> Element:
+    space, name = draw(st.sampled_from(NAMES))
+    made = Element(f"{{{space}}}{name}")
+    for attribute in draw(
+        st.sets(st.sampled_from(["href", "stamp", "start", "end", "id", "for", "jid", "from"]))
+    ):
+        made.set(attribute, draw(ODD))
+    made.text = draw(st.none() | ODD)
+    if depth < 2:
+        made.extend(draw(st.lists(elements(depth + 1), max_size=3)))
+    return made
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(elements(), max_size=4), ODD, st.booleans())
+def test_whatever_stands_in_a_message_it_is_read(inside: list[Element], body: str, sealed: bool) -> None:
+    """`heard.read` has an end for what breaks it; here nothing does."""
+    stanza = wire.make("message", wire.CLIENT, from_=f"{ROOM}/eve", type="groupchat")
+    stanza.extend(inside)
+    wire.add(stanza, "body", wire.CLIENT, body)
+    assert not heard.read(stanza, sealed=sealed).broken

@@ -61,8 +61,8 @@ def test_what_the_archive_has_of_ours_has_arrived_and_is_nobody_elses_words():
     assert watch.arrived(id) is None
     watch.archived(
         [
-            Archived("sid-1", 1000, archived("alice", id, "ours")),
-            Archived("sid-2", 2000, archived("bob", "b1", "his")),
+            Archived.of("sid-1", 1000, archived("alice", id, "ours")),
+            Archived.of("sid-2", 2000, archived("bob", "b1", "his")),
         ]
     )
     assert watch.arrived(id) == "sid-1"
@@ -75,8 +75,8 @@ def test_an_id_of_ours_that_somebody_copied_is_their_message():
     id = MARKS.make("key")
     watch.archived(
         [
-            Archived("sid-1", 1000, archived("alice", id, "ours")),
-            Archived("sid-2", 2000, archived("eve", id, "copied")),
+            Archived.of("sid-1", 1000, archived("alice", id, "ours")),
+            Archived.of("sid-2", 2000, archived("eve", id, "copied")),
         ]
     )
     assert said(told) == ["copied"]
@@ -91,7 +91,7 @@ def test_what_was_heard_live_is_not_told_again_from_the_archive():
     watch.hold()
     watch.live(heard.read(live), 1000)
     assert told == []
-    watch.archived([Archived("sid-1", 1000, archived("bob", "b1", "once"))])
+    watch.archived([Archived.of("sid-1", 1000, archived("bob", "b1", "once"))])
     watch.release()
     assert said(told) == ["once"]
     assert (watch.last, watch.last_at) == ("sid-1", 1000)
@@ -105,8 +105,8 @@ def test_what_is_said_while_the_past_is_learnt_is_told():
     watch.hold()
     watch.live(heard.read(live), 2000)
     both = [
-        Archived("sid-1", 1000, archived("bob", "b1", "past")),
-        Archived("sid-2", 2000, archived("bob", "b2", "now")),
+        Archived.of("sid-1", 1000, archived("bob", "b1", "past")),
+        Archived.of("sid-2", 2000, archived("bob", "b2", "now")),
     ]
     watch.archived(both, quietly=True)
     watch.release()

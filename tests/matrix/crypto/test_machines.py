@@ -50,7 +50,9 @@ class Calls(KeyCalls):
         self.keys.upload(user, device, dict(body))
         return len(body["one_time_keys"])
 
-    async def query(self, users: Iterable[PersonId], *, user: PersonId) -> devices.Answer:
+    async def query(
+        self, users: Iterable[PersonId], *, user: PersonId, tries: int | None = None
+    ) -> devices.Answer:
         self.log.append("query")
         return msgspec.convert(self.keys.query(user, users, {}), devices.Answer)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 from bridgekit.cli.registering import document
 from bridgekit.config import Config
+from bridgekit.contract.ids import PersonId
 from bridgekit.matrix.fetch import fetch_remote
 from bridgekit.matrix.registration import write
 from bridgekit.runtime.bridge import Bridge
@@ -40,10 +42,20 @@ class Home:
         """The bridge, until the block ends; its town is connected."""
         fetch = partial(fetch_remote, allow_private=True)
         async with Bridge(self.config, {"town": TownConnector(self.town)}, fetch=fetch) as bridge:
-            await until(lambda: None in self.town.sessions)
+            await until(lambda: None in self.town.sessions, 60)
             engine = bridge.engine
             await until(lambda: engine.machines.is_ready(bridge.bot), 60)
             yield bridge
+
+    async def knows(self, bridge: Bridge, person: NioClient) -> None:
+        """Return when the news of somebody's device, and of its signature, have come to the bridge."""
+        async with asyncio.timeout(60):
+            while True:
+                known = await bridge.engine.tracking.of([PersonId(person.id)])
+                device = known[PersonId(person.id)].devices.get(person.client.device_id)
+                if device is not None and device.cross_signed:
+                    return
+                await asyncio.sleep(0.1)
 
     async def linked(self, alice: NioClient, chat: str = "#talk", **options: Any) -> str:
         """An encrypted room of Alice's that is linked to a chat."""

@@ -14,6 +14,7 @@ from bridgekit.testing.ledger import Ledger, find_marker, marker
 from bridgekit.testing.servers.bridge import BridgeProcess
 from bridgekit.testing.servers.process import free_port
 from connectors.mimi.certificates import Authority
+from tests.runtime.running import has_fate
 from tests.scenarios.mimi.lab import NETWORK, section
 
 PEOPLE = 25
@@ -30,6 +31,7 @@ class Place:
         self.bridge = bridge
         self.room = ""
         self.ledger = Ledger()
+        self.events: dict[str, str] = {}
         self._said = [0] * PEOPLE
 
     async def link(self) -> None:
@@ -54,7 +56,7 @@ class Place:
         id = marker(person, seq)
         uri = f"mimi://{self.domain}/u/p{person}:{self.homeserver.server_name}"
         self.ledger.sent(id, there.bridge.ghost(NETWORK, uri), seq)
-        await self.homeserver.user(f"p{person}").send(self.room, id)
+        self.events[id] = await self.homeserver.user(f"p{person}").send(self.room, id)
 
     def arrivals(self, ledger: Ledger) -> None:
         """Tell the other's ledger what came here."""
@@ -62,6 +64,11 @@ class Place:
             found = find_marker(event.body)
             if found is not None and event.sender.startswith("@_bk_"):
                 ledger.received(found.id, event.sender, found.seq, float(at))
+
+    def fate(self, id: str) -> str:
+        """What the bridge told of somebody's words, "" where it told nothing."""
+        told = [e for e in self.homeserver.room(self.room).timeline if has_fate(self.events[id])(e)]
+        return f"{told[-1].content['status']} {told[-1].content.get('message', '')}".strip() if told else ""
 
     def unanswered(self) -> bool:
         """Whether the dead process left a commit of which it had no answer."""

@@ -162,8 +162,8 @@ class App:
                 return response
             case Drop():
                 return HANG_UP
-            case Fail(status=status):
-                return respond(status, Refused(status, "M_UNKNOWN", "a fault made on purpose").body())
+            case Fail(status=status, errcode=errcode):
+                return respond(status, Refused(status, errcode, "a fault made on purpose").body())
             case RateLimit(retry_after_ms=wait, header=header, body=body):
                 extra = {"retry_after_ms": wait} if body else {}
                 # RFC 9110 10.2.3: whole seconds; rounded up, so that nobody comes back too early.

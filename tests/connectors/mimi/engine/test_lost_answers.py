@@ -133,3 +133,24 @@ async def test_a_lost_answer_to_a_commit_of_the_bridge_itself(
         await pair.a.reads("one")
         await pair.a.says("ann", "two")
         await pair.b.reads("two")
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_a_hub_that_is_busy_or_broken_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+):
+    """RFC 9110 15.6.4: a 503 is no refusal of what was said; nor is a 429 (RFC 6585 4)."""
+    pair = Pair(tmp_path)
+    async with pair.up():
+        await pair.b.says("bob", "hello", key="k1")
+        post, left = Peers.post, [Answer(status, b"", 1.0)]
+
+        async def busy(peers: Peers, domain: str, endpoint: Endpoint, target: str, body: bytes) -> Answer:
+            if endpoint is Endpoint.SUBMIT_MESSAGE and left:
+                return left.pop()
+            return await post(peers, domain, endpoint, target, body)
+
+        monkeypatch.setattr(Peers, "post", busy)
+        await pair.b.says("bob", "second", key="k2")
+        await pair.a.reads("second")
+    assert (left, pair.a.bodies) == ([], ["hello", "second"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from bridgekit.contract import facts, verbs
-from bridgekit.contract.errors import SendRejected
+from bridgekit.contract.errors import Disconnected, SendRejected
 from bridgekit.contract.facts import Change, Fact, Membership
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Content, Person, Quote, Role
@@ -22,17 +23,18 @@ from bridgekit.testing.host import FakeHost
 from connectors.mimi.config import MimiConfig
 from connectors.mimi.connector import connector
 from connectors.mimi.mls import installed
-from connectors.mimi.parts import PLAIN, Disposition, MimiContent, NullPart, Part, SinglePart, origin
+from connectors.mimi.parts import PLAIN, Disposition, Expiry, MimiContent, NullPart, Part, SinglePart, origin
 from connectors.mimi.peers import Endpoint
 from connectors.mimi.people import People
 from connectors.mimi.session import MimiSession
 from connectors.mimi.status import Report, Status
+from connectors.mimi.tenants import Tenants
 from connectors.mimi.testing.cast import Client
 from connectors.mimi.testing.household import Household, framed, framed_report, id_of
 from connectors.mimi.testing.houses import House, Town, running
 from connectors.mimi.translate import name
 from connectors.mimi.wire import rooms
-from connectors.mimi.wire.users import ConsentEntry, ConsentOperation
+from connectors.mimi.wire.users import CONSENT_ENTRY, ConsentEntry, ConsentOperation
 from tests.connectors.mimi.engine.test_contract import free_port
 
 ROOM = ChatId("mimi://b.example/r/lobby")
@@ -84,9 +86,11 @@ class Scene:
         await self.house.provider.agree(ConsentEntry(ConsentOperation.GRANT, asks, self.carl.user))
 
     @asynccontextmanager
-    async def bridge(self) -> AsyncIterator[MimiSession]:
-        """The bridge, connected and reading, with the room linked."""
+    async def bridge(self, *, at: float | None = None) -> AsyncIterator[MimiSession]:
+        """The bridge, connected and reading, with the room linked; its clock stands at `at`, if that is given."""
         host = Snapshots(ROOM, self.kept, self.snapshots)
+        if at is not None:
+            host.set_clock(at)
         network = connector.network(self.config, host)
         async with network.connect(None) as session:
             assert isinstance(session, MimiSession)
@@ -133,6 +137,7 @@ class Scene:
         *,
         replaces: bytes | None = None,
         reply: bytes | None = None,
+        expires: Expiry | None = None,
         salt: bytes = b"1" * 16,
     ) -> bytes:
         """One message of Carl's; its id."""
@@ -141,6 +146,7 @@ class Scene:
             part=part,
             replaces=replaces,
             in_reply_to=reply,
+            expires=expires,
             extensions=origin(self.carl.user, ROOM),
         )
         await self.carl_sends(framed(message), salt)
@@ -356,11 +362,118 @@ async def test_secrets_are_in_the_hosts_store_and_nowhere_in_the_hubs_part_of_it
     assert any(key.startswith("seat/") for key in scene.kept)
 
 
+@pytest.mark.parametrize("relative", [True, False])
+async def test_a_message_that_expires_is_taken_back_when_its_time_has_come(scene: Scene, relative: bool):
+    """draft-ietf-mimi-content-08, "Expiring": without anybody's doing; here after a restart, too."""
+    async with scene.bridge():
+        await scene.invite()
+        expiry = Expiry(relative, 3600 if relative else int(time.time()) + 3600)
+        id = await scene.carl_says(words("for a while"), expires=expiry, salt=b"2" * 16)
+        said = await scene.hear(facts.Message)
+        assert (said.id, said.sender.id) == (name(id), scene.carl.user)
+        assert not any(isinstance(fact, facts.Retraction) for fact in scene.heard)
+    async with scene.bridge(at=time.time() + 3700):
+        gone = await scene.hear(facts.Retraction)
+        assert (gone.target, gone.sender.id) == (name(id), scene.carl.user)
+        await scene.carl_says(words("to stay"), salt=b"3" * 16)
+        await scene.hear(facts.Message, lambda m: m.content.text.body == "to stay")
+    assert [key for key in scene.kept if key.startswith("expiry/")] == []
+
+
+async def test_a_message_that_has_expired_on_its_way_is_disregarded(scene: Scene):
+    async with scene.bridge():
+        await scene.invite()
+        await scene.carl_says(words("too late"), expires=Expiry(False, int(time.time()) - 60), salt=b"2" * 16)
+        await scene.carl_says(words("in time"), salt=b"3" * 16)
+        said = await scene.hear(facts.Message)
+    assert said.content.text.body == "in time"
+
+
+class Cleo:
+    """Somebody of the other provider who publishes key packages and has agreed to nothing."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.client = Client("cleo", "a.example")
+        self._scene = scene
+
+    async def begin(self) -> None:
+        self._scene.household.move_in(self.client)
+        package = self.client.package()
+        self._scene.household.published(self.client, package.reference)
+        await self._scene.house.provider.publish(self.client.user, self.client.uri, [package])
+
+    async def invited(self) -> None:
+        """The bridge asks for her, and is told to wait for her answer."""
+        person = Person(id=PersonId(self.client.user), name="cleo")
+        with pytest.raises(SendRejected, match="were asked whether they agree"):
+            await self._scene.session.perform(verbs.Invite(chat=ROOM, person=person))
+
+    async def answers(self, operation: ConsentOperation, room: str | None = ROOM) -> None:
+        entry = ConsentEntry(operation, "mimi://b.example/u/bridge", self.client.user, room)
+        await self._scene.house.provider.agree(entry)
+        answer = await self._scene.house.peers.post(
+            "b.example", Endpoint.UPDATE_CONSENT, entry.requester, CONSENT_ENTRY.encode(entry)
+        )
+        assert answer.status == 201
+
+    @property
+    def is_in(self) -> bool:
+        return (self.client.uri, ROOM) in self._scene.household.seats
+
+
+@pytest.mark.parametrize("room", [ROOM, None])
+async def test_who_is_invited_is_asked_and_comes_in_when_they_agree(scene: Scene, room: str | None):
+    """draft-ietf-mimi-protocol-06 5.7: a request, and a grant for this room or for any."""
+    async with scene.bridge():
+        cleo = Cleo(scene)
+        await cleo.begin()
+        await cleo.invited()
+        (entry,) = scene.household.asked_for
+        assert entry == ConsentEntry(
+            ConsentOperation.REQUEST, "mimi://b.example/u/bridge", cleo.client.user, ROOM
+        )
+        await cleo.answers(ConsentOperation.GRANT, room)
+        assert await scene.household.until(lambda: cleo.is_in)
+        joined = await scene.hear(Membership, lambda m: m.person.id == cleo.client.user)
+        assert joined.change is Change.JOIN
+    assert [key for key in scene.kept if key.startswith("wanted/")] == []
+
+
+async def test_an_answer_that_is_no_is_taken_for_it(scene: Scene):
+    async with scene.bridge():
+        cleo = Cleo(scene)
+        await cleo.begin()
+        await cleo.invited()
+        await cleo.answers(ConsentOperation.REVOKE)
+        assert [key for key in scene.kept if key.startswith("wanted/")] == []
+        await cleo.answers(ConsentOperation.GRANT)  # later, and nobody waits for it any more
+        await scene.invite()
+    assert not cleo.is_in
+
+
+async def test_a_grant_outlives_the_process_that_heard_it(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    cleo = Cleo(scene)
+    async with scene.bridge():
+        await cleo.begin()
+        await cleo.invited()
+        with monkeypatch.context() as patch:
+            patch.setattr(Tenants, "invite", _away)
+            await cleo.answers(ConsentOperation.GRANT)
+    assert not cleo.is_in
+    async with scene.bridge():
+        assert await scene.household.until(lambda: cleo.is_in)
+
+
+async def _away(tenants: Tenants, room: str, person: str) -> None:
+    raise Disconnected("The room's provider cannot be reached.")
+
+
 async def test_somebody_who_has_not_agreed_cannot_be_invited(scene: Scene):
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(scene.bridge())
         for who, why in (
-            ("mimi://a.example/u/stranger", "no consent"),
+            ("mimi://a.example/u/stranger", "were asked whether they agree"),
+            ("mimi://b.example/u/ann", "Nobody of this provider needs to be invited"),
             ("@matrix:user", "nobody who could be invited"),
         ):
             with pytest.raises(SendRejected, match=why):
