@@ -44,6 +44,8 @@ UNDER_WAY = 500
 """Cases of one room whose verbs have no fate yet; planning waits beyond that."""
 BEHIND = 32
 """Facts waiting or under way from which on nobody is shown who types, or who has read what."""
+REFUSED = 1000
+"""Sentences that are not said twice while their room is busy."""
 IDLE = 300.0
 """Seconds after which a worker without work ends; its room's next fact starts another."""
 
@@ -96,6 +98,7 @@ class Worker:
         self._queue: deque[Case] = deque()
         self._wake = asyncio.Event()
         self._recall = Recall(room, around.store, sides=around.sides, words=around.words)
+        self._refused: set[tuple[PersonId, str]] = set()  # who has read here what is not passed on, and why
         self._lanes: dict[PortalKey, Lane[Step]] = {}
         self._performed: set[Step] = set()  # what networks are being told this moment
         self._under_way = 0
@@ -215,7 +218,7 @@ class Worker:
             self._finish(case)
             return
         if isinstance(fact, Unreadable):
-            self._unreadable(case, fact.why)
+            self._unreadable(case, fact.why, told=fact.again and self._has_read(fact.sender, fact.why))
             return
         known = await self._recall.named(case.origin, fact) if names_messages(fact) else {}
         context = self._around.context(self.room, case, known)
@@ -278,9 +281,19 @@ class Worker:
             self._finish(case)
         return False
 
-    def _unreadable(self, case: Case, why: str) -> None:
+    def _has_read(self, sender: PersonId, why: str) -> bool:
+        """Whether somebody was told this here a while ago; from now on they were."""
+        if (sender, why) in self._refused:
+            return True
+        if len(self._refused) >= REFUSED:
+            self._refused.clear()
+        self._refused.add((sender, why))
+        return False
+
+    def _unreadable(self, case: Case, why: str, *, told: bool = False) -> None:
+        """It ends here, and why; `told`: the room has read that already, and only the client is to show it."""
         if self._around.heeds(self.room):
-            case.outcomes.append(Outcome(case.origin, Fate.FAILED, why))
+            case.outcomes.append(Outcome(case.origin, Fate.FAILED, why, told=told))
         self._finish(case)
 
     async def _await_key(self, case: Case, missing: KeyMissing) -> None:
