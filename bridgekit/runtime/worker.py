@@ -85,7 +85,7 @@ class Surroundings(Protocol):
     def muster(self, room: ChatId, origin: PortalKey, decided: Plan) -> None: ...
     async def introduce(self, room: ChatId, case: Case) -> None: ...
     async def words(self, room: ChatId, event: MessageId) -> tuple[str, str]: ...
-    def held_up(self, room: ChatId, case: Case, side: PortalKey) -> None: ...
+    def held_up(self, room: ChatId, case: Case, side: PortalKey, actor: str) -> None: ...
     def spawn(self, work: Coroutine[Any, Any, None]) -> object: ...
 
 
@@ -247,7 +247,7 @@ class Worker:
             if isinstance(fact, facts.Edit) and (revised := known.get(fact.target)) is not None:
                 step.revises = revised, revised.revise(action.side)
             lane.put(step)
-            self._around.held_up(self.room, case, action.side)
+            self._around.held_up(self.room, case, action.side, action.actor)
 
     def _may_be_held(self, case: Case) -> bool:
         """Whether it takes more than one look to see that a fact may go on."""
@@ -359,7 +359,7 @@ class Worker:
                 self._settle(step, _stopped(side), None)
                 return True
             log.info("send_waits", network=side.network, reason=error.notice)
-            self._around.held_up(self.room, case, side)
+            self._around.held_up(self.room, case, side, step.actor)
             self._unmark(step)
             return False  # `perform` waits for the next session, so this is no busy loop
         except RateLimited as error:
