@@ -435,7 +435,12 @@ class Parts:
         )
         self.names = Names(client)
         self.secrecy = Secrecy(
-            self.engine, self.names, self.portals.say, present=self.ghosts.present, spawn=spawn
+            self.engine,
+            self.names,
+            self.portals.say,
+            trust=config.encryption.trust,
+            present=self.ghosts.present,
+            spawn=spawn,
         )
         self.upgrades = Upgrades(
             client,
