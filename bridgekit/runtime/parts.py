@@ -400,7 +400,7 @@ class Parts:
             label=label,
             spawn=spawn,
         )
-        self.standing = StandingLinks(client, registry, self.portals, bot=me, spawn=spawn)
+        self.standing = StandingLinks(client, store, registry, self.portals, bot=me, spawn=spawn)
         self.remains = Remains(store, registry, self.portals, self.accounts, self.networks)
         self.commands = Bot(
             client,

@@ -286,6 +286,8 @@ class Performing:
         fitted = fit(verb, can, self._aids(room, step, ids, verb, self._given(side, session)))
         if isinstance(fitted, Refusal):
             raise SendRejected(fitted.notice)
+        if isinstance(verb, verbs.EditMessage):
+            step.said_anew = any(isinstance(one, verbs.PostMessage) for one in fitted)
         if isinstance(verb, verbs.Retract) and ids.about is not None:
             fitted = tuple(_every_part(fitted, ids.about.ids.get(side, ())))
         if step.case.durable and not can.idempotent and not step.marked:

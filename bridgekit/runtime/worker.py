@@ -246,6 +246,8 @@ class Worker:
             step = Step(case, action, _index(action, seen))
             if case.tracked is not None:
                 case.tracked.expect(action.side)
+            if isinstance(fact, facts.Edit) and (revised := known.get(fact.target)) is not None:
+                step.revises = revised, revised.revise(action.side)
             lane.put(step)
             self._around.held_up(self.room, case, action.side)
 
@@ -436,6 +438,12 @@ class Worker:
                 self._recall.name(tracked, side, ids)
                 writes += self._recall.copies(tracked, side, ids)
             tracked.settle(side)
+        if step.revises is not None:
+            revised, fate = step.revises
+            if step.said_anew and sent is not None and sent.id:
+                writes += self._recall.revised(revised, side, (sent.id, *sent.more))
+            if not fate.done():
+                fate.set_result(None)
         store = self._around.store
         done: list[Write] = []
         if case.durable and outcome is not None:
