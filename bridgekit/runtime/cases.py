@@ -197,6 +197,7 @@ class Case:
         "linked",
         "number",
         "open",
+        "opened",
         "origin",
         "outcomes",
         "performed",
@@ -238,6 +239,7 @@ class Case:
         self.tracked: Tracked | None = None
         self.linked = False  # its own id is among the copies
         self.open = 0
+        self.opened = False  # it came encrypted
         self.told = False  # its sender has been told something already, and it was not the end
         self.outcomes: list[Outcome] = []
         self.performed: dict[int, str] = {}

@@ -379,6 +379,7 @@ class Parts:
             label=label,
             opening=lambda: self.opening,
             exposures=lambda: self.exposures,
+            encrypts=lambda: self.engine.works,
             spawn=spawn,
         )
         self.management = ManagementRooms(client, registry, self.portals.say)
@@ -435,7 +436,12 @@ class Parts:
         )
         self.names = Names(client)
         self.secrecy = Secrecy(
-            self.engine, self.names, self.portals.say, present=self.ghosts.present, spawn=spawn
+            self.engine,
+            self.names,
+            self.portals.say,
+            trust=config.encryption.trust,
+            present=self.ghosts.present,
+            spawn=spawn,
         )
         self.upgrades = Upgrades(
             client,

@@ -18,13 +18,14 @@ from bridgekit.store.statements import Write
 class Ids:
     """What a step's message numbers are called on the side that performs it."""
 
-    __slots__ = ("about", "parent", "reply", "target", "thread")
+    __slots__ = ("about", "parent", "replied", "reply", "target", "thread")
 
     def __init__(self) -> None:
         self.target: MessageId | None = None
         self.parent: MessageId | None = None  # of a reaction: the message under which it stands
         self.reply: MessageId | None = None
         self.thread: MessageId | None = None
+        self.replied: Tracked | None = None
         self.about: Tracked | None = None
 
 
@@ -166,6 +167,7 @@ class Recall:
                 if about.parent and (parent := await self._numbered(about.parent)) is not None:
                     ids.parent = _first(await parent.arrived(action.side))
         if action.reply and (replied := await self._numbered(action.reply)) is not None:
+            ids.replied = replied
             ids.reply = _first(await replied.arrived(action.side))
         if action.thread and (thread := await self._numbered(action.thread)) is not None:
             ids.thread = _first(await thread.arrived(action.side))

@@ -26,6 +26,7 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MATRIX, ChatId, MessageId, PersonId, PortalKey
 from bridgekit.contract.people import Content, Person
 from bridgekit.contract.verbs import Sent
+from bridgekit.core.commands import command_in
 from bridgekit.core.model import Action, Context, Plan
 from bridgekit.core.protection import given
 from bridgekit.matrix.crypto.incoming import KeyMissing
@@ -75,6 +76,7 @@ class Surroundings(Protocol):
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None: ...
     def pipeline(self, side: PortalKey) -> int: ...
     def sides(self, room: ChatId) -> list[PortalKey]: ...
+    def in_clear(self, room: ChatId) -> str: ...
     def heeds(self, room: ChatId) -> bool: ...
     async def open(self, said: Encrypted) -> Fact | StateChanged | Encrypted | Unreadable | None: ...
     async def key(self, missing: KeyMissing, seconds: float) -> bool: ...
@@ -206,6 +208,9 @@ class Worker:
             case.told = TOLD in case.performed
         if isinstance(case.fact, Encrypted) and not await self._open(case, case.fact):
             return
+        if self._came_in_clear(case) and (why := self._around.in_clear(self.room)):
+            self._refuse_clear(case, why)
+            return
         if isinstance(case.fact, facts.Message) and await self._recall.is_known(case, case.fact):
             self._finish(case)
             return
@@ -276,7 +281,7 @@ class Worker:
             self._unreadable(case, UNREADABLE)
         else:
             if opened is not None:
-                case.fact = opened
+                case.fact, case.opened = opened, True
                 return True
             self._finish(case)
         return False
@@ -289,6 +294,19 @@ class Worker:
             self._refused.clear()
         self._refused.add((sender, why))
         return False
+
+    @staticmethod
+    def _came_in_clear(case: Case) -> bool:
+        """Whether it is words that a client would have encrypted; reactions and redactions no client does."""
+        spoken = isinstance(case.fact, facts.Message | facts.Edit)
+        return spoken and case.origin.network == MATRIX and not case.opened
+
+    def _refuse_clear(self, case: Case, why: str) -> None:
+        """Nothing follows from what was said in clear in an encrypted room; who waits for something reads why."""
+        is_command = isinstance(case.fact, facts.Message) and command_in(case.fact.content) is not None
+        if is_command or self._around.heeds(self.room):
+            case.outcomes.append(Outcome(case.origin, Fate.FAILED, why))
+        self._finish(case)
 
     def _unreadable(self, case: Case, why: str, *, told: bool = False) -> None:
         """It ends here, and why; `told`: the room has read that already, and only the client is to show it."""

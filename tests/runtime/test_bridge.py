@@ -18,6 +18,7 @@ from tests.runtime.running import (
     BOT,
     ECHO,
     SERVER,
+    by,
     has_fate,
     invited,
     is_echo,
@@ -113,7 +114,9 @@ async def test_an_encrypted_message_has_a_visible_fate(tmp_path: Path) -> None:
         )
         fate = await said(place, has_fate(event))
         assert fate.content["status"] == "FAIL_PERMANENT"
-        await said(place, by(BOT, "Not delivered: Your client has encrypted this, and this room is not encrypted"))
+        await said(
+            place, by(BOT, "Not delivered: Your client has encrypted this, and this room is not encrypted")
+        )
 
 
 @pytest.mark.parametrize(
