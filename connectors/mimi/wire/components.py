@@ -8,11 +8,9 @@ from __future__ import annotations
 from enum import IntEnum
 from itertools import pairwise
 
-import msgspec
-
 from bridgekit.contract.errors import PeerMisbehaved
 from connectors.mimi.wire.mls import CREDENTIAL, Credential
-from connectors.mimi.wire.tls import OPAQUE, U16, U32, UTF8, Codec, Reader, fixed, struct, vector
+from connectors.mimi.wire.tls import OPAQUE, U16, U32, UTF8, Codec, Reader, Record, fixed, struct, vector
 
 
 class Component(IntEnum):
@@ -55,11 +53,7 @@ class ExtensionType(IntEnum):
     REQUIRED_WIRE_FORMATS = 0x0008
 
 
-class _S(msgspec.Struct, frozen=True):
-    pass
-
-
-class ComponentData(_S, frozen=True):
+class ComponentData(Record, frozen=True):
     id: int
     data: bytes
 
@@ -93,19 +87,19 @@ SAFE_AAD = _Sorted()
 COMPONENTS_LIST = vector(U16)
 
 
-class Parameter(_S, frozen=True):
+class Parameter(Record, frozen=True):
     name: str
     value: str
 
 
-class MediaType(_S, frozen=True):
+class MediaType(Record, frozen=True):
     """`type` is the type, a slash and the subtype; quotes around values are not written."""
 
     type: str
     parameters: tuple[Parameter, ...] = ()
 
 
-class ApplicationFraming(_S, frozen=True):
+class ApplicationFraming(Record, frozen=True):
     """Application data where the group tells media types apart; an empty type is the group's first one."""
 
     media_type: MediaType
@@ -117,7 +111,7 @@ MEDIA_TYPES = vector(MEDIA_TYPE, least=1)
 APPLICATION_FRAMING = struct(ApplicationFraming, media_type=MEDIA_TYPE, content=OPAQUE)
 
 
-class FrankingAgent(_S, frozen=True):
+class FrankingAgent(Record, frozen=True):
     signature_key: bytes
     credential: Credential
 
@@ -126,19 +120,19 @@ FRANK_AAD = fixed(32)
 FRANKING_AGENT = struct(FrankingAgent, signature_key=OPAQUE, credential=CREDENTIAL)
 
 
-class Participant(_S, frozen=True):
+class Participant(Record, frozen=True):
     user: str
     role: int
 
 
-class RoleChange(_S, frozen=True):
+class RoleChange(Record, frozen=True):
     """`index` is the participant's place in the list as it was."""
 
     index: int
     role: int
 
 
-class ParticipantUpdate(_S, frozen=True):
+class ParticipantUpdate(Record, frozen=True):
     """Changes are made first, then removals, then what is added goes to the end."""
 
     changed: tuple[RoleChange, ...] = ()
@@ -156,7 +150,7 @@ PARTICIPANT_UPDATE = struct(
 )
 
 
-class RichDescription(_S, frozen=True):
+class RichDescription(Record, frozen=True):
     """An empty `media_type` is text/plain;charset=utf-8."""
 
     media_type: str
@@ -164,7 +158,7 @@ class RichDescription(_S, frozen=True):
     content: bytes
 
 
-class RoomMetadata(_S, frozen=True):
+class RoomMetadata(Record, frozen=True):
     """`avatar` is an https URI; empty where there is none."""
 
     room_uri: str

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-import msgspec
-
 from bridgekit.contract.errors import PeerMisbehaved
 from connectors.mimi.wire.tls import (
     OPAQUE,
@@ -19,6 +17,7 @@ from connectors.mimi.wire.tls import (
     U64,
     Codec,
     Reader,
+    Record,
     choice,
     enum,
     optional,
@@ -31,29 +30,25 @@ MLS10 = 1
 AES128_X25519 = 0x0001  # MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519: the suite that implementations share
 
 
-class _S(msgspec.Struct, frozen=True):
-    pass
-
-
-class Extension(_S, frozen=True):
+class Extension(Record, frozen=True):
     type: int
     data: bytes
 
 
-class BasicCredential(_S, frozen=True):
+class BasicCredential(Record, frozen=True):
     """In MIMI: the client's URI."""
 
     identity: bytes
 
 
-class X509Credential(_S, frozen=True):
+class X509Credential(Record, frozen=True):
     certificates: tuple[bytes, ...]
 
 
 Credential = BasicCredential | X509Credential
 
 
-class Capabilities(_S, frozen=True):
+class Capabilities(Record, frozen=True):
     versions: tuple[int, ...]
     cipher_suites: tuple[int, ...]
     extensions: tuple[int, ...]
@@ -61,30 +56,30 @@ class Capabilities(_S, frozen=True):
     credentials: tuple[int, ...]
 
 
-class RequiredCapabilities(_S, frozen=True):
+class RequiredCapabilities(Record, frozen=True):
     extensions: tuple[int, ...]
     proposals: tuple[int, ...]
     credentials: tuple[int, ...]
 
 
-class Lifetime(_S, frozen=True):
+class Lifetime(Record, frozen=True):
     """A leaf of a key package: valid between two times (s since the epoch)."""
 
     not_before: int
     not_after: int
 
 
-class Updated(_S, frozen=True):
+class Updated(Record, frozen=True):
     """A leaf of an Update proposal."""
 
 
-class Committed(_S, frozen=True):
+class Committed(Record, frozen=True):
     """A leaf of a commit's path."""
 
     parent_hash: bytes
 
 
-class LeafNode(_S, frozen=True):
+class LeafNode(Record, frozen=True):
     encryption_key: bytes
     signature_key: bytes
     credential: Credential
@@ -94,7 +89,7 @@ class LeafNode(_S, frozen=True):
     signature: bytes
 
 
-class KeyPackage(_S, frozen=True):
+class KeyPackage(Record, frozen=True):
     cipher_suite: int
     init_key: bytes
     leaf_node: LeafNode
@@ -102,91 +97,91 @@ class KeyPackage(_S, frozen=True):
     signature: bytes
 
 
-class ParentNode(_S, frozen=True):
+class ParentNode(Record, frozen=True):
     encryption_key: bytes
     parent_hash: bytes
     unmerged_leaves: tuple[int, ...]
 
 
-class Leaf(_S, frozen=True):
+class Leaf(Record, frozen=True):
     leaf_node: LeafNode
 
 
-class Parent(_S, frozen=True):
+class Parent(Record, frozen=True):
     parent_node: ParentNode
 
 
 Node = Leaf | Parent
 
 
-class ExternalPsk(_S, frozen=True):
+class ExternalPsk(Record, frozen=True):
     psk_id: bytes
     nonce: bytes
 
 
-class ResumptionPsk(_S, frozen=True):
+class ResumptionPsk(Record, frozen=True):
     usage: int
     group_id: bytes
     epoch: int
     nonce: bytes
 
 
-class ApplicationPsk(_S, frozen=True):
+class ApplicationPsk(Record, frozen=True):
     component: int
     psk_id: bytes
     nonce: bytes
 
 
-class Add(_S, frozen=True):
+class Add(Record, frozen=True):
     key_package: KeyPackage
 
 
-class Update(_S, frozen=True):
+class Update(Record, frozen=True):
     leaf_node: LeafNode
 
 
-class Remove(_S, frozen=True):
+class Remove(Record, frozen=True):
     leaf: int
 
 
-class PreSharedKey(_S, frozen=True):
+class PreSharedKey(Record, frozen=True):
     psk: ExternalPsk | ResumptionPsk | ApplicationPsk
 
 
-class ReInit(_S, frozen=True):
+class ReInit(Record, frozen=True):
     group_id: bytes
     version: int
     cipher_suite: int
     extensions: tuple[Extension, ...]
 
 
-class ExternalInit(_S, frozen=True):
+class ExternalInit(Record, frozen=True):
     kem_output: bytes
 
 
-class GroupContextExtensions(_S, frozen=True):
+class GroupContextExtensions(Record, frozen=True):
     extensions: tuple[Extension, ...]
 
 
-class ComponentUpdate(_S, frozen=True):
+class ComponentUpdate(Record, frozen=True):
     update: bytes
 
 
-class ComponentRemoval(_S, frozen=True):
+class ComponentRemoval(Record, frozen=True):
     pass
 
 
-class AppDataUpdate(_S, frozen=True):
+class AppDataUpdate(Record, frozen=True):
     component: int
     operation: ComponentUpdate | ComponentRemoval
 
 
-class AppEphemeral(_S, frozen=True):
+class AppEphemeral(Record, frozen=True):
     component: int
     data: bytes
 
 
-class SelfRemove(_S, frozen=True):
+class SelfRemove(Record, frozen=True):
     pass
 
 
@@ -204,49 +199,49 @@ Proposal = (
 )
 
 
-class ByValue(_S, frozen=True):
+class ByValue(Record, frozen=True):
     proposal: Proposal
 
 
-class ByReference(_S, frozen=True):
+class ByReference(Record, frozen=True):
     reference: bytes
 
 
-class HpkeCiphertext(_S, frozen=True):
+class HpkeCiphertext(Record, frozen=True):
     kem_output: bytes
     ciphertext: bytes
 
 
-class UpdatePathNode(_S, frozen=True):
+class UpdatePathNode(Record, frozen=True):
     encryption_key: bytes
     encrypted_path_secrets: tuple[HpkeCiphertext, ...]
 
 
-class UpdatePath(_S, frozen=True):
+class UpdatePath(Record, frozen=True):
     leaf_node: LeafNode
     nodes: tuple[UpdatePathNode, ...]
 
 
-class Commit(_S, frozen=True):
+class Commit(Record, frozen=True):
     proposals: tuple[ByValue | ByReference, ...]
     path: UpdatePath | None
 
 
-class MemberSender(_S, frozen=True):
+class MemberSender(Record, frozen=True):
     leaf: int
 
 
-class ExternalSenderIndex(_S, frozen=True):
+class ExternalSenderIndex(Record, frozen=True):
     """Its place in the group's external_senders."""
 
     index: int
 
 
-class NewMemberProposal(_S, frozen=True):
+class NewMemberProposal(Record, frozen=True):
     pass
 
 
-class NewMemberCommit(_S, frozen=True):
+class NewMemberCommit(Record, frozen=True):
     pass
 
 
@@ -259,7 +254,7 @@ class ContentType(IntEnum):
     COMMIT = 3
 
 
-class PublicMessage(_S, frozen=True):
+class PublicMessage(Record, frozen=True):
     """A handshake message; application data is never public (RFC 9420 6.2)."""
 
     group_id: bytes
@@ -272,7 +267,7 @@ class PublicMessage(_S, frozen=True):
     membership_tag: bytes | None
 
 
-class PrivateMessage(_S, frozen=True):
+class PrivateMessage(Record, frozen=True):
     group_id: bytes
     epoch: int
     content_type: ContentType
@@ -281,20 +276,20 @@ class PrivateMessage(_S, frozen=True):
     ciphertext: bytes
 
 
-class EncryptedGroupSecrets(_S, frozen=True):
+class EncryptedGroupSecrets(Record, frozen=True):
     """`new_member` is the KeyPackageRef that says for whom it is."""
 
     new_member: bytes
     secrets: HpkeCiphertext
 
 
-class Welcome(_S, frozen=True):
+class Welcome(Record, frozen=True):
     cipher_suite: int
     secrets: tuple[EncryptedGroupSecrets, ...]
     encrypted_group_info: bytes
 
 
-class GroupContext(_S, frozen=True):
+class GroupContext(Record, frozen=True):
     cipher_suite: int
     group_id: bytes
     epoch: int
@@ -303,7 +298,7 @@ class GroupContext(_S, frozen=True):
     extensions: tuple[Extension, ...]
 
 
-class GroupInfo(_S, frozen=True):
+class GroupInfo(Record, frozen=True):
     context: GroupContext
     extensions: tuple[Extension, ...]
     confirmation_tag: bytes
@@ -311,7 +306,7 @@ class GroupInfo(_S, frozen=True):
     signature: bytes
 
 
-class ExternalSender(_S, frozen=True):
+class ExternalSender(Record, frozen=True):
     signature_key: bytes
     credential: Credential
 

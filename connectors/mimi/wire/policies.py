@@ -5,8 +5,6 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any
 
-import msgspec
-
 from connectors.mimi.wire.components import MEDIA_TYPE, MediaType
 from connectors.mimi.wire.tls import (
     BOOL,
@@ -17,6 +15,7 @@ from connectors.mimi.wire.tls import (
     U64,
     UTF8,
     Codec,
+    Record,
     choice,
     enum,
     late_choice,
@@ -26,18 +25,14 @@ from connectors.mimi.wire.tls import (
 )
 
 
-class _S(msgspec.Struct, frozen=True):
-    pass
-
-
-class RoleTargets(_S, frozen=True):
+class RoleTargets(Record, frozen=True):
     """Who may change somebody from role `source` into one of `targets`."""
 
     source: int
     targets: tuple[int, ...]
 
 
-class Role(_S, frozen=True):
+class Role(Record, frozen=True):
     """Role 0 is that of people who are no participants, 1 that of the banned.
 
     `least` and `most` bound the participants with the role, `least_active` and `most_active` those with a client.
@@ -69,13 +64,13 @@ _ROLE = struct(
 ROLES = vector(_ROLE)
 
 
-class Claim(_S, frozen=True):
+class Claim(Record, frozen=True):
     credential_type: int
     id: bytes
     value: bytes
 
 
-class Preauthorization(_S, frozen=True):
+class Preauthorization(Record, frozen=True):
     """Whoever proves all `claims` may take `role`."""
 
     claims: tuple[Claim, ...]
@@ -91,7 +86,7 @@ PREAUTHORIZATIONS = vector(
 )
 
 
-class BaseRoomPolicy(_S, frozen=True):
+class BaseRoomPolicy(Record, frozen=True):
     """`parent_room` is empty where there is none."""
 
     fixed_membership: bool = False
@@ -130,7 +125,7 @@ class Optionality(IntEnum):
 _OPTIONALITY = enum(Optionality)
 
 
-class StatusNotificationPolicy(_S, frozen=True):
+class StatusNotificationPolicy(Record, frozen=True):
     delivery: Optionality = Optionality.OPTIONAL
     read: Optionality = Optionality.OPTIONAL
 
@@ -138,7 +133,7 @@ class StatusNotificationPolicy(_S, frozen=True):
 STATUS_NOTIFICATION_POLICY = struct(StatusNotificationPolicy, delivery=_OPTIONALITY, read=_OPTIONALITY)
 
 
-class JoinLinkPolicy(_S, frozen=True):
+class JoinLinkPolicy(Record, frozen=True):
     """`expiration`: how long a new link is valid (s)."""
 
     on_request: bool
@@ -147,7 +142,7 @@ class JoinLinkPolicy(_S, frozen=True):
     expiration: int
 
 
-class JoinLinksUpdate(_S, frozen=True):
+class JoinLinksUpdate(Record, frozen=True):
     removed: tuple[int, ...] = ()
     added: tuple[bytes, ...] = ()
 
@@ -157,7 +152,7 @@ JOIN_LINKS = vector(OPAQUE)
 JOIN_LINKS_UPDATE = struct(JoinLinksUpdate, removed=vector(U32), added=vector(OPAQUE))
 
 
-class PreviewsThrough(_S, frozen=True):
+class PreviewsThrough(Record, frozen=True):
     autodetect: Optionality
     send: Optionality
     automatic: Optionality
@@ -168,7 +163,7 @@ class PreviewsMustThrough(PreviewsThrough, frozen=True):
     """The proxy must be used."""
 
 
-class PreviewsWithoutProxy(_S, frozen=True):
+class PreviewsWithoutProxy(Record, frozen=True):
     autodetect: Optionality
     send: Optionality
     automatic: Optionality
@@ -205,20 +200,20 @@ class DownloadType(IntEnum):
     OHTTP = 2
 
 
-class AssetDomains(_S, frozen=True):
+class AssetDomains(Record, frozen=True):
     """Where files of the users of `provider` lie."""
 
     provider: str
     domains: tuple[str, ...]
 
 
-class DownloadPrivacy(_S, frozen=True):
+class DownloadPrivacy(Record, frozen=True):
     allowed: tuple[DownloadType, ...]
     forbidden: tuple[DownloadType, ...]
     default: DownloadType
 
 
-class AssetPolicy(_S, frozen=True):
+class AssetPolicy(Record, frozen=True):
     """The `max_` fields count octets."""
 
     location: AssetLocation
@@ -247,11 +242,11 @@ ASSET_POLICY = struct(
 )
 
 
-class Forbidden(_S, frozen=True):
+class Forbidden(Record, frozen=True):
     pass
 
 
-class LoggingOptional(_S, frozen=True):
+class LoggingOptional(Record, frozen=True):
     clients: tuple[str, ...]
     machine_readable: str
     human_readable: str
@@ -271,7 +266,7 @@ LOGGING_POLICY: Codec[LoggingPolicy] = choice(
 )
 
 
-class HistoryOptional(_S, frozen=True):
+class HistoryOptional(Record, frozen=True):
     """`max_time`: how far back (s)."""
 
     roles: tuple[int, ...]
@@ -293,7 +288,7 @@ HISTORY_POLICY: Codec[HistoryPolicy] = choice(
 )
 
 
-class Bot(_S, frozen=True):
+class Bot(Record, frozen=True):
     name: str
     description: str
     homepage: str
@@ -317,7 +312,7 @@ BOT_POLICY = vector(
 )
 
 
-class ExpirationOptional(_S, frozen=True):
+class ExpirationOptional(Record, frozen=True):
     """Durations in seconds."""
 
     least: int

@@ -37,6 +37,7 @@ from connectors.mimi.wire.tls import (
     UTF8,
     Codec,
     Reader,
+    Record,
     choice,
     fixed,
     late_choice,
@@ -52,11 +53,8 @@ class UnknownProtocol(PeerMisbehaved):
     """The body is of another end-to-end protocol than MLS 1.0."""
 
 
-class _S(msgspec.Struct, frozen=True):
-    pass
-
-
-def _unknown(found: bytes) -> PeerMisbehaved:
+def unknown_protocol(found: bytes) -> PeerMisbehaved:
+    """What is raised for another protocol's body."""
     return UnknownProtocol("The other side uses an end-to-end protocol that nobody here speaks.")
 
 
@@ -67,20 +65,20 @@ PROTOCOL = b"\x01"
 # The tree and the GroupInfo beside a commit (draft-ietf-mls-ratchet-tree-options) ----------------------------
 
 
-class FullTree(_S, frozen=True):
+class FullTree(Record, frozen=True):
     nodes: tuple[Node | None, ...]
 
 
-class TreeAt(_S, frozen=True):
+class TreeAt(Record, frozen=True):
     url: str
     signature: bytes
 
 
-class TreeOutOfBand(_S, frozen=True):
+class TreeOutOfBand(Record, frozen=True):
     signature: bytes
 
 
-class TreeOfService(_S, frozen=True):
+class TreeOfService(Record, frozen=True):
     """The receiver can put it together itself."""
 
 
@@ -98,11 +96,11 @@ TREE_OPTION: Codec[TreeOption] = choice(
 )
 
 
-class FullGroupInfo(_S, frozen=True):
+class FullGroupInfo(Record, frozen=True):
     group_info: GroupInfo
 
 
-class PartialGroupInfo(_S, frozen=True):
+class PartialGroupInfo(Record, frozen=True):
     """What the hub cannot work out by itself. `tree_presence`: 0 none, 1 present, 2 removed, 3 added."""
 
     tree_presence: int
@@ -136,7 +134,7 @@ GROUP_INFO_OPTION: Codec[GroupInfoOption] = choice(
 # update -----------------------------------------------------------------------------------------------------
 
 
-class CommitBundle(_S, frozen=True):
+class CommitBundle(Record, frozen=True):
     """A commit and what newcomers and the hub need of it; the Welcome and the GroupInfo leave the tree out."""
 
     message: PublicMessage
@@ -145,7 +143,7 @@ class CommitBundle(_S, frozen=True):
     tree: TreeOption
 
 
-class ProposalBundle(_S, frozen=True):
+class ProposalBundle(Record, frozen=True):
     message: PublicMessage
     more: tuple[MlsMessage, ...] = ()
 
@@ -201,23 +199,23 @@ _PROPOSALS = _Proposals()
 UPDATE_REQUEST = _UpdateRequest()
 
 
-class Updated(_S, frozen=True):
+class Updated(Record, frozen=True):
     """`accepted`: the hub's time (ms)."""
 
     description: str
     accepted: int
 
 
-class WrongEpoch(_S, frozen=True):
+class WrongEpoch(Record, frozen=True):
     description: str
     current_epoch: int
 
 
-class NotAllowed(_S, frozen=True):
+class NotAllowed(Record, frozen=True):
     description: str
 
 
-class InvalidProposal(_S, frozen=True):
+class InvalidProposal(Record, frozen=True):
     description: str
     references: tuple[bytes, ...]
 
@@ -239,7 +237,7 @@ UPDATE_RESPONSE: Codec[UpdateResponse] = choice(
 # submitMessage ----------------------------------------------------------------------------------------------
 
 
-class SubmitRequest(_S, frozen=True):
+class SubmitRequest(Record, frozen=True):
     message: PrivateMessage
     sender_uri: str
 
@@ -258,11 +256,11 @@ class _Application(Codec[PrivateMessage]):
 
 
 SUBMIT_REQUEST: Codec[SubmitRequest] = prefixed(
-    PROTOCOL, struct(SubmitRequest, message=_Application(), sender_uri=UTF8), _unknown
+    PROTOCOL, struct(SubmitRequest, message=_Application(), sender_uri=UTF8), unknown_protocol
 )
 
 
-class Frank(_S, frozen=True):
+class Frank(Record, frozen=True):
     """The hub's stamp: it saw this message then, from that sender."""
 
     server_frank: bytes
@@ -273,18 +271,18 @@ class Frank(_S, frozen=True):
 FRANK = struct(Frank, server_frank=fixed(32), cipher_suite=U16, signature=OPAQUE)
 
 
-class Accepted(_S, frozen=True):
+class Accepted(Record, frozen=True):
     """`accepted`: the hub's time (ms)."""
 
     accepted: int
     frank: Frank | None
 
 
-class Refused(_S, frozen=True):
+class Refused(Record, frozen=True):
     pass
 
 
-class EpochTooOld(_S, frozen=True):
+class EpochTooOld(Record, frozen=True):
     current_epoch: int
 
 
@@ -301,17 +299,17 @@ SUBMIT_RESPONSE: Codec[SubmitResponse] = prefixed(
             2: struct(EpochTooOld, current_epoch=U64),
         },
     ),
-    _unknown,
+    unknown_protocol,
 )
 
 
-class FrankingContext(_S, frozen=True):
+class FrankingContext(Record, frozen=True):
     sender_uri: str
     room_uri: str
     accepted: int
 
 
-class FrankingIntegrity(_S, frozen=True):
+class FrankingIntegrity(Record, frozen=True):
     """What the hub signs ("FrankingIntegrityTBS")."""
 
     server_frank: bytes
@@ -328,7 +326,7 @@ FRANKING_INTEGRITY = struct(
 # notify -----------------------------------------------------------------------------------------------------
 
 
-class FanoutBase(_S, frozen=True):
+class FanoutBase(Record, frozen=True):
     """`accepted`: the hub's time (ms)."""
 
     accepted: int
@@ -396,7 +394,7 @@ FANOUTS = many(FANOUT)
 # groupInfo --------------------------------------------------------------------------------------------------
 
 
-class GroupInfoRequest(_S, frozen=True):
+class GroupInfoRequest(Record, frozen=True):
     cipher_suite: int
     signature_key: bytes
     credential: Credential
@@ -413,11 +411,11 @@ _REQUEST: dict[str, Codec[Any]] = {
     "joining_code": optional(OPAQUE),
 }
 GROUP_INFO_REQUEST: Codec[GroupInfoRequest] = prefixed(
-    PROTOCOL, struct(GroupInfoRequest, **_REQUEST, signature=OPAQUE), _unknown
+    PROTOCOL, struct(GroupInfoRequest, **_REQUEST, signature=OPAQUE), unknown_protocol
 )
 
 
-class GivenGroupInfo(_S, frozen=True):
+class GivenGroupInfo(Record, frozen=True):
     room_id: bytes
     cipher_suite: int
     hub_sender: ExternalSender
@@ -425,11 +423,11 @@ class GivenGroupInfo(_S, frozen=True):
     signature: bytes = b""
 
 
-class NotAuthorized(_S, frozen=True):
+class NotAuthorized(Record, frozen=True):
     room_id: bytes
 
 
-class NoSuchRoom(_S, frozen=True):
+class NoSuchRoom(Record, frozen=True):
     room_id: bytes
 
 
@@ -454,16 +452,16 @@ GROUP_INFO_RESPONSE: Codec[GroupInfoResponse] = prefixed(
             3: struct(NoSuchRoom, room_id=OPAQUE),
         },
     ),
-    _unknown,
+    unknown_protocol,
 )
 
 
-class PendingProposal(_S, frozen=True):
+class PendingProposal(Record, frozen=True):
     message: MlsMessage
     accepted: int
 
 
-class GroupInfoAndTree(_S, frozen=True):
+class GroupInfoAndTree(Record, frozen=True):
     """What is sealed in a GivenGroupInfo."""
 
     group_info: GroupInfo

@@ -17,6 +17,10 @@ S = TypeVar("S", bound=msgspec.Struct)
 _LONGEST = 1 << 30
 
 
+class Record(msgspec.Struct, frozen=True):
+    """A struct as a value, with its fields in their order on the wire."""
+
+
 class Reader:
     """Octets, and how far they were read."""
 

@@ -20,7 +20,7 @@ from connectors.mimi.wire.mls import (
     KeyPackage,
     RequiredCapabilities,
 )
-from connectors.mimi.wire.rooms import FRANK, PROTOCOL, Frank, UnknownProtocol
+from connectors.mimi.wire.rooms import FRANK, PROTOCOL, Frank, unknown_protocol
 from connectors.mimi.wire.tls import (
     OPAQUE,
     U8,
@@ -29,6 +29,7 @@ from connectors.mimi.wire.tls import (
     UTF8,
     Codec,
     Reader,
+    Record,
     choice,
     enum,
     optional,
@@ -37,19 +38,10 @@ from connectors.mimi.wire.tls import (
     vector,
 )
 
-
-class _S(msgspec.Struct, frozen=True):
-    pass
-
-
-def _unknown(found: bytes) -> UnknownProtocol:
-    return UnknownProtocol("The other side uses an end-to-end protocol that nobody here speaks.")
-
-
 # keyMaterial ------------------------------------------------------------------------------------------------
 
 
-class KeyMaterialRequest(_S, frozen=True):
+class KeyMaterialRequest(Record, frozen=True):
     requesting_user: str
     target_user: str
     room: str
@@ -73,7 +65,7 @@ KEY_MATERIAL_REQUEST: Codec[KeyMaterialRequest] = prefixed(
         credential=CREDENTIAL,
         signature=OPAQUE,
     ),
-    _unknown,
+    unknown_protocol,
 )
 
 
@@ -93,18 +85,18 @@ class UserCode(IntEnum):
     USER_DELETED = 7
 
 
-class ClientMaterial(_S, frozen=True):
+class ClientMaterial(Record, frozen=True):
     client_uri: str
     key_package: KeyPackage
 
 
-class ClientExhausted(_S, frozen=True):
+class ClientExhausted(Record, frozen=True):
     """There is no key package left."""
 
     client_uri: str
 
 
-class ClientIncompatible(_S, frozen=True):
+class ClientIncompatible(Record, frozen=True):
     client_uri: str
     capabilities: Capabilities | None
 
@@ -112,7 +104,7 @@ class ClientIncompatible(_S, frozen=True):
 Client = ClientMaterial | ClientExhausted | ClientIncompatible
 
 
-class KeyMaterialResponse(_S, frozen=True):
+class KeyMaterialResponse(Record, frozen=True):
     """`clients` is empty where the code is another than success, partial success or no compatible material."""
 
     code: UserCode
@@ -130,7 +122,9 @@ _CLIENT: Codec[Client] = choice(
     },
 )
 KEY_MATERIAL_RESPONSE: Codec[KeyMaterialResponse] = prefixed(
-    PROTOCOL, struct(KeyMaterialResponse, code=enum(UserCode), user=UTF8, clients=vector(_CLIENT)), _unknown
+    PROTOCOL,
+    struct(KeyMaterialResponse, code=enum(UserCode), user=UTF8, clients=vector(_CLIENT)),
+    unknown_protocol,
 )
 
 
@@ -144,7 +138,7 @@ class ConsentOperation(IntEnum):
     REVOKE = 3
 
 
-class ConsentEntry(_S, frozen=True):
+class ConsentEntry(Record, frozen=True):
     """`room` is None for any room; `key_packages` are there in a grant only."""
 
     operation: ConsentOperation
@@ -183,36 +177,36 @@ CONSENT_ENTRY: Codec[ConsentEntry] = _ConsentEntry()
 # identifierQuery --------------------------------------------------------------------------------------------
 
 
-class Handle(_S, frozen=True):
+class Handle(Record, frozen=True):
     value: str
 
 
-class Nick(_S, frozen=True):
+class Nick(Record, frozen=True):
     value: str
 
 
-class Email(_S, frozen=True):
+class Email(Record, frozen=True):
     value: str
 
 
-class Phone(_S, frozen=True):
+class Phone(Record, frozen=True):
     value: str
 
 
-class PartialName(_S, frozen=True):
+class PartialName(Record, frozen=True):
     value: str
 
 
-class WholeProfile(_S, frozen=True):
+class WholeProfile(Record, frozen=True):
     value: str
 
 
-class OidcClaim(_S, frozen=True):
+class OidcClaim(Record, frozen=True):
     name: str
     value: str
 
 
-class VcardField(_S, frozen=True):
+class VcardField(Record, frozen=True):
     name: str
     value: str
 
@@ -220,7 +214,7 @@ class VcardField(_S, frozen=True):
 Query = Handle | Nick | Email | Phone | PartialName | WholeProfile | OidcClaim | VcardField
 
 
-class IdentifierRequest(_S, frozen=True):
+class IdentifierRequest(Record, frozen=True):
     """All of `queries` must match."""
 
     queries: tuple[Query, ...]
@@ -259,18 +253,18 @@ class FieldSource(IntEnum):
     VCARD_FIELD = 8
 
 
-class ProfileField(_S, frozen=True):
+class ProfileField(Record, frozen=True):
     source: FieldSource
     name: str
     value: bytes
 
 
-class UserProfile(_S, frozen=True):
+class UserProfile(Record, frozen=True):
     stable_uri: str
     fields: tuple[ProfileField, ...] = ()
 
 
-class IdentifierResponse(_S, frozen=True):
+class IdentifierResponse(Record, frozen=True):
     code: QueryCode
     uris: tuple[str, ...] = ()
     profiles: tuple[UserProfile, ...] = ()
@@ -295,7 +289,7 @@ IDENTIFIER_RESPONSE = struct(
 # reportAbuse ------------------------------------------------------------------------------------------------
 
 
-class AbusiveMessage(_S, frozen=True):
+class AbusiveMessage(Record, frozen=True):
     """`accepted`: the hub's time (ms)."""
 
     content: bytes
@@ -303,7 +297,7 @@ class AbusiveMessage(_S, frozen=True):
     accepted: int
 
 
-class AbuseReport(_S, frozen=True):
+class AbuseReport(Record, frozen=True):
     """`reporting_user` is empty where the reporter does not say; `kind` has no registered values yet."""
 
     reporting_user: str
