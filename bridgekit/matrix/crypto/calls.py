@@ -30,18 +30,24 @@ NO_DEVICES = (
     "`bridgekit check` says what is missing."
 )
 
+NONSENSE = "The homeserver answers a question about keys with something else."
+
 
 class _Counts(msgspec.Struct):
     one_time_key_counts: dict[str, int] = {}
 
 
 class _Claimed(msgspec.Struct):
-    one_time_keys: dict[PersonId, dict[str, dict[str, Any]]] = {}
+    one_time_keys: dict[PersonId, msgspec.Raw] = {}
+
+
+class _Membership(msgspec.Struct):
+    membership: str = ""
 
 
 class _Member(msgspec.Struct):
     state_key: PersonId
-    content: dict[str, Any]
+    content: _Membership
 
 
 class _Members(msgspec.Struct):
@@ -74,7 +80,8 @@ _members = msgspec.json.Decoder(_Members).decode
 
 
 class KeyCalls:
-    """Patient calls, but for `sync`: they wait for the homeserver, and raise MatrixRefused where it will not."""
+    """Patient calls, but for `sync`: they wait for the homeserver, and raise MatrixRefused where it will not, or where
+    what it answers is not what was asked for."""
 
     def __init__(self, homeserver: Homeserver) -> None:
         self._homeserver = homeserver
@@ -126,11 +133,17 @@ class KeyCalls:
         device: str,
         tries: int | None = None,
     ) -> dict[PersonId, dict[str, dict[str, Any]]]:
-        """One one-time key of each device: by user, device and key id; `tries` as for `query`."""
+        """One one-time key of each device: by user, device and key id; `tries` as for `query`.
+
+        Whose part of the answer is nonsense is left out.
+        """
         body = {"one_time_keys": wanted, "timeout": OTHERS_SECONDS}
         path = f"{CS}/keys/claim"
         found = await self._call("keys_claim", "POST", path, body, _claimed, user, device, tries=tries)
-        return found.one_time_keys
+        return {
+            who: {id: keys for id, keys in part.items() if isinstance(keys, dict)}
+            for who, part in devices.readable(found.one_time_keys).items()
+        }
 
     async def send(
         self, type: str, messages: Sequence[tuple[PersonId, str, Json]], *, user: PersonId, device: str
@@ -159,9 +172,7 @@ class KeyCalls:
             "members", "GET", path, None, _members, user, query={"not_membership": "leave"}
         )
         return frozenset(
-            member.state_key
-            for member in found.chunk
-            if member.content.get("membership") in ("join", "invite")
+            member.state_key for member in found.chunk if member.content.membership in ("join", "invite")
         )
 
     async def settings(self, room: ChatId, user: PersonId | None) -> Json | None:
@@ -188,10 +199,17 @@ class KeyCalls:
         patient: bool = True,
         tries: int | None = None,
     ) -> T:
-        return await self._homeserver.request(
+        def read(answer: bytes) -> T | None:
+            try:
+                return decode(answer)
+            # JSON, so no proxy's page: asked again, the homeserver would say it again, for ever.
+            except (msgspec.ValidationError, RecursionError):
+                return None
+
+        found = await self._homeserver.request(
             method,
             path,
-            decode=decode,
+            decode=read,
             body=None if body is None else _encode(body),
             user=user,
             device=device,
@@ -200,3 +218,6 @@ class KeyCalls:
             tries=tries,
             call=call,
         )
+        if found is None:
+            raise MatrixRefused(NONSENSE)
+        return found

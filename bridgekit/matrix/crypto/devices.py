@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,12 +41,22 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What POST /keys/query answers; whatever is in it may be wrong."""
+    """What POST /keys/query answers; whatever is in it may be wrong. Homeservers pass on unchecked what another server
+    says of its users (Synapse 1.163): `answer` leaves out whose part is not even in this shape."""
 
     device_keys: dict[PersonId, dict[str, Any]] = {}
     master_keys: dict[PersonId, Any] = {}
     self_signing_keys: dict[PersonId, Any] = {}
     failures: dict[str, Any] = {}
+
+
+class _Answer(msgspec.Struct):
+    """The same, with everybody's part still closed."""
+
+    device_keys: dict[PersonId, msgspec.Raw] = {}
+    master_keys: dict[PersonId, msgspec.Raw] = {}
+    self_signing_keys: dict[PersonId, msgspec.Raw] = {}
+    failures: dict[str, msgspec.Raw] = {}
 
 
 def person(user: PersonId, answer: Answer, before: Person | None = None) -> Person:
@@ -126,6 +137,27 @@ def wanted(people: Mapping[PersonId, Person], trust: Trust) -> tuple[list[Device
     return yes, no
 
 
+def readable(parts: Mapping[PersonId, msgspec.Raw]) -> dict[PersonId, dict[str, Any]]:
+    """Each user's part of an answer that is an object; what somebody's server makes of theirs concerns nobody else."""
+    found: dict[PersonId, dict[str, Any]] = {}
+    for user, part in parts.items():
+        with contextlib.suppress(msgspec.MsgspecError, RecursionError):
+            found[user] = _object(part)
+    return found
+
+
+def answer(body: bytes) -> Answer:
+    """What POST /keys/query answered. Raises msgspec.MsgspecError where nobody's part can be found in it."""
+    found = _answer(body)
+    return Answer(
+        device_keys=readable(found.device_keys),
+        master_keys=dict(readable(found.master_keys)),
+        self_signing_keys=dict(readable(found.self_signing_keys)),
+        failures=dict(found.failures),
+    )
+
+
+_answer = msgspec.json.Decoder(_Answer).decode
+_object = msgspec.json.Decoder(dict[str, Any]).decode
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(Person).decode
-answer = msgspec.json.Decoder(Answer).decode

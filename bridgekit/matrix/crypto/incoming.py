@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import structlog
@@ -27,6 +27,7 @@ from bridgekit.store.statements import Write
 
 log = structlog.get_logger(__name__)
 
+KEYS = ("m.room_key", "m.forwarded_room_key")
 KEPT = 500
 """Inbound sessions in memory."""
 REASONS = 1000
@@ -71,6 +72,14 @@ Handler = Callable[[Machine, PersonId, str, msgspec.Raw, bool], None]
 
 _Place = tuple[ChatId, str, PersonId]
 """A session is known by its room, its id and who made it."""
+
+
+class _Key(NamedTuple):
+    """A session's key that came over Olm; `forwarded`: once more, because it was asked for."""
+
+    place: _Place
+    session: InboundGroupSession
+    forwarded: bool
 
 
 class _Open:
@@ -178,66 +187,44 @@ class Incoming:
         except (msgspec.MsgspecError, RecursionError):
             raise PeerMisbehaved("an Olm message that is none") from None
         try:
-            found, row, begun = machine.decrypt(event.sender, content, _now())
+            key = _key(machine.peek(event.sender, content), content.sender_key)
         except Undecryptable:
             self._wedged(machine, event.sender, content.sender_key)
             raise
+        if key is not None:
+            await self._recall(key.place)
+        # From here to the commit in `_work` nothing is waited for, so that no row of this device's which was made
+        # later (an answer over the same session, new one-time keys) is on disk before these.
+        found, row, begun = machine.decrypt(event.sender, content, _now())
         writes = [self._store.keys.put_olm(row)]
         writes += [self._store.keys.forget_olm(old) for old in machine.surplus(content.sender_key)]
         if begun:
             writes.append(self._store.keys.put_device(machine.row()))
-        if found.type == "m.room_key":
-            writes += await self._room_key(found, content.sender_key)
-        elif found.type == "m.forwarded_room_key":
-            writes += await self._forwarded(found, content.sender_key)
-        else:
+        if key is not None:
+            writes += self._keep(key, found, content.sender_key)
+        elif found.type not in KEYS:
             self._other(machine, event.sender, found.type, found.content, True)
         return writes
 
-    async def _room_key(self, found: contents.Opened, sender_key: str) -> list[Write]:
-        try:
-            key = contents.room_key(found.content)
-            session = InboundGroupSession(SessionKey(key.session_key))
-        except (msgspec.MsgspecError, RecursionError, ValueError):
-            log.info("room_key_unusable")
-            return []
-        if key.algorithm != MEGOLM or session.session_id != key.session_id:
-            log.info("room_key_unusable")
-            return []
-        return await self._keep(key.room_id, session, found, sender_key)
-
-    async def _forwarded(self, found: contents.Opened, sender_key: str) -> list[Write]:
-        """A key that was asked for, from the device that made it; from any other it would prove nothing."""
-        try:
-            key = contents.forwarded_key(found.content)
-            session = InboundGroupSession.import_session(ExportedSessionKey(key.session_key))
-        except (msgspec.MsgspecError, RecursionError, ValueError):
-            log.info("room_key_unusable")
-            return []
-        asked = (key.room_id, session.session_id, found.sender) in self._asked
-        if not asked or key.algorithm != MEGOLM or key.sender_key != sender_key:
+    def _keep(self, key: _Key, found: contents.Opened, sender_key: str) -> list[Write]:
+        if key.forwarded and key.place not in self._asked:
             log.info("room_key_not_asked_for")
             return []
-        return await self._keep(key.room_id, session, found, sender_key)
-
-    async def _keep(
-        self, room: ChatId, session: InboundGroupSession, found: contents.Opened, sender_key: str
-    ) -> list[Write]:
+        room, session, sender = key.place
         row = Inbound(
             room=room,
-            session=session.session_id,
-            pickle=session.pickle(self._store.keys.pickle_key),
-            sender=found.sender,
+            session=session,
+            pickle=key.session.pickle(self._store.keys.pickle_key),
+            sender=sender,
             sender_key=sender_key,
             signing_key=found.keys.ed25519,
         )
-        place = (row.room, row.session, row.sender)
         # The same session from another sender is another's: whoever is in the room has its key, and could claim it.
-        if (known := await self._recall(place)) is not None and not _is_better(row, session, known):
+        if (known := self._open.get(key.place)) is not None and not _is_better(row, key.session, known):
             return []
-        self._remember(place, _Open(row, session))
-        self._withheld.pop((row.room, row.session), None)
-        for wake in self._waiting.pop(place, ()):
+        self._remember(key.place, _Open(row, key.session))
+        self._withheld.pop((room, session), None)
+        for wake in self._waiting.pop(key.place, ()):
             wake()
         return [self._store.keys.put_inbound(row)]
 
@@ -364,6 +351,29 @@ class Incoming:
             raise Untrusted(UNTRUSTED)
         if not is_trusted(device, self._trust):
             raise Untrusted(UNTRUSTED)
+
+
+def _key(found: contents.Opened, sender_key: str) -> _Key | None:
+    """The room key in an Olm message; None where there is none, or none that can be used."""
+    if found.type not in KEYS:
+        return None
+    key: contents.RoomKey | contents.ForwardedKey
+    try:
+        if found.type == "m.room_key":
+            key = made = contents.room_key(found.content)
+            session = InboundGroupSession(SessionKey(key.session_key))
+            sound = made.session_id == session.session_id
+        else:
+            # From the device that made the session; from any other it would prove nothing.
+            key = again = contents.forwarded_key(found.content)
+            session = InboundGroupSession.import_session(ExportedSessionKey(key.session_key))
+            sound = again.sender_key == sender_key
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        sound = False
+    if not sound or key.algorithm != MEGOLM:
+        log.info("room_key_unusable")
+        return None
+    return _Key((key.room_id, session.session_id, found.sender), session, found.type != "m.room_key")
 
 
 def _is_better(row: Inbound, session: InboundGroupSession, known: _Open) -> bool:

@@ -14,7 +14,6 @@ from vodozemac import (
     Account,
     AnyOlmMessage,
     Curve25519PublicKey,
-    PreKeyMessage,
     Session,
 )
 
@@ -195,17 +194,29 @@ class Machine:
         row = self._keep(to.curve25519, session, row.used)
         return contents.olm_message(self.curve25519, to, kind, unpadded(body)), row
 
+    def peek(self, sender: PersonId, content: contents.OlmContent) -> contents.Opened:
+        """What an Olm message holds, while nothing has changed by it yet. Raises as `decrypt` does."""
+        trial = Account.from_pickle(self._account.pickle(self._pickle_key), self._pickle_key)
+        return self._opened(sender, content, trial)[0]
+
     def decrypt(
         self, sender: PersonId, content: contents.OlmContent, now: int
     ) -> tuple[contents.Opened, OlmRow, bool]:
         """What an Olm message holds, the changed session, and whether the account has changed as well.
 
-        Raises Undecryptable where no session opens it, PeerMisbehaved where it is not what it should be.
+        Raises Undecryptable where no session opens it, PeerMisbehaved where it is not what it should be. From here
+        to the commit of what changed nothing may be waited for: a message to the same device would come between.
         """
+        found, session, begun = self._opened(sender, content, self._account)
+        return found, self._keep(content.sender_key, session, now), begun
+
+    def _opened(
+        self, sender: PersonId, content: contents.OlmContent, account: Account
+    ) -> tuple[contents.Opened, Session, bool]:
         message = content.ciphertext.get(self.curve25519)
         if message is None or content.algorithm != OLM:
             raise PeerMisbehaved("an Olm message that is for another device")
-        plain, row, begun = self._open(content.sender_key, message, now)
+        plain, session, begun = self._open(content.sender_key, message, account)
         try:
             found = contents.opened(plain)
         except (msgspec.MsgspecError, RecursionError):
@@ -213,9 +224,11 @@ class Machine:
         # Specification, "m.olm.v1.curve25519-aes-sha2": otherwise it could have been made for, or by, somebody else.
         if (found.sender, found.recipient, found.recipient_keys.ed25519) != (sender, self.user, self.ed25519):
             raise PeerMisbehaved("an Olm message that was made for, or by, somebody else")
-        return found, row, begun
+        return found, session, begun
 
-    def _open(self, theirs: str, message: contents.OlmMessage, now: int) -> tuple[bytes, OlmRow, bool]:
+    def _open(
+        self, theirs: str, message: contents.OlmMessage, account: Account
+    ) -> tuple[bytes, Session, bool]:
         try:
             parsed = AnyOlmMessage.from_parts(message.type, from_base64(message.body))
             begins = parsed.to_pre_key() if message.type == BEGINS else None
@@ -226,20 +239,17 @@ class Machine:
             if begins is not None and not session.session_matches(begins):
                 continue
             try:
-                return session.decrypt(parsed), self._keep(theirs, session, now), False
+                return session.decrypt(parsed), session, False
             except ValueError:
                 continue
         if begins is None:
             raise Undecryptable("No session opens this message.")
-        return self._begun(theirs, begins, now)
-
-    def _begun(self, theirs: str, message: PreKeyMessage, now: int) -> tuple[bytes, OlmRow, bool]:
         try:
             key = Curve25519PublicKey.from_base64(theirs)
-            session, plain = self._account.create_inbound_session(key, message)
+            session, plain = account.create_inbound_session(key, begins)
         except ValueError:
             raise Undecryptable("The one-time key of this message is gone.") from None
-        return plain, self._keep(theirs, session, now), True
+        return plain, session, True
 
     def _keep(self, theirs: str, session: Session, used: int) -> OlmRow:
         row = OlmRow(

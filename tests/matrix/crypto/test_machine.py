@@ -127,3 +127,20 @@ def test_what_is_published_is_signed_by_the_device_and_its_identity() -> None:
     assert is_signed(identity["self_signing_key"], BOB, bob.master, bob.master)
     assert is_signed(identity["user_signing_key"], BOB, bob.master, bob.master)
     assert is_signed(identity["master_key"], BOB, bob.device, bob.ed25519)
+
+
+def test_to_look_at_a_message_changes_nothing() -> None:
+    ann, bob = introduced()
+    first = message(ann, bob, {"n": 1})
+    for _ in range(2):  # neither the one-time key nor the place in the ratchet is used up
+        assert bytes(bob.peek(ANN, first).content) == b'{"n":1}'
+    assert bob.sessions == {}
+    bob.decrypt(ANN, first, 2)
+    before = dict(bob.sessions)
+    second = message(ann, bob, {"n": 2})
+    for _ in range(2):
+        assert bytes(bob.peek(ANN, second).content) == b'{"n":2}'
+    assert bob.sessions == before
+    bob.decrypt(ANN, second, 3)
+    with pytest.raises(Undecryptable):
+        bob.peek(ANN, second)
