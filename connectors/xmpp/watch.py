@@ -210,11 +210,7 @@ class Watch:
         if given and given in self._done:
             return
         there = self.room.occupants.get(heard.nick)
-        if (
-            heard.stamp
-            and there is not None
-            and self.index.get(self.index.name(heard, there.person)) is not None
-        ):
+        if heard.stamp and there is not None and self.index.has(heard, there.person, heard.stamp):
             return  # its history does not say who it was, but that was said here before
         facts = translate.groupchat(heard, self.room, self.index, at)
         self._passed(given, heard.stamp or at)

@@ -129,7 +129,8 @@ def test_what_a_room_tells_again_is_not_told_again():
     once = f"<message type='groupchat' from='{ROOM}/eve' id='1'><body>once</body>{{}}</message>"
     watch.live(watch.dated(stanza(once.format("")), NOW), NOW)
     watch.room.replays_until = NOW + 1000
-    watch.live(watch.dated(stanza(once.format(EARLIER.format(BY_ROOM))), NOW), NOW)
+    again = f"<delay xmlns='{wire.DELAY}' stamp='{wire.stamp(NOW - 1000)}'{BY_ROOM}/>"
+    watch.live(watch.dated(stanza(once.format(again)), NOW), NOW)
     assert [f.sender.id for f in told if isinstance(f, facts.Message)] == ["eve@x.test"]
 
 
