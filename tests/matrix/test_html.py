@@ -297,7 +297,9 @@ KIB_64 = 64 * 1024
 def test_64_kib_of_hostile_html_cost_no_more_than_honest_words(html: str) -> None:
     """CPU time, so that a busy machine matters little; quadratic behaviour would take many seconds."""
     costs: list[float] = []
-    while len(costs) < 6 and min(costs, default=9.0) >= 1.5:  # the best of six: the work, and not the neighbours
+    while (
+        len(costs) < 6 and min(costs, default=9.0) >= 1.5
+    ):  # the best of six: the work, and not the neighbours
         started = time.process_time()
         text = from_html(html[:KIB_64])
         to_html(text)
