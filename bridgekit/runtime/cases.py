@@ -12,6 +12,7 @@ import msgspec
 from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MessageId, PersonId, PortalKey
+from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import Leave
 from bridgekit.core.model import Action, Known
 from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
@@ -60,6 +61,7 @@ class Tracked:
         "origin",
         "parent",
         "pending",
+        "protection",
         "sender",
         "words",
         "written",
@@ -76,6 +78,7 @@ class Tracked:
         at: int = 0,
         key: str = "",
         parent: int = 0,
+        protection: Protection = Protection.CLEAR,
     ) -> None:
         self.number = number
         self.origin = origin
@@ -85,6 +88,7 @@ class Tracked:
         self.at = at
         self.key = key
         self.parent = parent
+        self.protection = protection  # what its origin gave when it was said, where that is known
         self.ids: dict[PortalKey, tuple[MessageId, ...]] = {}
         self.pending: dict[PortalKey, asyncio.Future[None]] | None = None
         self.written: asyncio.Future[None] | None = None  # done when its copies are on disk
@@ -98,6 +102,7 @@ class Tracked:
             author=self.author,
             words=self.words,
             at=self.at,
+            protection=self.protection,
             reaction=self.key,
             parent=self.parent,
         )
@@ -177,6 +182,7 @@ class Case:
         "origin",
         "outcomes",
         "performed",
+        "protection",
         "recovering",
         "released",
         "returns",
@@ -210,6 +216,7 @@ class Case:
         self.accepted = accepted  # ms: nothing of it can have been sent before
         self.event = event  # the Matrix event whose sender reads the fate
         self.started = started
+        self.protection = Protection.CLEAR  # what its origin gave when it was planned
         self.tracked: Tracked | None = None
         self.linked = False  # its own id is among the copies
         self.open = 0

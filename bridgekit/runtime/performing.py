@@ -24,11 +24,13 @@ from bridgekit.contract.errors import (
 )
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Person
+from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import Sent, Verb
 from bridgekit.core.degrade import Aids, Refusal, fit
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.membership import Mode
 from bridgekit.core.model import RELAY, Context, Permission, SideView, matrix_side
+from bridgekit.core.protection import SEALED, barred
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Key
 from bridgekit.runtime.cases import Case, Elsewhere, Overtaken, Step, Tracked
@@ -170,7 +172,7 @@ class Performing:
                     grants=self._grants(key.network),
                     name=link.name,
                     protection=protecting.of(link),
-                    agreed=protecting.has_agreed(link),
+                    agreed=protecting.agreed(link),
                 )
             )
         views = tuple(sides)
@@ -243,6 +245,7 @@ class Performing:
             while True:
                 if self._has_moved(room, step):
                     raise Elsewhere
+                self._check_guard(room, step, self._protecting.matrix(room))
                 if not self._cleared(origin) and step.shows:
                     # The room was opened too far (or the link closed) while this was on its way.
                     if not step.case.durable:
@@ -289,7 +292,7 @@ class Performing:
             await self._store.commit(self._store.outbox.sending(step.case.number, step.index))
         if step.turn is not None and not await step.turn.come():
             raise Disconnected("What was said before this has to be said again first.")
-        sent = await self._all(step, supervised, session, fitted)
+        sent = await self._all(room, step, supervised, session, fitted)
         if sent is not None and sent.id:
             for id in (sent.id, *sent.more):
                 self._said(side, id)
@@ -316,14 +319,55 @@ class Performing:
         if link.state == WAITING:
             raise SendRejected(link.reason)
 
+    def _given(self, side: PortalKey, session: Session) -> Protection:
+        """What a chat gives this moment to what an account says there; the label may be behind that."""
+        protection = session.capabilities(side.chat).protection
+        if (link := self._registry.links.get(side)) is not None and protection is not self._protecting.of(
+            link
+        ):
+            self._protecting.saw(side)
+            protection = min(protection, self._protecting.of(link))
+        return protection
+
+    def _check_guard(self, room: ChatId, step: Step, protection: Protection) -> None:
+        """Raise SendRejected where a step would tell a side, which gives `protection`, what may not go there any more.
+
+        The plan has asked the same; since then the side may have become weaker, or an agreement been taken back.
+        """
+        case = step.case
+        if isinstance(step.action.verb, _TELLING) and not isinstance(case.fact, facts.Missed):
+            why = self._barred(room, case.origin, case.protection, step.action.side, protection)
+            if why:
+                raise SendRejected(why)
+
+    def _barred(
+        self, room: ChatId, origin: PortalKey, said: Protection, side: PortalKey, protection: Protection
+    ) -> str:
+        """Why words that were said on `origin`, under that protection, may not go to `side`; "" where they may."""
+        if protection >= SEALED:
+            return ""
+        sides = self._sides(room)
+        source, target = self._view(sides, origin), self._view(sides, side)
+        return barred(
+            sides[0],
+            msgspec.structs.replace(source, protection=max(source.protection, said)),
+            msgspec.structs.replace(target, protection=protection),
+        )
+
+    def _view(self, sides: Sequence[SideView], key: PortalKey) -> SideView:
+        """A side of a room; one that was unlinked meanwhile has no agreement."""
+        gone = SideView(key=key, label=self._label(key.network), name=key.chat)
+        return next((side for side in sides if side.key == key), gone)
+
     async def _all(
-        self, step: Step, supervised: Supervised, session: Session, fitted: Sequence[Verb]
+        self, room: ChatId, step: Step, supervised: Supervised, session: Session, fitted: Sequence[Verb]
     ) -> Sent | None:
         """Do the verbs that one became, over one session; where not all of them went, it is not begun again."""
         sent: Sent | None = None
         for number, one in enumerate(fitted):
             try:
                 self._check_link(step)
+                self._check_guard(room, step, self._given(step.action.side, session))
                 sent = await supervised.perform(one, session)
             except RemoteError as error:
                 if number:
@@ -405,6 +449,15 @@ class Performing:
 
 OWN_ACCOUNT_SECONDS = 30.0
 """Somebody whose own account does not get in for this long is heard through the relay, by name."""
+_TELLING = (
+    verbs.PostMessage,
+    verbs.EditMessage,
+    verbs.React,
+    verbs.SetTopic,
+    verbs.SetTyping,
+    verbs.MarkRead,
+)
+"""What tells one side what was said or done on another."""
 _SAID = (facts.Message, facts.Edit, facts.Reaction)
 """What is planned without a look at who is in the room: the hot path."""
 

@@ -129,6 +129,7 @@ class Recall:
                     author=fact.sender.name,
                     words=excerpt(fact.content.text, 200) if fact.content.text.body else "",
                     at=fact.at,
+                    protection=case.protection,
                 )
                 id: MessageId | None = fact.id
             case facts.Reaction():

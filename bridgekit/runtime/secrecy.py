@@ -21,6 +21,9 @@ log = structlog.get_logger(__name__)
 
 REMEMBERED = 1000
 """Missing keys that were counted."""
+NOT_ENCRYPTED = (
+    "Your client has encrypted this, and this room is not encrypted: it is not passed on in clear."
+)
 
 Say = Callable[[ChatId, str], Coroutine[Any, Any, None]]
 
@@ -52,11 +55,14 @@ class Secrecy:
 
         Raises KeyMissing, EncryptionError, PeerMisbehaved.
         """
-        if not self._engine.knows_encrypted(said.chat):  # what protects it has to be known before it goes on
+        if not self._engine.knows_encrypted(said.chat):
+            # What protects it has to be known before it goes on: nobody encrypts in a room that is not encrypted.
             try:
-                await self._engine.is_encrypted(said.chat)
+                encrypted = await self._engine.is_encrypted(said.chat, anew=True)
             except MatrixError as error:
                 raise EncryptionError(error.notice) from error
+            if not encrypted:
+                raise EncryptionError(NOT_ENCRYPTED)
         try:
             clear = await self._engine.open(said.raw)
         except KeyMissing:

@@ -27,6 +27,7 @@ from bridgekit.contract.ids import MATRIX, ChatId, MessageId, PersonId, PortalKe
 from bridgekit.contract.people import Content, Person
 from bridgekit.contract.verbs import Sent
 from bridgekit.core.model import Action, Context, Plan
+from bridgekit.core.protection import given
 from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
 from bridgekit.runtime.cases import TOLD, Case, Elsewhere, Fate, Outcome, Step, Tracked
@@ -217,7 +218,9 @@ class Worker:
             self._unreadable(case, fact.why)
             return
         known = await self._recall.named(case.origin, fact) if names_messages(fact) else {}
-        decided = self._around.decide(self._around.context(self.room, case, known), fact)
+        context = self._around.context(self.room, case, known)
+        case.protection = given(context.sides, case.origin)
+        decided = self._around.decide(context, fact)
         if decided.command is not None:
             self._around.spawn(self._obey(case, decided.command))
             return
