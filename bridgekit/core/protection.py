@@ -126,6 +126,19 @@ def barred(matrix: SideView, origin: SideView, side: SideView) -> str:
     return reason(matrix.protection, link.key, link.name, link.label)
 
 
+def may_not_reach(sides: Sequence[SideView], origin: PortalKey, said: Protection, side: SideView) -> str:
+    """Why words that were said on `origin`, when it gave `said`, may not go to `side` now; "" where they may.
+
+    What was sealed when it was said stays so. Of a chat that is no side any more the words are in the room.
+    """
+    source = next((view for view in sides if view.key == origin), None)
+    if source is None:
+        source = SideView(key=origin, label=origin.network, name=origin.chat, protection=sides[0].protection)
+    if source.protection < said:
+        source = msgspec.structs.replace(source, protection=said)
+    return barred(sides[0], source, side)
+
+
 def downgrade(matrix: Protection, link: Protection, others: Iterable[Protection]) -> Downgrade:
     """What `question` asks for now, of a link in a room with `others`."""
     if matrix >= SEALED:

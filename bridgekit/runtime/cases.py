@@ -62,6 +62,7 @@ class Tracked:
         "parent",
         "pending",
         "protection",
+        "revisions",
         "sender",
         "words",
         "written",
@@ -91,6 +92,9 @@ class Tracked:
         self.protection = protection  # what its origin gave when it was said, where that is known
         self.ids: dict[PortalKey, tuple[MessageId, ...]] = {}
         self.pending: dict[PortalKey, asyncio.Future[None]] | None = None
+        self.revisions: dict[PortalKey, list[asyncio.Future[None]]] | None = (
+            None  # its edits on their way to a side
+        )
         self.written: asyncio.Future[None] | None = None  # done when its copies are on disk
 
     def known(self) -> Known:
@@ -120,6 +124,20 @@ class Tracked:
                 waiter.set_result(None)
             if not self.pending:
                 self.pending = None
+
+    def revise(self, side: PortalKey) -> asyncio.Future[None]:
+        """An edit of it is on its way to `side`, where it may become a message of its own; resolved with its fate."""
+        if self.revisions is None:
+            self.revisions = {}
+        revised: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.revisions.setdefault(side, []).append(revised)
+        return revised
+
+    async def settled(self, side: PortalKey) -> None:
+        """Return when every edit of it that is on its way to `side` has its fate."""
+        if self.revisions is not None:
+            for revised in self.revisions.pop(side, []):
+                await asyncio.shield(revised)
 
     async def arrived(self, side: PortalKey) -> tuple[MessageId, ...]:
         """The ids of the copy on `side`, once its fate is known; empty if it has none."""
@@ -179,6 +197,7 @@ class Case:
         "linked",
         "number",
         "open",
+        "opened",
         "origin",
         "outcomes",
         "performed",
@@ -220,6 +239,7 @@ class Case:
         self.tracked: Tracked | None = None
         self.linked = False  # its own id is among the copies
         self.open = 0
+        self.opened = False  # it came encrypted
         self.told = False  # its sender has been told something already, and it was not the end
         self.outcomes: list[Outcome] = []
         self.performed: dict[int, str] = {}
@@ -229,7 +249,18 @@ class Case:
 class Step:
     """One action of a case, as it travels in a lane."""
 
-    __slots__ = ("action", "actor", "case", "index", "marked", "stopped", "task", "turn")
+    __slots__ = (
+        "action",
+        "actor",
+        "case",
+        "index",
+        "marked",
+        "revises",
+        "said_anew",
+        "stopped",
+        "task",
+        "turn",
+    )
 
     def __init__(self, case: Case, action: Action, index: int) -> None:
         self.case = case
@@ -237,6 +268,8 @@ class Step:
         self.actor = action.actor
         self.index = index
         self.marked = False  # "sending" is on disk
+        self.revises: tuple[Tracked, asyncio.Future[None]] | None = None  # what it is an edit of
+        self.said_anew = False  # the edit became a message of its own
         self.turn: Turn | None = None  # while it is under way in a lane
         self.task: asyncio.Task[Any] | None = None  # that performs it, on a network
         self.stopped = False  # its sender does not want it to be said any more

@@ -379,6 +379,7 @@ class Parts:
             label=label,
             opening=lambda: self.opening,
             exposures=lambda: self.exposures,
+            encrypts=lambda: self.engine.works,
             spawn=spawn,
         )
         self.management = ManagementRooms(client, registry, self.portals.say)
@@ -400,7 +401,7 @@ class Parts:
             label=label,
             spawn=spawn,
         )
-        self.standing = StandingLinks(client, registry, self.portals, bot=me, spawn=spawn)
+        self.standing = StandingLinks(client, store, registry, self.portals, bot=me, spawn=spawn)
         self.remains = Remains(store, registry, self.portals, self.accounts, self.networks)
         self.commands = Bot(
             client,
@@ -435,7 +436,12 @@ class Parts:
         )
         self.names = Names(client)
         self.secrecy = Secrecy(
-            self.engine, self.names, self.portals.say, present=self.ghosts.present, spawn=spawn
+            self.engine,
+            self.names,
+            self.portals.say,
+            trust=config.encryption.trust,
+            present=self.ghosts.present,
+            spawn=spawn,
         )
         self.upgrades = Upgrades(
             client,

@@ -30,7 +30,7 @@ from bridgekit.core.degrade import Aids, Refusal, fit
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.membership import Mode
 from bridgekit.core.model import RELAY, Context, Permission, SideView, matrix_side
-from bridgekit.core.protection import SEALED, barred
+from bridgekit.core.protection import SEALED, may_not_reach
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Key
 from bridgekit.runtime.cases import Case, Elsewhere, Overtaken, Step, Tracked
@@ -282,9 +282,12 @@ class Performing:
             can = session.capabilities(side.chat)
         if isinstance(verb, verbs.Leave):
             supervised.joined.discard(side.chat)
-        fitted = fit(_named(verb, ids), can, self._aids(room, step, ids, verb))
+        verb = self._without_quote(room, _named(verb, ids), ids, side, session)
+        fitted = fit(verb, can, self._aids(room, step, ids, verb, self._given(side, session)))
         if isinstance(fitted, Refusal):
             raise SendRejected(fitted.notice)
+        if isinstance(verb, verbs.EditMessage):
+            step.said_anew = any(isinstance(one, verbs.PostMessage) for one in fitted)
         if isinstance(verb, verbs.Retract) and ids.about is not None:
             fitted = tuple(_every_part(fitted, ids.about.ids.get(side, ())))
         if step.case.durable and not can.idempotent and not step.marked:
@@ -347,17 +350,20 @@ class Performing:
         if protection >= SEALED:
             return ""
         sides = self._sides(room)
-        source, target = self._view(sides, origin), self._view(sides, side)
-        return barred(
-            sides[0],
-            msgspec.structs.replace(source, protection=max(source.protection, said)),
-            msgspec.structs.replace(target, protection=protection),
-        )
+        gone = SideView(key=side, label=self._label(side.network), name=side.chat)
+        target = next((view for view in sides if view.key == side), gone)
+        return may_not_reach(sides, origin, said, msgspec.structs.replace(target, protection=protection))
 
-    def _view(self, sides: Sequence[SideView], key: PortalKey) -> SideView:
-        """A side of a room; one that was unlinked meanwhile has no agreement."""
-        gone = SideView(key=key, label=self._label(key.network), name=key.chat)
-        return next((side for side in sides if side.key == key), gone)
+    def _without_quote(self, room: ChatId, verb: Verb, ids: Ids, side: PortalKey, session: Session) -> Verb:
+        """The verb without the words that it answers, where those may not go there (any more)."""
+        if not isinstance(verb, verbs.PostMessage) or verb.reply is None or not verb.reply.words:
+            return verb
+        said = ids.replied
+        if said is not None and not self._barred(
+            room, said.origin, said.protection, side, self._given(side, session)
+        ):
+            return verb
+        return msgspec.structs.replace(verb, reply=msgspec.structs.replace(verb.reply, words=""))
 
     async def _all(
         self, room: ChatId, step: Step, supervised: Supervised, session: Session, fitted: Sequence[Verb]
@@ -422,7 +428,7 @@ class Performing:
             raise SendRejected(f"{self._label(side.network)} is not configured any more.")
         return supervised, verb
 
-    def _aids(self, room: ChatId, step: Step, ids: Ids, verb: Verb) -> Aids:
+    def _aids(self, room: ChatId, step: Step, ids: Ids, verb: Verb, protection: Protection) -> Aids:
         text_link = file_link = ""
         sealed = self._is_encrypted(room)
         if isinstance(verb, verbs.PostMessage):
@@ -436,6 +442,10 @@ class Performing:
             if step.case.event is not None and not file_link and not sealed:
                 text_link = self._links.text(room, step.case.event) or ""
         about = ids.about
+        if about is not None and self._barred(
+            room, about.origin, about.protection, step.action.side, protection
+        ):
+            about = None
         return Aids(
             label=self._label(step.action.side.network),
             now=time.time_ns() // 1_000_000,

@@ -12,6 +12,7 @@ import structlog
 from bridgekit.contract.errors import EncryptionError, MatrixError, PeerMisbehaved
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.core.trust import Trust
 from bridgekit.matrix import translate
 from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.matrix.crypto.incoming import KeyMissing, Untrusted
@@ -23,6 +24,11 @@ REMEMBERED = 1000
 """Missing keys that were counted."""
 NOT_ENCRYPTED = (
     "Your client has encrypted this, and this room is not encrypted: it is not passed on in clear."
+)
+
+IN_CLEAR = (
+    "This room is encrypted, and this was sent in clear, so that nobody can tell who wrote it. It was not passed on: "
+    "say it with a client that encrypts."
 )
 
 Say = Callable[[ChatId, str], Coroutine[Any, Any, None]]
@@ -37,16 +43,27 @@ class Secrecy:
         names: Names,
         say: Say,
         *,
+        trust: Trust,
         present: Callable[[ChatId], Iterable[PersonId]],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         """`present` names the ghosts in a room."""
+        self._trust = trust
         self._present = present
         self._spawn = spawn
         self._engine = engine
         self._names = names
         self._say = say
         self._counted: OrderedDict[tuple[ChatId, str, PersonId], None] = OrderedDict()
+
+    def in_clear(self, room: ChatId) -> str:
+        """Why nothing follows from words that came in clear; "" where they are taken.
+
+        A homeserver can put them into anybody's mouth, and so can a login that would not be believed if it encrypted:
+        clients warn of them as they do of devices that nobody has verified (MSC4153).
+        """
+        doubted = self._trust is Trust.CROSS_SIGNED and self._engine.knows_encrypted(room)
+        return IN_CLEAR if doubted else ""
 
     async def open(
         self, said: translate.Encrypted

@@ -26,6 +26,7 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MATRIX, ChatId, MessageId, PersonId, PortalKey
 from bridgekit.contract.people import Content, Person
 from bridgekit.contract.verbs import Sent
+from bridgekit.core.commands import command_in
 from bridgekit.core.model import Action, Context, Plan
 from bridgekit.core.protection import given
 from bridgekit.matrix.crypto.incoming import KeyMissing
@@ -44,6 +45,8 @@ UNDER_WAY = 500
 """Cases of one room whose verbs have no fate yet; planning waits beyond that."""
 BEHIND = 32
 """Facts waiting or under way from which on nobody is shown who types, or who has read what."""
+REFUSED = 1000
+"""Sentences that are not said twice while their room is busy."""
 IDLE = 300.0
 """Seconds after which a worker without work ends; its room's next fact starts another."""
 
@@ -73,6 +76,7 @@ class Surroundings(Protocol):
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None: ...
     def pipeline(self, side: PortalKey) -> int: ...
     def sides(self, room: ChatId) -> list[PortalKey]: ...
+    def in_clear(self, room: ChatId) -> str: ...
     def heeds(self, room: ChatId) -> bool: ...
     async def open(self, said: Encrypted) -> Fact | StateChanged | Encrypted | Unreadable | None: ...
     async def key(self, missing: KeyMissing, seconds: float) -> bool: ...
@@ -83,7 +87,7 @@ class Surroundings(Protocol):
     def muster(self, room: ChatId, origin: PortalKey, decided: Plan) -> None: ...
     async def introduce(self, room: ChatId, case: Case) -> None: ...
     async def words(self, room: ChatId, event: MessageId) -> tuple[str, str]: ...
-    def held_up(self, room: ChatId, case: Case, side: PortalKey) -> None: ...
+    def held_up(self, room: ChatId, case: Case, side: PortalKey, actor: str) -> None: ...
     def spawn(self, work: Coroutine[Any, Any, None]) -> object: ...
 
 
@@ -96,6 +100,7 @@ class Worker:
         self._queue: deque[Case] = deque()
         self._wake = asyncio.Event()
         self._recall = Recall(room, around.store, sides=around.sides, words=around.words)
+        self._refused: set[tuple[PersonId, str]] = set()  # who has read here what is not passed on, and why
         self._lanes: dict[PortalKey, Lane[Step]] = {}
         self._performed: set[Step] = set()  # what networks are being told this moment
         self._under_way = 0
@@ -203,6 +208,9 @@ class Worker:
             case.told = TOLD in case.performed
         if isinstance(case.fact, Encrypted) and not await self._open(case, case.fact):
             return
+        if self._came_in_clear(case) and (why := self._around.in_clear(self.room)):
+            self._refuse_clear(case, why)
+            return
         if isinstance(case.fact, facts.Message) and await self._recall.is_known(case, case.fact):
             self._finish(case)
             return
@@ -215,7 +223,7 @@ class Worker:
             self._finish(case)
             return
         if isinstance(fact, Unreadable):
-            self._unreadable(case, fact.why)
+            self._unreadable(case, fact.why, told=fact.again and self._has_read(fact.sender, fact.why))
             return
         known = await self._recall.named(case.origin, fact) if names_messages(fact) else {}
         context = self._around.context(self.room, case, known)
@@ -241,8 +249,10 @@ class Worker:
             step = Step(case, action, _index(action, seen))
             if case.tracked is not None:
                 case.tracked.expect(action.side)
+            if isinstance(fact, facts.Edit) and (revised := known.get(fact.target)) is not None:
+                step.revises = revised, revised.revise(action.side)
             lane.put(step)
-            self._around.held_up(self.room, case, action.side)
+            self._around.held_up(self.room, case, action.side, action.actor)
 
     def _may_be_held(self, case: Case) -> bool:
         """Whether it takes more than one look to see that a fact may go on."""
@@ -271,14 +281,37 @@ class Worker:
             self._unreadable(case, UNREADABLE)
         else:
             if opened is not None:
-                case.fact = opened
+                case.fact, case.opened = opened, True
                 return True
             self._finish(case)
         return False
 
-    def _unreadable(self, case: Case, why: str) -> None:
-        if self._around.heeds(self.room):
+    def _has_read(self, sender: PersonId, why: str) -> bool:
+        """Whether somebody was told this here a while ago; from now on they were."""
+        if (sender, why) in self._refused:
+            return True
+        if len(self._refused) >= REFUSED:
+            self._refused.clear()
+        self._refused.add((sender, why))
+        return False
+
+    @staticmethod
+    def _came_in_clear(case: Case) -> bool:
+        """Whether it is words that a client would have encrypted; reactions and redactions no client does."""
+        spoken = isinstance(case.fact, facts.Message | facts.Edit)
+        return spoken and case.origin.network == MATRIX and not case.opened
+
+    def _refuse_clear(self, case: Case, why: str) -> None:
+        """Nothing follows from what was said in clear in an encrypted room; who waits for something reads why."""
+        is_command = isinstance(case.fact, facts.Message) and command_in(case.fact.content) is not None
+        if is_command or self._around.heeds(self.room):
             case.outcomes.append(Outcome(case.origin, Fate.FAILED, why))
+        self._finish(case)
+
+    def _unreadable(self, case: Case, why: str, *, told: bool = False) -> None:
+        """It ends here, and why; `told`: the room has read that already, and only the client is to show it."""
+        if self._around.heeds(self.room):
+            case.outcomes.append(Outcome(case.origin, Fate.FAILED, why, told=told))
         self._finish(case)
 
     async def _await_key(self, case: Case, missing: KeyMissing) -> None:
@@ -344,7 +377,7 @@ class Worker:
                 self._settle(step, _stopped(side), None)
                 return True
             log.info("send_waits", network=side.network, reason=error.notice)
-            self._around.held_up(self.room, case, side)
+            self._around.held_up(self.room, case, side, step.actor)
             self._unmark(step)
             return False  # `perform` waits for the next session, so this is no busy loop
         except RateLimited as error:
@@ -418,6 +451,12 @@ class Worker:
                 self._recall.name(tracked, side, ids)
                 writes += self._recall.copies(tracked, side, ids)
             tracked.settle(side)
+        if step.revises is not None:
+            revised, fate = step.revises
+            if step.said_anew and sent is not None and sent.id:
+                writes += self._recall.revised(revised, side, (sent.id, *sent.more))
+            if not fate.done():
+                fate.set_result(None)
         store = self._around.store
         done: list[Write] = []
         if case.durable and outcome is not None:

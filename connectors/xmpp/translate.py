@@ -7,7 +7,7 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, LoginId, MessageId, PersonId
 from bridgekit.contract.people import Content, Person
 from bridgekit.contract.text import Text, join
-from connectors.xmpp.heard import Heard, notice
+from connectors.xmpp.heard import EXPOSED, Heard, notice
 from connectors.xmpp.index import Index
 from connectors.xmpp.rooms import Room
 
@@ -24,8 +24,8 @@ def groupchat(
     sender = room.person(heard)
     if heard.subject is not None and heard.text is None:
         return _subject(heard, room, sender, at)
-    id = index.name(heard, sender.id, archived=archived)
     at = heard.stamp or at
+    id = index.name(heard, sender.id, at, archived=archived)
     if heard.moderated is not None:
         return []  # only the room may say so (XEP-0425, 5)
     found = _about_another(heard, chat, index, sender, id, at)
@@ -45,8 +45,8 @@ def private(
     replayed: bool = False,
 ) -> list[Fact]:
     """What a message from one person means. `own` is the login whose account spoke from elsewhere."""
-    id = index.name(heard, sender.id)
     at = heard.stamp or at
+    id = index.name(heard, sender.id, at)
     found = _about_another(heard, chat, index, sender, id, at, private=True)
     if found is not None:
         return found
@@ -59,8 +59,8 @@ def replaced(
     """What was told of a message when it could not be opened gives way to what it says, or to why it never will."""
     if heard.encrypted:
         heard = notice(heard)
-    target = index.name(heard, sender.id)
-    if (heard.text is None and not heard.files) or index.get(target) is None:
+    target = index.reopened(heard, sender.id)
+    if (heard.text is None and not heard.files) or target is None or index.get(target) is None:
         return []
     content = _content(heard)
     return [facts.Edit(chat=chat, at=at, private=private, sender=sender, target=target, content=content)]
@@ -139,13 +139,20 @@ def _message(
 def _content(heard: Heard) -> Content:
     text = heard.text or Text("")
     if not heard.files:
+        text = _marked(heard, text)
         return Content(text=text, kind=heard.kind)
     first = heard.files[0]
     if first.about and not text and first.about != first.file.name:
         text = Text(first.about)
     for more in heard.files[1:]:
         text = join(text, "\n" if text else "", more.file.uri)
-    return Content(text=text, kind=heard.kind, file=first.file)
+    return Content(text=_marked(heard, text), kind=heard.kind, file=first.file)
+
+
+def _marked(heard: Heard, text: Text) -> Text:
+    if not heard.in_clear:
+        return text
+    return join(Text(EXPOSED), text) if text else Text(EXPOSED.rstrip())
 
 
 def _reactions(

@@ -112,6 +112,9 @@ class Around:
     def sides(self, room: ChatId) -> list[PortalKey]:
         return [view.key for view in self.views[1:]]
 
+    def in_clear(self, room: ChatId) -> str:
+        return ""
+
     def heeds(self, room: ChatId) -> bool:
         return len(self.views) > 1
 
@@ -125,7 +128,7 @@ class Around:
         await self.key_came.wait()
         return bool(self.keys)
 
-    def held_up(self, room: ChatId, case: Case, side: PortalKey) -> None:
+    def held_up(self, room: ChatId, case: Case, side: PortalKey, actor: str) -> None:
         pass
 
     def parked(self, side: PortalKey) -> None:

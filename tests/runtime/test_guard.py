@@ -8,14 +8,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bridgekit.contract.ids import LoginId
+from bridgekit.contract import facts, verbs
+from bridgekit.contract.ids import LoginId, MessageId, NetworkId
 from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import Verb
-from bridgekit.runtime.secrecy import NOT_ENCRYPTED
+from bridgekit.core import degrade
+from bridgekit.matrix.crypto import engine
+from bridgekit.runtime.bridge import Bridge
+from bridgekit.runtime.secrecy import IN_CLEAR, NOT_ENCRYPTED
 from bridgekit.testing.homeserver import Human
 from tests.runtime import running as clear
-from tests.runtime.fake_network import Town, says
-from tests.runtime.running import BOT, World, by, ghost, has_fate, said, town_world, until
+from tests.runtime.fake_network import TALK, Town, person, says
+from tests.runtime.running import BOT, World, by, ghost, has_fate, membership, said, town_world, until
 from tests.runtime.secret_client import ENCRYPTION, SecretClient
 from tests.runtime.test_protecting import label_of, opened_with, unagreed
 from tests.runtime.test_secrecy import Scene, linked, running, scene
@@ -214,3 +218,153 @@ async def test_an_agreement_of_an_older_version_is_asked_for_again(tmp_path: Pat
             await until(lambda: label_of(place, room)["links"][0]["agreed"] is False)
             await until(lambda: any("nothing crosses until" in w for w in alice.words(room, BOT)))
             assert town.said() == []
+
+
+# What words of others say --------------------------------------------------------------------------------------
+
+
+async def two_chats(now: Scene) -> str:
+    """#talk is agreed to, #market is not; what #talk calls Alice's secret, which it alone has heard."""
+    now.town.can = msgspec.structs.replace(
+        now.town.can, replies=False, verbs=now.town.can.verbs - {verbs.React, verbs.Unreact}
+    )
+    await agreed(now)
+    await now.alice.say(now.room, "!bridge link town #market")
+    await until(lambda: len(label_of(now.place, now.room).get("links", [])) == 2)
+    await now.alice.say(now.room, "the secret of alice")
+    await now.town.until(lambda: now.town.said())
+    return next(deed.id for deed in now.town.deeds if "secret of alice" in str(deed.verb))
+
+
+def words_for(now: Scene, chat: str) -> list[str]:
+    return [str(deed.verb) for deed in now.town.deeds if getattr(deed.verb, "chat", "") == chat]
+
+
+async def test_an_answer_quotes_nothing_that_may_not_go_there_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(degrade, "RECENT", -1)  # as if some minutes had gone by
+    async with unagreed(tmp_path) as now:
+        secret = await two_chats(now)
+        now.town.emit(says("Bob", "I agree", reply_to=secret))
+        await now.town.until(lambda: now.town.said("#market"))
+        assert now.town.said("#market") == ["<Bob/Town> alice: I agree"]
+        assert [words for words in words_for(now, "#market") if "secret of alice" in words] == []
+
+
+async def test_a_reaction_in_words_quotes_nothing_that_may_not_go_there_itself(tmp_path: Path) -> None:
+    async with unagreed(tmp_path) as now:
+        secret = await two_chats(now)
+        now.town.emit(
+            facts.Reaction(
+                chat=TALK, at=1, sender=person("Bob"), id=MessageId("r1"), target=MessageId(secret), key="👍"
+            )
+        )
+        await now.town.until(lambda: now.town.said("#market"))
+        assert now.town.said("#market") == ["* Bob/Town reacted 👍"]
+        assert [words for words in words_for(now, "#market") if "secret of alice" in words] == []
+
+
+# What comes in clear -------------------------------------------------------------------------------------------
+
+
+def edit_of(event: str, words: str) -> dict[str, object]:
+    return {
+        "msgtype": "m.text",
+        "body": f"* {words}",
+        "m.new_content": {"msgtype": "m.text", "body": words},
+        "m.relates_to": {"rel_type": "m.replace", "event_id": event},
+    }
+
+
+async def test_what_is_sent_in_clear_into_an_encrypted_room_is_refused_with_the_reason(
+    tmp_path: Path,
+) -> None:
+    """A homeserver can write it in anybody's name, and a login that is not believed need only not encrypt."""
+    async with scene(tmp_path) as now:
+        sealed = await now.alice.say(now.room, "sealed")
+        await now.town.until(lambda: now.town.said())
+        mallory = now.place.homeserver.user("mallory")
+        await mallory.join(now.room)
+        for event in (
+            await mallory.send(now.room, "of somebody without any device"),
+            await now.alice.human.send(now.room, "in the name of alice"),
+            await now.alice.human.send(now.room, edit_of(sealed, "forged")),
+        ):
+            assert await fate_of(now.place, event) == "FAIL_PERMANENT"
+        assert now.town.said() == ["<alice> sealed"]
+        assert not any("forged" in words for words in words_for(now, TALK))
+        await until(lambda: any(IN_CLEAR in words for words in now.alice.words(now.room, BOT)))
+
+
+async def test_reactions_and_redactions_come_in_clear_as_all_clients_send_them(tmp_path: Path) -> None:
+    async with scene(tmp_path) as now:
+        sealed = await now.alice.say(now.room, "sealed")
+        await now.town.until(lambda: now.town.said())
+        relation = {"rel_type": "m.annotation", "event_id": sealed, "key": "👍"}
+        await now.alice.human.send(now.room, {"m.relates_to": relation}, "m.reaction")
+        await now.town.until(lambda: now.town.said()[1:] == ["* alice reacted 👍 to “sealed”"])
+        await now.alice.human.redact(now.room, sealed)
+        await now.town.until(lambda: now.town.done(verbs.Retract))
+
+
+async def test_nobody_agrees_in_clear(tmp_path: Path) -> None:
+    async with unagreed(tmp_path) as now:
+        command = await now.alice.human.send(now.room, "!bridge agree town #talk")
+        assert await fate_of(now.place, command) == "FAIL_PERMANENT"
+        assert await now.bridge.store.agreements.all() == []
+
+
+async def test_where_every_device_is_trusted_so_is_what_comes_in_clear(tmp_path: Path) -> None:
+    async with scene(tmp_path, trust="all") as now:
+        await now.alice.human.send(now.room, "in clear")
+        await now.town.until(lambda: now.town.said() == ["<alice> in clear"])
+
+
+# Rooms that the bridge makes -----------------------------------------------------------------------------------
+
+
+async def direct_room(place: World, town: Town, bridge: Bridge) -> tuple[SecretClient, str]:
+    """The room in which Bob's first direct message to Alice stands, once she is in it."""
+    alice = SecretClient(place.homeserver, place.homeserver.user("alice"))
+    login = await bridge.accounts.open(NetworkId("town"), alice.id)
+    await until(lambda: login in town.sessions)
+    town.emit(says("Bob", "hi Alice", chat="dm:bob", private=True), login=login)
+    invited = await said(place, membership(alice.id, "invite"))
+    await alice.human.join(invited.room_id)
+    return alice, invited.room_id
+
+
+async def test_the_room_of_an_encrypted_chat_is_made_encrypted(tmp_path: Path) -> None:
+    town = Town()
+    town.can = msgspec.structs.replace(town.can, protection=Protection.BRIDGE)
+    async with town_world(tmp_path, town) as place, running(place) as bridge:
+        await until(lambda: bridge.engine.works)
+        alice, room = await direct_room(place, town, bridge)
+        assert place.homeserver.state(room, "m.room.encryption") == ENCRYPTION
+        await until(lambda: label_of(place, room).get("protection") == "bridge")
+        await alice.say(room, "hi Bob")
+        await town.until(lambda: "hi Bob" in town.said("dm:bob"))
+        assert place.homeserver.messages(room) == []
+
+
+async def test_the_room_of_a_chat_that_is_not_encrypted_promises_nothing(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, running(place) as bridge:
+        await until(lambda: bridge.engine.works)
+        _, room = await direct_room(place, town, bridge)
+        assert place.homeserver.state(room, "m.room.encryption") is None
+
+
+async def test_a_bridge_that_gets_no_keys_makes_no_encrypted_rooms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "PROBE_SECONDS", 0.2)
+    town = Town()
+    town.can = msgspec.structs.replace(town.can, protection=Protection.BRIDGE)
+    async with town_world(tmp_path, town) as place:
+        monkeypatch.setattr(place.homeserver.deliveries["bridgekit"], "on_to_device", lambda *_: None)
+        async with running(place) as bridge:
+            await until(lambda: bridge.engine.trouble)
+            _, room = await direct_room(place, town, bridge)
+            assert place.homeserver.state(room, "m.room.encryption") is None
