@@ -351,7 +351,7 @@ class Bot:
             )
         network, name = (NetworkId(words[0]), words[1]) if len(words) > 1 else (NetworkId(""), "")
         try:
-            if name:
+            if name and not any(PASSWORD in word for word in words[:2]):  # a password is not said again
                 self._portals.find_chat(network, name)  # a slip of the pen is no request
         except NotAllowed as error:
             wrong.append(error.notice)
