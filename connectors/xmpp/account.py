@@ -91,7 +91,7 @@ class Account:
             for fact in translate.replaced(said, ChatId(other), index, person, session.now(), private=True):
                 session.tell(fact)
             return
-        if said.id and index.by_wire(person.id, said.id) and not said.replaces:
+        if index.has(said, person.id, said.stamp or session.now()):
             return
         own = self._login.id if mine else None
         replayed = archived is not None

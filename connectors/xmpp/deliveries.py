@@ -12,6 +12,10 @@ from connectors.xmpp import explain
 ECHO_SECONDS = 30.0
 
 
+class NotThere(SendRejected):
+    """The room does not have the speaker (XEP-0045, 7.4: only an occupant may send)."""
+
+
 class Deliveries:
     """What is under way, by the bare address that it went to and its id on the wire."""
 
@@ -43,7 +47,8 @@ class Deliveries:
         waiter = self._waiting.get((to, stanza.get("id", "")))
         if waiter is None or waiter.done():
             return False
-        waiter.set_exception(SendRejected(explain.saying(stanza, to)))
+        gone = explain.condition(stanza)[0] == "not-acceptable"
+        waiter.set_exception((NotThere if gone else SendRejected)(explain.saying(stanza, to)))
         return True
 
     async def fate(self, to: str, id: str, seconds: float = ECHO_SECONDS) -> MessageId:

@@ -12,6 +12,8 @@ from connectors.xmpp.heard import Heard
 
 KEPT = 3000
 """Messages of one chat whose names are remembered."""
+COPY_MS = 600_000
+"""How far apart two copies of one message (a resend, a carbon, an archive's) may seem to be."""
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -22,6 +24,7 @@ class Named(msgspec.Struct, frozen=True):
     wire: str
     at: int
     origin: str = ""
+    said: str = ""
 
 
 class Index:
@@ -33,25 +36,52 @@ class Index:
         self._by_id: OrderedDict[MessageId, Named] = OrderedDict()
         self._by_wire: OrderedDict[tuple[PersonId, str], MessageId] = OrderedDict()
         self._sets: OrderedDict[tuple[MessageId, PersonId], frozenset[str]] = OrderedDict()
+        self._nameless = 0
 
-    def name(self, heard: Heard, sender: PersonId, *, archived: str = "") -> MessageId:
-        """What the message is called; `archived` is the archive's id, which is the stanza-id (XEP-0313, 5.1.3)."""
-        given = archived or (heard.stanza_ids.get(self.trusted or "", "") if self.believes else "")
-        if given:
+    def name(self, heard: Heard, sender: PersonId, at: int, *, archived: str = "") -> MessageId:
+        """What the message is called; `archived` is the archive's id, which is the stanza-id (XEP-0313, 5.1.3).
+
+        Without one, the id on the wire names it. That has to be unique within a stream alone (RFC 6120, 8.1.3): other
+        words under it, or the same an hour later (`at`: ms), are another message.
+        """
+        if given := archived or self._given(heard):
             return MessageId(_safe(given))
         wire = heard.id or heard.origin_id
-        if not wire:
-            words = heard.text.body if heard.text is not None else ""
-            wire = hashlib.sha256(f"{heard.stamp}\0{words}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        if not wire and heard.stamp:
+            wire = _digest(f"{heard.stamp}\0{_words(heard)}")
+        elif not wire:
+            self._nameless += 1
+            wire = f"{at}.{self._nameless}"
         if self.trusted is None:
-            return MessageId(_safe(wire))
-        # Whoever may choose an id must not be able to choose somebody else's.
-        who = hashlib.sha256(sender.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-        return MessageId(f"{who}/{_safe(wire)}")
+            name = MessageId(_safe(wire))
+        else:  # whoever may choose an id must not be able to choose somebody else's
+            name = MessageId(f"{_digest(sender)[:8]}/{_safe(wire)}")
+        count, called = 1, name
+        while (other := self._by_id.get(called)) is not None and not _is_copy(other, heard, at):
+            count += 1
+            called = MessageId(f"{name}~{count}")
+        return called
+
+    def _given(self, heard: Heard) -> str:
+        return heard.stanza_ids.get(self.trusted or "", "") if self.believes else ""
+
+    def has(self, heard: Heard, sender: PersonId, at: int) -> bool:
+        """Whether a copy of these words, which have an id on the wire, has been here."""
+        says = heard.text is not None or heard.files or heard.encrypted
+        return bool(says and heard.id and not heard.replaces) and self.name(heard, sender, at) in self._by_id
+
+    def reopened(self, heard: Heard, sender: PersonId) -> MessageId | None:
+        """What a message is called that has come before and could not be read then."""
+        if given := self._given(heard):
+            return MessageId(_safe(given))
+        return self.by_wire(sender, heard.id or heard.origin_id)
 
     def keep(self, id: MessageId, heard: Heard, sender: PersonId, at: int) -> Named:
         """Remember a message; one that is known stays as it was."""
-        return self.put(Named(id, sender, heard.id or heard.origin_id, at, heard.origin_id))
+        wire = heard.id or heard.origin_id
+        return self.put(
+            Named(id, sender, wire, at, heard.origin_id, "" if heard.encrypted else _words(heard))
+        )
 
     def put(self, named: Named) -> Named:
         """Remember it under all its names."""
@@ -101,6 +131,23 @@ class Index:
 
     def reactions(self, target: MessageId, sender: PersonId) -> frozenset[str]:
         return self._sets.get((target, sender), frozenset())
+
+
+def _is_copy(known: Named, heard: Heard, at: int) -> bool:
+    """Whether `heard` is `known` again. What is sealed opens once: its copies have no words to compare."""
+    if heard.encrypted or not known.said:
+        return True
+    return known.said == _words(heard) and abs((heard.stamp or at) - known.at) < COPY_MS
+
+
+def _words(heard: Heard) -> str:
+    """What tells the words of one message from those of another, and keeps none of them."""
+    words = heard.text.body if heard.text is not None else ""
+    return _digest("\0".join([words, *(shared.file.uri for shared in heard.files)]))
+
+
+def _digest(words: str) -> str:
+    return hashlib.sha256(words.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _safe(id: str) -> str:

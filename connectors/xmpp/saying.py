@@ -17,6 +17,7 @@ from bridgekit.contract.people import File, Person
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Sent, Verb
 from connectors.xmpp import compose, explain, files, wire
+from connectors.xmpp.deliveries import NotThere
 from connectors.xmpp.index import Index, Named
 from connectors.xmpp.jids import bare
 from connectors.xmpp.stream import Refused, new_id
@@ -153,6 +154,8 @@ class Saying:
     async def _said(
         self,
         verb: verbs.PostMessage | verbs.EditMessage | verbs.React | verbs.Unreact | verbs.Retract,
+        *,
+        again: bool = False,
     ) -> Sent | None:
         async with self._in_turn(verb.chat):
             watch = await self._present(verb.chat)
@@ -171,7 +174,14 @@ class Saying:
                 if await self._arrived(watch, one) is None:
                     sealed = await self._session.sealing.seal(watch.room.jid, one, watch)
                     self._out(watch.room.jid, sealed)
-        names = [await self._fate(watch, one, verb.key) for one in said]
+        try:
+            names = [await self._fate(watch, one, verb.key) for one in said]
+        except NotThere:
+            if again:
+                raise
+            # The room has forgotten the speaker, and nobody has seen the words: they come in, and say it once more.
+            await self._session.expelled(watch, voice)
+            return await self._said(verb, again=True)
         return Sent(id=names[-1], more=tuple(names[:-1]))
 
     @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, NoReturn
 from xml.etree.ElementTree import Element
@@ -15,6 +16,7 @@ from bridgekit.contract.errors import Disconnected, RemoteError, SendRejected, S
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, LoginId, PersonId
 from bridgekit.contract.people import Login, Person
+from bridgekit.contract.policy import Visibility
 from bridgekit.contract.verbs import Sent, Verb
 from connectors.xmpp import compose, disco, explain, heard, rooms, translate, wire
 from connectors.xmpp.account import Account
@@ -240,14 +242,15 @@ class XmppSession:
                 self._log.info("xmpp_error", condition=explain.condition(stanza)[0])
             return
         watch = self.watches.get(where)
-        if watch is not None and stanza.get("type") == "groupchat":
-            if stanza.get("to", "") in (self.jid, ""):  # every occupant gets a copy; one of ours reads
+        if stanza.get("type") == "groupchat":
+            # Every occupant gets a copy; one of ours reads. Of a room that nobody watches (any more), nobody does.
+            if watch is not None and stanza.get("to", "") in (self.jid, ""):
                 self._room_sent(watch, stanza)
             return
         if watch is not None and not resource(stanza.get("from", "")):
             said = heard.read(stanza)
             if said.codes & _CHANGED:
-                self.spawn(self._look(watch), "xmpp-look")
+                self._look_at(watch)
                 return
         sender = bare(stanza.get("from", "")) if watch is None else ""
         self.sealing.take(where, stanza, lambda: sender, lambda opened: self._told_alone(opened, watch))
@@ -265,7 +268,7 @@ class XmppSession:
         watch.heard_at = self._loop.time()
         said = heard.read(stanza)
         if said.codes & _CHANGED and not said.nick:
-            self.spawn(self._look(watch), "xmpp-look")
+            self._look_at(watch)
             return
         if said.nick and watch.is_ours(said):
             name = watch.echoed(said, self.now())
@@ -302,7 +305,7 @@ class XmppSession:
         index = self.talks.setdefault((bare(to), chat), Index())
         if again:
             return translate.replaced(said, chat, index, person, self.now(), private=True)
-        known = said.id and index.by_wire(person.id, said.id) and not said.replaces
+        known = index.has(said, person.id, said.stamp or self.now())
         if self.account is not None:
             self.account.noted(said)
         found = [] if known else translate.private(said, chat, index, person, self.now(), own=own)
@@ -323,7 +326,9 @@ class XmppSession:
 
     def _visibility(self, watch: Watch) -> Fact:
         return facts.ChatVisibility(
-            chat=watch.room.chat, at=self.now(), visibility=disco.visibility(watch.room.about)
+            chat=watch.room.chat,
+            at=self.now(),
+            visibility=disco.visibility(watch.room.about) if watch.answered else Visibility(),
         )
 
     # -- rooms
@@ -385,7 +390,11 @@ class XmppSession:
         )
 
     async def _ask_about(self, watch: Watch, *, strict: bool = False) -> None:
-        """What the room is; it decides who is who, so it is asked before it is entered."""
+        """What the room is; it decides who is who, so it is asked before it is entered.
+
+        Where it does not say, who is who stays as it was, and who may read is unknown.
+        """
+        watch.answered = False
         try:
             info = make("query", wire.DISCO_INFO)
             answer = await self.stream.ask(compose.ask(watch.room.jid, self.jid, new_id(), info))
@@ -400,17 +409,27 @@ class XmppSession:
             raise Disconnected(lost.notice) from None
         else:
             watch.room.about = about = disco.read(answer)
+            watch.answered = True
             watch.room.nonanonymous = about.shows_addresses
             watch.index.believes = about.gives_ids
 
-    async def _look(self, watch: Watch) -> None:
+    def _look_at(self, watch: Watch) -> None:
         """The room's configuration changed: who may read it now?"""
-        try:
-            await self._ask_about(watch)
-        except RemoteError:
-            return
-        self.tell(self._visibility(watch))
-        self.sealing.weigh(watch)
+        if watch.looking is not None:
+            watch.looking.cancel()
+        watch.looking = self.spawn(self._look(watch), "xmpp-look")
+
+    async def _look(self, watch: Watch) -> None:
+        pause = TICK
+        while watch.room.joined and not self.is_ending:
+            with contextlib.suppress(RemoteError):
+                await self._ask_about(watch)
+            self.tell(self._visibility(watch))
+            self.sealing.weigh(watch)
+            if watch.answered:
+                return
+            await asyncio.sleep(pause)
+            pause = min(RETRY, 2 * pause)
 
     async def _settle(self, watch: Watch) -> None:
         """Just in: what was missed comes first, then what was said meanwhile."""
@@ -420,6 +439,8 @@ class XmppSession:
         finally:
             watch.release()
             watch.settled.set()
+        if not watch.answered:
+            self._look_at(watch)
         self.sealing.weigh(watch)
         self.network.keep_places(self)
         await self.network.return_guests(self, watch)
@@ -462,11 +483,23 @@ class XmppSession:
                 return  # 3.4: joined, whatever became of the ping
             if condition in ("remote-server-not-found", "remote-server-timeout"):
                 return  # nobody can tell
-            watch.room.left()
-            self.voices.emptied(watch.room.jid)
-            await self._enter_at_start(watch.room.jid)
+            await self._forgotten(watch)
         except (TimeoutError, RemoteError):
             return
+
+    async def _forgotten(self, watch: Watch) -> None:
+        watch.room.left()
+        self.voices.emptied(watch.room.jid)
+        await self._enter_at_start(watch.room.jid)
+
+    async def expelled(self, watch: Watch, voice: Voice) -> None:
+        """The room says that one of ours is not in it; for the reader, it is entered again."""
+        if self.voices.get(watch.room.jid, voice.jid) is not voice:
+            return  # it has been seen to
+        if voice.jid == self.jid:
+            await self._forgotten(watch)
+        else:
+            self.voices.forget(voice)
 
     def _let_go(self, now: float) -> None:
         """Nobody of ours reads unseen: who was silent for long leaves, and says so."""

@@ -24,8 +24,8 @@ def groupchat(
     sender = room.person(heard)
     if heard.subject is not None and heard.text is None:
         return _subject(heard, room, sender, at)
-    id = index.name(heard, sender.id, archived=archived)
     at = heard.stamp or at
+    id = index.name(heard, sender.id, at, archived=archived)
     if heard.moderated is not None:
         return []  # only the room may say so (XEP-0425, 5)
     found = _about_another(heard, chat, index, sender, id, at)
@@ -45,8 +45,8 @@ def private(
     replayed: bool = False,
 ) -> list[Fact]:
     """What a message from one person means. `own` is the login whose account spoke from elsewhere."""
-    id = index.name(heard, sender.id)
     at = heard.stamp or at
+    id = index.name(heard, sender.id, at)
     found = _about_another(heard, chat, index, sender, id, at, private=True)
     if found is not None:
         return found
@@ -59,8 +59,8 @@ def replaced(
     """What was told of a message when it could not be opened gives way to what it says, or to why it never will."""
     if heard.encrypted:
         heard = notice(heard)
-    target = index.name(heard, sender.id)
-    if (heard.text is None and not heard.files) or index.get(target) is None:
+    target = index.reopened(heard, sender.id)
+    if (heard.text is None and not heard.files) or target is None or index.get(target) is None:
         return []
     content = _content(heard)
     return [facts.Edit(chat=chat, at=at, private=private, sender=sender, target=target, content=content)]

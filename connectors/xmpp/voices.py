@@ -136,7 +136,7 @@ class Voices:
         elif 303 in presence.codes and presence.new_nick:
             self._renamed(voice, presence.new_nick)
         else:
-            self._forget(voice)
+            self.forget(voice)
             if waiting is not None:
                 waiting.set_exception(_Refusal(stanza))
         return voice
@@ -147,7 +147,8 @@ class Voices:
         voice.nick = name
         voice.room.ours[name] = bare(voice.jid)
 
-    def _forget(self, voice: Voice) -> None:
+    def forget(self, voice: Voice) -> None:
+        """It is not in its room."""
         voice.joined = False
         if voice.room.ours.get(voice.nick) == bare(voice.jid):
             del voice.room.ours[voice.nick]
@@ -156,12 +157,12 @@ class Voices:
     def leave(self, voice: Voice, reason: str = "") -> None:
         """Go, and be forgotten."""
         self._send(compose.leave(voice.room.jid, voice.nick, voice.jid, reason))
-        self._forget(voice)
+        self.forget(voice)
 
     def emptied(self, room: str) -> None:
         """Nobody of ours is in the room any more, whatever the room says."""
         for voice in self.of(room):
-            self._forget(voice)
+            self.forget(voice)
 
     def lost(self) -> None:
         """The connection is gone."""
@@ -170,7 +171,7 @@ class Voices:
             if voice.entering is not None and not voice.entering.done():
                 voice.entering.set_exception(Disconnected("The connection to the XMPP server was lost."))
                 voice.entering.exception()
-            self._forget(voice)
+            self.forget(voice)
 
 
 class _Refusal(Exception):

@@ -47,6 +47,8 @@ class Watch:
         self.settled = asyncio.Event()  # what was missed is known
         self.unreadable = False  # there is an archive, and we may not read it
         self.wanted = True
+        self.answered = False  # the room has said what it is, and nothing speaks against that since
+        self.looking: asyncio.Task[None] | None = None
         self.entering: asyncio.Task[None] | None = None
         self._emit = emit
         self._marks = marks
@@ -84,7 +86,7 @@ class Watch:
     def echoed(self, heard: Heard, at: int) -> MessageId:
         """What the room calls a message of ours."""
         sender = self.room.person(heard)
-        name = self.index.name(heard, sender.id)
+        name = self.index.name(heard, sender.id, heard.stamp or at)
         self.index.keep(name, heard, sender.id, heard.stamp)
         self._keep_own(heard, name)
         self._passed(name, at)

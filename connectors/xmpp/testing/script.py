@@ -25,7 +25,9 @@ class ScriptedServer:
 
     `before_us` is what the room sends of those who are there before a newcomer's own presence (XEP-0045, 7.2.2);
     `taken` are nicks that it refuses; where it has `forgotten` the bridge, it says so when it is asked. Where it has
-    `archived` something (the insides of messages, whose ids are their places), it has an archive.
+    `archived` something (the insides of messages, whose ids are their places), it has an archive. Where it is
+    `silent` it does not say what it is. If it `echoes`, what occupants say is shown to them and kept in `said`; the
+    words of those whom it has `lost` are refused until they come in again, of `never` always.
     """
 
     def __init__(self) -> None:
@@ -37,6 +39,12 @@ class ScriptedServer:
         self.taken: set[str] = set()
         self.forgotten = False
         self.archived: list[str] = []
+        self.silent = False
+        self.echoes = False
+        self.lost: set[str] = set()
+        self.never: set[str] = set()
+        self.said: list[str] = []
+        self._nicks: dict[str, str] = {}
         self.entered: list[str] = []  # the nicks, in order
         self.presences: list[str] = []
         self._writer: asyncio.StreamWriter | None = None
@@ -70,7 +78,8 @@ class ScriptedServer:
                 (r"<iq [^>]*?type=\"get\"[^>]*>.*?</iq>", self._asked),
                 (r"<iq [^>]*?type=\"set\"[^>]*>.*?</iq>", self._told),
                 (r"<presence [^>]*?(?:/>|>.*?</presence>)", self._presence),
-                (r"<iq .*?</iq>|<message .*?</message>|<\?xml[^>]*>|</stream:stream>", lambda _: ""),
+                (r"<message .*?</message>", self._message),
+                (r"<iq .*?</iq>|<\?xml[^>]*>|</stream:stream>", lambda _: ""),
             ):
                 found = re.match(rf"\s*(?:{pattern})", self.heard, re.S)
                 if found is not None:
@@ -89,6 +98,8 @@ class ScriptedServer:
     def _asked(self, iq: str) -> str:
         id, to = _attribute(iq, "id"), _attribute(iq, "to")
         back = f"<iq type='result' id='{id}' from='{to}' to='{_attribute(iq, 'from')}'>"
+        if "disco#info" in iq and to == ROOM and self.silent:
+            return back.replace("'result'", "'error'") + _error("forbidden") + "</iq>"
         if "disco#info" in iq and to == ROOM:
             features = (*self.features, "urn:xmpp:mam:2") if self.archived else self.features
             listed = "".join(f"<feature var='{one}'/>" for one in features)
@@ -115,11 +126,25 @@ class ScriptedServer:
         fin = "<fin xmlns='urn:xmpp:mam:2' complete='true'/>"
         return f"{found}<iq type='result' id='{id}' from='{ROOM}' to='{reader}'>{fin}</iq>"
 
+    def _message(self, message: str) -> str:
+        """What an occupant says, shown to the occupant who reads for the bridge."""
+        sender, words = _attribute(message, "from"), re.search(r"<body>(.*?)</body>", message)
+        if not self.echoes or words is None or _attribute(message, "to") != ROOM:
+            return ""
+        nick, id = self._nicks.get(sender, ""), _attribute(message, "id")
+        if nick in self.lost | self.never:
+            return f"<message type='error' from='{ROOM}' to='{sender}' id='{id}'>{_error('not-acceptable')}</message>"
+        self.said.append(words[1])
+        sid = f"<stanza-id xmlns='urn:xmpp:sid:0' by='{ROOM}' id='s{len(self.said)}'/>"
+        return self.message(f"<body>{words[1]}</body>{sid}", nick=nick, more=f" id='{id}'")
+
     def _presence(self, presence: str) -> str:
         to, sender = _attribute(presence, "to"), _attribute(presence, "from")
         if not to.startswith(f"{ROOM}/") or "unavailable" in presence:
             return ""
         nick = to.partition("/")[2]
+        self._nicks[sender] = nick
+        self.lost.discard(nick)
         self.entered.append(nick)
         self.presences.append(presence)
         if nick in self.taken:

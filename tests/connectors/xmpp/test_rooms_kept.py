@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 
 import pytest
 
 from bridgekit.contract import facts
-from bridgekit.contract.facts import Fact
-from bridgekit.contract.ids import ChatId
 from bridgekit.contract.policy import Entry
-from bridgekit.contract.verbs import Join
-from bridgekit.testing.host import FakeHost
 from connectors.xmpp import session as sessions
 from connectors.xmpp import wire
-from connectors.xmpp.config import XmppConfig
-from connectors.xmpp.connector import XmppConnector
 from connectors.xmpp.testing.script import COMPONENT, ROOM, ScriptedServer, scripted
+from tests.connectors.xmpp.inside import inside, until
 
 
 @pytest.fixture
@@ -27,31 +20,11 @@ async def server() -> AsyncIterator[ScriptedServer]:
         yield script
 
 
-@asynccontextmanager
-async def inside(server: ScriptedServer) -> AsyncIterator[list[Fact]]:
-    """In the room; what is told."""
-    config = XmppConfig.model_validate(
-        {"mode": "component", "jid": COMPONENT, "secret": "s", "port": server.port}
-    )
-    told: list[Fact] = []
-    async with XmppConnector().network(config, FakeHost()).connect(None) as session:
-        reader = asyncio.create_task(session.run(told.append))
-        await session.perform(Join(chat=ChatId(ROOM)))
-        yield told
-        reader.cancel()
-        await asyncio.wait([reader])
-
-
-async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-
 async def test_a_nick_that_is_taken_is_another_one(server: ScriptedServer):
     """XEP-0045, 7.2.8: <conflict/> when the nick is in use."""
     server.taken = {"bridge"}
-    async with inside(server) as told:
+    async with inside(server) as place:
+        told = place.told
         await until(lambda: any(isinstance(f, facts.ChatOpened) for f in told))
     assert server.entered == ["bridge", "bridge (2)"]
 
@@ -62,7 +35,8 @@ async def test_a_room_that_forgot_us_is_entered_again_and_the_gap_is_asked_for(
     """XEP-0410, 3.3: <not-acceptable/> to a ping of ourselves means that we are not in the room any more."""
     monkeypatch.setattr(sessions, "TICK", 0.05)
     monkeypatch.setattr(sessions, "SILENT", 0.05)
-    async with inside(server) as told:
+    async with inside(server) as place:
+        told = place.told
         said = f"<body>hello</body><stanza-id xmlns='{wire.SID}' by='{ROOM}' id='1'/>"
         server.say(server.message(said))
         await until(lambda: any(isinstance(f, facts.Message) for f in told))
@@ -78,7 +52,8 @@ async def test_a_room_that_forgot_us_is_entered_again_and_the_gap_is_asked_for(
 
 async def test_a_room_that_becomes_members_only_is_told_at_once(server: ScriptedServer):
     """XEP-0045, 10.2.1: status 104 says that the configuration changed, and disco#info says to what."""
-    async with inside(server) as told:
+    async with inside(server) as place:
+        told = place.told
         await until(lambda: any(isinstance(f, facts.ChatOpened) for f in told))
         first = next(i for i, f in enumerate(told) if isinstance(f, facts.ChatVisibility))
         opened = next(i for i, f in enumerate(told) if isinstance(f, facts.ChatOpened))
