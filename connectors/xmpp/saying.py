@@ -87,11 +87,17 @@ class Saying:
             linked = session.login is not None or watch is not None or chat in await session.network.linked()
             if not linked:  # after a reconnect a word may come before the rooms are entered again
                 raise SendRejected(f"The bridge is not in {_shown(chat)} on XMPP: link it first.")
+            if session.login is not None:
+                session.network.refuse_who_is_out(chat, session.jid)
             watch = await session.enter(chat)
         return watch
 
     async def _join(self, verb: verbs.Join) -> None:
         session = self._session
+        if verb.speaker is not None and session.network.is_component:
+            session.network.let_in(verb.chat, session.network.address(verb.speaker))
+        elif session.login is not None:
+            session.network.let_in(verb.chat, session.jid)
         watch = await session.enter(verb.chat, verb.secret)
         if session.login is None and session.sealing.missing:
             await watch.settled.wait()
@@ -115,6 +121,7 @@ class Saying:
         if verb.speaker is not None:
             voice = session.voices.get(verb.chat, session.network.address(verb.speaker))
             if voice is not None:
+                session.network.left(verb.chat, voice.jid)
                 session.voices.leave(voice, verb.reason)
             return
         watch.wanted = False
@@ -142,10 +149,12 @@ class Saying:
         if known is not None and known.joined:
             known.used = asyncio.get_running_loop().time()
             return known
+        session.network.refuse_who_is_out(watch.room.jid, jid)
         await session.network.pace()
         name = session.network.remember(watch.room.jid, speaker)
         secret = await session.network.secret(watch.room.jid)
         voice = await session.voices.enter(watch.room, jid, name, password=secret)
+        session.network.placed(voice, speaker)
         voice.used = asyncio.get_running_loop().time()
         return voice
 

@@ -27,7 +27,8 @@ class ScriptedServer:
     `taken` are nicks that it refuses; where it has `forgotten` the bridge, it says so when it is asked. Where it has
     `archived` something (the insides of messages, whose ids are their places), it has an archive. Where it is
     `silent` it does not say what it is. If it `echoes`, what occupants say is shown to them and kept in `said`; the
-    words of those whom it has `lost` are refused until they come in again, of `never` always.
+    words of those whom it has `lost` are refused until they come in again, of `never` always. Where it is `slow`, it
+    refuses a nick when it is told to `answer_slow`.
     """
 
     def __init__(self) -> None:
@@ -44,6 +45,8 @@ class ScriptedServer:
         self.lost: set[str] = set()
         self.never: set[str] = set()
         self.said: list[str] = []
+        self.slow = False
+        self._kept = ""
         self._nicks: dict[str, str] = {}
         self.entered: list[str] = []  # the nicks, in order
         self.presences: list[str] = []
@@ -65,6 +68,12 @@ class ScriptedServer:
         """Whatever it is."""
         assert self._writer is not None
         self._writer.write(xml if isinstance(xml, bytes) else xml.encode())
+
+    def answer_slow(self) -> None:
+        """What it has not answered, and from here on it answers at once."""
+        self.slow = False
+        self.say(self._kept)
+        self._kept = ""
 
     def message(self, inside: str, *, nick: str = "eve", kind: str = "groupchat", more: str = "") -> str:
         """A message of the room to the bridge."""
@@ -148,7 +157,11 @@ class ScriptedServer:
         self.entered.append(nick)
         self.presences.append(presence)
         if nick in self.taken:
-            return f"<presence type='error' from='{to}' to='{sender}'>{_error('conflict')}</presence>"
+            refusal = f"<presence type='error' from='{to}' to='{sender}'>{_error('conflict')}</presence>"
+            if not self.slow:
+                return refusal
+            self._kept += refusal
+            return ""
         return (
             self.before_us(sender)
             + f"<presence from='{to}' to='{sender}'><x xmlns='http://jabber.org/protocol/muc#user'>"
