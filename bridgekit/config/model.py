@@ -166,7 +166,8 @@ class Encryption(Section):
 
     trust: Trust = Trust.CROSS_SIGNED
     """`cross_signed`: the bridge encrypts to the Matrix devices that their owners have verified, and passes on what
-    comes from those, as clients do that exclude insecure devices. `all`: to and from every device."""
+    comes from those, as clients do that exclude insecure devices; what was said in clear in an encrypted room is
+    refused. `all`: to and from every device, and in clear."""
 
 
 class Messages(Section):

@@ -222,10 +222,18 @@ _NO_ADDRESS = "this bridge has no public address to link to"
 _SEALED = "what is said in an encrypted room is not laid open under a link"
 
 
-def _shortened(text: Text, can: Capabilities, aids: Aids) -> Text | Refusal:
+def _lines(text: Text, can: Capabilities) -> int:
+    """How many lines a text takes: what counts as one here must not become many on the wire."""
     body = text.body
-    # CR, LF and CRLF all end a line: what counts as one line here must not become many on the wire.
-    lines = body.count("\n") + body.count("\r") - body.count("\r\n") + 1
+    if not can.max_lines or (can.line_bytes == 0 or len(body) * 4 <= can.line_bytes):
+        # CR, LF and CRLF all end a line.
+        return body.count("\n") + body.count("\r") - body.count("\r\n") + 1
+    ends = body.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return sum(max(1, -(-split.utf8_size(plain(line)) // can.line_bytes)) for line in ends)
+
+
+def _shortened(text: Text, can: Capabilities, aids: Aids) -> Text | Refusal:
+    lines = _lines(text, can)
     size = split.utf8_size(text) if can.max_bytes else 0
     if (not can.max_lines or lines <= can.max_lines) and size <= can.max_bytes:
         return text

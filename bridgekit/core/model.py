@@ -29,6 +29,25 @@ class Permission(StrEnum):
     ADMIN = "admin"
 
 
+class Toward(StrEnum):
+    """Which way words go when their encryption ends at the bridge."""
+
+    LINK = "link"  # out of an encrypted room, to a link that gives less
+    ROOM = "room"  # out of an encrypted chat, into a room that gives less, and to whatever that is linked to
+    UNKNOWN = ""  # an older version of the bridge has not kept it
+
+
+class Downgrade(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be lost on a link: that way, and down to that protection."""
+
+    toward: Toward
+    least: Protection
+
+    def covers(self, toward: Toward, protection: Protection) -> bool:
+        """Whether words may go that way, to a side that gives no more than that."""
+        return toward is self.toward and protection >= self.least
+
+
 class SideView(msgspec.Struct, frozen=True, kw_only=True):
     """One side of a room. `logins` are the Matrix users who speak there with their own account."""
 
@@ -40,8 +59,8 @@ class SideView(msgspec.Struct, frozen=True, kw_only=True):
     grants: bool = False  # roles that are given in Matrix are given there too
     name: str = ""  # what people call the chat
     protection: Protection = Protection.TRANSPORT
-    agreed: bool = (
-        False  # that what is sealed elsewhere is not here, or the other way round: core/protection.py
+    agreed: Downgrade | None = (
+        None  # what somebody of the room agreed to lose on this link: core/protection.py
     )
 
 
@@ -54,6 +73,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     author: str = ""
     words: str = ""
     at: int = 0
+    protection: Protection = Protection.CLEAR  # what its origin gave when it was said, where that is known
     reaction: str = ""  # not empty: it is a reaction with this key
     parent: int = 0  # to this message
 

@@ -25,7 +25,7 @@ from bridgekit.core.model import (
     SideView,
 )
 from bridgekit.core.moderation import about_puppet
-from bridgekit.core.protection import barred
+from bridgekit.core.protection import barred, may_not_reach
 from bridgekit.core.roster import arrival, is_nobodys_ghost, roles, roster
 
 PENDING = MessageId("")
@@ -215,7 +215,6 @@ def _message(context: Context, fact: facts.Message) -> Plan:
         return Plan(command=fact.content.text.body)
     replied = context.known.get(fact.reply_to) if fact.reply_to else None
     thread = context.known.get(fact.thread) if fact.thread else None
-    quote = Quote(author=replied.author, words=replied.words, at=replied.at) if replied else None
     return _everywhere(
         context,
         fact.sender,
@@ -225,12 +224,20 @@ def _message(context: Context, fact: facts.Message) -> Plan:
             content=_translated(context, fact.content, side),
             key=f"{context.number:x}",
             at=fact.at,
-            reply=quote,
+            reply=_quoted(context, replied, side),
         ),
         own=fact.own,
         reply=replied.number if replied else 0,
         thread=thread.number if thread else 0,
     )
+
+
+def _quoted(context: Context, replied: Known | None, side: SideView) -> Quote | None:
+    """What is answered, as `side` may see it: without its words where they may not go there themselves."""
+    if replied is None:
+        return None
+    hidden = may_not_reach(context.sides, replied.origin, replied.protection, side)
+    return Quote(author=replied.author, words="" if hidden else replied.words, at=replied.at)
 
 
 def _edit(context: Context, fact: facts.Edit) -> Plan:

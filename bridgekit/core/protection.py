@@ -14,7 +14,7 @@ import msgspec
 
 from bridgekit.contract.ids import PersonId, PortalKey
 from bridgekit.contract.policy import Protection
-from bridgekit.core.model import SideView
+from bridgekit.core.model import Downgrade, SideView, Toward
 
 SEALED = Protection.BRIDGE
 """From here on nobody between the people and the bridge can read along."""
@@ -23,9 +23,10 @@ STATE_TYPE = "org.bridgekit.protection"
 
 
 class Agreement(msgspec.Struct, frozen=True, kw_only=True):
-    """That a room's admin knows and wants that what is sealed on one side goes to a link that is not.
+    """That a room's admin knows and wants that what is sealed on one side goes to one that is not.
 
-    `wording` is the very text that was agreed to; `at` and `ended` are milliseconds since the epoch (0: it holds).
+    `wording` is the very text that was agreed to, and `to` what that comes down to: it covers no more. `at` and `ended`
+    are milliseconds since the epoch (0: it holds).
     """
 
     id: int
@@ -34,6 +35,7 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     person: PersonId
     at: int
     wording: str
+    to: Downgrade
     ended: int = 0
     ended_by: str = ""
 
@@ -87,6 +89,11 @@ def matrix_protection(*, encrypted: bool) -> Protection:
     return Protection.BRIDGE if encrypted else Protection.TRANSPORT
 
 
+def given(sides: Sequence[SideView], origin: PortalKey) -> Protection:
+    """What protects the words that are said on `origin`; what the Matrix side gives, where that is no side any more."""
+    return next((side for side in sides if side.key == origin), sides[0]).protection
+
+
 def falls(origin: Protection, side: Protection) -> bool:
     """Whether what is sealed on its way to the bridge could be read on its way on."""
     return origin >= SEALED > side
@@ -97,6 +104,15 @@ def needs_agreement(matrix: Protection, link: Protection) -> bool:
     return falls(matrix, link) or falls(link, matrix)
 
 
+def covered(matrix: Protection, agreed: Downgrade | None, weaker: Protection) -> bool:
+    """Whether what was agreed to about a link allows what is lost between it and its room now.
+
+    `weaker` is what the side gives that the words would go to.
+    """
+    toward = Toward.LINK if matrix >= SEALED else Toward.ROOM
+    return agreed is not None and agreed.covers(toward, weaker)
+
+
 def barred(matrix: SideView, origin: SideView, side: SideView) -> str:
     """Why nothing that is said on `origin` may go to `side`: a sentence; "" where it may.
 
@@ -105,7 +121,29 @@ def barred(matrix: SideView, origin: SideView, side: SideView) -> str:
     if not falls(origin.protection, side.protection):
         return ""
     link = side if matrix.protection >= SEALED else origin
-    return "" if link.agreed else reason(matrix.protection, link.key, link.name, link.label)
+    if covered(matrix.protection, link.agreed, side.protection):
+        return ""
+    return reason(matrix.protection, link.key, link.name, link.label)
+
+
+def may_not_reach(sides: Sequence[SideView], origin: PortalKey, said: Protection, side: SideView) -> str:
+    """Why words that were said on `origin`, when it gave `said`, may not go to `side` now; "" where they may.
+
+    What was sealed when it was said stays so. Of a chat that is no side any more the words are in the room.
+    """
+    source = next((view for view in sides if view.key == origin), None)
+    if source is None:
+        source = SideView(key=origin, label=origin.network, name=origin.chat, protection=sides[0].protection)
+    if source.protection < said:
+        source = msgspec.structs.replace(source, protection=said)
+    return barred(sides[0], source, side)
+
+
+def downgrade(matrix: Protection, link: Protection, others: Iterable[Protection]) -> Downgrade:
+    """What `question` asks for now, of a link in a room with `others`."""
+    if matrix >= SEALED:
+        return Downgrade(toward=Toward.LINK, least=link)
+    return Downgrade(toward=Toward.ROOM, least=min((matrix, *others)))
 
 
 def reason(matrix: Protection, key: PortalKey, name: str, label: str) -> str:
@@ -117,11 +155,11 @@ def reason(matrix: Protection, key: PortalKey, name: str, label: str) -> str:
 
 
 def question(matrix: Protection, part: Part) -> str:
-    """What somebody agrees to; kept word for word."""
+    """What somebody agrees to; kept word for word. `downgrade` is the same for the bridge."""
     if matrix < SEALED:
         return (
             f"What is said in {part.name} on {part.label}, encrypted up to the bridge, may be shown in this room, "
-            "which is not encrypted, and in all chats that the room is linked to."
+            "which is not encrypted, and in all chats that the room is linked to, as they are protected now."
         )
     return (
         f"What is said in this room, encrypted up to the bridge, may be passed on to {part.name} on {part.label}: "

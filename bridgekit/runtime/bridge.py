@@ -143,6 +143,7 @@ class Bridge:
         await parts.holding.load()
         await parts.shields.load()
         await parts.upgrades.load()
+        await parts.standing.load()
         parts.opening.load()
         for side in self.registry.links:
             parts.readers.linked(side)
@@ -264,6 +265,8 @@ class Bridge:
             # A network that is away is shown, and is no reason to send the homeserver's transactions elsewhere.
             status = self.accounts.status(network)
             parts[f"network.{network}"] = admin.Part(ok=ok, detail=status, needed=False)
+        if missing := self._parts.standing.missing():
+            parts["links"] = admin.Part(ok=False, detail=". ".join(missing), needed=False)
         return parts
 
     @property

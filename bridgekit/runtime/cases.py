@@ -12,6 +12,7 @@ import msgspec
 from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MessageId, PersonId, PortalKey
+from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import Leave
 from bridgekit.core.model import Action, Known
 from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
@@ -60,6 +61,8 @@ class Tracked:
         "origin",
         "parent",
         "pending",
+        "protection",
+        "revisions",
         "sender",
         "words",
         "written",
@@ -76,6 +79,7 @@ class Tracked:
         at: int = 0,
         key: str = "",
         parent: int = 0,
+        protection: Protection = Protection.CLEAR,
     ) -> None:
         self.number = number
         self.origin = origin
@@ -85,8 +89,12 @@ class Tracked:
         self.at = at
         self.key = key
         self.parent = parent
+        self.protection = protection  # what its origin gave when it was said, where that is known
         self.ids: dict[PortalKey, tuple[MessageId, ...]] = {}
         self.pending: dict[PortalKey, asyncio.Future[None]] | None = None
+        self.revisions: dict[PortalKey, list[asyncio.Future[None]]] | None = (
+            None  # its edits on their way to a side
+        )
         self.written: asyncio.Future[None] | None = None  # done when its copies are on disk
 
     def known(self) -> Known:
@@ -98,6 +106,7 @@ class Tracked:
             author=self.author,
             words=self.words,
             at=self.at,
+            protection=self.protection,
             reaction=self.key,
             parent=self.parent,
         )
@@ -115,6 +124,20 @@ class Tracked:
                 waiter.set_result(None)
             if not self.pending:
                 self.pending = None
+
+    def revise(self, side: PortalKey) -> asyncio.Future[None]:
+        """An edit of it is on its way to `side`, where it may become a message of its own; resolved with its fate."""
+        if self.revisions is None:
+            self.revisions = {}
+        revised: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.revisions.setdefault(side, []).append(revised)
+        return revised
+
+    async def settled(self, side: PortalKey) -> None:
+        """Return when every edit of it that is on its way to `side` has its fate."""
+        if self.revisions is not None:
+            for revised in self.revisions.pop(side, []):
+                await asyncio.shield(revised)
 
     async def arrived(self, side: PortalKey) -> tuple[MessageId, ...]:
         """The ids of the copy on `side`, once its fate is known; empty if it has none."""
@@ -174,9 +197,11 @@ class Case:
         "linked",
         "number",
         "open",
+        "opened",
         "origin",
         "outcomes",
         "performed",
+        "protection",
         "recovering",
         "released",
         "returns",
@@ -210,9 +235,11 @@ class Case:
         self.accepted = accepted  # ms: nothing of it can have been sent before
         self.event = event  # the Matrix event whose sender reads the fate
         self.started = started
+        self.protection = Protection.CLEAR  # what its origin gave when it was planned
         self.tracked: Tracked | None = None
         self.linked = False  # its own id is among the copies
         self.open = 0
+        self.opened = False  # it came encrypted
         self.told = False  # its sender has been told something already, and it was not the end
         self.outcomes: list[Outcome] = []
         self.performed: dict[int, str] = {}
@@ -222,7 +249,18 @@ class Case:
 class Step:
     """One action of a case, as it travels in a lane."""
 
-    __slots__ = ("action", "actor", "case", "index", "marked", "stopped", "task", "turn")
+    __slots__ = (
+        "action",
+        "actor",
+        "case",
+        "index",
+        "marked",
+        "revises",
+        "said_anew",
+        "stopped",
+        "task",
+        "turn",
+    )
 
     def __init__(self, case: Case, action: Action, index: int) -> None:
         self.case = case
@@ -230,6 +268,8 @@ class Step:
         self.actor = action.actor
         self.index = index
         self.marked = False  # "sending" is on disk
+        self.revises: tuple[Tracked, asyncio.Future[None]] | None = None  # what it is an edit of
+        self.said_anew = False  # the edit became a message of its own
         self.turn: Turn | None = None  # while it is under way in a lane
         self.task: asyncio.Task[Any] | None = None  # that performs it, on a network
         self.stopped = False  # its sender does not want it to be said any more

@@ -400,7 +400,7 @@ class Parts:
             label=label,
             spawn=spawn,
         )
-        self.standing = StandingLinks(client, registry, self.portals, bot=me, spawn=spawn)
+        self.standing = StandingLinks(client, store, registry, self.portals, bot=me, spawn=spawn)
         self.remains = Remains(store, registry, self.portals, self.accounts, self.networks)
         self.commands = Bot(
             client,
@@ -435,7 +435,12 @@ class Parts:
         )
         self.names = Names(client)
         self.secrecy = Secrecy(
-            self.engine, self.names, self.portals.say, present=self.ghosts.present, spawn=spawn
+            self.engine,
+            self.names,
+            self.portals.say,
+            trust=config.encryption.trust,
+            present=self.ghosts.present,
+            spawn=spawn,
         )
         self.upgrades = Upgrades(
             client,

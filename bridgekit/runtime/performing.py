@@ -24,11 +24,13 @@ from bridgekit.contract.errors import (
 )
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Person
+from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import Sent, Verb
 from bridgekit.core.degrade import Aids, Refusal, fit
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.membership import Mode
 from bridgekit.core.model import RELAY, Context, Permission, SideView, matrix_side
+from bridgekit.core.protection import SEALED, may_not_reach
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Key
 from bridgekit.runtime.cases import Case, Elsewhere, Overtaken, Step, Tracked
@@ -170,7 +172,7 @@ class Performing:
                     grants=self._grants(key.network),
                     name=link.name,
                     protection=protecting.of(link),
-                    agreed=protecting.has_agreed(link),
+                    agreed=protecting.agreed(link),
                 )
             )
         views = tuple(sides)
@@ -243,6 +245,7 @@ class Performing:
             while True:
                 if self._has_moved(room, step):
                     raise Elsewhere
+                self._check_guard(room, step, self._protecting.matrix(room))
                 if not self._cleared(origin) and step.shows:
                     # The room was opened too far (or the link closed) while this was on its way.
                     if not step.case.durable:
@@ -279,9 +282,12 @@ class Performing:
             can = session.capabilities(side.chat)
         if isinstance(verb, verbs.Leave):
             supervised.joined.discard(side.chat)
-        fitted = fit(_named(verb, ids), can, self._aids(room, step, ids, verb))
+        verb = self._without_quote(room, _named(verb, ids), ids, side, session)
+        fitted = fit(verb, can, self._aids(room, step, ids, verb, self._given(side, session)))
         if isinstance(fitted, Refusal):
             raise SendRejected(fitted.notice)
+        if isinstance(verb, verbs.EditMessage):
+            step.said_anew = any(isinstance(one, verbs.PostMessage) for one in fitted)
         if isinstance(verb, verbs.Retract) and ids.about is not None:
             fitted = tuple(_every_part(fitted, ids.about.ids.get(side, ())))
         if step.case.durable and not can.idempotent and not step.marked:
@@ -289,7 +295,7 @@ class Performing:
             await self._store.commit(self._store.outbox.sending(step.case.number, step.index))
         if step.turn is not None and not await step.turn.come():
             raise Disconnected("What was said before this has to be said again first.")
-        sent = await self._all(step, supervised, session, fitted)
+        sent = await self._all(room, step, supervised, session, fitted)
         if sent is not None and sent.id:
             for id in (sent.id, *sent.more):
                 self._said(side, id)
@@ -316,14 +322,58 @@ class Performing:
         if link.state == WAITING:
             raise SendRejected(link.reason)
 
+    def _given(self, side: PortalKey, session: Session) -> Protection:
+        """What a chat gives this moment to what an account says there; the label may be behind that."""
+        protection = session.capabilities(side.chat).protection
+        if (link := self._registry.links.get(side)) is not None and protection is not self._protecting.of(
+            link
+        ):
+            self._protecting.saw(side)
+            protection = min(protection, self._protecting.of(link))
+        return protection
+
+    def _check_guard(self, room: ChatId, step: Step, protection: Protection) -> None:
+        """Raise SendRejected where a step would tell a side, which gives `protection`, what may not go there any more.
+
+        The plan has asked the same; since then the side may have become weaker, or an agreement been taken back.
+        """
+        case = step.case
+        if isinstance(step.action.verb, _TELLING) and not isinstance(case.fact, facts.Missed):
+            why = self._barred(room, case.origin, case.protection, step.action.side, protection)
+            if why:
+                raise SendRejected(why)
+
+    def _barred(
+        self, room: ChatId, origin: PortalKey, said: Protection, side: PortalKey, protection: Protection
+    ) -> str:
+        """Why words that were said on `origin`, under that protection, may not go to `side`; "" where they may."""
+        if protection >= SEALED:
+            return ""
+        sides = self._sides(room)
+        gone = SideView(key=side, label=self._label(side.network), name=side.chat)
+        target = next((view for view in sides if view.key == side), gone)
+        return may_not_reach(sides, origin, said, msgspec.structs.replace(target, protection=protection))
+
+    def _without_quote(self, room: ChatId, verb: Verb, ids: Ids, side: PortalKey, session: Session) -> Verb:
+        """The verb without the words that it answers, where those may not go there (any more)."""
+        if not isinstance(verb, verbs.PostMessage) or verb.reply is None or not verb.reply.words:
+            return verb
+        said = ids.replied
+        if said is not None and not self._barred(
+            room, said.origin, said.protection, side, self._given(side, session)
+        ):
+            return verb
+        return msgspec.structs.replace(verb, reply=msgspec.structs.replace(verb.reply, words=""))
+
     async def _all(
-        self, step: Step, supervised: Supervised, session: Session, fitted: Sequence[Verb]
+        self, room: ChatId, step: Step, supervised: Supervised, session: Session, fitted: Sequence[Verb]
     ) -> Sent | None:
         """Do the verbs that one became, over one session; where not all of them went, it is not begun again."""
         sent: Sent | None = None
         for number, one in enumerate(fitted):
             try:
                 self._check_link(step)
+                self._check_guard(room, step, self._given(step.action.side, session))
                 sent = await supervised.perform(one, session)
             except RemoteError as error:
                 if number:
@@ -378,7 +428,7 @@ class Performing:
             raise SendRejected(f"{self._label(side.network)} is not configured any more.")
         return supervised, verb
 
-    def _aids(self, room: ChatId, step: Step, ids: Ids, verb: Verb) -> Aids:
+    def _aids(self, room: ChatId, step: Step, ids: Ids, verb: Verb, protection: Protection) -> Aids:
         text_link = file_link = ""
         sealed = self._is_encrypted(room)
         if isinstance(verb, verbs.PostMessage):
@@ -392,6 +442,10 @@ class Performing:
             if step.case.event is not None and not file_link and not sealed:
                 text_link = self._links.text(room, step.case.event) or ""
         about = ids.about
+        if about is not None and self._barred(
+            room, about.origin, about.protection, step.action.side, protection
+        ):
+            about = None
         return Aids(
             label=self._label(step.action.side.network),
             now=time.time_ns() // 1_000_000,
@@ -405,6 +459,15 @@ class Performing:
 
 OWN_ACCOUNT_SECONDS = 30.0
 """Somebody whose own account does not get in for this long is heard through the relay, by name."""
+_TELLING = (
+    verbs.PostMessage,
+    verbs.EditMessage,
+    verbs.React,
+    verbs.SetTopic,
+    verbs.SetTyping,
+    verbs.MarkRead,
+)
+"""What tells one side what was said or done on another."""
 _SAID = (facts.Message, facts.Edit, facts.Reaction)
 """What is planned without a look at who is in the room: the hot path."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -13,11 +13,14 @@ import structlog
 from bridgekit.contract.errors import MatrixError, NotAllowed
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.policy import Protection
+from bridgekit.core.model import Downgrade
 from bridgekit.core.protection import (
     STATE_TYPE,
     Agreement,
     Label,
     Part,
+    covered,
+    downgrade,
     matrix_protection,
     needs_agreement,
     question,
@@ -49,6 +52,12 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Published).decode
 
 
+class Learn(Protocol):
+    """Whether a room is encrypted. Raises MatrixError."""
+
+    def __call__(self, room: ChatId, *, anew: bool = False) -> Awaitable[bool]: ...
+
+
 class Protecting:
     """The labels of all rooms."""
 
@@ -60,15 +69,15 @@ class Protecting:
         sessions: Mapping[Key, Supervised],
         *,
         is_encrypted: Callable[[ChatId], bool],
-        learn: Callable[[ChatId], Awaitable[bool]],
+        learn: Learn,
         label: Callable[[NetworkId], str],
         say: Callable[[ChatId, str], Awaitable[None]],
         describe: Callable[[Link], Awaitable[None]],
         moved: Callable[[PortalKey], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
-        """`is_encrypted` tells what is known of a room; `learn` asks the homeserver where nothing is. `moved` is told
-        of each link of which `withheld` may have another answer now."""
+        """`is_encrypted` tells what is known of a room; `learn` asks the homeserver where nothing is, or `anew`.
+        `moved` is told of each link of which `withheld` may have another answer now."""
         self._store = store
         self._registry = registry
         self._client = client.patient
@@ -110,9 +119,15 @@ class Protecting:
             Protection(published.links.get(_word(link.key), 0)) if published is not None else Protection.CLEAR
         )
 
-    def has_agreed(self, link: Link) -> bool:
-        """Whether somebody of the room has agreed to what is lost between it and the link."""
-        return link.key in self._agreements
+    def agreed(self, link: Link) -> Downgrade | None:
+        """What somebody of the room has agreed to lose between it and the link."""
+        agreement = self._agreements.get(link.key)
+        return agreement.to if agreement is not None else None
+
+    def _covers(self, link: Link) -> bool:
+        """Whether what is lost between the link and its room now was agreed to."""
+        matrix, protection = self.matrix(link.room), self.of(link)
+        return covered(matrix, self.agreed(link), min(matrix, protection))
 
     def withheld(self, side: PortalKey) -> str:
         """Why nothing crosses between a link and its room; "" where it may."""
@@ -120,7 +135,7 @@ class Protecting:
         if link is None:
             return ""
         matrix = self.matrix(link.room)
-        if link.key in self._agreements or not needs_agreement(matrix, self.of(link)):
+        if self._covers(link) or not needs_agreement(matrix, self.of(link)):
             return ""
         return reason(matrix, link.key, link.name, self._label(link.key.network))
 
@@ -144,7 +159,7 @@ class Protecting:
             name=link.name,
             label=self._label(link.key.network),
             protection=self.of(link),
-            agreed=link.key in self._agreements,
+            agreed=self._covers(link),
         )
 
     # What changes it -----------------------------------------------------------------------------------------
@@ -173,7 +188,8 @@ class Protecting:
         """Publish the room's label, and say it, where it is another than it was."""
         async with self._locks.setdefault(room, asyncio.Lock()):
             try:
-                await self._learn(room)
+                # Whoever links a room looks at it as it is now, not as it was when ours were last in it.
+                await self._learn(room, anew=room not in self._published)
             except MatrixError as error:
                 log.warning("protection_unknown", room=room, reason=error.notice)
                 return
@@ -227,10 +243,21 @@ class Protecting:
         if not needs_agreement(matrix, part.protection):
             raise NotAllowed(f"There is nothing to agree to: {self.label(link.room).words}")
         wording = question(matrix, part)
+        others = [self.of(other) for other in self._links_of(link.room) if other.key != link.key]
         agreement = Agreement(
-            id=new_id(), room=link.room, side=link.key, person=person, at=now(), wording=wording
+            id=new_id(),
+            room=link.room,
+            side=link.key,
+            person=person,
+            at=now(),
+            wording=wording,
+            to=downgrade(matrix, part.protection, others),
         )
-        await self._store.commit(self._store.agreements.put(agreement))
+        writes = [self._store.agreements.put(agreement)]
+        if (before := self._agreements.get(link.key)) is not None:
+            ended = msgspec.structs.replace(before, ended=agreement.at, ended_by=person)
+            writes.append(self._store.agreements.put(ended))
+        await self._store.commit(*writes)
         self._agreements[link.key] = agreement
         log.info("downgrade_agreed", network=link.key.network, room=link.room)
         self.changed(link.room)

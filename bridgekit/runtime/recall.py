@@ -8,6 +8,7 @@ from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MATRIX, ChatId, MessageId, PortalKey
 from bridgekit.contract.text import excerpt
+from bridgekit.contract.verbs import Retract
 from bridgekit.runtime.cases import Case, Recent, Step, Tracked
 from bridgekit.store import Store
 from bridgekit.store.rows import Copy
@@ -17,13 +18,14 @@ from bridgekit.store.statements import Write
 class Ids:
     """What a step's message numbers are called on the side that performs it."""
 
-    __slots__ = ("about", "parent", "reply", "target", "thread")
+    __slots__ = ("about", "parent", "replied", "reply", "target", "thread")
 
     def __init__(self) -> None:
         self.target: MessageId | None = None
         self.parent: MessageId | None = None  # of a reaction: the message under which it stands
         self.reply: MessageId | None = None
         self.thread: MessageId | None = None
+        self.replied: Tracked | None = None
         self.about: Tracked | None = None
 
 
@@ -129,6 +131,7 @@ class Recall:
                     author=fact.sender.name,
                     words=excerpt(fact.content.text, 200) if fact.content.text.body else "",
                     at=fact.at,
+                    protection=case.protection,
                 )
                 id: MessageId | None = fact.id
             case facts.Reaction():
@@ -158,10 +161,13 @@ class Recall:
             about = await self._numbered(action.target)
             ids.about = about
             if about is not None:
+                if isinstance(action.verb, Retract):  # all that became of its edits goes with it
+                    await about.settled(action.side)
                 ids.target = _first(await about.arrived(action.side))
                 if about.parent and (parent := await self._numbered(about.parent)) is not None:
                     ids.parent = _first(await parent.arrived(action.side))
         if action.reply and (replied := await self._numbered(action.reply)) is not None:
+            ids.replied = replied
             ids.reply = _first(await replied.arrived(action.side))
         if action.thread and (thread := await self._numbered(action.thread)) is not None:
             ids.thread = _first(await thread.arrived(action.side))
@@ -172,10 +178,22 @@ class Recall:
             return tracked
         return await self._recalled(await self._store.copies.by_message(number))
 
+    def revised(self, tracked: Tracked, side: PortalKey, ids: tuple[MessageId, ...]) -> list[Write]:
+        """The writes that count what an edit became on one side as further parts of the message."""
+        before = tracked.ids.get(side, ())
+        self._recent.name(tracked, side, before + ids)
+        return self.copies(tracked, side, ids, first=len(before))
+
     def copies(
-        self, tracked: Tracked, side: PortalKey, ids: tuple[MessageId, ...], *, origin: bool = False
+        self,
+        tracked: Tracked,
+        side: PortalKey,
+        ids: tuple[MessageId, ...],
+        *,
+        origin: bool = False,
+        first: int = 0,
     ) -> list[Write]:
-        """The writes that link a message's ids on one side to it."""
+        """The writes that link a message's ids on one side to it, from its part `first` on."""
         return [
             self._store.copies.add(
                 Copy(
@@ -193,7 +211,7 @@ class Recall:
                     key=tracked.key,
                 )
             )
-            for part, id in enumerate(ids)
+            for part, id in enumerate(ids, first)
         ]
 
 

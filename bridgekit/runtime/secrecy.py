@@ -12,6 +12,7 @@ import structlog
 from bridgekit.contract.errors import EncryptionError, MatrixError, PeerMisbehaved
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.core.trust import Trust
 from bridgekit.matrix import translate
 from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.matrix.crypto.incoming import KeyMissing, Untrusted
@@ -21,6 +22,14 @@ log = structlog.get_logger(__name__)
 
 REMEMBERED = 1000
 """Missing keys that were counted."""
+NOT_ENCRYPTED = (
+    "Your client has encrypted this, and this room is not encrypted: it is not passed on in clear."
+)
+
+IN_CLEAR = (
+    "This room is encrypted, and this was sent in clear, so that nobody can tell who wrote it. It was not passed on: "
+    "say it with a client that encrypts."
+)
 
 Say = Callable[[ChatId, str], Coroutine[Any, Any, None]]
 
@@ -34,16 +43,27 @@ class Secrecy:
         names: Names,
         say: Say,
         *,
+        trust: Trust,
         present: Callable[[ChatId], Iterable[PersonId]],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         """`present` names the ghosts in a room."""
+        self._trust = trust
         self._present = present
         self._spawn = spawn
         self._engine = engine
         self._names = names
         self._say = say
         self._counted: OrderedDict[tuple[ChatId, str, PersonId], None] = OrderedDict()
+
+    def in_clear(self, room: ChatId) -> str:
+        """Why nothing follows from words that came in clear; "" where they are taken.
+
+        A homeserver can put them into anybody's mouth, and so can a login that would not be believed if it encrypted:
+        clients warn of them as they do of devices that nobody has verified (MSC4153).
+        """
+        doubted = self._trust is Trust.CROSS_SIGNED and self._engine.knows_encrypted(room)
+        return IN_CLEAR if doubted else ""
 
     async def open(
         self, said: translate.Encrypted
@@ -52,11 +72,14 @@ class Secrecy:
 
         Raises KeyMissing, EncryptionError, PeerMisbehaved.
         """
-        if not self._engine.knows_encrypted(said.chat):  # what protects it has to be known before it goes on
+        if not self._engine.knows_encrypted(said.chat):
+            # What protects it has to be known before it goes on: nobody encrypts in a room that is not encrypted.
             try:
-                await self._engine.is_encrypted(said.chat)
+                encrypted = await self._engine.is_encrypted(said.chat, anew=True)
             except MatrixError as error:
                 raise EncryptionError(error.notice) from error
+            if not encrypted:
+                raise EncryptionError(NOT_ENCRYPTED)
         try:
             clear = await self._engine.open(said.raw)
         except KeyMissing:

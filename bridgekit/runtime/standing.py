@@ -15,12 +15,19 @@ from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.registry import Registry
+from bridgekit.store import Store
 
 log = structlog.get_logger(__name__)
 
 FIRST_WAIT = 2.0
 LONGEST_WAIT = 300.0
 """Seconds between two tries."""
+PUT_OUT = "bridge.put_out"
+"""Where it is kept which rooms have put the bridge out of a link of the config; no network is called so."""
+
+
+class _PutOut(Exception):
+    """The room of a link does not want the bridge."""
 
 
 class Wanted(NamedTuple):
@@ -33,11 +40,15 @@ class Wanted(NamedTuple):
 
 
 class StandingLinks:
-    """Makes the links of the config, and takes those away that are no longer in it."""
+    """Makes the links of the config, and takes those away that are no longer in it.
+
+    A room that has put the bridge out has the last word: its link is made again when the bridge is invited there.
+    """
 
     def __init__(
         self,
         client: MatrixClient,
+        store: Store,
         registry: Registry,
         portals: Portals,
         *,
@@ -45,11 +56,19 @@ class StandingLinks:
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._client = client.patient
+        self._kv = store.kv
+        self._commit = store.commit
         self._registry = registry
         self._portals = portals
         self._bot = bot
         self._spawn = spawn
         self._wanted: set[Wanted] = set()
+        self._out: dict[str, ChatId] = {}  # by side: the room that has put the bridge out
+
+    async def load(self) -> None:
+        """Read which rooms have put the bridge out; called once, before `stand`."""
+        kept = await self._kv.items(PUT_OUT)
+        self._out = {side: ChatId(room.decode()) for side, room in kept.items()}
 
     def stand(self, config: Config) -> None:
         """Let exactly the config's links stand; at the start, and whenever the config is read anew."""
@@ -66,11 +85,33 @@ class StandingLinks:
         for one in sorted(new, key=lambda one: one[:3]):
             self._spawn(self._make(one))
 
-    def lost(self, side: PortalKey) -> None:
-        """A link of the config is gone, against the config's word: it is tried until it stands again."""
+    async def put_out(self, side: PortalKey, room: ChatId) -> None:
+        """The room does not want a link of the config; that is on disk when this returns."""
+        self._out[_name(side)] = room
+        log.error("link_put_out", network=side.network, room=room)
+        await self._commit(self._kv.put(PUT_OUT, _name(side), room.encode()))
+
+    async def welcome(self, room: ChatId) -> None:
+        """The bridge was invited into a room: what it was put out of there stands again."""
+        for name in [name for name, where in self._out.items() if where == room]:
+            del self._out[name]
+            await self._commit(self._kv.put(PUT_OUT, name, None))
+            for one in sorted(self._wanted, key=lambda one: one[:3]):
+                side = self._side(one.network, one.chat)
+                if side is not None and _name(side) == name:
+                    self._spawn(self._make(one))
+
+    def missing(self) -> list[str]:
+        """Which links of the config do not stand because their rooms do not want them, for the admin."""
+        found = []
         for one in sorted(self._wanted, key=lambda one: one[:3]):
-            if self._side(one.network, one.chat) == side:
-                self._spawn(self._make(one))
+            side = self._side(one.network, one.chat)
+            if side is not None and side not in self._registry.links and _name(side) in self._out:
+                room = self._out[_name(side)]
+                found.append(
+                    f"{one.chat} on {one.network}: the room {room} has put the bridge out; invite {self._bot} there"
+                )
+        return found
 
     def _sides(self) -> set[PortalKey | None]:
         return {self._side(one.network, one.chat) for one in self._wanted}
@@ -88,6 +129,9 @@ class StandingLinks:
         while one in self._wanted:
             try:
                 await self._link(one)
+                return
+            except _PutOut:
+                log.error("link_put_out", network=one.network, room=one.room)
                 return
             except BridgeError as error:
                 log.warning("link_not_made", network=one.network, reason=error.notice, retry_in=wait)
@@ -110,6 +154,8 @@ class StandingLinks:
             if secret:
                 await self._portals.unlock(side, secret)
             return
+        if self._out.get(_name(side)) == found:
+            raise _PutOut
         await self._client.join(room if room.startswith("#") else found)
         if link is not None and await self._client.successor(found) == link.room:
             return  # the config names the room as it was before it was replaced
@@ -118,3 +164,7 @@ class StandingLinks:
         await self._portals.link(found, network, chat, self._bot, static=True, secret=secret)
         if side not in self._sides():  # the config changed its mind meanwhile
             await self._take_away(side)
+
+
+def _name(side: PortalKey) -> str:
+    return f"{side.network} {side.chat}"

@@ -122,6 +122,7 @@ class RoomSurroundings:
         self._optouts = optouts
         self._omission = omission
         self.open: Callable[[translate.Encrypted], Coroutine[Any, Any, Opened]] = secrecy.open
+        self.in_clear: Callable[[ChatId], str] = secrecy.in_clear
         self.key: Callable[[KeyMissing, float], Coroutine[Any, Any, bool]] = secrecy.key
         self.held_up: Callable[[ChatId, Case, PortalKey], None] = pending.look
         self._client = client.patient
@@ -328,10 +329,10 @@ class RoomSurroundings:
         for link in list(self._registry.links_of(room)):
             self._registry.set_state(link.key, CLOSED, "The bridge was removed from the room.", now())
             self._exposures.doubt(link.key)
+            if link.static:
+                await self._standing.put_out(link.key, room)
             await self._portals.announce(link.key, "This chat is no longer bridged to Matrix.")
             await self._portals.unlink(link.key, reason="the bridge was removed from the room")
-            if link.static:
-                self._standing.lost(link.key)
 
     async def _ghost_invited(self, room: ChatId, ghost: PersonId, inviter: PersonId) -> None:
         """A ghost follows those who may use the bridge: its coming may open an account for them."""
@@ -349,6 +350,7 @@ class RoomSurroundings:
         await self._client.join(room)
         if await self._upgrades.entered(room):
             return
+        await self._standing.welcome(room)
         if fact.private:
             await self._management.keep(room, inviter, made=False)
         await self._bot.greet(room, direct=fact.private)

@@ -26,7 +26,9 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MATRIX, ChatId, MessageId, PersonId, PortalKey
 from bridgekit.contract.people import Content, Person
 from bridgekit.contract.verbs import Sent
+from bridgekit.core.commands import command_in
 from bridgekit.core.model import Action, Context, Plan
+from bridgekit.core.protection import given
 from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
 from bridgekit.runtime.cases import TOLD, Case, Elsewhere, Fate, Outcome, Step, Tracked
@@ -72,6 +74,7 @@ class Surroundings(Protocol):
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None: ...
     def pipeline(self, side: PortalKey) -> int: ...
     def sides(self, room: ChatId) -> list[PortalKey]: ...
+    def in_clear(self, room: ChatId) -> str: ...
     def heeds(self, room: ChatId) -> bool: ...
     async def open(self, said: Encrypted) -> Fact | StateChanged | Encrypted | Unreadable | None: ...
     async def key(self, missing: KeyMissing, seconds: float) -> bool: ...
@@ -202,6 +205,9 @@ class Worker:
             case.told = TOLD in case.performed
         if isinstance(case.fact, Encrypted) and not await self._open(case, case.fact):
             return
+        if self._came_in_clear(case) and (why := self._around.in_clear(self.room)):
+            self._refuse_clear(case, why)
+            return
         if isinstance(case.fact, facts.Message) and await self._recall.is_known(case, case.fact):
             self._finish(case)
             return
@@ -217,7 +223,9 @@ class Worker:
             self._unreadable(case, fact.why)
             return
         known = await self._recall.named(case.origin, fact) if names_messages(fact) else {}
-        decided = self._around.decide(self._around.context(self.room, case, known), fact)
+        context = self._around.context(self.room, case, known)
+        case.protection = given(context.sides, case.origin)
+        decided = self._around.decide(context, fact)
         if decided.command is not None:
             self._around.spawn(self._obey(case, decided.command))
             return
@@ -238,6 +246,8 @@ class Worker:
             step = Step(case, action, _index(action, seen))
             if case.tracked is not None:
                 case.tracked.expect(action.side)
+            if isinstance(fact, facts.Edit) and (revised := known.get(fact.target)) is not None:
+                step.revises = revised, revised.revise(action.side)
             lane.put(step)
             self._around.held_up(self.room, case, action.side)
 
@@ -268,10 +278,23 @@ class Worker:
             self._unreadable(case, UNREADABLE)
         else:
             if opened is not None:
-                case.fact = opened
+                case.fact, case.opened = opened, True
                 return True
             self._finish(case)
         return False
+
+    @staticmethod
+    def _came_in_clear(case: Case) -> bool:
+        """Whether it is words that a client would have encrypted; reactions and redactions no client does."""
+        spoken = isinstance(case.fact, facts.Message | facts.Edit)
+        return spoken and case.origin.network == MATRIX and not case.opened
+
+    def _refuse_clear(self, case: Case, why: str) -> None:
+        """Nothing follows from what was said in clear in an encrypted room; who waits for something reads why."""
+        is_command = isinstance(case.fact, facts.Message) and command_in(case.fact.content) is not None
+        if is_command or self._around.heeds(self.room):
+            case.outcomes.append(Outcome(case.origin, Fate.FAILED, why))
+        self._finish(case)
 
     def _unreadable(self, case: Case, why: str) -> None:
         if self._around.heeds(self.room):
@@ -415,6 +438,12 @@ class Worker:
                 self._recall.name(tracked, side, ids)
                 writes += self._recall.copies(tracked, side, ids)
             tracked.settle(side)
+        if step.revises is not None:
+            revised, fate = step.revises
+            if step.said_anew and sent is not None and sent.id:
+                writes += self._recall.revised(revised, side, (sent.id, *sent.more))
+            if not fate.done():
+                fate.set_result(None)
         store = self._around.store
         done: list[Write] = []
         if case.durable and outcome is not None:

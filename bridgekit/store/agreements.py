@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.policy import Protection
 from bridgekit.core.gate import Cause, Held
+from bridgekit.core.model import Downgrade, Toward
 from bridgekit.core.optout import OptOut
 from bridgekit.core.protection import Agreement
 from bridgekit.core.questions import Ask
@@ -120,6 +122,8 @@ class Agreements:
                 storable(agreement.wording),
                 agreement.ended,
                 storable(agreement.ended_by),
+                agreement.to.toward,
+                int(agreement.to.least),
             ),
         )
 
@@ -133,11 +137,12 @@ class Agreements:
                 person=PersonId(person),
                 at=at,
                 wording=wording,
+                to=Downgrade(toward=Toward(toward), least=Protection(least)),
                 ended=ended,
                 ended_by=ended_by,
             )
             for (
-                id, room, network, chat, receiver, person, at, wording, ended, ended_by
+                id, room, network, chat, receiver, person, at, wording, ended, ended_by, toward, least
             ) in await self._reader.fetch(_select(AGREEMENTS, "id"))
         ]  # fmt: skip
 

@@ -137,6 +137,8 @@ AGREEMENTS = table(
     wording="text",
     ended="bigint",
     ended_by="text",
+    toward="text",
+    least="bigint",
 )
 
 OUR_DEVICES = table("our_devices", 1, mxid="text", device="text", secrets="bytea", published="bigint")

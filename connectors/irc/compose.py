@@ -26,7 +26,7 @@ from connectors.irc.standing import letter
 from connectors.irc.state import State
 from connectors.irc.wire import clean
 
-__all__ = ["BanMask", "OutLine", "Settings", "Urgency", "after_join", "capabilities", "lines"]
+__all__ = ["BanMask", "OutLine", "Settings", "Urgency", "after_join", "after_names", "capabilities", "lines"]
 
 _MAX_REACTION = 64
 _MAX_NAME = 200  # bytes; longer than any network's channels and nicks
@@ -127,20 +127,26 @@ def capabilities(state: State, chat: ChatId, settings: Settings) -> Capabilities
         max_lines=max(settings.max_lines, _number(state.caps.fields("draft/multiline").get("max-lines", "")))
         if multiline
         else settings.max_lines,
+        line_bytes=max(1, state.budget("PRIVMSG", chat)),
         protection=Protection.TRANSPORT if settings.tls else Protection.CLEAR,
     )
 
 
 def after_join(state: State, channel: str) -> list[OutLine]:
-    """What to ask for once we are in `channel`: MODE, and WHO(X) for hosts and accounts."""
+    """What to ask for as soon as we are in `channel`: its modes."""
+    name = clean(channel, middle=True)
+    if not state.is_channel(name):
+        return []
+    return [OutLine(command="MODE", params=(name,), urgency=Urgency.MODERATION)]
+
+
+def after_names(state: State, channel: str) -> list[OutLine]:
+    """What to ask for once everybody in `channel` was named: WHO(X), for hosts and accounts."""
     name = clean(channel, middle=True)
     if not state.is_channel(name):
         return []
     fields = (f"{WHOX_FIELDS},{WHOX_TOKEN}",) if state.support.whox else ()
-    return [
-        OutLine(command="MODE", params=(name,), urgency=Urgency.MODERATION),
-        OutLine(command="WHO", params=(name, *fields), urgency=Urgency.LAZY),
-    ]
+    return [OutLine(command="WHO", params=(name, *fields), urgency=Urgency.LAZY)]
 
 
 # Where and whom ---------------------------------------------------------------------------------------------

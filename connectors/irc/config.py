@@ -287,7 +287,7 @@ class IrcConfig(Section):
         default=6,
         ge=1,
         le=100,
-        description="Lines of one message that are sent; a longer one becomes a link.",
+        description="Lines of one message that are sent, as IRC counts them; a longer one becomes a link.",
     )
     encoding: Annotated[str, AfterValidator(_encoding)] = Field(
         default="cp1252",

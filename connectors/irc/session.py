@@ -19,7 +19,7 @@ from bridgekit.contract.verbs import FetchHistory, Join, Leave, MarkRead, Sent, 
 from connectors.irc import compose, upkeep
 from connectors.irc.batches import HISTORY
 from connectors.irc.catchup import CatchUp
-from connectors.irc.changes import Came, CapsChanged, Change, Quit, Renamed, Went
+from connectors.irc.changes import Came, CapsChanged, Change, NamesEnded, Quit, Renamed, Went
 from connectors.irc.connection import Connection
 from connectors.irc.deliveries import Deliveries
 from connectors.irc.flood import Flood, Priority
@@ -27,8 +27,9 @@ from connectors.irc.history import History
 from connectors.irc.joining import Joining
 from connectors.irc.nicks import wanted_nick
 from connectors.irc.registering import Papers, closed
+from connectors.irc.roll import Channel
 from connectors.irc.services import Services
-from connectors.irc.translate import Reader, Reading
+from connectors.irc.translate import LARGE, Reader, Reading
 from connectors.irc.upkeep import Pulse, Sign, WantedNick, idles
 from connectors.irc.wire import Line, build, parse
 
@@ -38,7 +39,10 @@ if TYPE_CHECKING:
 PIPELINE = 64
 ANSWER_EVERY = 2.0
 """Seconds between two CTCP answers."""
-
+WHO_LATER = 1.0
+"""Seconds after which it is asked who those are who were named in a large channel ..."""
+WHO_OVERDUE = 30.0
+"""... and after which their list is told without that."""
 HEAR_OUT = 1.0
 """Seconds in which a server answers a QUIT; one that does not is dead."""
 PLAYBACK_MS = 60_000
@@ -319,6 +323,11 @@ class IrcSession:
                     and (missed := self._catching_up.came(channel.name))
                 ):
                     self._tasks.create_task(missed, name="irc-history")
+            case NamesEnded(channel=channel) if self.login is None:
+                if len(channel.members) <= LARGE or self._tasks is None:
+                    self._ask_who(channel)
+                else:
+                    self._tasks.create_task(self._ask_who_of_many(channel), name="irc-who")
             case Went(channel=channel, own=True):
                 self._joining.went(
                     channel.name, f"The bridge is not in {channel.name} on IRC any more.", again=False
@@ -335,6 +344,20 @@ class IrcSession:
                     self._connection.write(build("CAP", "REQ", names))
             case _:
                 pass
+
+    def _ask_who(self, channel: Channel) -> None:
+        if self.state.channel(channel.name) is channel:
+            for line in compose.after_names(self.state, channel.name):
+                self._send(Priority(int(line.urgency)), line.encode())
+
+    async def _ask_who_of_many(self, channel: Channel) -> None:
+        """Thousands of answers, and what follows from them, do not come between people and their first words. A server
+        may refuse WHO, or take for ever: then it has to do without."""
+        await asyncio.sleep(WHO_LATER)
+        self._ask_who(channel)
+        await asyncio.sleep(WHO_OVERDUE)
+        for fact in self._reader.overdue(channel, int(self.network.host.now() * 1000)):
+            self._offer(fact)
 
     def _send(self, priority: Priority, data: bytes) -> None:
         self._flood.submit(partial(self._connection.write, data), priority)

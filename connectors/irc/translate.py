@@ -30,6 +30,8 @@ from connectors.irc.wire import Line
 
 __all__ = ["Echo", "HistoryEnd", "Reader", "Reading"]
 
+LARGE = 1000
+"""Members from which on a channel's list is told once only, after WHO: what is said meanwhile does not wait for it."""
 SETTLED = 10 * 60_000
 """So long after a connection's first line (ms) whoever was not seen again is gone, and their names are free."""
 # "irc.one.example irc.two.example": what a server says for everybody who was behind the other. People cannot say
@@ -77,6 +79,7 @@ class Reader:
         self._started = 0  # when the first line came; -1 once people are settled
         self._open: dict[ChatId, Visibility] = {}  # what was said of the chats that are open
         self._rosters: dict[ChatId, tuple[Member, ...]] = {}  # told after NAMES, until WHO has ended
+        self._untold: set[ChatId] = set()  # large ones, whose list was not told since they were named
 
     def read(self, line: Line, at: int) -> Reading:
         """Take `line` in, received at `at` (ms since the epoch). Raises PeerMisbehaved alone; go on after it."""
@@ -333,6 +336,9 @@ class Reader:
         ]
         if any(self.people.doubtful(nick) for nick in nicks):
             return opened  # WHO brings the proof
+        if len(channel.members) > LARGE:
+            self._untold.add(self._chat(channel))
+            return opened
         roster = self._roster(channel, at)
         self._rosters[roster.chat] = roster.members
         return [*opened, roster]
@@ -340,9 +346,16 @@ class Reader:
     def _whoed(self, channel: Channel, at: int) -> list[Fact]:
         opened = self._opened(channel, at, without_modes=True)
         roster = self._roster(channel, at)
+        self._untold.discard(roster.chat)
         if self._rosters.pop(roster.chat, None) == roster.members:
             return opened
         return [*opened, roster]
+
+    def overdue(self, channel: Channel, at: int) -> list[Fact]:
+        """The list of a large channel, where WHO has not come to an end."""
+        if self._chat(channel) not in self._untold or self.state.channel(channel.name) is not channel:
+            return []
+        return self._whoed(channel, at)
 
     def _roster(self, channel: Channel, at: int) -> facts.Roster:
         members = tuple(

@@ -357,6 +357,8 @@ class XmppNetwork:
         tell = guest.tell if guest is not None else session.tell
         for fact in session.private(said, person, to=said.to, again=again):
             tell(fact)
+        if not again and (guest is None or guest.is_heard):
+            session.acknowledge(said, said.to)
         if watch is None and said.text is not None:
             session.faces.look(Wanted(ChatId(person.id), person, str(person.id), said.to, "", True, tell))
 

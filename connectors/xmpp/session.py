@@ -305,7 +305,7 @@ class XmppSession:
     def private(
         self, said: Heard, person: Person, *, to: str, own: LoginId | None = None, again: bool = False
     ) -> list[Fact]:
-        """What a person said to one of our addresses; receipts are given. `again`: what was told of it is replaced."""
+        """What a person said to one of our addresses. `again`: what was told of it is replaced."""
         chat = ChatId(person.id)
         index = self.talks.setdefault((bare(to), chat), Index())
         if again:
@@ -313,10 +313,17 @@ class XmppSession:
         known = index.has(said, person.id, said.stamp or self.now())
         if self.account is not None:
             self.account.noted(said)
-        found = [] if known else translate.private(said, chat, index, person, self.now(), own=own)
+        return [] if known else translate.private(said, chat, index, person, self.now(), own=own)
+
+    def acknowledge(self, said: Heard, to: str) -> None:
+        """XEP-0184, 5.2: the receipt that was asked for. Called when what was said has been told."""
         if said.wants_receipt and said.id and said.text is not None:
+            self.spawn(self._received(said, to), "xmpp-receipt")
+
+    async def _received(self, said: Heard, to: str) -> None:
+        await self.network.host.put_all({})  # in order with the facts: they are on disk
+        with contextlib.suppress(Disconnected):
             self.stream.send(compose.received(said.sender, to, new_id(), said.id))
-        return found
 
     # -- telling
 

@@ -201,6 +201,15 @@ def test_every_way_to_end_a_line_counts(newline: str):
     assert "too long" in refusal(post(f"x{newline}" * 200), can(max_lines=6))
 
 
+def test_a_line_that_takes_several_on_the_wire_counts_as_those():
+    """IRC: 45 kB without a line end are 99 lines."""
+    paste, irc = "word " * 9000, can(max_lines=6, line_bytes=400)
+    assert body(post(paste), irc, LINKED).endswith(" [113 lines: https://b.example/t/1 ]")
+    assert "too long for Example (113 lines" in refusal(post(paste), irc)
+    assert body(post("é" * 1200), irc) == "é" * 1200  # 2,400 bytes: just six
+    assert "[8 lines" in body(post("é" * 1300 + "\rx"), irc, LINKED)
+
+
 def test_bytes_are_counted_as_utf_8():
     assert body(post("é" * 20), can(max_bytes=40)) == "é" * 20
     assert "too long" in refusal(post("é" * 21), can(max_bytes=40))

@@ -34,7 +34,8 @@ from bridgekit.core.exposure import OPEN, Bound, JoinRule, LinkView, allowed
 from bridgekit.core.scopes import Consent, Policy, Scope
 from bridgekit.core.steady import Steady, calmed, heard
 
-EXAMPLES = 10_000 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 200
+THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
+EXAMPLES = int(os.environ.get("GAMES", 10_000)) if THOROUGH else 200
 
 KEYS = [PortalKey(NetworkId(n), ChatId(c)) for n, c in (("parrot", "#a"), ("parrot", "#b"), ("crow", "#a"))]
 TYPES = [HISTORY_TYPE, JOIN_TYPE, GUEST_TYPE, ALIAS_TYPE]

@@ -12,12 +12,14 @@ from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId, Porta
 from bridgekit.contract.people import Content, Person
 from bridgekit.contract.policy import Protection
 from bridgekit.contract.text import plain
-from bridgekit.core.model import Context, Known, SideView, matrix_side
+from bridgekit.core.model import Context, Downgrade, Known, SideView, Toward, matrix_side
 from bridgekit.core.plan import plan
 from bridgekit.core.protection import (
     SEALED,
     Label,
     Part,
+    covered,
+    downgrade,
     falls,
     matrix_protection,
     needs_agreement,
@@ -28,6 +30,7 @@ from tests.core.strategies import MATRIX_SIDE, NAMESPACE, OTHER_SIDES, ROOM
 CLEAR, TRANSPORT, BRIDGE, END_TO_END = Protection
 TALK = PortalKey(NetworkId("town"), ChatId("#talk"))
 HALL = PortalKey(NetworkId("city"), ChatId("#hall"))
+AGREED = Downgrade(toward=Toward.LINK, least=CLEAR)
 
 
 def part(protection: Protection, key: PortalKey = TALK, label: str = "Town", *, agreed: bool = False) -> Part:
@@ -75,6 +78,24 @@ def test_who_agrees_reads_what_is_lost():
     assert "may be shown in this room, which is not encrypted" in question(TRANSPORT, part(BRIDGE))
 
 
+def test_an_agreement_covers_its_own_direction_and_no_lower_protection_than_it_names():
+    to_servers = downgrade(BRIDGE, TRANSPORT, [])
+    assert to_servers == Downgrade(toward=Toward.LINK, least=TRANSPORT)
+    assert covered(BRIDGE, to_servers, TRANSPORT)
+    assert not covered(BRIDGE, to_servers, CLEAR)
+    assert not covered(TRANSPORT, to_servers, TRANSPORT)
+    into_the_room = downgrade(TRANSPORT, BRIDGE, [TRANSPORT])
+    assert into_the_room == Downgrade(toward=Toward.ROOM, least=TRANSPORT)
+    assert not covered(BRIDGE, into_the_room, TRANSPORT)
+    assert not covered(TRANSPORT, into_the_room, CLEAR)
+    assert downgrade(TRANSPORT, BRIDGE, [CLEAR]).least is CLEAR
+
+
+def test_an_agreement_of_which_too_little_is_known_covers_nothing():
+    unknown = Downgrade(toward=Toward.UNKNOWN, least=END_TO_END)
+    assert not any(covered(matrix, unknown, link) for matrix in Protection for link in Protection)
+
+
 def said(context: Context, origin: PortalKey) -> facts.Message:
     return facts.Message(
         chat=origin.chat,
@@ -91,7 +112,8 @@ sides = st.builds(
     label=st.just("Town"),
     name=st.just("#talk"),
     protection=st.sampled_from(Protection),
-    agreed=st.booleans(),
+    agreed=st.none()
+    | st.builds(Downgrade, toward=st.sampled_from(Toward), least=st.sampled_from(Protection)),
 )
 
 
@@ -115,7 +137,9 @@ def test_what_is_sealed_goes_to_no_weaker_side_without_an_agreement(
         if side is origin:
             continue
         asked = side if encrypted else origin
-        may = not falls(origin.protection, side.protection) or asked.agreed
+        toward = Toward.LINK if encrypted else Toward.ROOM
+        agreed = asked.agreed is not None and asked.agreed.covers(toward, side.protection)
+        may = not falls(origin.protection, side.protection) or agreed
         assert (side.key in reached) is may
         if not may:
             assert asked is not matrix
@@ -141,5 +165,5 @@ def test_what_was_said_under_an_agreement_can_be_taken_back_after_its_end():
         chat=ROOM, at=1, sender=ada, target=MessageId("$e1"), content=Content(text=plain("secret"))
     )
     assert plan(context, edit).actions == ()
-    agreed = msgspec.structs.replace(context, sides=(matrix, msgspec.structs.replace(link, agreed=True)))
+    agreed = msgspec.structs.replace(context, sides=(matrix, msgspec.structs.replace(link, agreed=AGREED)))
     assert [action.side for action in plan(agreed, edit).actions] == [TALK]

@@ -112,6 +112,9 @@ class Around:
     def sides(self, room: ChatId) -> list[PortalKey]:
         return [view.key for view in self.views[1:]]
 
+    def in_clear(self, room: ChatId) -> str:
+        return ""
+
     def heeds(self, room: ChatId) -> bool:
         return len(self.views) > 1
 

@@ -31,6 +31,7 @@ from bridgekit.runtime.underway import UnderWay
 from bridgekit.store.rows import Link, Portal
 from tests.core.test_exposure_properties import (
     EXAMPLES,
+    THOROUGH,
     bounds,
     fits,
     keys,
@@ -437,6 +438,6 @@ def _power_of(levels: Mapping[str, Any]) -> dict[str, Any]:
 
 
 Game.TestCase.settings = settings(
-    max_examples=EXAMPLES if EXAMPLES > 1000 else 60, stateful_step_count=20, deadline=None
+    max_examples=EXAMPLES if THOROUGH else 60, stateful_step_count=20, deadline=None
 )
 TestTheRunningCodeNeverExceedsTheMeet = pytest.mark.timeout(3600)(Game.TestCase)

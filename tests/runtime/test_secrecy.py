@@ -355,6 +355,25 @@ async def test_a_client_that_keeps_its_key_is_named_as_the_reason_also_where_it_
         assert now.bridge.engine.tally.missing == {"silent": 0, "withheld": 1}
 
 
+async def test_a_refusal_to_a_device_that_is_gone_does_not_hide_the_one_to_the_device_that_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a new identity the old device is on the homeserver still; clients send both the very same words."""
+    monkeypatch.setattr(worker, "KEY_SECONDS", 0.5)
+    async with scene(tmp_path) as now:
+        now.alice.rotate(now.room)
+        event = contents.megolm_content(msgspec.Raw(msgspec.json.encode(now.alice.sealed(now.room, {}))))
+        key = now.alice.machine.curve25519
+        content = contents.withheld_content(
+            ChatId(now.room), event.session_id, key, "m.unverified", "not you"
+        )
+        for device in ("GONE", *(device.id for device in now.alice.devices_of(BOT))):
+            now.alice.send(BOT, device, "m.room_key.withheld", content)
+        id = await now.alice.say(now.room, "not for you", shared=False)
+        await said(now.place, has_fate(id))  # before her client looks at what the bridge asks it for
+        await until(lambda: any("does not trust its device" in w for w in now.alice.words(now.room, BOT)))
+
+
 async def test_a_message_whose_key_is_missing_waits_through_a_restart(tmp_path: Path) -> None:
     town = Town()
     async with town_world(tmp_path, town) as place:

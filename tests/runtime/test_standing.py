@@ -112,3 +112,33 @@ async def test_a_link_stays_in_its_room_until_its_new_one_lets_the_bridge_in(tmp
             await town.until(lambda: town.said() == ["<alice> still here"])
             await alice.invite(two, BOT)
             await until(lambda: (there := bridge.registry.links.get(SIDE)) and there.room == two)
+
+
+async def test_a_room_that_puts_the_bridge_out_has_the_last_word_over_the_config(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The bridge does not come back by itself, not after a restart either; the admin is told, and an invitation
+    mends it."""
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        alice = place.homeserver.user("alice")
+        room = await alice.create_room(preset="public_chat")
+        place.networks["town"]["links"] = [{"chat": "#talk", "room": room}]
+        async with place.bridge() as bridge:
+            await until(lambda: SIDE in bridge.registry.links)
+            await alice.kick(room, BOT)
+            await until(lambda: SIDE not in bridge.registry.links)
+            await town.until(lambda: town.done(Leave))
+            assert bridge.parts.standing.missing() == [
+                f"#talk on town: the room {room} has put the bridge out; invite {BOT} there"
+            ]
+        async with place.bridge() as bridge:
+            await place.homeserver.settled()
+            await asyncio.sleep(0.5)
+            assert place.homeserver.members(room)[BOT] == "leave"
+            assert bridge.parts.standing.missing() != []
+            await alice.invite(room, BOT)
+            await until(lambda: SIDE in bridge.registry.links)
+            assert bridge.parts.standing.missing() == []
+            town.emit(says("Bob", "back"))
+            await said(place, by(ghost("bob"), "back"))

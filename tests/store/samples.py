@@ -2,7 +2,9 @@
 
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Login
+from bridgekit.contract.policy import Protection
 from bridgekit.core.gate import Cause, Held
+from bridgekit.core.model import Downgrade, Toward
 from bridgekit.core.optout import OptOut
 from bridgekit.core.protection import Agreement
 from bridgekit.core.questions import Ask
@@ -68,6 +70,7 @@ def agreement(id: int | None = None) -> Agreement:
         person=PersonId("@ann:example.org"),
         at=1_700_000_000_000,
         wording="What is said here may be passed on to #lobby.",
+        to=Downgrade(toward=Toward.LINK, least=Protection.TRANSPORT),
     )
 
 

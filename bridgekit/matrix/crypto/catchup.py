@@ -39,8 +39,13 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 def digest(event: dict[str, Any]) -> str:
-    """What is remembered of a to-device event: the same whichever way it came."""
-    told = _encode([event.get("type"), event.get("sender"), event.get("content")])
+    """What is remembered of a to-device event: the same whichever way it came.
+
+    The device belongs to it: clients send the same refusal of a key to every device, also to those that are not ours
+    any more.
+    """
+    to = event.get("to_user_id"), event.get("to_device_id")
+    told = _encode([event.get("type"), event.get("sender"), *to, event.get("content")])
     return "to-device." + base64.urlsafe_b64encode(hashlib.blake2b(told, digest_size=18).digest()).decode()
 
 
@@ -99,9 +104,10 @@ class CatchUp:
         user, device = machine.user, machine.device
         since = await self._store.kv.get(_PLACE, user)
         found = await self._calls.sync(user, device, since.decode() if since is not None else "")
+        events = [{**event, "to_user_id": user, "to_device_id": device} for event in found.to_device.events]
         unknown = [
-            msgspec.json.encode({**event, "to_user_id": user, "to_device_id": device})
-            for event in found.to_device.events
+            msgspec.json.encode(event)
+            for event in events
             if not await self._store.transactions.seen(digest(event))
         ]
         raws, records = self.fresh(unknown)

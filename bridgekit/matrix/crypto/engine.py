@@ -95,6 +95,7 @@ class Engine:
         self.tally = Tally()
         self._calls = KeyCalls(homeserver)
         self._rooms: dict[ChatId, rooms.Settings | None] = {}  # None: it was asked for, and is not encrypted
+        self._askers: dict[ChatId, PersonId] = {}  # who was told so, and would hear of it if that changed
         self._locks: dict[ChatId, asyncio.Lock] = {}
         self._members = Members(self._calls)
         self.machines = Machines(store, self._calls, bot=bot, may_have=is_ours, spawn=spawn)
@@ -172,8 +173,18 @@ class Engine:
                 self._encrypted(event.room_id, _content(event.raw).content)
             except (msgspec.MsgspecError, RecursionError):
                 self._encrypted(event.room_id, {})
-        elif event.type == "m.room.member" and not self._is_ours(PersonId(event.state_key or "")):
-            self._members.changed(event.room_id)
+        elif event.type == "m.room.member":
+            who = PersonId(event.state_key or "")
+            if not self._is_ours(who):
+                self._members.changed(event.room_id)
+            elif self._askers.get(event.room_id) == who:
+                self._doubt(event.room_id)  # while nobody of ours is in the room, nothing is heard of it
+
+    def _doubt(self, room: ChatId) -> None:
+        """That the room is not encrypted was true when it was asked for."""
+        self._askers.pop(room, None)
+        if self._rooms.get(room, _UNKNOWN) is None:
+            del self._rooms[room]
 
     def _encrypted(self, room: ChatId, content: Json) -> rooms.Settings:
         """The room is encrypted, and will never again be taken for a clear one."""
@@ -192,16 +203,23 @@ class Engine:
         if room not in self._rooms:
             async with self._locks.setdefault(room, asyncio.Lock()):
                 if room not in self._rooms:
+                    self._askers[room] = user
                     content = await self._calls.settings(room, user)
                     if room not in self._rooms:  # the event itself may have come while we asked
-                        self._rooms[room] = None
                         if content is not None:
                             self._encrypted(room, content)
+                        elif self._askers.get(room) == user:  # and who asked may have left, and come again
+                            self._rooms[room] = None
             self._locks.pop(room, None)
-        return self._rooms[room]
+        return self._rooms.get(room)
 
-    async def is_encrypted(self, room: ChatId, user: PersonId | None = None) -> bool:
-        """Whether the room is encrypted; asked as `user` (the bot), who is in it, where that is not known."""
+    async def is_encrypted(self, room: ChatId, user: PersonId | None = None, *, anew: bool = False) -> bool:
+        """Whether the room is encrypted; asked as `user` (the bot), who is in it, where that is not known.
+
+        `anew`: there is a reason to doubt that it is not. That it is has no end.
+        """
+        if anew:
+            self._doubt(room)
         return await self._settings(room, user or self._bot) is not None
 
     # Out -----------------------------------------------------------------------------------------------------

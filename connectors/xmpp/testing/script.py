@@ -25,10 +25,10 @@ class ScriptedServer:
 
     `before_us` is what the room sends of those who are there before a newcomer's own presence (XEP-0045, 7.2.2);
     `taken` are nicks that it refuses; where it has `forgotten` the bridge, it says so when it is asked. Where it has
-    `archived` something (the insides of messages, whose ids are their places), it has an archive. Where it is
-    `silent` it does not say what it is. If it `echoes`, what occupants say is shown to them and kept in `said`; the
-    words of those whom it has `lost` are refused until they come in again, of `never` always. Where it is `slow`, it
-    refuses a nick when it is told to `answer_slow`.
+    `archived` something (the insides of messages, whose ids are their places), it has an archive. Where it is `silent`
+    it does not say what it is. If it `echoes`, what occupants say is shown to them and kept in `said`; the words of
+    those whom it has `lost` are refused until they come in again, of `never` always.
+    Where it is `slow`, it refuses a nick only when it is told to `answer_slow`.
     """
 
     def __init__(self) -> None:
@@ -39,15 +39,16 @@ class ScriptedServer:
         self.connections = 0
         self.taken: set[str] = set()
         self.forgotten = False
-        self.archived: list[str] = []
         self.silent = False
         self.echoes = False
         self.lost: set[str] = set()
         self.never: set[str] = set()
         self.said: list[str] = []
+        self.receipts: list[str] = []  # ids that the bridge has said it received
         self.slow = False
         self._kept = ""
         self._nicks: dict[str, str] = {}
+        self.archived: list[str] = []
         self.entered: list[str] = []  # the nicks, in order
         self.presences: list[str] = []
         self._writer: asyncio.StreamWriter | None = None
@@ -118,6 +119,19 @@ class ScriptedServer:
             return back.replace("'result'", "'error'") + _error("not-acceptable") + "</iq>"
         return f"{back}</iq>"
 
+    def _message(self, message: str) -> str:
+        """What an occupant says, shown to the occupant who reads for the bridge."""
+        self.receipts += re.findall(r"<received [^>]*?id=[\"']([^\"']*)", message)
+        sender, words = _attribute(message, "from"), re.search(r"<body>(.*?)</body>", message)
+        if not self.echoes or words is None or _attribute(message, "to") != ROOM:
+            return ""
+        nick, id = self._nicks.get(sender, ""), _attribute(message, "id")
+        if nick in self.lost | self.never:
+            return f"<message type='error' from='{ROOM}' to='{sender}' id='{id}'>{_error('not-acceptable')}</message>"
+        self.said.append(words[1])
+        sid = f"<stanza-id xmlns='urn:xmpp:sid:0' by='{ROOM}' id='s{len(self.said)}'/>"
+        return self.message(f"<body>{words[1]}</body>{sid}", nick=nick, more=f" id='{id}'")
+
     def _told(self, iq: str) -> str:
         """A page of the archive (XEP-0313, 4), which is all of it behind the message that is named."""
         if "urn:xmpp:mam:2" not in iq:
@@ -134,18 +148,6 @@ class ScriptedServer:
         )
         fin = "<fin xmlns='urn:xmpp:mam:2' complete='true'/>"
         return f"{found}<iq type='result' id='{id}' from='{ROOM}' to='{reader}'>{fin}</iq>"
-
-    def _message(self, message: str) -> str:
-        """What an occupant says, shown to the occupant who reads for the bridge."""
-        sender, words = _attribute(message, "from"), re.search(r"<body>(.*?)</body>", message)
-        if not self.echoes or words is None or _attribute(message, "to") != ROOM:
-            return ""
-        nick, id = self._nicks.get(sender, ""), _attribute(message, "id")
-        if nick in self.lost | self.never:
-            return f"<message type='error' from='{ROOM}' to='{sender}' id='{id}'>{_error('not-acceptable')}</message>"
-        self.said.append(words[1])
-        sid = f"<stanza-id xmlns='urn:xmpp:sid:0' by='{ROOM}' id='s{len(self.said)}'/>"
-        return self.message(f"<body>{words[1]}</body>{sid}", nick=nick, more=f" id='{id}'")
 
     def _presence(self, presence: str) -> str:
         to, sender = _attribute(presence, "to"), _attribute(presence, "from")

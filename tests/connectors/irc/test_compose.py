@@ -272,10 +272,10 @@ def test_what_a_chat_can_carry_follows_the_server() -> None:
     assert (can.protection, can.max_lines, can.replies) == (Protection.TRANSPORT, 24, True)
 
 
-def test_after_a_join_modes_are_asked_first_and_who_last() -> None:
-    assert [line.encode() for line in compose.after_join(in_channel().state, "#c")] == [
-        b"MODE #c\r\n", b"WHO #c %tcuhnfar,152\r\n",
-    ]  # fmt: skip
+def test_after_a_join_modes_are_asked_first_and_who_when_all_were_named() -> None:
+    state = in_channel().state
+    assert [line.encode() for line in compose.after_join(state, "#c")] == [b"MODE #c\r\n"]
+    assert [line.encode() for line in compose.after_names(state, "#c")] == [b"WHO #c %tcuhnfar,152\r\n"]
 
 
 # Properties -------------------------------------------------------------------------------------------------

@@ -76,7 +76,8 @@ class Peer:
 
     async def join(self, channel: str) -> None:
         await self.do(verbs.Join(chat=ChatId(channel)))
-        for line in compose.after_join(self.reader.state, channel):
+        state = self.reader.state
+        for line in (*compose.after_join(state, channel), *compose.after_names(state, channel)):
             await self.client.send(line.encode().decode().removesuffix("\r\n"))
         await self.settle()
 

@@ -58,6 +58,27 @@ async def test_everybody_who_is_there_is_told_at_once(caps):
         assert not any(m.person.name == "bridge" for m in roster.members)
 
 
+async def test_the_first_words_in_a_channel_of_thousands_come_before_its_list(caps, monkeypatch):
+    ircd = Ircd(caps=caps)
+    ircd.crowd(2000, "#c")
+    async with bridge_in(ircd) as bridge:
+        assert not ircd.lines("WHO #c")
+        ircd.find("user7").say("#c", "first")
+        await bridge.fact(Message)
+        assert not [f for f in bridge.facts if isinstance(f, Roster)]
+        assert len((await bridge.fact(Roster)).members) == 2000
+
+
+async def test_a_server_that_does_not_answer_who_leaves_no_channel_without_its_list(caps, monkeypatch):
+    monkeypatch.setattr("connectors.irc.session.WHO_LATER", 0.05)
+    monkeypatch.setattr("connectors.irc.session.WHO_OVERDUE", 0.1)
+    monkeypatch.setattr("connectors.irc.compose.after_names", lambda state, channel: [])
+    ircd = Ircd(caps=caps)
+    ircd.crowd(2000, "#c")
+    async with bridge_in(ircd) as bridge:
+        assert len((await bridge.fact(Roster)).members) == 2000
+
+
 async def test_what_was_said_before_the_goodbye_is_heard(caps):
     """A bridge that is stopped has read what the server sent before it answered the QUIT."""
     ircd = Ircd(caps=caps)

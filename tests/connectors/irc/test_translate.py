@@ -21,7 +21,7 @@ from bridgekit.contract.people import Member, Person, Role
 from bridgekit.contract.policy import Entry, Exposure, Visibility
 from connectors.irc.identity import Identity
 from connectors.irc.state import State
-from connectors.irc.translate import Reader
+from connectors.irc.translate import LARGE, Reader
 from tests.connectors.irc.reading import AT, HELLO, in_channel, read, reader
 
 C = ChatId("#c")
@@ -60,6 +60,33 @@ def test_accounts_that_who_brings_make_a_new_roster_and_nothing_new_none() -> No
     assert read(one, ":s 315 me #c :.") == [Roster(chat=C, at=AT, members=(Member(person=ALICE),))]
     one = reader(*HELLO, ":me!m@h JOIN #c", ":s 353 me = #c :x me", ":s 366 me #c :.", ":s 324 me #c +nt")
     assert read(one, ":s 354 me 152 #c x x.host x H 0 :X", ":s 315 me #c :.") == []
+
+
+def large() -> Reader:
+    """In a channel of more than a thousand, all of whom were named."""
+    one = reader(*HELLO, ":me!m@h JOIN #c", ":s 324 me #c +nt")
+    for n in range(0, LARGE + 10, 10):
+        assert read(one, f":s 353 me = #c :{' '.join(f'u{n + i}' for i in range(10))}") == []
+    assert [type(f) for f in read(one, ":s 366 me #c :.")] == [ChatOpened, ChatVisibility]
+    return one
+
+
+def test_the_list_of_a_large_channel_is_told_once_when_who_has_ended() -> None:
+    one = large()
+    [roster] = read(one, ":s 354 me 152 #c u u7.host u7 H ann :Ann", ":s 315 me #c :.")
+    assert isinstance(roster, Roster)
+    assert len(roster.members) == LARGE + 10
+    assert roster.members[7].person.account == "ann"
+    assert one.overdue(one.state.channels["#c"], AT) == []
+
+
+def test_where_who_never_ends_the_list_of_a_large_channel_is_told_all_the_same() -> None:
+    one = large()
+    read(one, ":u3!u@h PART #c :bye")
+    [roster] = one.overdue(one.state.channels["#c"], AT)
+    assert isinstance(roster, Roster)
+    assert len(roster.members) == LARGE + 9
+    assert one.overdue(one.state.channels["#c"], AT) == []
 
 
 def test_a_server_that_never_tells_the_modes_opens_the_chat_as_secret() -> None:

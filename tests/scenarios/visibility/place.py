@@ -1,4 +1,4 @@
-"""A homeserver that shows strangers all that it may, real IRC servers, and those who must not read along."""
+"""A homeserver that shows strangers all that it may, real IRC and XMPP servers, and those who must not read along."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import aiohttp
@@ -19,9 +19,12 @@ from bridgekit.testing.servers.process import private_directory
 from bridgekit.testing.servers.synapse import Synapse, find_python
 from connectors.irc.testing.inspircd import inspircd
 from connectors.irc.testing.ngircd import ngircd
+from connectors.xmpp.testing.person import Person as Client
+from connectors.xmpp.testing.person import person as client
+from connectors.xmpp.testing.prosody import COMPONENT, ROOMS, SECRET, Prosody, prosody
 from tests.scenarios.irc.peer import Peer, peer
 
-PLAIN, MODERN = "plain", "modern"
+PLAIN, MODERN, XMPP = "plain", "modern", "xmpp"
 SHOWN = "shown-"
 """What everybody may read has this in it; all other words of the channels are secret."""
 OPEN_TO_STRANGERS: dict[str, Any] = {
@@ -86,6 +89,7 @@ class Place:
     bridge: BridgeProcess
     ports: dict[str, int]
     stack: AsyncExitStack
+    prosody: Prosody | None = None
     secrets: list[str] = field(default_factory=list)
     outsiders: list[Outsider] = field(default_factory=list)
 
@@ -98,6 +102,20 @@ class Place:
         return await self.stack.enter_async_context(
             peer(self.ports[network], f"{nick}{next(_numbers)}", channel, tags=network == MODERN)
         )
+
+    async def owner(self, network: str, stem: str, *, shuts: dict[str, str] | None = None) -> Owner:
+        """Somebody who speaks for a chat of their own; `shuts`: how an XMPP room is configured when it is shut."""
+        if network != XMPP:
+            channel = f"#vis{network}{next(_numbers)}"
+            return Channel(await self.operator(network, stem, channel), channel, f"{network}bridge")
+        assert self.prosody is not None, "the place has no XMPP server"
+        account = await self.prosody.register(f"{stem}{next(_numbers)}")
+        bob = await self.stack.enter_async_context(
+            client(*account, port=self.prosody.port, certificate=self.prosody.certificate)
+        )
+        chat = f"vis{next(_numbers)}@{ROOMS}"
+        await bob.join(chat)
+        return RoomOwner(bob, chat, shuts or {})
 
     async def strangers(self) -> None:
         """An unauthenticated reader and a guest, who try at every step."""
@@ -130,6 +148,87 @@ class Place:
             assert leaked(outsider, self.secrets) == [], f"{step}: {outsider.name} read what they must not"
 
 
+class Owner(Protocol):
+    """Somebody who speaks for a chat, with their own client."""
+
+    chat: str
+
+    def say(self, words: str) -> None: ...
+    async def agree(self) -> None:
+        """Answer the bridge's question with yes."""
+
+    async def asked(self) -> None:
+        """Wait for the bridge's question."""
+
+    async def shut(self) -> None:
+        """Make the chat secret."""
+
+    async def open(self) -> None:
+        """Take that back."""
+
+
+@dataclass
+class Channel:
+    """An operator of an IRC channel."""
+
+    peer: Peer
+    chat: str
+    bridge: str
+    code: str = ""
+
+    def say(self, words: str) -> None:
+        self.peer.say(self.chat, words)
+
+    async def asked(self) -> None:
+        self.code = await code_for(self.peer)
+
+    async def agree(self) -> None:
+        self.peer.say(self.bridge, f"{self.code} yes")
+
+    async def shut(self) -> None:
+        self.peer.mode(self.chat, "+s")
+
+    async def open(self) -> None:
+        self.peer.mode(self.chat, "-s")
+
+
+@dataclass
+class RoomOwner:
+    """The owner of an XMPP room; its opposite configuration opens it again."""
+
+    client: Client
+    chat: str
+    shuts: dict[str, str]
+    asker: str = ""
+    code: str = ""
+
+    def say(self, words: str) -> None:
+        self.client.say(self.chat, words)
+
+    async def asked(self) -> None:
+        heard = await self.client.sees(
+            lambda s: s.kind == "message" and re.search(r"bk-\w{4}-\w{4} yes", s.body), "a question", 40
+        )
+        found = re.search(r"bk-\w{4}-\w{4}", heard.body)
+        assert found is not None
+        self.asker, self.code = heard.sender, found.group()
+
+    async def agree(self) -> None:
+        self.client.say(self.asker, f"{self.code} yes", room=False)
+
+    async def shut(self) -> None:
+        await self.client.administer(
+            self.chat,
+            f"<item affiliation='member' jid='bridge@{COMPONENT}'/>",  # it stays where only members are
+        )
+        await self.client.configure(self.chat, **self.shuts)
+
+    async def open(self) -> None:
+        await self.client.configure(
+            self.chat, **{name: "1" if value == "0" else "0" for name, value in self.shuts.items()}
+        )
+
+
 async def code_for(who: Peer) -> str:
     """The code that the bridge sent to an operator."""
     heard = await who.sees(
@@ -143,19 +242,34 @@ async def code_for(who: Peer) -> str:
 
 
 @asynccontextmanager
-async def place(**section: Any) -> AsyncIterator[Place]:
-    """One Synapse of its own, ngircd, InspIRCd with services, and a bridge that asks before it links; `section` is
-    what its config says of each network besides."""
+async def place(*, rooms: bool = False, **section: Any) -> AsyncIterator[Place]:
+    """One Synapse of its own, ngircd, InspIRCd with services (with `rooms`: Prosody instead), and a bridge that asks
+    before it links; `section` is what its config says of each network besides."""
     async with AsyncExitStack() as stack:
-        plain = await stack.enter_async_context(ngircd())
-        modern = await stack.enter_async_context(inspircd())
+        ports: dict[str, int] = {}
+        networks: dict[str, Any] = {}
+        server: Prosody | None = None
+        if rooms:
+            server = await stack.enter_async_context(prosody())
+            networks[XMPP] = {
+                "connector": "xmpp",
+                "name": "XMPP",
+                "mode": "component",
+                "jid": COMPONENT,
+                "secret": SECRET,
+                "port": server.component_port,
+                "gate": "relay-allowed",  # who may read Matrix, and not who sits in the room, is looked at here
+                **section,
+            }
+        else:
+            ports[PLAIN] = (await stack.enter_async_context(ngircd())).port
+            ports[MODERN] = (await stack.enter_async_context(inspircd())).port
         folder = stack.enter_context(private_directory("visibility"))
         (folder / "synapse").mkdir()
         (folder / "bridge").mkdir()
         synapse = Synapse(folder / "synapse", find_python(), "vis.test", [], OPEN_TO_STRANGERS)
-        ports = {PLAIN: plain.port, MODERN: modern.port}
-        networks = {
-            name: {
+        for name, port in ports.items():
+            networks[name] = {
                 "connector": "irc",
                 "name": name.title(),
                 "nick": f"{name}bridge",
@@ -163,8 +277,6 @@ async def place(**section: Any) -> AsyncIterator[Place]:
                 "flood": {"refill": 0, "lead_max": 0},
                 **section,
             }
-            for name, port in ports.items()
-        }
         bridge = BridgeProcess(
             folder / "bridge",
             homeserver_url=synapse.base_url,
@@ -177,7 +289,7 @@ async def place(**section: Any) -> AsyncIterator[Place]:
         stack.push_async_callback(synapse.stop)
         await bridge.start()
         stack.push_async_callback(bridge.stop)
-        yield Place(synapse, bridge, ports, stack)
+        yield Place(synapse, bridge, ports, stack, server)
 
 
 async def settled(seconds: float = 1.0) -> None:

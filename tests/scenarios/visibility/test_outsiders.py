@@ -10,29 +10,26 @@ from urllib.parse import quote
 import pytest
 
 from bridgekit.testing.person import Person
-from tests.scenarios.irc.peer import Peer
-from tests.scenarios.visibility.place import MODERN, PLAIN, Place, code_for, place
+from tests.scenarios.visibility.place import MODERN, PLAIN, XMPP, Owner, Place, place
 
 HISTORY = "m.room.history_visibility"
 _numbers = itertools.count(1)
 
 
-async def secret(
-    here: Place, alice: Person, room: str, bob: Peer, channel: str, *, shown: bool = True
-) -> str:
+async def secret(here: Place, alice: Person, room: str, bob: Owner, *, shown: bool = True) -> str:
     """Bob says something that no outsider may read; the event that members see."""
     word = f"secret-{next(_numbers)}-word"
     here.secrets.append(word)
-    bob.say(channel, word)
+    bob.say(word)
     return (await alice.reads(room, word)).id if shown else ""
 
 
-async def talks_while_opened(here: Place, alice: Person, room: str, bob: Peer, channel: str) -> list[str]:
+async def talks_while_opened(here: Place, alice: Person, room: str, bob: Owner) -> list[str]:
     """Bob says forty words in a second and a half; in the middle of it Alice opens the room to the world."""
     words = [f"secret-{next(_numbers)}-race" for _ in range(40)]
     here.secrets += words
     for number, word in enumerate(words):
-        bob.say(channel, word)
+        bob.say(word)
         if number == 15:
             await alice.set_state(room, HISTORY, {"history_visibility": "world_readable"})
         await asyncio.sleep(0.03)
@@ -62,11 +59,20 @@ async def becomes(alice: Person, room: str, wanted: tuple[str, str], seconds: fl
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("network", [PLAIN, MODERN])
-async def test_no_outsider_is_given_what_the_channel_did_not_open(network: str) -> None:
-    async with place() as here:
-        channel = f"#vis{network}"
-        bob = await here.operator(network, "bob", channel)
+@pytest.mark.parametrize(
+    ("network", "shuts"),
+    [
+        pytest.param(PLAIN, None, id="plain"),
+        pytest.param(MODERN, None, id="modern"),
+        pytest.param(XMPP, {"publicroom": "0"}, id="xmpp-hidden"),
+        pytest.param(XMPP, {"membersonly": "1"}, id="xmpp-members-only"),
+    ],
+)
+async def test_no_outsider_is_given_what_the_chat_did_not_open(
+    network: str, shuts: dict[str, str] | None
+) -> None:
+    async with place(rooms=network == XMPP) as here:
+        bob = await here.owner(network, "bob", shuts=shuts)
         alice = await here.person("alice")
         bot = here.bridge.bot
         room = await alice.create_room(
@@ -79,35 +85,35 @@ async def test_no_outsider_is_given_what_the_channel_did_not_open(network: str) 
         await here.strangers()
 
         # Link without consent: nothing passes, to members neither.
-        await alice.say(room, f"!bridge link {network} {channel}")
+        await alice.say(room, f"!bridge link {network} {bob.chat}")
         await alice.sees(room, lambda e: "nothing passes yet" in e.body, what="the answer")
-        await secret(here, alice, room, bob, channel, shown=False)
-        code = await code_for(bob)
+        await secret(here, alice, room, bob, shown=False)
+        await bob.asked()
         first = await alice.say(room, "anybody?")
         await here.tries("link without consent", room, first, alice)
         assert not [e for e in alice.seen.all if "secret-" in e.body]
 
         # Consent: who is there reads, who comes later does not.
-        bob.say(f"{network}bridge", f"{code} yes")
+        await bob.agree()
         await alice.sees(room, lambda e: "has agreed to: bridge, media" in e.body, what="the consent")
         await becomes(alice, room, ("joined", "public"))
-        event = await secret(here, alice, room, bob, channel)
+        event = await secret(here, alice, room, bob)
         await here.tries("consent", room, event, alice)
 
-        # +s: the door is shut before another word is shown.
-        bob.mode(channel, "+s")
-        event = await secret(here, alice, room, bob, channel)
+        # Secret (+s, hidden, members-only): the door is shut before another word is shown.
+        await bob.shut()
+        event = await secret(here, alice, room, bob)
         assert await visibility(alice, room) == ("joined", "invite")
-        await here.tries("+s set", room, event, alice)
+        await here.tries("made secret", room, event, alice)
 
         # The Matrix side opens it to the world while Bob talks: put back before another word is shown, and what went
         # through before the bridge knew is taken back.
-        words = await talks_while_opened(here, alice, room, bob, channel)
+        words = await talks_while_opened(here, alice, room, bob)
         await becomes(alice, room, ("joined", "invite"))
         await alice.sees(
             room, lambda e: "more open than its chats allow" in e.body, what="why it was put back"
         )
-        event = await secret(here, alice, room, bob, channel)
+        event = await secret(here, alice, room, bob)
         kept, gone = await shown(alice, room, words)
         assert (len(kept) + gone, kept) == (40, [word for word in words if word in kept])
         await here.tries("world_readable", room, event, alice)
@@ -117,17 +123,17 @@ async def test_no_outsider_is_given_what_the_channel_did_not_open(network: str) 
         await alice.set_state(room, HISTORY, {"history_visibility": "world_readable"})
         await here.bridge.start()
         await becomes(alice, room, ("joined", "invite"))
-        event = await secret(here, alice, room, bob, channel)
+        event = await secret(here, alice, room, bob)
         await here.tries("restart", room, event, alice)
 
-        # +s cleared: when it has been calm the door opens again, and the past stays closed.
-        bob.mode(channel, "-s")
+        # Open again: when it has been calm the door opens too, and the past stays closed.
+        await bob.open()
         await becomes(alice, room, ("joined", "public"), 90)
-        await here.tries("+s cleared", room, event, alice)
+        await here.tries("opened again", room, event, alice)
 
         # Consent taken back: nothing passes from that moment on.
-        bob.say(channel, "!bridge revoke")
-        await secret(here, alice, room, bob, channel, shown=False)
+        bob.say("!bridge revoke")
+        await secret(here, alice, room, bob, shown=False)
         await alice.sees(room, lambda e: "has taken back the consent" in e.body, what="the revocation")
         await here.tries("revoked", room, event, alice)
         assert here.secrets[-1] not in "".join(e.body for e in alice.seen.all)
@@ -137,23 +143,23 @@ async def test_no_outsider_is_given_what_the_channel_did_not_open(network: str) 
 @pytest.mark.timeout(400)
 async def test_two_links_leave_the_room_as_open_as_the_more_secret_of_them() -> None:
     async with place() as here:
-        plain, modern = "#twoplain", "#twomodern"
-        bob, eve = await here.operator(PLAIN, "bob", plain), await here.operator(MODERN, "eve", modern)
+        bob, eve = await here.owner(PLAIN, "bob"), await here.owner(MODERN, "eve")
         alice = await here.person("alice")
         bot = here.bridge.bot
         room = await alice.create_room(
             preset="public_chat", invite=[bot], power_level_content_override={"users": {bot: 100}}
         )
         await alice.sees(room, lambda e: e.sender == bot and e.kind == "m.notice", what="the bot")
-        for network, channel, who in ((PLAIN, plain, bob), (MODERN, modern, eve)):
-            await alice.say(room, f"!bridge link {network} {channel} history")
-            who.say(f"{network}bridge", f"{await code_for(who)} yes")
+        for network, who in ((PLAIN, bob), (MODERN, eve)):
+            await alice.say(room, f"!bridge link {network} {who.chat} history")
+            await who.asked()
+            await who.agree()
             await alice.sees(room, lambda e: "has agreed to: " in e.body, what="the consent")
         await becomes(alice, room, ("shared", "public"))
-        eve.mode(modern, "+s")
-        event = await secret(here, alice, room, eve, modern)
+        await eve.shut()
+        event = await secret(here, alice, room, eve)
         assert await visibility(alice, room) == ("joined", "invite")
         await here.strangers()
         await here.tries("one of two is secret", room, event, alice)
-        event = await secret(here, alice, room, bob, plain)
+        event = await secret(here, alice, room, bob)
         await here.tries("the other speaks", room, event, alice)
