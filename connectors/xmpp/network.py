@@ -14,7 +14,7 @@ from bridgekit.contract import facts
 from bridgekit.contract.connector import Host, OwnAccounts
 from bridgekit.contract.errors import Disconnected, LoginRejected, RemoteError, SendRejected
 from bridgekit.contract.facts import Fact
-from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import Login, Person
 from connectors.xmpp import explain, stream, wire
 from connectors.xmpp.config import Mode, Tls, XmppConfig
@@ -23,6 +23,7 @@ from connectors.xmpp.faces import Wanted
 from connectors.xmpp.gateway import Gateway
 from connectors.xmpp.guests import Guest
 from connectors.xmpp.heard import Heard
+from connectors.xmpp.index import Index
 from connectors.xmpp.jids import bare, domain, local_of, normal
 from connectors.xmpp.marks import Marks
 from connectors.xmpp.places import Place, Places
@@ -48,6 +49,7 @@ _ROOM_LABELS = (
 RELAY_SECONDS = 20.0
 PUT_OUT_SECONDS = 60.0
 """Seconds in which who was put out of a room says nothing there: the same is done on the other side meanwhile."""
+_Sets = list[tuple[MessageId, PersonId, list[str]]]
 NO_LOGIN = (
     "To speak on XMPP with an account of your own, give its address and password: "
     "login with jid= and password=."
@@ -178,6 +180,7 @@ class XmppNetwork:
     def forget(self, room: str) -> None:
         """The room is not ours any more."""
         self.places_of_guests.forget(room)
+        self.host.put_later(f"reactions/{room}", None)
         self.host.put_later(f"last/{room}", None)
 
     def guest(self, address: str) -> Guest | None:
@@ -298,6 +301,17 @@ class XmppNetwork:
             if watch.moved and session.login is None and (watch.placed or not watch.room.about.archived):
                 watch.moved = False
                 self.host.put_later(f"last/{room}", f"{watch.last_at} {watch.last}".encode())
+
+    async def recall_reactions(self, chat: str, index: Index) -> None:
+        """XEP-0444, 3: who adds one says the others again; a restart must not take those away."""
+        if not index.recalled:
+            kept = await self.host.get(f"reactions/{chat}")
+            index.recall(msgspec.json.decode(kept, type=_Sets) if kept else [])
+
+    def keep_reactions(self, chat: str, index: Index) -> None:
+        """Write them down."""
+        sets = index.own_sets()
+        self.host.put_later(f"reactions/{chat}", msgspec.json.encode(sets) if sets else None)
 
     async def secret(self, room: str) -> str:
         """The room's password, if it was given one."""

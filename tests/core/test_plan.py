@@ -440,11 +440,14 @@ def test_somebody_without_a_login_whom_a_network_puts_out_is_put_out_of_the_room
     assert (action.side, action.verb.person.id) == (MATRIX_SIDE, ANN.id)
 
 
+EVE = Person(id=PersonId("eve"), name="Eve")
+
+
 def test_what_is_only_ones_own_to_take_back_is_not_taken_back_by_another():
-    fact = facts.Retraction(chat=CHANNEL.chat, at=1, sender=BOB, target=MessageId("old"), own=True)
+    fact = facts.Retraction(chat=CHANNEL.chat, at=1, sender=EVE, target=MessageId("$e1"), own=True)
     decided = plan(context(CHANNEL, side(CHANNEL), known=said_by(ADA)), fact)
     assert decided.actions == ()
-    mine = facts.Retraction(chat=CHANNEL.chat, at=1, sender=ADA, target=MessageId("old"), own=True)
+    mine = facts.Retraction(chat=CHANNEL.chat, at=1, sender=ADA, target=MessageId("$e1"), own=True)
     assert plan(context(CHANNEL, side(CHANNEL), known=said_by(ADA)), mine).actions != ()
 
 

@@ -45,6 +45,7 @@ class ScriptedServer:
         self.never: set[str] = set()
         self.said: list[str] = []
         self.receipts: list[str] = []  # ids that the bridge has said it received
+        self.reacted: list[set[str]] = []
         self.slow = False
         self._kept = ""
         self._nicks: dict[str, str] = {}
@@ -123,11 +124,15 @@ class ScriptedServer:
         """What an occupant says, shown to the occupant who reads for the bridge."""
         self.receipts += re.findall(r"<received [^>]*?id=[\"']([^\"']*)", message)
         sender, words = _attribute(message, "from"), re.search(r"<body>(.*?)</body>", message)
-        if not self.echoes or words is None or _attribute(message, "to") != ROOM:
+        keys = set(re.findall(r"<reaction>(.*?)</reaction>", message))
+        if not self.echoes or not (words or keys) or _attribute(message, "to") != ROOM:
             return ""
         nick, id = self._nicks.get(sender, ""), _attribute(message, "id")
         if nick in self.lost | self.never:
             return f"<message type='error' from='{ROOM}' to='{sender}' id='{id}'>{_error('not-acceptable')}</message>"
+        if words is None:
+            self.reacted.append(keys)
+            return self.message("<store xmlns='urn:xmpp:hints'/>", nick=nick, more=f" id='{id}'")
         self.said.append(words[1])
         sid = f"<stanza-id xmlns='urn:xmpp:sid:0' by='{ROOM}' id='s{len(self.said)}'/>"
         return self.message(f"<body>{words[1]}</body>{sid}", nick=nick, more=f" id='{id}'")

@@ -132,13 +132,13 @@ async def test_without_stanza_ids_no_two_messages_of_a_room_share_a_name(server:
 
 async def test_a_receipt_is_given_when_what_was_said_is_on_disk(server: ScriptedServer) -> None:
     """XEP-0184, 3: it says that the message was received; a bridge that is killed before must not have said so."""
-    async with inside(server, Slow()) as place:
-        assert isinstance(place.host, Slow)
+    host = Slow()
+    async with inside(server, host) as place:
         server.say(chat("pay", "77"))
-        await until(lambda: place.host.waiting)  # type: ignore[attr-defined]
+        await until(lambda: host.waiting)
         assert [m.content.text.body for m in place.all(Message)] == ["pay"]
         assert "77" not in server.receipts
-        place.host.disk.set()
+        host.disk.set()
         await until(lambda: "77" in server.receipts)
 
 

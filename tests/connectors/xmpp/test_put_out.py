@@ -9,10 +9,10 @@ import pytest
 
 from bridgekit.contract.errors import SendRejected
 from bridgekit.contract.facts import Change, Membership, Message, Profile, Roster
-from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import Content, Person
 from bridgekit.contract.text import plain
-from bridgekit.contract.verbs import Join, PostMessage, Sent
+from bridgekit.contract.verbs import Join, PostMessage, React, Sent
 from bridgekit.testing.host import FakeHost
 from connectors.xmpp import network as networks
 from connectors.xmpp import wire
@@ -148,7 +148,9 @@ def test_an_address_of_our_own_domain_is_no_stranger() -> None:
     reader = Reader(nonanonymous=True)
     reader.room.home = "matrix.shakespeare.lit"
     assert reader.enter("alice", jid="alice@matrix.shakespeare.lit/bridge") == []
-    assert [m.person.name for m in reader.room.roster(1).members] == []  # type: ignore[attr-defined]
+    roster = reader.room.roster(1)
+    assert isinstance(roster, Roster)
+    assert roster.members == ()
 
 
 async def test_a_nick_is_ours_when_the_room_has_agreed(server: ScriptedServer) -> None:
@@ -164,3 +166,26 @@ async def test_a_nick_is_ours_when_the_room_has_agreed(server: ScriptedServer) -
         server.answer_slow()
         assert isinstance(await task, Sent)
         assert server.entered == ["bridge", "alice", "alice (2)"]
+
+
+async def test_who_adds_a_reaction_after_a_restart_keeps_the_one_before(server: ScriptedServer) -> None:
+    """XEP-0444, 3: each message replaces the whole set of its sender."""
+    host = FakeHost(linked=[DEN])
+    for count, key in ((1, "👍"), (2, "❤")):
+        async with inside(server, host) as place:
+            react = React(chat=DEN, speaker=ALICE, target=MessageId("s0"), reaction=key, key=key)
+            assert isinstance(await place.session.perform(react), Sent)
+            assert len(server.reacted) == count
+    assert server.reacted == [{"👍"}, {"👍", "❤"}]
+
+
+async def test_a_reaction_that_was_refused_is_not_in_the_set(server: ScriptedServer) -> None:
+    server.never = {"alice"}
+    async with inside(server) as place:
+        react = React(chat=DEN, speaker=ALICE, target=MessageId("s0"), reaction="👍", key="a")
+        with pytest.raises(SendRejected):
+            await place.session.perform(react)
+        server.never = set()
+        react = React(chat=DEN, speaker=ALICE, target=MessageId("s0"), reaction="❤", key="b")
+        assert isinstance(await place.session.perform(react), Sent)
+    assert server.reacted == [{"❤"}]
