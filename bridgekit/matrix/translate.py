@@ -34,6 +34,7 @@ from bridgekit.matrix.events import (
 )
 from bridgekit.matrix.fleeting import ephemeral, receipts, typing
 from bridgekit.matrix.membership import membership
+from bridgekit.matrix.uncarried import refusal
 from bridgekit.matrix.words import clean
 from bridgekit.matrix.words import content as words_of
 
@@ -53,6 +54,11 @@ __all__ = [
 
 LONGEST_KEY = 100
 """Code points in a reaction; a longer one is no reaction but an attempt to speak."""
+BLANK = "There is nothing in it but blanks, and nothing was sent."
+
+
+class _Blank(PeerMisbehaved):
+    """Words that nobody would see."""
 
 
 class StateChanged(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,15 +86,17 @@ class Encrypted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody wanted to say something that nobody can make sense of; `why` is a sentence for them.
+    """Somebody wanted to say something that nobody can make sense of, or no network can have; `why` is a sentence for
+    them. `at` is in milliseconds.
 
-    `at` is in milliseconds.
+    `again`: it is of a kind that comes in numbers (votes, places), and the room reads the sentence once.
     """
 
     chat: ChatId
     at: int
     sender: PersonId
     why: str
+    again: bool = False
 
 
 class _EventId(msgspec.Struct, frozen=True):
@@ -123,7 +131,11 @@ def fact(raw: bytes | Event, names: Names) -> Fact | StateChanged | Encrypted | 
         except PeerMisbehaved as error:
             if event.state_key is not None or event.type == "m.room.redaction":
                 raise  # nobody waits for it
-            why = f"The bridge cannot read what your client sent: {error.notice}."
+            why = (
+                BLANK
+                if isinstance(error, _Blank)
+                else f"The bridge cannot read what your client sent: {error.notice}."
+            )
             return Unreadable(chat=event.room_id, at=event.origin_server_ts, sender=event.sender, why=why)
     if event.state_key is None and event.type == "m.room.encrypted":
         if _is_redacted(event):
@@ -131,8 +143,14 @@ def fact(raw: bytes | Event, names: Names) -> Fact | StateChanged | Encrypted | 
         raw = raw if isinstance(raw, bytes) else msgspec.json.encode(raw)
         return Encrypted(chat=event.room_id, at=event.origin_server_ts, sender=event.sender, raw=raw)
     if event.state_key is None:
-        return None
+        return _uncarried(event)
     return _state_changed(event)
+
+
+def _uncarried(event: Event) -> Unreadable | None:
+    if _is_redacted(event) or (why := refusal(event)) is None:
+        return None
+    return Unreadable(chat=event.room_id, at=event.origin_server_ts, sender=event.sender, why=why, again=True)
 
 
 def _is_redacted(event: Event) -> bool:
@@ -197,13 +215,16 @@ def _answers(relation: RelatesTo) -> str | None:
 
 
 def _content(event: Event, said: Said, names: Names, *, sticker: bool = False) -> Content:
-    return words_of(
+    found = words_of(
         said,
         # Also where the reply is only a thread's fallback: some clients quote all the same.
         answering=said.relates_to.in_reply_to.event_id != "",
         named=lambda user: names(event.room_id, user),
         sticker=sticker,
     )
+    if found.file is None and not found.text.body.strip():
+        raise _Blank(BLANK)
+    return found
 
 
 def _reaction(event: Event, names: Names) -> Fact | None:

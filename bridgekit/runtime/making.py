@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from typing import Any
 from weakref import WeakValueDictionary
 
 import structlog
@@ -16,6 +17,7 @@ from bridgekit.contract.people import Kind, Person
 from bridgekit.contract.policy import Entry, Exposure
 from bridgekit.core.exposure import HISTORY
 from bridgekit.core.ghosts import Namespace
+from bridgekit.core.protection import SEALED
 from bridgekit.core.rates import Buckets, Rate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
@@ -27,7 +29,7 @@ from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.registry import OPEN, Registry
 from bridgekit.store.rows import Link, Portal
 
-SECRET = [
+SECRET: list[dict[str, Any]] = [
     {
         "type": "m.room.history_visibility",
         "state_key": "",
@@ -37,6 +39,12 @@ SECRET = [
     {"type": "m.room.guest_access", "state_key": "", "content": {"guest_access": "forbidden"}},
 ]
 """How every room begins; it is opened as far as its chat allows when that is known."""
+ENCRYPTION = {
+    "type": "m.room.encryption",
+    "state_key": "",
+    "content": {"algorithm": "m.megolm.v1.aes-sha2"},
+}
+"""What a new room has besides, where its chat's own words are encrypted up to the bridge: nothing is lost by it."""
 GUARDED = {
     "m.room.name": 50,
     "m.room.avatar": 50,
@@ -73,8 +81,11 @@ class Making:
         label: Callable[[NetworkId], str],
         opening: Callable[[], Opening],
         exposures: Callable[[], Exposures],
+        encrypts: Callable[[], bool],
         spawn: Callable[[Coroutine[None, None, None]], object],
     ) -> None:
+        """`encrypts` says whether the bridge can take part in encrypted rooms."""
+        self._encrypts = encrypts
         self._aliases: dict[
             PortalKey, asyncio.Future[bool]
         ] = {}  # portals in the making, until they have their alias
@@ -163,11 +174,18 @@ class Making:
             name=f"{name} ({self._label(side.network)})",
             topic=opened.topic,
             power_level_content_override={"events": GUARDED},
-            initial_state=SECRET,
+            initial_state=self._begins(side),
         )
         portal = Portal(room=room, network=side.network, made=True, kind="channel", creator=self._bot)
         link = await self._portals.made(side, room, opened, self._bot, static=False, portal=portal)
         return room, link
+
+    def _begins(self, side: PortalKey) -> list[dict[str, Any]]:
+        """The first state of a chat's room: encrypted by default where the chat is, too."""
+        supervised = self._sessions.get((side.network, side.receiver))
+        session = supervised.session if supervised is not None else None
+        sealed = session is not None and session.capabilities(side.chat).protection >= SEALED
+        return [*SECRET, ENCRYPTION] if sealed and self._encrypts() else SECRET
 
     async def unlinked(self, side: PortalKey, fact: Fact) -> ChatId | None:
         """The room for a chat that has none: the one in the making, or a new one for a direct chat."""
@@ -213,7 +231,7 @@ class Making:
             is_direct=True,
             name=self._ghosts.shown(ghost) or self._ghosts.name_for(side.network, person),
             invite=[ghost, owner],
-            initial_state=SECRET,
+            initial_state=self._begins(side),
         )
         await self._client.join(room, user=ghost)
         self._ghosts.entered(ghost, room)

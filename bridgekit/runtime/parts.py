@@ -379,6 +379,7 @@ class Parts:
             label=label,
             opening=lambda: self.opening,
             exposures=lambda: self.exposures,
+            encrypts=lambda: self.engine.works,
             spawn=spawn,
         )
         self.management = ManagementRooms(client, registry, self.portals.say)

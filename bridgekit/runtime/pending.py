@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PortalKey
+from bridgekit.contract.ids import MATRIX, ChatId, LoginId, NetworkId, PortalKey
+from bridgekit.core.model import RELAY
 from bridgekit.runtime.accounts import Key
 from bridgekit.runtime.cases import TOLD, Case
 from bridgekit.runtime.fates import SPOKEN, Fates
@@ -39,11 +40,16 @@ class Pending:
         self._spawn = spawn
         self._told: set[tuple[ChatId, NetworkId]] = set()  # rooms that know of an outage that lasts
 
-    def look(self, room: ChatId, case: Case, side: PortalKey) -> None:
-        """Something has to be said on `side`, which may be away."""
+    def look(self, room: ChatId, case: Case, side: PortalKey, actor: str) -> None:
+        """Something has to be said on `side`, which may be away, by `actor`: a login, or the relay."""
         spoken = isinstance(case.fact, SPOKEN) and case.event is not None and not case.told
-        if spoken and side.network != MATRIX and self._is_away(side):
+        if not spoken or side.network == MATRIX:
+            return
+        if self._is_away(side):
             self._spawn(self._wait(room, case, side))
+        elif actor != RELAY and side.receiver is None and self._is_coming(side.network, LoginId(actor)):
+            label = self._label(side.network)
+            self._spawn(self._show(room, case, side.network, f"It waits for your account on {label}."))
 
     def session_changed(self, supervised: Supervised) -> None:
         """A session is up, lost or rejected."""
@@ -57,13 +63,17 @@ class Pending:
             return False
         return supervised.state in (State.CONNECTING, State.WAITING)
 
+    def _is_coming(self, network: NetworkId, login: LoginId) -> bool:
+        """Whether an account is still waited for: after a while in vain, its words go through the relay."""
+        supervised = self._sessions.get((network, login))
+        if supervised is None or supervised.session is not None or supervised.given_up:
+            return False
+        return supervised.state in (State.CONNECTING, State.WAITING)
+
     async def _wait(self, room: ChatId, case: Case, side: PortalKey) -> None:
         await asyncio.sleep(AFTER)
         if not case.open or case.told or not self._is_away(side):
             return
-        case.told = True
-        if case.durable:
-            self._store.commit(self._store.outbox.performed(case.number, TOLD, "told"))
         supervised = self._sessions[side.network, side.receiver or None]
         why = f" {supervised.reason}" if supervised.reason else ""
         label = self._label(side.network)
@@ -71,4 +81,13 @@ class Pending:
         if (room, side.network) not in self._told:
             self._told.add((room, side.network))
             await self._portals.say(room, f"⏳ {words}")
-        await self._fates.pending(room, case, side.network, words)
+        await self._show(room, case, side.network, words)
+
+    async def _show(self, room: ChatId, case: Case, network: NetworkId, words: str) -> None:
+        """Let the sender's client show that it waits; once."""
+        if case.told or not case.open:
+            return
+        case.told = True
+        if case.durable:
+            self._store.commit(self._store.outbox.performed(case.number, TOLD, "told"))
+        await self._fates.pending(room, case, network, words)

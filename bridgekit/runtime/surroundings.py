@@ -124,7 +124,7 @@ class RoomSurroundings:
         self.open: Callable[[translate.Encrypted], Coroutine[Any, Any, Opened]] = secrecy.open
         self.in_clear: Callable[[ChatId], str] = secrecy.in_clear
         self.key: Callable[[KeyMissing, float], Coroutine[Any, Any, bool]] = secrecy.key
-        self.held_up: Callable[[ChatId, Case, PortalKey], None] = pending.look
+        self.held_up: Callable[[ChatId, Case, PortalKey, str], None] = pending.look
         self._client = client.patient
         self._registry = registry
         self._accounts = accounts

@@ -45,6 +45,8 @@ UNDER_WAY = 500
 """Cases of one room whose verbs have no fate yet; planning waits beyond that."""
 BEHIND = 32
 """Facts waiting or under way from which on nobody is shown who types, or who has read what."""
+REFUSED = 1000
+"""Sentences that are not said twice while their room is busy."""
 IDLE = 300.0
 """Seconds after which a worker without work ends; its room's next fact starts another."""
 
@@ -85,7 +87,7 @@ class Surroundings(Protocol):
     def muster(self, room: ChatId, origin: PortalKey, decided: Plan) -> None: ...
     async def introduce(self, room: ChatId, case: Case) -> None: ...
     async def words(self, room: ChatId, event: MessageId) -> tuple[str, str]: ...
-    def held_up(self, room: ChatId, case: Case, side: PortalKey) -> None: ...
+    def held_up(self, room: ChatId, case: Case, side: PortalKey, actor: str) -> None: ...
     def spawn(self, work: Coroutine[Any, Any, None]) -> object: ...
 
 
@@ -98,6 +100,7 @@ class Worker:
         self._queue: deque[Case] = deque()
         self._wake = asyncio.Event()
         self._recall = Recall(room, around.store, sides=around.sides, words=around.words)
+        self._refused: set[tuple[PersonId, str]] = set()  # who has read here what is not passed on, and why
         self._lanes: dict[PortalKey, Lane[Step]] = {}
         self._performed: set[Step] = set()  # what networks are being told this moment
         self._under_way = 0
@@ -220,7 +223,7 @@ class Worker:
             self._finish(case)
             return
         if isinstance(fact, Unreadable):
-            self._unreadable(case, fact.why)
+            self._unreadable(case, fact.why, told=fact.again and self._has_read(fact.sender, fact.why))
             return
         known = await self._recall.named(case.origin, fact) if names_messages(fact) else {}
         context = self._around.context(self.room, case, known)
@@ -249,7 +252,7 @@ class Worker:
             if isinstance(fact, facts.Edit) and (revised := known.get(fact.target)) is not None:
                 step.revises = revised, revised.revise(action.side)
             lane.put(step)
-            self._around.held_up(self.room, case, action.side)
+            self._around.held_up(self.room, case, action.side, action.actor)
 
     def _may_be_held(self, case: Case) -> bool:
         """Whether it takes more than one look to see that a fact may go on."""
@@ -283,6 +286,15 @@ class Worker:
             self._finish(case)
         return False
 
+    def _has_read(self, sender: PersonId, why: str) -> bool:
+        """Whether somebody was told this here a while ago; from now on they were."""
+        if (sender, why) in self._refused:
+            return True
+        if len(self._refused) >= REFUSED:
+            self._refused.clear()
+        self._refused.add((sender, why))
+        return False
+
     @staticmethod
     def _came_in_clear(case: Case) -> bool:
         """Whether it is words that a client would have encrypted; reactions and redactions no client does."""
@@ -296,9 +308,10 @@ class Worker:
             case.outcomes.append(Outcome(case.origin, Fate.FAILED, why))
         self._finish(case)
 
-    def _unreadable(self, case: Case, why: str) -> None:
+    def _unreadable(self, case: Case, why: str, *, told: bool = False) -> None:
+        """It ends here, and why; `told`: the room has read that already, and only the client is to show it."""
         if self._around.heeds(self.room):
-            case.outcomes.append(Outcome(case.origin, Fate.FAILED, why))
+            case.outcomes.append(Outcome(case.origin, Fate.FAILED, why, told=told))
         self._finish(case)
 
     async def _await_key(self, case: Case, missing: KeyMissing) -> None:
@@ -364,7 +377,7 @@ class Worker:
                 self._settle(step, _stopped(side), None)
                 return True
             log.info("send_waits", network=side.network, reason=error.notice)
-            self._around.held_up(self.room, case, side)
+            self._around.held_up(self.room, case, side, step.actor)
             self._unmark(step)
             return False  # `perform` waits for the next session, so this is no busy loop
         except RateLimited as error:

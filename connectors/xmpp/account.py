@@ -13,7 +13,7 @@ from connectors.xmpp import cards, compose, disco, heard, translate, wire
 from connectors.xmpp.heard import Heard
 from connectors.xmpp.history import Archived
 from connectors.xmpp.index import Index
-from connectors.xmpp.jids import bare, normal
+from connectors.xmpp.jids import bare, domain, normal
 from connectors.xmpp.sealing import Opened
 from connectors.xmpp.stream import Refused, new_id
 from connectors.xmpp.wire import add, children, find, make
@@ -72,6 +72,7 @@ class Account:
             said = opened.said(archived.said)
         else:
             said = heard.read(opened.stanza, sealed=opened.sealed, why=opened.why)
+            said = heard.dated(said, (self._me, domain(self._me)), session.now())
             self.noted(said)
         if said.broken:
             session.network.troubles.met(said.broken)
@@ -84,7 +85,7 @@ class Account:
         person = (
             session.me if mine else Person(id=PersonId(other), name=other.partition("@")[0], account=other)
         )
-        if not opened.sealed and archived is None and session.sealing.is_on(other):
+        if not opened.sealed and session.sealing.is_on(other):
             said = heard.exposed(said)
         index = session.talks.setdefault((self._me, ChatId(other)), Index())
         if opened.retried:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MOST = 1000
 """Contacts of one address; who asks after that is refused."""
+MOST_ASKING = 50
+"""Of these, such as nobody has answered yet: the oldest of them gives way, for addresses cost nothing."""
 
 
 class Bond(StrEnum):
@@ -40,6 +42,7 @@ class Contacts:
         self._network = network
         self._host = network.host
         self._known: dict[str, dict[str, Bond]] = {}
+        self._told: set[tuple[str, str]] = set()  # who was told of since we run: asking again is no news
 
     async def of(self, ours: str) -> dict[str, Bond]:
         """Everybody who asked one of our addresses, or may see it."""
@@ -52,6 +55,12 @@ class Contacts:
     async def put(self, ours: str, theirs: str, bond: Bond | None) -> bool:
         """Write one down; None is a stranger again. False where there are too many."""
         known = await self.of(ours)
+        if bond is not Bond.ASKED:
+            self._told.discard((ours, theirs))
+        asking = [one for one, its in known.items() if its is Bond.ASKED]
+        if bond is Bond.ASKED and theirs not in known and len(asking) >= MOST_ASKING:
+            del known[asking[0]]
+            self._told.discard((ours, asking[0]))
         if bond is None:
             known.pop(theirs, None)
         elif theirs not in known and len(known) >= MOST:
@@ -94,7 +103,8 @@ class Contacts:
             self._present(session, "subscribed", ours, theirs)
         elif (guest is None and session.login is None) or not await self.put(ours, theirs, Bond.ASKED):
             self._present(session, "unsubscribed", ours, theirs)
-        else:
+        elif (ours, theirs) not in self._told:
+            self._told.add((ours, theirs))
             (guest or session).tell(self._request(theirs))
 
     def _request(self, theirs: str) -> facts.Invitation:

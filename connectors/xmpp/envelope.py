@@ -41,8 +41,11 @@ def pack(stanza: Element, *, stamp: str, padding: str) -> bytes:
     return ElementTree.tostring(envelope, encoding="unicode").encode()
 
 
-def unpack(data: bytes, *, sender: str, to: str) -> list[Element]:
-    """What an envelope holds, if `sender` packed it for `to` (bare addresses). Raises PeerMisbehaved."""
+def unpack(data: bytes, *, sender: str, to: str, room: bool) -> list[Element]:
+    """What an envelope holds, if `sender` packed it for `to` (bare addresses; `room`: that is a room's).
+
+    Raises PeerMisbehaved.
+    """
     # RFC 6120, 11.1: neither document types nor entities, comments or instructions are XMPP.
     if b"<!" in data.replace(b"<![CDATA[", b"") or b"<?" in data:
         raise PeerMisbehaved("an envelope that is not XMPP")
@@ -53,10 +56,13 @@ def unpack(data: bytes, *, sender: str, to: str) -> list[Element]:
     content = find(envelope, wire.SCE, "content")
     if tag(envelope) != f"{{{wire.SCE}}}envelope" or content is None:
         raise PeerMisbehaved("an envelope without content")
-    # XEP-0420, 8.1: a server cannot move a message to another conversation.
-    for name, wanted in (("from", sender), ("to", to)):
+    # XEP-0420, 8.1: a server cannot move a message to another conversation. XEP-0384 wants <from/> in every envelope,
+    # and <to/> in those of rooms: the same devices may also talk alone.
+    for name, wanted, needed in (("from", sender, True), ("to", to, room)):
         said = find(envelope, wire.SCE, name)
-        if said is not None and wanted and bare(said.get("jid", "")).lower() != wanted.lower():
+        if said is None and not needed:
+            continue
+        if said is None or not wanted or bare(said.get("jid", "")).lower() != wanted.lower():
             raise PeerMisbehaved("an envelope from another conversation")
     return list(content)
 

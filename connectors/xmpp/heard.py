@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from xml.etree.ElementTree import Element
 
 import msgspec
 
 from bridgekit.contract.people import Kind
-from bridgekit.contract.text import Span, Style, Text, join
+from bridgekit.contract.text import Span, Style, Text
 from connectors.xmpp import files as sharing
 from connectors.xmpp import styling, wire, xhtml
 from connectors.xmpp.files import Shared
@@ -59,13 +60,14 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
     wants_receipt: bool = False
     displayed: str = ""
     state: str = ""
-    stamp: int = 0
-    delayed_by: str = ""
+    stamp: int = 0  # when it was said (ms), where that is to be believed; 0 is now
+    delays: dict[str, int] = {}  # who says that they held it back, by bare address, and since when (ms)
     encrypted: bool = False
     closed_why: str = ""  # why what is encrypted could not be opened
     invites_to: str = ""
     invited_by: str = ""
     codes: frozenset[int] = frozenset()
+    in_clear: bool = False  # in a chat that is encrypted
     broken: str = ""  # what reading it broke in here, and where: for the log
 
     @property
@@ -119,7 +121,6 @@ def _read(stanza: Element, *, stamp: int, sealed: bool, why: str) -> Heard:
     )
     reactions = find(stanza, wire.REACTIONS, "reactions")
     retracts, moderated = _retracted(stanza)
-    delay = find(stanza, wire.DELAY, "delay")
     files: tuple[Shared, ...] = ()
     if not encrypted:
         files = (sharing.read_sealed(words(body)) if sealed else ()) or sharing.read(stanza)
@@ -132,7 +133,6 @@ def _read(stanza: Element, *, stamp: int, sealed: bool, why: str) -> Heard:
     if subject is not None and text is None and core(stanza, "thread") is not None:
         subject = None  # XEP-0045, 8.1: only a message with a subject and neither body nor thread changes it
     invites_to, invited_by = _invited(stanza, muc)
-    item = find(muc, wire.MUC_USER, "item")
     return Heard(
         type=stanza.get("type", "normal"),
         sender=stanza.get("from", ""),
@@ -141,7 +141,7 @@ def _read(stanza: Element, *, stamp: int, sealed: bool, why: str) -> Heard:
         origin_id=_attribute(find(stanza, wire.SID, "origin-id"), "id"),
         stanza_ids=_stanza_ids(stanza),
         occupant=_attribute(find(stanza, wire.OCCUPANT, "occupant-id"), "id"),
-        real=bare(_attribute(item, "jid")),
+        real=_real(stanza),
         text=text,
         kind=kind,
         files=files,
@@ -156,14 +156,40 @@ def _read(stanza: Element, *, stamp: int, sealed: bool, why: str) -> Heard:
         wants_receipt=find(stanza, wire.RECEIPTS, "request") is not None,
         displayed=_attribute(find(stanza, wire.MARKERS, "displayed"), "id"),
         state=_state(stanza),
-        stamp=stamp or wire.moment(_attribute(delay, "stamp")),
-        delayed_by=bare(_attribute(delay, "from")),
+        stamp=stamp,
+        delays=_delays(stanza),
         encrypted=encrypted,
         closed_why=why if encrypted else "",
         invites_to=invites_to,
         invited_by=invited_by,
         codes=codes(muc),
     )
+
+
+def _delays(stanza: Element) -> dict[str, int]:
+    """XEP-0203. Anybody may write one into a message; who holds it back adds theirs behind those."""
+    found = {}
+    for delay in children(stanza, wire.DELAY, "delay"):
+        if at := wire.moment(delay.get("stamp", "")):
+            found[bare(delay.get("from", ""))] = at
+    return found
+
+
+def _real(stanza: Element) -> str:
+    """The sender's address, where an archive shows it (XEP-0313, 5.1.2): it adds its own behind what was there."""
+    items = (find(muc, wire.MUC_USER, "item") for muc in children(stanza, wire.MUC_USER, "x"))
+    return next((bare(_attribute(item, "jid")) for item in reversed(list(items)) if item is not None), "")
+
+
+def dated(heard: Heard, by: Iterable[str], now: int) -> Heard:
+    """The same message with the time that one of `by` gives it (ms), which is not in the future."""
+    at = next((heard.delays[one] for one in by if one in heard.delays), 0)
+    return msgspec.structs.replace(heard, stamp=clamped(at, now)) if at else heard
+
+
+def clamped(at: int, now: int) -> int:
+    """A time that somebody else gives (ms): not before the epoch, and not in the future."""
+    return max(1, min(at, now))
 
 
 def place(error: Exception) -> str:
@@ -268,7 +294,9 @@ def _said(stanza: Element, body: str) -> tuple[Text, Kind]:
         for start, end in sorted(ranges):
             kept.append(body[last : max(last, start)])
             last = max(last, end)
-        body = "".join(kept) + body[last:]
+        left = "".join(kept) + body[last:]
+        # Where all of it is a fallback (XEP-0428) and nothing else was said, it is better than nothing.
+        body = left if left.strip() or sharing.read(stanza) else body
     body = body.replace("\r\n", "\n").replace("\r", "\n")
     if body.startswith("/me "):
         return styling.read(body[4:]), Kind.EMOTE  # XEP-0245
@@ -302,6 +330,6 @@ def notice(heard: Heard) -> Heard:
 
 def exposed(heard: Heard) -> Heard:
     """The same message as it is shown in a chat that is encrypted, where it was not."""
-    if heard.encrypted or heard.text is None or heard.files:
+    if heard.encrypted or heard.broken:
         return heard
-    return msgspec.structs.replace(heard, text=join(Text(EXPOSED), heard.text))
+    return msgspec.structs.replace(heard, in_clear=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
@@ -32,8 +32,9 @@ class Archived(NamedTuple):
 class History:
     """Asks archives, and collects what comes."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, now: Callable[[], int]) -> None:
         self._stream = stream
+        self._now = now
         self._collecting: dict[tuple[str, str], list[Archived]] = {}
 
     def took(self, stanza: Element) -> bool:
@@ -48,7 +49,8 @@ class History:
         message = wire.core(forwarded, "message")
         delay = find(forwarded, wire.DELAY, "delay")
         if message is not None and result.get("id") and delay is not None:
-            page.append(Archived.of(result.get("id", ""), wire.moment(delay.get("stamp", "")), message))
+            at = heard.clamped(wire.moment(delay.get("stamp", "")), self._now())
+            page.append(Archived.of(result.get("id", ""), at, message))
         return True
 
     async def after(self, archive: str, reader: str, last: str) -> AsyncIterator[list[Archived]]:

@@ -293,7 +293,8 @@ class XmppNetwork:
         kept = (await self.host.get(f"last/{watch.room.jid}") or b"").decode("utf-8", "replace")
         at, _, id = kept.partition(" ")
         if at.isdigit():
-            watch.placed, watch.last_at, watch.last = True, int(at), id
+            watch.placed, watch.last = True, id
+            watch.last_at = min(int(at), int(self.host.now() * 1000))
 
     def keep_places(self, session: XmppSession) -> None:
         """Write down how far rooms were read; a place that is a little old costs nothing but a second look."""

@@ -216,8 +216,12 @@ class Omemo:
                 plain, *_ = await manager.decrypt(twomemo.etree.parse_message(new, sender))
                 if plain is None:
                     return None
-                to = bare(stanza.get("from", "")) if stanza.get("type") == "groupchat" else ""
-                return envelope.opened(stanza, envelope.unpack(plain, sender=sender, to=to), whole=True)
+                room = stanza.get("type") == "groupchat"
+                to = bare(stanza.get("from", "")) if room else self._jid
+                if sender == self._jid and not room:  # a copy of what another device of ours said
+                    to = bare(stanza.get("to", "")) or self._jid
+                inside = envelope.unpack(plain, sender=sender, to=to, room=room)
+                return envelope.opened(stanza, inside, whole=True)
         except omemo.MessageNotForUs:
             if _only_keys(legacy) and _only_keys(new):
                 return None

@@ -18,6 +18,8 @@ from connectors.xmpp.jids import bare, domain, resource
 from connectors.xmpp.wire import core, find, words
 
 MOST_KNOWN = 20_000
+REPLAY = 60_000
+"""Milliseconds after we have come in during which a room may still be telling what was said before."""
 
 
 class Occupant(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,10 +129,13 @@ class Room:
         self.ours: dict[str, str] = {}  # our occupants' nicks, as the room agreed, and their addresses
         self.coming: dict[
             str, int
-        ] = {}  # nicks that ours ask for now: whose they are, the room has yet to say
+        ] = {}  # nicks that ours ask for now; whose they are, the room has yet to say
         self.expected: set[str] = set()  # nicks that ours had when the connection was lost
         self._open: list[Presence] = []  # of such nicks, in their order
         self.occupants: dict[str, Occupant] = {}
+        self.replays_until = 0  # until when (ms) what the room sends may be its history
+        self.own: set[PersonId] = set()  # who is, or has been, one of ours
+        self._shown: dict[str, PersonId] = {}  # by occupant-id, where everybody's address is shown
         self._known: dict[str, PersonId] = {}  # by occupant-id
         self._names: dict[PersonId, str] = {}
 
@@ -141,6 +146,8 @@ class Room:
         if self.nonanonymous and jid:
             return PersonId(jid)
         if self.about.names_occupants and occupant:
+            if self.nonanonymous and (shown := self._shown.get(occupant)) is not None:
+                return shown
             if (known := self._known.get(occupant)) is not None:
                 return known
             digest = hashlib.sha256(occupant.encode("utf-8", "surrogatepass")).hexdigest()[:20]
@@ -164,10 +171,12 @@ class Room:
         there = self.occupants.get(heard.nick)
         if there is not None and not heard.stamp:
             return Person(id=there.person, name=heard.nick)
-        person = self.identity(heard.nick, occupant=heard.occupant, jid=heard.real)
-        if self.nonanonymous and not heard.real and there is not None:
-            person = there.person
-        return Person(id=person, name=heard.nick)
+        real = heard.real if heard.stamp else ""  # anybody may write one into what they say now
+        if self.nonanonymous and not real and not (self.about.names_occupants and heard.occupant):
+            return Person(
+                id=PersonId(f"{self.jid}/{heard.nick}"), name=heard.nick
+            )  # whose nick it was, nobody says
+        return Person(id=self.identity(heard.nick, occupant=heard.occupant, jid=real), name=heard.nick)
 
     def nick_of(self, person: PersonId) -> str | None:
         """What somebody who is there is called now."""
@@ -190,6 +199,7 @@ class Room:
         self.occupants = {}
         self.topic = None
         self._open = []
+        self.replays_until = 0
 
     # What happens ----------------------------------------------------------------------------------------------
 
@@ -228,6 +238,7 @@ class Room:
             self._there(presence, at, own=False)
             there = self.occupants[presence.nick]
             self.occupants[presence.nick] = msgspec.structs.replace(there, ours=whose)
+            self.own.add(there.person)
             return []
         self._gone(presence, at, own=False)
         if self.ours.get(presence.nick) == whose:
@@ -266,12 +277,15 @@ class Room:
         )
         self.occupants[nick] = now
         self._names[person] = nick
+        if self.nonanonymous and presence.occupant and presence.jid and len(self._shown) < MOST_KNOWN:
+            self._shown[presence.occupant] = person
         if len(self._names) > MOST_KNOWN:
             self._names = {one.person: one.nick for one in self.occupants.values()}
         if own:
             self.nick = nick
             if not self.joined:
                 self.joined = True
+                self.replays_until = at + REPLAY
                 return [self._opened(at), self.roster(at)]
             return []
         if not self.joined:

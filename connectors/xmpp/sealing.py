@@ -51,7 +51,8 @@ class Opened(msgspec.Struct, frozen=True):
         """What it says; `first` is what it said before: only what has been opened is read anew."""
         if not self.sealed and not self.why:
             return first
-        return heard.read(self.stanza, stamp=first.stamp, sealed=self.sealed, why=self.why)
+        read = heard.read(self.stanza, stamp=first.stamp, sealed=self.sealed, why=self.why)
+        return msgspec.structs.replace(read, real=first.real)
 
 
 Then = Callable[[Opened], None]
@@ -214,12 +215,18 @@ class Sealing:
         async with self.opening(senders) as opened:
             clear = {one.id: it for one, it in zip(new, opened, strict=True)}
             yield [
-                one._replace(message=it.stanza, said=it.said(one.said))
-                if (it := clear.get(one.id)) is not None
-                else one
+                self._shown(watch.room.jid, one, clear.get(one.id))
                 for one in found
                 if clear.get(one.id, one) is not None
             ]
+
+    def _shown(self, chat: str, one: Archived, opened: Opened | None) -> Archived:
+        """An archived message in clear, if it has been opened, and marked if there was nothing to open."""
+        if opened is not None:
+            one = one._replace(message=opened.stanza, said=opened.said(one.said))
+        if (opened is not None and opened.sealed) or not one.said.nick or not self.is_on(chat):
+            return one
+        return one._replace(said=heard.exposed(one.said))
 
     async def _opened(self, stanza: Element, sender: str) -> Opened | None:
         from connectors.xmpp.omemo import Unopened

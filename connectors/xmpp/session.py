@@ -57,7 +57,7 @@ class XmppSession:
         self.jid = jid  # the full address that reads
         self.deliveries = Deliveries()
         self.voices = Voices(stream.send, network.agreed)
-        self.history = History(stream)
+        self.history = History(stream, self.now)
         ours = domain(jid) == domain(network.config.jid)
         self.upload = Upload(stream, network.host, trusted=login is None or ours)
         self.faces = Faces(stream, network.host)
@@ -271,7 +271,7 @@ class XmppSession:
     def _room_sent(self, watch: Watch, stanza: Element) -> None:
         """A room's message: ours is known by its id, what others say may have to be opened first."""
         watch.heard_at = self._loop.time()
-        said = heard.read(stanza)
+        said = watch.dated(heard.read(stanza), self.now())
         if said.codes & _CHANGED and not said.nick:
             self._look_at(watch)
             return
@@ -307,6 +307,7 @@ class XmppSession:
     ) -> list[Fact]:
         """What a person said to one of our addresses. `again`: what was told of it is replaced."""
         chat = ChatId(person.id)
+        said = heard.dated(said, (bare(self.jid), domain(self.jid)), self.now())
         index = self.talks.setdefault((bare(to), chat), Index())
         if again:
             return translate.replaced(said, chat, index, person, self.now(), private=True)

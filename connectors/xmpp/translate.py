@@ -7,7 +7,7 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, LoginId, MessageId, PersonId
 from bridgekit.contract.people import Content, Person
 from bridgekit.contract.text import Text, join
-from connectors.xmpp.heard import Heard, notice
+from connectors.xmpp.heard import EXPOSED, Heard, notice
 from connectors.xmpp.index import Index
 from connectors.xmpp.rooms import Room
 
@@ -145,13 +145,20 @@ def _message(
 def _content(heard: Heard) -> Content:
     text = heard.text or Text("")
     if not heard.files:
+        text = _marked(heard, text)
         return Content(text=text, kind=heard.kind)
     first = heard.files[0]
     if first.about and not text and first.about != first.file.name:
         text = Text(first.about)
     for more in heard.files[1:]:
         text = join(text, "\n" if text else "", more.file.uri)
-    return Content(text=text, kind=heard.kind, file=first.file)
+    return Content(text=_marked(heard, text), kind=heard.kind, file=first.file)
+
+
+def _marked(heard: Heard, text: Text) -> Text:
+    if not heard.in_clear:
+        return text
+    return join(Text(EXPOSED), text) if text else Text(EXPOSED.rstrip())
 
 
 def _reactions(

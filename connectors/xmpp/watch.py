@@ -6,6 +6,8 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 
+import msgspec
+
 from bridgekit.contract.facts import Edit, Fact, Message, Missed
 from bridgekit.contract.ids import MessageId
 from connectors.xmpp import heard as reading
@@ -63,9 +65,28 @@ class Watch:
 
     def is_ours(self, heard: Heard) -> bool:
         """Whether one of our own occupants said it, now or before a restart."""
-        if not heard.stamp:
-            return heard.nick in self.room.ours
-        return self._marks.is_ours(heard.origin_id) or self._marks.is_ours(heard.id)
+        marked = self._marks.is_ours(heard.origin_id) or self._marks.is_ours(heard.id)
+        if heard.stamp:
+            return marked
+        there = self.room.occupants.get(heard.nick)
+        # Who has just left is heard once more: what they said before that may be on its way still.
+        return heard.nick in self.room.ours or (
+            marked and there is not None and there.person in self.room.own
+        )
+
+    def dated(self, heard: Heard, now: int) -> Heard:
+        """What the room sends, with its time where the room tells its history, which it does before all else.
+
+        XEP-0203: "from" is who held it back, and anybody can write that. XEP-0045, 7.2.14 and 7.2.15: history comes
+        first, then the subject, then what is said from now on.
+        """
+        room = self.room
+        told = heard
+        if now <= room.replays_until:
+            told = reading.dated(heard, (room.jid,), now)
+        if not told.stamp and (told.nick or told.subject is not None):
+            room.replays_until = 0
+        return msgspec.structs.replace(told, real="")
 
     def arrived(self, wire: str) -> MessageId | None:
         """What the room calls the message of ours with this id on the wire, if it has it."""
@@ -109,7 +130,7 @@ class Watch:
         if heard.stamp and heard.real:
             return heard.real
         there = self.room.occupants.get(heard.nick)
-        return there.jid if there is not None else heard.real
+        return there.jid if there is not None else ""
 
     def corrected(self, heard: Heard, at: int) -> None:
         """What was told of a message before is replaced: it has been opened since, or never will be."""
@@ -196,6 +217,9 @@ class Watch:
         given = heard.stanza_ids.get(self.room.jid, "") if self.index.believes else ""
         if given and given in self._done:
             return
+        there = self.room.occupants.get(heard.nick)
+        if heard.stamp and there is not None and self.index.has(heard, there.person, heard.stamp):
+            return  # its history does not say who it was, but that was said here before
         facts = translate.groupchat(heard, self.room, self.index, at)
         self._passed(given, heard.stamp or at)
         for fact in facts:

@@ -247,7 +247,7 @@ def test_a_redacted_message_says_nothing() -> None:
 
 
 def test_what_the_bridge_does_not_speak_says_nothing() -> None:
-    assert fact("org.example.thing", {"body": "x"}) is None
+    assert fact("org.example.thing", {"state": "x"}) is None
     assert fact("m.room.message", {"msgtype": "m.key.verification.request", "body": "x"}) is None
 
 
@@ -323,6 +323,61 @@ def test_who_sends_what_nobody_can_read_is_told_why(type: str, content: Any, why
     assert isinstance(found, Unreadable)
     assert (found.chat, found.at, found.sender) == (ROOM, 1_700_000_000_000, ALICE)
     assert why in found.why
+
+
+ANSWERS = {"m.relates_to": {"rel_type": "m.reference", "event_id": "$poll"}}
+
+
+@pytest.mark.parametrize(
+    ("type", "content", "why"),
+    [
+        ("m.call.invite", {"call_id": "1", "offer": {"type": "offer", "sdp": ""}}, "Calls are not passed on"),
+        ("org.matrix.msc4075.rtc.notification", {"lifetime": 30000}, "Calls are not passed on"),
+        ("m.poll.response", ANSWERS | {"m.selections": ["2"]}, "Votes are not passed on"),
+        (
+            "org.matrix.msc3381.poll.response",
+            ANSWERS | {"org.matrix.msc3381.poll.response": {"answers": ["2"]}},
+            "Votes are not passed on",
+        ),
+        ("org.matrix.msc3381.poll.end", ANSWERS | {"org.matrix.msc3381.poll.end": {}}, "The end of a poll"),
+        ("org.matrix.msc3672.beacon", {"org.matrix.msc3488.location": {"uri": "geo:1,1"}}, "A live location"),
+        ("m.message", {"m.text": [{"body": "hello"}]}, "this kind of message (m.message)"),
+        ("org.example.song", {"body": "la la"}, "this kind of message (org.example.song)"),
+        ("an odd\nname", {"body": "la la"}, "this kind of message, and cannot"),
+    ],
+)
+def test_who_sends_what_no_network_can_have_is_told_so(type: str, content: Json, why: str) -> None:
+    """README: refused with a sentence for the sender, never dropped silently."""
+    found = fact(type, content)
+    assert isinstance(found, Unreadable)
+    assert (found.chat, found.sender, found.again) == (ROOM, ALICE, True)
+    assert why in found.why
+
+
+@pytest.mark.parametrize(
+    ("type", "content"),
+    [
+        ("m.call.candidates", {"call_id": "1", "candidates": [{"candidate": "x"}]}),
+        ("m.call.hangup", {"call_id": "1", "reason": "user_hangup"}),
+        ("m.call.invite", {}),  # redacted
+        ("m.key.verification.start", {"method": "m.sas.v1", "body": "x"}),
+        ("com.beeper.message_send_status", {"status": "SUCCESS", "message": "x", "body": "x"}),
+        ("org.example.bookkeeping", {"state": 5}),
+        ("org.example.empty", {"body": " ", "m.text": []}),
+        ("org.example.list", []),
+    ],
+)
+def test_what_programs_tell_each_other_is_answered_by_nobody(type: str, content: Any) -> None:
+    assert fact(type, content) is None
+
+
+@pytest.mark.parametrize("body", ["", "   ", "\n\t \n", "\u00a0\u2003", "\x00\x02 "])
+@pytest.mark.parametrize("msgtype", ["m.text", "m.emote", "m.notice"])
+def test_blanks_are_no_message(msgtype: str, body: str) -> None:
+    """No network would show anything, so the sender is not told that it arrived."""
+    found = fact("m.room.message", {"msgtype": msgtype, "body": body})
+    assert isinstance(found, Unreadable)
+    assert found.why == "There is nothing in it but blanks, and nothing was sent."
 
 
 def test_an_edit_into_a_picture_that_is_nowhere_is_unreadable_as_well() -> None:

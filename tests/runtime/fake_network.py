@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.connector import Emit, Host, LoginField, Manifest, OwnAccounts
-from bridgekit.contract.errors import Disconnected, LoginRejected
+from bridgekit.contract.errors import BridgeError, Disconnected, LoginRejected
 from bridgekit.contract.facts import ChatClosed, ChatOpened, ChatVisibility, Fact, Message
 from bridgekit.contract.ids import ChatId, LoginId, MessageId, PersonId
 from bridgekit.contract.people import Content, File, Kind, Login, Person
@@ -70,7 +70,7 @@ class Town:
         self.history: list[Fact] = []
         self.behave: Callable[[LoginId | None, Verb], Awaitable[None]] | None = None
         self.rejected: dict[PersonId, str] = {}
-        self.rejection = LoginRejected
+        self.rejection: type[BridgeError] = LoginRejected
         self.ban = ""  # why the relay is no longer let in
         self.up = True
         self.lingers = 0.0  # seconds that a connection takes to end

@@ -128,7 +128,7 @@ class Around:
         await self.key_came.wait()
         return bool(self.keys)
 
-    def held_up(self, room: ChatId, case: Case, side: PortalKey) -> None:
+    def held_up(self, room: ChatId, case: Case, side: PortalKey, actor: str) -> None:
         pass
 
     def parked(self, side: PortalKey) -> None:

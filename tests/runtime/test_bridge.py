@@ -18,6 +18,7 @@ from tests.runtime.running import (
     BOT,
     ECHO,
     SERVER,
+    by,
     has_fate,
     invited,
     is_echo,
@@ -113,7 +114,9 @@ async def test_an_encrypted_message_has_a_visible_fate(tmp_path: Path) -> None:
         )
         fate = await said(place, has_fate(event))
         assert fate.content["status"] == "FAIL_PERMANENT"
-        await said(place, lambda e: e.sender == BOT and "encryption" in e.body and "Not delivered" in e.body)
+        await said(
+            place, by(BOT, "Not delivered: Your client has encrypted this, and this room is not encrypted")
+        )
 
 
 @pytest.mark.parametrize(
@@ -144,6 +147,37 @@ async def test_what_nobody_can_read_is_told_its_sender_and_its_neighbours_go_on(
         assert [e.body for e in place.homeserver.messages(room) if e.sender == ECHO] == ["before", "after"]
         await until(lambda: bridge.rooms.depth()[0] == 0)
         assert await bridge.store.inbox.parked() == []
+
+
+async def test_votes_and_calls_get_their_fate_and_the_room_reads_why_once(tmp_path: Path) -> None:
+    vote = {"m.relates_to": {"rel_type": "m.reference", "event_id": "$poll"}, "m.selections": ["2"]}
+    async with world(tmp_path) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        sent = [await alice.send(room, vote, "m.poll.response") for _ in range(3)]
+        sent.append(await alice.send(room, {"call_id": "1"}, "m.call.invite"))
+        candidates = await alice.send(room, {"call_id": "1", "candidates": []}, "m.call.candidates")
+        await alice.send(room, "after")
+        await said(place, is_echo("after"))
+        for event in sent:
+            status = await said(place, has_fate(event))
+            assert status.content["status"] == "FAIL_PERMANENT"
+            assert "not passed on" in status.content["message"]
+        await until(lambda: bridge.rooms.depth()[0] == 0)
+        told = [e.body for e in place.homeserver.messages(room) if "not passed on" in e.body]
+        assert sorted(told) == [
+            "⚠ Not delivered: Calls are not passed on: nobody's phone rang on the other side.",
+            "⚠ Not delivered: Votes are not passed on: write your answer, and the other side reads it.",
+        ]
+        assert not any(has_fate(candidates)(e) for e in place.homeserver.timeline(room))
+
+
+async def test_blanks_are_refused_and_not_told_delivered(tmp_path: Path) -> None:
+    async with world(tmp_path) as place, place.bridge():
+        alice, room = await linked(place)
+        event = await alice.send(room, " \n ")
+        status = await said(place, has_fate(event))
+        assert status.content["status"] == "FAIL_PERMANENT"
+        assert status.content["message"] == "There is nothing in it but blanks, and nothing was sent."
 
 
 async def test_a_lone_surrogate_costs_nobody_their_words(tmp_path: Path) -> None:

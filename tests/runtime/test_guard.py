@@ -9,15 +9,17 @@ import msgspec
 import pytest
 
 from bridgekit.contract import facts, verbs
-from bridgekit.contract.ids import LoginId, MessageId
+from bridgekit.contract.ids import LoginId, MessageId, NetworkId
 from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import Verb
 from bridgekit.core import degrade
+from bridgekit.matrix.crypto import engine
+from bridgekit.runtime.bridge import Bridge
 from bridgekit.runtime.secrecy import IN_CLEAR, NOT_ENCRYPTED
 from bridgekit.testing.homeserver import Human
 from tests.runtime import running as clear
 from tests.runtime.fake_network import TALK, Town, person, says
-from tests.runtime.running import BOT, World, by, ghost, has_fate, said, town_world, until
+from tests.runtime.running import BOT, World, by, ghost, has_fate, membership, said, town_world, until
 from tests.runtime.secret_client import ENCRYPTION, SecretClient
 from tests.runtime.test_protecting import label_of, opened_with, unagreed
 from tests.runtime.test_secrecy import Scene, linked, running, scene
@@ -317,3 +319,52 @@ async def test_where_every_device_is_trusted_so_is_what_comes_in_clear(tmp_path:
     async with scene(tmp_path, trust="all") as now:
         await now.alice.human.send(now.room, "in clear")
         await now.town.until(lambda: now.town.said() == ["<alice> in clear"])
+
+
+# Rooms that the bridge makes -----------------------------------------------------------------------------------
+
+
+async def direct_room(place: World, town: Town, bridge: Bridge) -> tuple[SecretClient, str]:
+    """The room in which Bob's first direct message to Alice stands, once she is in it."""
+    alice = SecretClient(place.homeserver, place.homeserver.user("alice"))
+    login = await bridge.accounts.open(NetworkId("town"), alice.id)
+    await until(lambda: login in town.sessions)
+    town.emit(says("Bob", "hi Alice", chat="dm:bob", private=True), login=login)
+    invited = await said(place, membership(alice.id, "invite"))
+    await alice.human.join(invited.room_id)
+    return alice, invited.room_id
+
+
+async def test_the_room_of_an_encrypted_chat_is_made_encrypted(tmp_path: Path) -> None:
+    town = Town()
+    town.can = msgspec.structs.replace(town.can, protection=Protection.BRIDGE)
+    async with town_world(tmp_path, town) as place, running(place) as bridge:
+        await until(lambda: bridge.engine.works)
+        alice, room = await direct_room(place, town, bridge)
+        assert place.homeserver.state(room, "m.room.encryption") == ENCRYPTION
+        await until(lambda: label_of(place, room).get("protection") == "bridge")
+        await alice.say(room, "hi Bob")
+        await town.until(lambda: "hi Bob" in town.said("dm:bob"))
+        assert place.homeserver.messages(room) == []
+
+
+async def test_the_room_of_a_chat_that_is_not_encrypted_promises_nothing(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, running(place) as bridge:
+        await until(lambda: bridge.engine.works)
+        _, room = await direct_room(place, town, bridge)
+        assert place.homeserver.state(room, "m.room.encryption") is None
+
+
+async def test_a_bridge_that_gets_no_keys_makes_no_encrypted_rooms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "PROBE_SECONDS", 0.2)
+    town = Town()
+    town.can = msgspec.structs.replace(town.can, protection=Protection.BRIDGE)
+    async with town_world(tmp_path, town) as place:
+        monkeypatch.setattr(place.homeserver.deliveries["bridgekit"], "on_to_device", lambda *_: None)
+        async with running(place) as bridge:
+            await until(lambda: bridge.engine.trouble)
+            _, room = await direct_room(place, town, bridge)
+            assert place.homeserver.state(room, "m.room.encryption") is None

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from bridgekit.contract.connector import OwnAccounts
+from bridgekit.contract.errors import Disconnected
+from bridgekit.contract.ids import PersonId
 from bridgekit.testing.homeserver import Event
 from tests.runtime.fake_network import Town
-from tests.runtime.running import BOT, STATUS, by, is_about, linked, said, town_world, until
+from tests.runtime.running import BOT, SERVER, STATUS, by, is_about, linked, said, town_world, until
 
 WORDS = "Town cannot be reached. The town is cut off. What you say waits, and is passed on when it is back."
 
@@ -90,3 +92,21 @@ async def test_what_is_stopped_while_it_waits_has_its_fate(tmp_path: Path) -> No
         town.mend()
         await alice.send(room, "three")
         await town.until(lambda: town.said() == ["<alice> three"])
+
+
+async def test_who_waits_for_their_own_account_is_shown_that_at_once(tmp_path: Path) -> None:
+    """It does not get in, and nobody has to wait for half a minute without a word: the relay speaks in the end."""
+    town = Town(OwnAccounts.AUTOMATIC)
+    town.rejection = Disconnected
+    town.rejected[PersonId(f"@alice:{SERVER}")] = "Too many connections from your host."
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        events = [await alice.send(room, words) for words in ("one", "two")]
+        for event in events:
+            pending = await said(place, has_status(event, "PENDING"))
+            assert pending.content["message"] == "It waits for your account on Town."
+        assert town.said() == []
+        del town.rejected[PersonId(f"@alice:{SERVER}")]
+        await town.until(lambda: town.said() == ["one", "two"])
+        for event in events:
+            await said(place, has_status(event, "SUCCESS"))

@@ -148,6 +148,11 @@ class Engine:
         if self.trouble:
             log.warning("encryption_unavailable", reason=self.trouble)
 
+    @property
+    def works(self) -> bool:
+        """Whether the homeserver is known to send what is for our devices."""
+        return self._reached.is_set() and not self.trouble
+
     # Rooms ---------------------------------------------------------------------------------------------------
 
     def knows_encrypted(self, room: ChatId) -> bool:

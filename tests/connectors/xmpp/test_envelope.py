@@ -27,7 +27,7 @@ def message(words: str = "secret") -> Element:
 
 def test_what_is_packed_is_unpacked_and_nothing_else_is_inside():
     packed = envelope.pack(message(), stamp=WHEN, padding="xx")
-    inside = envelope.unpack(packed, sender="ann@x.test", to=ROOM)
+    inside = envelope.unpack(packed, sender="ann@x.test", to=ROOM, room=True)
     assert [wire.local(one) for one in inside] == ["reply", "body"]
     assert inside[1].text == "secret"
 
@@ -37,7 +37,36 @@ def test_an_envelope_from_another_conversation_is_refused(sender: str, to: str):
     """XEP-0420, 8.1: an affix that does not match what is outside MUST lead to the message being discarded."""
     packed = envelope.pack(message(), stamp=WHEN, padding="")
     with pytest.raises(PeerMisbehaved):
-        envelope.unpack(packed, sender=sender, to=to)
+        envelope.unpack(packed, sender=sender, to=to, room=True)
+
+
+FROM, TO = "<from jid='ann@x.test'/>", "<to jid='{}'/>"
+
+
+@pytest.mark.parametrize(
+    ("affixes", "to", "room", "opens"),
+    [
+        (FROM, ROOM, True, False),  # said to somebody alone, shown in the room
+        (FROM + TO.format(ROOM), ROOM, True, True),
+        (FROM + TO.format(ROOM), "bea@x.test", False, False),  # and the reverse
+        (FROM + TO.format("bea@x.test"), "bea@x.test", False, True),
+        (FROM, "bea@x.test", False, True),
+        (FROM + TO.format(""), "bea@x.test", False, False),
+        (TO.format("bea@x.test"), "bea@x.test", False, False),
+        (TO.format(ROOM), ROOM, True, False),
+    ],
+)
+def test_a_server_cannot_move_what_was_said_between_a_room_and_a_person(
+    affixes: str, to: str, room: bool, opens: bool
+):
+    """XEP-0420, 8.1; XEP-0384: <from/> in every envelope, and in a group chat <to/>, which names the room."""
+    data = f"<envelope xmlns='{wire.SCE}'><content><body xmlns='{wire.CLIENT}'>hi</body></content>{affixes}</envelope>"
+    if opens:
+        (body,) = envelope.unpack(data.encode(), sender="ann@x.test", to=to, room=room)
+        assert body.text == "hi"
+    else:
+        with pytest.raises(PeerMisbehaved):
+            envelope.unpack(data.encode(), sender="ann@x.test", to=to, room=room)
 
 
 @pytest.mark.parametrize(
@@ -55,13 +84,13 @@ def test_an_envelope_from_another_conversation_is_refused(sender: str, to: str):
 def test_what_is_no_envelope_is_refused(data: bytes):
     """RFC 6120, 11.1: no document types and no entities, inside as little as outside."""
     with pytest.raises(PeerMisbehaved):
-        envelope.unpack(data, sender="a@b", to="")
+        envelope.unpack(data, sender="a@b", to="", room=False)
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_envelope_or_refused(data: bytes):
     try:
-        envelope.unpack(data, sender="a@b", to="c@d")
+        envelope.unpack(data, sender="a@b", to="c@d", room=False)
     except PeerMisbehaved:
         return
 

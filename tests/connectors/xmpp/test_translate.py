@@ -141,6 +141,34 @@ def test_a_fallback_range_that_makes_no_sense_costs_nothing(reader: Reader, star
     assert message.content.text.body in ("words", "")
 
 
+def test_a_reply_that_is_all_fallback_says_what_it_says(reader: Reader):
+    """XEP-0428: a <body/> without start and end is the whole of it; a reply without words would be no message."""
+    reply = said(
+        reader.message(
+            "romeo",
+            f"<body>Great idea!</body><reply id='s1' xmlns='{wire.REPLY}'/>"
+            f"<fallback xmlns='{wire.FALLBACK}' for='{wire.REPLY}'><body/></fallback>",
+            given="s2",
+        )
+    )
+    assert reply.content.text.body == "Great idea!"
+
+
+def test_what_was_not_encrypted_in_an_encrypted_chat_is_marked_with_its_files(reader: Reader):
+    """XEP-0384: a server can put anything into a chat that is not encrypted; a file's caption too."""
+
+    def shown(inside: str) -> str:
+        body = heard.exposed(stanza(f"<message type='groupchat' from='{ROOM}/juliet'>{inside}</message>"))
+        return said(translate.groupchat(body, reader.room, Index(ROOM), 1)).content.text.body
+
+    url = "https://up.test/a.png"
+    oob = f"<x xmlns='{wire.OOB}'><url>{url}</url></x>"
+    assert shown("<body>Pay to account 123</body>") == "(not encrypted) Pay to account 123"
+    assert shown(f"<body>Pay to account 123</body>{oob}") == "(not encrypted) Pay to account 123"
+    assert shown(f"<body>{url}</body>{oob}") == "(not encrypted)"
+    assert shown(f"<body>x</body><encrypted xmlns='{wire.OMEMO_2}'/>") == heard.ENCRYPTED
+
+
 def test_a_retraction_names_the_stanza_id(reader: Reader):
     """XEP-0424, 3: <retract id="origin-id-1" xmlns='urn:xmpp:message-retract:1'/>; in rooms, 5.1, the stanza-id."""
     first = say(reader, "juliet", "oops", id="m", given="s1")
@@ -340,6 +368,23 @@ def test_an_invitation_names_the_room_and_who_asks():
         "darkcave@macbeth.shakespeare.lit",
         "crone1@shakespeare.lit",
     )
+
+
+def test_in_a_room_that_shows_addresses_only_the_archive_says_whose_words_they_were():
+    """XEP-0313, 5.1.2: the archive shows the real address; without it, the nick of then may be another's now."""
+    reader = Reader(BASIC, nonanonymous=True)
+    reader.enter("victim", jid="victim@x.test/a")
+    item = f"<x xmlns='{wire.MUC_USER}'><item jid='{{}}'/></x>"
+    xml = f"<message xmlns='jabber:client' type='groupchat' from='{ROOM}/{{}}'><body>x</body>{{}}</message>"
+
+    def who(nick: str, more: str, *, stamp: int) -> str:
+        return reader.room.person(heard.read(fromstring(xml.format(nick, more)), stamp=stamp)).id
+
+    forged, true = item.format("victim@x.test"), item.format("mallory@x.test")
+    assert who("mallory", forged, stamp=0) == f"{ROOM}/mallory"  # live: not even of somebody who is not there
+    assert who("mallory", forged + true, stamp=5) == "mallory@x.test"  # the archive's own stands behind
+    assert who("victim", "", stamp=5) == f"{ROOM}/victim"
+    assert who("victim", "", stamp=0) == "victim@x.test"
 
 
 @pytest.mark.parametrize(

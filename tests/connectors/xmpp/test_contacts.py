@@ -1,0 +1,54 @@
+"""Who asks to be a contact (RFC 6121, 3.1): addresses cost nothing, and asking again is no news."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from bridgekit.contract import facts
+from bridgekit.contract.facts import Fact
+from bridgekit.testing.host import FakeHost
+from connectors.xmpp import wire
+from connectors.xmpp.contacts import MOST_ASKING, Bond, Contacts
+from connectors.xmpp.wire import make
+
+ANN = "ann@matrix.test"
+
+
+def contacts() -> tuple[Contacts, Any, list[Fact]]:
+    told = list[Fact]()
+    guest = SimpleNamespace(tell=told.append, jid=f"{ANN}/bridge")
+    network: Any = SimpleNamespace(host=FakeHost(), is_component=True, guest=lambda ours: guest)
+    stream = SimpleNamespace(send=lambda stanza: None)
+    return (
+        Contacts(network),
+        SimpleNamespace(jid="bridge@matrix.test/bridge", login=None, stream=stream),
+        told,
+    )
+
+
+async def ask(found: Contacts, session: Any, who: str) -> None:
+    await found._asked(session, make("presence", wire.CLIENT, from_=who, to=ANN, type="subscribe"))
+
+
+async def test_who_asks_twice_is_told_of_once():
+    """RFC 6121, 3.1.3: a server repeats the request until it is answered."""
+    found, session, told = contacts()
+    for _ in range(3):
+        await ask(found, session, "bob@x.test")
+    assert [f.chat for f in told if isinstance(f, facts.Invitation)] == ["bob@x.test"]
+    await found.answer(session, ANN, "bob@x.test", False)
+    await ask(found, session, "bob@x.test")
+    assert len(told) == 2  # refused, and asks again
+
+
+async def test_made_up_addresses_leave_room_for_friends():
+    found, session, _ = contacts()
+    await ask(found, session, "friend@x.test")
+    await found.answer(session, ANN, "friend@x.test", True)
+    for i in range(MOST_ASKING + 20):
+        await ask(found, session, f"nobody{i}@x.test")
+    known = await found.of(ANN)
+    assert known["friend@x.test"] is Bond.FRIEND
+    assert len(known) == MOST_ASKING + 1
+    assert f"nobody{MOST_ASKING + 19}@x.test" in known
