@@ -127,7 +127,9 @@ def parser() -> argparse.ArgumentParser:
     copy.add_argument("--to", required=True, metavar="URL", help="postgresql://user:password@host/database")
     copy.set_defaults(command=_db_copy)
     backup = dbs.add_parser(
-        "backup", help="write a copy of the SQLite database to a new file", parents=[common]
+        "backup",
+        help="write everything, as it is at one moment, to a new SQLite file; the bridge may be running",
+        parents=[common],
     )
     backup.add_argument("path", type=Path, metavar="PATH")
     backup.set_defaults(command=_db_backup)

@@ -138,7 +138,8 @@ class Public(Section):
     url: HttpUrl
     """The https address that a reverse proxy passes on to `appservice.listen`; links to files start with it."""
     expires: Duration = 604800
-    """How long a link to a Matrix file works."""
+    """How long a link to a Matrix file works; up to a 24th longer, and an hour at most: the same file keeps its link so
+    long."""
 
 
 class StatusEvents(StrEnum):

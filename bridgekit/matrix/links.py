@@ -1,6 +1,6 @@
 """Signed links that expire: how a remote network reads a Matrix file or a long message (pure).
 
-A token is `base64url(claim + mac)`. The claim is one letter (its kind), the hour at which it ends, and what it
+A token is `base64url(claim + mac)`. The claim is one letter (its kind), the second at which it ends, and what it
 names; event ids of today's rooms are packed, because a link must fit into a line of chat. The mac is the first 16
 bytes of HMAC-SHA256 over the claim and the name in the link's path, so neither can be changed.
 """
@@ -22,6 +22,8 @@ MEDIA_PATH = "/_bridgekit/media"
 TEXT_PATH = "/_bridgekit/text"
 MAC_BYTES = 16
 HOUR = 3600
+EARLIEST = 1_000_000_000
+"""Seconds since the epoch; a number below that is the hour at which a link of an earlier version ends."""
 _MXC = re.compile(r"mxc://([A-Za-z0-9.:\[\]-]{1,255})/([A-Za-z0-9_-]{1,255})", re.ASCII)
 _PACKED_EVENT = re.compile(r"\$[A-Za-z0-9_-]{43}", re.ASCII)
 _HEAD = struct.Struct(">cI")
@@ -64,8 +66,8 @@ def parse_mxc(mxc: str) -> Mxc | None:
 class Links:
     """Links below `base_url` (None or empty: there are none), signed with `key`, good for `lifetime` seconds.
 
-    `now` is seconds since the epoch. The end is rounded up to the hour: the same file has the same link for a
-    while, so that readers can cache it.
+    `now` is seconds since the epoch. The same file has the same link for a while, so that readers can cache it: the
+    end is rounded up by a 24th of the lifetime at most, and never by more than an hour.
     """
 
     def __init__(self, base_url: str | None, key: bytes, lifetime: int, *, now: Callable[[], float]) -> None:
@@ -74,6 +76,7 @@ class Links:
         self._base = (base_url or "").rstrip("/")
         self._key = key
         self._lifetime = lifetime
+        self._step = max(1, min(HOUR, lifetime // 24))
         self._now = now
 
     def media(self, mxc: str, name: str) -> str | None:
@@ -98,13 +101,13 @@ class Links:
         """What a token names, with the name of its path. Raises Forged, Expired."""
         try:
             data = _unbase(token)
-            kind, hour = _HEAD.unpack_from(data)
+            kind, end = _HEAD.unpack_from(data)
         except (ValueError, struct.error):
             raise Forged from None
         claim, mac = data[:-MAC_BYTES], data[-MAC_BYTES:]
         if not hmac.compare_digest(mac, self._mac(claim, name)) or _base(data) != token:
             raise Forged
-        if self._now() >= hour * HOUR:
+        if self._now() >= (end if end >= EARLIEST else end * HOUR):
             raise Expired
         what = claim[_HEAD.size :]
         if kind == b"m":
@@ -117,8 +120,8 @@ class Links:
         raise Forged
 
     def _sign(self, kind: bytes, what: bytes, name: str) -> str:
-        hour = -int(-(self._now() + self._lifetime) // HOUR)
-        claim = _HEAD.pack(kind, hour) + what
+        end = -int(-(self._now() + self._lifetime) // self._step) * self._step
+        claim = _HEAD.pack(kind, end) + what
         return _base(claim + self._mac(claim, name))
 
     def _mac(self, claim: bytes, name: str) -> bytes:

@@ -343,15 +343,25 @@ class Bot:
         scopes = {scope.value: scope for scope in Scope}
         secret = next((word.removeprefix(PASSWORD) for word in words[2:] if word.startswith(PASSWORD)), "")
         asked = [scopes[word] for word in words[2:] if word in scopes]
+        wrong: list[str] = []  # everything at once: nobody should have to try three times
         if len(words) != 2 + bool(secret) + len(asked) or any(PASSWORD in word for word in words[:2]):
-            raise NotAllowed(
+            wrong.append(
                 f"Say `!bridge link <network> <chat>`, with `{PASSWORD}...` where it has one, and what its operators "
                 f"shall be asked for besides: {', '.join(scopes)}."
             )
-        await self._need_power(room, sender)
-        network, name = NetworkId(words[0]), words[1]
+        network, name = (NetworkId(words[0]), words[1]) if len(words) > 1 else (NetworkId(""), "")
+        try:
+            if name and not any(PASSWORD in word for word in words[:2]):  # a password is not said again
+                self._portals.find_chat(network, name)  # a slip of the pen is no request
+        except NotAllowed as error:
+            wrong.append(error.notice)
+        try:
+            await self._need_power(room, sender)
+        except NotAllowed as error:
+            wrong.append(error.notice)
+        if wrong:
+            raise NotAllowed(" ".join(wrong))
         wanted = WANTED | frozenset(asked)
-        self._portals.find_chat(network, name)  # a slip of the pen is no request
         self._spend(sender)
         with self._protecting.answering(room):
             link = await self._portals.link(room, network, name, sender, secret=secret, wanted=wanted)

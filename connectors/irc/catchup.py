@@ -123,7 +123,8 @@ class CatchUp:
                 why = ""
                 if not fetched.complete:
                     self._log.warning("irc_history_cut", chat=chat, limit=self._limit)
-                    why = f"More was said in {channel} than the bridge fetches ({self._limit} messages)."
+                    fetched_most = f"The bridge fetches {self._limit} messages of what it missed in {channel}"
+                    why = f"{fetched_most}: there may be more."
             break
         if self._connection.alive:
             self._close(chat, why)

@@ -60,8 +60,8 @@ class History:
     async def fetch(self, target: str, *, since: int, limit: int) -> Fetched:
         """Ask for what was said to `target` since `since` (ms), or for the last `limit` messages if that is 0.
 
-        Since a time, whole pages are asked for until `limit` messages were handed on: what nobody is told, because
-        we said it ourselves, uses up nothing of that. Raises SendRejected where the server will not, Disconnected
+        Since a time, pages are asked for until `limit` messages were handed on: what nobody is told, because we
+        said it ourselves, uses up nothing of that. Raises SendRejected where the server will not, Disconnected
         where it is gone.
         """
         if not self.offered:
@@ -82,14 +82,19 @@ class History:
     async def _pages(self, key: str, target: str, *, since: int, limit: int, page: int) -> None:
         fetched, after = self._fetched[key], since - 1  # what was seen already is known by its id
         bound = f"timestamp={stamp(after)}"
+        stuck = False
         while fetched.told < limit:
-            end = await self._page(key, ("AFTER", target, bound, str(page)))
+            wanted = page if stuck else min(page, limit - fetched.told)
+            end = await self._page(key, ("AFTER", target, bound, str(wanted)))
             last = moment(end.last)
-            if end.count < page:
+            if end.count < wanted:
                 return
             if self._by_id and fetched.last is not None:
                 bound = f"msgid={fetched.last}"
             elif last <= after:
+                if not stuck and wanted < page:
+                    stuck = True  # a whole page may reach beyond the moment
+                    continue
                 break  # more in one moment than a page holds, or a server that turns in a circle
             else:  # others may have spoken in the same millisecond: read twice rather than not at all
                 bound, after = f"timestamp={stamp(last - 1 if last - 1 > after else last)}", last

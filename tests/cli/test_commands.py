@@ -122,6 +122,14 @@ def test_a_database_is_made_backed_up_and_copied(
     assert "now set store.url to it" in capsys.readouterr().out
 
 
+def test_the_help_on_backups_says_what_becomes_of_either_database(capsys: pytest.CaptureFixture[str]):
+    """SQLite and PostgreSQL alike end in one SQLite file, and nobody has to stop the bridge for that."""
+    with pytest.raises(SystemExit):
+        main(["db", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "write everything, as it is at one moment, to a new SQLite file; the bridge may be running" in told
+
+
 def test_a_reader_that_goes_away_is_no_traceback(config: str):
     code = "from bridgekit.cli import main; import sys; sys.exit(main())"
     words = f"{sys.executable} -c '{code}' config schema | head -c 1"

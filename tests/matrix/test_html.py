@@ -295,16 +295,16 @@ KIB_64 = 64 * 1024
     ids=lambda html: html[:12],
 )
 def test_64_kib_of_hostile_html_cost_no_more_than_honest_words(html: str) -> None:
-    """CPU time, so that a busy machine does not matter; quadratic behaviour would take seconds."""
+    """CPU time, so that a busy machine matters little; quadratic behaviour would take many seconds."""
     costs: list[float] = []
     while (
-        len(costs) < 6 and min(costs, default=1.0) >= 0.5
+        len(costs) < 6 and min(costs, default=9.0) >= 1.5
     ):  # the best of six: the work, and not the neighbours
         started = time.process_time()
         text = from_html(html[:KIB_64])
         to_html(text)
         costs.append(time.process_time() - started)
-    assert min(costs) < 0.5
+    assert min(costs) < 1.5
     assert len(text.body) <= 3 * KIB_64
 
 

@@ -1,11 +1,13 @@
 """Signed links: what they name comes back, whatever is changed does not, and they end."""
 
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridgekit.contract.ids import ChatId, MessageId
-from bridgekit.matrix.links import Expired, Forged, Links, MediaClaim, TextClaim, file_name, parse_mxc
+from bridgekit.matrix.links import Expired, Forged, Links, MediaClaim, TextClaim, _base, file_name, parse_mxc
 
 KEY = b"k" * 32
 DAY = 86400
@@ -47,6 +49,28 @@ def test_a_media_link_names_its_file_until_it_ends(links, clock):
     clock.now += 3601
     with pytest.raises(Expired):
         links.open(token, "cat.png")
+
+
+@pytest.mark.parametrize(("lifetime", "later"), [(30, 1), (600, 25), (7 * DAY, 3600)])
+def test_a_link_ends_when_it_was_said_to(clock, lifetime, later):
+    """`public.expires: 30s` is half a minute, not the rest of the hour."""
+    links = Links("https://bridge.example", KEY, lifetime, now=clock)
+    token, _ = parts(links.media(MXC, "a"), "media")
+    clock.now += lifetime - 1
+    assert links.open(token, "a") == MediaClaim(MXC)
+    clock.now += 1 + later
+    with pytest.raises(Expired):
+        links.open(token, "a")
+
+
+def test_a_link_of_an_earlier_version_ends_at_its_hour(links, clock):
+    hour = int(START) // 3600 + 1
+    claim = struct.pack(">cI", b"m", hour) + MXC.removeprefix("mxc://").encode()
+    token = _base(claim + links._mac(claim, "a"))
+    assert links.open(token, "a") == MediaClaim(MXC)
+    clock.now = hour * 3600.0
+    with pytest.raises(Expired):
+        links.open(token, "a")
 
 
 @pytest.mark.parametrize(

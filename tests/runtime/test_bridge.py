@@ -215,6 +215,38 @@ async def test_linking_needs_power_in_the_room(tmp_path: Path) -> None:
         assert bridge.registry.links == {}
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("echo talk", ["talk is not a chat that can be linked", "power level 50"]),
+        ("eco #talk", ["There is no network called eco", "power level 50"]),
+        ("echo talk please", ["Say `!bridge link <network> <chat>`", "talk is not a chat", "power level 50"]),
+    ],
+)
+async def test_all_that_is_wrong_with_a_link_is_told_at_once(
+    tmp_path: Path, words: str, why: list[str]
+) -> None:
+    async with world(tmp_path) as place, place.bridge() as bridge:
+        room = await invited(place, place.homeserver.user("alice"))
+        bob = place.homeserver.user("bob")
+        await bob.join(room)
+        await bob.send(room, f"!bridge link {words}")
+        answer = await said(place, lambda e: e.room_id == room and e.sender == BOT and why[0] in e.body)
+        assert [part for part in why if part not in answer.body] == []
+        assert bridge.registry.links == {}
+
+
+async def test_a_password_in_the_wrong_place_is_not_said_again(tmp_path: Path) -> None:
+    async with world(tmp_path) as place, place.bridge():
+        alice = place.homeserver.user("alice")
+        room = await invited(place, alice)
+        await alice.send(room, "!bridge link echo password=secret")
+        answer = await said(
+            place, lambda e: e.room_id == room and e.sender == BOT and "Say `!bridge" in e.body
+        )
+        assert "secret" not in answer.body
+
+
 async def test_a_link_is_taken_apart_again(tmp_path: Path) -> None:
     async with world(tmp_path) as place, place.bridge() as bridge:
         alice, room = await linked(place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 
 from bridgekit.contract.ids import PersonId
 from bridgekit.store.keys import Inbound
-from tests.runtime.fake_network import Town
-from tests.runtime.running import ghost, town_world
+from bridgekit.testing.homeserver import Fail
+from tests.runtime.fake_network import Town, says
+from tests.runtime.running import ghost, town_world, until
 from tests.runtime.secret_client import SecretClient
 from tests.runtime.test_secrecy import Scene, linked, running, scene
 
@@ -104,3 +106,40 @@ async def test_a_homeserver_that_answers_something_else_is_not_asked_for_ever(
         await now.place.homeserver.settled()
         # Of whom nothing can be learnt, what was known last: Alice still reads.
         assert await now.bob_says("still here") == ["hello", "still here"]
+
+
+async def test_a_refused_question_about_devices_is_asked_again_soon(tmp_path: Path) -> None:
+    """One error answer, and who has just come in reads nothing: for seconds, not for minutes."""
+    async with scene(tmp_path) as now:
+        await now.bob_says("hello")
+        now.place.homeserver.fault("POST */keys/query", Fail(status=400), times=1)
+        carol = SecretClient(now.place.homeserver, now.place.homeserver.user("carol"))
+        await carol.human.join(now.room)
+        await now.place.homeserver.settled()
+        words = 0
+        async with asyncio.timeout(60):
+            while not carol.words_readable(now.room, BOB):
+                words += 1
+                await now.bob_says(f"word {words}")
+                await asyncio.sleep(0.2)
+
+
+async def test_a_ghost_that_the_homeserver_refuses_takes_encryption_from_no_other(tmp_path: Path) -> None:
+    """Ann was deactivated, and the homeserver has forgotten her devices and Zoe's."""
+    ann, zoe = ghost("ann"), ghost("zoe")
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with running(place):
+            alice, room = await linked(place)
+            for name in ("Ann", "Zoe"):
+                town.emit(says(name, f"hello from {name}"))
+                await until(partial(alice.words, room, ghost(name.lower())))
+        for user in (ann, zoe):
+            place.homeserver.app.devices[user].clear()
+            place.homeserver.keys.devices[user].clear()
+        place.homeserver.fault("*", Fail(status=403), user=ann)
+        async with running(place) as bridge:
+            await until(lambda: bridge.engine.machines.is_ready(PersonId(zoe)))
+            assert bridge.engine.trouble == ""
+            assert len(place.homeserver.app.devices[zoe]) == 1
+            assert not bridge.engine.machines.is_ready(PersonId(ann))

@@ -90,7 +90,9 @@ class Machines:
         return self._known
 
     async def check_all(self) -> None:
-        """Ask the homeserver for all of our devices, and publish those anew that it does not have as they are."""
+        """Ask the homeserver for all of our devices, and publish those anew that it does not have as they are.
+
+        Raises MatrixError where it does not say."""
         users = sorted(self._known)
         for start in range(0, len(users), ASKED_AT_ONCE):
             some = users[start : start + ASKED_AT_ONCE]
@@ -105,7 +107,14 @@ class Machines:
                     self._checked.add(user)
         for user in users:
             if user not in self._checked:
-                await self.of(user)
+                await self._again(user)
+
+    async def _again(self, user: PersonId) -> None:
+        """Publish one of ours anew; one that the homeserver does not let (it is deactivated, say) is alone in that."""
+        try:
+            await self.of(user)
+        except BridgeError as error:
+            log.warning("device_not_published", user=user, reason=error.notice)
 
     async def local(self, user: PersonId) -> Machine | None:
         """The user's machine as it stands in the store, whatever the homeserver knows; None if there is none."""
@@ -206,7 +215,7 @@ class Machines:
                     machine = await self.local(user)
                     if machine is not None and not machine.is_as_published(person(user, answer)):
                         self._checked.discard(user)
-                        await self.of(user)
+                        await self._again(user)
         except BridgeError as error:
             log.warning("devices_not_checked", reason=error.notice)
 

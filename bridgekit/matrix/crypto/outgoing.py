@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 import structlog
 from vodozemac import GroupSession, InboundGroupSession
@@ -70,7 +71,8 @@ class Outgoing:
         self._is_ours = is_ours
         self._tally = tally
         self._live: OrderedDict[tuple[ChatId, PersonId], _Live] = OrderedDict()
-        self._locks: dict[tuple[ChatId, PersonId], asyncio.Lock] = {}
+        # A lock is here for as long as somebody holds it or waits for it.
+        self._locks: WeakValueDictionary[tuple[ChatId, PersonId], asyncio.Lock] = WeakValueDictionary()
 
     async def seal(
         self, room: ChatId, machine: Machine, settings: rooms.Settings, type: str, content: Json
@@ -153,9 +155,8 @@ class Outgoing:
     def _trim(self) -> None:
         while len(self._live) > KEPT:
             for key in self._live:
-                if not (lock := self._locks.get(key)) or not lock.locked():
+                if key not in self._locks:
                     del self._live[key]
-                    self._locks.pop(key, None)
                     break
             else:
                 return
@@ -177,7 +178,7 @@ class Outgoing:
         if rooms.has_lost(live.shared.values(), yes):
             live = self._live[key] = await self._new(key, machine, live)
         # Again at the latest when: a server may have been away, a device without a key.
-        live.again = now + AGAIN_SECONDS if not self._tracking.is_lacking else now + 60.0
+        live.again = now + (self._tracking.lacking_seconds or AGAIN_SECONDS)
         missing = rooms.without(live.shared.values(), yes, told=False)
         if missing:
             await self._give(room, live, machine, missing)

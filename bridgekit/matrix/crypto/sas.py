@@ -139,9 +139,12 @@ class Verification:
         base = self._info(self._theirs, self._ours)
         if keys != self._calculate(",".join(sorted(macs)), f"{base}KEY_IDS"):
             raise Cancelled("m.key_mismatch", "the list of keys is not theirs")
-        for name, mac in macs.items():
-            key = self._theirs.keys.get(str(name).removeprefix("ed25519:"))
-            if key is not None and mac != self._calculate(key, f"{base}{name}"):
+        known = {f"ed25519:{id}": key for id, key in self._theirs.keys.items()}
+        confirmed = known.keys() & macs.keys()
+        if not confirmed:
+            raise Cancelled("m.key_mismatch", "none of their keys is confirmed")
+        for name in confirmed:
+            if macs[name] != self._calculate(known[name], f"{base}{name}"):
                 raise Cancelled("m.key_mismatch", "a key is not theirs")
         self.done = True
         base = self._info(self._ours, self._theirs)

@@ -26,6 +26,8 @@ AT_ONCE = 200
 ANEW_SECONDS = 5.0
 AGAIN_SECONDS = 60.0
 """After which a server that did not answer is asked again."""
+REFUSED_SECONDS = 2.0
+"""After which is asked again what the homeserver refused to answer; each time that it does so, twice as long after."""
 SILENT_SECONDS = 10.0
 """After which somebody is asked for again for whom the homeserver had an error instead of an answer."""
 
@@ -46,6 +48,8 @@ class Tracking:
         self._changed: set[PersonId] = set()  # in this run, and not asked for since
         self._failed: dict[str, float] = {}  # servers that did not answer, and when
         self._silent: dict[PersonId, float] = {}  # for whom the homeserver failed to answer, and when
+        self._refused = 0.0  # for how many seconds nobody is asked for, since the homeserver refused
+        self._refused_until = 0.0
         self._asked: dict[PersonId, float] = {}
         self._lock = asyncio.Lock()
         self.version = 0
@@ -102,14 +106,18 @@ class Tracking:
             await asyncio.sleep(SILENT_SECONDS)
 
     def _may_ask(self, user: PersonId, now: float) -> bool:
+        if now < self._refused_until:
+            return False
         failed = self._failed.get(user.partition(":")[2], -AGAIN_SECONDS)
         silent = self._silent.get(user, -SILENT_SECONDS)
         return now - failed >= AGAIN_SECONDS and now - silent >= SILENT_SECONDS
 
     @property
-    def is_lacking(self) -> bool:
-        """Whether a server has not answered, or the homeserver for somebody: then the next message asks again."""
-        return bool(self._failed or self._silent)
+    def lacking_seconds(self) -> float:
+        """In how many seconds to ask again, where somebody's devices were not to be had; 0 where nothing is lacking."""
+        if self._refused:
+            return self._refused
+        return AGAIN_SECONDS if self._failed or self._silent else 0.0
 
     async def _recall(self, user: PersonId) -> None:
         if user in self._people:
@@ -129,7 +137,10 @@ class Tracking:
         except BridgeError as error:
             log.warning("devices_not_known", reason=error.notice)
             self._changed.update(users)
+            self._refused = min(max(2 * self._refused, REFUSED_SECONDS), AGAIN_SECONDS)
+            self._refused_until = asyncio.get_running_loop().time() + self._refused
             return
+        self._refused = self._refused_until = 0.0
         now = asyncio.get_running_loop().time()
         self._silent |= dict.fromkeys(silent, now)
         self._changed.update(silent)

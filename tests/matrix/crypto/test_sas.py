@@ -86,6 +86,15 @@ def test_a_key_that_is_not_the_one_we_know_ends_it() -> None:
     assert (why.value.code, ours.done) == ("m.key_mismatch", False)
 
 
+def test_a_confirmation_of_nothing_confirms_nothing() -> None:
+    ours, theirs = verification(), peer()
+    compared(ours, theirs)
+    listed = ours._calculate("", f"{ours._info(ours.other, ours._ours)}KEY_IDS")
+    with pytest.raises(Cancelled, match="none of their keys") as why:
+        ours.macced({"mac": {}, "keys": listed})
+    assert (why.value.code, ours.done) == ("m.key_mismatch", False)
+
+
 def test_a_request_is_answered_if_it_offers_what_we_know() -> None:
     assert verification().requested({"methods": ["m.qr_code.scan.v1", "m.sas.v1"]}) == [
         ("ready", {"from_device": "BK1", "methods": ["m.sas.v1"]})

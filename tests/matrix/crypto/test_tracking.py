@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bridgekit.contract.errors import HomeserverUnavailable
+from bridgekit.contract.errors import HomeserverUnavailable, MatrixRefused
 from bridgekit.contract.ids import PersonId
 from bridgekit.matrix.crypto import devices, tracking
 from bridgekit.matrix.crypto.asking import SILENT
@@ -53,7 +54,7 @@ async def test_where_all_together_fail_each_is_asked_for(store: Store) -> None:
     ours = of(store, calls)
     assert sorted(await ours.of(PEOPLE)) == [person for person in PEOPLE if person != BOB]
     assert calls.asked == [PEOPLE, *([person] for person in PEOPLE)]
-    assert ours.is_lacking
+    assert ours.lacking_seconds
 
 
 async def test_who_is_not_told_of_is_left_alone_for_a_while_and_then_asked_for_alone(
@@ -69,7 +70,7 @@ async def test_who_is_not_told_of_is_left_alone_for_a_while_and_then_asked_for_a
     calls.broken.clear()
     assert sorted(await ours.of(PEOPLE)) == PEOPLE
     assert calls.asked == [[BOB]]
-    assert not ours.is_lacking
+    assert not ours.lacking_seconds
 
 
 async def test_where_nobody_is_told_of_it_is_about_nobody(store: Store) -> None:
@@ -91,3 +92,29 @@ async def test_a_message_that_nobody_could_read_waits_until_somebody_can(
     assert sorted(await ours.of(PEOPLE[2:])) == PEOPLE[2:], "nobody else waits for it"
     calls.broken.clear()
     assert list(await waiting) == [BOB]
+
+
+async def test_what_is_refused_is_asked_again_in_seconds_and_each_time_later(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = Calls()
+    ours = of(store, calls)
+    real = calls.query
+
+    async def refuse(*_: Any, **__: Any) -> Any:
+        raise MatrixRefused("no")
+
+    monkeypatch.setattr(calls, "query", refuse)
+    assert await ours.of(PEOPLE) == {}
+    assert ours.lacking_seconds == tracking.REFUSED_SECONDS
+    monkeypatch.setattr(calls, "query", real)
+    assert await ours.of(PEOPLE) == {}
+    assert calls.asked == [], "not at once"
+    monkeypatch.setattr(calls, "query", refuse)
+    monkeypatch.setattr(ours, "_refused_until", 0.0)
+    await ours.of(PEOPLE)
+    assert ours.lacking_seconds == 2 * tracking.REFUSED_SECONDS
+    monkeypatch.setattr(calls, "query", real)
+    monkeypatch.setattr(ours, "_refused_until", 0.0)
+    assert sorted(await ours.of(PEOPLE)) == PEOPLE
+    assert ours.lacking_seconds == 0

@@ -34,6 +34,7 @@ from tests.scenarios.ledger.stage import (
     make_room,
     network,
 )
+from tests.scenarios.ledger.trouble import SEED
 
 EACH = 200
 RATE = 100.0
@@ -126,7 +127,9 @@ async def test_without_history_only_what_died_in_the_bridges_hands_is_missing(
     ngircd: Ngircd, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     bridge = BridgeProcess(tmp_path)
-    dice = random.Random(1)
+    dice = random.Random(SEED)
+    with capsys.disabled():
+        sys.stdout.write(f"\nBRIDGEKIT_LEDGER_SEED={SEED}\n")
     async with contextlib.AsyncExitStack() as stack:
         homeserver = await stack.enter_async_context(RemoteFakeHomeserver.spawn(bridge.registration))
         stack.callback(bridge.kill)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import secrets
 import time
 from collections.abc import Sequence
 from typing import assert_never
 
 import msgspec
 
+from connectors.irc.session import PIPELINE
 from tests.scenarios.ledger.stage import Stage
 
+SEED = int(os.environ.get("BRIDGEKIT_LEDGER_SEED") or secrets.randbelow(1_000_000))
+"""Other trouble in every run; the run prints it, and with it in the environment the same is drawn again."""
 STILL_STARTING = 0.3
 """The share of kills that strike a bridge which does not listen yet."""
 
@@ -38,6 +43,15 @@ class IrcdDown(msgspec.Struct, frozen=True):
 
 
 Outage = HomeserverDown | IrcdDown
+
+
+def most_uncertain(kills: int, breaks: int) -> int:
+    """How many messages may be in doubt at most after so many kills and lost connections.
+
+    The bridge doubts what it had begun to send and had no answer to. One account (here the relay says everything)
+    has at most `PIPELINE` messages under way, so each kill, and each connection that breaks, leaves no more behind.
+    """
+    return (kills + breaks) * PIPELINE
 
 
 def draw_kills(seed: int, count: int) -> list[Kill]:
