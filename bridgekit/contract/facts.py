@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
-from bridgekit.contract.ids import ChatId, LoginId, MessageId
+from bridgekit.contract.ids import ChatId, LoginId, MessageId, PersonId
 from bridgekit.contract.people import Content, Member, Person, Role
 from bridgekit.contract.policy import Visibility
 
@@ -68,11 +68,15 @@ class Unreaction(FactBase, frozen=True, kw_only=True):
 
 
 class Retraction(FactBase, frozen=True, kw_only=True):
-    """`sender` took `target` (a message, or a reaction by its own id) back; a moderator may do it for others."""
+    """`sender` took `target` (a message, or a reaction by its own id) back; a moderator may do it for others.
+
+    `own`: it holds for what they said themselves alone, and the connector does not know who said `target`.
+    """
 
     sender: Person
     target: MessageId
     reason: str = ""
+    own: bool = False
 
 
 class Change(StrEnum):
@@ -87,12 +91,16 @@ class Change(StrEnum):
 
 
 class Membership(FactBase, frozen=True, kw_only=True):
-    """`person` came or went. `actor` is who did it, where it was not the person."""
+    """`person` came or went. `actor` is who did it, where it was not the person.
+
+    `stands_for` is who speaks as `person` without a login there: somebody whom the relay shows as one of its own.
+    """
 
     person: Person
     change: Change
     actor: Person | None = None
     reason: str = ""
+    stands_for: PersonId | None = None
     split: bool = False  # part of a netsplit or its healing: may be taken back in a moment
 
 

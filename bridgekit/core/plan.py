@@ -319,6 +319,8 @@ def _retraction(context: Context, fact: facts.Retraction) -> Plan:
     known = context.known.get(fact.target)
     if known is None:
         return NOTHING  # what never crossed need not be taken back elsewhere
+    if fact.own and known.sender != fact.sender.id:
+        return Plan(refused=NOT_YOURS)
     if known.reaction:
         return _take_back_reaction(context, fact.sender, known)
     return _everywhere(
@@ -374,7 +376,7 @@ def _receipt(context: Context, fact: facts.Receipt) -> Plan:
 def _membership(context: Context, fact: facts.Membership) -> Plan:
     if context.origin.network == MATRIX:
         return _matrix_membership(context, fact)
-    if is_nobodys_ghost(context, fact.person):
+    if fact.stands_for is not None or is_nobodys_ghost(context, fact.person):
         return _about_puppet(context, fact)
     match fact.change:
         case Change.JOIN:
@@ -404,8 +406,10 @@ def _membership(context: Context, fact: facts.Membership) -> Plan:
 def _about_puppet(context: Context, fact: facts.Membership) -> Plan:
     """Who is put out of the chat is put out of the room: their Matrix user would read on unseen."""
     side = next((s for s in context.sides if s.key.network == MATRIX), None)
-    owner = context.counterpart(fact.person.id, context.origin, side.key) if side is not None else None
-    if side is None or owner is None or not context.is_user(owner):
+    owner = fact.stands_for
+    if owner is None and side is not None:
+        owner = context.counterpart(fact.person.id, context.origin, side.key)
+    if side is None or owner is None or not context.is_user(owner) or not owner.startswith("@"):
         return NOTHING
     label = next((s.label for s in context.sides if s.key == context.origin), context.origin.network)
     verb = about_puppet(fact, owner, side.key.chat, label)

@@ -71,3 +71,10 @@ def _sentence(pattern: str, chat: str, found: str, text: str) -> str:
     shown = "".join(c if c.isprintable() else "?" for c in chat)[:120]
     made = pattern.format(chat=shown or "The address", condition=found.replace("-", " "))
     return f"{made} The server says: {text}" if text else made
+
+
+def put_out(chat: str, by: str, reason: str) -> str:
+    """Why somebody's words do not go into a room that they were put out of."""
+    who = f" by {by}" if by else ""
+    why = f": {reason}" if reason else ""
+    return f"You were put out of {chat}{who}{why}"[:500]

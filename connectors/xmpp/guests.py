@@ -51,6 +51,11 @@ class Guest:
         why = await asyncio.shield(self._relay.stream.lost)
         raise Disconnected(why)
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether what it tells is taken at once."""
+        return self._emit is not None
+
     def tell(self, fact: Fact) -> None:
         """Something was said to this address."""
         if self._emit is not None:

@@ -12,6 +12,10 @@ from connectors.xmpp.heard import Heard
 
 KEPT = 3000
 """Messages of one chat whose names are remembered."""
+OWN = "|own"
+"""Behind an address: the set of reactions is what the bridge itself says in that name."""
+OWN_KEPT = 500
+"""Own sets of one chat that are kept on disk, the newest."""
 COPY_MS = 600_000
 """How far apart two copies of one message (a resend, a carbon, an archive's) may seem to be."""
 
@@ -37,6 +41,7 @@ class Index:
         self._by_wire: OrderedDict[tuple[PersonId, str], MessageId] = OrderedDict()
         self._sets: OrderedDict[tuple[MessageId, PersonId], frozenset[str]] = OrderedDict()
         self._nameless = 0
+        self.recalled = False  # the own sets have been read from disk
 
     def name(self, heard: Heard, sender: PersonId, at: int, *, archived: str = "") -> MessageId:
         """What the message is called; `archived` is the archive's id, which is the stanza-id (XEP-0313, 5.1.3).
@@ -114,6 +119,12 @@ class Index:
         """The newest message that anybody sent under this id."""
         return next((id for (_, one), id in reversed(self._by_wire.items()) if one == wire), None)
 
+    def own(self, sender: PersonId, id: str) -> MessageId:
+        """What a message of `sender` is called that they mean by `id`, and that is not remembered here."""
+        if self.trusted is None or self.believes:
+            return MessageId(_safe(id))
+        return MessageId(f"{_digest(sender)[:8]}/{_safe(id)}")
+
     def referred(self, id: str) -> MessageId:
         """The message that somebody means by `id`: a stanza-id first, else an id of the wire."""
         if (named := self.get(id)) is not None:
@@ -128,6 +139,21 @@ class Index:
         if len(self._sets) > KEPT:
             self._sets.popitem(last=False)
         return sorted(keys - before), sorted(before - keys)
+
+    def own_sets(self) -> list[tuple[MessageId, PersonId, list[str]]]:
+        """What those whom the bridge speaks for have put under messages, the newest last."""
+        found = [
+            (target, who, sorted(keys))
+            for (target, who), keys in self._sets.items()
+            if keys and who.endswith(OWN)
+        ]
+        return found[-OWN_KEPT:]
+
+    def recall(self, sets: list[tuple[MessageId, PersonId, list[str]]]) -> None:
+        """The own sets of before a restart; what has been put since stays."""
+        self.recalled = True
+        for target, who, keys in sets:
+            self._sets.setdefault((target, who), frozenset(keys))
 
     def reactions(self, target: MessageId, sender: PersonId) -> frozenset[str]:
         return self._sets.get((target, sender), frozenset())

@@ -8,22 +8,29 @@ import secrets
 from collections.abc import AsyncIterator
 from xml.etree.ElementTree import Element
 
+import msgspec
+
 from bridgekit.contract import facts
 from bridgekit.contract.connector import Host, OwnAccounts
 from bridgekit.contract.errors import Disconnected, LoginRejected, RemoteError, SendRejected
-from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.contract.facts import Fact
+from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import Login, Person
-from connectors.xmpp import stream, wire
+from connectors.xmpp import explain, stream, wire
 from connectors.xmpp.config import Mode, Tls, XmppConfig
 from connectors.xmpp.contacts import Contacts
 from connectors.xmpp.faces import Wanted
 from connectors.xmpp.gateway import Gateway
 from connectors.xmpp.guests import Guest
 from connectors.xmpp.heard import Heard
+from connectors.xmpp.index import Index
 from connectors.xmpp.jids import bare, domain, local_of, normal
 from connectors.xmpp.marks import Marks
+from connectors.xmpp.places import Place, Places
+from connectors.xmpp.rooms import Presence, Room
 from connectors.xmpp.session import XmppSession
 from connectors.xmpp.troubles import Troubles
+from connectors.xmpp.voices import Voice
 from connectors.xmpp.watch import Watch
 from connectors.xmpp.wire import make
 
@@ -40,6 +47,9 @@ _ROOM_LABELS = (
 )
 """By convention; what is none of them is a room where it was linked, or where the config names its service."""
 RELAY_SECONDS = 20.0
+PUT_OUT_SECONDS = 60.0
+"""Seconds in which who was put out of a room says nothing there: the same is done on the other side meanwhile."""
+_Sets = list[tuple[MessageId, PersonId, list[str]]]
 NO_LOGIN = (
     "To speak on XMPP with an account of your own, give its address and password: "
     "login with jid= and password=."
@@ -59,9 +69,13 @@ class XmppNetwork:
         self.contacts = Contacts(self)
         self.gateway = Gateway(host, config.jid)
         self._guests: dict[str, Guest] = {}
+        self._addresses: dict[str, PersonId] = {}
+        self._out: dict[tuple[str, str], tuple[float, str]] = {}
         self._people: dict[str, Person] = {}
         self._ours: dict[str, dict[str, str]] = {}
-        self._places: dict[str, dict[str, Person]] = {}
+        self._coming: dict[str, dict[str, int]] = {}
+        self._sessions: set[XmppSession] = set()
+        self.places_of_guests = Places(host)
         self._rooms: set[str] = set()
         self._next = 0.0
         self._loaded = False
@@ -146,7 +160,9 @@ class XmppNetwork:
     def address(self, speaker: Person) -> str:
         """The full address under which somebody of another side speaks."""
         self._people.setdefault(speaker.id, speaker)
-        return f"{local_of(speaker.id, speaker.name)}@{domain(self.config.jid)}/bridge"
+        address = f"{local_of(speaker.id, speaker.name)}@{domain(self.config.jid)}"
+        self._addresses[address] = speaker.id
+        return f"{address}/bridge"
 
     def known(self, owner: PersonId) -> Person:
         """A Matrix user by the name that we last saw."""
@@ -154,17 +170,17 @@ class XmppNetwork:
         return self._people.get(owner) or Person(id=owner, name=name)
 
     def remember(self, room: str, speaker: Person) -> str:
-        """Who spoke in a room comes back into it after an outage; the name to show."""
+        """The name to show of somebody who speaks in a room."""
         known = self._people.get(speaker.id)
         guest = next((g for g in self._guests.values() if g.login.owner == speaker.id), None)
         if known is None or guest is None or speaker.name != self.known(speaker.id).name:
             self._people[speaker.id] = speaker
-        self._places.setdefault(room, {})[speaker.id] = speaker
         return speaker.name
 
     def forget(self, room: str) -> None:
         """The room is not ours any more."""
-        self._places.pop(room, None)
+        self.places_of_guests.forget(room)
+        self.host.put_later(f"reactions/{room}", None)
         self.host.put_later(f"last/{room}", None)
 
     def guest(self, address: str) -> Guest | None:
@@ -175,6 +191,10 @@ class XmppNetwork:
         """Nicks of all our accounts in a room: none of them is a stranger."""
         self._rooms.add(room)
         return self._ours.setdefault(room, {})
+
+    def coming(self, room: str) -> dict[str, int]:
+        """Nicks that our accounts ask a room for now, and how many do."""
+        return self._coming.setdefault(room, {})
 
     async def pace(self) -> None:
         """Wait for the time to enter a room."""
@@ -205,15 +225,68 @@ class XmppNetwork:
         """Everybody of ours who was in the room comes back, at a bounded rate."""
         if session.login is not None or not self.is_component:
             return
-        for speaker in list(self._places.get(watch.room.jid, {}).values()):
-            if not watch.room.joined:
-                return
-            await self.pace()
-            secret = await self.secret(watch.room.jid)
+        room = watch.room
+        for place in await self.places_of_guests.of(room.jid):
+            speaker, jid = place.speaker, self.address(place.speaker)
             try:
-                await session.voices.enter(watch.room, self.address(speaker), speaker.name, password=secret)
+                if not room.joined:
+                    continue
+                await self.pace()
+                self.refuse_who_is_out(room.jid, jid)
+                secret = await self.secret(room.jid)
+                voice = await session.voices.enter(room, jid, speaker.name, password=secret)
+                self.placed(voice, speaker)
             except RemoteError as error:
                 self.host.log.info("xmpp_guest_not_back", reason=error.notice)
+            finally:
+                room.expected.discard(place.nick)
+                self.agreed(room.jid, place.nick)
+
+    async def expect_guests(self, room: Room) -> None:
+        """Who of ours was in the room when the connection was lost may stand there still, and is no stranger."""
+        room.expected = {place.nick for place in await self.places_of_guests.of(room.jid)}
+
+    def placed(self, voice: Voice, speaker: Person) -> None:
+        """Somebody of ours is in a room, and comes back into it after an outage, or a restart."""
+        self.places_of_guests.put(voice.room.jid, Place(speaker=speaker, nick=voice.nick))
+
+    def left(self, room: str, jid: str) -> None:
+        """Somebody of ours is not in the room any more, and does not come back by themselves."""
+        if (speaker := self._addresses.get(bare(jid))) is not None:
+            self.places_of_guests.remove(room, speaker)
+
+    def agreed(self, room: str, nick: str) -> None:
+        """A room has said whether a nick is one of ours."""
+        for session in list(self._sessions):
+            if (watch := session.watches.get(room)) is not None:
+                for fact in watch.room.agreed(nick, session.now()):
+                    session.tell(self.named(fact))
+
+    def named(self, fact: Fact) -> Fact:
+        """Where it is about one of our own, for whom they speak."""
+        if isinstance(fact, facts.Membership) and self.is_component:
+            speaker = self._addresses.get(str(fact.person.id))
+            return msgspec.structs.replace(fact, stands_for=speaker) if speaker is not None else fact
+        return fact
+
+    # -- who was put out
+
+    def put_out(self, room: str, jid: str, presence: Presence) -> None:
+        """A moderator has put one of ours out: no word that was on its way brings them back."""
+        until = asyncio.get_running_loop().time() + PUT_OUT_SECONDS
+        self._out[room, bare(jid)] = (until, explain.put_out(room, presence.actor, presence.reason))
+        self.left(room, jid)
+
+    def let_in(self, room: str, jid: str) -> None:
+        """They want in themselves."""
+        self._out.pop((room, bare(jid)), None)
+
+    def refuse_who_is_out(self, room: str, jid: str) -> None:
+        """Raises SendRejected with who put them out, and why."""
+        until, why = self._out.get((room, bare(jid)), (0.0, ""))
+        if until > asyncio.get_running_loop().time():
+            raise SendRejected(why)
+        self._out.pop((room, bare(jid)), None)
 
     async def recall_place(self, watch: Watch) -> None:
         """How far a room was read before."""
@@ -229,6 +302,17 @@ class XmppNetwork:
             if watch.moved and session.login is None and (watch.placed or not watch.room.about.archived):
                 watch.moved = False
                 self.host.put_later(f"last/{room}", f"{watch.last_at} {watch.last}".encode())
+
+    async def recall_reactions(self, chat: str, index: Index) -> None:
+        """XEP-0444, 3: who adds one says the others again; a restart must not take those away."""
+        if not index.recalled:
+            kept = await self.host.get(f"reactions/{chat}")
+            index.recall(msgspec.json.decode(kept, type=_Sets) if kept else [])
+
+    def keep_reactions(self, chat: str, index: Index) -> None:
+        """Write them down."""
+        sets = index.own_sets()
+        self.host.put_later(f"reactions/{chat}", msgspec.json.encode(sets) if sets else None)
 
     async def secret(self, room: str) -> str:
         """The room's password, if it was given one."""
@@ -288,6 +372,8 @@ class XmppNetwork:
         tell = guest.tell if guest is not None else session.tell
         for fact in session.private(said, person, to=said.to, again=again):
             tell(fact)
+        if not again and (guest is None or guest.is_heard):
+            session.acknowledge(said, said.to)
         if watch is None and said.text is not None:
             session.faces.look(Wanted(ChatId(person.id), person, str(person.id), said.to, "", True, tell))
 
@@ -346,9 +432,11 @@ class XmppNetwork:
         if session.login is None:
             self.relay = session
             self._up.set()
+        self._sessions.add(session)
         try:
             yield
         finally:
+            self._sessions.discard(session)
             session.lost()
             if self.relay is session:
                 self.relay = None

@@ -14,7 +14,7 @@ from bridgekit.contract.people import Member, Person, Role
 from connectors.xmpp import cards, explain, wire
 from connectors.xmpp.disco import About
 from connectors.xmpp.heard import Heard, codes
-from connectors.xmpp.jids import bare, resource
+from connectors.xmpp.jids import bare, domain, resource
 from connectors.xmpp.wire import core, find, words
 
 MOST_KNOWN = 20_000
@@ -31,6 +31,7 @@ class Occupant(msgspec.Struct, frozen=True, kw_only=True):
     role: str = "none"
     jid: str = ""
     photo: str = ""  # the digest of the picture that they announce
+    ours: str = ""  # the bare address, where it is one of our own
 
 
 class Presence(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,18 +94,44 @@ def role_of(affiliation: str, role: str, *, moderated: bool) -> Role:
     return Role.VOICE if moderated and role == "participant" else Role.NONE
 
 
-class Room:
-    """What is known of one room. `read_presence` says what happened; `ours` are nicks of our own occupants."""
+def is_put_out(presence: Presence) -> bool:
+    """Whether somebody else has put this occupant out."""
+    return not presence.available and not presence.error and departure(presence)[0] is not Change.LEAVE
 
-    def __init__(self, jid: str) -> None:
+
+def departure(presence: Presence) -> tuple[Change, str]:
+    """How somebody went, by the room's status codes (XEP-0045, 15.6.2), and why."""
+    reason = presence.reason
+    if 301 in presence.codes or presence.affiliation == "outcast":
+        return Change.BAN, reason
+    if 333 in presence.codes:
+        return Change.LEAVE, reason or "lost the connection"  # a technical failure is not a kick
+    if presence.codes & {321, 322}:
+        return Change.KICK, reason or "the room is for members only"
+    return (Change.KICK if 307 in presence.codes else Change.LEAVE), reason
+
+
+class Room:
+    """What is known of one room. `read_presence` says what happened; `ours` are nicks of our own occupants.
+
+    `home` is the domain whose addresses are all ours, "" where there is none.
+    """
+
+    def __init__(self, jid: str, home: str = "") -> None:
         self.jid = jid
+        self.home = home
         self.chat = ChatId(jid)
         self.about = About()
         self.joined = False
         self.nick = ""
         self.nonanonymous = False
         self.topic: str | None = None
-        self.ours: dict[str, str] = {}  # our occupants' nicks, and their addresses
+        self.ours: dict[str, str] = {}  # our occupants' nicks, as the room agreed, and their addresses
+        self.coming: dict[
+            str, int
+        ] = {}  # nicks that ours ask for now; whose they are, the room has yet to say
+        self.expected: set[str] = set()  # nicks that ours had when the connection was lost
+        self._open: list[Presence] = []  # of such nicks, in their order
         self.occupants: dict[str, Occupant] = {}
         self.replays_until = 0  # until when (ms) what the room sends may be its history
         self.own: set[PersonId] = set()  # who is, or has been, one of ours
@@ -171,27 +198,62 @@ class Room:
         self.joined = False
         self.occupants = {}
         self.topic = None
+        self._open = []
         self.replays_until = 0
 
     # What happens ----------------------------------------------------------------------------------------------
 
     def read_presence(self, presence: Presence, at: int) -> list[Fact]:
         """A presence addressed to the occupant who reads for us. Order: everybody, then ourselves (7.1)."""
-        if presence.nick in self.ours and presence.nick != self.nick and 110 not in presence.codes:
-            before = self.joined
-            if presence.available:
-                self._there(presence, at, own=False)
-                self.own.add(self.occupants[presence.nick].person)
-            else:
-                self._gone(presence, at, own=False)
-            assert self.joined is before
-            return []
+        if presence.available and self.home and domain(presence.jid) == self.home:
+            self.ours.setdefault(presence.nick, presence.jid)  # it may stand there since before a restart
         own = 110 in presence.codes or (presence.nick == self.nick and not self.joined and presence.available)
+        if not own and presence.nick != self.nick and (whose := self._whose(presence.nick)):
+            return self._about_ours(presence, whose, at)
+        asked = presence.nick in self.coming or presence.nick in self.expected
+        if not own and asked and presence.nick not in self.occupants:
+            self._open.append(presence)  # ours, or a stranger who was quicker
+            return []
         if 100 in presence.codes:
             self.nonanonymous = True  # 172 and 174 come in messages
         if presence.available:
             return self._there(presence, at, own=own)
         return self._gone(presence, at, own=own)
+
+    def agreed(self, nick: str, at: int) -> list[Fact]:
+        """The room has said whether `nick` is one of ours now: what it meanwhile told of it is read."""
+        waited = [one for one in self._open if one.nick == nick]
+        self._open = [one for one in self._open if one.nick != nick]
+        if waited and not waited[-1].available:
+            return []  # whoever it was has gone, or is one of ours under another nick
+        return [fact for one in waited for fact in self.read_presence(one, at)]
+
+    def _whose(self, nick: str) -> str:
+        there = self.occupants.get(nick)
+        return self.ours.get(nick, "") or (there.ours if there is not None else "")
+
+    def _about_ours(self, presence: Presence, whose: str, at: int) -> list[Fact]:
+        """One of our own comes and goes as we want it, save where somebody else has put them out."""
+        if presence.available:
+            self._there(presence, at, own=False)
+            there = self.occupants[presence.nick]
+            self.occupants[presence.nick] = msgspec.structs.replace(there, ours=whose)
+            self.own.add(there.person)
+            return []
+        self._gone(presence, at, own=False)
+        if self.ours.get(presence.nick) == whose:
+            del self.ours[presence.nick]
+        if 303 in presence.codes and presence.new_nick:
+            self.ours[presence.new_nick] = whose
+        change, reason = departure(presence)
+        if change is Change.LEAVE:
+            return []
+        # 8.2, 9.1: the room need not say who did it; it was none of ours.
+        actor = self._actor(presence.actor) or Person(id=PersonId(self.jid), name="a moderator")
+        who = Person(id=PersonId(whose), name=presence.nick, account=whose)
+        return [
+            facts.Membership(chat=self.chat, at=at, person=who, change=change, actor=actor, reason=reason)
+        ]
 
     def _there(self, presence: Presence, at: int, *, own: bool) -> list[Fact]:
         nick = presence.nick
@@ -248,7 +310,7 @@ class Room:
             if own:
                 self.nick = presence.new_nick
                 return []
-            if nick in self.ours:
+            if occupant.ours or nick in self.ours:
                 return []
             who = Person(id=occupant.person, name=presence.new_nick)
             return [facts.Profile(chat=self.chat, at=at, person=who, previous=nick)]
@@ -258,15 +320,7 @@ class Room:
         if occupant is None or not self.joined:
             return []
         who = Person(id=occupant.person, name=nick)
-        change, reason = Change.LEAVE, presence.reason
-        if 301 in presence.codes or presence.affiliation == "outcast":
-            change = Change.BAN
-        elif 333 in presence.codes:
-            reason = reason or "lost the connection"  # a technical failure is not a kick
-        elif presence.codes & {307, 321, 322}:
-            change = Change.KICK
-            if 321 in presence.codes or 322 in presence.codes:
-                reason = reason or "the room is for members only"
+        change, reason = departure(presence)
         actor = self._actor(presence.actor) if change is not Change.LEAVE else None
         return [
             facts.Membership(chat=self.chat, at=at, person=who, change=change, actor=actor, reason=reason)
@@ -289,7 +343,7 @@ class Room:
         members = tuple(
             Member(person=Person(id=one.person, name=one.nick), role=self._role(one))
             for one in self.occupants.values()
-            if one.nick != self.nick and one.nick not in self.ours
+            if one.nick != self.nick and one.nick not in self.ours and not one.ours
         )
         return facts.Roster(chat=self.chat, at=at, members=members)
 

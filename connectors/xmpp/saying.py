@@ -18,7 +18,8 @@ from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Sent, Verb
 from connectors.xmpp import compose, explain, files, wire
 from connectors.xmpp.deliveries import NotThere
-from connectors.xmpp.index import Index, Named
+from connectors.xmpp.history import Archived
+from connectors.xmpp.index import OWN, Index, Named
 from connectors.xmpp.jids import bare
 from connectors.xmpp.stream import Refused, new_id
 from connectors.xmpp.voices import Voice
@@ -87,11 +88,17 @@ class Saying:
             linked = session.login is not None or watch is not None or chat in await session.network.linked()
             if not linked:  # after a reconnect a word may come before the rooms are entered again
                 raise SendRejected(f"The bridge is not in {_shown(chat)} on XMPP: link it first.")
+            if session.login is not None:
+                session.network.refuse_who_is_out(chat, session.jid)
             watch = await session.enter(chat)
         return watch
 
     async def _join(self, verb: verbs.Join) -> None:
         session = self._session
+        if verb.speaker is not None and session.network.is_component:
+            session.network.let_in(verb.chat, session.network.address(verb.speaker))
+        elif session.login is not None:
+            session.network.let_in(verb.chat, session.jid)
         watch = await session.enter(verb.chat, verb.secret)
         if session.login is None and session.sealing.missing:
             await watch.settled.wait()
@@ -115,6 +122,7 @@ class Saying:
         if verb.speaker is not None:
             voice = session.voices.get(verb.chat, session.network.address(verb.speaker))
             if voice is not None:
+                session.network.left(verb.chat, voice.jid)
                 session.voices.leave(voice, verb.reason)
             return
         watch.wanted = False
@@ -142,10 +150,12 @@ class Saying:
         if known is not None and known.joined:
             known.used = asyncio.get_running_loop().time()
             return known
+        session.network.refuse_who_is_out(watch.room.jid, jid)
         await session.network.pace()
         name = session.network.remember(watch.room.jid, speaker)
         secret = await session.network.secret(watch.room.jid)
         voice = await session.voices.enter(watch.room, jid, name, password=secret)
+        session.network.placed(voice, speaker)
         voice.used = asyncio.get_running_loop().time()
         return voice
 
@@ -160,6 +170,8 @@ class Saying:
         async with self._in_turn(verb.chat):
             watch = await self._present(verb.chat)
             voice = await self._voice(watch, verb.speaker)
+            if isinstance(verb, verbs.React | verbs.Unreact):
+                await self._session.network.recall_reactions(verb.chat, watch.index)
             if isinstance(verb, verbs.Retract) and not self._is_own(watch, voice, verb.target):
                 await self._moderate(watch, verb)
                 return None
@@ -176,12 +188,16 @@ class Saying:
                     self._out(watch.room.jid, sealed)
         try:
             names = [await self._fate(watch, one, verb.key) for one in said]
-        except NotThere:
-            if again:
+        except SendRejected as refused:
+            if isinstance(verb, verbs.React | verbs.Unreact):
+                _reacted(verb, watch.index, voice.jid, undo=True)
+            if again or not isinstance(refused, NotThere):
                 raise
             # The room has forgotten the speaker, and nobody has seen the words: they come in, and say it once more.
             await self._session.expelled(watch, voice)
             return await self._said(verb, again=True)
+        if isinstance(verb, verbs.React | verbs.Unreact):
+            self._session.network.keep_reactions(verb.chat, watch.index)
         return Sent(id=names[-1], more=tuple(names[:-1]))
 
     @asynccontextmanager
@@ -245,14 +261,11 @@ class Saying:
                     raise SendRejected(FORGOTTEN)
                 compose.edit(stanza, verb, named.wire)
             case verbs.React() | verbs.Unreact():
-                who = PersonId(f"{bare(speaker)}|own")
-                keys = index.reactions(verb.target, who)
-                key = wire.line(verb.reaction)
-                if isinstance(verb, verbs.React) and not key:
+                if isinstance(verb, verbs.React) and not wire.line(verb.reaction):
                     raise SendRejected("There is nothing in the reaction that XMPP can carry.")
-                keys = keys | {key} if isinstance(verb, verbs.React) else keys - {key}
-                index.react(verb.target, who, keys)
-                compose.reactions(stanza, _reference(verb.target, index, room=room), keys)
+                compose.reactions(
+                    stanza, _reference(verb.target, index, room=room), _reacted(verb, index, speaker)
+                )
             case verbs.Retract():
                 compose.retract(stanza, _reference(verb.target, index, room=room))
             case _:
@@ -401,8 +414,11 @@ class Saying:
         )
         try:
             if verb.since:
-                pages = session.history.since(watch.room.jid, session.jid, verb.since)
-                found = [one async for page in pages for one in page][:most]
+                found = list[Archived]()
+                async for page in session.history.since(watch.room.jid, session.jid, verb.since):
+                    found += page[: most - len(found)]
+                    if len(found) >= most:
+                        break
             else:
                 found = await session.history.last(watch.room.jid, session.jid, most)
         except Refused as refused:
@@ -460,6 +476,8 @@ class Saying:
                 await self._attach(said[0], file, me, sealed=session.sealing.is_on(verb.chat))
                 if verb.content.text and verb.content.text.body != file.name:
                     said.insert(0, self._stanza(to, me, room=False))
+            if isinstance(verb, verbs.React | verbs.Unreact):
+                await session.network.recall_reactions(f"{bare(me)} {verb.chat}", index)
             if len(said) > 1 or not isinstance(verb, verbs.PostMessage) or verb.content.file is None:
                 self._fill(said[0], verb, index, speaker=me, room=False, watch=None)
             said = [await session.sealing.seal(verb.chat, one, None) for one in said]
@@ -467,8 +485,15 @@ class Saying:
             for id, one in zip(ids, said, strict=True):
                 index.put(Named(id, PersonId(bare(me)), id, 0, id))
                 self._out(bare(to), one)
-        for id in ids:
-            await self._proof(to, me, id)
+        try:
+            for id in ids:
+                await self._proof(to, me, id)
+        except SendRejected:
+            if isinstance(verb, verbs.React | verbs.Unreact):
+                _reacted(verb, index, me, undo=True)
+            raise
+        if isinstance(verb, verbs.React | verbs.Unreact):
+            session.network.keep_reactions(f"{bare(me)} {verb.chat}", index)
         return Sent(id=ids[-1], more=tuple(ids[:-1]))
 
     async def _proof(self, to: str, me: str, id: str) -> None:
@@ -496,6 +521,17 @@ class Saying:
             for task in (waiting, asking):
                 task.cancel()
             await asyncio.gather(waiting, asking, return_exceptions=True)
+
+
+def _reacted(
+    verb: verbs.React | verbs.Unreact, index: Index, speaker: str, *, undo: bool = False
+) -> frozenset[str]:
+    """The speaker's whole set is now this (XEP-0444, 3); `undo`: the room has refused it."""
+    who, key = PersonId(f"{bare(speaker)}{OWN}"), frozenset({wire.line(verb.reaction)})
+    keys = index.reactions(verb.target, who)
+    keys = keys | key if isinstance(verb, verbs.React) is not undo else keys - key
+    index.react(verb.target, who, keys)
+    return keys
 
 
 def _reference(target: MessageId, index: Index, *, room: bool) -> str:

@@ -56,7 +56,7 @@ class XmppSession:
         self.stream = stream
         self.jid = jid  # the full address that reads
         self.deliveries = Deliveries()
-        self.voices = Voices(stream.send)
+        self.voices = Voices(stream.send, network.agreed)
         self.history = History(stream, self.now)
         ours = domain(jid) == domain(network.config.jid)
         self.upload = Upload(stream, network.host, trusted=login is None or ours)
@@ -197,6 +197,9 @@ class XmppSession:
         if presence.said not in ("", "unavailable", "error"):
             return
         voice = self.voices.read(presence, stanza, where)
+        out = voice is not None and not voice.joined and rooms.is_put_out(presence)
+        if out and voice is not None and (self.login is not None or voice.jid != self.jid):
+            self.network.put_out(where, voice.jid, presence)
         if presence.to != self.jid or presence.error:
             return
         watch.heard_at = self._loop.time()
@@ -205,13 +208,15 @@ class XmppSession:
         for fact in watch.room.read_presence(presence, self.now()):
             if isinstance(fact, facts.ChatOpened):
                 self.tell(self._visibility(watch))
-            self.tell(fact)
+            self.tell(self.network.named(fact))
         if watch.room.joined and not was_in:
             self.spawn(self._settle(watch), "xmpp-settle")
         elif was_in and watch.room.joined:
             self.sealing.weigh(watch)
         elif was_in and voice is not None:
-            self._fell_out(watch, final=301 in presence.codes or presence.destroyed)
+            # A person's own account does not walk back into a room that has put it out.
+            final = 301 in presence.codes or presence.destroyed or (out and self.login is not None)
+            self._fell_out(watch, final=final)
 
     def _fell_out(self, watch: Watch, *, final: bool) -> None:
         """We were put out; unless that was meant, we come back."""
@@ -300,7 +305,7 @@ class XmppSession:
     def private(
         self, said: Heard, person: Person, *, to: str, own: LoginId | None = None, again: bool = False
     ) -> list[Fact]:
-        """What a person said to one of our addresses; receipts are given. `again`: what was told of it is replaced."""
+        """What a person said to one of our addresses. `again`: what was told of it is replaced."""
         chat = ChatId(person.id)
         said = heard.dated(said, (bare(self.jid), domain(self.jid)), self.now())
         index = self.talks.setdefault((bare(to), chat), Index())
@@ -309,10 +314,17 @@ class XmppSession:
         known = index.has(said, person.id, said.stamp or self.now())
         if self.account is not None:
             self.account.noted(said)
-        found = [] if known else translate.private(said, chat, index, person, self.now(), own=own)
+        return [] if known else translate.private(said, chat, index, person, self.now(), own=own)
+
+    def acknowledge(self, said: Heard, to: str) -> None:
+        """XEP-0184, 5.2: the receipt that was asked for. Called when what was said has been told."""
         if said.wants_receipt and said.id and said.text is not None:
+            self.spawn(self._received(said, to), "xmpp-receipt")
+
+    async def _received(self, said: Heard, to: str) -> None:
+        await self.network.host.put_all({})  # in order with the facts: they are on disk
+        with contextlib.suppress(Disconnected):
             self.stream.send(compose.received(said.sender, to, new_id(), said.id))
-        return found
 
     # -- telling
 
@@ -358,8 +370,8 @@ class XmppSession:
         """Be in the room as its reader. Raises SendRejected with the room's reason, Disconnected."""
         watch = self.watches.get(chat)
         if watch is None:
-            room = Room(chat)
-            room.ours = self.network.ours(chat)
+            room = Room(chat, domain(self.jid) if self.network.is_component else "")
+            room.ours, room.coming = self.network.ours(chat), self.network.coming(chat)
             watch = self.watches[chat] = Watch(room, self.tell, self.network.marks, self.network.troubles.met)
             if self.login is None:
                 await self.network.recall_place(watch)
@@ -384,6 +396,8 @@ class XmppSession:
         if secret:
             await self.network.keep_secret(watch.room.jid, secret)
         password = secret or await self.network.secret(watch.room.jid)
+        if self.login is None:
+            await self.network.expect_guests(watch.room)
         # Without an archive, the room's own memory fills the gap, as far as it goes (XEP-0045, 7.2.14).
         since = wire.stamp(watch.last_at) if watch.last_at and not watch.room.about.archived else ""
         await self.voices.enter(
@@ -507,6 +521,7 @@ class XmppSession:
         limit = self.network.config.idle_hours * 3600
         for voice in self.voices.all():
             if voice.joined and voice.jid != self.jid and voice.used and now - voice.used > limit:
+                self.network.left(voice.room.jid, voice.jid)
                 self.voices.leave(voice, "silent for long")
 
     def reader(self, room: str) -> Voice | None:

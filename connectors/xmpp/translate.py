@@ -73,9 +73,15 @@ def _about_another(
     if heard.retracts:
         target = index.referred(heard.retracts)
         known = index.get(target)
-        if known is None or known.sender != sender.id:
+        if known is not None and known.sender != sender.id:
             return []  # XEP-0424, 5: nobody takes back what somebody else said
-        return [facts.Retraction(chat=chat, at=at, private=private, sender=sender, target=target)]
+        # What was said too long ago to be remembered here is known to the bridge, and by whom.
+        target = index.own(sender.id, heard.retracts) if known is None else target
+        return [
+            facts.Retraction(
+                chat=chat, at=at, private=private, sender=sender, target=target, own=known is None
+            )
+        ]
     if heard.reacts_to:
         return _reactions(heard, chat, index, sender, at, private=private)
     if heard.displayed and heard.text is None:

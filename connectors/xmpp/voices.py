@@ -42,8 +42,12 @@ class Voice:
 class Voices:
     """All of them on one connection."""
 
-    def __init__(self, send: Callable[[Element], None]) -> None:
+    def __init__(
+        self, send: Callable[[Element], None], agreed: Callable[[str, str], None] = lambda room, nick: None
+    ) -> None:
+        """`agreed` is told of a room and a nick whenever it is clear whether one of ours has it there."""
         self._send = send
+        self._agreed = agreed
         self._all: dict[tuple[str, str], Voice] = {}
         self._lost = False
 
@@ -71,9 +75,9 @@ class Voices:
             if voice.is_in():
                 return voice
         refusal: Element | None = None
-        for candidate in voice.candidates():
-            if candidate in room.occupants and room.ours.get(candidate) != bare(jid):
-                continue  # it is taken: the room would say so
+        for count, candidate in enumerate(voice.candidates()):
+            if count and candidate in room.occupants and room.ours.get(candidate) != bare(jid):
+                continue  # it is taken, as far as we see; the name itself may be ours from before a restart
             refusal = await self._try(voice, candidate, password, history=history, since=since)
             if refusal is None:
                 return voice
@@ -91,7 +95,8 @@ class Voices:
         if self._lost:
             raise Disconnected("The connection to the XMPP server was lost.")
         voice.nick = candidate
-        voice.room.ours[candidate] = bare(voice.jid)
+        coming = voice.room.coming
+        coming[candidate] = coming.get(candidate, 0) + 1
         voice.entering = asyncio.get_running_loop().create_future()
         try:
             self._send(
@@ -106,10 +111,12 @@ class Voices:
         except _Refusal as refused:
             return refused.stanza
         finally:
-            if not voice.is_in() and voice.room.ours.get(candidate) == bare(voice.jid):
-                del voice.room.ours[candidate]
+            coming[candidate] -= 1
+            if not coming[candidate]:
+                del coming[candidate]
             voice.entering.cancel()  # nothing to do where it is done
             voice.entering = None
+            self._agreed(voice.room.jid, candidate)
         return None
 
     def read(self, presence: Presence, stanza: Element, room: str) -> Voice | None:
@@ -128,8 +135,8 @@ class Voices:
         if not own:
             return voice
         if presence.available:
-            if presence.nick != voice.nick:  # 210: the service gave another one (7.2.3)
-                self._renamed(voice, presence.nick)
+            # 110 says that it is ours; 210, that the service gave another one (7.2.3).
+            self._renamed(voice, presence.nick)
             voice.joined = True
             if waiting is not None:
                 waiting.set_result(None)

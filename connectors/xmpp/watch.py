@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from bridgekit.contract.facts import Edit, Fact, Message
+from bridgekit.contract.facts import Edit, Fact, Message, Missed
 from bridgekit.contract.ids import MessageId
 from connectors.xmpp import heard as reading
 from connectors.xmpp import translate, wire
@@ -21,6 +21,7 @@ from connectors.xmpp.rooms import Room
 REMEMBERED = 5000
 """Ids that are known to have been handed on: a message comes once, however often the room sends it."""
 MOST_HELD = 5000
+TOO_MUCH = "More was said than the bridge holds while it reads what it missed."
 ENOUGH, RECENT = 3, 20
 """Messages with words, out of so many of the last, that tell whether a room speaks OMEMO alone."""
 OWN = 10_000
@@ -58,6 +59,7 @@ class Watch:
         self._own: OrderedDict[str, MessageId] = OrderedDict()
         self._done: OrderedDict[str, None] = OrderedDict()
         self._held: list[tuple[Heard, int]] | None = None
+        self._beyond: tuple[int, int] | None = None  # when (ms) the first and the last came that did not fit
 
     # What the room says ----------------------------------------------------------------------------------------
 
@@ -118,6 +120,8 @@ class Watch:
         if self._held is not None:
             if len(self._held) < MOST_HELD:
                 self._held.append((heard, at))
+            else:
+                self._beyond = (self._beyond[0] if self._beyond else at, at)
             return
         self._tell(heard, at)
 
@@ -144,6 +148,10 @@ class Watch:
         held, self._held = self._held or [], None
         for heard, at in held:
             self._tell(heard, at)
+        if self._beyond:
+            since, until = self._beyond
+            self._emit(Missed(chat=self.room.chat, at=until, since=since, until=until, reason=TOO_MUCH))
+            self._beyond = None
 
     def is_new(self, one: Archived) -> bool:
         """Whether what an archive told has not come to us before, and is not ours."""

@@ -430,6 +430,27 @@ def test_who_is_kicked_leaves_the_room_and_it_says_by_whom():
     assert action.verb == verbs.Leave(chat=ROOM, speaker=ADA, reason="kicked by Op: flood")
 
 
+def test_somebody_without_a_login_whom_a_network_puts_out_is_put_out_of_the_room():
+    olga = Person(id=PersonId("op"), name="Op")
+    fact = facts.Membership(
+        chat=CHANNEL.chat, at=1, person=ADA, change=Change.KICK, actor=olga, reason="spam", stands_for=ANN.id
+    )
+    (action,) = plan(context(CHANNEL, side(CHANNEL), is_user=lambda who: who == ANN.id), fact).actions
+    assert isinstance(action.verb, verbs.Kick)
+    assert (action.side, action.verb.person.id) == (MATRIX_SIDE, ANN.id)
+
+
+EVE = Person(id=PersonId("eve"), name="Eve")
+
+
+def test_what_is_only_ones_own_to_take_back_is_not_taken_back_by_another():
+    fact = facts.Retraction(chat=CHANNEL.chat, at=1, sender=EVE, target=MessageId("$e1"), own=True)
+    decided = plan(context(CHANNEL, side(CHANNEL), known=said_by(ADA)), fact)
+    assert decided.actions == ()
+    mine = facts.Retraction(chat=CHANNEL.chat, at=1, sender=ADA, target=MessageId("$e1"), own=True)
+    assert plan(context(CHANNEL, side(CHANNEL), known=said_by(ADA)), mine).actions != ()
+
+
 def test_a_netsplit_makes_nobody_leave():
     around = context(CHANNEL, side(CHANNEL), present=PRESENT)
     assert plan(around, came(Change.LEAVE, split=True)) == NOTHING

@@ -28,6 +28,7 @@ class ScriptedServer:
     `archived` something (the insides of messages, whose ids are their places), it has an archive. Where it is `silent`
     it does not say what it is. If it `echoes`, what occupants say is shown to them and kept in `said`; the words of
     those whom it has `lost` are refused until they come in again, of `never` always.
+    Where it is `slow`, it refuses a nick only when it is told to `answer_slow`.
     """
 
     def __init__(self) -> None:
@@ -43,6 +44,10 @@ class ScriptedServer:
         self.lost: set[str] = set()
         self.never: set[str] = set()
         self.said: list[str] = []
+        self.receipts: list[str] = []  # ids that the bridge has said it received
+        self.reacted: list[set[str]] = []
+        self.slow = False
+        self._kept = ""
         self._nicks: dict[str, str] = {}
         self.archived: list[str] = []
         self.entered: list[str] = []  # the nicks, in order
@@ -65,6 +70,12 @@ class ScriptedServer:
         """Whatever it is."""
         assert self._writer is not None
         self._writer.write(xml if isinstance(xml, bytes) else xml.encode())
+
+    def answer_slow(self) -> None:
+        """What it has not answered, and from here on it answers at once."""
+        self.slow = False
+        self.say(self._kept)
+        self._kept = ""
 
     def message(self, inside: str, *, nick: str = "eve", kind: str = "groupchat", more: str = "") -> str:
         """A message of the room to the bridge."""
@@ -111,12 +122,17 @@ class ScriptedServer:
 
     def _message(self, message: str) -> str:
         """What an occupant says, shown to the occupant who reads for the bridge."""
+        self.receipts += re.findall(r"<received [^>]*?id=[\"']([^\"']*)", message)
         sender, words = _attribute(message, "from"), re.search(r"<body>(.*?)</body>", message)
-        if not self.echoes or words is None or _attribute(message, "to") != ROOM:
+        keys = set(re.findall(r"<reaction>(.*?)</reaction>", message))
+        if not self.echoes or not (words or keys) or _attribute(message, "to") != ROOM:
             return ""
         nick, id = self._nicks.get(sender, ""), _attribute(message, "id")
         if nick in self.lost | self.never:
             return f"<message type='error' from='{ROOM}' to='{sender}' id='{id}'>{_error('not-acceptable')}</message>"
+        if words is None:
+            self.reacted.append(keys)
+            return self.message("<store xmlns='urn:xmpp:hints'/>", nick=nick, more=f" id='{id}'")
         self.said.append(words[1])
         sid = f"<stanza-id xmlns='urn:xmpp:sid:0' by='{ROOM}' id='s{len(self.said)}'/>"
         return self.message(f"<body>{words[1]}</body>{sid}", nick=nick, more=f" id='{id}'")
@@ -148,7 +164,11 @@ class ScriptedServer:
         self.entered.append(nick)
         self.presences.append(presence)
         if nick in self.taken:
-            return f"<presence type='error' from='{to}' to='{sender}'>{_error('conflict')}</presence>"
+            refusal = f"<presence type='error' from='{to}' to='{sender}'>{_error('conflict')}</presence>"
+            if not self.slow:
+                return refusal
+            self._kept += refusal
+            return ""
         return (
             self.before_us(sender)
             + f"<presence from='{to}' to='{sender}'><x xmlns='http://jabber.org/protocol/muc#user'>"

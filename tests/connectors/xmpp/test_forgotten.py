@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
@@ -15,6 +15,7 @@ from bridgekit.contract.people import Content, Person
 from bridgekit.contract.policy import Visibility
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Leave, PostMessage, Sent
+from bridgekit.testing.host import FakeHost
 from connectors.xmpp import session as sessions
 from connectors.xmpp import wire
 from connectors.xmpp.testing.script import COMPONENT, ROOM, ScriptedServer, scripted
@@ -127,3 +128,29 @@ async def test_without_stanza_ids_no_two_messages_of_a_room_share_a_name(server:
         assert len({m.id for m in place.all(Message)}) == 4
         assert isinstance(place.all(facts.ChatOpened)[0], facts.ChatOpened)
         await asyncio.sleep(0)
+
+
+async def test_a_receipt_is_given_when_what_was_said_is_on_disk(server: ScriptedServer) -> None:
+    """XEP-0184, 3: it says that the message was received; a bridge that is killed before must not have said so."""
+    host = Slow()
+    async with inside(server, host) as place:
+        server.say(chat("pay", "77"))
+        await until(lambda: host.waiting)
+        assert [m.content.text.body for m in place.all(Message)] == ["pay"]
+        assert "77" not in server.receipts
+        host.disk.set()
+        await until(lambda: "77" in server.receipts)
+
+
+class Slow(FakeHost):
+    """Its disk has not done anything until it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.disk = asyncio.Event()
+        self.waiting = False
+
+    async def put_all(self, values: Mapping[str, bytes | None]) -> None:
+        self.waiting = True
+        await self.disk.wait()
+        await super().put_all(values)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, fromstring
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact
 from connectors.xmpp import heard, wire
+from connectors.xmpp import watch as watches
 from connectors.xmpp.disco import About
 from connectors.xmpp.history import Archived
 from connectors.xmpp.marks import Marks
 from connectors.xmpp.rooms import Room
 from connectors.xmpp.watch import Watch
-from tests.connectors.xmpp.reading import MODERN, ROOM
+from tests.connectors.xmpp.reading import MODERN, ROOM, stanza
 
 MARKS = Marks(b"of this bridge")
 
@@ -111,3 +113,21 @@ def test_what_is_said_while_the_past_is_learnt_is_told():
     watch.archived(both, quietly=True)
     watch.release()
     assert said(told) == ["now"]
+
+
+def test_what_there_was_no_room_for_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """XEP-0313, 4: while an archive is read, what the room says waits; nothing of it is lost without a word."""
+    monkeypatch.setattr(watches, "MOST_HELD", 1)
+    told = list[facts.Fact]()
+    watch = Watch(Room(ROOM), told.append, Marks(b"x"))
+    watch.hold()
+    for at, words in ((1, "one"), (2, "two"), (3, "three")):
+        watch.live(
+            stanza(f"<message type='groupchat' from='{ROOM}/eve' id='{at}'><body>{words}</body></message>"),
+            at,
+        )
+    watch.release()
+    said, missed = told
+    assert isinstance(said, facts.Message)
+    assert isinstance(missed, facts.Missed)
+    assert (said.content.text.body, missed.since, missed.until) == ("one", 2, 3)

@@ -188,6 +188,13 @@ def test_nobody_takes_back_what_another_said(reader: Reader):
     assert reader.message("romeo", "<retract id='s1' xmlns='urn:xmpp:message-retract:1'/>", given="s2") == []
 
 
+def test_what_is_not_remembered_is_taken_back_by_who_said_it_alone(reader: Reader):
+    """XEP-0424, 5.1: the stanza-id names it, also after a restart; who said it, the bridge knows."""
+    (taken,) = reader.message("juliet", "<retract id='old' xmlns='urn:xmpp:message-retract:1'/>", given="s9")
+    assert isinstance(taken, facts.Retraction)
+    assert (taken.target, taken.sender.name, taken.own) == ("old", "juliet", True)
+
+
 @pytest.mark.parametrize(
     "inside",
     [
