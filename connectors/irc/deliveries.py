@@ -29,6 +29,8 @@ SOON = 0.05
 """Under flood control a PING costs a line: so long it waits for what else is about to be said."""
 WARY = 60.0
 """For so long after a refusal, each message to that target gets a PING of its own, so that the next is told apart."""
+LAST_WORD = 1.0
+"""Seconds that who is stopped waits for the proof of what was written already."""
 TOKEN = "bk-"
 
 
@@ -54,6 +56,7 @@ class Deliveries:
         self._serials = count(1)
         self._serial = 0  # of the last PING
         self._answered = 0  # of the last PONG
+        self._urgent = 0  # of the last PING that did not wait
         self._ping_timer: asyncio.TimerHandle | None = None
         self._patient = False  # the timer waits for another proof first
         self._ping_ticket: Ticket | None = None
@@ -69,7 +72,8 @@ class Deliveries:
         """Write the lines in order and tell what became of them.
 
         Raises SendRejected, SendUncertain or Disconnected. Cancelled, it takes back what was not written yet, and
-        raises Disconnected if that was everything, else SendUncertain.
+        raises Disconnected if that was everything and SendUncertain if it was a part; what was written whole gets
+        its proof at once, or is uncertain after `LAST_WORD`.
         """
         if self._closed or not self._is_open():
             raise Disconnected(UNSENT)
@@ -97,6 +101,11 @@ class Deliveries:
         except asyncio.CancelledError:
             parted = self._take_back(delivery)
             delivery.fate = self._loop.create_future()
+            if not parted and not self._closed:
+                self._ping_now()
+                await asyncio.wait([delivery.fate], timeout=LAST_WORD)
+                if delivery.fate.done():
+                    return delivery.fate.result()
             delivery.fail(
                 Disconnected("The message was withdrawn before it was sent."),
                 SendUncertain(f"{PART} The rest was stopped." if parted else STOPPED),
@@ -191,14 +200,22 @@ class Deliveries:
         if not self._closed and any(not f.settled and not f.serial for f in self._written):
             self._ping()
 
-    def _ping(self) -> None:
+    def _ping_now(self) -> None:
+        """Ask before all that waits, unless the answer is on its way."""
+        open_ones = [f for f in self._written if not f.settled]
+        if all(0 < f.serial <= self._urgent for f in open_ones) and self._urgent > self._answered:
+            return
+        self._ping(Priority.URGENT)
+        self._urgent = self._serial
+
+    def _ping(self, priority: Priority = Priority.MODERATION) -> None:
         self._serial = next(self._serials)
         for flight in reversed(self._written):
             if flight.serial:
                 break
             flight.serial = self._serial
         data = build("PING", f"{TOKEN}{self._serial}")
-        self._flood.submit(lambda: self._write(data), Priority.MODERATION)
+        self._flood.submit(lambda: self._write(data), priority)
 
     # -- in
 

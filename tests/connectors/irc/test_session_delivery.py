@@ -247,6 +247,23 @@ async def test_what_is_left_of_a_long_paste_is_not_sent_when_it_is_cancelled(cap
         assert len(ircd.lines("line")) <= 2
 
 
+async def test_what_was_written_before_a_stop_is_proved_and_not_in_doubt():
+    """The PING that proves it waits for its turn under flood control; who is stopped does not wait for that."""
+    ircd = Ircd(caps=PLAIN)
+    async with bridge_in(ircd, flood={"burst": 4, "refill": 30, "lead_max": 0}) as bridge:
+        await bridge.fact(ChatOpened)
+        saying = [asyncio.create_task(bridge.session.perform(post(f"word{i}"))) for i in range(20)]
+        await ircd.heard("word0")
+        await asyncio.sleep(0.2)
+        for task in saying:
+            task.cancel()
+        fates = await asyncio.gather(*saying, return_exceptions=True)
+        arrived = len(ircd.lines("PRIVMSG #c"))
+        assert 0 < arrived < 20
+        assert [type(fate) for fate in fates] == [Sent] * arrived + [Disconnected] * (20 - arrived)
+        assert len(ircd.lines("PING bk-")) <= 2
+
+
 async def test_the_penalty_timer_of_rfc_1459_is_never_ten_seconds_ahead(monkeypatch):
     """RFC 1459 8.10, with the ircd's own clock as the judge which throws out whoever is."""
     ircd = Ircd(caps=PLAIN)
