@@ -473,6 +473,7 @@ class Parts:
             standing=self.standing,
             upgrades=self.upgrades,
             powers=powers,
+            protecting=self.protecting,
             members=self.members,
             joins=self.joins,
             policies=self.policies,

@@ -41,11 +41,13 @@ KEPT = "bridge.protection"
 
 
 class _Published(msgspec.Struct):
-    """What a room was told last. `links` holds what each link gave, while its network is away."""
+    """What a room was told last. `links` holds what each link gave, while its network is away; `accepted` is False
+    where the room did not let the bridge put its label up."""
 
     content: dict[str, Any] = {}
     words: str = ""
     links: dict[str, int] = {}
+    accepted: bool = True
 
 
 _encode = msgspec.json.Encoder().encode
@@ -184,6 +186,11 @@ class Protecting:
         if self._registry.links_of(room) or room in self._published:
             self._spawn(self.weigh(room))
 
+    def powers_changed(self, room: ChatId) -> None:
+        """The bridge may be let now to put up a label that it was not."""
+        if (published := self._published.get(room)) is not None and not published.accepted:
+            self._spawn(self.weigh(room))
+
     async def weigh(self, room: ChatId) -> None:
         """Publish the room's label, and say it, where it is another than it was."""
         async with self._locks.setdefault(room, asyncio.Lock()):
@@ -203,15 +210,25 @@ class Protecting:
             )
             if after == before:
                 return
+            put = after.content != before.content or not before.accepted
+            if put and not await allowed(self._client.put_state(room, STATE_TYPE, after.content)):
+                after.accepted = False
+                if after == before:
+                    return  # it is still not let
             self._published[room] = after
             self.changes += 1
-            if after.content != before.content:
-                await allowed(self._client.put_state(room, STATE_TYPE, after.content))
+            if put:
                 for link in links:
                     await self._describe(link)
                 log.info("protection_changed", room=room, protection=label.protection.name.lower())
             withheld = [why for link in links if (why := self.withheld(link.key))]
-            if links and room not in self._answering and (after.words != before.words or withheld):
+            is_news = msgspec.structs.replace(after, accepted=before.accepted) != before
+            if (
+                is_news
+                and links
+                and room not in self._answering
+                and (after.words != before.words or withheld)
+            ):
                 await self._say(room, "\n".join([after.words, *withheld]))
             # Last: behind a crash it is published and said once more, rather than never.
             kept = _encode(after) if links else None

@@ -45,6 +45,7 @@ from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.policing import PolicyLists
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import Powers
+from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.recall import Ids
 from bridgekit.runtime.registry import CLOSED, Registry
@@ -86,6 +87,7 @@ class RoomSurroundings:
         standing: StandingLinks,
         upgrades: Upgrades,
         powers: Powers,
+        protecting: Protecting,
         members: Members,
         joins: Joins,
         policies: PolicyLists,
@@ -137,6 +139,7 @@ class RoomSurroundings:
         self._standing = standing
         self._upgrades = upgrades
         self._powers = powers
+        self._protecting = protecting
         self._members = members
         self._joins = joins
         self._policies = policies
@@ -255,6 +258,7 @@ class RoomSurroundings:
     def _powers_changed(self, room: ChatId, case: Case, fact: translate.StateChanged) -> None:
         """What somebody else made of the room's levels is a fact about the roles of those who are on networks."""
         before = self._powers.changed(room, fact.content) or fact.previous
+        self._protecting.powers_changed(room)
         if before is None or fact.sender == self._me or self._namespace.is_ours(fact.sender):
             return
         found = shifts(

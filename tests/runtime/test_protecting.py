@@ -10,10 +10,12 @@ from typing import Any
 import msgspec
 
 from bridgekit.contract.facts import ChatOpened
+from bridgekit.contract.ids import ChatId
 from bridgekit.contract.policy import Protection
 from bridgekit.core.protection import STATE_TYPE
 from tests.runtime.fake_network import TALK, Town, says
 from tests.runtime.running import BOT, World, by, ghost, has_fate, membership, said, town_world, until
+from tests.runtime.running import linked as plainly_linked
 from tests.runtime.secret_client import ENCRYPTION, SecretClient
 from tests.runtime.test_secrecy import Scene, linked, running
 
@@ -141,3 +143,20 @@ async def test_the_label_is_published_and_changes_with_its_cause(tmp_path: Path)
         await until(lambda: any("nothing crosses until" in w for w in alice.words(room, BOT)))
         fate = await said(place, has_fate(await alice.say(room, "not any more")))
         assert fate.content["status"] != "SUCCESS"
+
+
+async def test_a_label_that_the_room_did_not_let_the_bridge_put_up_is_put_up_when_it_does(
+    tmp_path: Path,
+) -> None:
+    """It was taken for published: a room whose bot got its power later had no label, or the old one, for ever."""
+    async with town_world(tmp_path, Town()) as place:
+        async with place.bridge() as bridge:
+            alice, room = await plainly_linked(place, power=0)
+            await until(lambda: bridge.registry.links_of(ChatId(room)))
+            assert label_of(place, room) == {}
+        async with place.bridge():
+            await alice.set_power(room, BOT, 100)
+            await until(lambda: label_of(place, room))
+            assert label_of(place, room)["protection"] == "clear"
+        words = [e.body for e in place.homeserver.messages(room) if e.sender == BOT]
+        assert sum("not end-to-end encrypted" in body for body in words) == 1
