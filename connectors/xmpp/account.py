@@ -9,7 +9,7 @@ from bridgekit.contract import facts
 from bridgekit.contract.errors import RemoteError
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Login, Person
-from connectors.xmpp import cards, compose, disco, heard, translate, wire
+from connectors.xmpp import cards, compose, disco, explain, heard, translate, wire
 from connectors.xmpp.heard import Heard
 from connectors.xmpp.history import Archived
 from connectors.xmpp.index import Index
@@ -21,8 +21,6 @@ from connectors.xmpp.wire import add, children, find, make
 if TYPE_CHECKING:
     from connectors.xmpp.session import XmppSession
 
-MOST = 500
-"""Messages of an own archive that are read after a gap."""
 MOST_BOOKMARKS = 50
 
 
@@ -35,6 +33,7 @@ class Account:
         self._me = bare(session.jid)
         self._last = ""
         self._moved = False
+        self._held: list[Element] | None = []  # what comes while the gap before it is being read
 
     # What is said elsewhere ------------------------------------------------------------------------------------
 
@@ -47,6 +46,13 @@ class Account:
             if forwarded is not None:
                 return wire.core(forwarded, "message")
         return None
+
+    def holds(self, stanza: Element) -> bool:
+        """Whether the message waits until what was said before it has been told."""
+        if self._held is None:
+            return False
+        self._held.append(stanza)
+        return True
 
     def noted(self, said: Heard) -> None:
         """A message that the own archive has too: from behind it a gap is filled."""
@@ -120,28 +126,50 @@ class Account:
         await self._session.stream.ask(compose.ask(self._me, self._session.jid, new_id(), enable, kind="set"))
 
     async def _catch_up(self) -> None:
-        """XEP-0313, 4: the own archive, from what was heard last; the first time only the place is learnt."""
-        session, host = self._session, self._session.network.host
+        """XEP-0313, 4: the own archive, from what was heard last; the first time only the place is learnt.
+
+        Until it is read to its end, the place that is kept is the last that was read; where that fails, the next
+        connection goes on there, and what was held back meanwhile comes from the archive then.
+        """
+        log = self._session.network.host.log
+        while True:
+            try:
+                if await self._is_archived():
+                    await self._read_gap()
+                break
+            except TimeoutError:
+                log.info("xmpp_archive_slow")
+            except (
+                Refused
+            ) as refused:  # it does not know the place any more: what was said since then is gone
+                log.warning("xmpp_gap_lost", condition=explain.condition(refused.stanza)[0])
+                break
+        held, self._held = self._held or [], None
+        for stanza in held:
+            self._session.took(stanza)
+
+    async def _is_archived(self) -> bool:
+        session = self._session
         asked = compose.ask(self._me, session.jid, new_id(), make("query", wire.DISCO_INFO))
-        if not disco.read(await session.stream.ask(asked)).archived:
-            return
+        return disco.read(await session.stream.ask(asked)).archived
+
+    async def _read_gap(self) -> None:
+        session, host = self._session, self._session.network.host
         kept = (await host.get(f"last/~{self._me}") or b"").decode("utf-8", "replace")
+        last = self._last or kept[1:]  # where it was interrupted, it goes on from there
         if not kept:
             newest = await session.history.last(self._me, session.jid, 1)
             self._last, self._moved = (newest[-1][0] if newest else ""), True
             self.keep()
             return
-        count = 0
-        async for page in session.history.after(self._me, session.jid, kept[1:]):
+        async for page in session.history.after(self._me, session.jid, last):
             messages = [(one.message, bare(one.message.get("from", ""))) for one in page]
             async with session.sealing.opening(messages) as opened:
                 for one, clear in zip(page, opened, strict=True):
                     if clear is not None:
                         self._told(clear, one)
-                    self._last, self._moved, count = one.id, True, count + 1
-            if count >= MOST:
-                break
-        self.keep()
+                    self._last, self._moved = one.id, True
+            self.keep()
 
     def _told(self, clear: Opened, one: Archived) -> None:
         try:

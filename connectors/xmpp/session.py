@@ -111,7 +111,7 @@ class XmppSession:
                     self._tasks.create_task(self._start(), name="xmpp-start"),
                 ]
                 try:
-                    self.stream.read(self._took)
+                    self.stream.read(self.took)
                     why = await asyncio.shield(self.stream.lost)
                     raise self.network.ended(self, why)
                 finally:
@@ -178,7 +178,8 @@ class XmppSession:
 
     # -- reading
 
-    def _took(self, stanza: Element) -> None:
+    def took(self, stanza: Element) -> None:
+        """A stanza from the server."""
         try:
             if wire.local(stanza) == "presence":
                 self._presence(stanza)
@@ -237,6 +238,13 @@ class XmppSession:
 
     def _message(self, stanza: Element) -> None:
         if self.history.took(stanza):
+            return
+        if (
+            self.account is not None
+            and stanza.get("type") not in ("groupchat", "error")
+            and bare(stanza.get("from", "")) not in self.watches
+            and self.account.holds(stanza)
+        ):
             return
         if self.account is not None and (copied := self.account.carbon(stanza)) is not None:
             self.account.took(copied)

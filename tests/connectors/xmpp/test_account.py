@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from xml.etree.ElementTree import fromstring
 
+import pytest
+
 from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, LoginId, PersonId
@@ -109,6 +111,36 @@ async def test_what_is_said_from_elsewhere_and_what_was_missed_is_told_once(pros
         ("yes, here", bea, True, True),
         ("good", bea, False, False),
     ]
+
+
+async def test_a_long_absence_is_told_whole_and_before_what_comes_meanwhile(prosody: Prosody):
+    """XEP-0313, 4: page by page, to the end; what comes live while it is read waits behind it."""
+    account, friend = await prosody.register("ann-away"), await prosody.register("bea-talks-on")
+    ann, bea = ChatId(account[0]), ChatId(friend[0])
+    host, told = FakeHost(), list[Fact]()
+    async with person(*friend, port=prosody.port, certificate=prosody.certificate) as other:
+        async with bridged(prosody, host, account, told):
+            other.say(ann, "before", room=False)
+            await until(lambda: len(told_words(told)) == 1)
+        async with person(*account, port=prosody.port, certificate=prosody.certificate) as phone:
+            for number in range(620):  # read there, so that none of them is kept for later as "offline"
+                other.say(ann, f"word {number}", room=False)
+            await phone.reads("word 619", seconds=60)
+        told.clear()
+        held = Account._is_archived
+
+        async def slowly(self: Account) -> bool:
+            other.say(ann, "live", room=False)
+            await asyncio.sleep(0.5)
+            return await held(self)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Account, "_is_archived", slowly)
+            async with bridged(prosody, host, account, told):
+                await until(lambda: any(said == "live" for said, *_ in told_words(told)))
+    words = [said for said in told_words(told) if said[0] != "before"]  # its id tells the bridge
+    assert [said for said, *_ in words] == [*(f"word {number}" for number in range(620)), "live"]
+    assert {chat for _, chat, *_ in words} == {bea}
 
 
 async def test_rooms_that_are_entered_are_bookmarked_and_bookmarks_are_told_of(prosody: Prosody):
