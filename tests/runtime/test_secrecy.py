@@ -498,6 +498,19 @@ async def test_a_new_identity_is_told_in_the_room(tmp_path: Path) -> None:
         )
 
 
+async def test_a_new_identity_is_told_in_a_room_where_nobody_speaks_and_somebody_has_just_come(
+    tmp_path: Path,
+) -> None:
+    async with scene(tmp_path) as now:
+        await now.bob_says("hello")
+        await now.place.homeserver.user("carol").join(now.room)
+        await now.place.homeserver.settled()
+        other = SecretClient(now.place.homeserver, now.alice.human)
+        await until(
+            lambda: any("new cryptographic identity" in w for w in other.words_readable(now.room, BOT))
+        )
+
+
 async def test_ghosts_of_a_small_room_have_their_devices_before_they_speak(tmp_path: Path) -> None:
     async with scene(tmp_path) as now:
         people = tuple(Member(person=person(name)) for name in ("Ada", "Ben"))

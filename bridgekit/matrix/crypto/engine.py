@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 Json = dict[str, Any]
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
+LOOK_SECONDS = 2.0
+"""Changes of devices that come so close together are asked about at once."""
 LOOKED_AT = 3
 """Ghosts whose queues are looked into for a key: it was sent to all of them, where it was sent at all."""
 PROBE = "org.bridgekit.probe"
@@ -98,6 +100,8 @@ class Engine:
         self._askers: dict[ChatId, PersonId] = {}  # who was told so, and would hear of it if that changed
         self._locks: dict[ChatId, asyncio.Lock] = {}
         self._members = Members(self._calls)
+        self._spawn = spawn
+        self._looked_for: set[PersonId] = set()  # people in our rooms whose devices have changed
         self.machines = Machines(store, self._calls, bot=bot, may_have=is_ours, spawn=spawn)
         self.tracking = Tracking(store, self._calls, bot=bot, reset=reset)
         self._outgoing = Outgoing(
@@ -168,7 +172,7 @@ class Engine:
         return self._outgoing.is_live(room, user)
 
     def rooms_of(self, user: PersonId) -> list[ChatId]:
-        """The encrypted rooms in which somebody is known to be."""
+        """The encrypted rooms in which somebody was when that was last known."""
         return self._members.rooms_of(user)
 
     def heard(self, event: RawEvent) -> None:
@@ -296,12 +300,26 @@ class Engine:
         The counts of keys come with every event of a room that the bot is in, but not where a homeserver repeats
         what it could not deliver (catchup): then there may be changed devices of which it will not tell.
         """
-        self.tracking.changed(user for user in {*said.changed, *said.left} if not self._is_ours(user))
+        others = [user for user in {*said.changed, *said.left} if not self._is_ours(user)]
+        self.tracking.changed(others)
+        self._look_at(user for user in others if self._members.rooms_of(user))
         self.machines.changed([user for user in said.changed if self._is_ours(user)])
         if said.one_time_keys or said.fallback_keys:
             self.machines.counts(said.one_time_keys, said.fallback_keys)
         elif any(map(self.knows_encrypted, places)):
             self.tracking.all_changed()
+
+    def _look_at(self, users: Iterable[PersonId]) -> None:
+        """See soon whether these have a new identity: where nobody speaks, nothing else would ask."""
+        looking = bool(self._looked_for)
+        self._looked_for.update(users)
+        if self._looked_for and not looking:
+            self._spawn(self._look())
+
+    async def _look(self) -> None:
+        await asyncio.sleep(LOOK_SECONDS)
+        users, self._looked_for = self._looked_for, set()
+        await self.tracking.of(users)
 
     async def open(self, raw: bytes) -> bytes:
         """An encrypted event of a room in clear. Raises KeyMissing, Undecryptable, PeerMisbehaved with a sentence."""

@@ -14,6 +14,7 @@ class Members:
     def __init__(self, calls: KeyCalls) -> None:
         self._calls = calls
         self._known: dict[ChatId, frozenset[PersonId]] = {}
+        self._last: dict[ChatId, frozenset[PersonId]] = {}  # the same, also where somebody came or went since
         self._versions: dict[ChatId, int] = {}
         self._locks: dict[ChatId, asyncio.Lock] = {}
 
@@ -27,8 +28,8 @@ class Members:
         self._known.pop(room, None)
 
     def rooms_of(self, user: PersonId) -> list[ChatId]:
-        """The rooms in which somebody is known to be."""
-        return [room for room, members in self._known.items() if user in members]
+        """The rooms in which somebody was when that was last known."""
+        return [room for room, members in self._last.items() if user in members]
 
     async def of(self, room: ChatId, reader: PersonId) -> frozenset[PersonId]:
         """Who is in the room or invited, as `reader` (who is in it) may see. Raises MatrixError."""
@@ -36,7 +37,7 @@ class Members:
             found = self._known.get(room)
             if found is None:
                 version = self.version(room)
-                found = await self._calls.present(room, reader)
+                self._last[room] = found = await self._calls.present(room, reader)
                 if version == self.version(room):
                     self._known[room] = found
             return found
