@@ -82,12 +82,6 @@ def person(user: PersonId, answer: Answer, before: Person | None = None) -> Pers
     return Person(devices=devices, master=master, self_signing=self_signing)
 
 
-def device_of(user: PersonId, object_: Any, self_signing: str) -> Device | None:
-    """A device from its keys as it sent them along itself (MSC4147); None where they do not hold."""
-    id = object_.get("device_id") if isinstance(object_, dict) else None
-    return _device(user, id, object_, self_signing) if isinstance(id, str) else None
-
-
 def _device(user: PersonId, id: str, object_: Any, self_signing: str) -> Device | None:
     if not isinstance(object_, dict) or object_.get("user_id") != user or object_.get("device_id") != id:
         return None

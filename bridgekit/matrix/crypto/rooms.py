@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from bridgekit.contract.ids import PersonId
 from bridgekit.matrix.crypto.devices import MEGOLM, Device
 from bridgekit.store.keys import Outbound, SharedWith
 
@@ -67,8 +66,3 @@ def without(shared: Iterable[SharedWith], devices: Iterable[Device], *, told: bo
     """The devices that have not had the key (`told`: nor been told that they do not get it)."""
     have = {(row.user, row.device, row.key) for row in shared if told or row.position >= 0}
     return [device for device in devices if (device.user, device.id, device.curve25519) not in have]
-
-
-def receivers(members: Iterable[PersonId], ours: Iterable[PersonId]) -> frozenset[PersonId]:
-    """Whose devices get the keys: everybody who is or may come in, without those that the bridge itself is."""
-    return frozenset(members) - frozenset(ours)
