@@ -108,3 +108,8 @@ class BridgeProcess:
             if said.get("level") not in ("debug", "info"):
                 found.append(said)
         return found
+
+    @property
+    def left_behind(self) -> int:
+        """How many events the homeserver had left behind, so that the bridge took them out of their rooms, and late."""
+        return sum(said["taken_in"] for said in self.complaints() if said["event"] == "events_overdue")
