@@ -36,6 +36,8 @@ for _name in ("omemo", "slixmpp_omemo", "oldmemo", "twomemo", "doubleratchet", "
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 START_SECONDS = 60.0
+KEYS_PAUSES = (1.0, 3.0)
+"""Seconds after which it is tried again to encrypt to somebody of whose devices none can be used."""
 MOST_PADDING = 200
 _ORDER = [wire.OMEMO_LEGACY, wire.OMEMO_2]
 """Clients that announce both read the old one for certain; the new one is for those who have nothing else."""
@@ -256,10 +258,7 @@ class Omemo:
             wire.OMEMO_2: envelope.pack(stanza, stamp=stamp, padding=padding),
         }
         try:
-            async with self._turn:
-                await self._plugin.refresh_device_lists({slixmpp.JID(person) for person in people})
-                async with self._keys.together():
-                    messages, errors = await self._library.encrypt(people, plain, _ORDER)
+            messages, errors = await self._encrypted(people, plain)
         except Unopened as unready:
             raise SendRejected(unready.why) from None
         except omemo.NoEligibleDevices as nobody:
@@ -285,6 +284,19 @@ class Omemo:
             made.append(of.serialize_message(message))
             add(made, "encryption", wire.EME, namespace=message.namespace, name="OMEMO")
         return made
+
+    async def _encrypted(self, people: frozenset[str], plain: dict[str, bytes]) -> Any:
+        """A client that has just begun tells of its device before its keys are there: a moment is waited for them."""
+        for pause in (*KEYS_PAUSES, 0.0):
+            try:
+                async with self._turn:
+                    await self._plugin.refresh_device_lists({slixmpp.JID(person) for person in people})
+                    async with self._keys.together():
+                        return await self._library.encrypt(people, plain, _ORDER)
+            except omemo.NoEligibleDevices:
+                if not pause:
+                    raise
+            await asyncio.sleep(pause)
 
     async def has_devices(self, person: str) -> bool:
         """Whether somebody has a device that can be encrypted to, as far as their server says now."""
