@@ -13,6 +13,8 @@ import slixmpp
 if not os.environ.get("CI"):
     pytest.importorskip("slixmpp_omemo", reason="the extra omemo is not installed")
 
+import omemo
+
 from bridgekit.contract import facts
 from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.devices import Trust
@@ -112,6 +114,28 @@ async def test_two_people_talk_encrypted_both_ways(prosody: Prosody):
         for i in range(3):
             await ann.say(bea.jid, f"again {i}")
             assert (await bea.reads(f"again {i}")).sealed
+
+
+async def test_a_device_whose_keys_are_not_there_yet_is_given_a_moment(
+    prosody: Prosody, monkeypatch: pytest.MonkeyPatch
+):
+    """XEP-0384, 5.3.1 and 5.3.2: a client tells of its device in one node and of its keys in another, one by one."""
+    monkeypatch.setattr("connectors.xmpp.omemo.KEYS_PAUSES", (0.05, 0.05))
+    async with friend(prosody, "bea-begins") as bea, account(prosody, "ann-begins", FakeHost()) as ann:
+        await until(lambda: ann.can(bea.jid).protection is Protection.BRIDGE)
+        library = ann.session.sealing._device._library
+        encrypt, tried = library.encrypt, []
+
+        async def too_early(people: frozenset[str], *more: object) -> object:
+            tried.append(people)
+            if len(tried) < 3:
+                raise omemo.NoEligibleDevices(people, "their keys cannot be had")
+            return await encrypt(people, *more)
+
+        monkeypatch.setattr(library, "encrypt", too_early)
+        await ann.say(bea.jid, "psst")
+        assert (await bea.reads("psst")).sealed
+        assert len(tried) == 3
 
 
 async def test_a_reaction_becomes_words_where_only_bodies_are_encrypted(prosody: Prosody):
