@@ -282,8 +282,9 @@ class Performing:
             can = session.capabilities(side.chat)
         if isinstance(verb, verbs.Leave):
             supervised.joined.discard(side.chat)
-        verb = self._without_quote(room, _named(verb, ids), ids, side, session)
-        fitted = fit(verb, can, self._aids(room, step, ids, verb, self._given(side, session)))
+        protection = self._given(side, can.protection)
+        verb = self._without_quote(room, _named(verb, ids), ids, side, protection)
+        fitted = fit(verb, can, self._aids(room, step, ids, verb, protection))
         if isinstance(fitted, Refusal):
             raise SendRejected(fitted.notice)
         if isinstance(verb, verbs.EditMessage):
@@ -322,9 +323,8 @@ class Performing:
         if link.state == WAITING:
             raise SendRejected(link.reason)
 
-    def _given(self, side: PortalKey, session: Session) -> Protection:
-        """What a chat gives this moment to what an account says there; the label may be behind that."""
-        protection = session.capabilities(side.chat).protection
+    def _given(self, side: PortalKey, protection: Protection) -> Protection:
+        """What a chat gives this moment, of which a session says `protection`; the label may be behind that."""
         if (link := self._registry.links.get(side)) is not None and protection is not self._protecting.of(
             link
         ):
@@ -354,14 +354,14 @@ class Performing:
         target = next((view for view in sides if view.key == side), gone)
         return may_not_reach(sides, origin, said, msgspec.structs.replace(target, protection=protection))
 
-    def _without_quote(self, room: ChatId, verb: Verb, ids: Ids, side: PortalKey, session: Session) -> Verb:
+    def _without_quote(
+        self, room: ChatId, verb: Verb, ids: Ids, side: PortalKey, protection: Protection
+    ) -> Verb:
         """The verb without the words that it answers, where those may not go there (any more)."""
         if not isinstance(verb, verbs.PostMessage) or verb.reply is None or not verb.reply.words:
             return verb
         said = ids.replied
-        if said is not None and not self._barred(
-            room, said.origin, said.protection, side, self._given(side, session)
-        ):
+        if said is not None and not self._barred(room, said.origin, said.protection, side, protection):
             return verb
         return msgspec.structs.replace(verb, reply=msgspec.structs.replace(verb.reply, words=""))
 
@@ -373,7 +373,8 @@ class Performing:
         for number, one in enumerate(fitted):
             try:
                 self._check_link(step)
-                self._check_guard(room, step, self._given(step.action.side, session))
+                protection = session.capabilities(step.action.side.chat).protection
+                self._check_guard(room, step, self._given(step.action.side, protection))
                 sent = await supervised.perform(one, session)
             except RemoteError as error:
                 if number:

@@ -458,18 +458,15 @@ class Worker:
             if not fate.done():
                 fate.set_result(None)
         store = self._around.store
-        done: list[Write] = []
-        if case.durable and outcome is not None:
-            done.append(store.outbox.performed(case.number, step.index, _in_a_word(outcome)))
         if case.open:
-            self._write(tracked, writes + done)
+            self._write(tracked, writes + self._marked(step, outcome))
             return
         self._under_way -= 1
         self._started.pop(case.number, None)
         if self._under_way < UNDER_WAY:
             self._slack.set()
         if case.returns:
-            self._write(tracked, writes + done)
+            self._write(tracked, writes + self._marked(step, outcome))
             self._around.hold_back(case)
             return
         if (work := self._around.settled(self.room, case)) is None:
@@ -478,7 +475,14 @@ class Worker:
             self._write(tracked, writes)
             return
         # The sender reads the fate before the row goes, so that a crash in between tells them twice and not never.
-        self._around.spawn(self._tell(case, work, self._write(tracked, writes + done)))
+        written = self._write(tracked, writes + self._marked(step, outcome))
+        self._around.spawn(self._tell(case, work, written))
+
+    def _marked(self, step: Step, outcome: Outcome | None) -> list[Write]:
+        """What keeps that a step has been done, while its case stays in the inbox."""
+        if not step.case.durable or outcome is None:
+            return []
+        return [self._around.store.outbox.performed(step.case.number, step.index, _in_a_word(outcome))]
 
     def _write(self, tracked: Tracked | None, writes: list[Write]) -> asyncio.Future[None] | None:
         if not writes:
