@@ -99,7 +99,8 @@ class SharedWith(msgspec.Struct, frozen=True, kw_only=True):
 class Inbound(msgspec.Struct, frozen=True, kw_only=True):
     """A key that opens a room's messages. `sender` and the two keys say whose device made it, as its Olm message did.
 
-    `signing_key` is "" and `sender_key` our own where the session is one of ours.
+    `signing_key` is "" and `sender_key` our own where the session is one of ours. `device` is that device's keys as
+    they came along (MSC4147), JSON; b"" where none did.
     """
 
     room: ChatId
@@ -108,6 +109,7 @@ class Inbound(msgspec.Struct, frozen=True, kw_only=True):
     sender: PersonId
     sender_key: str
     signing_key: str
+    device: bytes = b""
 
 
 _secrets = msgspec.msgpack.Decoder(Secrets).decode
@@ -217,20 +219,27 @@ class Keys:
 
     def put_inbound(self, row: Inbound) -> Write:
         """Keep the key, in place of the one of the same session."""
-        sealed = self._key.seal(row.pickle.encode(), "megolm_in.pickle", row.session, row.room, row.sender)
-        return Write(_IN_PUT, (row.session, row.room, row.sender, row.sender_key, row.signing_key, sealed))
+        place = (row.session, row.room, row.sender)
+        sealed = self._key.seal(row.pickle.encode(), "megolm_in.pickle", *place)
+        device = self._key.seal(row.device, "megolm_in.device", *place) if row.device else None
+        return Write(_IN_PUT, (*place, row.sender_key, row.signing_key, sealed, device))
 
     async def inbound(self, room: ChatId, session: str, sender: PersonId) -> Inbound | None:
         """The key of somebody's session; None if it has not come."""
-        sql = "SELECT sender_key, signing_key, pickle FROM megolm_in WHERE session = $1 AND room = $2 AND sender = $3"
-        for sender_key, signing_key, sealed in await self._reader.fetch(sql, session, room, sender):
+        sql = (
+            "SELECT sender_key, signing_key, pickle, device FROM megolm_in "
+            "WHERE session = $1 AND room = $2 AND sender = $3"
+        )
+        place = (session, room, sender)
+        for sender_key, signing_key, sealed, device in await self._reader.fetch(sql, *place):
             return Inbound(
                 room=room,
                 session=session,
-                pickle=self._key.open(sealed, "megolm_in.pickle", session, room, sender).decode(),
+                pickle=self._key.open(sealed, "megolm_in.pickle", *place).decode(),
                 sender=sender,
                 sender_key=sender_key,
                 signing_key=signing_key,
+                device=b"" if device is None else self._key.open(device, "megolm_in.device", *place),
             )
         return None
 

@@ -158,6 +158,7 @@ MEGOLM_IN = table(
     sender_key="text",
     signing_key="text",
     pickle="bytea",
+    device="bytea",
 )
 MEGOLM_SEEN = table("megolm_seen", 2, session="text", position="bigint", event="text")
 THEIR_KEYS = table("their_keys", 1, mxid="text", keys="bytea")

@@ -106,6 +106,11 @@ class SecretClient:
         """Use a new session from now on."""
         self._out.pop(room, None)
 
+    def sign_out(self) -> None:
+        """End the session: the homeserver forgets the device."""
+        del self.homeserver.app.devices[self.id][self.machine.device]
+        self.homeserver.keys.forget(self.id, self.machine.device)
+
     # What comes ----------------------------------------------------------------------------------------------
 
     def collect(self) -> None:

@@ -195,6 +195,7 @@ def inbound(sender: str = "@bob:example.org") -> Inbound:
         sender=PersonId(sender),
         sender_key="curve",
         signing_key="ed",
+        device=SECRET.encode(),
     )
 
 

@@ -64,6 +64,7 @@ class Opened(msgspec.Struct, frozen=True):
     keys: _Keys
     recipient_keys: _Keys
     content: msgspec.Raw
+    sender_device_keys: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class RoomKey(msgspec.Struct, frozen=True):
