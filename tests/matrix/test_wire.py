@@ -9,7 +9,7 @@ from tests.matrix.homeservers import answer, read_request, scripted
 
 
 async def get(
-    pool: Pool, target: str = "/x", seconds: float = 2.0, method: str = "GET", body: bytes | None = None
+    pool: Pool, target: str = "/x", seconds: float = 60.0, method: str = "GET", body: bytes | None = None
 ):
     return await pool.request(method, target, b"Authorization: Bearer t\r\n", body, seconds=seconds)
 
