@@ -8,8 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from bridgekit.testing.nio_client import NioClient, nio_client
 from connectors.xmpp.testing.omemo_person import OmemoPerson, omemo_person
 from tests.scenarios.xmpp.lab import ACCOUNT, XMPP, Lab
@@ -88,7 +86,6 @@ def where(lab: Lab, *words: str) -> list[str]:
     return [str(path) for path in files if any(word.encode() in path.read_bytes() for word in words)]
 
 
-@pytest.mark.timeout(240)
 async def test_what_two_people_say_encrypted_stands_nowhere_on_a_disk(lab: Lab, tmp_path: Path):
     """XEP-0384 on one side and Megolm on the other: not in Prosody's archive, Synapse's database or the bridge's."""
     there, back = "xylographers quarrel in the archive", "zeppelins over quicksand"
@@ -109,7 +106,6 @@ async def test_what_two_people_say_encrypted_stands_nowhere_on_a_disk(lab: Lab, 
         assert here.alice.unread == []
 
 
-@pytest.mark.timeout(240)
 async def test_the_keys_outlive_a_crash_and_what_was_said_meanwhile_is_read(lab: Lab, tmp_path: Path):
     """SIGKILL: the ratchets are as far as what was told; the archive's messages are opened with them, once."""
     async with sealed(lab, tmp_path) as here:
@@ -129,7 +125,6 @@ async def test_the_keys_outlive_a_crash_and_what_was_said_meanwhile_is_read(lab:
         assert (await here.bob.reads(f"<{name}> I read all that", seconds=60)).sealed
 
 
-@pytest.mark.timeout(240)
 async def test_a_room_that_is_opened_is_no_longer_called_encrypted(lab: Lab, tmp_path: Path):
     """The label falls with its cause, and nothing of the encrypted room crosses before somebody agrees."""
     async with sealed(lab, tmp_path) as here:
@@ -143,7 +138,6 @@ async def test_a_room_that_is_opened_is_no_longer_called_encrypted(lab: Lab, tmp
         assert here.bob.seen.all == [one for one in here.bob.seen.all if "not for everybody" not in one.body]
 
 
-@pytest.mark.timeout(240)
 async def test_the_keys_are_shown_to_whoever_asks_in_the_room(lab: Lab, tmp_path: Path):
     async with sealed(lab, tmp_path) as here:
         await here.alice.say(here.room, "!bridge devices")
