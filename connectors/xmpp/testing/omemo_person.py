@@ -43,7 +43,7 @@ class _Memory(omemo.Storage):
 class _Stock(XEP_0384):
     """The plugin with a storage in memory and blind trust."""
 
-    default_config: Any = XEP_0384.default_config | {"memory": None}
+    default_config: Any = XEP_0384.default_config | {"memory": None, "turn": None}
 
     @property
     def storage(self) -> omemo.Storage:
@@ -53,6 +53,10 @@ class _Stock(XEP_0384):
     @property
     def _btbv_enabled(self) -> bool:
         return True
+
+    async def _on_device_list_update(self, msg: Any) -> None:
+        async with self.config["turn"]:  # or lists of two namespaces that come at once overwrite each other
+            await super()._on_device_list_update(msg)
 
     async def _prompt_manual_trust(
         self, manually_trusted: frozenset[DeviceInformation], identifier: str | None
@@ -91,7 +95,8 @@ class OmemoPerson:
         for number in (30, 45, 60, 163, 199, 280, 363, 380, 454):
             self._xmpp.register_plugin(f"xep_{number:04}")
         register_plugin(_Stock, "xep_0384")
-        self._xmpp.register_plugin("xep_0384", {"memory": memory})
+        self._turn = asyncio.Lock()
+        self._xmpp.register_plugin("xep_0384", {"memory": memory, "turn": self._turn})
         self._xmpp.add_event_handler("message", self._heard)
         self._xmpp.add_event_handler("groupchat_message", self._heard)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -170,14 +175,16 @@ class OmemoPerson:
                     break
                 except (IqError, ValueError):
                     await asyncio.sleep(0.2)
-        await self._xmpp["xep_0384"].refresh_device_lists({slixmpp.JID(jid)}, force_download=True)
+        async with self._turn:
+            await self._xmpp["xep_0384"].refresh_device_lists({slixmpp.JID(jid)}, force_download=True)
 
     async def say(self, to: str, body: str, *people: str) -> str:
         """Say it encrypted: to `people` (in a room), or to the address itself; the message's id."""
         stanza = self._xmpp.make_message(mto=slixmpp.JID(to), mtype="groupchat" if people else "chat")
         stanza["body"] = body
         recipients = {slixmpp.JID(one) for one in people or (to,)}
-        sealed, errors = await self._xmpp["xep_0384"].encrypt_message(stanza, recipients)
+        async with self._turn:
+            sealed, errors = await self._xmpp["xep_0384"].encrypt_message(stanza, recipients)
         assert sealed is not None
         assert not errors, errors
         sealed["eme"]["namespace"] = "eu.siacs.conversations.axolotl"

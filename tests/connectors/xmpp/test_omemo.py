@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from xml.etree import ElementTree
 
 import pytest
 import slixmpp
@@ -137,6 +139,40 @@ async def test_a_device_whose_keys_are_not_there_yet_is_given_a_moment(
         await ann.say(bea.jid, "psst")
         assert (await bea.reads("psst")).sealed
         assert len(tried) == 3
+
+
+async def test_two_lists_that_come_at_once_are_one_device_that_knows_both(prosody: Prosody):
+    """Its library reads, waits and writes: side by side, the list of one namespace was written over the other's, and
+    a device got what it said it could not read."""
+
+    class SlowHost(FakeHost):
+        async def get(self, key: str) -> bytes | None:
+            found = await super().get(key)
+            await asyncio.sleep(0)
+            return found
+
+    host = SlowHost()
+    async with account(prosody, "ann-lists", host) as ann:
+        await until(lambda: ann.session.sealing._device is not None and ann.session.sealing._ready.is_set())
+        plugin = ann.session.sealing._device._plugin
+        lists = (
+            "<list xmlns='eu.siacs.conversations.axolotl'><device id='7'/></list>",
+            "<devices xmlns='urn:xmpp:omemo:2'><device id='7'/></devices>",
+        )
+        news = [
+            slixmpp.Message(
+                plugin.xmpp,
+                ElementTree.fromstring(
+                    "<message xmlns='jabber:client' from='new@xmpp.test'>"
+                    "<event xmlns='http://jabber.org/protocol/pubsub#event'>"
+                    f"<items node='any'><item id='current'>{one}</item></items></event></message>"
+                ),
+            )
+            for one in lists
+        ]
+        await asyncio.gather(*(plugin._on_device_list_update(one) for one in news))
+        (kept,) = [json.loads(v) for k, v in host.kept.items() if k.endswith("/new@xmpp.test/7/namespaces")]
+        assert sorted(kept) == ["eu.siacs.conversations.axolotl", "urn:xmpp:omemo:2"]
 
 
 async def test_a_reaction_becomes_words_where_only_bodies_are_encrypted(prosody: Prosody):
