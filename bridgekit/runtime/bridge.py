@@ -248,7 +248,7 @@ class Bridge:
                 fixed.append(f"networks.{id}")
         fixed += [f"networks.{id}" for id in self.config.networks if id not in config.networks]
         self.config = config
-        self._parts.modes.read(config)
+        self._parts.rules.read(config)
         self.registry.changes += 1
         self._follow_lists()
         self._parts.standing.stand(config)

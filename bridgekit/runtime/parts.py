@@ -10,20 +10,15 @@ import structlog
 from aiohttp import web
 
 from bridgekit.admin.metrics import Direction, Metrics
-from bridgekit.config import Ceiling, Config, NetworkSection, StatusEvents
-from bridgekit.config.types import rate_of
+from bridgekit.config import Config, StatusEvents
 from bridgekit.contract import facts
-from bridgekit.contract.connector import Connector, FileOpener, Manifest, Network, OwnAccounts
+from bridgekit.contract.connector import Connector, FileOpener, Manifest, Network
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
-from bridgekit.contract.policy import Exposure
 from bridgekit.core import wording
 from bridgekit.core.crowd import Crowds
-from bridgekit.core.exposure import SECRET, Bound, JoinRule
-from bridgekit.core.gate import GateMode, GateRules
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Permission
-from bridgekit.core.scopes import Policy, Scope
-from bridgekit.core.shield import ShieldRules
+from bridgekit.core.scopes import Scope
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.matrix.crypto.verifying import Say
@@ -49,7 +44,6 @@ from bridgekit.runtime.making import Making
 from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.matrix_side import MatrixSide
 from bridgekit.runtime.members import Members
-from bridgekit.runtime.modes import Modes
 from bridgekit.runtime.names import Names
 from bridgekit.runtime.opening import Opening
 from bridgekit.runtime.overdue import Overdue
@@ -68,6 +62,7 @@ from bridgekit.runtime.reception import Reception
 from bridgekit.runtime.registry import WAITING, Registry
 from bridgekit.runtime.remains import Remains
 from bridgekit.runtime.rooms import Rooms
+from bridgekit.runtime.rules import Rules
 from bridgekit.runtime.secrecy import Secrecy
 from bridgekit.runtime.sessions import Supervised
 from bridgekit.runtime.shielding import Shields
@@ -154,7 +149,7 @@ class Parts:
         )
         client.cipher = self.engine
         self.readying = Readying(self.engine, self.ghosts, spawn=spawn)
-        self.modes = Modes(self.networks)
+        self.rules = Rules(config, self.networks)
         openers: dict[NetworkId, FileOpener] = {}
         files = Files(client, fetch, openers)
         powers = Powers(client, registry, store, namespace, bot=me, spawn=spawn)
@@ -166,7 +161,7 @@ class Parts:
             pictures=Pictures(client, self.ghosts, files, spawn=spawn),
             powers=powers,
             joins=self.joins,
-            mode=self.modes.of,
+            mode=self.rules.mode,
             likely=self.readying.likely,
             cleared=lambda side: side in self.exposures.cleared,
             is_replaced=lambda room: self.upgrades.is_replaced(room),
@@ -208,8 +203,8 @@ class Parts:
             label=label,
             permission=permission,
             members=self.members,
-            mode=self.modes.of,
-            grants=self.modes.grants,
+            mode=self.rules.mode,
+            grants=self.rules.grants,
             policies=self.policies,
             puppets=config.appservice.double_puppets,
             is_encrypted=self.engine.knows_encrypted,
@@ -235,8 +230,7 @@ class Parts:
             )
             self.manifests[id] = connector.manifest
             self.networks[id] = connector.network(section.config, host)
-        self.modes.read(config)
-        policies = {id: section.consent for id, section in config.networks.items()}
+        self.rules.read(config)
         self.crowds = Crowds()
         self.opening = Opening(
             client,
@@ -271,7 +265,7 @@ class Parts:
             self.networks,
             self.manifests,
             self.accounts.sessions,
-            policy=lambda network: policies.get(network, Policy.REQUIRED),
+            policy=self.rules.consent,
             label=label,
             say=self.opening.say,
             announce=self.opening.announce,
@@ -290,7 +284,7 @@ class Parts:
             label=label,
             policy=self.consenting.policy,
             consents=self.consenting.consents,
-            ceiling=lambda link: ceiling_of(config.networks.get(link.key.network), link.name),
+            ceiling=self.rules.ceiling,
             doorkeeper=self.opening,
             changed=lambda side: self.passage.changed(side),
             under_way=under_way,
@@ -302,7 +296,7 @@ class Parts:
             self.accounts,
             self.networks,
             self.crowds,
-            rules=lambda network: self.gates[network],
+            rules=self.rules.gate,
             permission=permission,
             is_ours=lambda user: user == me or namespace.is_ours(user),
             label=label,
@@ -323,7 +317,7 @@ class Parts:
             store,
             registry,
             self.crowds,
-            rules=lambda link: shield_of(config.networks.get(link.key.network), link.name),
+            rules=self.rules.shield,
             holding=lambda: self.holding,
             free=lambda side: side in registry.links and self.passage.held_by(side) is None,
             speaks_for=self.consenting.speaks_for,
@@ -348,10 +342,6 @@ class Parts:
             refuse=self._refused,
             spawn=spawn,
         )
-        self.gates = {
-            id: GateRules(mode=section.gate or _usual_gate(self.networks[id]))
-            for id, section in config.networks.items()
-        }
         self.portals = Portals(
             client,
             registry,
@@ -628,47 +618,6 @@ def drop(store: Store, case: Case) -> None:
     """Be done with a case from which nothing follows."""
     if case.durable:
         store.commit(store.inbox.done(case.number))
-
-
-def _usual_gate(network: Network) -> GateMode:
-    """Where everybody has an account of their own, nobody reads without one."""
-    return GateMode.PAUSE if network.own_accounts is OwnAccounts.AUTOMATIC else GateMode.RELAY_ALLOWED
-
-
-def ceiling_of(section: NetworkSection | None, chat: str) -> Bound:
-    """How open a chat's room may be at most, by the admin's word: the meet of the network's bound and the link's."""
-    if section is None:
-        return SECRET
-    own = next((link.ceiling for link in section.links if link.chat.casefold() == chat.casefold()), None)
-    return _bound(section.ceiling).meet(_bound(own)) if own is not None else _bound(section.ceiling)
-
-
-def shield_of(section: NetworkSection | None, chat: str) -> ShieldRules | None:
-    """The shield of a chat's link: its own, or the network's; None where there is none."""
-    if section is None:
-        return None
-    own = next((link.shield for link in section.links if link.chat.casefold() == chat.casefold()), None)
-    wanted = own or section.shield
-    if wanted is None:
-        return None
-    return ShieldRules(
-        person=rate_of(wanted.person),
-        link=rate_of(wanted.link),
-        joins=rate_of(wanted.joins),
-        patience=wanted.patience * 1000,
-        quarantine=wanted.quarantine,
-    )
-
-
-def _bound(ceiling: Ceiling) -> Bound:
-    return Bound(
-        history=Exposure[ceiling.history.name],
-        join=JoinRule[ceiling.join.name],
-        guests=True,
-        listed=ceiling.listed,
-        findable=True,
-        media=ceiling.media,
-    )
 
 
 def speaker(client: MatrixClient) -> Say:

@@ -33,7 +33,7 @@ from connectors.xmpp.sealing import Opened, Sealing
 from connectors.xmpp.stream import Refused, Stream, new_id
 from connectors.xmpp.upload import Upload
 from connectors.xmpp.voices import Voice, Voices
-from connectors.xmpp.watch import Watch
+from connectors.xmpp.watch import GAP, READERS, Watch
 from connectors.xmpp.wire import make
 
 if TYPE_CHECKING:
@@ -398,7 +398,7 @@ class XmppSession:
 
     async def _enter(self, watch: Watch, secret: str) -> None:
         await self._ask_about(watch, strict=True)
-        watch.hold()
+        watch.hold(GAP)
         watch.settled.clear()
         name = self.me.name if self.login is not None else self.network.config.nick
         if secret:
@@ -437,7 +437,8 @@ class XmppSession:
             watch.index.believes = about.gives_ids
 
     def _look_at(self, watch: Watch) -> None:
-        """The room's configuration changed: who may read it now?"""
+        """The room's configuration changed: who may read it now? What is said from here on waits for the answer."""
+        watch.hold(READERS)
         if watch.looking is not None:
             watch.looking.cancel()
         watch.looking = self.spawn(self._look(watch), "xmpp-look")
@@ -448,11 +449,13 @@ class XmppSession:
             with contextlib.suppress(RemoteError):
                 await self._ask_about(watch)
             self.tell(self._visibility(watch))
+            watch.release(READERS)
             self.sealing.weigh(watch)
             if watch.answered:
                 return
             await asyncio.sleep(pause)
             pause = min(RETRY, 2 * pause)
+        watch.release(READERS)
 
     async def _settle(self, watch: Watch) -> None:
         """Just in: what was missed comes first, then what was said meanwhile."""
@@ -460,7 +463,7 @@ class XmppSession:
             if watch.room.about.archived and self.login is None:
                 await self._catching_up.run(watch)
         finally:
-            watch.release()
+            watch.release(GAP)
             watch.settled.set()
         if not watch.answered:
             self._look_at(watch)
@@ -548,7 +551,7 @@ class XmppSession:
 def _entered(watch: Watch, done: asyncio.Task[None]) -> None:
     watch.entering = None
     if not done.cancelled() and done.exception() is not None:
-        watch.release()
+        watch.release(GAP)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

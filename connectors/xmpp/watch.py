@@ -22,6 +22,8 @@ REMEMBERED = 5000
 """Ids that are known to have been handed on: a message comes once, however often the room sends it."""
 MOST_HELD = 5000
 TOO_MUCH = "More was said than the bridge holds while it reads what it missed."
+GAP, READERS = "gap", "readers"
+"""What messages wait for: that what was said before them has been read, and that it is known who may read them."""
 ENOUGH, RECENT = 3, 20
 """Messages with words, out of so many of the last, that tell whether a room speaks OMEMO alone."""
 OWN = 10_000
@@ -58,7 +60,8 @@ class Watch:
         self._trouble = trouble
         self._own: OrderedDict[str, MessageId] = OrderedDict()
         self._done: OrderedDict[str, None] = OrderedDict()
-        self._held: list[tuple[Heard, int]] | None = None
+        self._holding: set[str] = set()  # what messages wait for now
+        self._held: list[tuple[Heard, int]] = []
         self._beyond: tuple[int, int] | None = None  # when (ms) the first and the last came that did not fit
 
     # What the room says ----------------------------------------------------------------------------------------
@@ -116,8 +119,8 @@ class Watch:
         return name
 
     def live(self, heard: Heard, at: int) -> None:
-        """A message that the room just sent; it waits while a gap is being filled."""
-        if self._held is not None:
+        """A message that the room just sent; it waits while a gap is being filled, or nobody knows who may read it."""
+        if self._holding:
             if len(self._held) < MOST_HELD:
                 self._held.append((heard, at))
             else:
@@ -138,14 +141,16 @@ class Watch:
         for fact in translate.replaced(heard, self.room.chat, self.index, person, at):
             self._emit(fact)
 
-    def hold(self) -> None:
-        """From now on messages wait until `release`."""
-        if self._held is None:
-            self._held = []
+    def hold(self, why: str) -> None:
+        """From now on messages wait until `release` with the same word."""
+        self._holding.add(why)
 
-    def release(self) -> None:
-        """What waited comes, less what the archive told already."""
-        held, self._held = self._held or [], None
+    def release(self, why: str) -> None:
+        """What waited for this alone comes, less what the archive told already."""
+        self._holding.discard(why)
+        if self._holding:
+            return
+        held, self._held = self._held, []
         for heard, at in held:
             self._tell(heard, at)
         if self._beyond:
@@ -211,7 +216,7 @@ class Watch:
             return []
 
     def _held_ids(self) -> set[str | None]:
-        return {heard.stanza_ids.get(self.room.jid) for heard, _ in self._held or ()}
+        return {heard.stanza_ids.get(self.room.jid) for heard, _ in self._held}
 
     def _tell(self, heard: Heard, at: int) -> None:
         given = heard.stanza_ids.get(self.room.jid, "") if self.index.believes else ""

@@ -27,7 +27,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 def patience(bridge: Bridge, grace: int = 600, split: int = 600) -> None:
     """Let the gate of the town wait for so many milliseconds."""
     rules = GateRules(coming=grace, split=split, grace=grace)
-    bridge.parts.gates[NetworkId("town")] = rules
+    bridge.parts.rules.gates[NetworkId("town")] = rules
 
 
 def there(*names: str) -> Fact:

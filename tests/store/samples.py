@@ -195,6 +195,7 @@ def inbound(sender: str = "@bob:example.org") -> Inbound:
         sender=PersonId(sender),
         sender_key="curve",
         signing_key="ed",
+        device=SECRET.encode(),
     )
 
 
@@ -229,7 +230,7 @@ def everything(store: Store) -> list[Write]:
         store.keys.put_outbound(outbound()),
         store.keys.put_shared(shared_with()),
         store.keys.put_inbound(inbound()),
-        store.keys.saw("in-1", 0, MessageId("$event")),
+        store.keys.saw(ROOM, "in-1", PersonId("@bob:example.org"), 0, MessageId("$event")),
         store.keys.put_theirs(PersonId("@bob:example.org"), b"{}"),
         store.keys.add_to_device(new_id(), SECRET.encode()),
         store.keys.put_room(ROOM, b"{}"),

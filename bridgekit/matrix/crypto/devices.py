@@ -82,6 +82,17 @@ def person(user: PersonId, answer: Answer, before: Person | None = None) -> Pers
     return Person(devices=devices, master=master, self_signing=self_signing)
 
 
+def enclosed(user: PersonId, keys: bytes, owner: Person) -> Device | None:
+    """The device whose keys came along in an Olm message (MSC4147), which may be signed out by now; None where they are
+    none of the user's. Whether it is cross-signed is decided by its `owner`'s identity as it is now."""
+    try:
+        object_ = _object(keys)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    id = object_.get("device_id")
+    return _device(user, id, object_, owner.self_signing) if isinstance(id, str) else None
+
+
 def _device(user: PersonId, id: str, object_: Any, self_signing: str) -> Device | None:
     if not isinstance(object_, dict) or object_.get("user_id") != user or object_.get("device_id") != id:
         return None

@@ -17,7 +17,7 @@ from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.core.trust import Trust
 from bridgekit.matrix.crypto import contents
 from bridgekit.matrix.crypto.calls import KeyCalls
-from bridgekit.matrix.crypto.devices import MEGOLM, Device, is_trusted
+from bridgekit.matrix.crypto.devices import MEGOLM, Device, Person, enclosed, is_trusted
 from bridgekit.matrix.crypto.machine import Machine
 from bridgekit.matrix.crypto.machines import Machines
 from bridgekit.matrix.crypto.tracking import Tracking
@@ -28,6 +28,8 @@ from bridgekit.store.statements import Write
 log = structlog.get_logger(__name__)
 
 KEYS = ("m.room_key", "m.forwarded_room_key")
+LONGEST_KEYS = 16 * 1024
+"""Bytes of device keys that are kept with a session; a few signatures have a tenth of it."""
 KEPT = 500
 """Inbound sessions in memory."""
 REASONS = 1000
@@ -37,6 +39,10 @@ UNWEDGE_SECONDS = 3600.0
 UNTRUSTED = (
     "This came from a device that its owner has not verified, and the bridge passes on only what comes from verified "
     "ones. Verify that session in your client (Settings, Sessions), and send it again."
+)
+SIGNED_OUT = (
+    "This came from a device that is signed out by now, so the bridge cannot tell whether its owner had verified it. "
+    "Send it again."
 )
 NO_KEY = "The room is encrypted, and the bridge has not got the key of this message from your client."
 WITHHELD = {
@@ -218,6 +224,7 @@ class Incoming:
             sender=sender,
             sender_key=sender_key,
             signing_key=found.keys.ed25519,
+            device=_enclosed(found),
         )
         # The same session from another sender is another's: whoever is in the room has its key, and could claim it.
         if (known := self._open.get(key.place)) is not None and not _is_better(row, key.session, known):
@@ -289,20 +296,19 @@ class Incoming:
             raise Undecryptable("The bridge cannot read this kind of encryption.") from None
         if content.algorithm != MEGOLM:
             raise Undecryptable("The bridge cannot read this kind of encryption.")
-        found = await self._find((event.room_id, content.session_id, event.sender))
+        place = (event.room_id, content.session_id, event.sender)
+        found = await self._find(place)
         if not self._is_ours(event.sender):
             await self._check(found.row)
         try:
             opened = found.session.decrypt(message)
         except ValueError:
             raise Undecryptable(WITHHELD["m.unauthorised"]) from None
-        first = await self._store.keys.seen(content.session_id, opened.message_index)
+        first = await self._store.keys.seen(*place, opened.message_index)
         if first is not None and first != event.event_id:
             raise PeerMisbehaved("an encrypted event that was said before")
         if first is None:
-            await self._store.commit(
-                self._store.keys.saw(content.session_id, opened.message_index, event.event_id)
-            )
+            await self._store.commit(self._store.keys.saw(*place, opened.message_index, event.event_id))
         return contents.decrypted(raw, opened.plaintext)
 
     async def _find(self, place: _Place) -> _Open:
@@ -337,20 +343,37 @@ class Incoming:
             self._open.popitem(last=False)
 
     async def _check(self, row: Inbound) -> None:
-        """Whether the session was made by a device that is believed. Raises Undecryptable."""
-        people = await self._tracking.of([row.sender])
-        person = people.get(row.sender)
-        device = person.by_curve(row.sender_key) if person is not None else None
-        if device is None or not is_trusted(device, self._trust):
+        """Whether the session was made by a device that is believed. Raises Untrusted."""
+        person = (await self._tracking.of([row.sender])).get(row.sender)
+        if (why := self._doubt(row, person)) is not None:
             # It may be newer than what is known of its owner's devices, or verified a moment ago.
             person = await self._tracking.anew(row.sender)
-            device = person.by_curve(row.sender_key) if person is not None else None
+            why = self._doubt(row, person)
+        if why is not None:
+            raise Untrusted(why)
+
+    def _doubt(self, row: Inbound, person: Person | None) -> str | None:
+        """Why a session is not believed; None where it is.
+
+        A device that is not there any more is judged by the keys that came along with the session: it is said of them,
+        as of those that the homeserver lists, by its owner's identity that they are the owner's.
+        """
+        device = person.by_curve(row.sender_key) if person is not None else None
+        why = UNTRUSTED
         if device is None and self._trust is Trust.ALL:
-            return  # signed out since; the key came over Olm in its owner's name
-        if device is None or device.ed25519 != row.signing_key:
-            raise Untrusted(UNTRUSTED)
-        if not is_trusted(device, self._trust):
-            raise Untrusted(UNTRUSTED)
+            return None  # the key came over Olm in its owner's name
+        if device is None and person is not None:
+            device = enclosed(row.sender, row.device, person)
+            why = SIGNED_OUT
+        if device is None or (device.curve25519, device.ed25519) != (row.sender_key, row.signing_key):
+            return why
+        return None if is_trusted(device, self._trust) else why
+
+
+def _enclosed(found: contents.Opened) -> bytes:
+    """The sender's device keys, JSON; b"" where they did not come along."""
+    keys = bytes(found.sender_device_keys)
+    return keys if keys != b"null" and len(keys) <= LONGEST_KEYS else b""
 
 
 def _key(found: contents.Opened, sender_key: str) -> _Key | None:

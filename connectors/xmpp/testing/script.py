@@ -28,7 +28,7 @@ class ScriptedServer:
     `archived` something (the insides of messages, whose ids are their places), it has an archive. Where it is `silent`
     it does not say what it is. If it `echoes`, what occupants say is shown to them and kept in `said`; the words of
     those whom it has `lost` are refused until they come in again, of `never` always.
-    Where it is `slow`, it refuses a nick only when it is told to `answer_slow`.
+    Where it is `slow`, it refuses a nick, and says what it has become, only when it is told to `answer_slow`.
     """
 
     def __init__(self) -> None:
@@ -71,6 +71,11 @@ class ScriptedServer:
         assert self._writer is not None
         self._writer.write(xml if isinstance(xml, bytes) else xml.encode())
 
+    @property
+    def owes(self) -> bool:
+        """Whether there is something that it has not answered yet."""
+        return bool(self._kept)
+
     def answer_slow(self) -> None:
         """What it has not answered, and from here on it answers at once."""
         self.slow = False
@@ -109,16 +114,23 @@ class ScriptedServer:
     def _asked(self, iq: str) -> str:
         id, to = _attribute(iq, "id"), _attribute(iq, "to")
         back = f"<iq type='result' id='{id}' from='{to}' to='{_attribute(iq, 'from')}'>"
-        if "disco#info" in iq and to == ROOM and self.silent:
-            return back.replace("'result'", "'error'") + _error("forbidden") + "</iq>"
         if "disco#info" in iq and to == ROOM:
-            features = (*self.features, "urn:xmpp:mam:2") if self.archived else self.features
-            listed = "".join(f"<feature var='{one}'/>" for one in features)
-            about = "<identity category='conference' type='text' name='Den'/>"
-            return f"{back}<query xmlns='http://jabber.org/protocol/disco#info'>{about}{listed}</query></iq>"
+            answer = self._about(back)
+            if not self.slow:
+                return answer
+            self._kept += answer
+            return ""
         if "urn:xmpp:ping" in iq and to.startswith(f"{ROOM}/") and self.forgotten:
             return back.replace("'result'", "'error'") + _error("not-acceptable") + "</iq>"
         return f"{back}</iq>"
+
+    def _about(self, back: str) -> str:
+        if self.silent:
+            return back.replace("'result'", "'error'") + _error("forbidden") + "</iq>"
+        features = (*self.features, "urn:xmpp:mam:2") if self.archived else self.features
+        listed = "".join(f"<feature var='{one}'/>" for one in features)
+        about = "<identity category='conference' type='text' name='Den'/>"
+        return f"{back}<query xmlns='http://jabber.org/protocol/disco#info'>{about}{listed}</query></iq>"
 
     def _message(self, message: str) -> str:
         """What an occupant says, shown to the occupant who reads for the bridge."""

@@ -16,7 +16,7 @@ from connectors.xmpp.disco import About
 from connectors.xmpp.history import Archived
 from connectors.xmpp.marks import Marks
 from connectors.xmpp.rooms import Room
-from connectors.xmpp.watch import Watch
+from connectors.xmpp.watch import GAP, Watch
 from tests.connectors.xmpp.reading import MODERN, ROOM, stanza
 
 MARKS = Marks(b"of this bridge")
@@ -90,11 +90,11 @@ def test_what_was_heard_live_is_not_told_again_from_the_archive():
     watch, told = watching()
     live = archived("bob", "b1", "once")
     live.append(fromstring(f"<stanza-id xmlns='{wire.SID}' by='{ROOM}' id='sid-1'/>"))
-    watch.hold()
+    watch.hold(GAP)
     watch.live(heard.read(live), 1000)
     assert told == []
     watch.archived([Archived.of("sid-1", 1000, archived("bob", "b1", "once"))])
-    watch.release()
+    watch.release(GAP)
     assert said(told) == ["once"]
     assert (watch.last, watch.last_at) == ("sid-1", 1000)
 
@@ -104,14 +104,14 @@ def test_what_is_said_while_the_past_is_learnt_is_told():
     watch, told = watching()
     live = archived("bob", "b2", "now")
     live.append(fromstring(f"<stanza-id xmlns='{wire.SID}' by='{ROOM}' id='sid-2'/>"))
-    watch.hold()
+    watch.hold(GAP)
     watch.live(heard.read(live), 2000)
     both = [
         Archived.of("sid-1", 1000, archived("bob", "b1", "past")),
         Archived.of("sid-2", 2000, archived("bob", "b2", "now")),
     ]
     watch.archived(both, quietly=True)
-    watch.release()
+    watch.release(GAP)
     assert said(told) == ["now"]
 
 
@@ -120,13 +120,13 @@ def test_what_there_was_no_room_for_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(watches, "MOST_HELD", 1)
     told = list[facts.Fact]()
     watch = Watch(Room(ROOM), told.append, Marks(b"x"))
-    watch.hold()
+    watch.hold(GAP)
     for at, words in ((1, "one"), (2, "two"), (3, "three")):
         watch.live(
             stanza(f"<message type='groupchat' from='{ROOM}/eve' id='{at}'><body>{words}</body></message>"),
             at,
         )
-    watch.release()
+    watch.release(GAP)
     said, missed = told
     assert isinstance(said, facts.Message)
     assert isinstance(missed, facts.Missed)

@@ -69,3 +69,28 @@ async def test_a_room_that_becomes_members_only_is_told_at_once(server: Scripted
         (Entry.OPEN, True, True),
         (Entry.INVITE, False, True),
     ]
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_what_is_said_after_a_room_changed_waits_until_it_is_known_who_may_read_it(
+    server: ScriptedServer, known: bool
+):
+    """XEP-0045, 10.2.1: what it has become is asked, and the answer takes its time; a refusal is an answer too."""
+    async with inside(server) as place:
+        await until(lambda: place.all(facts.ChatOpened))
+        server.slow, server.silent = True, not known
+        server.features = (*(f for f in server.features if f != "muc_open"), "muc_membersonly", "muc_hidden")
+        server.say(
+            f"<message type='groupchat' from='{ROOM}' to='bridge@{COMPONENT}/bridge'>"
+            f"<x xmlns='{wire.MUC_USER}'><status code='104'/></x></message>"
+            + server.message("<body>one</body>")
+            + server.message("<body>two</body>")
+        )
+        await until(lambda: server.owes)
+        assert not place.all(facts.Message)
+        server.answer_slow()
+        await until(lambda: len(place.all(facts.Message)) == 2)
+    _, *told = [f for f in place.told if isinstance(f, facts.ChatVisibility | facts.Message)]
+    assert [f.content.text.body if isinstance(f, facts.Message) else f.visibility.known for f in told] == [
+        known, "one", "two",
+    ]  # fmt: skip

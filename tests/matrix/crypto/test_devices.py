@@ -77,6 +77,32 @@ def test_a_device_keeps_its_keys_for_life() -> None:
     assert person(ANN, answer(first), before).devices == before.devices
 
 
+def enclosed(keys: dict[str, Any], owner: devices.Person, user: PersonId = ANN) -> devices.Device | None:
+    return devices.enclosed(user, msgspec.json.encode(keys), owner)
+
+
+def test_a_device_whose_keys_came_along_is_judged_by_its_owners_identity_of_today() -> None:
+    """MSC4147: the device itself may be signed out by now."""
+    ann, other = machine(), machine()
+    listed = person(ANN, answer(ann))
+    assert enclosed(ann.device_keys, listed) == listed.devices[ann.device]
+    unsigned = {**ann.device_keys, "signatures": {ANN: dict(ann.device_keys["signatures"][ANN])}}
+    del unsigned["signatures"][ANN][f"ed25519:{listed.self_signing}"]
+    for keys, owner in ((unsigned, listed), (ann.device_keys, person(ANN, answer(other)))):
+        found = enclosed(keys, owner)
+        assert found is not None
+        assert (found.id, found.cross_signed) == (ann.device, False)
+
+
+def test_keys_that_came_along_and_do_not_bear_the_devices_own_signature_are_none() -> None:
+    ann = machine()
+    listed = person(ANN, answer(ann))
+    assert enclosed({**ann.device_keys, "signatures": {}}, listed) is None
+    assert enclosed({**ann.device_keys, "device_id": 7}, listed) is None
+    assert enclosed(ann.device_keys, listed, PersonId("@eve:hs.test")) is None
+    assert devices.enclosed(ANN, b"[", listed) is None
+
+
 def test_the_policy_says_who_gets_keys() -> None:
     ann, bob = machine(), machine(PersonId("@bob:hs.test"))
     people = {

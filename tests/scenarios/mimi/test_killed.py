@@ -20,7 +20,7 @@ from tests.scenarios.mimi.places import PEOPLE, Place, places
 
 log = logging.getLogger(__name__)
 KILLS = int(os.environ.get("BRIDGEKIT_KILLS", "8"))
-"""How often; 50 take ten minutes. In the first 25 rounds whoever speaks is new, and their first words bring commits."""
+"""How often; 50 take five minutes. In the first 25 rounds each speaker is new, and their first words bring commits."""
 
 
 def missing(a: Place, b: Place) -> dict[str, str]:

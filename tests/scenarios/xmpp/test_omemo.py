@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import pytest
-
 from connectors.xmpp.testing.omemo_person import omemo_person
 from tests.scenarios.xmpp.lab import XMPP, Lab
 from tests.scenarios.xmpp.sealed import sealed
 
 
-@pytest.mark.timeout(240)
 async def test_the_keys_outlive_a_crash_and_what_was_said_meanwhile_is_read(lab: Lab, tmp_path: Path):
     """SIGKILL: the ratchets are as far as what was told; the archive's messages are opened with them, once."""
     async with sealed(lab, tmp_path) as here:
@@ -32,7 +29,6 @@ async def test_the_keys_outlive_a_crash_and_what_was_said_meanwhile_is_read(lab:
         assert (await here.bob.reads(f"<{name}> I read all that", seconds=60)).sealed
 
 
-@pytest.mark.timeout(240)
 async def test_a_room_that_is_opened_is_no_longer_called_encrypted(lab: Lab, tmp_path: Path):
     """The label falls with its cause, and nothing of the encrypted room crosses before somebody agrees."""
     async with sealed(lab, tmp_path) as here:
@@ -46,7 +42,6 @@ async def test_a_room_that_is_opened_is_no_longer_called_encrypted(lab: Lab, tmp
         assert here.bob.seen.all == [one for one in here.bob.seen.all if "not for everybody" not in one.body]
 
 
-@pytest.mark.timeout(240)
 async def test_the_keys_are_shown_to_whoever_asks_in_the_room(lab: Lab, tmp_path: Path):
     async with sealed(lab, tmp_path) as here:
         await here.alice.say(here.room, "!bridge devices")
