@@ -15,8 +15,6 @@ from tests.conftest import run_for_all_tests
 from tests.scenarios.xmpp.lab import ACCOUNT, Lab, loopback_laboratory
 from tests.scenarios.xmpp.sealed import pair, sealed
 
-pytestmark = pytest.mark.timeout(300)
-
 CONTROL = "nobody hides that"
 FILE = b"minutes of the xylophone committee\n" * 400
 
