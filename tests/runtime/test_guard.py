@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from bridgekit.contract import facts, verbs
-from bridgekit.contract.ids import LoginId, MessageId, NetworkId
+from bridgekit.contract.devices import Device
+from bridgekit.contract.ids import ChatId, LoginId, MessageId, NetworkId
 from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import Verb
 from bridgekit.core import degrade
@@ -18,7 +19,7 @@ from bridgekit.runtime.bridge import Bridge
 from bridgekit.runtime.secrecy import IN_CLEAR, NOT_ENCRYPTED
 from bridgekit.testing.homeserver import Human
 from tests.runtime import running as clear
-from tests.runtime.fake_network import TALK, Town, person, says
+from tests.runtime.fake_network import TALK, Town, TownSession, person, says
 from tests.runtime.running import BOT, World, by, ghost, has_fate, membership, said, town_world, until
 from tests.runtime.secret_client import ENCRYPTION, SecretClient
 from tests.runtime.test_protecting import label_of, opened_with, unagreed
@@ -381,6 +382,24 @@ async def test_the_room_of_an_encrypted_chat_is_made_encrypted(tmp_path: Path) -
         await alice.say(room, "hi Bob")
         await town.until(lambda: "hi Bob" in town.said("dm:bob"))
         assert place.homeserver.messages(room) == []
+
+
+async def test_devices_are_looked_for_before_the_room_of_a_chat_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether somebody has a device is known when the network was asked, and not at their first word."""
+    town = Town()
+
+    async def devices(session: TownSession, chat: ChatId) -> list[Device]:
+        town.can = msgspec.structs.replace(town.can, protection=Protection.BRIDGE)
+        return []
+
+    monkeypatch.setattr(TownSession, "devices", devices, raising=False)
+    monkeypatch.setattr(TownSession, "judge", devices, raising=False)
+    async with town_world(tmp_path, town) as place, running(place) as bridge:
+        await until(lambda: bridge.engine.works)
+        _, room = await direct_room(place, town, bridge)
+        assert place.homeserver.state(room, "m.room.encryption") == ENCRYPTION
 
 
 async def test_the_room_of_a_chat_that_is_not_encrypted_promises_nothing(tmp_path: Path) -> None:
