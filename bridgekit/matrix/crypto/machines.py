@@ -27,6 +27,8 @@ KEPT = 2000
 """Machines in memory that nobody uses just now; to read one back takes a millisecond."""
 RECHECK_SECONDS = 2.0
 ASKED_AT_ONCE = 100
+SIGN_OUT_SECONDS = 10.0
+"""After a ghost has got its device: whoever waits to speak comes first."""
 
 
 _Counts = tuple[Mapping[str, Mapping[str, int]], Mapping[str, list[str]]]
@@ -159,6 +161,8 @@ class Machines:
     async def _sign_out_others(self, machine: Machine) -> None:
         """End what an earlier bridge has left, whose store is lost: nobody can use it, clients warn of a device that
         the new identity has not signed, and what is sent to it is sent in vain."""
+        if machine.user != self._bot:
+            await asyncio.sleep(SIGN_OUT_SECONDS)
         try:
             for device in await self._calls.device_names(machine.user):
                 if device.startswith(MARK) and device != machine.device:

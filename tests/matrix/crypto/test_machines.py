@@ -164,8 +164,11 @@ async def test_who_is_not_the_bridges_gets_no_device(store: Store) -> None:
     assert calls.log == []
 
 
-async def test_what_a_bridge_whose_store_is_lost_has_left_is_signed_out(store: Store, tmp_path: Path) -> None:
+async def test_what_a_bridge_whose_store_is_lost_has_left_is_signed_out(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And no device that somebody else has made for the user."""
+    monkeypatch.setattr("bridgekit.matrix.crypto.machines.SIGN_OUT_SECONDS", 0.0)
     calls = Calls()
     other = await Store.open(f"sqlite:///{tmp_path / 'lost.db'}", SealingKey.generate())
     old = (await machines(other, calls).of(GHOST)).device
