@@ -72,7 +72,7 @@ class BridgeProcess:
             cwd=self.folder,
         )
 
-    async def listening(self, seconds: float = 30) -> None:
+    async def listening(self, seconds: float = 90) -> None:
         """Return once it takes the homeserver's transactions. Raises ServerFailed."""
         probe = answers(self.port)
         try:
@@ -84,7 +84,7 @@ class BridgeProcess:
         except TimeoutError:
             raise ServerFailed(f"the bridge did not listen within {seconds:g} s:\n{self.tail()}") from None
 
-    async def start(self, seconds: float = 30) -> None:
+    async def start(self, seconds: float = 90) -> None:
         """`launch`, and return once it listens."""
         self.launch()
         await self.listening(seconds)

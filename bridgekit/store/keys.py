@@ -73,7 +73,8 @@ class OlmRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outbound(msgspec.Struct, frozen=True, kw_only=True):
-    """What a user of ours encrypts a room's messages with. `made` is ms, `sent` counts messages."""
+    """What a user of ours encrypts a room's messages with. `made` is ms, `sent` counts messages, `before` is the
+    session that it has replaced, "" where it is the first."""
 
     room: ChatId
     sender: PersonId
@@ -81,6 +82,7 @@ class Outbound(msgspec.Struct, frozen=True, kw_only=True):
     pickle: str
     made: int
     sent: int
+    before: str = ""
 
 
 class SharedWith(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,12 +180,12 @@ class Keys:
     def put_outbound(self, row: Outbound) -> Write:
         """Keep the session as it is now, in place of the one before it."""
         sealed = self._key.seal(row.pickle.encode(), "megolm_out.pickle", row.room, row.sender)
-        return Write(_OUT_PUT, (row.room, row.sender, row.session, sealed, row.made, row.sent))
+        return Write(_OUT_PUT, (row.room, row.sender, row.session, sealed, row.made, row.sent, row.before))
 
     async def outbound(self, room: ChatId, sender: PersonId) -> Outbound | None:
         """What the user encrypts the room's messages with; None if there is nothing yet."""
-        sql = "SELECT session, pickle, made, sent FROM megolm_out WHERE room = $1 AND sender = $2"
-        for session, sealed, made, sent in await self._reader.fetch(sql, room, sender):
+        sql = "SELECT session, pickle, made, sent, before FROM megolm_out WHERE room = $1 AND sender = $2"
+        for session, sealed, made, sent, before in await self._reader.fetch(sql, room, sender):
             pickle = self._key.open(sealed, "megolm_out.pickle", room, sender).decode()
             return Outbound(
                 room=room,
@@ -192,6 +194,7 @@ class Keys:
                 pickle=pickle,
                 made=made,
                 sent=sent,
+                before=before,
             )
         return None
 
@@ -200,7 +203,7 @@ class Keys:
         return Write(_SHARED_PUT, (row.session, row.user, row.device, row.key, row.position))
 
     def forget_shared(self, session: str) -> Write:
-        """The session is over: nobody asks any more who has its key."""
+        """The session is long over: whoever has lost its key is not given it again."""
         return Write(_SHARED_FORGET, (session,))
 
     async def shared(self, session: str) -> list[SharedWith]:
@@ -247,14 +250,16 @@ class Keys:
         """How many keys are kept that open messages, our own among them."""
         return int((await self._reader.fetch("SELECT count(*) FROM megolm_in"))[0][0])
 
-    def saw(self, session: str, position: int, event: MessageId) -> Write:
-        """The event stands at this place of the session; the first that did stays."""
-        return Write(_SEEN_ADD, (session, position, event))
+    def saw(self, room: ChatId, session: str, sender: PersonId, position: int, event: MessageId) -> Write:
+        """The event stands at this place of somebody's session; the first that did stays."""
+        return Write(_SEEN_ADD, (session, room, sender, position, event))
 
-    async def seen(self, session: str, position: int) -> MessageId | None:
+    async def seen(self, room: ChatId, session: str, sender: PersonId, position: int) -> MessageId | None:
         """Which event stood at this place first."""
-        sql = "SELECT event FROM megolm_seen WHERE session = $1 AND position = $2"
-        found = await self._reader.fetch(sql, session, position)
+        sql = (
+            "SELECT event FROM megolm_seen WHERE session = $1 AND room = $2 AND sender = $3 AND position = $4"
+        )
+        found = await self._reader.fetch(sql, session, room, sender, position)
         return MessageId(found[0][0]) if found else None
 
     # other people's devices

@@ -35,6 +35,7 @@ COPIES = table(
     kind="text",
     parent="bigint",
     key="text",
+    protection="bigint",
 )
 NEWEST = table("newest", 2, side="text", chat="text", message="bigint")
 
@@ -144,7 +145,15 @@ AGREEMENTS = table(
 OUR_DEVICES = table("our_devices", 1, mxid="text", device="text", secrets="bytea", published="bigint")
 OLM = table("olm", 3, ours="text", theirs="text", id="text", pickle="bytea", used="bigint")
 MEGOLM_OUT = table(
-    "megolm_out", 2, room="text", sender="text", session="text", pickle="bytea", made="bigint", sent="bigint"
+    "megolm_out",
+    2,
+    room="text",
+    sender="text",
+    session="text",
+    pickle="bytea",
+    made="bigint",
+    sent="bigint",
+    before="text",
 )
 MEGOLM_SHARED = table(
     "megolm_shared", 3, session="text", mxid="text", device="text", key="text", position="bigint"
@@ -160,7 +169,9 @@ MEGOLM_IN = table(
     pickle="bytea",
     device="bytea",
 )
-MEGOLM_SEEN = table("megolm_seen", 2, session="text", position="bigint", event="text")
+MEGOLM_SEEN = table(
+    "megolm_seen", 4, session="text", room="text", sender="text", position="bigint", event="text"
+)
 THEIR_KEYS = table("their_keys", 1, mxid="text", keys="bytea")
 TO_DEVICE = table("to_device", 1, id="bigint", body="bytea")
 ENCRYPTED_ROOMS = table("encrypted_rooms", 1, room="text", settings="bytea")

@@ -223,20 +223,20 @@ class Person:
     # What they see -------------------------------------------------------------------------------------------
 
     async def sees(
-        self, room: str, matches: Callable[[Event], bool], seconds: float = 20, what: str = "the event"
+        self, room: str, matches: Callable[[Event], bool], seconds: float = 60, what: str = "the event"
     ) -> Event:
         """The next event of others in the room that matches and was not taken before. Raises NotSeen."""
         return await self.seen.take(
             lambda e: e.room == room and e.sender != self.id and matches(e), seconds, f"{self.name}: {what}"
         )
 
-    async def reads(self, room: str, body: str, seconds: float = 20) -> Event:
+    async def reads(self, room: str, body: str, seconds: float = 60) -> Event:
         """The next message with exactly these words. Raises NotSeen."""
         return await self.sees(
             room, lambda e: e.type == "m.room.message" and e.body == body, seconds, f"“{body[:60]}”"
         )
 
-    async def invitation(self, seconds: float = 20) -> tuple[str, str]:
+    async def invitation(self, seconds: float = 60) -> tuple[str, str]:
         """The next invitation: room, and who it is from. Raises NotSeen."""
         return await self.invitations.take(lambda _: True, seconds, f"{self.name}: an invitation")
 

@@ -29,7 +29,7 @@ class Sightings(Generic[T]):
         if self.watch is not None:
             self.watch(thing)
 
-    async def take(self, matches: Callable[[T], bool], seconds: float = 20, what: str = "it") -> T:
+    async def take(self, matches: Callable[[T], bool], seconds: float = 60, what: str = "it") -> T:
         """The first one that matches and was not taken before; waits for it. Raises NotSeen."""
         try:
             async with asyncio.timeout(seconds):

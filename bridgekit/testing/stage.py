@@ -233,7 +233,7 @@ def true(fact: object, what: str) -> None:
         raise NotAsExpected(what)
 
 
-async def eventually(ask: Callable[[], Awaitable[object]], what: str, seconds: float = 20) -> None:
+async def eventually(ask: Callable[[], Awaitable[object]], what: str, seconds: float = 60) -> None:
     """Ask again and again until the answer is yes. Raises NotAsExpected."""
     try:
         async with asyncio.timeout(seconds):

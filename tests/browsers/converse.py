@@ -197,7 +197,7 @@ class ConversePerson:
         """What the open room shows, oldest first."""
         return msgspec.convert(await self.page.evaluate(_LINES), list[Line])
 
-    async def sees(self, matches: Callable[[Line], object], what: str = "it", seconds: float = 20) -> Line:
+    async def sees(self, matches: Callable[[Line], object], what: str = "it", seconds: float = 60) -> Line:
         """The first message that matches; waits for it. Raises NotSeen."""
         lines: list[Line] = []
         try:

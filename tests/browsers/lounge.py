@@ -157,7 +157,7 @@ class LoungePerson:
 
     async def reads_topic(self, words: str) -> None:
         """Wait until exactly this stands above the open chat. Raises AssertionError."""
-        await expect(self.page.locator("#chat .header .topic")).to_have_text(words, timeout=20_000)
+        await expect(self.page.locator("#chat .header .topic")).to_have_text(words, timeout=60_000)
 
     async def write(self, words: str) -> None:
         """Key by key, at the cursor."""
@@ -177,7 +177,7 @@ class LoungePerson:
         return msgspec.convert(await self.page.evaluate(_LINES), list[Line])
 
     async def sees(
-        self, matches: Callable[[Line], bool], what: str = "the line", seconds: float = 20
+        self, matches: Callable[[Line], bool], what: str = "the line", seconds: float = 60
     ) -> Line:
         """The first line of the open chat that matches; waits for it. Raises NotSeen."""
         lines: list[Line] = []

@@ -174,9 +174,9 @@ def test_globs_agree_with_the_library(glob: str, text: str):
 
 
 def test_no_rule_makes_the_bridge_think_for_ever():
-    began = time.perf_counter()
+    began = time.thread_time()
     assert not matches("*a" * 100 + "b", "a" * 255)
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 5  # one that tries every way is not done while the sun lasts
 
 
 def test_users_are_barred_by_themselves_or_by_their_server_and_ghosts_by_themselves():

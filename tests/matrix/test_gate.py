@@ -163,9 +163,9 @@ async def test_a_homeserver_that_fails_again_during_the_slow_start_is_waited_for
     await lose(gate)
     for _ in range(3):
         epoch = await gate.enter(None, patient=True)
+        start = asyncio.get_running_loop().time()
         gate.leave(epoch, False, certain=True)
         assert not gate.available
-    start = asyncio.get_running_loop().time()
     await gate.enter(None, patient=True)
     assert asyncio.get_running_loop().time() - start >= 0.035  # no longer 10 ms
 
@@ -185,7 +185,7 @@ async def test_one_failure_in_twenty_does_not_add_up_to_an_outage():
             served += 1
             gate.leave(epoch, served % 20 != 0, certain=True)
 
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):  # twice each time: two minutes
         await asyncio.gather(*(lane() for _ in range(32)))
 
 
@@ -213,7 +213,7 @@ async def test_when_the_caller_that_probes_is_cancelled_another_one_takes_over()
     leader.cancel()
     others[0].cancel()
     server.up = True
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         gate.leave(await others[1], True)
         gate.leave(await others[2], True)
     assert gate.clear
@@ -232,14 +232,14 @@ async def test_impatient_callers_alone_bring_the_gate_back_when_a_probe_is_due()
 
 async def test_a_rate_limit_holds_the_user_whom_it_was_for_and_nobody_else():
     gate = gate_of(Server())
-    gate.hold(ANNA, 0.05)
+    start = asyncio.get_running_loop().time()
+    gate.hold(ANNA, 0.5)
     with pytest.raises(MatrixRateLimited) as caught:
         await gate.enter(ANNA, patient=False)
-    assert 0 < (caught.value.retry_after or 0) < 0.051
+    assert 0 < (caught.value.retry_after or 0) <= 0.5
     gate.leave(await gate.enter(BERT, patient=False), True)
-    start = asyncio.get_running_loop().time()
     gate.leave(await gate.enter(ANNA, patient=True), True)
-    assert asyncio.get_running_loop().time() - start >= 0.045
+    assert asyncio.get_running_loop().time() - start >= 0.5
     assert gate.clear
 
 

@@ -116,7 +116,7 @@ class Town:
             if post.chat == chat and post.content.kind is not Kind.NOTICE
         ]
 
-    async def until(self, holds: Callable[[], object], seconds: float = 20) -> None:
+    async def until(self, holds: Callable[[], object], seconds: float = 60) -> None:
         """Wait until a verb makes it true."""
         async with asyncio.timeout(seconds):
             while not holds():

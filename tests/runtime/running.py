@@ -186,11 +186,11 @@ async def linked(
     return alice, room
 
 
-async def said(place: World, wanted: Callable[[Event], bool], seconds: float = 20) -> Event:
+async def said(place: World, wanted: Callable[[Event], bool], seconds: float = 60) -> Event:
     return await place.homeserver.wait_for(wanted, seconds)
 
 
-async def until(holds: Callable[[], object], seconds: float = 20) -> None:
+async def until(holds: Callable[[], object], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 - what is looked at has no event of its own
             await asyncio.sleep(0.02)

@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 import msgspec
-from vodozemac import GroupSession, InboundGroupSession, MegolmMessage, SessionKey
+from vodozemac import ExportedSessionKey, GroupSession, InboundGroupSession, MegolmMessage, SessionKey
 
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.matrix.crypto import contents, devices
@@ -20,7 +20,8 @@ ENCRYPTION = {"algorithm": "m.megolm.v1.aes-sha2"}
 
 
 class SecretClient:
-    """One device of a person. `withheld` are the codes with which keys were refused to it."""
+    """One device of a person. `withheld` are the codes with which keys were refused to it, `verification` the events
+    that came in clear for one."""
 
     def __init__(self, homeserver: FakeHomeserver, human: Human, *, verified: bool = True) -> None:
         self.homeserver = homeserver
@@ -29,6 +30,7 @@ class SecretClient:
         self.machine = Machine(Machine.new(self.id, PICKLE_KEY), [], PICKLE_KEY)
         self.withheld: list[str] = []
         self.requests: list[Json] = []
+        self.verification: list[tuple[str, Json]] = []
         self.keys: dict[str, InboundGroupSession] = {}
         self.senders: dict[str, Device] = {}
         self._out: dict[str, tuple[GroupSession, str]] = {}  # with the key as it was at first
@@ -118,12 +120,19 @@ class SecretClient:
         for event in self.homeserver.keys.take(self.id, self.machine.device):
             if event["type"] == "m.room_key.withheld":
                 self.withheld.append(event["content"]["code"])
+            if event["type"].startswith("m.key.verification."):
+                self.verification.append((event["type"], event["content"]))
             if event["type"] == "m.room_key_request":
                 self._answer(PersonId(event["sender"]), event["content"])
             if event["type"] != "m.room.encrypted":
                 continue
             content = msgspec.convert(event["content"], contents.OlmContent)
             found, _, _ = self.machine.decrypt(PersonId(event["sender"]), content, 2)
+            if found.type == "m.forwarded_room_key":
+                again = contents.forwarded_key(found.content)
+                session = InboundGroupSession.import_session(ExportedSessionKey(again.session_key))
+                self.keys[session.session_id] = session
+                self.senders[session.session_id] = self._device(found.sender, content.sender_key)
             if found.type == "m.room_key":
                 key = contents.room_key(found.content)
                 self.keys[key.session_id] = InboundGroupSession(SessionKey(key.session_key))
@@ -153,6 +162,14 @@ class SecretClient:
         self.tell(
             [d for d in self.devices_in(body["room_id"]) if d.id == device], "m.forwarded_room_key", content
         )
+
+    def ask(self, room: str, event: Event) -> None:
+        """Ask the sender's devices for the key of an encrypted event, which this device has not or has lost."""
+        session = event.content["session_id"]
+        self.keys.pop(session, None)
+        content = contents.key_request(ChatId(room), session, self.machine.device)
+        for device in self.devices_of(event.sender):
+            self.send(event.sender, device.id, "m.room_key_request", content)
 
     def _device(self, user: PersonId, curve25519: str) -> Device:
         answer = devices.answer(msgspec.json.encode(self.homeserver.keys.query(self.id, [user], {})))

@@ -271,4 +271,4 @@ async def test_joins_slow_down_when_everything_else_gets_slow_and_speakers_do_no
         await asyncio.sleep(3)
         assert (len(place.homeserver.joined(room)) - before) / (time.monotonic() - began) < 8
         place.homeserver.heal(slow)
-        await until(lambda: len(place.homeserver.joined(room)) == 402, 60)
+        await until(lambda: len(place.homeserver.joined(room)) == 402, 120)

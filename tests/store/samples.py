@@ -41,6 +41,7 @@ def copies_of(message: int, name: str) -> tuple[Copy, Copy]:
         sender=PersonId("ann"),
         at=message,
         origin=True,
+        protection=Protection.BRIDGE,
     )
     there = Copy(
         message=message,
@@ -230,7 +231,7 @@ def everything(store: Store) -> list[Write]:
         store.keys.put_outbound(outbound()),
         store.keys.put_shared(shared_with()),
         store.keys.put_inbound(inbound()),
-        store.keys.saw("in-1", 0, MessageId("$event")),
+        store.keys.saw(ROOM, "in-1", PersonId("@bob:example.org"), 0, MessageId("$event")),
         store.keys.put_theirs(PersonId("@bob:example.org"), b"{}"),
         store.keys.add_to_device(new_id(), SECRET.encode()),
         store.keys.put_room(ROOM, b"{}"),

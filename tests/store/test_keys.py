@@ -55,10 +55,11 @@ async def test_a_session_under_one_id_is_anothers_where_another_brought_it(store
 
 
 async def test_the_first_event_at_a_place_stays(store: Store) -> None:
-    saw = [store.keys.saw("in-1", 7, MessageId(event)) for event in ("$first", "$second")]
+    saw = [store.keys.saw(ROOM, "in-1", BOB, 7, MessageId(event)) for event in ("$first", "$second")]
     await store.commit(*saw)
-    assert await store.keys.seen("in-1", 7) == "$first"
-    assert await store.keys.seen("in-1", 8) is None
+    assert await store.keys.seen(ROOM, "in-1", BOB, 7) == "$first"
+    assert await store.keys.seen(ROOM, "in-1", BOB, 8) is None
+    assert await store.keys.seen(ROOM, "in-1", PersonId("@eve:example.org"), 7) is None
 
 
 async def test_what_is_known_of_somebody_is_replaced(store: Store) -> None:

@@ -83,7 +83,8 @@ async def _checked(plaza: Plaza, check: Check) -> None:
         await check(session)
 
 
-async def test_a_task_that_is_left_behind_is_found():
+async def test_a_task_that_is_left_behind_is_found(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bench, "PATIENCE", 0.2)
     network = PlazaNetwork(plaza := Plaza(Fault.LEAKS))
     with pytest.raises((AssertionError, TimeoutError)):
         await SUITE.test_a_session_that_was_never_read_closes_as_well(network)

@@ -166,19 +166,30 @@ class KeyCalls:
         )
 
     async def present(self, room: ChatId, user: PersonId | None) -> frozenset[PersonId]:
-        """Who is in the room or asked into it."""
+        """Who may read what is said in the room now: who is in it, and who is asked into it where they will be shown
+        it (Client-Server API, "Room History Visibility")."""
         path = f"{CS}/rooms/{quoted(room)}/members"
         found = await self._call(
             "members", "GET", path, None, _members, user, query={"not_membership": "leave"}
         )
-        return frozenset(
-            member.state_key for member in found.chunk if member.content.membership in ("join", "invite")
-        )
+        by: dict[str, list[PersonId]] = {"join": [], "invite": []}
+        for member in found.chunk:
+            by.get(member.content.membership, []).append(member.state_key)
+        if by["invite"]:
+            history = (await self._state(room, "m.room.history_visibility", user) or {}).get(
+                "history_visibility"
+            )
+            if history == "joined":
+                by["invite"].clear()
+        return frozenset(by["join"] + by["invite"])
 
     async def settings(self, room: ChatId, user: PersonId | None) -> Json | None:
         """The content of the room's m.room.encryption; None where it has none."""
-        path = f"{CS}/rooms/{quoted(room)}/state/m.room.encryption/"
+        return await self._state(room, "m.room.encryption", user)
+
+    async def _state(self, room: ChatId, type: str, user: PersonId | None) -> Json | None:
         try:
+            path = f"{CS}/rooms/{quoted(room)}/state/{type}/"
             return await self._call("state", "GET", path, None, json_object, user)
         except MatrixRefused as error:
             if error.status == 404:

@@ -85,6 +85,22 @@ class ForwardedKey(msgspec.Struct, frozen=True):
     sender_key: str
 
 
+class AskedSession(msgspec.Struct, frozen=True):
+    """The session that a m.room_key_request is about."""
+
+    algorithm: str
+    room_id: ChatId
+    session_id: str
+
+
+class AskedKey(msgspec.Struct, frozen=True):
+    """The content of m.room_key_request; a cancellation has no body."""
+
+    action: str
+    device: str = msgspec.field(name="requesting_device_id")
+    body: AskedSession | None = None
+
+
 class Withheld(msgspec.Struct, frozen=True):
     """The content of m.room_key.withheld."""
 
@@ -122,6 +138,7 @@ olm_content = msgspec.json.Decoder(OlmContent).decode
 opened = msgspec.json.Decoder(Opened).decode
 room_key = msgspec.json.Decoder(RoomKey).decode
 forwarded_key = msgspec.json.Decoder(ForwardedKey).decode
+asked_key = msgspec.json.Decoder(AskedKey).decode
 withheld = msgspec.json.Decoder(Withheld).decode
 megolm_event = msgspec.json.Decoder(MegolmEvent).decode
 megolm_content = msgspec.json.Decoder(MegolmContent).decode
@@ -132,6 +149,16 @@ _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 def room_key_content(room: ChatId, session: str, key: str) -> Json:
     """m.room_key."""
     return {"algorithm": MEGOLM, "room_id": room, "session_id": session, "session_key": key}
+
+
+def forwarded_content(room: ChatId, session: str, key: str, *, sender_key: str, signing_key: str) -> Json:
+    """m.forwarded_room_key, from the device that made the session."""
+    return {
+        **room_key_content(room, session, key),
+        "sender_key": sender_key,
+        "sender_claimed_ed25519_key": signing_key,
+        "forwarding_curve25519_key_chain": [],
+    }
 
 
 def key_request(room: ChatId, session: str, device: str) -> Json:

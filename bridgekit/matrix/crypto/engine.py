@@ -18,6 +18,7 @@ from bridgekit.matrix.crypto.calls import KeyCalls
 from bridgekit.matrix.crypto.catchup import CatchUp
 from bridgekit.matrix.crypto.contents import Sealed
 from bridgekit.matrix.crypto.devices import Device
+from bridgekit.matrix.crypto.giving import Giving
 from bridgekit.matrix.crypto.incoming import Incoming, KeyMissing
 from bridgekit.matrix.crypto.machine import Machine
 from bridgekit.matrix.crypto.machines import Machines
@@ -125,6 +126,7 @@ class Engine:
         )
 
         self.verifying = Verifying(self.machines, self.tracking, self._calls, say=say, spawn=spawn)
+        self._giving = Giving(store, self.tracking, self._outgoing, trust=trust, spawn=spawn)
         self._catchup = CatchUp(store, self._calls, self.machines, self.tracking, self.incoming)
 
     async def load(self) -> None:
@@ -182,6 +184,8 @@ class Engine:
                 self._encrypted(event.room_id, _content(event.raw).content)
             except (msgspec.MsgspecError, RecursionError):
                 self._encrypted(event.room_id, {})
+        elif event.type == "m.room.history_visibility":
+            self._members.changed(event.room_id)
         elif event.type == "m.room.member":
             who = PersonId(event.state_key or "")
             if not self._is_ours(who):
@@ -354,10 +358,12 @@ class Engine:
     def _other(
         self, machine: Machine, sender: PersonId, type: str, content: msgspec.Raw, encrypted: bool
     ) -> None:
-        """What else comes for a device. Key requests are answered to nobody: who may have a key was sent it."""
+        """What else comes for a device."""
         if type == PROBE and sender == self._bot:
             self._reached.set()
             self.trouble = ""
+        elif type == "m.room_key_request":
+            self._giving.asked(machine, sender, content)
         else:
             self.verifying.to_device(machine, sender, type, content)
 

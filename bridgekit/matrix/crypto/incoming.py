@@ -296,20 +296,19 @@ class Incoming:
             raise Undecryptable("The bridge cannot read this kind of encryption.") from None
         if content.algorithm != MEGOLM:
             raise Undecryptable("The bridge cannot read this kind of encryption.")
-        found = await self._find((event.room_id, content.session_id, event.sender))
+        place = (event.room_id, content.session_id, event.sender)
+        found = await self._find(place)
         if not self._is_ours(event.sender):
             await self._check(found.row)
         try:
             opened = found.session.decrypt(message)
         except ValueError:
             raise Undecryptable(WITHHELD["m.unauthorised"]) from None
-        first = await self._store.keys.seen(content.session_id, opened.message_index)
+        first = await self._store.keys.seen(*place, opened.message_index)
         if first is not None and first != event.event_id:
             raise PeerMisbehaved("an encrypted event that was said before")
         if first is None:
-            await self._store.commit(
-                self._store.keys.saw(content.session_id, opened.message_index, event.event_id)
-            )
+            await self._store.commit(self._store.keys.saw(*place, opened.message_index, event.event_id))
         return contents.decrypted(raw, opened.plaintext)
 
     async def _find(self, place: _Place) -> _Open:

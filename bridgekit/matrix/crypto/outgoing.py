@@ -136,6 +136,7 @@ class Outgoing:
             pickle=group.pickle(pickle_key),
             made=_now(),
             sent=0,
+            before=before.row.session if before is not None else "",
         )
         # Ours to open, too: for quotes of what was said before.
         inbound = Inbound(
@@ -147,8 +148,8 @@ class Outgoing:
             signing_key="",
         )
         writes = [self._store.keys.put_outbound(row), self._store.keys.put_inbound(inbound)]
-        if before is not None:
-            writes.append(self._store.keys.forget_shared(before.row.session))
+        if before is not None and before.row.before:
+            writes.append(self._store.keys.forget_shared(before.row.before))
         await self._store.commit(*writes)
         return _Live(group, row, [])
 
@@ -295,6 +296,7 @@ def _replaced(live: _Live, pickle_key: bytes, *, sent: int) -> Outbound:
         pickle=live.group.pickle(pickle_key),
         made=row.made,
         sent=sent,
+        before=row.before,
     )
 
 

@@ -6,6 +6,7 @@ nothing away from the other's trust: whether a device counts is its owner's iden
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -26,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 MOST = 100
 """Verifications under way; the oldest is forgotten for another."""
+OLDEST_SECONDS, NEWEST_SECONDS = 600, 300
+"""A request that was made longer ago, or further ahead, is ignored (Client-Server API, m.key.verification.request)."""
 REQUEST = "m.key.verification.request"
 
 _json = msgspec.json.Decoder(Json).decode
@@ -41,6 +44,7 @@ class _Event(msgspec.Struct, frozen=True):
     event_id: MessageId
     room_id: ChatId
     content: dict[str, Any]
+    at: int = msgspec.field(default=0, name="origin_server_ts")
 
 
 _event = msgspec.json.Decoder(_Event).decode
@@ -76,6 +80,8 @@ class Verifying:
         except (msgspec.MsgspecError, RecursionError):
             return
         transaction = content.get("transaction_id")
+        if type == REQUEST and not _is_of_now(content.get("timestamp")):
+            return  # out of a backlog: who asked waits no longer
         if isinstance(transaction, str) and transaction:
             self._spawn(self._over_devices(machine, sender, type, content, transaction))
 
@@ -105,7 +111,7 @@ class Verifying:
             return False
         if event.content.get("msgtype") == REQUEST:
             to = event.content.get("to")
-            if isinstance(to, str) and self._machines.may_have(PersonId(to)):
+            if isinstance(to, str) and self._machines.may_have(PersonId(to)) and _is_of_now(event.at):
                 self._spawn(self._over_room(event, PersonId(to), REQUEST, event.event_id))
             return True
         if not event.type.startswith(PREFIX):
@@ -205,6 +211,11 @@ class Verifying:
             await answer(f"{PREFIX}cancel", {"code": why.code, "reason": str(why)})
         except BridgeError as error:
             log.warning("verification_failed", reason=error.notice)
+
+
+def _is_of_now(made: object) -> bool:
+    """Whether a request's time (ms) is near enough."""
+    return isinstance(made, int) and -OLDEST_SECONDS <= made / 1000 - time.time() <= NEWEST_SECONDS
 
 
 def _answers(one: Verification, kind: str, content: Json) -> list[tuple[str, Json]]:

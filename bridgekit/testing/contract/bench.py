@@ -20,8 +20,18 @@ from bridgekit.testing.contract.samples import is_sentence, post
 
 F = TypeVar("F", bound=Fact)
 FACTS: tuple[type[Fact], ...] = get_args(Fact)
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds in which a peer on the same machine must have been heard."""
+
+
+async def eventually(holds: Callable[[], object], *, what: Callable[[], str]) -> None:
+    """Return once it holds. Raises TimeoutError that says `what` is instead."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not holds():  # noqa: ASYNC110 - what is looked at has no event of its own
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise TimeoutError(what()) from None
 
 
 class Bench:

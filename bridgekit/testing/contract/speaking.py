@@ -153,7 +153,7 @@ class SpeakingContract:
             for _ in range(turns):
                 await asyncio.sleep(0)
             task.cancel()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 (outcome,) = await asyncio.gather(task, return_exceptions=True)
             if isinstance(outcome, BridgeError):
                 assert is_sentence(outcome.notice)

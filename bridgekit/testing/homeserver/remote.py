@@ -228,7 +228,7 @@ class RemoteFakeHomeserver:
         return list(await self._wire.order("arrivals", list[tuple[Event, float]], **args))
 
     async def wait_for(
-        self, wanted: Callable[[Event], bool], timeout: float = 20.0, *, since: int = 0
+        self, wanted: Callable[[Event], bool], timeout: float = 60.0, *, since: int = 0
     ) -> Event:
         """Return the first event, past or to come, for which `wanted` is true; raise TimeoutError."""
         async with asyncio.timeout(timeout):
@@ -311,7 +311,7 @@ class RemoteFakeHomeserver:
         """Deliver the last accepted transactions again."""
         await self._wire.order("redeliver", None, count=count)
 
-    async def settled(self, timeout: float = 10.0) -> None:
+    async def settled(self, timeout: float = 60.0) -> None:
         """Return once the appservices have accepted everything; raise TimeoutError."""
         await self._wire.order("settled", None, timeout=timeout)
 

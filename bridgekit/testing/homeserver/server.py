@@ -181,7 +181,7 @@ class FakeHomeserver:
         return [(event, at) for event, at in stream if event.type == type and wanted in (None, event.room_id)]
 
     async def wait_for(
-        self, wanted: Callable[[Event], bool], timeout: float = 20.0, *, since: int = 0
+        self, wanted: Callable[[Event], bool], timeout: float = 60.0, *, since: int = 0
     ) -> Event:
         """Return the first event, past (from position `since`) or to come, for which `wanted` is true.
 
@@ -316,7 +316,7 @@ class FakeHomeserver:
         for delivery in self.deliveries.values():
             await delivery.release()
 
-    async def settled(self, timeout: float = 10.0) -> None:
+    async def settled(self, timeout: float = 60.0) -> None:
         """Return once the appservices have accepted everything; raise TimeoutError past `timeout` seconds."""
         async with asyncio.timeout(timeout):
             for delivery in self.deliveries.values():

@@ -189,7 +189,7 @@ async def start(
     *,
     ready: Probe,
     log: Path,
-    seconds: float = 30,
+    seconds: float = 90,
     user: str | None = None,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
@@ -222,7 +222,7 @@ class Service:
     argv: Sequence[str | Path]
     ready: Probe
     log: Path
-    seconds: float = 30
+    seconds: float = 90
     user: str | None = None
     cwd: Path | None = None
     env: Mapping[str, str] | None = None
@@ -272,7 +272,9 @@ class Service:
         await self.start()
 
 
-async def run(argv: Sequence[str | Path], *, log: Path, user: str | None = None, seconds: float = 60) -> None:
+async def run(
+    argv: Sequence[str | Path], *, log: Path, user: str | None = None, seconds: float = 180
+) -> None:
     """Run a command to its end. Raises ServerFailed, with the tail of its output, if its status is not 0."""
     process = spawn(Path(argv[0]).name, argv, log=log, user=user)
     if not await process.wait(seconds):

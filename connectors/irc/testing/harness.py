@@ -50,7 +50,7 @@ class Running:
         """The words of all messages."""
         return [fact.content.text.body for fact in self.all(Message)]
 
-    async def fact(self, kind: type[F], count: int = 1, seconds: float = 20.0, **fields: Any) -> F:
+    async def fact(self, kind: type[F], count: int = 1, seconds: float = 60.0, **fields: Any) -> F:
         """Wait for the `count`th fact of a kind whose fields are so; raises TimeoutError with what came instead."""
         try:
             async with asyncio.timeout(seconds):
@@ -63,7 +63,7 @@ class Running:
         except TimeoutError:
             raise TimeoutError(f"no {kind.__name__} {fields}; the last facts: {self.facts[-10:]}") from None
 
-    async def ended(self, seconds: float = 20.0) -> BaseException | None:
+    async def ended(self, seconds: float = 60.0) -> BaseException | None:
         """Wait until `run` is over; what it raised."""
         assert self.task is not None
         await asyncio.wait([self.task], timeout=seconds)

@@ -170,7 +170,7 @@ class Ircd:
         found = re.compile(pattern)
         return [r.line for r in self.received if found.search(r.line) and nick in ("", r.nick)]
 
-    async def heard(self, pattern: str, *, count: int = 1, seconds: float = 20.0) -> list[str]:
+    async def heard(self, pattern: str, *, count: int = 1, seconds: float = 60.0) -> list[str]:
         """Wait until `count` lines match. Raises TimeoutError with all that came instead."""
         try:
             async with asyncio.timeout(seconds):
@@ -184,7 +184,7 @@ class Ircd:
                 f"{pattern!r} did not come {count} times; the last lines were:\n{came}"
             ) from None
 
-    async def until(self, condition: Callable[[], object], seconds: float = 20.0) -> None:
+    async def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
         """Wait until `condition()` is true. Raises TimeoutError."""
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110 - any condition of a test, with no event of its own

@@ -78,7 +78,7 @@ class Control:
         ]
         return {"received": rows, "next": len(self.ircd.received)}
 
-    async def wait(self, pattern: str, count: int = 1, seconds: float = 30) -> dict[str, Any]:
+    async def wait(self, pattern: str, count: int = 1, seconds: float = 60) -> dict[str, Any]:
         """Until `count` lines that match were sent; "at" is the arrival of the last."""
         await self.ircd.heard(pattern, count=count, seconds=seconds)
         return {"at": self.ircd.received[-1].at}

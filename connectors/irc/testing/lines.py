@@ -42,7 +42,7 @@ class LineClient:
         await self.send(f"USER {user} 0 * :{real}")
         await self.expect(rf" 001 {re.escape(nick)} ")
 
-    async def expect(self, pattern: str, seconds: float = 10) -> re.Match[str]:
+    async def expect(self, pattern: str, seconds: float = 60) -> re.Match[str]:
         """The next line that the regular expression finds a match in, and no line before it again.
 
         Raises TimeoutError (with the last lines that came) where none comes in time, ConnectionEnded where none can

@@ -75,12 +75,12 @@ class IrcPerson:
         self.nick = nick
 
     async def sees(
-        self, matches: Callable[[Heard], bool], seconds: float = 20, what: str = "the line"
+        self, matches: Callable[[Heard], bool], seconds: float = 60, what: str = "the line"
     ) -> Heard:
         """The next line that matches and was not taken before. Raises NotSeen."""
         return await self.seen.take(matches, seconds, f"{self.nick}: {what}")
 
-    async def reads(self, words: str, *, target: str = "", kind: str = "text", seconds: float = 20) -> Heard:
+    async def reads(self, words: str, *, target: str = "", kind: str = "text", seconds: float = 60) -> Heard:
         """The next thing said with exactly these words (formatting aside). Raises NotSeen."""
         return await self.sees(
             lambda h: h.kind == kind and h.words == words and target.lower() in ("", h.target.lower()),

@@ -432,7 +432,7 @@ class Play:
         room = await alice.encrypted_room(bot)
         await alice.call("PUT", f"/rooms/{room}/state/m.room.power_levels/", {"users": {bot: 100}})
 
-        async def told(words: str, seconds: float = 20) -> None:
+        async def told(words: str, seconds: float = 60) -> None:
             async def said() -> bool:
                 return any(words in body for body in alice.said_by(room, bot))
 

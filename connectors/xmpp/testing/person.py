@@ -16,7 +16,7 @@ import slixmpp
 
 from bridgekit.testing.sightings import Sightings
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):

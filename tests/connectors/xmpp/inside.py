@@ -41,10 +41,12 @@ async def inside(server: ScriptedServer, host: FakeHost | None = None) -> AsyncI
     async with XmppConnector().network(config, host).connect(None) as session:
         place = Inside(session, host)
         reader = asyncio.create_task(session.run(place.told.append))
-        await session.perform(Join(chat=ChatId(ROOM)))
-        yield place
-        reader.cancel()
-        await asyncio.wait([reader])
+        try:
+            await session.perform(Join(chat=ChatId(ROOM)))
+            yield place
+        finally:
+            reader.cancel()
+            await asyncio.wait([reader])
 
 
 async def until(holds: Callable[[], object]) -> None:

@@ -15,8 +15,6 @@ from tests.runtime.running import until
 from tests.scenarios.encryption.js_client import driver
 from tests.scenarios.encryption.lab import Lab, answered, gathering
 
-pytestmark = pytest.mark.timeout(240)
-
 UNSIGNED = "import bridgekit.matrix.crypto.machine as m; m.Machine.identity = lambda self: {}"
 STALLED = """\
 import asyncio

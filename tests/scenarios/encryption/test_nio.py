@@ -13,7 +13,6 @@ from tests.runtime.fake_network import says
 from tests.scenarios.encryption.home import home
 
 
-@pytest.mark.timeout(180)
 async def test_what_is_said_in_an_encrypted_room_crosses_both_ways(synapse: Synapse, tmp_path: Path) -> None:
     place = await home(synapse, tmp_path, "alice")
     async with place.bridge(), nio_client(synapse, place.accounts["alice"], tmp_path / "nio") as alice:

@@ -121,7 +121,7 @@ class Lab:
         return self.bridge.ghost(network, nick.lower())
 
 
-async def until(holds: Callable[[], object], seconds: float = 15) -> None:
+async def until(holds: Callable[[], object], seconds: float = 60) -> None:
     """Wait for what other processes do. Raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110

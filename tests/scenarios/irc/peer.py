@@ -142,13 +142,13 @@ class Peer:
     # What they see -------------------------------------------------------------------------------------------
 
     async def sees(
-        self, matches: Callable[[Heard], bool], seconds: float = 20, what: str = "the line"
+        self, matches: Callable[[Heard], bool], seconds: float = 60, what: str = "the line"
     ) -> Heard:
         """The next event that matches and was not taken before. Raises NotSeen."""
         return await self.seen.take(matches, seconds, f"{self.nick}: {what}")
 
     async def reads(
-        self, words: str, *, target: str = "", kind: str = "text", nick: str = "", seconds: float = 20
+        self, words: str, *, target: str = "", kind: str = "text", nick: str = "", seconds: float = 60
     ) -> Heard:
         """The next thing said with exactly these words, codes and all. Raises NotSeen."""
         return await self.sees(

@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from itertools import pairwise
 
-import pytest
-
 from bridgekit.testing.person import Person
 from bridgekit.testing.servers.synapse import Synapse
 from tests.scenarios.irc.lab import LABEL, MODERN, PLAIN, RELAY, Lab, until
@@ -68,7 +66,6 @@ async def test_a_restart_of_the_bridge_loses_and_doubles_nothing_from_matrix(lab
         await alice.reads(room, "all of it")
 
 
-@pytest.mark.timeout(240)
 async def test_what_synapse_leaves_behind_arrives_once(lab: Lab):
     """Synapse counts the bridge as up while a transaction still waits: it would wait for the next outage."""
     network = MODERN

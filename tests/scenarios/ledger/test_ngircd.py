@@ -122,7 +122,6 @@ async def _read_for_ever(client: LineClient) -> None:
         await client.expect(r"(?!)", seconds=3600)
 
 
-@pytest.mark.timeout(240)
 async def test_without_history_only_what_died_in_the_bridges_hands_is_missing(
     ngircd: Ngircd, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import pytest
-
 from bridgekit.cli.registering import document
 from bridgekit.config import Config
 from bridgekit.contract.facts import RoleChange, Topic
@@ -102,7 +100,6 @@ async def at_home(synapse: Synapse, folder: Path, *, double_puppets: bool = Fals
         yield Place(bridge, town, alice, carol, prefix)
 
 
-@pytest.mark.timeout(180)
 async def test_a_room_and_a_chat_and_all_that_happens_in_them(synapse: Synapse, tmp_path: Path) -> None:
     async with web_server(tmp_path) as (url, _), at_home(synapse, tmp_path) as place:
         alice, carol, town = place.alice, place.carol, place.town
@@ -164,7 +161,6 @@ async def test_a_room_and_a_chat_and_all_that_happens_in_them(synapse: Synapse, 
         await town.until(lambda: f"<{carol.name}> me too" in town.said(), 10)
 
 
-@pytest.mark.timeout(180)
 async def test_an_alias_a_direct_chat_and_ones_own_name(synapse: Synapse, tmp_path: Path) -> None:
     async with at_home(synapse, tmp_path, double_puppets=True) as place:
         alice, carol, town = place.alice, place.carol, place.town

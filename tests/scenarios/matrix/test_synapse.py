@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
@@ -93,7 +92,6 @@ async def typing(desk: Recorder) -> None:
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.timeout(180)
 async def test_the_shell_on_a_real_homeserver(synapse: Synapse, tmp_path: Path) -> None:
     async with MatrixClient(synapse.base_url, "nonsense", bot=PersonId("@shellbot:hs.test")) as stranger:
         (problem,) = await check_homeserver(stranger, {"id": "x", "url": None})

@@ -7,14 +7,11 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from bridgekit.core.protection import STATE_TYPE
 from bridgekit.testing.nio_client import NioClient, nio_client
 from tests.scenarios.mimi.lab import NETWORK, Lab, Provider
 
 
-@pytest.mark.timeout(300)
 async def test_what_two_people_say_encrypted_crosses_mls_and_both_rooms_say_so(lab: Lab, tmp_path: Path):
     """Megolm to one bridge, MLS (RFC 9420) between the two, Megolm from the other: nobody agrees to anything."""
     chat = lab.chat("sealed")
@@ -42,7 +39,6 @@ async def test_what_two_people_say_encrypted_crosses_mls_and_both_rooms_say_so(l
         assert ann.unread == ben.unread == []
 
 
-@pytest.mark.timeout(300)
 async def test_a_room_in_clear_that_is_linked_with_mls_is_called_what_its_weaker_side_is(lab: Lab):
     """The meet; and between the sealed side and the other somebody has to agree first."""
     chat = lab.chat("half")

@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.runtime.running import has_fate
 from tests.scenarios.mimi.lab import NETWORK
 from tests.scenarios.mimi.places import CHAT, places
@@ -36,7 +34,6 @@ def found_in(pid: int, words: str) -> bool:
     return any(form in piece for piece in memory(pid) for form in forms)
 
 
-@pytest.mark.timeout(300)
 async def test_the_hub_of_others_people_has_no_plaintext(tmp_path: Path):
     async with places(tmp_path) as (a, b):
         await a.link()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from bridgekit.testing.person import Person
 from tests.scenarios.visibility.place import PLAIN, Place, code_for, place
 
@@ -23,7 +21,6 @@ async def bodies(alice: Person, room: str, *wanted: str) -> list[str]:
     return [e.body for e in alice.seen.all if e.room == room and e.body in wanted]
 
 
-@pytest.mark.timeout(300)
 async def test_what_a_pause_and_a_quarantine_hold_outlives_sigkill_and_is_shown_in_order() -> None:
     """The room is more open than the channel agreed to, and the bot may not close it; a stranger waits for a nod."""
     async with place(shield={"quarantine": "everybody"}) as here:

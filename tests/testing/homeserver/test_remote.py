@@ -100,7 +100,6 @@ async def test_a_person_does_what_clients_do(hs: FakeHomeserver, api: Client, ro
 
 
 async def test_it_is_far_faster_than_any_bridge() -> None:
-    """The floor is set low, for a loaded machine; the figure is for reading (-s). Goal: 15,000/s on one core."""
-    rate, cpu = await measure(10_000)
-    assert rate > 4_000
+    """By its CPU seconds for 1,000 sends: a clock on the wall measures what else the machine does. Goal: 15,000/s."""
+    _, cpu = await measure(10_000)
     assert cpu < 1 / 4_000 * 1_000
