@@ -35,7 +35,10 @@ class KeepsDevices(Protocol):
     """What a `Session` has besides, where it encrypts to devices."""
 
     async def devices(self, chat: ChatId) -> list[Device]:
-        """The session's own device, and those of the people whom it encrypts to in `chat`. Raises RemoteError."""
+        """The session's own device, and those of the people whom it encrypts to in `chat`. Raises RemoteError.
+
+        The network is asked; what `capabilities` says of the chat's protection is true afterwards.
+        """
         ...
 
     async def judge(self, chat: ChatId, fingerprint: str, trust: Trust) -> Device | None:

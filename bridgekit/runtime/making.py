@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 from weakref import WeakValueDictionary
@@ -10,7 +11,9 @@ from weakref import WeakValueDictionary
 import structlog
 
 from bridgekit.contract import facts, verbs
-from bridgekit.contract.connector import Network
+from bridgekit.contract.connector import Network, Session
+from bridgekit.contract.devices import KeepsDevices
+from bridgekit.contract.errors import RemoteError
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Kind, Person
@@ -58,6 +61,7 @@ GUARDED = {
     "m.room.canonical_alias": 100,
 }
 """No power that somebody has for their role on the network is enough to open the room."""
+LEARN_SECONDS = 15.0
 KNOCKS = Rate(10, 60_000)
 """Chats of one network that are entered because somebody, whoever it was, looked up an alias."""
 
@@ -180,10 +184,21 @@ class Making:
         link = await self._portals.made(side, room, opened, self._bot, static=False, portal=portal)
         return room, link
 
+    def _session(self, side: PortalKey) -> Session | None:
+        supervised = self._sessions.get((side.network, side.receiver))
+        return supervised.session if supervised is not None else None
+
+    async def _learn(self, side: PortalKey) -> None:
+        """Have a session that encrypts to devices look for them: how the chat is protected is known then."""
+        session = self._session(side)
+        if session is not None and isinstance(session, KeepsDevices):
+            with contextlib.suppress(RemoteError, TimeoutError):
+                async with asyncio.timeout(LEARN_SECONDS):
+                    await session.devices(side.chat)
+
     def _begins(self, side: PortalKey) -> list[dict[str, Any]]:
         """The first state of a chat's room: encrypted by default where the chat is, too."""
-        supervised = self._sessions.get((side.network, side.receiver))
-        session = supervised.session if supervised is not None else None
+        session = self._session(side)
         sealed = session is not None and session.capabilities(side.chat).protection >= SEALED
         return [*SECRET, ENCRYPTION] if sealed and self._encrypts() else SECRET
 
@@ -223,6 +238,7 @@ class Making:
 
     async def direct(self, side: PortalKey, person: Person, owner: PersonId) -> ChatId:
         """Make the room of a direct chat and ask its owner in."""
+        await self._learn(side)
         ghost = self._namespace.mxid(side.network, person.id)
         await self._ghosts.exist(ghost, side.network, person)
         room = await self._client.create_room(
@@ -286,6 +302,7 @@ class Making:
                 why = "You have this conversation already: see your invitations."
             await self._ghosts.decline(ghost, room, why)
             return
+        await self._learn(side)
         whom = Person(id=person, name=self._networks[network].chat_name(chat) or str(person))
         await self._ghosts.exist(ghost, network, whom)
         await self._client.join(room, user=ghost)
@@ -297,6 +314,14 @@ class Making:
         await allowed(self._client.invite(room, self._bot, user=ghost))
         await allowed(self._client.join(room))
         await self._made_direct(side, room, whom, inviter, made=False)
+        self._spawn(quiet(self._begin, side))
+
+    async def _begin(self, side: PortalKey) -> None:
+        """The owner of an account wants this conversation: where its network asks the other first, it does now."""
+        supervised = self._sessions[side.network, side.receiver]
+        session = await supervised.ready()
+        if verbs.Join in session.capabilities(side.chat).verbs:
+            await supervised.perform(verbs.Join(chat=side.chat), session)
 
     async def _are_alone(self, room: ChatId, ghost: PersonId, inviter: PersonId) -> bool:
         members = await self._client.joined_members(room, user=ghost)

@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import nio
+from nio.crypto.attachments import decrypt_attachment
 
 from bridgekit.contract.ids import PersonId
 from bridgekit.matrix.crypto import devices
@@ -91,6 +93,23 @@ class NioClient:
         sent = await self.client.room_send(room, "m.room.message", content, ignore_unverified_devices=True)
         assert isinstance(sent, nio.RoomSendResponse), sent
         return str(sent.event_id)
+
+    async def share(self, room: str, data: bytes, name: str, mime: str) -> str:
+        """Send a file, encrypted as clients encrypt it in such a room."""
+        sent, keys = await self.client.upload(
+            lambda *_: BytesIO(data), mime, name, encrypt=True, filesize=len(data)
+        )
+        assert isinstance(sent, nio.UploadResponse), sent
+        about = {"mimetype": mime, "size": len(data)}
+        kind = "m.image" if mime.startswith("image/") else "m.file"
+        return await self.say(room, name, msgtype=kind, info=about, file={**keys, "url": sent.content_uri})
+
+    async def open_file(self, event: Any) -> bytes:
+        """The file of an encrypted message, in clear."""
+        found = await self.client.download(event.url)
+        assert isinstance(found, nio.DownloadResponse), found
+        clear: bytes = decrypt_attachment(found.body, event.key["k"], event.hashes["sha256"], event.iv)
+        return clear
 
     async def make_identity(self) -> SigningKey:
         """Make an identity, as a client does on its first login; its self-signing key."""

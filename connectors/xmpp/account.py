@@ -168,6 +168,8 @@ class Account:
                 for one, clear in zip(page, opened, strict=True):
                     if clear is not None:
                         self._told(clear, one)
+                        if clear.again:
+                            self._retry(one)
                     self._last, self._moved = one.id, True
             self.keep()
 
@@ -176,6 +178,13 @@ class Account:
             self.talked(clear, archived=one)
         except Exception as error:  # whatever it holds costs itself alone, and is not met again at each start
             self._session.network.troubles.met(error)
+
+    def _retry(self, one: Archived) -> None:
+        self._session.sealing.retry(
+            one.message,
+            lambda: bare(one.message.get("from", "")),
+            lambda opened: self.talked(opened, archived=one),
+        )
 
     # Bookmarks -------------------------------------------------------------------------------------------------
 

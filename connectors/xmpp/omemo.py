@@ -103,7 +103,7 @@ class Keys(omemo.Storage):
 class _Plugin(slixmpp_omemo.XEP_0384):
     """slixmpp's plugin with our storage: trust is blind until somebody has verified a device of the person."""
 
-    default_config: Any = slixmpp_omemo.XEP_0384.default_config | {"keys": None}
+    default_config: Any = slixmpp_omemo.XEP_0384.default_config | {"keys": None, "turn": None}
 
     @property
     def storage(self) -> omemo.Storage:
@@ -113,6 +113,12 @@ class _Plugin(slixmpp_omemo.XEP_0384):
     @property
     def _btbv_enabled(self) -> bool:
         return True
+
+    async def _on_device_list_update(self, msg: Any) -> None:
+        """News of somebody's devices wait for their turn: two lists of a new device that are read at once, of the old
+        namespace and of the new one, overwrite each other, and the device is believed to know one of them alone."""
+        async with self.config["turn"]:
+            await super()._on_device_list_update(msg)
 
     async def _prompt_manual_trust(
         self, manually_trusted: frozenset[DeviceInformation], identifier: str | None
@@ -147,7 +153,8 @@ class Omemo:
         self._log: structlog.typing.FilteringBoundLogger = host.log
         register_plugin(_Plugin)
         plugins = stream.plugins(
-            ("xep_0060", "xep_0163", "xep_0334", "xep_0384"), xep_0384={"keys": self._keys}
+            ("xep_0060", "xep_0163", "xep_0334", "xep_0384"),
+            xep_0384={"keys": self._keys, "turn": self._turn},
         )
         self._plugin: Any = plugins["xep_0384"]
         self._manager: omemo.SessionManager | None = None

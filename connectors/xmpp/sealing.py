@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 MISSING = "OMEMO needs the package slixmpp-omemo, which is not installed: pip install 'bridgekit[omemo]'."
 TRIES = (10.0, 60.0, 300.0)
 """Seconds after which a message is tried again that could not be opened yet."""
+NEVER = (
+    "An encrypted message was said here that the bridge could not open, though it tried: ask its sender to say it "
+    "again."
+)
 MEMBERS_SECONDS = 60.0
 ASKED_SECONDS = 300.0
 """How long it is believed that somebody has no device; whoever says something encrypted has one."""
@@ -161,7 +165,7 @@ class Sealing:
                             self.ask_anew(chat)
                             self._session.spawn(self._look_beside(chat), "xmpp-omemo-look")
                         if opened.again:
-                            self._session.spawn(self._try_again(stanza, sender, then), "xmpp-omemo-retry")
+                            self.retry(stanza, sender, then)
             else:
                 self._told(then, Opened(stanza))
         finally:
@@ -176,13 +180,20 @@ class Sealing:
             self._session.network.troubles.met(error)
 
     async def _try_again(self, stanza: Element, sender: Callable[[], str], then: Then) -> None:
+        """What was told of a message that could not be opened is replaced: by what it says, or by that it stays so."""
         for seconds in TRIES:
             await asyncio.sleep(seconds)
             async with self.opening([(stanza, sender())]) as found:
-                for opened in filter(None, found):
-                    if not opened.again:
-                        self._told(then, msgspec.structs.replace(opened, retried=True))
+                for opened in found:
+                    if opened is None or not opened.again:
+                        if opened is not None:
+                            self._told(then, msgspec.structs.replace(opened, retried=True))
                         return
+        self._told(then, Opened(stanza, why=NEVER, retried=True))
+
+    def retry(self, stanza: Element, sender: Callable[[], str], then: Then) -> None:
+        """Try a message again later that could not be opened yet."""
+        self._session.spawn(self._try_again(stanza, sender, then), "xmpp-omemo-retry")
 
     # In --------------------------------------------------------------------------------------------------------
 
@@ -214,11 +225,21 @@ class Sealing:
         senders = [(one.message, watch.sender_of(one.said)) for one in new]
         async with self.opening(senders) as opened:
             clear = {one.id: it for one, it in zip(new, opened, strict=True)}
+            for one, it in zip(new, opened, strict=True):
+                if it is not None and it.again:
+                    self._retry_archived(watch, one)
             yield [
                 self._shown(watch.room.jid, one, clear.get(one.id))
                 for one in found
                 if clear.get(one.id, one) is not None
             ]
+
+    def _retry_archived(self, watch: Watch, one: Archived) -> None:
+        self.retry(
+            one.message,
+            lambda: watch.sender_of(one.said),
+            lambda opened: watch.corrected(opened.said(one.said), self._session.now()),
+        )
 
     def _shown(self, chat: str, one: Archived, opened: Opened | None) -> Archived:
         """An archived message in clear, if it has been opened, and marked if there was nothing to open."""
@@ -355,6 +376,7 @@ class Sealing:
     async def devices(self, chat: str, watch: Watch | None) -> list[Device]:
         """See `contract.KeepsDevices`."""
         people = await self._people(chat, watch)
+        await self.look(chat, watch)
         found: list[Device] = await self._device.devices(people)
         return found
 

@@ -131,6 +131,26 @@ async def test_a_slow_answer_is_lost_and_its_connection_is_never_used_again():
         assert (await get(pool)).body == b"late"  # of its own, new connection
 
 
+async def test_each_request_on_a_connection_has_its_own_time():
+    """A connection has one timer: it neither ends a later request too early, nor a hurried one too late."""
+
+    async def talk(reader, writer):
+        for pause in (0.0, 0.3):
+            await read_request(reader)
+            await asyncio.sleep(pause)
+            writer.write(answer(b"1"))
+        await read_request(reader)
+        await asyncio.sleep(60)
+
+    async with scripted(talk) as url:
+        pool = Pool(url)
+        assert (await get(pool, seconds=0.2)).body == b"1"
+        assert (await get(pool, seconds=60)).body == b"1"  # while the first one's time runs out
+        with pytest.raises(AnswerLost, match="no answer in time"):
+            await get(pool, seconds=0.1, method="PUT")
+        pool.close()
+
+
 async def test_a_cancelled_request_gives_up_its_connection_and_its_slot():
     async def talk(reader, writer):
         while b"/slow" not in await read_request(reader):

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from bridgekit.contract import facts, verbs
-from bridgekit.contract.ids import LoginId, MessageId, NetworkId
+from bridgekit.contract.devices import Device
+from bridgekit.contract.ids import ChatId, LoginId, MessageId, NetworkId
 from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import Verb
 from bridgekit.core import degrade
@@ -18,7 +19,7 @@ from bridgekit.runtime.bridge import Bridge
 from bridgekit.runtime.secrecy import IN_CLEAR, NOT_ENCRYPTED
 from bridgekit.testing.homeserver import Human
 from tests.runtime import running as clear
-from tests.runtime.fake_network import TALK, Town, person, says
+from tests.runtime.fake_network import TALK, Town, TownSession, person, says
 from tests.runtime.running import BOT, World, by, ghost, has_fate, membership, said, town_world, until
 from tests.runtime.secret_client import ENCRYPTION, SecretClient
 from tests.runtime.test_protecting import label_of, opened_with, unagreed
@@ -265,6 +266,41 @@ async def test_a_reaction_in_words_quotes_nothing_that_may_not_go_there_itself(t
         assert [words for words in words_for(now, "#market") if "secret of alice" in words] == []
 
 
+@pytest.mark.parametrize(
+    ("said_under", "shown"),
+    [
+        (Protection.BRIDGE, "<Carol/Town> Bob (Town): I agree"),
+        (Protection.CLEAR, "<Carol/Town> “as we said” ← Bob (Town): I agree"),
+    ],
+)
+async def test_what_protected_a_message_is_remembered_through_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said_under: Protection, shown: str
+) -> None:
+    """#talk has become clear since: an answer there carries Bob's words into #market only where they were clear."""
+    monkeypatch.setattr(degrade, "RECENT", -1)  # as if some minutes had gone by
+    town = Town()
+    town.can = msgspec.structs.replace(town.can, replies=False, protection=said_under)
+    async with town_world(tmp_path, town) as place:
+        async with running(place) as bridge:
+            alice, room = await linked(place, agree=said_under is Protection.CLEAR)
+            now = Scene(place, town, bridge, alice, room)
+            town.emit(says("Bob", "as we said", id="b1"))
+            await until(lambda: alice.words(room, ghost("bob")) == ["as we said"])
+            assert label_of(place, room)["protection"] == said_under.name.lower()
+        town.can = msgspec.structs.replace(town.can, protection=Protection.CLEAR)
+        async with running(place):
+            await until(lambda: label_of(place, room)["protection"] == "clear")
+            await alice.say(room, "!bridge agree town #talk")
+            await alice.say(room, "!bridge link town #market")
+            await until(lambda: len(label_of(place, room).get("links", [])) == 2)
+            town.emit(says("Carol", "I agree", reply_to="b1"))
+            await town.until(lambda: town.said("#market"))
+            assert town.said("#market") == [shown]
+            assert any("as we said" in words for words in words_for(now, "#market")) == (
+                "as we said" in shown
+            )
+
+
 # What comes in clear -------------------------------------------------------------------------------------------
 
 
@@ -346,6 +382,24 @@ async def test_the_room_of_an_encrypted_chat_is_made_encrypted(tmp_path: Path) -
         await alice.say(room, "hi Bob")
         await town.until(lambda: "hi Bob" in town.said("dm:bob"))
         assert place.homeserver.messages(room) == []
+
+
+async def test_devices_are_looked_for_before_the_room_of_a_chat_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether somebody has a device is known when the network was asked, and not at their first word."""
+    town = Town()
+
+    async def devices(session: TownSession, chat: ChatId) -> list[Device]:
+        town.can = msgspec.structs.replace(town.can, protection=Protection.BRIDGE)
+        return []
+
+    monkeypatch.setattr(TownSession, "devices", devices, raising=False)
+    monkeypatch.setattr(TownSession, "judge", devices, raising=False)
+    async with town_world(tmp_path, town) as place, running(place) as bridge:
+        await until(lambda: bridge.engine.works)
+        _, room = await direct_room(place, town, bridge)
+        assert place.homeserver.state(room, "m.room.encryption") == ENCRYPTION
 
 
 async def test_the_room_of_a_chat_that_is_not_encrypted_promises_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The bridge itself as a server of the lab: `bridgekit run` in a process of its own, on SQLite."""
 
 import json
+import os
 import secrets
 import sys
 from collections.abc import Mapping
@@ -17,13 +18,16 @@ from bridgekit.matrix import registration
 from bridgekit.testing.servers.process import Service, free_port
 
 _RUN = "import sys; from bridgekit.cli import main; sys.exit(main())"
+_LOOPBACK = "import bridgekit.matrix.fetch as fetch; fetch.is_public = lambda address: True; "
+"""This machine counts as the Internet where strangers' files are fetched."""
 
 
 class BridgeProcess:
     """A bridge in a folder of its own: config, registration, key, database and log. Stopping and starting keeps all.
 
     `networks` is that part of the config; `more` are other sections. The public address is the bridge's own
-    listener, so links to files work on this machine.
+    listener, so links to files work on this machine. With `loopback_certificate` files are fetched from this machine
+    too, from servers that show that certificate.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class BridgeProcess:
         server_name: str,
         networks: Mapping[str, Any],
         permissions: Mapping[str, str],
+        loopback_certificate: Path | None = None,
         **more: Any,
     ) -> None:
         self.folder = folder
@@ -59,13 +64,15 @@ class BridgeProcess:
         self.path.write_text(json.dumps(self.config, indent=2))  # JSON is YAML
         registration.write(document(load(self.path)), self.registration)
         self.log = folder / "bridge.log"
+        near = loopback_certificate
         self.service = Service(
             name="bridgekit",
-            argv=[sys.executable, "-c", _RUN, "run", "-c", self.path],
+            argv=[sys.executable, "-c", _LOOPBACK + _RUN if near else _RUN, "run", "-c", self.path],
             ready=self.is_ready,
             log=self.log,
             seconds=90,  # on a machine that does much else
             cwd=folder,
+            env={**os.environ, "SSL_CERT_FILE": str(near)} if near else None,
         )
 
     async def start(self) -> None:

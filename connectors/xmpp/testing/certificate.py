@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
 from pathlib import Path
 
 from cryptography import x509
@@ -12,11 +13,12 @@ from cryptography.x509.oid import NameOID
 
 
 def write_certificate(folder: Path, *domains: str) -> tuple[Path, Path]:
-    """Make `server.crt` and `server.key` in the folder, for the domains; their paths."""
+    """Make `server.crt` and `server.key` in the folder, for the domains and this machine; their paths."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, domains[0])])
     now = datetime.datetime.now(datetime.UTC)
-    names = x509.SubjectAlternativeName([x509.DNSName(domain) for domain in domains])
+    here = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    names = x509.SubjectAlternativeName([*(x509.DNSName(domain) for domain in domains), here])
     made = (
         x509.CertificateBuilder()
         .subject_name(name)

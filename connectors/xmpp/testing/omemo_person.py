@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import omemo
 import slixmpp
 from omemo.storage import Just, Maybe, Nothing
 from omemo.types import DeviceInformation, JSONType
+from slixmpp.exceptions import IqError
 from slixmpp.plugins.base import register_plugin
 from slixmpp_omemo import XEP_0384, TrustLevel
 
@@ -39,7 +43,7 @@ class _Memory(omemo.Storage):
 class _Stock(XEP_0384):
     """The plugin with a storage in memory and blind trust."""
 
-    default_config: Any = XEP_0384.default_config | {"memory": None}
+    default_config: Any = XEP_0384.default_config | {"memory": None, "turn": None}
 
     @property
     def storage(self) -> omemo.Storage:
@@ -49,6 +53,10 @@ class _Stock(XEP_0384):
     @property
     def _btbv_enabled(self) -> bool:
         return True
+
+    async def _on_device_list_update(self, msg: Any) -> None:
+        async with self.config["turn"]:  # or lists of two namespaces that come at once overwrite each other
+            await super()._on_device_list_update(msg)
 
     async def _prompt_manual_trust(
         self, manually_trusted: frozenset[DeviceInformation], identifier: str | None
@@ -80,13 +88,15 @@ class OmemoPerson:
         self.jid = jid
         self.seen: Sightings[Words] = Sightings(show=str)
         self._port = port
+        self._tls = ssl.create_default_context(cafile=str(certificate))
         self._xmpp: Any = slixmpp.ClientXMPP(jid, password)
         self._xmpp.enable_direct_tls = False
         self._xmpp.ca_certs = certificate
-        for name in ("xep_0030", "xep_0045", "xep_0060", "xep_0163", "xep_0199", "xep_0280", "xep_0380"):
-            self._xmpp.register_plugin(name)
+        for number in (30, 45, 60, 163, 199, 280, 363, 380, 454):
+            self._xmpp.register_plugin(f"xep_{number:04}")
         register_plugin(_Stock, "xep_0384")
-        self._xmpp.register_plugin("xep_0384", {"memory": memory})
+        self._turn = asyncio.Lock()
+        self._xmpp.register_plugin("xep_0384", {"memory": memory, "turn": self._turn})
         self._xmpp.add_event_handler("message", self._heard)
         self._xmpp.add_event_handler("groupchat_message", self._heard)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -153,17 +163,58 @@ class OmemoPerson:
         """Make somebody a member."""
         await self._xmpp["xep_0045"].set_affiliation(slixmpp.JID(room), "member", jid=slixmpp.JID(jid))
 
+    async def finds_device_of(self, jid: str) -> None:
+        """Wait until somebody has published a device, with its keys. Raises TimeoutError."""
+        pubsub, kept = self._xmpp["xep_0060"], "eu.siacs.conversations.axolotl"
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    listed = await pubsub.get_items(jid, f"{kept}.devicelist")
+                    (device,) = listed.xml.iterfind(f".//{{{kept}}}device")
+                    await pubsub.get_items(jid, f"{kept}.bundles:{device.get('id')}")
+                    break
+                except (IqError, ValueError):
+                    await asyncio.sleep(0.2)
+        async with self._turn:
+            await self._xmpp["xep_0384"].refresh_device_lists({slixmpp.JID(jid)}, force_download=True)
+
     async def say(self, to: str, body: str, *people: str) -> str:
         """Say it encrypted: to `people` (in a room), or to the address itself; the message's id."""
         stanza = self._xmpp.make_message(mto=slixmpp.JID(to), mtype="groupchat" if people else "chat")
         stanza["body"] = body
         recipients = {slixmpp.JID(one) for one in people or (to,)}
-        sealed, errors = await self._xmpp["xep_0384"].encrypt_message(stanza, recipients)
+        async with self._turn:
+            sealed, errors = await self._xmpp["xep_0384"].encrypt_message(stanza, recipients)
         assert sealed is not None
         assert not errors, errors
         sealed["eme"]["namespace"] = "eu.siacs.conversations.axolotl"
         sealed.send()
         return str(sealed["id"])
+
+    async def share(self, to: str, data: bytes, name: str, *people: str) -> None:
+        """Upload a file encrypted, and say its address encrypted (XEP-0454), as `say` does."""
+        sealed, secret = self._xmpp["xep_0454"].encrypt(BytesIO(data))
+        slots = self._xmpp["xep_0363"]
+        service = (await slots.find_upload_service())["from"]
+        slot = (await slots.request_slot(service, name, len(sealed)))["http_upload_slot"]
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._tls)) as session,
+            session.put(slot["put"]["url"], data=sealed, headers=_headers(slot)) as response,
+        ):
+            assert response.status in (200, 201), response.status
+        await self.say(to, self._xmpp["xep_0454"].format_url(slot["get"]["url"], secret), *people)
+
+    async def open_file(self, address: str) -> bytes:
+        """The file at an `aesgcm` address, in clear."""
+        scheme, _, place = address.partition("://")
+        where, _, secret = place.partition("#")
+        assert scheme == "aesgcm", address
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._tls)) as session,
+            session.get(f"https://{where}") as response,
+        ):
+            clear: bytes = self._xmpp["xep_0454"].decrypt(BytesIO(await response.read()), secret)
+            return clear
 
     def say_in_clear(self, to: str, body: str, *, room: bool = False) -> None:
         self._xmpp.send_message(mto=slixmpp.JID(to), mbody=body, mtype="groupchat" if room else "chat")
@@ -177,6 +228,10 @@ class OmemoPerson:
         manager = await self._xmpp["xep_0384"].get_session_manager()
         own, _ = await manager.get_own_device_information()
         return " ".join(manager.format_identity_key(own.identity_key))
+
+
+def _headers(slot: Any) -> dict[str, str]:
+    return {header["name"]: header["value"] for header in slot["put"]["substanzas"]}
 
 
 @asynccontextmanager

@@ -35,10 +35,12 @@ s2s_ports = {{ }}
 component_ports = {{ {component_port} }}
 component_interfaces = {{ "127.0.0.1" }}
 http_ports = {{ {http_port} }}
-https_ports = {{ }}
+https_ports = {{ {https_port} }}
+https_interfaces = {{ "127.0.0.1" }}
+https_ssl = {{ certificate = "{certificate}"; key = "{key}"; }}
 http_interfaces = {{ "127.0.0.1" }}
 http_default_host = "upload.{domain}"
-http_external_url = "http://127.0.0.1:{http_port}/"
+http_external_url = "{files}"
 modules_enabled = {{
   "roster"; "saslauth"; "tls"; "disco"; "carbons"; "pep"; "private"; "smacks"; "vcard4"; "vcard_legacy";
   "ping"; "mam"; "time"; "version"; "blocklist"; "bookmarks"; "posix"; "websocket";
@@ -67,7 +69,7 @@ Component "{rooms}" "muc"
 Component "upload.{domain}" "http_file_share"
   http_file_share_size_limit = 1048576
   http_file_share_access = {{ "{domain}", "{component}" }}
-  http_external_url = "http://127.0.0.1:{http_port}/"
+  http_external_url = "{files}"
 
 Component "{component}"
   component_secret = "{secret}"
@@ -85,8 +87,10 @@ def find_binary() -> Path:
 class Prosody:
     """An XMPP server on 127.0.0.1 with STARTTLS. Stopping and starting it keeps ports, accounts and archives."""
 
-    def __init__(self, folder: Path, binary: Path, user: str | None) -> None:
-        self.port, self.component_port, self.http_port = free_port(), free_port(), free_port()
+    def __init__(self, folder: Path, binary: Path, user: str | None, *, tls_files: bool = False) -> None:
+        self.port, self.component_port = free_port(), free_port()
+        self.http_port, https_port = free_port(), free_port()
+        files = f"https://127.0.0.1:{https_port}/" if tls_files else f"http://127.0.0.1:{self.http_port}/"
         self.certificate, key = write_certificate(folder, DOMAIN, ROOMS)
         self.config = folder / "prosody.cfg.lua"
         self.log = folder / "prosody.log"
@@ -98,6 +102,8 @@ class Prosody:
                 port=self.port,
                 component_port=self.component_port,
                 http_port=self.http_port,
+                https_port=https_port,
+                files=files,
                 domain=DOMAIN,
                 rooms=ROOMS,
                 component=COMPONENT,
@@ -157,12 +163,15 @@ class Prosody:
 
 
 @asynccontextmanager
-async def prosody() -> AsyncIterator[Prosody]:
-    """A Prosody that runs as long as the block lasts. Raises ServerUnavailable, ServerFailed."""
+async def prosody(*, tls_files: bool = False) -> AsyncIterator[Prosody]:
+    """A Prosody that runs as long as the block lasts. Raises ServerUnavailable, ServerFailed.
+
+    `tls_files`: its files lie at https addresses, with a certificate that nobody else believes.
+    """
     binary = find_binary()
     user = unprivileged_user("prosody")
     with private_directory("prosody", user) as folder:
-        server = Prosody(folder, binary, user)
+        server = Prosody(folder, binary, user, tls_files=tls_files)
         await server.start()
         try:
             yield server

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from xml.etree import ElementTree
 
 import pytest
 import slixmpp
@@ -21,7 +23,7 @@ from bridgekit.contract.devices import Trust
 from bridgekit.contract.errors import SendRejected
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, LoginId, MessageId, PersonId
-from bridgekit.contract.people import Content, Login
+from bridgekit.contract.people import Content, Kind, Login
 from bridgekit.contract.policy import Protection
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import EditMessage, Join, PostMessage, React
@@ -29,6 +31,7 @@ from bridgekit.testing.host import FakeHost
 from connectors.xmpp.announce import FEATURES
 from connectors.xmpp.config import XmppConfig
 from connectors.xmpp.connector import XmppConnector
+from connectors.xmpp.sealing import NEVER
 from connectors.xmpp.session import XmppSession
 from connectors.xmpp.testing.omemo_person import OmemoPerson, omemo_person
 from connectors.xmpp.testing.prosody import ROOMS, Prosody
@@ -138,6 +141,40 @@ async def test_a_device_whose_keys_are_not_there_yet_is_given_a_moment(
         assert len(tried) == 3
 
 
+async def test_two_lists_that_come_at_once_are_one_device_that_knows_both(prosody: Prosody):
+    """Its library reads, waits and writes: side by side, the list of one namespace was written over the other's, and
+    a device got what it said it could not read."""
+
+    class SlowHost(FakeHost):
+        async def get(self, key: str) -> bytes | None:
+            found = await super().get(key)
+            await asyncio.sleep(0)
+            return found
+
+    host = SlowHost()
+    async with account(prosody, "ann-lists", host) as ann:
+        await until(lambda: ann.session.sealing._device is not None and ann.session.sealing._ready.is_set())
+        plugin = ann.session.sealing._device._plugin
+        lists = (
+            "<list xmlns='eu.siacs.conversations.axolotl'><device id='7'/></list>",
+            "<devices xmlns='urn:xmpp:omemo:2'><device id='7'/></devices>",
+        )
+        news = [
+            slixmpp.Message(
+                plugin.xmpp,
+                ElementTree.fromstring(
+                    "<message xmlns='jabber:client' from='new@xmpp.test'>"
+                    "<event xmlns='http://jabber.org/protocol/pubsub#event'>"
+                    f"<items node='any'><item id='current'>{one}</item></items></event></message>"
+                ),
+            )
+            for one in lists
+        ]
+        await asyncio.gather(*(plugin._on_device_list_update(one) for one in news))
+        (kept,) = [json.loads(v) for k, v in host.kept.items() if k.endswith("/new@xmpp.test/7/namespaces")]
+        assert sorted(kept) == ["eu.siacs.conversations.axolotl", "urn:xmpp:omemo:2"]
+
+
 async def test_a_reaction_becomes_words_where_only_bodies_are_encrypted(prosody: Prosody):
     """XEP-0384 before 0.4 encrypts the body alone: a reaction beside it could be read by the server."""
     async with friend(prosody, "bea-react") as bea, account(prosody, "ann-react", FakeHost()) as ann:
@@ -239,6 +276,83 @@ async def test_a_message_without_a_key_for_us_is_a_notice_and_never_its_fallback
         (words,) = ann.words()
         assert "has no key" in words
         assert "OMEMO encrypted" not in words
+
+
+async def test_a_message_that_cannot_be_opened_yet_is_a_notice_until_a_retry_opens_it(
+    prosody: Prosody, monkeypatch: pytest.MonkeyPatch
+):
+    """Its sender's list of devices cannot be had when it comes: who sent it is known later, and what it says then."""
+    monkeypatch.setattr("connectors.xmpp.sealing.TRIES", (0.05, 0.05, 0.05))
+    async with friend(prosody, "bea-later") as bea, account(prosody, "ann-later", FakeHost()) as ann:
+        await until(lambda: ann.can(bea.jid).protection is Protection.BRIDGE)
+        tried = out_of_reach(ann, monkeypatch, times=3)
+        await bea.say(ann.session.me.id, "what did I say?")
+        await until(lambda: any(isinstance(f, facts.Edit) for f in ann.told))
+        (notice,) = [f for f in ann.told if isinstance(f, facts.Message)]
+        (opened,) = [f for f in ann.told if isinstance(f, facts.Edit)]
+        assert (notice.content.kind, "it tries again" in notice.content.text.body) == (Kind.NOTICE, True)
+        assert (opened.target, opened.content.text.body) == (notice.id, "what did I say?")
+        assert opened.content.kind is Kind.TEXT
+        assert len(tried) == 3
+        await bea.say(ann.session.me.id, "and now?")
+        await until(lambda: "and now?" in ann.words())
+
+
+async def test_a_message_that_no_retry_opens_is_said_to_be_lost(
+    prosody: Prosody, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("connectors.xmpp.sealing.TRIES", (0.05, 0.05))
+    async with friend(prosody, "bea-never") as bea, account(prosody, "ann-never", FakeHost()) as ann:
+        await until(lambda: ann.can(bea.jid).protection is Protection.BRIDGE)
+        tried = out_of_reach(ann, monkeypatch, times=1000)
+        await bea.say(ann.session.me.id, "what did I say?")
+        await until(lambda: any(isinstance(f, facts.Edit) for f in ann.told))
+        (lost,) = [f for f in ann.told if isinstance(f, facts.Edit)]
+        assert (lost.content.kind, lost.content.text.body) == (Kind.NOTICE, NEVER)
+        assert len(tried) == 3
+        assert [type(f) for f in ann.told if isinstance(f, facts.Message | facts.Edit)] == [
+            facts.Message,
+            facts.Edit,
+        ]
+
+
+async def test_what_an_archive_tells_is_tried_again_too(prosody: Prosody, monkeypatch: pytest.MonkeyPatch):
+    """A room's gap, filled after a restart."""
+    monkeypatch.setattr("connectors.xmpp.sealing.TRIES", (0.05, 0.05, 0.05))
+    room, host = f"omemo-retry@{ROOMS}", FakeHost()
+    relay, _ = await prosody.register("relay-retry-omemo")
+    async with friend(prosody, "bea-gap") as bea:
+        await bea.join(room)
+        await bea.configure(room, membersonly="1", whois="anyone")
+        await bea.let_in(room, relay)
+        async with account(prosody, "relay-retry-omemo", host, own=False) as bridge:
+            await bridge.session.perform(Join(chat=ChatId(room)))
+            await until(lambda: bridge.can(room).protection is Protection.BRIDGE)
+            await bea.say(room, "before", relay)
+            await until(lambda: "before" in bridge.words())
+        await bea.say(room, "in the gap", relay)
+        async with account(prosody, "relay-retry-omemo", host, own=False) as bridge:
+            tried = out_of_reach(bridge, monkeypatch, times=2)
+            await bridge.session.perform(Join(chat=ChatId(room)))
+            await until(lambda: any(isinstance(f, facts.Edit) for f in bridge.told))
+            (notice,) = [f for f in bridge.told if isinstance(f, facts.Message)]
+            (opened,) = [f for f in bridge.told if isinstance(f, facts.Edit)]
+            assert (opened.target, opened.content.text.body) == (notice.id, "in the gap")
+            assert len(tried) == 2
+
+
+def out_of_reach(one: Own, monkeypatch: pytest.MonkeyPatch, *, times: int) -> list[str]:
+    """So many times the bridge has nobody's list of devices; who was asked about."""
+    decrypt, tried = omemo.SessionManager.decrypt, list[str]()
+
+    async def decrypted(manager: omemo.SessionManager, message: omemo.Message) -> object:
+        if manager is one.session.sealing._device._manager and len(tried) < times:
+            tried.append(message.bare_jid)
+            raise omemo.SenderNotFound("no such device on their list")
+        return await decrypt(manager, message)
+
+    monkeypatch.setattr(omemo.SessionManager, "decrypt", decrypted)
+    return tried
 
 
 async def test_a_room_for_members_who_see_each_other_is_encrypted_to_all_of_them(prosody: Prosody):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +34,7 @@ class Lab:
 
     synapse: Synapse
     prosody: Prosody
-    ejabberd: Ejabberd
-    ngircd: Ngircd
+    others: Mapping[str, Ejabberd]  # the servers behind networks that are not Prosody's
     bridge: BridgeProcess
 
     @property
@@ -55,7 +54,7 @@ class Lab:
 
     def server(self, network: str) -> Prosody | Ejabberd:
         """The XMPP server behind a network."""
-        return self.ejabberd if network == EJABBERD else self.prosody
+        return self.others.get(network, self.prosody)
 
     async def account(self, stem: str = "bob", network: str = XMPP) -> tuple[str, str]:
         """A new account on the XMPP server."""
@@ -146,58 +145,76 @@ async def until(holds: Callable[[], object], seconds: float = 60) -> None:
 @asynccontextmanager
 async def laboratory(prosody: Prosody, ejabberd: Ejabberd, ngircd: Ngircd) -> AsyncIterator[Lab]:
     """The bridge on all of them, and a Synapse of its own, while the block lasts."""
+    networks = {
+        XMPP: _component(prosody),
+        EJABBERD: _component(ejabberd),
+        ACCOUNT: await _account(prosody),
+        IRC: {
+            "connector": "irc",
+            "consent": "off",
+            "name": "IRC",
+            "nick": "xbridge",
+            "servers": [{"host": "127.0.0.1", "port": ngircd.port, "tls": False}],
+            "flood": {"refill": 0, "lead_max": 0},
+        },
+    }
+    async with _bridged(networks, prosody, {EJABBERD: ejabberd}) as lab:
+        yield lab
+
+
+@asynccontextmanager
+async def loopback_laboratory(prosody: Prosody) -> AsyncIterator[Lab]:
+    """A bridge with an account alone, which fetches files of this machine too, if they lie on that Prosody."""
+    networks = {ACCOUNT: await _account(prosody)}
+    async with _bridged(networks, prosody, {}, loopback_certificate=prosody.certificate) as lab:
+        yield lab
+
+
+@asynccontextmanager
+async def _bridged(
+    networks: dict[str, Any], prosody: Prosody, others: dict[str, Ejabberd], **options: Any
+) -> AsyncIterator[Lab]:
     async with run_synapse() as synapse:
         with private_directory("scenarios-xmpp") as folder:
-            jid, password = await prosody.register("thebridge")
             bridge = BridgeProcess(
                 folder,
                 homeserver_url=synapse.base_url,
                 server_name=synapse.server_name,
-                networks={
-                    XMPP: {
-                        "connector": "xmpp",
-                        "consent": "off",
-                        "name": "XMPP",
-                        "mode": "component",
-                        "jid": COMPONENT,
-                        "secret": SECRET,
-                        "port": prosody.component_port,
-                    },
-                    EJABBERD: {
-                        "connector": "xmpp",
-                        "consent": "off",
-                        "name": "XMPP",
-                        "mode": "component",
-                        "jid": COMPONENT,
-                        "secret": SECRET,
-                        "port": ejabberd.component_port,
-                    },
-                    ACCOUNT: {
-                        "connector": "xmpp",
-                        "consent": "off",
-                        "name": "Account",
-                        "mode": "client",
-                        "jid": jid,
-                        "password": password,
-                        "host": "127.0.0.1",
-                        "port": prosody.port,
-                        "tls_ca_file": str(prosody.certificate),
-                        "nick": "thebridge",
-                    },
-                    IRC: {
-                        "connector": "irc",
-                        "consent": "off",
-                        "name": "IRC",
-                        "nick": "xbridge",
-                        "servers": [{"host": "127.0.0.1", "port": ngircd.port, "tls": False}],
-                        "flood": {"refill": 0, "lead_max": 0},
-                    },
-                },
+                networks=networks,
                 permissions={f"@xmppadmin:{synapse.server_name}": "admin", synapse.server_name: "user"},
+                **options,
             )
             await synapse.add_appservice(Path(bridge.registration))
             await bridge.start()
             try:
-                yield Lab(synapse=synapse, prosody=prosody, ejabberd=ejabberd, ngircd=ngircd, bridge=bridge)
+                yield Lab(synapse=synapse, prosody=prosody, others=others, bridge=bridge)
             finally:
                 await bridge.stop()
+
+
+def _component(server: Prosody | Ejabberd) -> dict[str, Any]:
+    return {
+        "connector": "xmpp",
+        "consent": "off",
+        "name": "XMPP",
+        "mode": "component",
+        "jid": COMPONENT,
+        "secret": SECRET,
+        "port": server.component_port,
+    }
+
+
+async def _account(server: Prosody) -> dict[str, Any]:
+    jid, password = await server.register("thebridge")
+    return {
+        "connector": "xmpp",
+        "consent": "off",
+        "name": "Account",
+        "mode": "client",
+        "jid": jid,
+        "password": password,
+        "host": "127.0.0.1",
+        "port": server.port,
+        "tls_ca_file": str(server.certificate),
+        "nick": "thebridge",
+    }

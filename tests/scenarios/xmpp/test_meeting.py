@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element
 import pytest
 
 from bridgekit.testing.person import Person as MatrixPerson
+from connectors.irc.testing.ngircd import Ngircd
 from connectors.xmpp import wire
 from connectors.xmpp.testing.person import Person, Seen
 from tests.scenarios.irc.peer import Peer, peer
@@ -40,9 +41,9 @@ class Meeting:
 
 
 @pytest.fixture
-async def meeting(lab: Lab) -> AsyncIterator[Meeting]:
+async def meeting(lab: Lab, ngircd: Ngircd) -> AsyncIterator[Meeting]:
     channel = lab.new("#meet")
-    async with scenery(lab) as scene, peer(lab.ngircd.port, lab.new("ira"), channel) as ira:
+    async with scenery(lab) as scene, peer(ngircd.port, lab.new("ira"), channel) as ira:
         await lab.link(scene.alice, scene.room, channel, IRC)
         yield Meeting(
             lab=lab,
