@@ -147,6 +147,8 @@ class SecretClient:
         """Give a session's key once more to a device that has had it, as matrix-rust-sdk does."""
         self.requests.append(asked)
         body = asked["body"]
+        # matrix-rust-sdk does not even read a request without it.
+        assert body["sender_key"] == self.machine.curve25519
         group, key = self._out[body["room_id"]]
         device = asked["requesting_device_id"]
         if group.session_id != body["session_id"] or (user, device) not in self._gave:
@@ -167,8 +169,8 @@ class SecretClient:
         """Ask the sender's devices for the key of an encrypted event, which this device has not or has lost."""
         session = event.content["session_id"]
         self.keys.pop(session, None)
-        content = contents.key_request(ChatId(room), session, self.machine.device)
         for device in self.devices_of(event.sender):
+            content = contents.key_request(ChatId(room), session, self.machine.device, device.curve25519)
             self.send(event.sender, device.id, "m.room_key_request", content)
 
     def _device(self, user: PersonId, curve25519: str) -> Device:

@@ -67,7 +67,7 @@ async def test_who_was_never_given_a_key_gets_none_by_asking(tmp_path: Path) -> 
             who.ask(now.room, event)
         del now.alice.keys[session]
         (ann,) = now.alice.devices_of(ghost("ann"))
-        asked = contents.key_request(ChatId(now.room), session, now.alice.machine.device)
+        asked = contents.key_request(ChatId(now.room), session, now.alice.machine.device, ann.curve25519)
         now.alice.send(ann.user, ann.id, "m.room_key_request", asked)
         # What was asked first was looked at first: when Alice has her answer from Bob, the others have none.
         now.alice.ask(now.room, event)

@@ -161,9 +161,13 @@ def forwarded_content(room: ChatId, session: str, key: str, *, sender_key: str, 
     }
 
 
-def key_request(room: ChatId, session: str, device: str) -> Json:
-    """m.room_key_request; a session is asked for once, so its id is the request's."""
-    body = {"algorithm": MEGOLM, "room_id": room, "session_id": session, "sender_key": ""}
+def key_request(room: ChatId, session: str, device: str, sender_key: str) -> Json:
+    """m.room_key_request of our `device`; a session is asked for once, so its id is the request's.
+
+    `sender_key` is of the device that is asked: deprecated since v1.3, and matrix-rust-sdk (0.19) drops a request
+    in which it is no key.
+    """
+    body = {"algorithm": MEGOLM, "room_id": room, "session_id": session, "sender_key": sender_key}
     return {"action": "request", "body": body, "request_id": session, "requesting_device_id": device}
 
 

@@ -244,10 +244,12 @@ class Incoming:
         self._asked[missing.place] = None
         while len(self._asked) > REASONS:
             self._asked.popitem(last=False)
-        content = contents.key_request(room, session, machine.device)
         person = (await self._tracking.of([sender])).get(sender)
         devices = person.devices.values() if person is not None else ()
-        messages = [(sender, device.id, content) for device in devices]
+        messages = [
+            (sender, device.id, contents.key_request(room, session, machine.device, device.curve25519))
+            for device in devices
+        ]
         await calls.send("m.room_key_request", messages, user=machine.user, device=machine.device)
 
     def _refused(self, event: contents.ToDevice) -> None:

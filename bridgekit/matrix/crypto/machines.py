@@ -203,8 +203,10 @@ class Machines:
         await self._store.commit(self._store.keys.put_device(machine.row()))
 
     async def _publish(self, machine: Machine) -> None:
-        body = {"device_keys": machine.device_keys, **machine.unpublished()}
-        await self._calls.upload(machine.user, machine.device, body)
+        # The keys that others take come before the device that they are told of: Synapse (1.163) stores what comes in
+        # one request the other way round, and a client that asks in between leaves the device out for minutes.
+        await self._calls.upload(machine.user, machine.device, machine.unpublished())
+        await self._calls.upload(machine.user, machine.device, {"device_keys": machine.device_keys})
 
     async def _identify(self, machine: Machine) -> None:
         await self._calls.upload_identity(machine.user, machine.identity())

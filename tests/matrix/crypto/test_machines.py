@@ -55,7 +55,7 @@ class Calls(KeyCalls):
         self.uploads.append(body)
         await self._over("keys")
         self.keys.upload(user, device, dict(body))
-        return len(body["one_time_keys"])
+        return len(body.get("one_time_keys", {}))
 
     async def query(
         self, users: Iterable[PersonId], *, user: PersonId, tries: int | None = None
@@ -85,7 +85,16 @@ async def test_the_identity_is_there_before_the_keys_of_the_device(store: Store)
     """A client that asked in between would hold the device for one that nobody vouches for, and not ask again."""
     calls = Calls()
     await machines(store, calls).of(GHOST)
-    assert calls.log == ["device", "identity", "keys"]
+    assert calls.log == ["device", "identity", "keys", "keys"]
+
+
+async def test_whoever_is_told_of_a_device_finds_keys_to_begin_with(store: Store) -> None:
+    """A client that finds none leaves the device out for minutes (matrix-rust-sdk)."""
+    calls = Calls()
+    await machines(store, calls).of(GHOST)
+    first, second = calls.uploads
+    assert (len(first["one_time_keys"]), len(first["fallback_keys"])) == (GHOST_KEYS, 1)
+    assert list(second) == ["device_keys"]
 
 
 @pytest.mark.parametrize("refused", ["device", "identity"])
@@ -121,7 +130,7 @@ async def test_many_who_ask_at_once_get_one_device(store: Store) -> None:
     ours = machines(store, calls)
     found = await asyncio.gather(*(ours.of(GHOST) for _ in range(5)))
     assert {id(one) for one in found} == {id(found[0])}
-    assert calls.log == ["device", "identity", "keys"]
+    assert calls.log == ["device", "identity", "keys", "keys"]
 
 
 async def test_a_device_that_stands_as_it_should_is_only_looked_at_after_a_restart(store: Store) -> None:
