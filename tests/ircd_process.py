@@ -42,7 +42,7 @@ class RemoteIrcd:
         )
         try:
             assert process.stdout is not None
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 where = msgspec.json.decode(await process.stdout.readline(), type=dict[str, int])
                 reader, writer = await asyncio.open_connection("127.0.0.1", where["control"], limit=_LIMIT)
             try:

@@ -170,7 +170,8 @@ class Receipt(FactBase, frozen=True, kw_only=True):
 class Invitation(FactBase, frozen=True, kw_only=True):
     """The session's own account was asked into the chat by `sender`; nothing is joined by itself.
 
-    A private chat is `sender` who asks to be a contact of the account: the answer comes as Join or Leave.
+    A private chat is `sender` who asks to be a contact of the account: the answer comes as Join or Leave. A Join that
+    nobody asked for begins a private chat: where people are asked first there, `sender` of the other side is now.
     """
 
     sender: Person

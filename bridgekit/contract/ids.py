@@ -19,7 +19,7 @@ MATRIX = NetworkId("matrix")
 """The network id of the Matrix side itself; no configured network may be called so."""
 
 
-class PortalKey(msgspec.Struct, frozen=True, array_like=True):
+class PortalKey(msgspec.Struct, frozen=True, array_like=True, cache_hash=True):
     """One chat of one network, as the bridge sees it.
 
     `receiver` is None for a chat that everybody shares (a channel) and the login for a chat that only that

@@ -6,11 +6,9 @@ import asyncio
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
-from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
@@ -19,6 +17,7 @@ from bridgekit.contract.errors import HomeserverUnavailable, MatrixError, Matrix
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.matrix.answers import ElsewhereUnavailable, named
 from bridgekit.matrix.gate import FIRST_SECONDS, LONGEST_SECONDS, Gate
+from bridgekit.matrix.turns import Turns
 from bridgekit.matrix.wire import Answer, AnswerLost, NotSent, Pool
 
 SECONDS = 60.0
@@ -94,7 +93,7 @@ class Homeserver:
         self.on_back: Callable[[], None] = _nobody
         """Called when it answers again after it was away."""
         self.refused = ""  # why the homeserver takes us for a stranger, while it does
-        self._turns: WeakValueDictionary[ChatId, asyncio.Semaphore] = WeakValueDictionary()
+        self._turns: Turns[ChatId] = Turns(AT_ONCE)
         self._backoff = backoff
         self._headers = b"Authorization: Bearer %s\r\n" % token.encode("ascii") + AGENT
 
@@ -184,11 +183,18 @@ class Homeserver:
         ok: bool | None = None
         certain = False
         status = 0
-        started = asyncio.get_running_loop().time()
+        clock = asyncio.get_running_loop().time
+        started = clock()
         try:
-            async with self._turn(room):
-                started = asyncio.get_running_loop().time()
+            if room is None:
                 answer = await self.pool.request(method, target, self._headers, body, seconds=timeout)
+            else:
+                await self._turns.take(room)
+                started = clock()
+                try:
+                    answer = await self.pool.request(method, target, self._headers, body, seconds=timeout)
+                finally:
+                    self._turns.give_back(room)
             status = answer.status
             if 200 <= status < 300:
                 try:
@@ -217,15 +223,7 @@ class Homeserver:
             raise _unreachable(str(reason), sent=True) from reason
         finally:
             gate.leave(epoch, ok, certain=certain, kind=call if status else "")
-            self.metrics.answered(call, status, asyncio.get_running_loop().time() - started)
-
-    def _turn(self, room: ChatId | None) -> AbstractAsyncContextManager[object]:
-        if room is None:
-            return nullcontext()
-        turn = self._turns.get(room)
-        if turn is None:
-            turn = self._turns[room] = asyncio.Semaphore(AT_ONCE)
-        return turn
+            self.metrics.answered(call, status, clock() - started)
 
     def _changed(self, available: bool) -> None:
         self.metrics.homeserver(available)

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from bridgekit.matrix.turns import Turns
+
 MAX_ANSWER = 128 * 1024 * 1024
 """Bytes of one answer; the state of the largest rooms stays well below."""
 CONNECT_SECONDS = 10.0
@@ -48,6 +50,8 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[Answer] | None = None
+        self._deadline = 0.0  # of the answer that is waited for
+        self._timer: asyncio.TimerHandle | None = None  # goes off at the deadline or before it
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
         self._size = 0
@@ -65,7 +69,9 @@ class _Connection(asyncio.Protocol):
             raise NotSent("the connection is closed")
         self.reusable = self._answering = False
         self._waiter = waiter = self._loop.create_future()
-        timer = self._loop.call_later(seconds, self._fail, "no answer in time")
+        self._deadline = deadline = self._loop.time() + seconds
+        if self._timer is None or self._timer.when() > deadline:
+            self._set_timer(deadline)
         try:
             transport.write(request)
             answer: Answer = await waiter
@@ -74,11 +80,28 @@ class _Connection(asyncio.Protocol):
             transport.abort()  # the answer may still come, and nobody may take it for that of the next request
             raise
         finally:
-            timer.cancel()
             self._waiter = None
-        if not self.reusable:
+        if self.reusable:
+            self.idle_since = self._loop.time()
+        else:
             transport.close()
         return answer
+
+    # One timer lasts for all exchanges of a minute: to set and cancel one for each costs more than writing it.
+
+    def _set_timer(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._look_at_the_clock)
+
+    def _look_at_the_clock(self) -> None:
+        self._timer = None
+        if self._waiter is None:
+            return
+        if self._deadline > self._loop.time():
+            self._set_timer(self._deadline)
+        else:
+            self._fail("no answer in time")
 
     def close(self) -> None:
         """Close an idle connection."""
@@ -109,6 +132,8 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost_unread = not self._answering
         self._fail("the connection was closed before the answer was whole")
+        if self._timer is not None:
+            self._timer.cancel()
         self._transport = None
         self.reusable = False
 
@@ -161,7 +186,7 @@ class Pool:
         self._host_header = parts.netloc.rpartition("@")[2].encode(
             "idna" if not parts.netloc.isascii() else "ascii"
         )
-        self._slots = asyncio.Semaphore(limit)
+        self._slots: Turns[None] = Turns(limit)
         self._idle: deque[_Connection] = deque()
 
     async def request(
@@ -180,7 +205,8 @@ class Pool:
             else b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
         )
         request = b"".join((line, self._host_header, b"\r\n", headers, length, body or b""))
-        async with self._slots:
+        await self._slots.take(None)
+        try:
             if (connection := self._take()) is not None:
                 try:
                     return await self._exchange(connection, request, seconds)
@@ -191,11 +217,12 @@ class Pool:
                     if method != "GET" or not connection.lost_unread:
                         raise
             return await self._exchange(await self._connect(), request, seconds)
+        finally:
+            self._slots.give_back(None)
 
     async def _exchange(self, connection: _Connection, request: bytes, seconds: float) -> Answer:
         answer = await connection.exchange(request, seconds)
         if connection.reusable:
-            connection.idle_since = asyncio.get_running_loop().time()
             self._idle.append(connection)
         return answer
 

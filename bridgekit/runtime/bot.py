@@ -387,8 +387,11 @@ class Bot:
         """The link that a command is about, for who may say so: the room's own people, whatever the admin may do."""
         links = self._registry.links_of(room)
         if words:
-            side = self._portals.find_chat(NetworkId(words[0]), words[1] if len(words) > 1 else "")
-            links = [link for link in links if link.key == side]
+            network, name = NetworkId(words[0]), words[1] if len(words) > 1 else ""
+            # A direct chat is named like a shared one: what it is called is what the bridge said of it.
+            named = self._portals.named(network, name)
+            chat = named[0] if named is not None else self._portals.find_chat(network, name).chat
+            links = [link for link in links if (link.key.network, link.key.chat) == (network, chat)]
         if len(links) != 1:
             raise NotAllowed(
                 f"Say `!bridge {command} <network> <chat>`; `!bridge status` shows what is linked here."

@@ -79,7 +79,7 @@ class Tracked:
         at: int = 0,
         key: str = "",
         parent: int = 0,
-        protection: Protection = Protection.CLEAR,
+        protection: Protection = Protection.END_TO_END,
     ) -> None:
         self.number = number
         self.origin = origin
@@ -89,7 +89,7 @@ class Tracked:
         self.at = at
         self.key = key
         self.parent = parent
-        self.protection = protection  # what its origin gave when it was said, where that is known
+        self.protection = protection  # what its origin gave when it was said; unknown means secret
         self.ids: dict[PortalKey, tuple[MessageId, ...]] = {}
         self.pending: dict[PortalKey, asyncio.Future[None]] | None = None
         self.revisions: dict[PortalKey, list[asyncio.Future[None]]] | None = (

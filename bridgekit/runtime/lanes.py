@@ -151,6 +151,12 @@ class Lane(Generic[E]):
             heapq.heappush(self._ready, (serial, errand.actor))
 
     def _start(self) -> None:
+        """Begin all that may begin now, each in a task of its own."""
+        while (started := self._next()) is not None:
+            self._spawn(self._carry(*started))
+
+    def _next(self) -> tuple[int, E, _Actor[E]] | None:
+        """The errand that begins now, with its serial and its actor; None where none may."""
         if self._adaptive:
             self._width = order.width(self._width, self.waiting, self.running)
         while self._ready and not self._halted and (not self._adaptive or self.running < self._width):
@@ -167,29 +173,42 @@ class Lane(Generic[E]):
             errand.turn = actor.last = Turn(actor)
             actor.running += 1
             self.running += 1
-            self._spawn(self._carry(serial, errand, actor))
+            return serial, errand, actor
+        return None
 
     async def _carry(self, serial: int, errand: E, actor: _Actor[E]) -> None:
-        done = going_on = True
-        try:
-            done = await self._run(errand)
-        except asyncio.CancelledError:
-            going_on = False  # the bridge stops: whatever waits is on disk, and must not start now
-            raise
-        finally:
-            self.running -= 1
-            actor.running -= 1
-            actor.broken = actor.broken or not done
-            if errand.turn is not None:
-                errand.turn.end()
-            if not done:
-                self._add(serial, errand)
-            if not actor.running:
-                actor.broken = False
-                actor.last = None
-            if actor.waiting:
-                heapq.heappush(self._ready, (actor.waiting[0][0], errand.actor))
-            elif not actor.running:
-                del self._actors[errand.actor]
-            if going_on:
+        """Run an errand, and go on with the next that may begin: a busy lane needs no task for each."""
+        while True:
+            done = False
+            try:
+                done = await self._run(errand)
+            except asyncio.CancelledError:
+                self._end(serial, errand, actor, done=True)
+                raise  # the bridge stops: whatever waits is on disk, and must not start now
+            except BaseException:
+                self._end(serial, errand, actor, done=True)
                 self._start()
+                raise
+            self._end(serial, errand, actor, done=done)
+            started = self._next() if done else None  # what failed at once gives the others a turn
+            self._start()
+            if started is None:
+                return
+            serial, errand, actor = started
+
+    def _end(self, serial: int, errand: E, actor: _Actor[E], *, done: bool) -> None:
+        """An errand is over, or (where it is not `done`) has to begin again."""
+        self.running -= 1
+        actor.running -= 1
+        actor.broken = actor.broken or not done
+        if errand.turn is not None:
+            errand.turn.end()
+        if not done:
+            self._add(serial, errand)
+        if not actor.running:
+            actor.broken = False
+            actor.last = None
+        if actor.waiting:
+            heapq.heappush(self._ready, (actor.waiting[0][0], errand.actor))
+        elif not actor.running:
+            del self._actors[errand.actor]

@@ -314,6 +314,14 @@ class Making:
         await allowed(self._client.invite(room, self._bot, user=ghost))
         await allowed(self._client.join(room))
         await self._made_direct(side, room, whom, inviter, made=False)
+        self._spawn(quiet(self._begin, side))
+
+    async def _begin(self, side: PortalKey) -> None:
+        """The owner of an account wants this conversation: where its network asks the other first, it does now."""
+        supervised = self._sessions[side.network, side.receiver]
+        session = await supervised.ready()
+        if verbs.Join in session.capabilities(side.chat).verbs:
+            await supervised.perform(verbs.Join(chat=side.chat), session)
 
     async def _are_alone(self, room: ChatId, ghost: PersonId, inviter: PersonId) -> bool:
         members = await self._client.joined_members(room, user=ghost)

@@ -58,8 +58,10 @@ class MatrixSide:
         likely: Callable[[ChatId, PersonId], None],
         cleared: Callable[[PortalKey], bool],
         is_replaced: Callable[[ChatId], Awaitable[bool]],
+        stood_in: Callable[[ChatId, PersonId], None],
     ) -> None:
-        """`likely` is told of who is about to speak; `cleared` says whether a link's words may go into their room."""
+        """`likely` is told of who is about to speak; `cleared` says whether a link's words may go into their room;
+        `stood_in` is told of somebody in whose place their ghost has spoken."""
         self._client = client
         self._ghosts = ghosts
         self._bot = bot
@@ -71,6 +73,7 @@ class MatrixSide:
         self._likely = likely
         self._cleared = cleared
         self._is_replaced = is_replaced
+        self._stood_in = stood_in
         self._taken_back: dict[bytes, None] = {}  # events that double puppets redacted, the oldest first
 
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None:
@@ -148,7 +151,9 @@ class MatrixSide:
             raise SendRejected("The room does not let its owner in.")
         ghost = self._ghosts.of(network, sender.id)
         await self._ghosts.ready(ghost, network, sender, room)
-        return await self._do(room, step, ghost, network, verb, ids)
+        sent = await self._do(room, step, ghost, network, verb, ids)
+        self._stood_in(room, actor)
+        return sent
 
     async def _do(
         self, room: ChatId, step: Step, actor: PersonId, network: NetworkId, verb: Verb, ids: Ids

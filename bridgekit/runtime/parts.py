@@ -68,6 +68,7 @@ from bridgekit.runtime.sessions import Supervised
 from bridgekit.runtime.shielding import Shields
 from bridgekit.runtime.spaces import Spaces
 from bridgekit.runtime.standing import StandingLinks
+from bridgekit.runtime.standins import StandIns
 from bridgekit.runtime.succession import Succession
 from bridgekit.runtime.surroundings import RoomSurroundings
 from bridgekit.runtime.underway import UnderWay
@@ -165,6 +166,12 @@ class Parts:
             likely=self.readying.likely,
             cleared=lambda side: side in self.exposures.cleared,
             is_replaced=lambda room: self.upgrades.is_replaced(room),
+            stood_in=StandIns(
+                store,
+                is_encrypted=self.engine.knows_encrypted,
+                tell=lambda owner, words: self.management.tell(owner, words),
+                spawn=spawn,
+            ).spoke,
         )
         self.accounts = Accounts(
             self.networks,

@@ -1,4 +1,4 @@
-"""Pending: who speaks while a network is away learns that their words wait, and for what."""
+"""Pending: who speaks while a network is away, or makes them wait, learns that their words wait, and for what."""
 
 from __future__ import annotations
 
@@ -50,6 +50,14 @@ class Pending:
         elif actor != RELAY and side.receiver is None and self._is_coming(side.network, LoginId(actor)):
             label = self._label(side.network)
             self._spawn(self._show(room, case, side.network, f"It waits for your account on {label}."))
+        elif side.receiver is not None:
+            asyncio.get_running_loop().call_later(AFTER, self._lingers, room, case, side.network)
+
+    def _lingers(self, room: ChatId, case: Case, network: NetworkId) -> None:
+        """A direct chat may have to wait for the other to agree to it."""
+        if case.open and not case.told:
+            words = f"{self._label(network)} has not taken it yet: it waits."
+            self._spawn(self._show(room, case, network, words))
 
     def session_changed(self, supervised: Supervised) -> None:
         """A session is up, lost or rejected."""

@@ -347,12 +347,19 @@ class Performing:
         self, room: ChatId, origin: PortalKey, said: Protection, side: PortalKey, protection: Protection
     ) -> str:
         """Why words that were said on `origin`, under that protection, may not go to `side`; "" where they may."""
-        if protection >= SEALED:
-            return ""
+        if protection >= SEALED or max(said, self._now_given(room, origin)) < SEALED:
+            return ""  # asked of every message, and nearly always so: what is not sealed cannot be laid open
         sides = self._sides(room)
         gone = SideView(key=side, label=self._label(side.network), name=side.chat)
         target = next((view for view in sides if view.key == side), gone)
         return may_not_reach(sides, origin, said, msgspec.structs.replace(target, protection=protection))
+
+    def _now_given(self, room: ChatId, side: PortalKey) -> Protection:
+        """What a side of the room gives this moment; what the Matrix side does, where it is none (any more)."""
+        link = self._registry.links.get(side)
+        if link is None or link.room != room:
+            return self._protecting.matrix(room)
+        return self._protecting.of(link)
 
     def _without_quote(
         self, room: ChatId, verb: Verb, ids: Ids, side: PortalKey, protection: Protection

@@ -106,6 +106,7 @@ class Recall:
             at=origin.at,
             key=origin.key,
             parent=origin.parent,
+            protection=origin.protection,
         )
         for side, ids in sides.items():
             self._recent.name(tracked, side, tuple(ids))
@@ -137,7 +138,13 @@ class Recall:
             case facts.Reaction():
                 parent = known[fact.target].number
                 tracked = Tracked(
-                    case.number, case.origin, fact.sender.id, at=fact.at, key=fact.key, parent=parent
+                    case.number,
+                    case.origin,
+                    fact.sender.id,
+                    at=fact.at,
+                    key=fact.key,
+                    parent=parent,
+                    protection=case.protection,
                 )
                 id = fact.id
             case _:
@@ -209,6 +216,7 @@ class Recall:
                     kind="reaction" if tracked.key else "message",
                     parent=tracked.parent,
                     key=tracked.key,
+                    protection=tracked.protection,
                 )
             )
             for part, id in enumerate(ids, first)

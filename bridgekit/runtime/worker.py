@@ -369,8 +369,9 @@ class Worker:
         try:
             sent = await self._around.perform(self.room, step, await self._recall.resolved(step))
         except asyncio.CancelledError:
-            if not step.stopped:
+            if not step.stopped or step.task is None:
                 raise
+            step.task.uncancel()  # the errand was meant, and the task goes on with others
             self._settle(step, _stopped(side), None)
         except Disconnected as error:
             if step.stopped:
@@ -498,7 +499,8 @@ class Worker:
         """Tell the sender, once the fate is on disk: what they were told must not be doubted after a crash."""
         try:
             if written is not None:
-                await asyncio.wait((written,))
+                with contextlib.suppress(StoreError):  # it is logged
+                    await written
             await work
         except Exception as error:
             log.error("status_failed", trace=_trace(error))

@@ -279,7 +279,7 @@ async def _close(connection: asyncpg.Connection) -> None:
 
 async def _perform(connection: asyncpg.Connection, run: Run) -> None:
     """Execute one run in one round trip."""
-    statement, rows = run.statement, run.rows
+    statement, rows = run.statement, run.lasting
     if len(rows) == 1:
         await connection.execute(statement.sql, *rows[0])
     elif statement.bulk is None:
@@ -287,10 +287,6 @@ async def _perform(connection: asyncpg.Connection, run: Run) -> None:
     elif statement.bulk == "delete":
         await connection.execute(statement.unnest, [row[0] for row in rows])
     else:
-        if statement.bulk == "upsert":
-            # One statement may not change a row twice; each sets the whole row, so the last one counts.
-            keys = statement.table.keys
-            rows = list({row[:keys]: row for row in rows}.values())
         await connection.execute(statement.unnest, *map(list, zip(*rows, strict=True)))
 
 

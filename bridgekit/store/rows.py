@@ -6,6 +6,7 @@ import msgspec
 
 from bridgekit.contract.ids import ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Login
+from bridgekit.contract.policy import Protection
 
 
 class InboxRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +32,8 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
 
     `message` (from `new_id()`) is the same for all copies; `origin` marks the copy that somebody wrote there.
     `part` counts up where one message took several on this side. A reaction (`kind` is "reaction") names the
-    message under which it stands (`parent`) and what it says (`key`).
+    message under which it stands (`parent`) and what it says (`key`). `protection` is what the origin gave when it was
+    said; where that is not known, the most that there is, because unknown means secret.
     """
 
     message: int
@@ -46,6 +48,7 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = "message"
     parent: int = 0
     key: str = ""
+    protection: Protection = Protection.END_TO_END
 
 
 class Portal(msgspec.Struct, frozen=True, kw_only=True):

@@ -125,6 +125,17 @@ class Run(msgspec.Struct):
     statement: Statement
     rows: list[Params]
 
+    @property
+    def lasting(self) -> list[Params]:
+        """The rows without those of which nothing would be left: an upsert sets the whole row, so the last one counts.
+
+        (PostgreSQL also refuses a statement that changes a row twice.)
+        """
+        if self.statement.bulk != "upsert" or len(self.rows) == 1:
+            return self.rows
+        keys = self.statement.table.keys
+        return list({row[:keys]: row for row in self.rows}.values())
+
 
 def arrange(units: Iterable[Sequence[Write]]) -> list[Run]:
     """Put equal statements together without changing the outcome.

@@ -35,6 +35,7 @@ COPIES = table(
     kind="text",
     parent="bigint",
     key="text",
+    protection="bigint",
 )
 NEWEST = table("newest", 2, side="text", chat="text", message="bigint")
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.policy import Protection
 from bridgekit.store.driver import Reader
 from bridgekit.store.rows import Copy, InboxRow, ParkedRow
 from bridgekit.store.sealing import SealingKey
@@ -209,6 +210,7 @@ class Copies:
                 copy.kind,
                 copy.parent,
                 copy.key,
+                int(copy.protection),
             ),
             Write(_NEWEST_PUT, (copy.side, copy.chat, copy.message)) if copy.kind == "message" else None,
         )
@@ -271,7 +273,7 @@ class Copies:
 
 
 def _copy(found: Sequence[Any]) -> Copy:
-    message, side, chat, id, part, room, sender, at, origin, kind, parent, key = found
+    message, side, chat, id, part, room, sender, at, origin, kind, parent, key, protection = found
     return Copy(
         message=message,
         room=room,
@@ -285,4 +287,5 @@ def _copy(found: Sequence[Any]) -> Copy:
         kind=kind,
         parent=parent,
         key=key,
+        protection=Protection(protection),
     )

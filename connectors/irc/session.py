@@ -84,6 +84,8 @@ class IrcSession:
             now=lambda: int(network.host.now() * 1000),
         )  # fmt: skip
         self._tasks: asyncio.TaskGroup | None = None
+        self._told: dict[ChatId, Capabilities] = {}  # what can be done, as of `_told_at`
+        self._told_at = -1
         self._emit: Emit = lambda fact: None
         self._doom: RemoteError | None = None
         self._parting = False
@@ -111,8 +113,17 @@ class IrcSession:
 
     def capabilities(self, chat: ChatId) -> Capabilities:
         """What can be done in `chat` now."""
-        found = compose.capabilities(self.state, chat, self.network.settings(self._connection.secure))
-        return msgspec.structs.replace(found, pipeline=PIPELINE)
+        if self._told_at != self.state.changes:
+            self._told_at = self.state.changes
+            self._told.clear()
+        found = self._told.get(chat)
+        if found is None:  # each verb asks several times: before it is made, and the moment before it goes
+            settings = self.network.settings(self._connection.secure)
+            found = msgspec.structs.replace(
+                compose.capabilities(self.state, chat, settings), pipeline=PIPELINE
+            )
+            self._told[chat] = found
+        return found
 
     async def run(self, emit: Emit) -> None:
         """Read until cancelled; the first thing is to get into the channels."""
@@ -303,9 +314,9 @@ class IrcSession:
     def _is_playback(self, message: Message) -> bool:
         """Whether a bouncer tells what it kept while we were away, with no batch to say so."""
         return (
-            self.elsewhere
+            message.at < self._since - PLAYBACK_MS
             and not message.replayed
-            and message.at < self._since - PLAYBACK_MS
+            and self.elsewhere
             and int(self.network.host.now() * 1000) < self._since + 2 * PLAYBACK_MS
         )
 

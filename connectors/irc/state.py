@@ -48,6 +48,7 @@ class State:
         self.away = False
         self.registered = False
         self.msgids = False  # the server gives its messages ids
+        self.changes = 0  # counts up with every line that may have changed what can be done here
         self.support = Support()
         self.caps = Caps()
         self.batches = Batches()
@@ -126,20 +127,24 @@ class State:
                 return []
         if not self.msgids and "msgid" in line.tags:
             self.msgids = True
+            self.changes += 1
         changes: list[Change] = []
         if "!" in line.source:
             self._seen(line, changes)
         if (handler := self._on.get(line.command)) is not None:
+            self.changes += 1
             changes += handler(line)
         elif (learn := people.LEARN.get(line.command)) is not None:
+            self.changes += 1
             changes += learn(self, line)
         return changes
 
     def _seen(self, line: Line, changes: list[Change]) -> None:
         """Learn from the source and the account tag of any line."""
         nick, user, host = line.nick, line.user, line.host
-        if self.is_me(nick) and user and host:
+        if self.is_me(nick) and user and host and (user, host) != (self.user, self.host):
             self.user, self.host = user, host
+            self.changes += 1
         someone = self.known(nick)
         if someone is None:
             return

@@ -21,6 +21,8 @@ from connectors.mimi.wire.tls import Codec
 from connectors.mimi.wire.users import ClientMaterial, ConsentEntry
 
 T = TypeVar("T")
+BUSY = (408, 429, 503)
+"""Answers of those who can do it later."""
 
 
 class Hubs:
@@ -118,14 +120,22 @@ class Hubs:
         return found
 
     async def request_consent(self, entry: ConsentEntry) -> None:
-        """Ask a user's own provider for their consent (5.7). Raises SendRejected."""
-        domain = uris.parse(entry.target, Thing.USER).domain
+        """Ask a user's own provider for their consent, or take that back (5.7). Raises SendRejected."""
+        await self._consent(entry, Endpoint.REQUEST_CONSENT, entry.target)
+
+    async def update_consent(self, entry: ConsentEntry) -> None:
+        """Tell the provider of who asked what a user of ours has decided (5.7). Raises SendRejected."""
+        await self._consent(entry, Endpoint.UPDATE_CONSENT, entry.requester)
+
+    async def _consent(self, entry: ConsentEntry, endpoint: Endpoint, whose: str) -> None:
+        domain = uris.parse(whose, Thing.USER).domain
         if domain == self._domain:
             raise SendRejected("Nobody of this provider needs to be invited: they speak in a linked room.")
-        body = users.CONSENT_ENTRY.encode(entry)
-        answer = await self._peers.post(domain, Endpoint.REQUEST_CONSENT, entry.target, body)
+        answer = await self._peers.post(domain, endpoint, whose, users.CONSENT_ENTRY.encode(entry))
+        if answer.status in BUSY:
+            raise Disconnected("Their provider is busy.", retry_after=answer.retry_after or 1.0)
         if answer.status != 201:
-            raise SendRejected(f"Their provider does not ask them (HTTP {answer.status}).")
+            raise SendRejected(f"Their provider does not take that (HTTP {answer.status}).")
 
     async def _post(
         self, room: str, endpoint: Endpoint, body: bytes, codec: Codec[T], *, target: str | None = None
@@ -134,7 +144,7 @@ class Hubs:
         match answer.status:
             case 200:
                 return codec.decode(answer.body)
-            case 408 | 429 | 503:
+            case status if status in BUSY:
                 raise Disconnected(
                     f"The room's provider cannot take that now (HTTP {answer.status}).",
                     retry_after=answer.retry_after or 1.0,
@@ -147,6 +157,13 @@ class Hubs:
 
 class NotLetIn(SendRejected):
     """The hub gives its GroupInfo to invited people only."""
+
+
+class AwaitsConsent(SendRejected):
+    """The user was asked whether they agree."""
+
+    def __init__(self) -> None:
+        super().__init__("They were asked whether they agree to be invited, and come in when they do.")
 
 
 class Unavailable(SendRejected):

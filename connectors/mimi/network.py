@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from bridgekit.contract.connector import Host, OwnAccounts
-from bridgekit.contract.errors import Disconnected, LoginRejected, PeerMisbehaved
+from bridgekit.contract.errors import Disconnected, PeerMisbehaved
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import File, Login
 from connectors.mimi import uris
+from connectors.mimi.account_session import AccountSession
 from connectors.mimi.assets import Assets
 from connectors.mimi.config import MimiConfig
 from connectors.mimi.downloads import Downloads
@@ -21,6 +22,7 @@ from connectors.mimi.peers import Credentials, Peers
 from connectors.mimi.provider import Provider
 from connectors.mimi.server import FILES, Server
 from connectors.mimi.session import MimiSession
+from connectors.mimi.speaking import Speaking
 from connectors.mimi.tenants import Tenants
 from connectors.mimi.uris import Thing
 
@@ -28,24 +30,42 @@ _IDENTITY, _HUB_KEY, _SEED = "own/identity", "own/hub-key", "own/seed"
 
 
 class MimiNetwork:
-    """What is known before anything is connected: names. Rooms are shared; there are no private chats yet."""
+    """What is known before anything is connected: names. The accounts live in the relay's session, the provider."""
 
-    own_accounts = OwnAccounts.OFF
+    # Who speaks in a shared room has a client here without an account; it is for being reached by name.
+    own_accounts = OwnAccounts.ON_REQUEST
 
     def __init__(self, config: MimiConfig, host: Host) -> None:
         self._config = config
         self._host = host
         self._engine = installed()
         self._assets: Assets | None = None
+        self._provider: MimiSession | None = None
+        self._up = asyncio.Event()
         host.opens_files(self._opened)
 
     @asynccontextmanager
-    async def connect(self, login: Login | None) -> AsyncIterator[MimiSession]:
-        """Be the provider: listen, and send what waits. Raises Disconnected where the port or a file cannot be had."""
-        if login is not None:
-            raise LoginRejected(
-                "On MIMI everybody is hosted by this provider: there are no accounts to log into."
-            )
+    async def connect(self, login: Login | None) -> AsyncIterator[MimiSession | AccountSession]:
+        """Be the provider: listen, and send what waits. Raises Disconnected where the port or a file cannot be had.
+
+        With a login: one of those who are hosted here, as soon as the provider is up.
+        """
+        if login is None:
+            async with self._running() as provider:
+                self._provider = provider
+                self._up.set()
+                try:
+                    yield provider
+                finally:
+                    self._up.clear()
+                    self._provider = None
+            return
+        while self._provider is None:
+            await self._up.wait()
+        yield AccountSession(self._provider, login.owner)
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncIterator[MimiSession]:
         config = self._config
         credentials = Credentials(config.certificate, config.key, config.authorities)
         async with AsyncExitStack() as stack:
@@ -85,7 +105,7 @@ class MimiNetwork:
             await stack.enter_async_context(server.listening(listening, context))
             sending = asyncio.create_task(provider.outbox.run(), name="mimi outbox")
             stack.push_async_callback(_stop, sending)
-            session = MimiSession(self._host, tenants, assets, seed=seed)
+            session = MimiSession(self._host, tenants, Speaking(tenants, assets, seed=seed))
             stack.push_async_callback(session.close)
             yield session
 
@@ -108,8 +128,11 @@ class MimiNetwork:
         return signer, key, seed
 
     def chat_id(self, name: str) -> tuple[ChatId, bool] | None:
-        """A room by its URI, or one of ours by its name alone."""
+        """A room by its URI, or one of ours by its name alone; a user of another provider is a private chat."""
         try:
+            if uris.is_user(name):
+                chat = self.direct(PersonId(name))
+                return None if chat is None else (chat, True)
             if name.startswith("mimi://"):
                 uris.parse(name, Thing.ROOM)
                 return ChatId(name), False
@@ -127,8 +150,10 @@ class MimiNetwork:
         return chat
 
     def direct(self, person: PersonId) -> ChatId | None:
-        """There are no private chats yet."""
-        return None
+        """Called by the URI of whom it is with. Nobody of this provider: they talk on Matrix."""
+        if not uris.is_user(person) or uris.parse(person).domain == self._config.domain:
+            return None
+        return ChatId(person)
 
 
 async def _stop(task: asyncio.Task[None]) -> None:

@@ -276,6 +276,10 @@ class Provider:
         self._shelves[user] = shelf
         self.people.learn(client, user)
 
+    def publishes(self, user: str) -> bool:
+        """Whether a user of ours has key packages, or had some."""
+        return user in self._shelves
+
     def low(self, user: str) -> list[str]:
         """The user's clients that are to publish more."""
         shelf = self._shelves.get(user)

@@ -71,6 +71,10 @@ class Seats:
             known = self._identities.setdefault(user, known)
         return known
 
+    def known(self, user: str) -> Signer:
+        """The client of a user who has one."""
+        return self._identities[user]
+
     def client(self, user: str) -> str:
         """What the client of a user here is called."""
         return str(uris.Uri(self._domain, Thing.CLIENT, f"{uris.parse(user).name}/{DEVICE}"))
@@ -112,11 +116,11 @@ class Seats:
         if rows:
             await self._host.put_all(rows)
 
-    async def take(self, seat: Seat) -> None:
-        """From now on it is theirs."""
+    async def take(self, seat: Seat, *, more: Mapping[str, bytes | None] | None = None) -> None:
+        """From now on it is theirs; `more` is stored with it."""
         self._seats[seat.user, seat.room_uri] = seat
         self._records[seat.user, seat.room_uri] = {}
-        await self.keep(seat)
+        await self.keep(seat, more=more)
 
     def sit(self, user: str, room: str, records: dict[str, bytes]) -> dict[str, bytes | None]:
         """Who joined by a commit that the hub took has their seat, which the records make: what is to be stored."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
-import secrets
 
 from bridgekit.contract import verbs
 from bridgekit.contract.capabilities import Capabilities
@@ -14,16 +12,10 @@ from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Kind, Person
 from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import Sent, Verb, VerbBase
-from connectors.mimi import content, status
-from connectors.mimi.assets import Assets
-from connectors.mimi.compose import Envelope, Said, octets, to_content
-from connectors.mimi.content import SALT
 from connectors.mimi.markdown_out import STYLES
-from connectors.mimi.presets import CONTENT, STATUS
 from connectors.mimi.room import BANNED, NOBODY
+from connectors.mimi.speaking import Deeds, Speaking
 from connectors.mimi.tenants import BRIDGE, Tenants
-from connectors.mimi.threads import Origin
-from connectors.mimi.translate import name
 from connectors.mimi.wire.components import RoomMetadata
 
 MAX_BYTES = 64 * 1024
@@ -48,29 +40,17 @@ _VERBS: frozenset[type[VerbBase]] = frozenset(
 class MimiSession:
     """`contract.Session` over the clients that are hosted here."""
 
-    def __init__(self, host: Host, tenants: Tenants, assets: Assets, *, seed: bytes) -> None:
-        """`seed` makes salts and the keys of files: the same for the same message, whenever it is said again."""
+    def __init__(self, host: Host, tenants: Tenants, speaking: Speaking) -> None:
         self.me = Person(id=PersonId(tenants.bridge), name=BRIDGE, bot=True)
-        self._host = host
         self.tenants = tenants
-        self._assets = assets
-        self._seed = seed
-        self._tasks: set[asyncio.Task[Sent | None]] = set()
+        self.speaking = speaking
+        self.deeds = Deeds()
+        self.closed = asyncio.Event()
+        self._host = host
 
     def capabilities(self, chat: ChatId) -> Capabilities:
         """The same everywhere, but whether people can have seats of their own."""
-        return Capabilities(
-            verbs=_VERBS,
-            styles=STYLES,
-            kinds=frozenset({Kind.TEXT, Kind.EMOTE, Kind.NOTICE}),
-            speakers=self.tenants.speaks_for_others(chat),
-            replies=True,
-            threads=True,
-            files=True,
-            idempotent=True,
-            max_bytes=MAX_BYTES,
-            protection=Protection.BRIDGE,
-        )
+        return capabilities(_VERBS, speakers=self.tenants.speaks_for_others(chat))
 
     async def run(self, emit: Emit) -> None:
         """Be in the linked rooms, and tell what is heard, until cancelled."""
@@ -91,24 +71,13 @@ class MimiSession:
             self.tenants.reading.clear()
 
     async def perform(self, verb: Verb) -> Sent | None:
-        """Do one verb. What has begun is finished even where the caller gives up: half a commit would lose the room."""
-        task = asyncio.create_task(self._do(verb), name=f"mimi {type(verb).__name__}")
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return await asyncio.shield(task)
-
-    def _done(self, task: asyncio.Task[Sent | None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever gave up need not hear of it
+        """Do one verb. What has begun is finished even where the caller gives up."""
+        return await self.deeds.done(self._do(verb), f"mimi {type(verb).__name__}")
 
     async def close(self) -> None:
-        """Let what is under way end, or end it."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=2.0)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Let what is under way end; the accounts end with it."""
+        self.closed.set()
+        await self.deeds.close()
 
     async def _do(self, verb: Verb) -> Sent | None:
         room, tenants = verb.chat, self.tenants
@@ -116,17 +85,16 @@ class MimiSession:
             case (
                 verbs.PostMessage() | verbs.EditMessage() | verbs.React() | verbs.Unreact() | verbs.Retract()
             ):
-                return await self._say(verb)
+                return await self.speaking.say(verb, room=room, user=tenants.user(verb.speaker))
             case verbs.MarkRead():
-                report = [status.Report(octets(verb.target), status.Status.READ)]
-                user = tenants.user(verb.speaker)
-                if tenants.seat(room, user) is not None and tenants.carries(room, STATUS):
-                    await tenants.say(room, user, STATUS, status.encode(report), secrets.token_bytes(SALT))
+                await self.speaking.has_read(verb, room=room, user=tenants.user(verb.speaker))
             case verbs.SetTopic():
                 await tenants.change(
                     room, lambda seat: seat.describe(_with_topic(seat.state.metadata, room, verb.topic))
                 )
             case verbs.Join():
+                if tenants.directs.of(room) is not None:
+                    raise SendRejected("That is a conversation of two.")
                 await tenants.enter(room, verb.secret.encode())
             case verbs.Leave():
                 await tenants.leave(room)
@@ -144,45 +112,21 @@ class MimiSession:
                 raise SendRejected("Nobody on this network can do that.")
         return None
 
-    async def _say(
-        self, verb: verbs.PostMessage | verbs.EditMessage | verbs.React | verbs.Unreact | verbs.Retract
-    ) -> Sent:
-        room, user = verb.chat, self.tenants.user(verb.speaker)
-        threads = self.tenants.threads
-        match verb:
-            case verbs.PostMessage():
-                reply = octets(verb.reply.id) if verb.reply is not None and verb.reply.id else None
-                origin = Origin(await threads.topic(verb.thread), reply)
-            case verbs.EditMessage() | verbs.Retract():
-                origin = await threads.origin(octets(verb.target))
-            case _:
-                origin = Origin()
-        envelope = Envelope(
-            salt=self._derived("salt", verb)[:SALT],
-            sender_uri=user,
-            room_uri=room,
-            topic=origin.topic,
-            in_reply_to=origin.in_reply_to,
-        )
-        part = None
-        if isinstance(verb, verbs.PostMessage) and verb.content.file is not None:
-            part = await self._assets.offer(verb.content.file, self._derived("file", verb))
-        try:
-            encoded = content.encode(to_content(verb, envelope, file=part))
-        except ValueError:
-            raise SendRejected("The message is too large for this network.") from None
-        await self.tenants.say(room, user, CONTENT, encoded, envelope.salt)
-        id = content.message_id(encoded, salt=envelope.salt, sender_uri=user, room_uri=room)
-        if isinstance(verb, verbs.PostMessage):
-            await threads.said(id, origin)
-        return Sent(id=name(id))
 
-    def _derived(self, purpose: str, verb: Said) -> bytes:
-        """64 octets that nobody can guess, the same each time that this verb is done."""
-        if not verb.key:
-            return secrets.token_bytes(64)
-        told = "\0".join((purpose, verb.chat, type(verb).__name__, verb.key))
-        return hmac.digest(self._seed, told.encode("utf-8", "surrogatepass"), "sha512")
+def capabilities(can: frozenset[type[VerbBase]], *, speakers: bool) -> Capabilities:
+    """What one chat carries."""
+    return Capabilities(
+        verbs=can,
+        styles=STYLES,
+        kinds=frozenset({Kind.TEXT, Kind.EMOTE, Kind.NOTICE}),
+        speakers=speakers,
+        replies=True,
+        threads=True,
+        files=True,
+        idempotent=True,
+        max_bytes=MAX_BYTES,
+        protection=Protection.BRIDGE,
+    )
 
 
 def _with_topic(metadata: RoomMetadata | None, room: str, topic: str) -> RoomMetadata:

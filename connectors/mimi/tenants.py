@@ -22,9 +22,12 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Person
 from connectors.mimi import attachment, content, presets, status, telling, uris
+from connectors.mimi.accounts import Account
+from connectors.mimi.directs import Directs, found_in
 from connectors.mimi.expiring import Expiring
-from connectors.mimi.hubs import Hubs, Unavailable, state_in
+from connectors.mimi.hubs import AwaitsConsent, Hubs, Unavailable, state_in
 from connectors.mimi.mls import MemberEngine, Signer
+from connectors.mimi.packages import Packages
 from connectors.mimi.peers import Peers
 from connectors.mimi.people import People
 from connectors.mimi.plausible import belongs, weigh
@@ -77,6 +80,7 @@ class Tenants:
         self.domain = domain
         self.bridge = str(uris.Uri(domain, Thing.USER, BRIDGE))
         self.emit: Callable[[Fact], None] | None = None
+        self.directs = Directs(domain, host)
         self.reading = asyncio.Event()
         self.threads = Threads(host)
         self._expiring = Expiring(host)
@@ -88,6 +92,9 @@ class Tenants:
         self._provider: Provider
         self._hubs: Hubs
         self._seats = Seats(domain, host, engine)
+        self._packages = Packages(host, engine, self._seats)
+        self._accounts: dict[str, Account] = {}
+        self._inviting: dict[str, asyncio.Lock] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._left: set[tuple[str, str]] = set()
         self._chores: asyncio.Queue[Chore] = asyncio.Queue()
@@ -96,7 +103,9 @@ class Tenants:
         """Take up what is stored."""
         self._provider = provider
         self._hubs = Hubs(self.domain, provider, self._peers, self._engine)
+        await self.directs.load()
         await self._seats.load(provider.people)
+        await self._packages.load()
 
     # Who is hosted ------------------------------------------------------------------------------------------
 
@@ -110,14 +119,33 @@ class Tenants:
             raise SendRejected("That name is too long for this network.")
         return uri
 
+    def account(self, user: str) -> Account:
+        """A Matrix user who is reached from elsewhere, connected or not."""
+        if user not in self._accounts:
+            self._accounts[user] = Account(
+                user,
+                host=self._host,
+                rooms=self,
+                directs=self.directs,
+                packages=self._packages,
+                provider=self._provider,
+                hubs=self._hubs,
+            )
+        return self._accounts[user]
+
+    def reader(self, room: str) -> str:
+        """Whose client here reads the room and makes its commits: the bridge's own, or in a direct room its user's."""
+        direct = self.directs.of(room)
+        return self.bridge if direct is None else direct.user
+
     @property
     def people(self) -> People:
         """Whose client is whose."""
         return self._provider.people
 
     def seat(self, room: str, user: str | None = None) -> Seat | None:
-        """A seat that is still taken; the bridge's own, without a user."""
-        return self._seats.get(user or self.bridge, room)
+        """A seat that is still taken; the reader's, without a user."""
+        return self._seats.get(user or self.reader(room), room)
 
     def role(self, room: str, user: str) -> int:
         """Somebody's role in a room; NOBODY where there is none, or we are not there."""
@@ -170,7 +198,7 @@ class Tenants:
             return seat
         if self._hubs.is_ours(room) and not self._provider.has_room(room):
             return await self._make(room)
-        return await self._join(room, self.bridge)
+        return await self._join(room, self.reader(room))
 
     async def greet(self, room: str) -> None:
         """Let the room's hub know that we are back."""
@@ -180,17 +208,19 @@ class Tenants:
             self._host.log.info("hub_away", room=room, why=problem.notice[:200])
 
     async def _make(self, room: str) -> Seat:
-        identity = await self._seats.identity(self.bridge)
+        user, direct = self.reader(room), self.directs.of(room)
+        identity = await self._seats.identity(user)
         app_data = presets.app_data(
-            creator=self.bridge,
-            metadata=RoomMetadata(room, name=uris.parse(room).name),
+            creator=user,
+            metadata=RoomMetadata(room, name="" if direct else uris.parse(room).name),
             agent=FrankingAgent(self._hub.signature_key, CREDENTIAL.decode(self._hub.credential)),
-            discoverable=self._open_rooms,
+            other=None if direct is None else direct.other,
+            discoverable=self._open_rooms and direct is None,
         )
         seat = Seat.create(
             self._engine,
             identity,
-            user=self.bridge,
+            user=user,
             room_uri=room,
             app_data=app_data,
             hub=(self._hub.signature_key, self._hub.credential),
@@ -259,6 +289,39 @@ class Tenants:
         if own.state.role_of(user) == NOBODY and own.state.may(self.bridge, Capability.ADD_PARTICIPANT):
             await self._commit(room, lambda seat: seat.add(user, (), presets.MEMBER))
         return await self._join(room, user)
+
+    async def sit_down(self, room: str, user: str) -> None:
+        """Let somebody of another side have their seat before they say anything. Raises SendRejected."""
+        soon = SOON
+        for _ in range(TRIES):
+            async with self._lock(room):
+                try:
+                    await self._settle(room)
+                    await self._seated(room, user)
+                except _Stale:
+                    pass
+                else:
+                    return
+            await asyncio.sleep(soon)
+            soon = min(soon * 1.5, LATER)
+        raise SendRejected("The room changes so quickly that nobody can get in; try again later.")
+
+    async def stand_up(self, room: str, user: str) -> None:
+        """Let somebody of another side leave the room, with their client."""
+        async with self._lock(room):
+            seat = self.seat(room, user)
+            if seat is None or user == self.reader(room) or seat.state.base.fixed_membership:
+                return
+            bundle = seat.leave()
+            answer = await self._hubs.update(room, bundle)
+            self._left.add((user, room))
+            await self._seats.forget(user, room)
+            if isinstance(answer, rooms.Updated):
+                # The hub tells a provider nothing of its own; somebody has to commit it (RFC 9420 12.1.2).
+                await self._all_hear(
+                    room, ProposalFanout(answer.accepted, bundle.message, bundle.more), but=user
+                )
+                self._chores.put_nowait(partial(self._tidy, room))
 
     async def leave(self, room: str) -> None:
         """Give the bridge's own seat up; its provider's other clients go with it, as their people leave."""
@@ -332,23 +395,27 @@ class Tenants:
         raise SendRejected("The room changes so quickly that nothing can be changed there; try again later.")
 
     async def invite(self, room: str, person: str) -> None:
-        """Add a user of another provider, with all their clients; who is there already stays. Raises SendRejected."""
-        seat = self.seat(room)
-        if seat is not None and seat.leaves(person, self.people):
-            return
-        identity = await self._seats.identity(self.bridge)
+        """Add a user of another provider, with all their clients; who is there already stays.
+
+        Raises AwaitsConsent where they were asked now, SendRejected.
+        """
+        async with self._inviting.setdefault(room, asyncio.Lock()):
+            seat = self.seat(room)
+            if seat is not None and seat.leaves(person, self.people):
+                return
+            await self._invite(room, self.reader(room), person)
+
+    async def _invite(self, room: str, inviter: str, person: str) -> None:
+        identity = await self._seats.identity(inviter)
         try:
-            packages = await self._hubs.key_packages(room, self.bridge, identity, person)
+            packages = await self._hubs.key_packages(room, inviter, identity, person)
         except Unavailable as unavailable:
             if unavailable.code not in (UserCode.NO_CONSENT, UserCode.NO_CONSENT_FOR_THIS_ROOM):
                 raise
             await self._host.put(_wanted(person, room), ASKED)
-            await self._hubs.request_consent(
-                ConsentEntry(ConsentOperation.REQUEST, self.bridge, person, room)
-            )
-            raise SendRejected(
-                "They were asked whether they agree to be invited, and come in when they do."
-            ) from None
+            scope = room if self.directs.of(room) is None else None
+            await self._hubs.request_consent(ConsentEntry(ConsentOperation.REQUEST, inviter, person, scope))
+            raise AwaitsConsent from None
         await self.change(
             room,
             lambda seat: seat.add(
@@ -364,7 +431,7 @@ class Tenants:
         if seat is None:
             raise SendRejected("The bridge is not in that room.")
         bundle = make(seat)
-        asked = Asked(self.bridge, seat.group.epoch, MLS_MESSAGE.encode(bundle.message))
+        asked = Asked(seat.user, seat.group.epoch, MLS_MESSAGE.encode(bundle.message))
         await self._seats.asking(room, asked, seat)
         answer = await self._put(room, bundle)
         if answer is None:
@@ -399,7 +466,7 @@ class Tenants:
         asked = self._seats.asked.get(room)
         if asked is None:
             return
-        found = await self._hubs.group_info(room, await self._seats.identity(self.bridge))
+        found = await self._hubs.group_info(room, await self._seats.identity(self.reader(room)))
         context = found.group_info.context
         if context.epoch > asked.epoch + 1:
             raise _Stale
@@ -455,14 +522,41 @@ class Tenants:
     # Local: what the hub tells ------------------------------------------------------------------------------
 
     async def heard(self, room: str, fanouts: Sequence[Fanout]) -> None:
-        await self.reading.wait()
+        await self._ready_to_hear(room)
         async with self._lock(room):
             for fanout in fanouts:
-                if not isinstance(fanout, WelcomeFanout):
+                if isinstance(fanout, WelcomeFanout):
+                    await self._welcomed(room, fanout)
+                else:
                     await self._shown(room, fanout)
                     await self._caught_up(room, fanout)
                     if await self._all_hear(room, fanout, but=""):
                         self._chores.put_nowait(partial(self._tidy, room))
+
+    async def _ready_to_hear(self, room: str) -> None:
+        """What is told now is told to somebody. Raises Disconnected where a direct room's user is not connected."""
+        direct = self.directs.of(room)
+        if direct is None:
+            await self.reading.wait()
+        elif not self.account(direct.user).listens:
+            raise Disconnected("Their account is not connected now.")
+
+    async def _welcomed(self, room: str, fanout: WelcomeFanout) -> None:
+        """Somebody here was brought into a room elsewhere. The room is locked."""
+        try:
+            opened = self._packages.open(room, fanout)
+        except (BridgeError, self._engine.MlsError) as problem:
+            self._host.log.warning("welcome_not_opened", room=room, why=type(problem).__name__)
+            return
+        if opened is None:
+            return
+        seat, rows = opened
+        direct = found_in(seat.state, room, seat.user)
+        more = dict(rows) | ({} if direct is None else self.directs.take(direct))
+        await self._seats.take(seat, more=more)
+        self._chores.put_nowait(partial(self._packages.publish, seat.user, self._provider))
+        if direct is not None:
+            self.account(seat.user).heard_of(direct.other, agrees=True)
 
     async def _shown(self, room: str, fanout: Fanout) -> None:
         """What the hub tells shows what became of our commit: another's in its epoch, or the epoch that it makes."""
@@ -500,18 +594,18 @@ class Tenants:
 
     async def _take_in(self, room: str, fanout: Fanout, *, but: str) -> tuple[list[Seat], bool]:
         """The seats that are to be kept."""
-        proposed = False
+        proposed, reader = False, self.reader(room)
         changed: list[Seat] = []
         for seat in self._seats.in_room(room):
             if seat.user == but or not seat.group.active:
                 continue
             said = isinstance(fanout, rooms.ApplicationFanout)
-            if said and seat.user != self.bridge:
+            if said and seat.user != reader:
                 continue  # only one of us needs to read
             try:
                 heard = seat.hear(fanout, self.people)
             except (BridgeError, self._engine.MlsError) as problem:
-                if seat.user == self.bridge:
+                if seat.user == reader:
                     self._host.log.info(
                         "unreadable",
                         room=room,
@@ -523,7 +617,7 @@ class Tenants:
                     # It missed something. It sits down anew when it has something to say.
                     await self._seats.forget(seat.user, room)
                 continue
-            if seat.user == self.bridge:
+            if seat.user == reader:
                 await self._translate(room, heard)
                 proposed |= any(isinstance(each, Proposed) for each in heard)
             changed.append(seat)
@@ -554,21 +648,25 @@ class Tenants:
             self._host.log.info("not_committed", room=room, why=type(problem).__name__)
 
     async def asked(self, entry: ConsentEntry) -> None:
-        """Who was asked for their consent has answered: where they agree, they are brought in."""
-        if entry.requester != self.bridge:
-            return
-        prefix = _wanted(entry.target, "" if entry.room is None else entry.room)
-        for key in await self._host.items(prefix):
-            if entry.room is not None and key != prefix:
+        """Who is asked for their consent is told of it; whom we asked has answered: who agrees is brought in."""
+        match entry.operation:
+            case ConsentOperation.REQUEST:
+                await self.account(entry.target).asked(entry)
+            case ConsentOperation.GRANT | ConsentOperation.REVOKE:
+                await self._answered(entry, agrees=entry.operation is ConsentOperation.GRANT)
+            case ConsentOperation.CANCEL:
+                pass
+
+    async def _answered(self, entry: ConsentEntry, *, agrees: bool) -> None:
+        for key in await self._host.items(f"{WANTED}{entry.target} "):
+            room = key.removeprefix(WANTED).partition(" ")[2]
+            if self.reader(room) != entry.requester or entry.room not in (None, room):
                 continue
-            match entry.operation:
-                case ConsentOperation.GRANT:
-                    await self._host.put(key, AGREED)
-                    self._chores.put_nowait(partial(self._bring_in, key))
-                case ConsentOperation.REVOKE:
-                    await self._host.put(key, None)
-                case _:
-                    pass
+            await self._host.put(key, AGREED if agrees else None)
+            if agrees:
+                self._chores.put_nowait(partial(self._bring_in, key))
+            elif self.directs.of(room) is not None:
+                self.account(entry.requester).heard_of(entry.target, agrees=False)
 
     async def _bring_in(self, key: str) -> None:
         person, _, room = key.removeprefix(WANTED).partition(" ")
@@ -579,6 +677,8 @@ class Tenants:
         except (BridgeError, self._engine.MlsError) as problem:
             self._host.log.info("not_brought_in", room=room, why=type(problem).__name__)
         await self._host.put(key, None)
+        if (direct := self.directs.of(room)) is not None:
+            self.account(direct.user).heard_of(person, agrees=True)
 
     async def find(self, request: IdentifierRequest) -> IdentifierResponse:
         return IdentifierResponse(QueryCode.NOT_FOUND)
@@ -631,8 +731,10 @@ class Tenants:
         )
 
     def _tell(self, *found: Fact) -> None:
-        if self.emit is not None:
-            for fact in found:
+        for fact in found:
+            if (direct := self.directs.of(fact.chat)) is not None:
+                self.account(direct.user).tell(direct.other, fact)
+            elif self.emit is not None:
                 self.emit(fact)
 
     def _lock(self, room: str) -> asyncio.Lock:

@@ -76,13 +76,13 @@ async def test_a_server_that_dies_is_reported_with_the_end_of_its_log(tmp_path: 
 
 
 async def test_a_server_that_never_answers_is_killed(tmp_path: Path):
-    with pytest.raises(ServerFailed, match=r"mute did not answer in 0\.5 s"):
+    with pytest.raises(ServerFailed, match=r"mute did not answer in 3 s"):
         await start(
             "mute",
-            [sys.executable, "-c", "import os,time; print(os.getpid(), flush=True); time.sleep(60)"],
+            ["sh", "-c", "echo $$; exec sleep 60"],
             ready=_never,
             log=tmp_path / "log",
-            seconds=0.5,
+            seconds=3,  # in which a shell has started, however slow the machine
         )
     assert not _exists(int((tmp_path / "log").read_text()))
 
@@ -112,13 +112,13 @@ async def test_a_server_dies_with_the_process_that_started_it(tmp_path: Path):
     )
     output, _ = await parent.communicate()
     child = int(output)
-    for _ in range(100):
+    for _ in range(3000):
         state = Path(f"/proc/{child}/stat")
         # Where nobody reaps orphans the dead child stays as a zombie.
         if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
             return
         await asyncio.sleep(0.02)
-    pytest.fail("the child outlived its parent by 2 s")
+    pytest.fail("the child outlived its parent by a minute")
 
 
 def test_a_program_that_is_nowhere_is_none():

@@ -190,7 +190,8 @@ async def test_calls_and_outages_are_counted():
             await client.send(room, "m.x", {}, txn="1", user=GHOST)
             await hs.pause()
             sending = asyncio.create_task(client.send(room, "m.x", {}, txn="2", user=GHOST))
-            await asyncio.sleep(0.03)
+            while ("send", 0) not in counting.calls:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
             await hs.resume()
             await sending
         assert counting.calls[0] == ("send", 200)

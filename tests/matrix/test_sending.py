@@ -183,6 +183,8 @@ async def test_an_outage_of_two_hundred_callers_is_probed_one_at_a_time_and_lose
                 group.create_task(
                     client.send(room, "m.room.message", text(f"{n}"), txn=f"t{n}", user=GHOST, source=f"s{n}")
                 )
+            while client.available:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
             await asyncio.sleep(0.5)
             assert not client.available
             await hs.resume()
@@ -195,16 +197,17 @@ async def test_a_rate_limited_send_waits_as_long_as_it_is_told_to_while_others_g
     async with one_room() as (hs, client, room):
         bert = await make_ghost(client, room, "_bk_bert")
         loop = asyncio.get_running_loop()
-        hs.fault(SEND, RateLimit(retry_after_ms=200), times=1, user=GHOST)
+        limited = hs.fault(SEND, RateLimit(retry_after_ms=2000), times=1, user=GHOST)
         start = loop.time()
         slow = asyncio.create_task(client.send(room, "m.room.message", text("slow"), txn="a", user=GHOST))
-        await asyncio.sleep(0.05)
+        while not limited.hits:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         await client.send(room, "m.room.message", text("quick"), txn="b", user=bert)
-        assert loop.time() - start < 0.19
+        assert not slow.done()
         with pytest.raises(MatrixRateLimited):
             await client.send(room, "m.room.message", text("no"), txn="c", user=GHOST, patient=False)
         await slow
-        assert loop.time() - start >= 0.2
+        assert loop.time() - start >= 2
         assert bodies(hs, room) == ["quick", "slow"]
 
 

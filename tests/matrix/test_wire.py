@@ -9,7 +9,7 @@ from tests.matrix.homeservers import answer, read_request, scripted
 
 
 async def get(
-    pool: Pool, target: str = "/x", seconds: float = 2.0, method: str = "GET", body: bytes | None = None
+    pool: Pool, target: str = "/x", seconds: float = 60.0, method: str = "GET", body: bytes | None = None
 ):
     return await pool.request(method, target, b"Authorization: Bearer t\r\n", body, seconds=seconds)
 
@@ -129,6 +129,26 @@ async def test_a_slow_answer_is_lost_and_its_connection_is_never_used_again():
         with pytest.raises(AnswerLost, match="no answer in time"):
             await get(pool, seconds=0.02)
         assert (await get(pool)).body == b"late"  # of its own, new connection
+
+
+async def test_each_request_on_a_connection_has_its_own_time():
+    """A connection has one timer: it neither ends a later request too early, nor a hurried one too late."""
+
+    async def talk(reader, writer):
+        for pause in (0.0, 0.3):
+            await read_request(reader)
+            await asyncio.sleep(pause)
+            writer.write(answer(b"1"))
+        await read_request(reader)
+        await asyncio.sleep(60)
+
+    async with scripted(talk) as url:
+        pool = Pool(url)
+        assert (await get(pool, seconds=0.2)).body == b"1"
+        assert (await get(pool, seconds=60)).body == b"1"  # while the first one's time runs out
+        with pytest.raises(AnswerLost, match="no answer in time"):
+            await get(pool, seconds=0.1, method="PUT")
+        pool.close()
 
 
 async def test_a_cancelled_request_gives_up_its_connection_and_its_slot():

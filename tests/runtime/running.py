@@ -196,6 +196,13 @@ async def until(holds: Callable[[], object], seconds: float = 60) -> None:
             await asyncio.sleep(0.02)
 
 
+async def emptied(bridge: Bridge) -> None:
+    """Return once all that came in has its fate, on disk too."""
+    async with asyncio.timeout(60):
+        while await bridge.store.inbox.count():  # noqa: ASYNC110 - the database tells nobody
+            await asyncio.sleep(0.02)
+
+
 def is_echo(body: str) -> Callable[[Event], bool]:
     return lambda e: e.sender.startswith("@_bk_") and e.body == body
 

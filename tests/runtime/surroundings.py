@@ -202,7 +202,7 @@ class Scene:
         self.worker.offer(Case(number, origin, fact, durable=True, recovering=recovering, event=event))
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not condition():  # noqa: ASYNC110 - whatever a test waits for
                 await asyncio.sleep(0.001)
 

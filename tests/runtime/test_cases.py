@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from bridgekit.contract.ids import ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.policy import Protection
 from bridgekit.core.model import Known
 from bridgekit.runtime.cases import Recent, Tracked, source_of
 
@@ -73,9 +74,15 @@ async def test_settling_twice_is_harmless():
 
 
 def test_a_plan_sees_a_message_as_a_plain_value():
-    one = Tracked(7, CHANNEL, PersonId("ada"), author="Ada", words="hi", at=3)
+    one = Tracked(7, CHANNEL, PersonId("ada"), author="Ada", words="hi", at=3, protection=Protection.BRIDGE)
     assert one.known() == Known(
-        number=7, origin=CHANNEL, sender=PersonId("ada"), author="Ada", words="hi", at=3
+        number=7,
+        origin=CHANNEL,
+        sender=PersonId("ada"),
+        author="Ada",
+        words="hi",
+        at=3,
+        protection=Protection.BRIDGE,
     )
 
 

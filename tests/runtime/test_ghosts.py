@@ -140,7 +140,7 @@ async def test_the_first_speaker_does_not_wait_for_five_hundred_silent_members(t
         place.homeserver.fault("POST */join/*", Delay(seconds=0.02))
         town.emit(roster(*(f"m{n}" for n in range(500))), says("m499", "first"))
         await said(place, by(ghost("m499"), "first"))
-        await until(lambda: len(place.homeserver.joined(room)) == 502, 60)
+        await until(lambda: len(place.homeserver.joined(room)) == 502, 120)
         timeline = place.homeserver.timeline(room)
         spoken = next(i for i, event in enumerate(timeline) if event.body == "first")
         assert sum(event.type == "m.room.member" for event in timeline[:spoken]) < 50
@@ -158,7 +158,8 @@ async def test_a_homeserver_that_labours_is_not_flooded_with_joins(tmp_path: Pat
         await asyncio.sleep(3)
         assert len(place.homeserver.joined(room)) - before <= 4
         town.emit(says("m99", "me first"))
-        await said(place, by(ghost("m99"), "me first"), 2)
+        await said(place, by(ghost("m99"), "me first"))
+        assert len(place.homeserver.joined(room)) < 50
 
 
 async def test_a_join_that_fails_is_tried_again(tmp_path: Path) -> None:

@@ -266,6 +266,41 @@ async def test_a_reaction_in_words_quotes_nothing_that_may_not_go_there_itself(t
         assert [words for words in words_for(now, "#market") if "secret of alice" in words] == []
 
 
+@pytest.mark.parametrize(
+    ("said_under", "shown"),
+    [
+        (Protection.BRIDGE, "<Carol/Town> Bob (Town): I agree"),
+        (Protection.CLEAR, "<Carol/Town> “as we said” ← Bob (Town): I agree"),
+    ],
+)
+async def test_what_protected_a_message_is_remembered_through_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said_under: Protection, shown: str
+) -> None:
+    """#talk has become clear since: an answer there carries Bob's words into #market only where they were clear."""
+    monkeypatch.setattr(degrade, "RECENT", -1)  # as if some minutes had gone by
+    town = Town()
+    town.can = msgspec.structs.replace(town.can, replies=False, protection=said_under)
+    async with town_world(tmp_path, town) as place:
+        async with running(place) as bridge:
+            alice, room = await linked(place, agree=said_under is Protection.CLEAR)
+            now = Scene(place, town, bridge, alice, room)
+            town.emit(says("Bob", "as we said", id="b1"))
+            await until(lambda: alice.words(room, ghost("bob")) == ["as we said"])
+            assert label_of(place, room)["protection"] == said_under.name.lower()
+        town.can = msgspec.structs.replace(town.can, protection=Protection.CLEAR)
+        async with running(place):
+            await until(lambda: label_of(place, room)["protection"] == "clear")
+            await alice.say(room, "!bridge agree town #talk")
+            await alice.say(room, "!bridge link town #market")
+            await until(lambda: len(label_of(place, room).get("links", [])) == 2)
+            town.emit(says("Carol", "I agree", reply_to="b1"))
+            await town.until(lambda: town.said("#market"))
+            assert town.said("#market") == [shown]
+            assert any("as we said" in words for words in words_for(now, "#market")) == (
+                "as we said" in shown
+            )
+
+
 # What comes in clear -------------------------------------------------------------------------------------------
 
 

@@ -357,3 +357,35 @@ async def test_a_lane_from_which_everything_was_taken_starts_anew() -> None:
     await stage.end()
     assert [word.number for word in stage.ended] == [1, 3]
     assert stage.lane.idle
+
+
+async def test_a_busy_lane_goes_on_in_the_task_that_has_just_become_free():
+    stage = Stage(pipeline=2, adaptive=False)
+    stage.put(*((actor, number) for number in range(4) for actor in ("ada", "bob")))
+    await stage.settle()
+    tasks = set(stage.tasks)
+    assert len(tasks) == 4
+    while stage.open:
+        await stage.end()
+        assert stage.tasks <= tasks
+    assert sorted(numbered(stage.ended)) == [(actor, n) for actor in ("ada", "bob") for n in range(4)]
+
+
+async def test_what_fails_at_once_leaves_the_others_a_turn():
+    tries = 0
+
+    async def run(_: Word) -> bool:
+        nonlocal tries
+        tries += 1
+        return tries > 100
+
+    tasks: list[asyncio.Task[None]] = []
+    lane: Lane[Word] = Lane(run, lambda work: tasks.append(asyncio.create_task(work)), adaptive=True)
+    lane.put(Word("ada", 1))
+    await asyncio.sleep(0)
+    assert tries <= 2
+    for _ in range(500):
+        await asyncio.sleep(0)
+    assert lane.idle
+    assert tries == 101
+    await asyncio.gather(*tasks)

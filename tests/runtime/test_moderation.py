@@ -368,13 +368,14 @@ async def test_typing_and_receipts_cross_both_ways_without_touching_the_disk(tmp
 
 async def test_typing_is_forgotten_while_the_network_is_away(tmp_path: Path) -> None:
     town = Town()
-    async with town_world(tmp_path, town) as place, place.bridge():
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
         alice, room = await linked(place)
         town.cut()
-        await asyncio.sleep(0.05)
+        await until(lambda: not town.sessions)
         await alice.typing(room)
         await alice.send(room, "one")
+        await until(lambda: bridge.rooms.depth()[0] >= 1)
         await asyncio.sleep(0.2)
         town.mend()
-        await town.until(town.said, 10)
+        await town.until(town.said)
         assert town.done(SetTyping) == []

@@ -28,6 +28,7 @@ from bridgekit.matrix.crypto.sas import MAC
 from bridgekit.matrix.transactions import Encryption
 from bridgekit.runtime import worker
 from bridgekit.runtime.bridge import Bridge
+from bridgekit.runtime.standins import WHY
 from bridgekit.testing.homeserver import Delay, Drop, Event
 from bridgekit.testing.homeserver.refusals import Refused
 from tests.matrix.crypto.test_sas import Peer
@@ -37,6 +38,7 @@ from tests.runtime.running import (
     PNG,
     World,
     by,
+    emptied,
     ghost,
     has_fate,
     membership,
@@ -333,8 +335,7 @@ async def test_a_key_that_comes_late_opens_what_came_before_it(
         now.alice.share(now.room)
         await now.town.until(lambda: now.town.said() == ["<alice> early"])
         await until(lambda: [e for e in now.place.homeserver.timeline(now.room) if has_fate(event)(e)][1:])
-        await asyncio.sleep(0.1)
-        assert await now.bridge.store.inbox.count() == 0
+        await emptied(now.bridge)
 
 
 async def test_a_client_that_keeps_its_key_is_named_as_the_reason_also_where_it_says_so_late(
@@ -738,11 +739,17 @@ async def test_where_a_double_puppet_could_not_be_believed_the_ghost_speaks(tmp_
         login = await bridge.accounts.open(NetworkId("town"), alice.id)
         await until(lambda: login in town.sessions)
         me = person("own-alice")
-        town.emit(says("alice", "from my phone", sender=me, own=login))
-        await until(lambda: alice.words(room, ghost("own-alice")) == ["from my phone"])
+        spoken = ["from my phone", "and again"]
+        for words in spoken:
+            town.emit(says("alice", words, sender=me, own=login))
+        await until(lambda: alice.words(room, ghost("own-alice")) == spoken)
+        notice = await said(place, lambda e: e.sender == BOT and e.content.get("body") == WHY)
         assert place.homeserver.keys.identities[alice.id] == identity
         assert list(place.homeserver.app.devices[alice.id]) == [alice.machine.device]
         assert place.homeserver.messages(room) == []
+        # She is told why, by herself, and once.
+        assert place.homeserver.members(notice.room_id)[alice.id] == "invite"
+        assert [e.content["body"] for e in place.homeserver.messages(notice.room_id)].count(WHY) == 1
 
 
 async def test_nonsense_for_a_device_stops_nothing(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ class Watch:
         await asyncio.sleep(0)
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             while not condition():  # noqa: ASYNC110 - whatever a test waits for
                 await asyncio.sleep(0)
 

@@ -48,7 +48,7 @@ async def held(bridge: Bridge, count: int) -> None:
 async def nothing_is_left(bridge: Bridge) -> None:
     """Everything has its end, on disk too."""
     await held(bridge, 0)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await bridge.store.inbox.count():  # noqa: ASYNC110 - the disk tells nobody
             await asyncio.sleep(0.02)
 

@@ -35,7 +35,7 @@ async def test_the_new_bot_follows_into_a_public_room_and_somebody_is_told_that_
                 told = await said(place, by(NEW, "Please ask me into these rooms"))
                 assert f"was {BOT} and is {NEW} now" in told.body
                 assert room in told.body
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while await bot_before(bridge.store, bridge.bot) is not None:  # noqa: ASYNC110 - the store tells nobody
                         await asyncio.sleep(0.02)
                 await alice.send(room, "hello")

@@ -12,6 +12,7 @@ from bridgekit.contract import facts, verbs
 from bridgekit.contract.errors import Disconnected, RateLimited, SendRejected, SendUncertain
 from bridgekit.contract.ids import MessageId, PersonId, PortalKey
 from bridgekit.contract.people import Content, Person
+from bridgekit.contract.policy import Protection
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Sent
 from bridgekit.core.model import SideView
@@ -130,6 +131,7 @@ async def test_a_message_and_its_copies_are_known_by_each_id(scene: Scene):
             at=5,
             origin=side == CHANNEL,
             part=part,
+            protection=Protection.TRANSPORT,
         )
 
     expected = [

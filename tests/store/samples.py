@@ -41,6 +41,7 @@ def copies_of(message: int, name: str) -> tuple[Copy, Copy]:
         sender=PersonId("ann"),
         at=message,
         origin=True,
+        protection=Protection.BRIDGE,
     )
     there = Copy(
         message=message,

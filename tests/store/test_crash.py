@@ -77,8 +77,8 @@ async def test_a_postgresql_that_restarts_in_the_middle_loses_and_reorders_nothi
             await asyncio.sleep(0.1)
             server.kill()
             read = asyncio.create_task(store.kv.get("last", "n"))
-            await asyncio.sleep(0.3)
-            assert store.trouble is not None
+            while store.trouble is None:  # noqa: ASYNC110 - the writer tells nobody
+                await asyncio.sleep(0.02)
             await server.start()
             assert await read is not None
             await asyncio.sleep(0.1)
@@ -104,7 +104,7 @@ async def test_a_store_whose_database_is_away_closes_and_says_what_was_not_writt
         await server.stop()
         lost = store.commit(store.kv.put("a", "lost", b""))
         await asyncio.sleep(0.3)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await store.close(within=1.0)
         assert "closed while the database was away" in str(lost.exception())
         assert store.failures == 1
@@ -118,7 +118,7 @@ async def test_a_store_whose_file_somebody_else_holds_closes_and_says_what_was_n
     holder = sqlite3.connect(tmp_path / "bridge.db")
     holder.execute("BEGIN IMMEDIATE")
     lost = [store.commit(store.kv.put("a", f"lost {number}", b"")) for number in range(5000)]
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(60):
         while store.trouble is None:  # noqa: ASYNC110 - the writer tells nobody
             await asyncio.sleep(0.02)
         await store.close(within=0.5)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from bridgekit.store.statements import (
     Params,
+    Run,
     Statement,
     Write,
     arrange,
@@ -104,3 +105,9 @@ def test_storable_text_has_no_nul_and_encodes(text: str):
 
 def test_ordinary_text_is_stored_as_it_is():
     assert storable("Zoë 👍") == "Zoë 👍"
+
+
+def test_of_several_upserts_of_one_row_the_last_is_written_and_nothing_else_is_left_out():
+    rows: list[Params] = [(1, 1, 5), (1, 2, 6), (1, 1, 7)]
+    assert Run(upsert(TWO), rows).lasting == [(1, 1, 7), (1, 2, 6)]
+    assert Run(insert(TWO), rows).lasting == rows

@@ -41,6 +41,14 @@ class _Claimed(msgspec.Struct):
     one_time_keys: dict[PersonId, msgspec.Raw] = {}
 
 
+class _Device(msgspec.Struct):
+    device_id: str
+
+
+class _Devices(msgspec.Struct):
+    devices: list[_Device] = []
+
+
 class _Membership(msgspec.Struct):
     membership: str = ""
 
@@ -75,6 +83,7 @@ class Synced(msgspec.Struct):
 
 _synced = msgspec.json.Decoder(Synced).decode
 _counts = msgspec.json.Decoder(_Counts).decode
+_devices = msgspec.json.Decoder(_Devices).decode
 _claimed = msgspec.json.Decoder(_Claimed).decode
 _members = msgspec.json.Decoder(_Members).decode
 
@@ -102,6 +111,11 @@ class KeyCalls:
             if error.status in (401, 403, 404):
                 raise MatrixRefused(NO_DEVICES, errcode=error.errcode, status=error.status) from error
             raise
+
+    async def device_names(self, user: PersonId) -> list[str]:
+        """What the user's devices are called."""
+        found = await self._call("devices", "GET", f"{CS}/devices", None, _devices, user)
+        return [device.device_id for device in found.devices]
 
     async def remove_device(self, user: PersonId, device: str) -> None:
         """Remove a device (MSC4190)."""

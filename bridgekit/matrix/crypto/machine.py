@@ -37,6 +37,8 @@ log = structlog.get_logger(__name__)
 
 SESSIONS = 5
 """Olm sessions that are kept with one device; mostly there is one, or two that were begun on both sides at once."""
+MARK = "BK"
+"""What the names of our devices begin with."""
 BEGINS = 0
 """The type of an Olm message that begins a session."""
 
@@ -62,7 +64,7 @@ class Machine:
         """A device that nobody knows yet, with an identity of its own."""
         return OurDevice(
             mxid=user,
-            device="BK" + secrets.token_hex(4).upper(),
+            device=MARK + secrets.token_hex(4).upper(),
             secrets=_with_identity(Account().pickle(pickle_key)),
             published=False,
         )

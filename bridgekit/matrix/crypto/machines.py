@@ -14,7 +14,7 @@ from bridgekit.contract.errors import BridgeError, MatrixForbidden
 from bridgekit.contract.ids import PersonId
 from bridgekit.matrix.crypto.calls import KeyCalls
 from bridgekit.matrix.crypto.devices import person
-from bridgekit.matrix.crypto.machine import Machine
+from bridgekit.matrix.crypto.machine import MARK, Machine
 from bridgekit.store import Store
 
 log = structlog.get_logger(__name__)
@@ -27,6 +27,8 @@ KEPT = 2000
 """Machines in memory that nobody uses just now; to read one back takes a millisecond."""
 RECHECK_SECONDS = 2.0
 ASKED_AT_ONCE = 100
+SIGN_OUT_SECONDS = 10.0
+"""After a ghost has got its device: whoever waits to speak comes first."""
 
 
 _Counts = tuple[Mapping[str, Mapping[str, int]], Mapping[str, list[str]]]
@@ -149,9 +151,25 @@ class Machines:
                 machine = self._machines[user] = Machine(row, [], self._store.keys.pickle_key)
                 self._recent[user] = machine
             if user not in self._checked:
+                is_new = not machine.published
                 await self._settle(machine)
                 self._checked.add(user)
+                if is_new:
+                    self._spawn(self._sign_out_others(machine))
             return machine
+
+    async def _sign_out_others(self, machine: Machine) -> None:
+        """End what an earlier bridge has left, whose store is lost: nobody can use it, clients warn of a device that
+        the new identity has not signed, and what is sent to it is sent in vain."""
+        if machine.user != self._bot:
+            await asyncio.sleep(SIGN_OUT_SECONDS)
+        try:
+            for device in await self._calls.device_names(machine.user):
+                if device.startswith(MARK) and device != machine.device:
+                    await self._calls.remove_device(machine.user, device)
+                    log.info("old_device_signed_out", user=machine.user)
+        except BridgeError as error:
+            log.warning("old_devices_not_signed_out", user=machine.user, reason=error.notice)
 
     async def _settle(self, machine: Machine) -> None:
         """See to it that the homeserver has the device and the identity as they are."""

@@ -31,8 +31,9 @@ def test_writing_to_a_connection_that_the_server_closed_does_nothing(loop):
         ):
             with pytest.raises(Disconnected):
                 await connection.lines()
-            await asyncio.sleep(0.01)
-            assert not connection.alive
+            async with asyncio.timeout(60):
+                while connection.alive:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
             connection.write(b"PRIVMSG #c :hello\r\n")
 
     with asyncio.Runner(loop_factory=loop) as runner:

@@ -75,7 +75,7 @@ QUICK = Limits(burst=1, refill=0.01, lead_max=0)
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for it."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - what waits here has no event
             await asyncio.sleep(0.002)
 
@@ -129,9 +129,9 @@ async def test_lines_that_must_not_be_parted_go_together_and_are_paid_for_one_by
     flood = Flood(QUICK)
     start = loop.time()
     flood.submit(lambda: times.append(loop.time()), lines=5)
+    assert len(times) == 1  # at once
     flood.submit(lambda: times.append(loop.time()))
     await until(lambda: len(times) == 2)
-    assert times[0] - start < 0.01
     assert times[1] - start >= 0.045
 
 

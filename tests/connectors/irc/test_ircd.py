@@ -24,7 +24,7 @@ class Wire:
 
     async def until(self, word: str) -> list[str]:
         lines: list[str] = []
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not lines or word not in lines[-1]:
                 raw = await self.reader.readline()
                 if not raw:

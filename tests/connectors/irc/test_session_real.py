@@ -11,6 +11,7 @@ from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Content
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Join, PostMessage, Sent, SetTopic
+from connectors.irc import deliveries
 from connectors.irc.puppets import address_of
 from connectors.irc.testing.certificate import write_certificate
 from connectors.irc.testing.harness import MemoryHost, login_of, network_of, running
@@ -40,12 +41,12 @@ def real(request) -> Ngircd | Inspircd:
     return server
 
 
-async def test_relay_and_puppet_talk_and_know_what_became_of_it(real):
+async def test_relay_and_puppet_talk_and_know_what_became_of_it(real, monkeypatch):
     number = next(_numbers)
     channel = f"#talk{number}"
     network = network_of(at(real.port), MemoryHost([channel]), nick=f"relay{number}", puppets=FAST)
     async with running(network) as relay, running(network, login_of(f"carol{number}")) as puppet:
-        await relay.fact(ChatOpened, seconds=10)
+        await relay.fact(ChatOpened)
         assert (await relay.fact(ChatVisibility)).visibility.known
         await relay.fact(Roster)
         sent = await relay.session.perform(post("hello", channel))
@@ -59,7 +60,8 @@ async def test_relay_and_puppet_talk_and_know_what_became_of_it(real):
         assert len(set(ids)) == (200 if modern else 1)
         with pytest.raises(SendRejected, match="nobody-at-all"):
             await puppet.session.perform(post("x", "nobody-at-all"))
-        async with asyncio.timeout(2):
+        monkeypatch.setattr(deliveries, "PATIENCE", 3600)
+        async with asyncio.timeout(60):
             await puppet.session.perform(post("y", channel))
         await relay.session.perform(SetTopic(chat=ChatId(channel), topic="the topic é"))
         assert (await relay.fact(Topic)).topic == "the topic é"
@@ -132,11 +134,11 @@ async def test_nickserv_with_real_services(inspircd):
         at(inspircd.port), MemoryHost([channel]), nick=account, nickserv={"password": "secretpw"}
     )
     async with running(network) as bridge:
-        await bridge.fact(ChatOpened, seconds=10)
+        await bridge.fact(ChatOpened)
         assert bridge.session.state.account == account
 
 
 async def _until(condition) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - any condition of a test, with no event of its own
             await asyncio.sleep(0.01)

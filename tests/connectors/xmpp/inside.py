@@ -51,6 +51,6 @@ async def inside(server: ScriptedServer, host: FakeHost | None = None) -> AsyncI
 
 async def until(holds: Callable[[], object]) -> None:
     """Wait until it holds. Raises TimeoutError."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -38,7 +38,7 @@ def told_words(told: list[Fact]) -> list[Said]:
 
 
 async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -172,11 +172,11 @@ async def test_rooms_that_are_entered_are_bookmarked_and_bookmarks_are_told_of(p
         async with bridged(prosody, FakeHost(), account, told) as session:
             await until(lambda: any(isinstance(f, facts.Invitation) for f in told))
             await session.perform(Join(chat=mine))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while await bookmarks() != {mine, theirs}:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             await session.perform(Leave(chat=mine))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while await bookmarks() != {theirs}:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
     assert [f.chat for f in told if isinstance(f, facts.Invitation)] == [theirs]

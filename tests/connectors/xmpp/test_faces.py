@@ -98,7 +98,7 @@ async def test_who_speaks_gets_a_face_in_rooms_and_a_name_too_in_private(prosody
         for i in range(3):
             bob.say(room, f"look at me {i}")
         bob.say(f"bridge@{COMPONENT}", "and here", room=False)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(profiles := [f for f in told if isinstance(f, facts.Profile)]) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.2)

@@ -40,6 +40,13 @@ class Calls(KeyCalls):
     async def put_device(self, user: PersonId, device: str, name: str) -> None:
         await self._over("device")
 
+    async def device_names(self, user: PersonId) -> list[str]:
+        return list(self.keys.devices.get(user, {}))
+
+    async def remove_device(self, user: PersonId, device: str) -> None:
+        await self._over("remove")
+        self.keys.forget(user, device)
+
     async def upload_identity(self, user: PersonId, body: Mapping[str, Any]) -> None:
         await self._over("identity")
         self.keys.upload_identity(user, dict(body))
@@ -140,7 +147,7 @@ async def test_an_identity_that_was_replaced_is_replaced_again_with_the_same_dev
     stranger = Machine(Machine.new(GHOST, bytes(32)), [], bytes(32))
     calls.keys.upload_identity(GHOST, stranger.identity())
     ours.changed([GHOST])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not own.is_as_published(devices.person(GHOST, await calls.query([GHOST], user=BOT))):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert list(calls.keys.devices[GHOST]) == [own.device]
@@ -155,3 +162,22 @@ async def test_who_is_not_the_bridges_gets_no_device(store: Store) -> None:
     with pytest.raises(MatrixForbidden):
         await machines(store, calls).of(PersonId("@alice:hs.test"))
     assert calls.log == []
+
+
+async def test_what_a_bridge_whose_store_is_lost_has_left_is_signed_out(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no device that somebody else has made for the user."""
+    monkeypatch.setattr("bridgekit.matrix.crypto.machines.SIGN_OUT_SECONDS", 0.0)
+    calls = Calls()
+    other = await Store.open(f"sqlite:///{tmp_path / 'lost.db'}", SealingKey.generate())
+    old = (await machines(other, calls).of(GHOST)).device
+    await other.close()
+    calls.keys.devices[GHOST]["ELSEWHERE"] = {}
+    ours = machines(store, calls)
+    new = (await ours.of(GHOST)).device
+    async with asyncio.timeout(5):
+        while old in calls.keys.devices[GHOST]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert set(calls.keys.devices[GHOST]) == {new, "ELSEWHERE"}
+    assert (await ours.of(GHOST)).device == new

@@ -57,6 +57,11 @@ class Home:
                     return
                 await asyncio.sleep(0.1)
 
+    async def invited(self, alice: NioClient, seconds: float = 60) -> str:
+        """The room that the bot asks Alice into, once it does. Raises AssertionError."""
+        await alice.until(lambda: alice.client.invited_rooms, seconds)
+        return str(next(iter(alice.client.invited_rooms)))
+
     async def linked(self, alice: NioClient, chat: str = "#talk", **options: Any) -> str:
         """An encrypted room of Alice's that is linked to a chat."""
         room = await alice.encrypted_room(self.bot, **options)
@@ -73,7 +78,9 @@ class Home:
         return room
 
 
-async def home(synapse: Synapse, folder: Path, *people: str, **more: Any) -> Home:
+async def home(
+    synapse: Synapse, folder: Path, *people: str, double_puppets: bool = False, **more: Any
+) -> Home:
     """A registration that the homeserver knows, and accounts; the first person is the bridge's admin."""
     mark, port = secrets.token_hex(4), free_port()
     accounts = {name: await synapse.register(f"{name}{mark}") for name in people}
@@ -87,6 +94,7 @@ async def home(synapse: Synapse, folder: Path, *people: str, **more: Any) -> Hom
                 "prefix": f"_t{mark}_",
                 "as_token": f"as{mark}",
                 "hs_token": f"hs{mark}",
+                "double_puppets": double_puppets,
             },
             "admin": {"listen": "127.0.0.1:0"},
             "store": {"url": f"sqlite:///{folder}/bridge.db", "key_file": str(folder / "bridge.key")},

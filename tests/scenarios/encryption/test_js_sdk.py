@@ -218,11 +218,6 @@ async def test_a_ghost_without_an_identity_is_not_read_where_insecure_devices_ar
         assert len(await here.flaws()) == 2
 
 
-@pytest.mark.xfail(
-    reason="after the test that gives the bot a new identity, whose old device stays at the homeserver, the bridge "
-    "does not learn why it has no key, and says only that it has none; alone it passes",
-    strict=False,
-)
 async def test_a_bridge_without_an_identity_gets_no_keys_where_insecure_devices_are_excluded(
     lab: Lab, tmp_path: Path
 ) -> None:
@@ -232,6 +227,11 @@ async def test_a_bridge_without_an_identity_gets_no_keys_where_insecure_devices_
         lab.forget_devices()
         async with lab.altered(UNSIGNED):
             await until(lambda: lab.device(lab.bridge.bot), 30)
+            # While a homeserver repeats what it could not deliver, it loses what was meant for devices (catchup.py),
+            # and so why a key does not come. That is over when the bot has had a key.
+            await here.alice.has_heard_of(lab.bridge.bot, lab.device(lab.bridge.bot))
+            await here.alice.say(here.room, "!bridge help")
+            await answered(lab, here.alice, here.room, "I pass messages between")
             await here.carol.has_heard_of(lab.bridge.bot, lab.device(lab.bridge.bot))
             (event,) = await here.carol.say(here.room, "only for who is vouched for")
             told = await answered(lab, here.alice, here.room, "does not trust its device")

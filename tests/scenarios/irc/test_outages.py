@@ -190,7 +190,7 @@ async def test_the_admin_sees_that_a_network_is_away(lab: Lab):
     await lab.ngircd.stop()
     try:
         await until(lambda: True)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await lab.bridge.is_ready():  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
     finally:

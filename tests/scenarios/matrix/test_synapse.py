@@ -75,7 +75,7 @@ async def shell(synapse: Synapse, folder: Path) -> AsyncIterator[tuple[MatrixCli
 
 async def until(desk: Recorder, wanted: str) -> dict[str, Any]:
     """The event with this body, once it was delivered."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             for event in desk.events:
                 if event["content"].get("body") == wanted:
@@ -85,7 +85,7 @@ async def until(desk: Recorder, wanted: str) -> dict[str, Any]:
 
 async def typing(desk: Recorder) -> None:
     """Wait until somebody was seen typing."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             if any(msgspec.json.decode(raw)["type"] == "m.typing" for raw in desk.fleeting):
                 return

@@ -160,9 +160,14 @@ async def laboratory() -> AsyncIterator[Lab]:
 
 
 def uri(who: Person) -> str:
+    """What somebody is called on MIMI."""
+    return uri_of(who.id)
+
+
+def uri_of(mxid: str) -> str:
     """What a Matrix user is called on MIMI."""
-    domain = who.id.partition(":")[2].removeprefix("hs.")
-    return f"mimi://{domain}/u/{quote(who.id[1:], safe=':')}"
+    domain = mxid.partition(":")[2].removeprefix("hs.")
+    return f"mimi://{domain}/u/{quote(mxid[1:], safe=':')}"
 
 
 async def everybody(*waits: Any) -> list[Any]:

@@ -116,7 +116,8 @@ async def test_a_refused_transaction_comes_again_under_its_id(
     await hs.settled()
     appservice.status = 500
     await hs.user("alice").send(room, "one")
-    await asyncio.sleep(0.1)
+    while len(appservice.refused) < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
     await hs.user("alice").send(room, "two")
     appservice.status = 200
     await hs.settled()

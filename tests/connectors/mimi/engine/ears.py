@@ -47,7 +47,7 @@ class Ears:
         """The next thing that is fanned out."""
         while not self.fanouts:
             self.something.clear()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await self.something.wait()
         return self.fanouts.pop(0)[1]
 

@@ -1,0 +1,56 @@
+"""Ghosts that stand in for somebody's own user in encrypted rooms: who is meant is told why, once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from bridgekit.contract.errors import BridgeError
+from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.store import Store
+
+log = structlog.get_logger(__name__)
+
+KEPT = "bridge.stand-ins"
+"""Where it is kept who was told; no network is called so."""
+WHY = (
+    "What you say from elsewhere carries your own name in Matrix, but not in encrypted rooms: there your ghost says "
+    "it. A device that the bridge made for you would not be signed by your identity, so that others' clients would "
+    "warn of your words or not show them."
+)
+
+
+class StandIns:
+    """Tells people of their stand-ins (docs/decisions/0016-double-puppets.md)."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        is_encrypted: Callable[[ChatId], bool],
+        tell: Callable[[PersonId, str], Awaitable[None]],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self._store = store
+        self._is_encrypted = is_encrypted
+        self._tell = tell
+        self._spawn = spawn
+        self._told: set[PersonId] = set()
+
+    def spoke(self, room: ChatId, owner: PersonId) -> None:
+        """The ghost has spoken in the room in place of `owner`."""
+        if owner not in self._told and self._is_encrypted(room):
+            self._told.add(owner)
+            self._spawn(self._say(owner))
+
+    async def _say(self, owner: PersonId) -> None:
+        if await self._store.kv.get(KEPT, owner) is not None:
+            return
+        try:
+            await self._tell(owner, WHY)
+        except BridgeError as error:
+            log.warning("stand_in_not_told", reason=error.notice)
+            return
+        await self._store.commit(self._store.kv.put(KEPT, owner, b"told"))
