@@ -158,6 +158,13 @@ def retract(stanza: Element, target: str) -> None:
     add(stanza, "store", wire.HINTS)
 
 
+def retract_0(stanza: Element, origin: str) -> None:
+    """The same as clients wrote it before XEP-0424 0.4: by the origin-id, also in rooms; without words, which `retract`
+    has said."""
+    add(add(stanza, "apply-to", wire.FASTEN, id=origin), "retract", wire.RETRACT_0)
+    add(stanza, "store", wire.HINTS)
+
+
 def moderate(to: str, sender: str, id: str, target: str, reason: str, xmlns: str) -> Element:
     """XEP-0425: a moderator asks the room to take a message back."""
     iq = make("iq", CLIENT, to=to, from_=sender, id=id, type="set")

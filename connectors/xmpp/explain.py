@@ -77,4 +77,4 @@ def put_out(chat: str, by: str, reason: str) -> str:
     """Why somebody's words do not go into a room that they were put out of."""
     who = f" by {by}" if by else ""
     why = f": {reason}" if reason else ""
-    return f"You were put out of {chat}{who}{why}"[:500]
+    return f"You were put out of {chat}{who}{why}"[:400] + " (to go in again, say it once more in a minute)"

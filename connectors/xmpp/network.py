@@ -47,13 +47,22 @@ _ROOM_LABELS = (
 )
 """By convention; what is none of them is a room where it was linked, or where the config names its service."""
 RELAY_SECONDS = 20.0
-PUT_OUT_SECONDS = 60.0
-"""Seconds in which who was put out of a room says nothing there: the same is done on the other side meanwhile."""
+PUT_OUT_SECONDS = 3600.0
+TOLD_SECONDS = 60.0
+"""Who was put out of a room, in the last hour, says nothing there until they have read that, and a minute longer."""
 _Sets = list[tuple[MessageId, PersonId, list[str]]]
 NO_LOGIN = (
     "To speak on XMPP with an account of your own, give its address and password: "
     "login with jid= and password=."
 )
+
+
+class _Out(msgspec.Struct):
+    """One of ours whom a moderator has put out: when, as they read it, and when they read it; seconds of the loop."""
+
+    at: float
+    why: str
+    told: float | None = None
 
 
 class XmppNetwork:
@@ -70,7 +79,7 @@ class XmppNetwork:
         self.gateway = Gateway(host, config.jid)
         self._guests: dict[str, Guest] = {}
         self._addresses: dict[str, PersonId] = {}
-        self._out: dict[tuple[str, str], tuple[float, str]] = {}
+        self._out: dict[tuple[str, str], _Out] = {}
         self._people: dict[str, Person] = {}
         self._ours: dict[str, dict[str, str]] = {}
         self._coming: dict[str, dict[str, int]] = {}
@@ -273,8 +282,9 @@ class XmppNetwork:
 
     def put_out(self, room: str, jid: str, presence: Presence) -> None:
         """A moderator has put one of ours out: no word that was on its way brings them back."""
-        until = asyncio.get_running_loop().time() + PUT_OUT_SECONDS
-        self._out[room, bare(jid)] = (until, explain.put_out(room, presence.actor, presence.reason))
+        now = asyncio.get_running_loop().time()
+        self._out = {key: out for key, out in self._out.items() if now - out.at < PUT_OUT_SECONDS}
+        self._out[room, bare(jid)] = _Out(now, explain.put_out(room, presence.actor, presence.reason))
         self.left(room, jid)
 
     def let_in(self, room: str, jid: str) -> None:
@@ -282,11 +292,17 @@ class XmppNetwork:
         self._out.pop((room, bare(jid)), None)
 
     def refuse_who_is_out(self, room: str, jid: str) -> None:
-        """Raises SendRejected with who put them out, and why."""
-        until, why = self._out.get((room, bare(jid)), (0.0, ""))
-        if until > asyncio.get_running_loop().time():
-            raise SendRejected(why)
-        self._out.pop((room, bare(jid)), None)
+        """Raises SendRejected with who put them out, and why.
+
+        Who has read that and speaks a minute later wants in again, and the room decides.
+        """
+        out, now = self._out.get((room, bare(jid))), asyncio.get_running_loop().time()
+        if out is None or now - out.at > PUT_OUT_SECONDS:
+            return
+        told, out.told = out.told, now if out.told is None else out.told
+        if told is None or now - told < TOLD_SECONDS:
+            raise SendRejected(out.why)
+        del self._out[room, bare(jid)]
 
     async def recall_place(self, watch: Watch) -> None:
         """How far a room was read before."""

@@ -178,6 +178,15 @@ class Room:
             )  # whose nick it was, nobody says
         return Person(id=self.identity(heard.nick, occupant=heard.occupant, jid=real), name=heard.nick)
 
+    def is_stranger(self, heard: Heard) -> bool:
+        """Whether an archive says who said it, and they are here and none of ours."""
+        if not heard.real and not (self.about.names_occupants and heard.occupant):
+            return False
+        person = self.person(heard).id
+        nick = self.nick_of(person)
+        ours = nick in self.ours or nick in self.expected or nick == self.nick or person in self.own
+        return nick is not None and not ours
+
     def nick_of(self, person: PersonId) -> str | None:
         """What somebody who is there is called now."""
         return self._names[person] if self._is_there(person) else None

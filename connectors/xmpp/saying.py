@@ -186,6 +186,8 @@ class Saying:
                 if await self._arrived(watch, one) is None:
                     sealed = await self._session.sealing.seal(watch.room.jid, one, watch)
                     self._out(watch.room.jid, sealed)
+                    if isinstance(verb, verbs.Retract):
+                        self._retract_0(watch, voice, verb.target)
         try:
             names = [await self._fate(watch, one, verb.key) for one in said]
         except SendRejected as refused:
@@ -199,6 +201,15 @@ class Saying:
         if isinstance(verb, verbs.React | verbs.Unreact):
             self._session.network.keep_reactions(verb.chat, watch.index)
         return Sent(id=names[-1], more=tuple(names[:-1]))
+
+    def _retract_0(self, watch: Watch, voice: Voice, target: MessageId) -> None:
+        """Clients of XEP-0424 before 0.4 know a message by its origin-id, also where the room gives ids: they are told
+        beside. Nobody waits for what becomes of it."""
+        named = watch.index.get(target)
+        if named is not None and named.wire and watch.index.believes:
+            stanza = self._stanza(watch.room.jid, voice.jid, room=True)
+            compose.retract_0(stanza, named.wire)
+            self._session.stream.send(stanza)
 
     @asynccontextmanager
     async def _in_turn(self, chat: ChatId) -> AsyncIterator[None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, LoginId, MessageId, PersonId
@@ -10,6 +12,9 @@ from bridgekit.contract.text import Text, join
 from connectors.xmpp.heard import EXPOSED, Heard, notice
 from connectors.xmpp.index import Index
 from connectors.xmpp.rooms import Room
+
+CORRECTS = "* "
+"""Stands before the words that correct something which is not known here."""
 
 
 def groupchat(
@@ -126,6 +131,12 @@ def _message(
     if heard.text is None and not heard.files:
         return []
     named = index.keep(id, heard, sender.id, at)
+    content = _content(heard)
+    if (
+        heard.replaces and not heard.encrypted
+    ):  # what it corrects is not known here, and the next one may correct it
+        index.alias(sender.id, heard.replaces, id)
+        content = msgspec.structs.replace(content, text=join(Text(CORRECTS), content.text))
     reply = index.referred(heard.answers) if heard.answers else None
     return [
         facts.Message(
@@ -134,7 +145,7 @@ def _message(
             private=private,
             sender=sender,
             id=id,
-            content=_content(heard),
+            content=content,
             reply_to=reply,
             replayed=replayed,
             own=own,

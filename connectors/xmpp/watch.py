@@ -70,7 +70,7 @@ class Watch:
         """Whether one of our own occupants said it, now or before a restart."""
         marked = self._marks.is_ours(heard.origin_id) or self._marks.is_ours(heard.id)
         if heard.stamp:
-            return marked
+            return marked and not self.room.is_stranger(heard)
         there = self.room.occupants.get(heard.nick)
         # Who has just left is heard once more: what they said before that may be on its way still.
         return heard.nick in self.room.ours or (

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact
-from connectors.xmpp import heard, wire
+from connectors.xmpp import heard, rooms, wire
 from connectors.xmpp import watch as watches
 from connectors.xmpp.disco import About
 from connectors.xmpp.history import Archived
@@ -83,6 +83,26 @@ def test_an_id_of_ours_that_somebody_copied_is_their_message():
     )
     assert said(told) == ["copied"]
     assert watch.arrived(id) == "sid-1"
+
+
+def test_an_id_of_ours_is_a_strangers_message_where_the_archive_says_who_said_it():
+    """XEP-0421: the original may be older than what of the archive is read; whoever is there is known."""
+    watch, told = watching()
+    there = rooms.read(
+        fromstring(
+            f"<presence xmlns='jabber:client' from='{ROOM}/eve' to='bridge@us'><x xmlns='{wire.MUC_USER}'>"
+            f"<item affiliation='none' role='participant'/></x><occupant-id xmlns='{wire.OCCUPANT}' id='eve'/>"
+            "</presence>"
+        )
+    )
+    watch.room.read_presence(there, 1000)
+    watch.archived(
+        [
+            Archived.of("sid-1", 1000, archived("eve", MARKS.make("long ago"), "copied")),
+            Archived.of("sid-2", 2000, archived("alice", MARKS.make("key"), "ours, who has left")),
+        ]
+    )
+    assert said(told) == ["copied"]
 
 
 def test_what_was_heard_live_is_not_told_again_from_the_archive():

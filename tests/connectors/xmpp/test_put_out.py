@@ -100,7 +100,20 @@ async def test_nobody_walks_back_in_by_their_next_word(
         await place.session.perform(Join(chat=DEN, speaker=ALICE))
         assert isinstance(await place.session.perform(post("again")), Sent)
         assert server.entered == ["bridge", "alice", "alice"]
-        assert networks.PUT_OUT_SECONDS >= 30
+
+
+async def test_who_has_read_that_they_were_put_out_may_ask_to_go_in_again(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """XEP-0045, 8.2: a kick is no ban, and on XMPP one comes back by hand. Where the bridge may not do the same on the
+    other side, a word said without knowing of it must not do that."""
+    async with inside(server) as place:
+        await put_out(server, place, out(307, "none"))
+        monkeypatch.setattr(networks, "TOLD_SECONDS", 0.0)  # however long ago it was
+        with pytest.raises(SendRejected, match="say it once more in a minute"):
+            await place.session.perform(post("again"))
+        assert isinstance(await place.session.perform(post("again, please")), Sent)
+        assert server.entered == ["bridge", "alice", "alice"]
 
 
 async def test_who_was_put_out_is_not_brought_back_by_a_restart(server: ScriptedServer) -> None:

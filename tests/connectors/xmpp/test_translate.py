@@ -89,7 +89,17 @@ def test_a_correction_by_somebody_else_is_a_message(reader: Reader):
             given="s2",
         )
     )
-    assert message.id == "s2"
+    assert (message.id, message.content.text.body) == ("s2", "* forged")
+
+
+def test_a_correction_of_what_is_not_known_is_a_message_that_says_so_and_can_be_corrected(reader: Reader):
+    """XEP-0308, 3: a client that does not have the message shows the correction as one of its own."""
+    correct = "<body>{}</body><replace id='long-ago' xmlns='urn:xmpp:message-correct:0'/>"
+    message = said(reader.message("juliet", correct.format("by the moon"), id="c1", given="s1"))
+    assert (message.id, message.content.text.body) == ("s1", "* by the moon")
+    (edit,) = reader.message("juliet", correct.format("by the inconstant moon"), id="c2", given="s2")
+    assert isinstance(edit, facts.Edit)
+    assert (edit.target, edit.content.text.body) == ("s1", "by the inconstant moon")
 
 
 def test_each_set_of_reactions_replaces_the_last_one(reader: Reader):

@@ -89,7 +89,7 @@ async def test_nobody_corrects_what_somebody_else_said(scene: Scene):
     await scene.alice.reads(scene.room, "the truth")
     async with scene.another("eve") as eve:
         eve.say(scene.muc, "a lie", f"<replace xmlns='urn:xmpp:message-correct:0' id='{id}'/>")
-        read = await scene.alice.reads(scene.room, "a lie")
+        read = await scene.alice.reads(scene.room, "* a lie")
         assert read.relates == {}
 
 
@@ -168,6 +168,10 @@ async def test_messages_are_taken_back_on_both_sides(scene: Scene):
     retract = retracted.has(wire.RETRACT, "retract")
     assert retract is not None
     assert retract.get("id") == said.stanza_id
+    before = await bob.sees(lambda s: s.has(wire.FASTEN, "apply-to"), "it as XEP-0424 0.3 had it")
+    applies = before.has(wire.FASTEN, "apply-to")
+    assert applies is not None
+    assert (applies.get("id"), before.body, before.nick) == (said.id, "", retracted.nick)
     bob.say(scene.muc, "nor me")
     mine = await bob.reads("nor me")
     read = await alice.reads(scene.room, "nor me")
