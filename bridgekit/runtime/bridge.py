@@ -17,7 +17,7 @@ from bridgekit.admin.callers import PURPOSE
 from bridgekit.admin.metrics import Encryption, Metrics, Queue
 from bridgekit.config import Config, Network, StatusEvents
 from bridgekit.contract.connector import Connector
-from bridgekit.contract.errors import MatrixError
+from bridgekit.contract.errors import ConfigError, MatrixError
 from bridgekit.contract.ids import NetworkId, PersonId
 from bridgekit.core.model import Permission
 from bridgekit.matrix.appservice import Appservice
@@ -100,8 +100,7 @@ class Bridge:
     async def _start(self) -> None:
         config = self.config
         self.bot = PersonId(f"@{config.appservice.bot}:{config.homeserver.server_name}")
-        key = SealingKey.load_or_create(config.store.key_file)
-        self.store = await Store.open(config.store.url.get_secret_value(), key=key)
+        key = await self._open_store(config)
         self._stack.push_async_callback(self._close_store)
         self.client = await self._stack.enter_async_context(
             MatrixClient(
@@ -161,6 +160,19 @@ class Bridge:
         parts.exposures.start()
         parts.upgrades.start()
         self._tasks.spawn(self._parts.members.keep_retiring(lambda: self.config.members.retire_after // DAY))
+
+    async def _open_store(self, config: Config) -> SealingKey:
+        """Open the store with its key, which is made where there is none; the key. Raises ConfigError."""
+        file = config.store.key_file
+        known = SealingKey.load(file)
+        key = known or SealingKey.load_or_create(file)
+        try:
+            self.store = await Store.open(config.store.url.get_secret_value(), key=key)
+        except ConfigError:
+            if known is None:  # it opens nothing, and would be kept in the place of the one that does
+                file.unlink(missing_ok=True)
+            raise
+        return key
 
     def _watch(self) -> None:
         self.metrics.declare(list(self._parts.networks))

@@ -64,6 +64,7 @@ class Tracked:
         "protection",
         "revisions",
         "sender",
+        "unsaid",
         "words",
         "written",
     )
@@ -92,6 +93,7 @@ class Tracked:
         self.protection = protection  # what its origin gave when it was said; unknown means secret
         self.ids: dict[PortalKey, tuple[MessageId, ...]] = {}
         self.pending: dict[PortalKey, asyncio.Future[None]] | None = None
+        self.unsaid: frozenset[PortalKey] = frozenset()  # sides that certainly have nothing of it
         self.revisions: dict[PortalKey, list[asyncio.Future[None]]] | None = (
             None  # its edits on their way to a side
         )
@@ -252,6 +254,7 @@ class Step:
     __slots__ = (
         "action",
         "actor",
+        "begun",
         "case",
         "index",
         "marked",
@@ -272,7 +275,8 @@ class Step:
         self.said_anew = False  # the edit became a message of its own
         self.turn: Turn | None = None  # while it is under way in a lane
         self.task: asyncio.Task[Any] | None = None  # that performs it, on a network
-        self.stopped = False  # its sender does not want it to be said any more
+        self.begun = False  # a network has been given something of it
+        self.stopped = ""  # why it is not wanted any more, for its sender
 
     @property
     def shows(self) -> bool:

@@ -21,6 +21,7 @@ from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.lenient import now
 from bridgekit.runtime.registry import Registry
 from bridgekit.store import Store
+from bridgekit.store.traffic import COMPARED
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +40,6 @@ LONGEST_MS = 6 * DAY_MS
 """The store knows for a week which events came."""
 AT_ONCE = 4
 """Rooms that are read at the same time."""
-_PLACE, _TIME = "bridge.compared", "until"
-"""Where the time is kept until which rooms and arrivals are known to agree; no network is called so."""
 
 
 class Overdue:
@@ -74,9 +73,11 @@ class Overdue:
     async def load(self) -> None:
         """What the last run left; called before anything comes in."""
         self._arrivals.overdue |= await self._store.overdue.all()
-        kept = await self._store.kv.get(_PLACE, _TIME)
+        kept = await self._store.kv.get(*COMPARED)
         if kept is None:
-            await self._reach(now())  # what an earlier version was sent is not known
+            await self._reach(
+                now()
+            )  # a restored backup does not know what came since, nor did an earlier version
         else:
             self._since = int(kept)
             self._arrivals.suspect()
@@ -111,7 +112,7 @@ class Overdue:
     async def _reach(self, since: int) -> None:
         """All that bears an earlier time than `since` (ms) has come."""
         self._since = max(self._since, since)
-        await self._store.commit(self._store.kv.put(_PLACE, _TIME, str(self._since).encode()))
+        await self._store.commit(self._store.kv.put(*COMPARED, str(self._since).encode()))
 
     async def _settled(self) -> None:
         """Return when the homeserver has sent what it kept. What would still come keeps its place if it is taken in

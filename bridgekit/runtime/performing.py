@@ -236,6 +236,9 @@ class Performing:
         """Do one step on its side. Raises BridgeError; Disconnected means that it is to be tried again, and Elsewhere
         that it is to be planned again, for another room."""
         side = step.action.side
+        takes_back = isinstance(step.action.verb, verbs.Retract | verbs.Unreact)
+        if takes_back and ids.about is not None and side in ids.about.unsaid:
+            return None
         if side.network == MATRIX:
             origin = step.case.origin
             if origin not in self._registry.links and not isinstance(step.action.verb, verbs.Leave):
@@ -296,6 +299,7 @@ class Performing:
             await self._store.commit(self._store.outbox.sending(step.case.number, step.index))
         if step.turn is not None and not await step.turn.come():
             raise Disconnected("What was said before this has to be said again first.")
+        step.begun = True
         sent = await self._all(room, step, supervised, session, fitted)
         if sent is not None and sent.id:
             for id in (sent.id, *sent.more):

@@ -23,6 +23,7 @@ from bridgekit.core.model import Context, Permission, Plan
 from bridgekit.core.moderation import Deed, Result, told
 from bridgekit.core.optout import Omission, OptOuts, omitted, without
 from bridgekit.core.plan import plan
+from bridgekit.core.rates import Buckets, Rate
 from bridgekit.core.roles import shifts
 from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
@@ -57,8 +58,8 @@ from bridgekit.store import Store
 
 log = structlog.get_logger(__name__)
 
-TELL_EVERY = 3600.0
-"""Seconds between two notices in one room that something could not be shown there."""
+TELL_REASON, TELL_ROOM = Rate(1, 3_600_000), Rate(10, 3_600_000)
+"""How often a room hears for the same reason, and at all, that something could not be shown there."""
 
 DIRECT = "bridge.direct"
 """Where it is kept that the owner of a direct chat has entered its room; no network is called so."""
@@ -151,15 +152,18 @@ class RoomSurroundings:
         self._me = me
         self._permission = permission
         self._label = label
-        self._told: dict[ChatId, float] = {}  # when a room last heard that it misses something
+        self._reasons: Buckets[tuple[ChatId, str]] = Buckets(TELL_REASON)
+        self._notices: Buckets[ChatId] = Buckets(TELL_ROOM)
+        self._untold: dict[ChatId, int] = {}  # how much a room misses of which it has not heard
 
     def _missed(self, room: ChatId, why: str) -> Work | None:
-        """People of a network cannot be told what became of their words; the room is, once in a while."""
-        if time.monotonic() - self._told.get(room, -TELL_EVERY) < TELL_EVERY:
+        """People of a network cannot be told what became of their words; the room hears each reason once in a while."""
+        if not (self._reasons.take((room, why), now()) and self._notices.take(room, now())):
+            self._untold[room] = self._untold.get(room, 0) + 1
             return None
-        self._told[room] = time.monotonic()
+        more = self._untold.pop(room, 0)
         words = f"⚠ Something that was said on the other side could not be shown here: {why}"
-        return self._portals.say(room, words)
+        return self._portals.say(room, f"{words} (And {more} more since I said so last.)" if more else words)
 
     def sides(self, room: ChatId) -> list[PortalKey]:
         return [link.key for link in self._registry.links_of(room)]

@@ -57,6 +57,8 @@ KEY_LATEST = 24 * 3600.0
 HELD = 200
 """Messages of one room that wait for keys."""
 LATER = " It is passed on as soon as the key comes."
+STOPPED = "You stopped it before it was sent."
+TAKEN_BACK = "It was taken back before it was sent."
 UNREADABLE = "The bridge could not make sense of what your client encrypted."
 
 
@@ -105,7 +107,7 @@ class Worker:
         self._performed: set[Step] = set()  # what networks are being told this moment
         self._under_way = 0
         self._started: dict[int, float] = {}  # by number, the oldest first: the cases that are under way
-        self._held = 0  # cases that wait for a key
+        self._keyless: dict[MessageId | None, Case] = {}  # by event: what waits for a key
         self._halted = False
         self._taking = False  # the first in the queue is being planned
         self._slack = asyncio.Event()
@@ -191,7 +193,7 @@ class Worker:
                 async with asyncio.timeout(IDLE):
                     await self._wake.wait()
             except TimeoutError:
-                if not self._queue and not self._under_way and not self._held:
+                if not self._queue and not self._under_way and not self._keyless:
                     return
 
     # One fact ------------------------------------------------------------------------------------------------
@@ -225,6 +227,11 @@ class Worker:
         if isinstance(fact, Unreadable):
             self._unreadable(case, fact.why, told=fact.again and self._has_read(fact.sender, fact.why))
             return
+        if (
+            isinstance(fact, facts.Retraction)
+            and (unread := self._keyless.pop(fact.target, None)) is not None
+        ):
+            self._finish(unread)
         known = await self._recall.named(case.origin, fact) if names_messages(fact) else {}
         context = self._around.context(self.room, case, known)
         case.protection = given(context.sides, case.origin)
@@ -246,6 +253,8 @@ class Worker:
         self._started[case.number] = case.started
         seen: dict[str, int] = {}
         for lane, action in zip(lanes, decided.actions, strict=True):
+            if isinstance(fact, facts.Retraction | facts.Unreaction):
+                self._take_back(lane, action)
             step = Step(case, action, _index(action, seen))
             if case.tracked is not None:
                 case.tracked.expect(action.side)
@@ -269,9 +278,11 @@ class Worker:
         try:
             opened = await self._around.open(said)
         except KeyMissing as missing:
-            if self._around.heeds(self.room) and self._held < HELD:
-                self._held += 1
-                self._around.spawn(self._await_key(case, missing))
+            if self._around.heeds(self.room) and len(self._keyless) < HELD:
+                if self._keyless.setdefault(case.event, case) is case:
+                    self._around.spawn(self._await_key(case, missing))
+                else:
+                    self._finish(case)  # it came twice
                 return False
             self._unreadable(case, missing.notice)
         except EncryptionError as error:
@@ -323,7 +334,9 @@ class Worker:
                 left = case.accepted / 1000 + KEY_LATEST - time.time()
                 came = left > 0 and await self._around.key(missing, left)
         finally:
-            self._held -= 1
+            wanted = self._keyless.pop(case.event, None) is case
+        if not wanted:
+            return  # it was taken back meanwhile
         if came:
             self.offer(case)
         else:
@@ -364,27 +377,28 @@ class Worker:
             self._settle(step, _ended_before(side, state), None)
             return True
         if side.network != MATRIX:
-            step.task = asyncio.current_task()
+            step.task, step.begun = asyncio.current_task(), False
             self._performed.add(step)
         try:
-            sent = await self._around.perform(self.room, step, await self._recall.resolved(step))
+            try:
+                sent = await self._around.perform(self.room, step, await self._recall.resolved(step))
+            except RateLimited as error:
+                self._unmark(step)
+                await asyncio.sleep(error.retry_after or 1.0)
+                return False
         except asyncio.CancelledError:
             if not step.stopped or step.task is None:
                 raise
             step.task.uncancel()  # the errand was meant, and the task goes on with others
-            self._settle(step, _stopped(side), None)
+            self._settle(step, _unwanted(side, step.stopped), None)
         except Disconnected as error:
             if step.stopped:
-                self._settle(step, _stopped(side), None)
+                self._settle(step, _unwanted(side, step.stopped), None)
                 return True
             log.info("send_waits", network=side.network, reason=error.notice)
             self._around.held_up(self.room, case, side, step.actor)
             self._unmark(step)
             return False  # `perform` waits for the next session, so this is no busy loop
-        except RateLimited as error:
-            self._unmark(step)
-            await asyncio.sleep(error.retry_after or 1.0)
-            return False
         except Elsewhere:
             case.returns = True
             self._settle(step, None, None)
@@ -417,13 +431,24 @@ class Worker:
             if side.network != MATRIX:
                 for step in lane.take_back(is_theirs):
                     stopped.add(step.case.number)
-                    self._settle(step, _stopped(side), None)
+                    self._settle(step, _unwanted(side, STOPPED), None)
         for step in list(self._performed):
-            if is_theirs(step) and step.task is not None and not step.stopped:
-                step.stopped = True
-                step.task.cancel()
+            if is_theirs(step) and _break_off(step, STOPPED):
                 stopped.add(step.case.number)
         return len(stopped)
+
+    def _take_back(self, lane: Lane[Step], action: Action) -> None:
+        """What is taken back while it waits, with its edits, is not said at all."""
+
+        def is_it(step: Step) -> bool:
+            revised = step.revises[0].number if step.revises is not None else 0
+            return action.target in (step.case.number, revised)
+
+        for step in lane.take_back(is_it):
+            self._settle(step, _unwanted(action.side, TAKEN_BACK), None)
+        for step in list(self._performed):
+            if step.action.side == action.side and not step.begun and is_it(step):
+                _break_off(step, TAKEN_BACK)
 
     def _unmark(self, step: Step) -> None:
         """It was certainly not sent: a restart before the next try need not doubt it."""
@@ -451,6 +476,8 @@ class Worker:
                 ids = (sent.id, *sent.more)
                 self._recall.name(tracked, side, ids)
                 writes += self._recall.copies(tracked, side, ids)
+            if outcome is not None and outcome.fate is Fate.FAILED:
+                tracked.unsaid |= {side}
             tracked.settle(side)
         if step.revises is not None:
             revised, fate = step.revises
@@ -568,8 +595,17 @@ def _index(action: Action, seen: dict[str, int]) -> int:
     return zlib.crc32(f"{name}|{count}".encode())
 
 
-def _stopped(side: PortalKey) -> Outcome:
-    return Outcome(side, Fate.FAILED, "You stopped it before it was sent.", told=True)
+def _break_off(step: Step, why: str) -> bool:
+    """End a step that is under way; whether that was for this to do."""
+    if step.task is None or step.stopped:
+        return False
+    step.stopped = why
+    step.task.cancel()
+    return True
+
+
+def _unwanted(side: PortalKey, why: str) -> Outcome:
+    return Outcome(side, Fate.FAILED, why, told=True)
 
 
 _UNSENT = "unsent"

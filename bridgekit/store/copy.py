@@ -17,6 +17,7 @@ from bridgekit.store.sealing import SealingKey
 from bridgekit.store.snapshot import Snapshot, open_read_only, snapshot
 from bridgekit.store.statements import Table, insert
 from bridgekit.store.tables import META, TABLES
+from bridgekit.store.traffic import COMPARED
 from bridgekit.store.urls import connect, sqlite_path
 
 
@@ -61,6 +62,7 @@ async def backup(url: str, path: Path | str) -> None:
             await asyncio.to_thread(_backup_sqlite, source, draft)
         else:
             await _backup_postgres(url, draft)
+        await asyncio.to_thread(_forget_compared, draft)
         with draft.open("rb") as written:
             os.fsync(written.fileno())
         draft.rename(path)
@@ -76,6 +78,12 @@ def _backup_sqlite(source: Path, draft: Path) -> None:
         # All pages in one step are one moment; in WAL mode that keeps no writer waiting.
         reading.backup(writing)
         writing.execute("PRAGMA journal_mode = DELETE")  # one file, without -wal and -shm
+
+
+def _forget_compared(draft: Path) -> None:
+    """What comes after the backup is not in it; whoever restores it must not take all of that for left behind."""
+    with closing(sqlite3.connect(draft)) as writing, writing:
+        writing.execute("DELETE FROM kv WHERE namespace = ? AND key = ?", COMPARED)
 
 
 async def _backup_postgres(url: str, draft: Path) -> None:

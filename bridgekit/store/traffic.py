@@ -144,6 +144,10 @@ class Transactions:
         return left
 
 
+COMPARED = ("bridge.compared", "until")
+"""Where `kv` keeps until when (ms) the rooms and what came of them are known to agree; no network is called so."""
+
+
 class Overdue:
     """Events that no transaction brought and that were read in their rooms; Store prunes those older than a year."""
 

@@ -19,7 +19,7 @@ from connectors.irc.state import State
 from connectors.irc.wire import Line
 
 TRIES = 3
-LEAST_AWAY = 5_000
+LEAST_AWAY = 1_000
 """Milliseconds; who is away for less has missed what everybody misses who blinks."""
 
 

@@ -53,6 +53,7 @@ class _Wire(asyncio.Protocol):
         self._wake()
 
     def eof_received(self) -> None:
+        self.heard_at = self.loop.time()  # TCP tells the end behind all that was said before it
         self.lost = True
         self._wake()
 
@@ -101,7 +102,7 @@ class Connection:
 
     @property
     def heard_at(self) -> float:
-        """The loop's time when the last bytes came."""
+        """The loop's time up to which everything came that was sent: when the last bytes did, or the end."""
         return self._wire.heard_at
 
     @property

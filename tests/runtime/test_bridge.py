@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from bridgekit.contract.connector import OwnAccounts
+from bridgekit.contract.errors import ConfigError
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.core.ghosts import Namespace
 from bridgekit.testing.homeserver import Delay, Drop
@@ -395,3 +396,17 @@ async def test_what_waits_when_a_link_ends_is_not_said_any_more(tmp_path: Path) 
         await until(lambda: not bridge.ghosts.present(ChatId(room)))
         await asyncio.sleep(4)
         assert place.homeserver.members(room)[ECHO] == "leave"
+
+
+async def test_a_key_that_is_lost_is_not_replaced_by_one_that_opens_nothing(tmp_path: Path) -> None:
+    async with town_world(tmp_path, Town()) as place:
+        async with place.bridge() as bridge:
+            key = bridge.config.store.key_file
+        kept = key.rename(tmp_path / "kept.key")
+        with pytest.raises(ConfigError, match="sealed with another key"):
+            async with place.bridge():
+                pass
+        assert not key.exists()
+        kept.rename(key)
+        async with place.bridge():
+            pass

@@ -14,6 +14,8 @@ from bridgekit.matrix import rereading
 from bridgekit.matrix.transactions import RawEvent
 from bridgekit.runtime import arrivals, overdue
 from bridgekit.runtime.bridge import Bridge
+from bridgekit.store import copy
+from bridgekit.store.urls import sqlite_path
 from tests.runtime.fake_network import Town, says
 from tests.runtime.running import BOT, World, by, ghost, invited, linked, said, town_world, until
 from tests.runtime.secret_client import SecretClient
@@ -334,3 +336,34 @@ def test_what_we_did_ourselves_proves_nothing() -> None:
 def test_state_that_was_replaced_is_too_late() -> None:
     room = [event("$1", topic=True), event("$2"), event("$3", topic=True, sender=BOT), event("$4")]
     assert ids(room, {"$1", "$2"}, before=0) == (["$2"], [MessageId("$1")])
+
+
+async def test_what_crossed_after_a_backup_is_not_sent_again_when_that_is_restored(
+    tmp_path: Path, look: asyncio.Event
+) -> None:
+    look.set()
+    town = Town()
+    backup = tmp_path / "backup.db"
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge() as bridge:
+            alice, room = await linked(place)
+            await alice.send(room, "one")
+            await town.until(lambda: town.said() == ["<alice> one"])
+            await place.homeserver.settled()
+            url = bridge.config.store.url.get_secret_value()
+            await copy.backup(url, backup)
+            await alice.send(room, "two")
+            await town.until(lambda: town.said() == ["<alice> one", "<alice> two"])
+            await place.homeserver.settled()
+        database = sqlite_path(url)
+        assert database is not None
+        for left in ("-wal", "-shm"):
+            database.with_name(database.name + left).unlink(missing_ok=True)
+        shutil.copy(backup, database)
+        async with place.bridge() as bridge:
+            await alice.send(room, "three")
+            await town.until(lambda: "<alice> three" in town.said())
+            bridge.parts.arrivals.suspect()  # as after an outage
+            await asyncio.sleep(2.5)  # both comparisons, if it made any
+            assert town.said() == ["<alice> one", "<alice> two", "<alice> three"]
+            assert await count(bridge) == 0

@@ -10,6 +10,7 @@ import pytest
 from bridgekit.contract.connector import OwnAccounts
 from bridgekit.contract.errors import Disconnected
 from bridgekit.contract.ids import PersonId
+from bridgekit.contract.verbs import React, Retract, Unreact
 from bridgekit.testing.homeserver import Event
 from tests.runtime.fake_network import Town
 from tests.runtime.running import BOT, SERVER, STATUS, by, is_about, linked, said, town_world, until
@@ -110,3 +111,53 @@ async def test_who_waits_for_their_own_account_is_shown_that_at_once(tmp_path: P
         await town.until(lambda: town.said() == ["one", "two"])
         for event in events:
             await said(place, has_status(event, "SUCCESS"))
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_what_its_sender_takes_back_while_it_waits_is_never_said(
+    tmp_path: Path, restarted: bool
+) -> None:
+    town = Town(OwnAccounts.OFF)
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            alice, room = await linked(place)
+            town.cut()
+            await until(lambda: None not in town.sessions)
+            event = await alice.send(room, "my password is hunter2")
+            corrected = await alice.edit(room, event, "my password is hunter3")
+            await said(place, has_status(event, "PENDING"))
+            if not restarted:
+                await alice.redact(room, event)
+                for one in event, corrected:
+                    gone = await said(place, has_status(one, "FAIL_PERMANENT"))
+                    assert gone.content["message"] == "It was taken back before it was sent."
+        if restarted:
+            await alice.redact(room, event)
+        async with place.bridge():
+            if restarted:
+                await said(place, has_status(event, "FAIL_PERMANENT"))
+            await alice.send(room, "and what is yours?")
+            town.mend()
+            await town.until(lambda: town.said() == ["<alice> and what is yours?"])
+            assert not town.done(Retract)
+            # Nobody is told that it could still be read there.
+            assert not [e for e in place.homeserver.messages(room) if "⚠" in e.body]
+
+
+async def test_a_reaction_that_is_taken_back_while_it_waits_never_comes(tmp_path: Path) -> None:
+    town = Town(OwnAccounts.OFF)
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        event = await alice.send(room, "who comes?")
+        await town.until(lambda: town.said() == ["<alice> who comes?"])
+        town.cut()
+        await until(lambda: None not in town.sessions)
+        mark = await alice.react(room, event, "👍")
+        await said(place, has_status(mark, "PENDING"))
+        await alice.redact(room, mark)
+        await said(place, has_status(mark, "FAIL_PERMANENT"))
+        town.mend()
+        await alice.send(room, "nobody")
+        await town.until(lambda: town.said() == ["<alice> who comes?", "<alice> nobody"])
+        assert not town.done(React)
+        assert not town.done(Unreact)

@@ -328,9 +328,7 @@ async def test_what_cannot_be_told_is_said_to_be_missing_where_it_would_have_sto
         assert [p.chat for p in town.done(PostMessage) if p.content.text.body == words] == ["#other"]
 
 
-async def test_a_room_that_cannot_be_shown_something_reads_so_once_in_a_while(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_room_that_cannot_be_shown_something_reads_so_once_for_each_reason(tmp_path: Path) -> None:
     town = Town()
     async with town_world(tmp_path, town) as place, place.bridge():
         _, room = await linked(place)
@@ -345,9 +343,12 @@ async def test_a_room_that_cannot_be_shown_something_reads_so_once_in_a_while(
         await asyncio.sleep(0.2)
         (notice,) = notices()
         assert notice.startswith("⚠ Something that was said on the other side could not be shown here: ")
-        monkeypatch.setattr("bridgekit.runtime.surroundings.TELL_EVERY", 0.0)
-        town.emit(says("Eve", "three"))
+        place.homeserver.fault(
+            "PUT */send/m.room.message/*", Fail(status=413, errcode="M_TOO_LARGE"), user=ghost("carl")
+        )
+        town.emit(says("Carl", "another reason"))
         await until(lambda: len(notices()) == 2)
+        assert notices()[1].endswith("(And 1 more since I said so last.)")
 
 
 async def test_history_is_not_repeated_after_a_restart(tmp_path: Path) -> None:

@@ -338,6 +338,21 @@ async def test_a_key_that_comes_late_opens_what_came_before_it(
         await emptied(now.bridge)
 
 
+async def test_what_is_taken_back_before_its_key_comes_is_never_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "KEY_SECONDS", 0.3)
+    async with scene(tmp_path) as now:
+        now.alice.rotate(now.room)
+        event = await now.alice.say(now.room, "my password is hunter2", shared=False)
+        await said(now.place, has_fate(event))
+        await now.alice.human.redact(now.room, event)
+        await emptied(now.bridge)  # a restart does not take it up again either
+        now.alice.share(now.room)
+        await now.alice.say(now.room, "and what is yours?")
+        await now.town.until(lambda: now.town.said() == ["<alice> and what is yours?"])
+
+
 async def test_a_client_that_keeps_its_key_is_named_as_the_reason_also_where_it_says_so_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 
 import pytest
 import uvloop
@@ -62,3 +64,33 @@ async def test_what_still_waited_for_its_turn_when_the_connection_went_was_certa
     first, second = await asyncio.gather(*saying, return_exceptions=True)
     assert (type(first), type(second)) == (SendUncertain, Disconnected)
     assert [data for data in wire if data.startswith(b"PRIVMSG")] == [b"PRIVMSG #c hello\r\n"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "heard_to_the_end"), [("closed", True), ("cut", False)], ids=["closed", "cut"]
+)
+async def test_what_was_sent_before_an_orderly_end_has_all_been_heard(ends: str, heard_to_the_end: bool):
+    """RFC 9293, 3.6: a close comes behind what was sent. Of a connection that is cut, nobody knows."""
+    end = asyncio.Event()
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"PING :x\r\n")
+        await end.wait()
+        if ends == "cut":  # socket(7): with no time to linger, a close is a reset
+            at_once = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with (
+        server,
+        opened(Server(host="127.0.0.1", port=port, tls=False), encoding="utf-8") as connection,
+    ):
+        await connection.lines()
+        heard_at = connection.heard_at
+        await asyncio.sleep(0.05)
+        end.set()
+        with pytest.raises(Disconnected):
+            await connection.lines()
+        assert (connection.heard_at > heard_at) is heard_to_the_end
