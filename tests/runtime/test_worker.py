@@ -292,7 +292,9 @@ async def _named_in_channel(store: Store, event: str) -> MessageId:
 
 
 async def test_a_reaction_is_taken_back_by_its_own_id_under_its_message(scene: Scene):
-    await scene.hear(MATRIX_SIDE, said(MATRIX_SIDE, BOB, "$1"), react(id="$r"), unreact())
+    await scene.hear(MATRIX_SIDE, said(MATRIX_SIDE, BOB, "$1"), react(id="$r"))
+    await scene.quiet()
+    await scene.hear(MATRIX_SIDE, unreact())
     await scene.quiet()
     assert await _taken_back(scene) == (
         await _named_in_channel(scene.store, "$r"),
@@ -316,7 +318,9 @@ async def test_a_reaction_is_taken_back_after_a_restart(scenes: Open):
 
 async def test_of_the_same_reaction_given_twice_the_newest_is_taken_back_after_a_restart(scenes: Open):
     before = scenes()
-    await before.hear(MATRIX_SIDE, said(MATRIX_SIDE, BOB, "$1"), react(id="$r1"), unreact(), react(id="$r2"))
+    await before.hear(MATRIX_SIDE, said(MATRIX_SIDE, BOB, "$1"), react(id="$r1"))
+    await before.quiet()
+    await before.hear(MATRIX_SIDE, unreact(), react(id="$r2"))
     await before.quiet()
     await before.stop()
     after = scenes()
@@ -327,7 +331,9 @@ async def test_of_the_same_reaction_given_twice_the_newest_is_taken_back_after_a
 
 async def test_a_redacted_reaction_takes_back_that_reaction(scene: Scene):
     gone = facts.Retraction(chat=ROOM, at=9, sender=ANN, target=MessageId("$r"))
-    await scene.hear(MATRIX_SIDE, said(MATRIX_SIDE, BOB, "$1"), react(id="$r"), gone)
+    await scene.hear(MATRIX_SIDE, said(MATRIX_SIDE, BOB, "$1"), react(id="$r"))
+    await scene.quiet()
+    await scene.hear(MATRIX_SIDE, gone)
     await scene.quiet()
     assert (await _taken_back(scene))[0] == await _named_in_channel(scene.store, "$r")
 
