@@ -415,7 +415,8 @@ class RoomSurroundings:
         if isinstance(case.fact, facts.Membership) and case.fact.change in DEEDS and case.outcomes:
             return self._moderated(room, case, case.fact)
         if case.event is None:
-            why = next((o.notice for o in case.outcomes if o.fate is Fate.FAILED and o.notice), "")
+            failed = (o for o in case.outcomes if o.fate is Fate.FAILED and not o.told)
+            why = next((o.notice for o in failed if o.notice), "")
             if case.durable and why:
                 log.warning(
                     "not_delivered", network=case.origin.network, fact=type(case.fact).__name__, why=why

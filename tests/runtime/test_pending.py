@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 
 from bridgekit.contract.connector import OwnAccounts
 from bridgekit.contract.errors import Disconnected
-from bridgekit.contract.ids import PersonId
+from bridgekit.contract.facts import Retraction
+from bridgekit.contract.ids import MessageId, PersonId
 from bridgekit.contract.verbs import React, Retract, Unreact
-from bridgekit.testing.homeserver import Event
-from tests.runtime.fake_network import Town
-from tests.runtime.running import BOT, SERVER, STATUS, by, is_about, linked, said, town_world, until
+from bridgekit.testing.homeserver import Event, Fail
+from tests.runtime.fake_network import TALK, Town, now, person, says
+from tests.runtime.running import BOT, SERVER, STATUS, by, ghost, is_about, linked, said, town_world, until
 
 WORDS = "Town cannot be reached. The town is cut off. What you say waits, and is passed on when it is back."
 
@@ -161,3 +163,22 @@ async def test_a_reaction_that_is_taken_back_while_it_waits_never_comes(tmp_path
         await town.until(lambda: town.said() == ["<alice> who comes?", "<alice> nobody"])
         assert not town.done(React)
         assert not town.done(Unreact)
+
+
+async def test_what_somebody_there_takes_back_while_it_waits_never_comes(tmp_path: Path) -> None:
+    town = Town(OwnAccounts.OFF)
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        _, room = await linked(place)
+        away = place.homeserver.fault("PUT */send/m.room.message/*", Fail(status=502), user=ghost("bob"))
+        town.emit(says("Bob", "one", id="b1"), says("Bob", "a slip", id="b2"))
+        await until(lambda: away.hits)
+        town.emit(Retraction(chat=TALK, at=now(), sender=person("Bob"), target=MessageId("b2")))
+        async with asyncio.timeout(60):
+            while 'fate="failed",network="town"} 1.0' not in (await bridge.metrics.exposition()).decode():  # noqa: ASYNC110 - the metrics tell nobody
+                await asyncio.sleep(0.02)
+        place.homeserver.heal(away)
+        await said(place, by(ghost("bob"), "one"))
+        town.emit(says("Bob", "two", id="b3"))
+        await said(place, by(ghost("bob"), "two"))
+        bodies = [e.body for e in place.homeserver.messages(room)]
+        assert not [body for body in bodies if "slip" in body or "could not be shown" in body]
