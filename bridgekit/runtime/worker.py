@@ -243,16 +243,19 @@ class Worker:
             case.outcomes.append(Outcome(case.origin, Fate.FAILED, decided.refused))
         if decided.arrivals or decided.roles:
             self._around.muster(self.room, case.origin, decided)
-        if not decided.actions:
+        actions = decided.actions
+        if isinstance(fact, facts.Typing):
+            actions = tuple(action for action in actions if self._is_shown_at_once(action.side))
+        if not actions:
             self._finish(case)
             return
-        lanes = [self._lane(action.side) for action in decided.actions]  # may ask a connector, which may fail
+        lanes = [self._lane(action.side) for action in actions]  # may ask a connector, which may fail
         self._recall.track(case, _unsaid(fact) if decided.unsaid else fact, known)
-        case.open = len(decided.actions)
+        case.open = len(actions)
         self._under_way += 1
         self._started[case.number] = case.started
         seen: dict[str, int] = {}
-        for lane, action in zip(lanes, decided.actions, strict=True):
+        for lane, action in zip(lanes, actions, strict=True):
             if isinstance(fact, facts.Retraction | facts.Unreaction):
                 self._take_back(lane, action)
             step = Step(case, action, _index(action, seen))
@@ -262,6 +265,11 @@ class Worker:
                 step.revises = revised, revised.revise(action.side)
             lane.put(step)
             self._around.held_up(self.room, case, action.side, action.actor)
+
+    def _is_shown_at_once(self, side: PortalKey) -> bool:
+        """Whether nothing is on its way to a side: who types while their words wait is not typing when those arrive."""
+        lane = self._lanes.get(side)
+        return side.network == MATRIX or lane is None or lane.idle
 
     def _may_be_held(self, case: Case) -> bool:
         """Whether it takes more than one look to see that a fact may go on."""

@@ -257,7 +257,7 @@ async def test_what_is_held_when_the_link_ends_is_told_and_not_shown(tmp_path: P
         await alice.send(room, "!bridge unlink")
         await said(place, by(BOT, "2 messages were held back until the link to #talk on Town ended"))
         await until(lambda: "no longer linked" in lines(place, room, BOT)[-1])
-        assert await bridge.store.inbox.count() == 0
+        await emptied(bridge)
         assert await bridge.store.held.all() == []
         assert lines(place, room) == []
 

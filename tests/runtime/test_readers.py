@@ -14,7 +14,7 @@ from bridgekit.contract.people import Member
 from bridgekit.core.gate import GateRules
 from bridgekit.runtime.bridge import Bridge
 from tests.runtime.fake_network import TALK, Town, now, person, says
-from tests.runtime.running import BOT, World, by, ghost, linked, membership, said, town_world, until
+from tests.runtime.running import BOT, World, by, emptied, ghost, linked, membership, said, town_world, until
 
 SIDE = PortalKey(NetworkId("town"), TALK)
 
@@ -119,7 +119,7 @@ async def test_a_storm_of_joins_splits_and_reconnects_loses_nothing(tmp_path: Pa
                 town.emit(there("Bob", *crowd))
             town.emit(*(came(name) for name in crowd[turn * 50 : turn * 50 + 50]), came("own-alice"))
         await said(place, by(ghost("bob"), f"line {count - 1}"), 60)
-        await until(lambda: not bridge.parts.holding.count(SIDE))
+        await emptied(bridge)
         shown = lines(place, room)
         held = [row for row in await bridge.store.held.all() if row.person == PersonId("bob")]
         assert (len(shown), len(held), await bridge.store.inbox.count_parked()) == (count, 0, 0)
