@@ -61,7 +61,8 @@ GUARDED = {
     "m.room.canonical_alias": 100,
 }
 """No power that somebody has for their role on the network is enough to open the room."""
-LEARN_SECONDS = 15.0
+OPEN_SECONDS, LEARN_SECONDS = 5.0, 15.0
+"""In which an account that was just opened may be there, and may have looked for the devices of a chat."""
 KNOCKS = Rate(10, 60_000)
 """Chats of one network that are entered because somebody, whoever it was, looked up an alias."""
 
@@ -189,10 +190,14 @@ class Making:
         return supervised.session if supervised is not None else None
 
     async def _learn(self, side: PortalKey) -> None:
-        """Have a session that encrypts to devices look for them: how the chat is protected is known then."""
-        session = self._session(side)
-        if session is not None and isinstance(session, KeepsDevices):
-            with contextlib.suppress(RemoteError, TimeoutError):
+        """How the chat is protected is known when its account is there, and has looked for devices if it keeps any."""
+        supervised = self._sessions.get((side.network, side.receiver))
+        if supervised is None:
+            return
+        with contextlib.suppress(RemoteError, TimeoutError):
+            async with asyncio.timeout(OPEN_SECONDS):
+                session = await supervised.ready()
+            if isinstance(session, KeepsDevices):
                 async with asyncio.timeout(LEARN_SECONDS):
                     await session.devices(side.chat)
 

@@ -75,9 +75,8 @@ class Overdue:
         self._arrivals.overdue |= await self._store.overdue.all()
         kept = await self._store.kv.get(*COMPARED)
         if kept is None:
-            await self._reach(
-                now()
-            )  # a restored backup does not know what came since, nor did an earlier version
+            # A restored backup does not know what came since, nor did an earlier version.
+            await self._reach(now())
         else:
             self._since = int(kept)
             self._arrivals.suspect()
