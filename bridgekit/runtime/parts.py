@@ -164,7 +164,7 @@ class Parts:
             joins=self.joins,
             mode=self.rules.mode,
             likely=self.readying.likely,
-            cleared=lambda side: side in self.exposures.cleared,
+            cleared=lambda side: side in self.exposures.cleared and not self.readers.blocked(side),
             is_replaced=lambda room: self.upgrades.is_replaced(room),
             stood_in=StandIns(
                 store,
@@ -219,6 +219,7 @@ class Parts:
             said=self.loops.said,
             cleared=lambda side: side in self.exposures.cleared,
             passes=lambda side: self.exposures.passes(side),
+            goes_back=lambda case: self.passage.goes_back(case),
             replaced=lambda room: self.upgrades.successor(room),
             is_replaced=lambda room: self.upgrades.is_replaced(room),
             under_way=under_way,
