@@ -51,9 +51,9 @@ function since(at) {
 
 function link(one) {
   const where = made("p", "", made("strong", "", one.name), ` on ${one.network} `, state(one.state, one.reason || one.obstacle));
+  const readers = `${one.modes ? `modes ${one.modes}, ` : ""}its readers: ${READERS[one.exposure]}`;
   const facts = [
-    one.account ? `a conversation of ${one.account}` : `linked by ${one.creator}`,
-    `${one.modes ? `modes ${one.modes}, ` : ""}its readers: ${READERS[one.exposure] || one.exposure}`,
+    ...(one.account ? [`a conversation of ${one.account}`] : [`linked by ${one.creator}`, readers]),
     ...one.consents.map((c) => `${c.name}${c.account ? ` (${c.account})` : ""} agreed to ${c.scopes.join(", ")} on ${since(c.at)}`),
   ];
   const lines = [where, made("p", "soft", facts.join(" · "))];
@@ -63,7 +63,7 @@ function link(one) {
 }
 
 function room(one) {
-  const head = made("header", "", made("h3", "id", one.room), made("span", `label ${one.protection}`, LABELS[one.protection]));
+  const head = made("header", "", made("h3", "", one.links.map((l) => l.name).join(" + ")), made("span", "id soft", one.room), made("span", `label ${one.protection}`, LABELS[one.protection]));
   const words = made("p", "", one.words, " ", made("span", "soft", `Read by ${READERS[one.history]}.`));
   return made("article", "", head, words, made("ul", "", ...one.links.map(link)));
 }
