@@ -22,7 +22,7 @@ class Pace:
 
     LEAST, MOST, STEP = 0.5, 200.0, 1.0
 
-    def __init__(self, *, rate: float = 10.0, tolerance: float = 1.5, floor: float = 0.02) -> None:
+    def __init__(self, *, rate: float = 10.0, tolerance: float = 1.5, floor: float = 0.005) -> None:
         self.rate = rate
         self._tolerance = tolerance
         self._floor = floor

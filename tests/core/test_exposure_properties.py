@@ -1,6 +1,7 @@
 """No sequence of facts ever leaves a room more open than the meet: a machine that plays network, admin and people.
 
-`HYPOTHESIS_PROFILE=thorough` plays ten thousand games instead of two hundred; that takes some minutes.
+CI plays ten thousand short games and two hundred long ones; `HYPOTHESIS_PROFILE=thorough` plays ten thousand long ones,
+which takes some minutes. Elsewhere it is two hundred of each.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from bridgekit.core.steady import Steady, calmed, heard
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 EXAMPLES = int(os.environ.get("GAMES", 10_000)) if THOROUGH else 200
+SHORT_GAMES = 10_000 if os.environ.get("CI") else 200
 
 KEYS = [PortalKey(NetworkId(n), ChatId(c)) for n, c in (("parrot", "#a"), ("parrot", "#b"), ("crow", "#a"))]
 TYPES = [HISTORY_TYPE, JOIN_TYPE, GUEST_TYPE, ALIAS_TYPE]
@@ -314,6 +316,14 @@ class World(RuleBasedStateMachine):
 
 World.TestCase.settings = settings(max_examples=EXAMPLES, stateful_step_count=30, deadline=None)
 TestNoSequenceOfFactsEverExceedsTheMeet = pytest.mark.timeout(3600)(World.TestCase)  # thorough takes its time
+
+
+class ShortWorld(World):
+    """Few steps: three open a link, and three more have to show what closes it."""
+
+
+ShortWorld.TestCase.settings = settings(max_examples=SHORT_GAMES, stateful_step_count=6, deadline=None)
+TestNoShortSequenceDoesEither = pytest.mark.timeout(1200)(ShortWorld.TestCase)
 
 
 @settings(max_examples=EXAMPLES, deadline=None)

@@ -272,7 +272,7 @@ def test_the_pace_is_halved_when_the_homeserver_labours_and_grows_again_when_it_
 def test_the_pace_doubles_until_it_was_too_much_once_and_never_without_an_answer():
     pace = Pace(rate=10.0)
     for n in range(9):
-        pace.answered(0.01, 100.0 + n * 0.5, joining=True)
+        pace.answered(0.001, 100.0 + n * 0.5, joining=True)
     assert pace.rate == 80.0
     pace.answered(9.0, 105.0, joining=True)
     assert pace.wait(105.0) == 0.0
@@ -332,11 +332,14 @@ def test_the_pace_never_stands_still():
     assert pace.rate == Pace.LEAST
 
 
+@pytest.mark.parametrize("own", [0.003, 0.010])
 @pytest.mark.parametrize("cost", [0.005, 0.03, 0.1])
-def test_while_five_thousand_are_let_in_the_homeserver_answers_at_most_twice_as_slowly(cost: float):
+def test_while_five_thousand_are_let_in_the_homeserver_answers_at_most_twice_as_slowly(
+    cost: float, own: float
+):
     """A homeserver of one core: what it is asked waits for what it was asked before. A join costs `cost` seconds,
-    somebody else's request 10 ms; there are five of those in a second."""
-    own, begin, end, step = 0.010, 20.0, 220.0, 0.005
+    somebody else's request `own`; there are five of those in a second."""
+    begin, end, step = 20.0, 220.0, 0.005
     pace = Pace()
     queue = JoinQueue(pace)
     busy, joined, wanted_yet = 0.0, 0, False
