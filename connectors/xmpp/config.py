@@ -54,7 +54,7 @@ class XmppConfig(Section):
     )
     tls_ca_file: FilePath | None = Field(
         default=None,
-        description="PEM file of your server's own CA: for a client's connection instead of the system's, for uploads too.",
+        description="PEM file of your server's CA: instead of the system's for a client's connection, for uploads too.",
     )
     nick: str = Field(default="bridge", min_length=1, description="The bridge's own nick in rooms.")
     rooms: str = Field(
