@@ -164,11 +164,17 @@ class XmppSession:
         if self._tasks is None:
             work.close()
             return None
+        beside = self._beside(work)
         try:
-            return self._tasks.create_task(self._beside(work), name=name)
+            task = self._tasks.create_task(beside, name=name)
         except RuntimeError:  # it is ending this moment
+            beside.close()
             work.close()
             return None
+        task.add_done_callback(
+            lambda _: work.close()
+        )  # a task that is cancelled before it begins begins nothing
+        return task
 
     async def _beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Most of what goes on beside begins with a stranger's stanza: what breaks in it is its own end alone."""
