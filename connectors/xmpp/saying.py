@@ -397,7 +397,7 @@ class Saying:
             case verbs.Unban():
                 affiliation = "none"
             case verbs.SetRole():
-                affiliation, role = compose.roles(verb.role)
+                affiliation, role = compose.roles(verb.role, moderated=watch.room.moderated)
             case _:
                 assert_never(verb)
         who = _shown(verb.person.name)
