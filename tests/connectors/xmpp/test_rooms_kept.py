@@ -110,8 +110,8 @@ async def test_what_would_go_on_beside_ends_with_the_session_wherever_it_was(ser
             session.spawn(work("late"), "late")
 
     async with inside(server) as place:
+        assert isinstance(place.session, sessions.XmppSession)
         session = place.session
-        assert isinstance(session, sessions.XmppSession)
         session.spawn(work("under way"), "work")
         await until(lambda: begun)
         early = session.spawn(work("not begun"), "work")
