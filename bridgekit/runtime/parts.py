@@ -21,7 +21,6 @@ from bridgekit.core.model import Permission
 from bridgekit.core.scopes import Scope
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.engine import Engine
-from bridgekit.matrix.crypto.verifying import Say
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.arrivals import Arrivals
@@ -48,6 +47,7 @@ from bridgekit.runtime.names import Names
 from bridgekit.runtime.opening import Opening
 from bridgekit.runtime.overdue import Overdue
 from bridgekit.runtime.owners import Owners
+from bridgekit.runtime.ownwords import OwnWords
 from bridgekit.runtime.passage import Passage
 from bridgekit.runtime.pending import Pending
 from bridgekit.runtime.performing import Performing
@@ -137,6 +137,7 @@ class Parts:
             emit=lambda network, login, fact: self.rooms.remote(network, login, fact),
             spawn=spawn,
         )
+        own = OwnWords(client, is_encrypted=lambda room, user: self.engine.is_encrypted(room, user))
         self.engine = Engine(
             store,
             client.homeserver,
@@ -145,7 +146,8 @@ class Parts:
             trust=config.encryption.trust,
             reset=lambda user: self.secrecy.identity_reset(user),
             encrypted=lambda room: self._encrypted(room),
-            say=speaker(client),
+            say=own.say,
+            show=own.show,
             spawn=spawn,
         )
         client.cipher = self.engine
@@ -516,6 +518,7 @@ class Parts:
             overhear=self.doorstep.overhear,
             hear=self.passage.hear,
             passes=self.passage.lets,
+            verification=self.engine.verifying.in_room,  # clients on matrix-js-sdk say these things in clear
             spawn=spawn,
         )
         self.arrivals = Arrivals()
@@ -625,12 +628,3 @@ def drop(store: Store, case: Case) -> None:
     """Be done with a case from which nothing follows."""
     if case.durable:
         store.commit(store.inbox.done(case.number))
-
-
-def speaker(client: MatrixClient) -> Say:
-    """Sends what one of ours has to say for itself, and not for anybody on a network."""
-
-    async def say(room: ChatId, user: PersonId, type: str, content: dict[str, Any]) -> None:
-        await client.send(room, type, content, txn=f"bk.own.{time.time_ns():x}", user=user)
-
-    return say
