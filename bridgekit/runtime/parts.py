@@ -28,6 +28,7 @@ from bridgekit.runtime.backfill import backfill
 from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.cases import Case, Fate, Outcome
 from bridgekit.runtime.consenting import Consenting
+from bridgekit.runtime.desk import Desk
 from bridgekit.runtime.doorstep import Doorstep
 from bridgekit.runtime.erasure import Erasure
 from bridgekit.runtime.exposure import Exposures
@@ -166,7 +167,7 @@ class Parts:
             joins=self.joins,
             mode=self.rules.mode,
             likely=self.readying.likely,
-            cleared=lambda side: side in self.exposures.cleared,
+            cleared=lambda side: side in self.exposures.cleared and not self.readers.blocked(side),
             is_replaced=lambda room: self.upgrades.is_replaced(room),
             stood_in=StandIns(
                 store,
@@ -221,6 +222,7 @@ class Parts:
             said=self.loops.said,
             cleared=lambda side: side in self.exposures.cleared,
             passes=lambda side: self.exposures.passes(side),
+            goes_back=lambda case: self.passage.goes_back(case),
             replaced=lambda room: self.upgrades.successor(room),
             is_replaced=lambda room: self.upgrades.is_replaced(room),
             under_way=under_way,
@@ -507,6 +509,24 @@ class Parts:
             forget=self.shields.erase,
             label=label,
             spawn=spawn,
+        )
+        self.desk = Desk(
+            registry,
+            self.accounts,
+            self.networks,
+            self.manifests,
+            self.portals,
+            self.protecting,
+            self.exposures,
+            self.consenting,
+            self.holding,
+            self.erasure,
+            metrics,
+            obstacle=self._obstacle,
+            devices=lambda: self.engine.machines.names,
+            fingerprints=self.engine.machines.fingerprints,
+            permission=permission,
+            label=label,
         )
         self.rooms = Rooms(
             store,
