@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -104,6 +105,9 @@ async def test_who_lets_themselves_be_found_is_found(pair: Pair, findable: str, 
         await account(pair.b, "bob", f"findable={findable}")
         alice = await pair.a.homeserver.user("alice").ready()
         room = await own_room(pair.a, alice)
+        async with asyncio.timeout(60):
+            while not await looked_up(pair.a, words):  # noqa: ASYNC110 - another bridge tells nobody
+                await asyncio.sleep(1)  # until his account is signed in
         await alice.send(room, f"!bridge find mimi {words}")
         found = await told(pair.a, "Found on", room)
         assert f"bob:hs.test: `!bridge chat mimi {BOB}`" in found.body
