@@ -198,7 +198,7 @@ async def test_a_newcomer_whom_the_room_does_not_let_speak_is_no_newcomer_overlo
     async with town_world(tmp_path, town) as place, place.bridge():
         alice, room = await linked(place)
         before = place.homeserver.state(room, "m.room.power_levels")
-        await alice.set_state(room, "m.room.power_levels", {**before, **levels})
+        await alice.set_state(room, "m.room.power_levels", {**(before or {}), **levels})
         with capture_logs() as logs:
             town.emit(says("Bob", "unheard"))
             await said(place, by(BOT, "could not be shown here"))
