@@ -112,7 +112,9 @@ class Worker:
         self._taking = False  # the first in the queue is being planned
         self._slack = asyncio.Event()
         self._slack.set()
-        self.spilled = False  # more facts wait on disk than in memory
+        self._missing: set[PortalKey] = set()  # sides of which not all that an earlier run left is here yet
+        self._surveyed = asyncio.Event()
+        self._surveyed.set()
 
     @property
     def waiting(self) -> int:
@@ -162,6 +164,17 @@ class Worker:
         self._queue.append(case)
         self._wake.set()
 
+    def expect(self, side: PortalKey) -> None:
+        """An earlier run left facts of this side: nothing of them is said before all are planned, because a later one
+        may edit or take back an earlier one."""
+        self._missing.add(side)
+        self._surveyed.clear()
+
+    def complete(self, side: PortalKey) -> None:
+        """All that an earlier run left of this side was offered."""
+        self._missing.discard(side)
+        self._wake.set()
+
     def resume(self, cases: list[Case]) -> None:
         """Queue cases that were held back before all that waits, because everything else came later."""
         place = 1 if self._taking else 0
@@ -176,6 +189,7 @@ class Worker:
         while True:
             while self._queue:
                 if self._under_way >= UNDER_WAY:
+                    self._surveyed.set()  # more cannot be seen of it
                     self._slack.clear()
                     await self._slack.wait()
                 if self._halted:
@@ -188,6 +202,8 @@ class Worker:
                     self._park(case, error)
                 self._taking = False
                 self._queue.popleft()
+            if not self._missing:
+                self._surveyed.set()
             self._wake.clear()
             try:
                 async with asyncio.timeout(IDLE):
@@ -387,6 +403,8 @@ class Worker:
             self._settle(step, _ended_before(side, case.performed[step.index]), None)
             return True
         if side.network != MATRIX:
+            if case.recovering:
+                await self._surveyed.wait()
             if step.stopped:
                 self._settle(step, _unwanted(side, step.stopped), None)
                 return True
