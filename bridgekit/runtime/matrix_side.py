@@ -149,10 +149,11 @@ class MatrixSide:
         pause = FIRST_PAUSE
         while True:
             self._check_way(step)
+            writes = self._powers.writes(room)
             try:
                 return await self._do(room, step, actor, network, verb, ids)
             except MatrixForbidden:
-                if await self._powers.written(room):
+                if await self._powers.written(room, writes):
                     continue
                 if now() - entered > NEW_MS or await self._is_replaced(room):
                     raise

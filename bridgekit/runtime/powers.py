@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -47,13 +48,14 @@ class Powers:
         self._spawn = spawn
         self._wanted: dict[ChatId, dict[PersonId, Role]] = {}
         self._writing: dict[ChatId, set[asyncio.Future[None]]] = {}  # rooms whose levels change in a moment
+        self._writes: Counter[ChatId] = Counter()
         self._seen: dict[ChatId, dict[str, Any]] = {}  # each room's levels at the last look
 
     def give(self, room: ChatId, user: PersonId, role: Role) -> None:
         """Let the user have the role's level soon; Role.NONE takes it away. The bot lifts nobody up to itself."""
         seen = self._seen.get(room)
-        asked = self._wanted.get(room, {})
-        if role is Role.NONE and seen is not None and user not in seen.get("users", {}) and user not in asked:
+        settled = room not in self._writing  # what was seen last is how it is
+        if role is Role.NONE and settled and seen is not None and user not in seen.get("users", {}):
             return
         self._soon(room)[user] = role
 
@@ -62,13 +64,16 @@ class Powers:
         if self._is_chats(room):
             self._soon(room)
 
-    async def written(self, room: ChatId) -> bool:
-        """Return when what is to change of the room's levels has changed; False where nothing was to."""
-        writing = self._writing.get(room)
-        if not writing:
-            return False
-        await asyncio.wait(writing)
-        return True
+    def writes(self, room: ChatId) -> int:
+        """How often the room's levels were written."""
+        return self._writes[room]
+
+    async def written(self, room: ChatId, since: int) -> bool:
+        """Return when what is to change of the room's levels has changed; False where nothing was to, and nothing has
+        since there were `since` writes."""
+        if writing := self._writing.get(room):
+            await asyncio.wait(writing)
+        return self._writes[room] != since
 
     def _soon(self, room: ChatId) -> dict[PersonId, Role]:
         if room not in self._wanted:
@@ -97,6 +102,7 @@ class Powers:
             await asyncio.sleep(DELAY)
             await self._change(room, self._wanted.pop(room))
         finally:
+            self._writes[room] += 1
             over.set_result(None)
             self._writing[room].discard(over)
             if not self._writing[room]:

@@ -13,19 +13,18 @@ from typing import Any
 from bridgekit.testing.person import Event, Person
 from bridgekit.testing.servers.bridge import BridgeProcess
 from bridgekit.testing.servers.process import private_directory
-from bridgekit.testing.servers.synapse import Account, Synapse
+from bridgekit.testing.servers.synapse import Synapse
 from bridgekit.testing.servers.synapse import synapse as run_synapse
 from connectors.irc.testing.inspircd import Inspircd
 from connectors.irc.testing.ngircd import Ngircd
 from tests.scenarios.irc.peer import Peer, peer
 
 STATUS = "com.beeper.message_send_status"
-PLAIN, MODERN = "plain", "modern"
-LABEL = {PLAIN: "Plain", MODERN: "Modern"}
-RELAY = {PLAIN: "plainbridge", MODERN: "modernbridge"}
+PLAIN, MODERN, CAREFUL = "plain", "modern", "careful"
+LABEL = {PLAIN: "Plain", MODERN: "Modern", CAREFUL: "Careful"}
+RELAY = {PLAIN: "plainbridge", MODERN: "modernbridge", CAREFUL: "carefulbridge"}
 """The relay's nick on each network."""
 
-BANS = "#bans:hs.test"
 _numbers = itertools.count(1)
 
 
@@ -37,8 +36,6 @@ class Lab:
     ngircd: Ngircd
     inspircd: Inspircd
     bridge: BridgeProcess
-    keeper: Account
-    """Whose policy list holds on the bridge: the room BANS."""
     admin: list[Person] = field(default_factory=list)
 
     @property
@@ -57,7 +54,7 @@ class Lab:
             yield one
 
     def port(self, network: str) -> int:
-        return self.ngircd.port if network == PLAIN else self.inspircd.port
+        return self.inspircd.port if network == MODERN else self.ngircd.port
 
     def peer(
         self, network: str, stem: str = "bob", *channels: str, **more: Any
@@ -140,29 +137,15 @@ async def laboratory(ngircd: Ngircd, inspircd: Inspircd) -> AsyncIterator[Lab]:
                 folder,
                 homeserver_url=synapse.base_url,
                 server_name=synapse.server_name,
-                networks={PLAIN: _plain(ngircd), MODERN: _modern(inspircd)},
+                networks={PLAIN: _plain(ngircd), MODERN: _modern(inspircd), CAREFUL: _careful(ngircd)},
                 permissions={f"@bridgeadmin:{synapse.server_name}": "admin", synapse.server_name: "user"},
-                moderation={"policy_lists": [BANS], "write_bans_to": BANS},
             )
-            keeper = await _list(synapse, bridge.bot)
             await synapse.add_appservice(Path(bridge.registration))
             await bridge.start()
             try:
-                yield Lab(synapse=synapse, ngircd=ngircd, inspircd=inspircd, bridge=bridge, keeper=keeper)
+                yield Lab(synapse=synapse, ngircd=ngircd, inspircd=inspircd, bridge=bridge)
             finally:
                 await bridge.stop()
-
-
-async def _list(synapse: Synapse, bot: str) -> Account:
-    """A room of somebody's own for policies, in which the bridge may write; whose it is."""
-    keeper = await synapse.register("keeper", admin=True)
-    made = {
-        "preset": "public_chat",
-        "room_alias_name": BANS[1:].partition(":")[0],
-        "power_level_content_override": {"users": {bot: 50}},
-    }
-    await synapse.request("POST", "/_matrix/client/v3/createRoom", made, token=keeper.access_token)
-    return keeper
 
 
 def _plain(server: Ngircd) -> dict[str, Any]:
@@ -172,6 +155,13 @@ def _plain(server: Ngircd) -> dict[str, Any]:
         "servers": [{"host": "127.0.0.1", "port": server.port, "tls": False}],
         **_COMMON,
     }
+
+
+def _careful(server: Ngircd) -> dict[str, Any]:
+    """The plain network once more, with private conversations as they are where nothing is said of them."""
+    careful = _plain(server) | {"name": LABEL[CAREFUL], "nick": RELAY[CAREFUL]}
+    del careful["direct"]
+    return careful
 
 
 def _modern(server: Inspircd) -> dict[str, Any]:
@@ -186,6 +176,7 @@ def _modern(server: Inspircd) -> dict[str, Any]:
 _COMMON: dict[str, Any] = {
     "connector": "irc",
     "consent": "off",  # all channels here are our own
+    "direct": "anyone",
     "max_lines": 12,
     "flood": {"refill": 0, "lead_max": 0},  # servers of our own
     "puppets": {"connects_per_second": 50},

@@ -25,8 +25,6 @@ from connectors.xmpp.testing.prosody import COMPONENT, ROOMS, SECRET, Prosody, p
 from tests.scenarios.irc.peer import Peer, peer
 
 PLAIN, MODERN, XMPP = "plain", "modern", "xmpp"
-SHOWN = "shown-"
-"""What everybody may read has this in it; all other words of the channels are secret."""
 OPEN_TO_STRANGERS: dict[str, Any] = {
     "allow_guest_access": True,
     "allow_public_rooms_without_auth": True,
@@ -41,6 +39,9 @@ class Outsider:
     def __init__(self, name: str, base_url: str, token: str | None) -> None:
         self.name = name
         self.got: list[str] = []
+        self.doors: dict[
+            str, str
+        ] = {}  # what each way of reading gave the last time, "" where it was refused
         self._base_url = base_url
         self._token = token
 
@@ -48,31 +49,35 @@ class Outsider:
         """Read the room in every way that there is; refusals are as good as silence."""
         r, e = quote(room, safe=""), quote(event, safe="")
         if join:
-            await self._try("POST", f"/_matrix/client/v3/join/{r}", {})
-        for path in (
-            f"/_matrix/client/v3/rooms/{r}/messages?dir=b&limit=200",
-            f"/_matrix/client/v3/rooms/{r}/context/{e}?limit=100",
-            f"/_matrix/client/v3/rooms/{r}/event/{e}",
-            f"/_matrix/client/v3/rooms/{r}/initialSync?limit=100",
-            f"/_matrix/client/v3/rooms/{r}/state",
-            f"/_matrix/client/v1/room_summary/{r}",
-            f"/_matrix/client/unstable/im.nheko.summary/rooms/{r}/summary",
-            f"/_matrix/client/v3/events?room_id={r}&timeout=0",
-            f"/_matrix/client/v1/rooms/{r}/hierarchy",
-            f"/_matrix/client/v1/rooms/{r}/threads",
-            "/_matrix/client/v3/publicRooms?limit=100",
-            "/_matrix/client/v3/sync?timeout=0&full_state=true",
+            await self._try("join", "POST", f"/_matrix/client/v3/join/{r}", {})
+        for door, path in (
+            ("messages", f"/_matrix/client/v3/rooms/{r}/messages?dir=b&limit=200"),
+            ("context", f"/_matrix/client/v3/rooms/{r}/context/{e}?limit=100"),
+            ("event", f"/_matrix/client/v3/rooms/{r}/event/{e}"),
+            ("initialSync", f"/_matrix/client/v3/rooms/{r}/initialSync?limit=100"),
+            ("state", f"/_matrix/client/v3/rooms/{r}/state"),
+            ("summary", f"/_matrix/client/v1/room_summary/{r}"),
+            ("old summary", f"/_matrix/client/unstable/im.nheko.summary/rooms/{r}/summary"),
+            ("events", f"/_matrix/client/v3/events?room_id={r}&timeout=0"),
+            ("hierarchy", f"/_matrix/client/v1/rooms/{r}/hierarchy"),
+            ("threads", f"/_matrix/client/v1/rooms/{r}/threads"),
+            ("publicRooms", "/_matrix/client/v3/publicRooms?limit=100"),
+            ("sync", "/_matrix/client/v3/sync?timeout=0&full_state=true"),
         ):
-            await self._try("GET", path)
+            await self._try(door, "GET", path)
 
-    async def _try(self, method: str, path: str, body: Any = None) -> None:
+    async def _try(self, door: str, method: str, path: str, body: Any = None) -> None:
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         async with (
             aiohttp.ClientSession(self._base_url, timeout=aiohttp.ClientTimeout(30)) as session,
             session.request(method, path, json=body, headers=headers) as response,
         ):
-            if response.status < 400:
-                self.got.append(await response.text())
+            self.doors[door] = await response.text() if response.status < 400 else ""
+            self.got.append(self.doors[door])
+
+    def through(self, words: str) -> set[str]:
+        """The doors that showed these words the last time."""
+        return {door for door, text in self.doors.items() if words in text}
 
 
 def leaked(outsider: Outsider, secrets: list[str]) -> list[str]:
@@ -136,9 +141,30 @@ class Place:
         await owner.invite(room, account.user_id)
         outsider = Outsider("later joiner", self.synapse.base_url, account.access_token)
         r = quote(room, safe="")
-        await outsider._try("POST", f"/_matrix/client/v3/join/{r}", {})
+        await outsider._try("join", "POST", f"/_matrix/client/v3/join/{r}", {})
         outsider.got.clear()
         return outsider
+
+    async def seen_of_an_open_room(self, owner: Person) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+        """Everybody tries at a room that is open to the world and has no bridge: through which doors each of them gets
+        its words, and its name."""
+        state = [
+            ("m.room.history_visibility", {"history_visibility": "world_readable"}),
+            ("m.room.guest_access", {"guest_access": "forbidden"}),
+        ]
+        room = await owner.create_room(
+            preset="public_chat",
+            visibility="public",
+            name="the-open-room",
+            initial_state=[{"type": type, "state_key": "", "content": content} for type, content in state],
+        )
+        event = await owner.say(room, "the-open-words")
+        words, names = {}, {}
+        for outsider in (*self.outsiders, await self.fresh()):
+            await outsider.try_all(room, event, join=True)
+            words[outsider.name] = outsider.through("the-open-words")
+            names[outsider.name] = outsider.through("the-open-room")
+        return words, names
 
     async def tries(self, step: str, room: str, event: str, owner: Person) -> None:
         """Everybody tries, a fresh account and somebody who is asked in only now as well; nobody may get a secret."""

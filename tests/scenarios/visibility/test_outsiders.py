@@ -146,6 +146,16 @@ async def test_two_links_leave_the_room_as_open_as_the_more_secret_of_them() -> 
         bob, eve = await here.owner(PLAIN, "bob"), await here.owner(MODERN, "eve")
         alice = await here.person("alice")
         bot = here.bridge.bot
+
+        # That nothing leaked says something, because through these doors something can be seen.
+        await here.strangers()
+        words, names = await here.seen_of_an_open_room(alice)
+        assert words["nobody"] == set()  # Synapse asks everybody who they are
+        assert words["guest"] >= {"messages", "context", "event", "initialSync"}
+        assert words["fresh account"] >= {"messages", "context", "event", "initialSync", "sync"}
+        assert names["nobody"] >= {"publicRooms", "summary"}
+        assert names["guest"] & names["fresh account"] >= {"publicRooms", "summary", "hierarchy", "state"}
+
         room = await alice.create_room(
             preset="public_chat", invite=[bot], power_level_content_override={"users": {bot: 100}}
         )
@@ -159,7 +169,6 @@ async def test_two_links_leave_the_room_as_open_as_the_more_secret_of_them() -> 
         await eve.shut()
         event = await secret(here, alice, room, eve)
         assert await visibility(alice, room) == ("joined", "invite")
-        await here.strangers()
         await here.tries("one of two is secret", room, event, alice)
         event = await secret(here, alice, room, bob)
         await here.tries("the other speaks", room, event, alice)
