@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from xml.sax.saxutils import quoteattr
 
-from connectors.xmpp import wire
-from connectors.xmpp.testing.person import codes
+from connectors.xmpp import cards, wire
+from connectors.xmpp.testing.person import Seen, codes
+from tests.browsers.picture import png
 from tests.scenarios.xmpp.lab import ACCOUNT, XMPP, Lab, until
 from tests.scenarios.xmpp.scene import Scene, scenery
 
@@ -43,6 +44,23 @@ async def test_somebody_who_comes_back_is_the_same_person_and_another_under_the_
     await scene.bob.join(scene.muc)
     scene.bob.say(scene.muc, "no, me")
     assert (await scene.alice.reads(scene.room, "no, me")).sender == bob
+
+
+async def test_who_has_another_name_and_a_picture_on_matrix_has_them_on_xmpp(scene: Scene):
+    """XEP-0045, 7.6: 303 is a new nick of the same occupant; XEP-0153, 3.1: the SHA-1 of the picture in a presence."""
+    alice, bob = scene.alice, scene.bob
+    await alice.say(scene.room, "it is me")
+    await bob.reads("it is me", nick=alice.name)
+    await alice.set_name("Alicia")
+    await bob.sees(lambda s: s.nick == alice.name and 303 in codes(s), "303")
+    await alice.set_picture(png(96, 96), "image/png")
+    told = await bob.sees(lambda s: s.kind == "presence" and cards.announced(s.xml), "her picture")
+    assert told.nick == "Alicia"
+    name, picture = cards.read_card(await bob.ask(f"{scene.muc}/Alicia", "<vCard xmlns='vcard-temp'/>"))
+    assert picture is not None
+    assert (name, picture.digest) == ("Alicia", cards.announced(told.xml))
+    await alice.say(scene.room, "still me")
+    await bob.reads("still me", nick="Alicia")
 
 
 async def test_kicks_and_bans_are_told_with_who_and_why(scene: Scene):
@@ -92,6 +110,48 @@ async def test_owners_and_moderators_have_their_power_on_matrix(scene: Scene):
             lambda e: e.type == "m.room.power_levels" and e.content["users"].get(ghost) is not None,
         )
         assert levels.content["users"][ghost] == 50
+
+
+async def test_who_is_muted_on_one_side_is_muted_on_the_other_and_speaks_again(scene: Scene):
+    """XEP-0045, 8.3 and 8.4: a visitor has no voice. The room is not moderated."""
+
+    def is_a(role: str):
+        def holds(seen: Seen) -> bool:
+            muc = seen.has(wire.MUC_USER, "x") if seen.kind == "presence" and seen.nick == eve.name else None
+            item = wire.find(muc, wire.MUC_USER, "item")
+            return item is not None and item.get("role") == role
+
+        return holds
+
+    async def level(wanted: int | None) -> None:
+        await scene.alice.sees(
+            scene.room,
+            lambda e: e.type == "m.room.power_levels" and e.content["users"].get(ghost) == wanted,
+            what=f"the level {wanted}",
+        )
+
+    await scene.bob.administer(scene.muc, "<item nick='bridge' role='moderator'/>")
+    async with scene.lab.xmpp("eve", scene.muc) as eve:
+        eve.say(scene.muc, "hello")
+        ghost = (await scene.alice.reads(scene.room, "hello")).sender
+        levels = await scene.alice.state(scene.room, "m.room.power_levels")
+        muted = {**levels, "users": {**levels["users"], ghost: -1}}
+        await scene.alice.set_state(scene.room, "m.room.power_levels", muted)
+        await eve.sees(is_a("visitor"), "being muted")
+        eve.say(scene.muc, "unheard")
+        await eve.sees(lambda s: s.type == "error", "the refusal")
+        await scene.alice.set_state(scene.room, "m.room.power_levels", levels)
+        await eve.sees(is_a("participant"), "a voice")
+        eve.say(scene.muc, "heard again")
+        await scene.alice.reads(scene.room, "heard again")
+
+        await scene.bob.administer(scene.muc, f"<item nick='{eve.name}' role='visitor'/>")
+        await level(-1)
+        await scene.bob.administer(scene.muc, f"<item nick='{eve.name}' role='participant'/>")
+        eve.say(scene.muc, "before that is written")
+        await scene.alice.reads(scene.room, "before that is written")
+        await level(None)
+    assert scene.bob.said("unheard") == 0
 
 
 async def test_the_subject_is_the_topic_both_ways(scene: Scene):
