@@ -87,7 +87,7 @@ class Saying:
                 raise SendRejected(f"The bridge is not in {explain.shown(chat)} on XMPP: link it first.")
             if session.login is not None:
                 session.network.refuse_who_is_out(chat, session.jid)
-            watch = await session.enter(chat)
+            watch = await session.rooms.enter(chat)
         return watch
 
     async def _join(self, verb: verbs.Join) -> None:
@@ -96,7 +96,7 @@ class Saying:
             session.network.let_in(verb.chat, session.network.address(verb.speaker))
         elif session.login is not None:
             session.network.let_in(verb.chat, session.jid)
-        watch = await session.enter(verb.chat, verb.secret)
+        watch = await session.rooms.enter(verb.chat, verb.secret)
         if session.login is None and session.sealing.missing:
             await watch.settled.wait()
             if watch.is_all_sealed:
@@ -195,7 +195,7 @@ class Saying:
             if again or not isinstance(refused, NotThere):
                 raise
             # The room has forgotten the speaker, and nobody has seen the words: they come in, and say it once more.
-            await self._session.expelled(watch, voice)
+            await self._session.rooms.expelled(watch, voice)
             return await self._said(verb, again=True)
         if isinstance(verb, verbs.React | verbs.Unreact):
             self._session.network.keep_reactions(verb.chat, watch.index)
