@@ -510,9 +510,7 @@ class Bot:
         login = self._accounts.of(network, sender)
         if login is None:
             raise NotAllowed(f"You have no account on {self._label(network)} here.")
-        for link in [link for link in self._registry.links.values() if link.key.receiver == login]:
-            await self._portals.unlink(link.key, reason="its owner logged out")
-        await self._accounts.close(network, login)
+        await self._portals.close_account(network, login)
         return f"Your account on {self._label(network)} was taken away from the bridge, with its password."
 
     async def _chat(self, room: ChatId, sender: PersonId, words: list[str]) -> str:

@@ -29,6 +29,7 @@ from bridgekit.runtime.backfill import backfill
 from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.cases import Case, Fate, Outcome
 from bridgekit.runtime.consenting import Consenting
+from bridgekit.runtime.desk import Desk
 from bridgekit.runtime.directs import Directs
 from bridgekit.runtime.doorstep import Doorstep
 from bridgekit.runtime.erasure import Erasure
@@ -527,6 +528,24 @@ class Parts:
             forget=self._forget,
             label=label,
             spawn=spawn,
+        )
+        self.desk = Desk(
+            registry,
+            self.accounts,
+            self.networks,
+            self.manifests,
+            self.portals,
+            self.protecting,
+            self.exposures,
+            self.consenting,
+            self.holding,
+            self.erasure,
+            metrics,
+            obstacle=self._obstacle,
+            devices=lambda: self.engine.machines.names,
+            fingerprints=self.engine.machines.fingerprints,
+            permission=permission,
+            label=label,
         )
         self.rooms = Rooms(
             store,
