@@ -251,8 +251,8 @@ class Bot:
             return f"{user} has no device: I have one, and those who have spoken in an encrypted room."
         lines = [f"{user}:", *(f"  {name}: {value}" for name, value in found.items())]
         lines.append(
-            "To have your client verify it: ask for a verification with emoji in an encrypted room with "
-            "that user. The emoji of this side appear in that room, and in the bridge's log."
+            "To have your client verify it: ask for a verification of that user in an encrypted room with them. The "
+            "emoji of this side appear in that room, and in the bridge's log; where it has a camera, a QR code does."
         )
         return "\n".join(lines)
 
