@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import structlog
 
 from bridgekit.contract import facts, verbs
 from bridgekit.contract.connector import Network
+from bridgekit.contract.errors import MatrixRefused
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Content, Kind, Person
@@ -115,8 +117,9 @@ class Directs:
         if chat is not None and _talk(network, owner, chat) in self._talked:
             return True
         for room in self._met_in(network, person):
-            if owner in await self._client.joined_members(room):
-                return True
+            with contextlib.suppress(MatrixRefused):  # a room that the bridge is not in any more
+                if owner in await self._client.joined_members(room):
+                    return True
         return False
 
     def _met_in(self, network: NetworkId, person: PersonId) -> list[ChatId]:

@@ -154,8 +154,9 @@ class XmppNetwork:
         return ChatId(person)
 
     def is_service(self, person: PersonId) -> bool:
-        """Servers and gateways have addresses without a localpart (RFC 7622, 3.3)."""
-        return "@" not in person
+        """Our server and what is attached to it have addresses without a localpart (RFC 7622, 3.3); so have those of
+        strangers, which speak for nobody here."""
+        return "@" not in person and f".{person}".endswith(f".{self.server}")
 
     # -- what the sessions ask
 
