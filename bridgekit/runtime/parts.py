@@ -421,6 +421,7 @@ class Parts:
             asked=self.making.asked,
             label=label,
             spawn=spawn,
+            waits=self.accounts.invited,
         )
         self.standing = StandingLinks(client, store, registry, self.portals, bot=me, spawn=spawn)
         self.remains = Remains(store, registry, self.portals, self.accounts, self.networks)
@@ -543,6 +544,7 @@ class Parts:
             self.consenting,
             self.holding,
             self.erasure,
+            self.commands.meeting,
             metrics,
             obstacle=self._obstacle,
             devices=lambda: self.engine.machines.names,
@@ -577,6 +579,7 @@ class Parts:
             self.arrivals,
             bot=me,
             label=label,
+            search=self.commands.meeting.search,
             puppets=config.appservice.double_puppets,
             is_echo=self.matrix.is_echo,
             glimpsed=self.exposures.glimpsed,

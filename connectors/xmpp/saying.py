@@ -364,7 +364,9 @@ class Saying:
             if verb.speaker is not None:
                 voice.wanted = session.network.remember(verb.chat, verb.speaker)
                 wanted = next(voice.candidates())
+                session.network.portray(voice)
                 if wanted != voice.nick and wanted not in watch.room.occupants:
+                    voice.asked = wanted
                     session.stream.send(
                         compose.enter(verb.chat, wanted, voice.jid, password="", since="", history=False)
                     )
