@@ -358,8 +358,11 @@ class Worker:
             came = await self._around.key(missing, KEY_SECONDS)
             if not came:
                 await self._tell_of_key(case, missing.notice + LATER)
-                left = case.accepted / 1000 + KEY_LATEST - time.time()
-                came = left > 0 and await self._around.key(missing, left)
+            while not came and (left := case.accepted / 1000 + KEY_LATEST - time.time()) > 0:
+                told = missing.withheld
+                came = await self._around.key(missing, left)
+                if missing.withheld and not told:  # only now their client says why
+                    await self._tell_of_key(case, missing.notice + LATER, again=True)
         finally:
             wanted = self._keyless.pop(case.event, None) is case
         if not wanted:
@@ -369,8 +372,8 @@ class Worker:
         else:
             self._finish(case)
 
-    async def _tell_of_key(self, case: Case, why: str) -> None:
-        if case.told:
+    async def _tell_of_key(self, case: Case, why: str, *, again: bool = False) -> None:
+        if case.told and not again:
             return
         case.outcomes.append(Outcome(case.origin, Fate.FAILED, why))
         if (work := self._around.settled(self.room, case)) is not None:
