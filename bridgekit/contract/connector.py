@@ -14,7 +14,7 @@ from aiohttp import web
 from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
-from bridgekit.contract.people import File, Login, Person, Role
+from bridgekit.contract.people import File, Login, Person, Portrait, Role
 from bridgekit.contract.verbs import Sent, Verb
 
 API_VERSION = 1
@@ -110,6 +110,10 @@ class Host(Protocol):
         encrypted file."""
         ...
 
+    async def portrait(self, person: PersonId) -> Portrait:
+        """How a Matrix user looks now, for networks where they are shown. Raises MatrixError."""
+        ...
+
     async def chats(self) -> list[ChatId]:
         """The shared chats that are linked now: what the relay session should be in."""
         ...
@@ -164,6 +168,12 @@ class Network(Protocol):
         """Whether `connect` takes logins."""
         ...
 
+    @property
+    def asks_first(self) -> bool:
+        """Whether nothing that is said to somebody in private reaches them before they have agreed to hear from its
+        sender: then nobody is written to by strangers there."""
+        ...
+
     def connect(self, login: Login | None) -> AbstractAsyncContextManager[Session]:
         """Open a session; `login=None` is the relay. Raises Disconnected or LoginRejected."""
         ...
@@ -183,4 +193,8 @@ class Network(Protocol):
 
     def direct(self, person: PersonId) -> ChatId | None:
         """The private chat with `person`; None where there is no such thing."""
+        ...
+
+    def is_service(self, person: PersonId) -> bool:
+        """Whether that is the network's own machine, which anybody may write to, and no person."""
         ...
