@@ -1,4 +1,4 @@
-"""One connection at work: it reads what rooms and people say, gets into rooms, and notices when it is dead."""
+"""One connection at work: it reads what rooms and people say, and notices when it is dead."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from bridgekit.contract import facts
 from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.connector import Emit
 from bridgekit.contract.devices import Device, Trust
-from bridgekit.contract.errors import Disconnected, RemoteError, SendRejected, SendUncertain
+from bridgekit.contract.errors import Disconnected, RemoteError
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, LoginId, PersonId
 from bridgekit.contract.people import Login, Person
-from bridgekit.contract.policy import Visibility
 from bridgekit.contract.verbs import Sent, Verb
-from connectors.xmpp import compose, disco, explain, heard, offers, rooms, translate, wire
+from connectors.xmpp import compose, explain, heard, offers, translate, wire
+from connectors.xmpp import rooms as muc
 from connectors.xmpp.account import Account
-from connectors.xmpp.catchingup import CatchingUp
 from connectors.xmpp.deliveries import Deliveries
 from connectors.xmpp.faces import Faces, Wanted
 from connectors.xmpp.heard import Heard
@@ -28,13 +27,13 @@ from connectors.xmpp.history import History
 from connectors.xmpp.index import Index
 from connectors.xmpp.jids import bare, domain, resource, unescape
 from connectors.xmpp.reopening import Opened
-from connectors.xmpp.rooms import Room
 from connectors.xmpp.saying import Saying
 from connectors.xmpp.sealing import Sealing
+from connectors.xmpp.staying import Staying
 from connectors.xmpp.stream import Refused, Stream, new_id
 from connectors.xmpp.upload import Upload
 from connectors.xmpp.voices import Voice, Voices
-from connectors.xmpp.watch import GAP, READERS, Watch
+from connectors.xmpp.watch import Watch
 from connectors.xmpp.wire import make
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 TICK = 5.0
 SILENT = 60.0
 """Seconds without a stanza after which the server, or a room, is asked whether we are still there."""
-RETRY = 60.0
 _CHANGED = frozenset({104, 170, 171, 172, 173, 174})
 """XEP-0045, 10.2.1: what the room is has changed."""
 
@@ -68,7 +66,7 @@ class XmppSession:
         self.talks: dict[tuple[str, str], Index] = {}
         self.account = Account(self, login) if login is not None else None
         self.sealing = Sealing(self)
-        self._catching_up = CatchingUp(self)
+        self.rooms = Staying(self)
         self._saying = Saying(self)
         self._log = network.host.log.bind(login=str(login.id) if login else None)
         self._loop = asyncio.get_running_loop()
@@ -211,13 +209,13 @@ class XmppSession:
         if watch is None:
             self.network.contacts.presence(self, stanza)
             return
-        presence = rooms.read(stanza)
+        presence = muc.read(stanza)
         if presence.said not in ("", "unavailable", "error"):
             return
         voice = self.voices.read(presence, stanza, where)
         if voice is not None and voice.joined:
             self.network.renamed(voice)
-        out = voice is not None and not voice.joined and rooms.is_put_out(presence)
+        out = voice is not None and not voice.joined and muc.is_put_out(presence)
         if out and voice is not None and (self.login is not None or voice.jid != self.jid):
             self.network.put_out(where, voice.jid, presence)
         if presence.to != self.jid or presence.error:
@@ -227,33 +225,16 @@ class XmppSession:
         was_in = watch.room.joined
         for fact in watch.room.read_presence(presence, self.now()):
             if isinstance(fact, facts.ChatOpened):
-                self.tell(self._visibility(watch))
+                self.tell(self.rooms.visibility(watch))
             self.tell(self.network.named(fact))
         if watch.room.joined and not was_in:
-            self.spawn(self._settle(watch), "xmpp-settle")
+            self.spawn(self.rooms.settle(watch), "xmpp-settle")
         elif was_in and watch.room.joined:
             self.sealing.weigh(watch)
         elif was_in and voice is not None:
             # A person's own account does not walk back into a room that has put it out.
             final = 301 in presence.codes or presence.destroyed or (out and self.login is not None)
-            self._fell_out(watch, final=final)
-
-    def _fell_out(self, watch: Watch, *, final: bool) -> None:
-        """We were put out; unless that was meant, we come back."""
-        self.voices.emptied(watch.room.jid)
-        if watch.wanted and not final:
-            self.spawn(self._return(watch), "xmpp-return")
-
-    async def _return(self, watch: Watch) -> None:
-        await asyncio.sleep(RETRY / 6)
-        while watch.wanted and not watch.room.joined:
-            try:
-                await self.enter(watch.room.jid)
-                return
-            except SendRejected:
-                await asyncio.sleep(RETRY)
-            except Disconnected:
-                return  # or told to leave
+            self.rooms.fell_out(watch, final=final)
 
     def _message(self, stanza: Element) -> None:
         self.network.stickers.took(stanza)
@@ -283,7 +264,7 @@ class XmppSession:
         if watch is not None and not resource(stanza.get("from", "")):
             said = heard.read(stanza)
             if said.codes & _CHANGED:
-                self._look_at(watch)
+                self.rooms.look_at(watch)
                 return
         sender = bare(stanza.get("from", "")) if watch is None else ""
         self.sealing.take(where, stanza, lambda: sender, lambda opened: self._told_alone(opened, watch))
@@ -301,7 +282,7 @@ class XmppSession:
         watch.heard_at = self._loop.time()
         said = watch.dated(heard.read(stanza), self.now())
         if said.codes & _CHANGED and not said.nick:
-            self._look_at(watch)
+            self.rooms.look_at(watch)
             return
         if said.nick and watch.is_ours(said):
             name = watch.echoed(said, self.now())
@@ -369,15 +350,6 @@ class XmppSession:
         """Milliseconds since the epoch."""
         return int(self.network.host.now() * 1000)
 
-    def _visibility(self, watch: Watch) -> Fact:
-        return facts.ChatVisibility(
-            chat=watch.room.chat,
-            at=self.now(),
-            visibility=disco.visibility(watch.room.about) if watch.answered else Visibility(),
-        )
-
-    # -- rooms
-
     async def _start(self) -> None:
         self.network.greet(self)
         self.spawn(self.upload.find(self.jid, self.network.server), "xmpp-upload")
@@ -385,115 +357,7 @@ class XmppSession:
             self.spawn(self.account.start(), "xmpp-account")
         for chat in await self.network.places(self):
             await self.network.pace()
-            self.spawn(self._enter_at_start(chat), "xmpp-enter")
-
-    async def _enter_at_start(self, chat: str) -> None:
-        try:
-            await self.enter(chat)
-        except SendRejected as refused:
-            closed = facts.ChatClosed(chat=ChatId(chat), at=self.now(), reason=refused.notice)
-            self.tell(closed)
-            if (watch := self.watches.get(chat)) is not None and watch.wanted:
-                self.spawn(self._return(watch), "xmpp-return")
-        except Disconnected:
-            return  # or told to leave
-
-    async def enter(self, chat: str, secret: str = "") -> Watch:
-        """Be in the room as its reader. Raises SendRejected with the room's reason, Disconnected."""
-        watch = self.watches.get(chat)
-        if watch is None:
-            room = Room(chat, domain(self.jid) if self.network.is_component else "")
-            room.ours, room.coming = self.network.ours(chat), self.network.coming(chat)
-            watch = self.watches[chat] = Watch(room, self.tell, self.network.marks, self.network.troubles.met)
-            if self.login is None:
-                await self.network.recall_place(watch)
-        watch.wanted = True
-        if watch.room.joined:
-            return watch
-        if watch.entering is None:
-            watch.entering = self._loop.create_task(self._enter(watch, secret), name="xmpp-entering")
-            watch.entering.add_done_callback(lambda done: _entered(watch, done))
-        entering = watch.entering
-        await asyncio.wait([entering])
-        if entering.cancelled():
-            raise Disconnected("The connection to the XMPP server was lost.")
-        entering.result()
-        return watch
-
-    async def _enter(self, watch: Watch, secret: str) -> None:
-        await self._ask_about(watch, strict=True)
-        watch.hold(GAP)
-        watch.settled.clear()
-        name = self.me.name if self.login is not None else self.network.config.nick
-        if secret:
-            await self.network.keep_secret(watch.room.jid, secret)
-        password = secret or await self.network.secret(watch.room.jid)
-        if self.login is None:
-            await self.network.expect_guests(watch.room)
-        # Without an archive, the room's own memory fills the gap, as far as it goes (XEP-0045, 7.2.14).
-        since = wire.stamp(watch.last_at) if watch.last_at and not watch.room.about.archived else ""
-        await self.voices.enter(
-            watch.room, self.jid, name, password=password, history=bool(since), since=since
-        )
-
-    async def _ask_about(self, watch: Watch, *, strict: bool = False) -> None:
-        """What the room is; it decides who is who, so it is asked before it is entered.
-
-        Where it does not say, who is who stays as it was, and who may read is unknown.
-        """
-        watch.answered = False
-        try:
-            info = make("query", wire.DISCO_INFO)
-            answer = await self.stream.ask(compose.ask(watch.room.jid, self.jid, new_id(), info))
-        except Refused as refused:
-            if strict and explain.condition(refused.stanza)[0] in (
-                "item-not-found", "remote-server-not-found", "remote-server-timeout", "gone",
-            ):  # fmt: skip
-                raise SendRejected(explain.joining(refused.stanza, watch.room.jid)) from None
-        except TimeoutError:
-            raise SendRejected(f"The server of {watch.room.jid} does not answer: try again later.") from None
-        except SendUncertain as lost:
-            raise Disconnected(lost.notice) from None
-        else:
-            watch.room.about = about = disco.read(answer)
-            watch.answered = True
-            watch.room.nonanonymous = about.shows_addresses
-            watch.index.believes = about.gives_ids
-
-    def _look_at(self, watch: Watch) -> None:
-        """The room's configuration changed: who may read it now? What is said from here on waits for the answer."""
-        watch.hold(READERS)
-        if watch.looking is not None:
-            watch.looking.cancel()
-        watch.looking = self.spawn(self._look(watch), "xmpp-look")
-
-    async def _look(self, watch: Watch) -> None:
-        pause = TICK
-        while watch.room.joined and not self.is_ending:
-            with contextlib.suppress(RemoteError):
-                await self._ask_about(watch)
-            self.tell(self._visibility(watch))
-            watch.release(READERS)
-            self.sealing.weigh(watch)
-            if watch.answered:
-                return
-            await asyncio.sleep(pause)
-            pause = min(RETRY, 2 * pause)
-        watch.release(READERS)
-
-    async def _settle(self, watch: Watch) -> None:
-        """Just in: what was missed comes first, then what was said meanwhile."""
-        try:
-            if watch.room.about.archived and self.login is None:
-                await self._catching_up.run(watch)
-        finally:
-            watch.release(GAP)
-            watch.settled.set()
-        if not watch.answered:
-            self._look_at(watch)
-        self.sealing.weigh(watch)
-        self.network.keep_places(self)
-        await self.network.return_guests(self, watch)
+            self.spawn(self.rooms.enter_at_start(chat), "xmpp-enter")
 
     # -- keeping things as they should be
 
@@ -505,7 +369,7 @@ class XmppSession:
                 await self._is_there()
             for watch in list(self.watches.values()):
                 if watch.room.joined and now - watch.heard_at > SILENT * 5:
-                    await self._ask_room(watch)
+                    await self.rooms.ask_room(watch)
             self._let_go(now)
             self.network.keep_places(self)
             if self.account is not None:
@@ -520,36 +384,6 @@ class XmppSession:
             pass
         except TimeoutError:
             self.stream.suspect("The XMPP server went silent.")
-
-    async def _ask_room(self, watch: Watch) -> None:
-        """XEP-0410: whether the room still thinks that we are in it."""
-        watch.heard_at = self._loop.time()
-        ping = compose.ask(f"{watch.room.jid}/{watch.room.nick}", self.jid, new_id(), make("ping", wire.PING))
-        try:
-            await self.stream.ask(ping)
-        except Refused as refused:
-            condition = explain.condition(refused.stanza)[0]
-            if condition in ("service-unavailable", "feature-not-implemented", "item-not-found"):
-                return  # 3.4: joined, whatever became of the ping
-            if condition in ("remote-server-not-found", "remote-server-timeout"):
-                return  # nobody can tell
-            await self._forgotten(watch)
-        except (TimeoutError, RemoteError):
-            return
-
-    async def _forgotten(self, watch: Watch) -> None:
-        watch.room.left()
-        self.voices.emptied(watch.room.jid)
-        await self._enter_at_start(watch.room.jid)
-
-    async def expelled(self, watch: Watch, voice: Voice) -> None:
-        """The room says that one of ours is not in it; for the reader, it is entered again."""
-        if self.voices.get(watch.room.jid, voice.jid) is not voice:
-            return  # it has been seen to
-        if voice.jid == self.jid:
-            await self._forgotten(watch)
-        else:
-            self.voices.forget(voice)
 
     def _let_go(self, now: float) -> None:
         """Nobody of ours reads unseen: who was silent for long leaves, and says so."""
@@ -570,12 +404,6 @@ class XmppSession:
     @property
     def resource(self) -> str:
         return resource(self.jid)
-
-
-def _entered(watch: Watch, done: asyncio.Task[None]) -> None:
-    watch.entering = None
-    if not done.cancelled() and done.exception() is not None:
-        watch.release(GAP)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -16,8 +16,7 @@ from bridgekit.contract.policy import Visibility
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Leave, PostMessage, Sent
 from bridgekit.testing.host import FakeHost
-from connectors.xmpp import session as sessions
-from connectors.xmpp import wire
+from connectors.xmpp import staying, wire
 from connectors.xmpp.testing.script import COMPONENT, ROOM, ScriptedServer, scripted
 from tests.connectors.xmpp.inside import inside, until
 
@@ -59,7 +58,7 @@ async def test_a_room_that_does_not_say_what_it_is_now_is_secret_until_it_does(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """XEP-0045, 10.2.1: status 104; what it does not tell is unknown."""
-    monkeypatch.setattr(sessions, "TICK", 0.05)
+    monkeypatch.setattr(staying, "LOOK", 0.05)
     async with inside(server) as place:
         await until(lambda: place.all(ChatVisibility))
         assert place.all(ChatVisibility)[-1].visibility.known
