@@ -113,7 +113,8 @@ class MatrixSide:
                 # Somebody removed the ghost: it may have been let back in, or it may not come back.
                 self._ghosts.left(actor, room)
                 await self._ghosts.ready(actor, network, speaker, room)
-            if not await self._may(room, actor, verb):
+            # Who may not yet is heard all the same, where the levels that let them are about to be written.
+            if not await self._may(room, actor, verb) and not await self._powers.written(room):
                 raise
             return await self._once_known(room, step, actor, network, verb, ids)
 
