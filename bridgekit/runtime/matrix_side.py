@@ -102,6 +102,7 @@ class MatrixSide:
                 self._check_way(step)
             if speaker.avatar is not None:
                 self._pictures.show(actor, speaker.avatar)
+        writes = self._powers.writes(room)
         try:
             return await self._do(room, step, actor, network, verb, ids)
         except MatrixForbidden:
@@ -114,7 +115,7 @@ class MatrixSide:
                 self._ghosts.left(actor, room)
                 await self._ghosts.ready(actor, network, speaker, room)
             # Who may not yet is heard all the same, where the levels that let them are about to be written.
-            if not await self._may(room, actor, verb) and not await self._powers.written(room):
+            if not await self._may(room, actor, verb) and not await self._powers.written(room, writes):
                 raise
             return await self._once_known(room, step, actor, network, verb, ids)
 

@@ -35,6 +35,7 @@ from bridgekit.contract.verbs import (
     Verb,
 )
 from bridgekit.testing.homeserver import Human
+from bridgekit.testing.homeserver.faults import Delay
 from bridgekit.testing.homeserver.refusals import Refused
 from tests.runtime.fake_network import TALK, Town, now, person, says
 from tests.runtime.running import BOT, World, by, ghost, linked, said, town_world, until
@@ -58,6 +59,22 @@ def levels(place: World, room: str) -> dict[str, int]:
     content = place.homeserver.state(room, "m.room.power_levels")
     assert content is not None
     return dict(content["users"])
+
+
+@pytest.mark.parametrize("late", [0.0, 1.5], ids=["at once", "after the levels were written"])
+async def test_who_is_given_a_voice_and_speaks_at_once_is_not_refused(tmp_path: Path, late: float) -> None:
+    """Levels are written a second later; the homeserver's refusal may be answered before that, or behind it."""
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        _, room = await with_bob(place, town)
+        town.emit(RoleChange(chat=TALK, at=now(), person=person("Bob"), role=Role.MUTED))
+        await until(lambda: levels(place, room).get(ghost("bob")) == -1)
+        place.homeserver.fault(
+            "PUT */send/m.room.message/*", Delay(seconds=late, after_effect=True), user=ghost("bob"), times=2
+        )
+        town.emit(RoleChange(chat=TALK, at=now(), person=person("Bob"), role=Role.NONE))
+        town.emit(says("Bob", "at last"))
+        await said(place, by(ghost("bob"), "at last"))
 
 
 async def test_a_flood_of_roles_is_one_write_and_nobody_is_lifted_up_to_the_bot(tmp_path: Path) -> None:
