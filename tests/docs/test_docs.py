@@ -207,3 +207,6 @@ def test_a_document_starts_with_its_title_and_names_nobodys_machine(path: Path):
     words = path.read_text()
     assert words.startswith("# ")
     assert not re.search(r"(?<![\w.])/(?:work|root|home|tmp)/", words)
+    assert not re.search(
+        r"^(<{7} |={7}$|>{7} )", words, re.MULTILINE
+    )  # what a merge leaves where it needs help
