@@ -9,11 +9,12 @@ from xml.etree.ElementTree import Element
 import pytest
 
 from bridgekit.testing.person import Person as MatrixPerson
+from bridgekit.testing.stage import eventually
 from connectors.irc.testing.ngircd import Ngircd
 from connectors.xmpp import wire
 from connectors.xmpp.testing.person import Person, Seen
 from tests.scenarios.irc.peer import Peer, peer
-from tests.scenarios.xmpp.lab import IRC, Lab
+from tests.scenarios.xmpp.lab import IRC, XMPP, Lab
 from tests.scenarios.xmpp.scene import scenery
 
 
@@ -148,3 +149,23 @@ async def test_what_is_taken_back_on_xmpp_goes_on_matrix(meeting: Meeting):
     )
     gone = await alice.sees(meeting.room, lambda e: e.type == "m.room.redaction")
     assert gone.redacts == read.id
+
+
+async def test_the_label_and_the_readers_are_the_meet_of_both_links(meeting: Meeting):
+    """IRC has no TLS here, so it is the weaker one; a secret channel closes what the XMPP room leaves open."""
+    alice, room = meeting.alice, meeting.room
+
+    async def is_so(type: str, **wanted: str) -> None:
+        async def holds() -> bool:
+            return wanted.items() <= (await alice.state(room, type)).items()
+
+        await eventually(holds, f"{type}: {wanted}")
+
+    await is_so("org.bridgekit.protection", protection="clear", matrix="transport")
+    links = (await alice.state(room, "org.bridgekit.protection"))["links"]
+    assert {link["network"]: link["protection"] for link in links} == {XMPP: "transport", IRC: "clear"}
+    await is_so("m.room.history_visibility", history_visibility="shared")
+    meeting.ira.mode(meeting.channel, "+s")
+    await is_so("m.room.history_visibility", history_visibility="joined")
+    await alice.say(room, f"!bridge unlink {IRC} {meeting.channel}")
+    await is_so("org.bridgekit.protection", protection="transport", matrix="transport")
