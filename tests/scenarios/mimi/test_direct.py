@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import nio
 import pytest
 
 from bridgekit.testing.nio_client import NioClient, nio_client
 from tests.scenarios.mimi.lab import NETWORK, Lab, Provider, uri_of
+from tests.scenarios.mimi.test_talk import PICTURE
 
 WITHIN = 120.0
 ENCRYPTED = {
@@ -83,6 +89,123 @@ async def test_two_people_talk_alone_after_the_one_who_was_asked_has_agreed(lab:
         assert ann.said_by(at_a, here) == [f"I do, {number}" for number in range(3)]
         assert ben.said_by(at_b, there) == ["do you hear me?", *(f"fine, {number}" for number in range(3))]
         assert ann.unread == ben.unread == []
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """One of two people, in the room where they see the other as a ghost."""
+
+    who: NioClient
+    room: str
+    ghost: str
+    read_by: list[tuple[str, str]]  # (event, user) of receipts
+
+    async def reads(self, body: str, kind: str = "m.text") -> dict[str, Any]:
+        """What the other says, as it was sent: its event id and its content."""
+
+        def found() -> list[Any]:
+            return [
+                e
+                for e in self.who.events
+                if e.sender == self.ghost and e.body == body and e.source["content"]["msgtype"] == kind
+            ]
+
+        await self.who.until(found, WITHIN)
+        return dict(found()[-1].source)
+
+    async def sees(self, type: str, **wanted: str) -> dict[str, Any]:
+        """What the other does without words, which no client encrypts: a reaction, a redaction."""
+        async with asyncio.timeout(WITHIN):
+            while True:
+                page = await self.who.call("GET", f"/rooms/{self.room}/messages?dir=b&limit=50")
+                for event in page["chunk"]:
+                    about = event["content"].get("m.relates_to", {}) | {"redacts": event.get("redacts")}
+                    if (event["type"], event["sender"]) == (
+                        type,
+                        self.ghost,
+                    ) and wanted.items() <= about.items():
+                        return dict(event)
+                await asyncio.sleep(0.2)
+
+    async def does(self, type: str, content: dict[str, Any]) -> str:
+        """Send an event that is not encrypted."""
+        path = f"/rooms/{self.room}/send/{type}/{secrets.token_hex(8)}"
+        return str((await self.who.call("PUT", path, content))["event_id"])
+
+    async def redacts(self, event: str) -> None:
+        await self.who.call("PUT", f"/rooms/{self.room}/redact/{event}/{secrets.token_hex(8)}", {})
+
+
+def end(who: NioClient, room: str, ghost: str) -> End:
+    read_by: list[tuple[str, str]] = []
+    who.client.add_ephemeral_callback(
+        lambda _room, event: read_by.extend((one.event_id, one.user_id) for one in event.receipts),
+        nio.ReceiptEvent,
+    )
+    return End(who=who, room=room, ghost=ghost, read_by=read_by)
+
+
+@pytest.mark.timeout(600)
+async def test_two_people_alone_do_everything_that_people_do_in_a_chat(lab: Lab, tmp_path: Path):
+    """Both ways: edits, reactions and their end, answers, threads, pictures, receipts, deletions."""
+    async with two(lab, tmp_path, "directeve", "directfox") as (eve, fox):
+        at_a = await opened(lab.a, eve, fox)
+        await eve.say(at_a, "shall we?")
+        at_b = await invited(fox)
+        await fox.client.join(at_b)
+        here = end(eve, at_a, lab.a.bridge.ghost(NETWORK, uri_of(fox.id)))
+        there = end(fox, at_b, lab.b.bridge.ghost(NETWORK, uri_of(eve.id)))
+        await there.reads("shall we?")
+        await _everything(here, there)
+        await _everything(there, here)
+        assert eve.unread == fox.unread == []
+
+
+async def _everything(one: End, other: End) -> None:
+    name = one.who.id[1:].partition(":")[0]
+    said = await one.who.say(one.room, f"{name}: first wrods")
+    copy = (await other.reads(f"{name}: first wrods"))["event_id"]
+
+    new = {"msgtype": "m.text", "body": f"{name}: first words"}
+    replaces = {"rel_type": "m.replace", "event_id": said}
+    await one.who.say(one.room, f"* {new['body']}", **{"m.new_content": new, "m.relates_to": replaces})
+    edit = (await other.reads(f"* {name}: first words"))["content"]
+    assert edit["m.new_content"]["body"] == new["body"]
+    assert edit["m.relates_to"] == {"rel_type": "m.replace", "event_id": copy}
+
+    liked = await one.does(
+        "m.reaction", {"m.relates_to": {"rel_type": "m.annotation", "event_id": said, "key": "👍"}}
+    )
+    reaction = await other.sees("m.reaction", event_id=copy, key="👍")
+    await one.redacts(liked)
+    await other.sees("m.room.redaction", redacts=reaction["event_id"])
+
+    await one.who.say(
+        one.room, f"{name}: an answer", **{"m.relates_to": {"m.in_reply_to": {"event_id": said}}}
+    )
+    answer = (await other.reads(f"{name}: an answer"))["content"]
+    assert answer["m.relates_to"]["m.in_reply_to"] == {"event_id": copy}
+
+    thread = {
+        "rel_type": "m.thread",
+        "event_id": said,
+        "is_falling_back": True,
+        "m.in_reply_to": {"event_id": said},
+    }
+    await one.who.say(one.room, f"{name}: in a thread", **{"m.relates_to": thread})
+    threaded = (await other.reads(f"{name}: in a thread"))["content"]["m.relates_to"]
+    assert (threaded["rel_type"], threaded["event_id"]) == ("m.thread", copy)
+
+    await one.who.share(one.room, PICTURE, "cat.png", "image/png")
+    await other.reads("cat.png", "m.image")
+    (picture,) = [e for e in other.who.events if e.sender == other.ghost and e.body == "cat.png"]
+    assert await other.who.open_file(picture) == PICTURE
+
+    await other.who.call("POST", f"/rooms/{other.room}/receipt/m.read/{copy}", {})
+    await one.who.until(lambda: (said, one.ghost) in one.read_by, WITHIN)
+
+    await one.redacts(said)
+    await other.sees("m.room.redaction", redacts=copy)
 
 
 @pytest.mark.timeout(600)
