@@ -99,6 +99,8 @@ class Secrecy:
         self._engine.wait(missing, came.set)
         if not missing.withheld and self._engine.incoming.missing(missing.place).withheld:
             came.set()  # the news has come already
+        if await self._engine.incoming.has(missing):
+            return True  # it came before anybody waited for it
         await self._engine.look_for(missing, self._present(missing.place[0]))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):

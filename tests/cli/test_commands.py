@@ -61,7 +61,7 @@ def test_config_show_masks_the_secrets(config: str, capsys: pytest.CaptureFixtur
     assert shown["appservice"]["as_token"] == "**********"
     assert shown["networks"]["parrot"] == {
         "connector": "echo", "name": "parrot", "space": False, "members": "gradual", "grant_roles": False,
-        "links": [], "times": 1, "consent": "required",
+        "links": [], "times": 1, "consent": "required", "direct": "known",
         "ceiling": {"history": "shared", "join": "public", "listed": True, "media": True},
     }  # fmt: skip
 

@@ -394,6 +394,17 @@ async def test_what_a_client_says_of_its_key_after_the_sender_was_told_is_told_a
         await now.town.until(lambda: now.town.said() == ["<alice> not for you yet"])
 
 
+async def test_a_key_that_came_before_anybody_waited_for_it_is_not_waited_for(tmp_path: Path) -> None:
+    """While the sender is told that it has not come, it comes."""
+    async with scene(tmp_path) as now:
+        await now.alice.say(now.room, "hello")
+        await now.town.until(now.town.said)
+        session = now.sealed_by(now.alice.id)[-1].content["session_id"]
+        missing = now.bridge.engine.incoming.missing((ChatId(now.room), session, now.alice.id))
+        async with asyncio.timeout(60):
+            assert await now.bridge.parts.secrecy.key(missing, worker.KEY_LATEST)
+
+
 async def test_a_refusal_to_a_device_that_is_gone_does_not_hide_the_one_to_the_device_that_is_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
