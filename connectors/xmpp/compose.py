@@ -253,13 +253,14 @@ def administer(
     return iq
 
 
-def invite(room: str, sender: str, id: str, person: str, reason: str) -> list[Element]:
-    """A mediated invitation (XEP-0045, 7.8.2), which a members-only room honours, and a direct one (XEP-0249)."""
+def invite(room: str, sender: str, id: str, person: str, reason: str) -> Element:
+    """A mediated invitation (XEP-0045, 7.8.2): a members-only room lets in whom it names, which it does not do for a
+    direct one (XEP-0249)."""
     mediated = make("message", CLIENT, to=room, from_=sender, id=id)
     asked = add(add(mediated, "x", wire.MUC_USER), "invite", wire.MUC_USER, to=person)
     if reason:
         add(asked, "reason", wire.MUC_USER, reason[:500])
-    return [mediated]
+    return mediated
 
 
 def roles(role: Role, *, moderated: bool) -> tuple[str, str]:

@@ -43,8 +43,9 @@ class Ruling:
             raise SendRejected(
                 f"{explain.shown(verb.person.name)} has no address on XMPP that the bridge can see."
             )
-        for stanza in compose.invite(watch.room.jid, self._session.jid, new_id(), jid, verb.reason):
-            self._session.stream.send(stanza)
+        self._session.stream.send(
+            compose.invite(watch.room.jid, self._session.jid, new_id(), jid, verb.reason)
+        )
 
     async def administer(
         self, watch: Watch, verb: verbs.Kick | verbs.Ban | verbs.Unban | verbs.SetRole

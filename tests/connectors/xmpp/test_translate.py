@@ -10,7 +10,7 @@ from bridgekit.contract import facts
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Kind, Person
 from bridgekit.contract.text import Span, Style
-from connectors.xmpp import heard, translate, wire
+from connectors.xmpp import compose, heard, translate, wire
 from connectors.xmpp.index import Index
 from tests.connectors.xmpp.reading import BASIC, ROOM, Reader, stanza
 
@@ -378,6 +378,20 @@ def test_an_invitation_names_the_room_and_who_asks():
         "darkcave@macbeth.shakespeare.lit",
         "crone1@shakespeare.lit",
     )
+
+
+def test_an_invitation_goes_through_the_room_which_passes_it_on_in_its_own_name():
+    """XEP-0045, 7.8.2: the room takes `to` from <invite/>, and tells whom it names who asked and why."""
+    sent = compose.invite(ROOM, "bridge@y/r", "i1", "hecate@shakespeare.lit", "Hey Hecate, come")
+    (invite,) = sent.iterfind(f"{{{wire.MUC_USER}}}x/{{{wire.MUC_USER}}}invite")
+    assert (sent.get("to"), sent.get("from"), sent.get("id"), sent.get("type")) == (
+        ROOM,
+        "bridge@y/r",
+        "i1",
+        None,
+    )
+    assert invite.get("to") == "hecate@shakespeare.lit"
+    assert [(part.tag, part.text) for part in invite] == [(f"{{{wire.MUC_USER}}}reason", "Hey Hecate, come")]
 
 
 def test_in_a_room_that_shows_addresses_only_the_archive_says_whose_words_they_were():
