@@ -202,7 +202,7 @@ class Directs:
             writes.append(self._store.blocks.put(answered.put))
         if writes:
             await self._store.commit(*writes)
-            log.info("blocked" if answered.put is not None else "unblocked", network=side.network)
+            log.info("block_changed", network=side.network, blocks=answered.put is not None)
         if side.receiver is None:
             await self._tell(side.network, person, answered.words)
         else:
