@@ -9,8 +9,6 @@ import io
 from collections.abc import Collection
 from typing import NamedTuple
 
-import segno
-
 from bridgekit.matrix.crypto.signing import from_base64
 
 SHOW, SCAN, RECIPROCATE = "m.qr_code.show.v1", "m.qr_code.scan.v1", "m.reciprocate.v1"
@@ -47,6 +45,8 @@ def written(transaction: str, ours: str, theirs: str, secret: bytes) -> bytes:
 
 def drawn(code: bytes) -> Picture:
     """The code as people's cameras read it."""
+    import segno  # two megabytes, for what most bridges do never
+
     found = segno.make_qr(code, mode="byte", error="m")
     file = io.BytesIO()
     found.save(file, kind="png", scale=_PIXELS)
