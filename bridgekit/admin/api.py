@@ -17,8 +17,12 @@ from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 log = structlog.get_logger(__name__)
 
 
+class NotFound(BridgeError):
+    """There is no such thing."""
+
+
 class Desk(Protocol):
-    """Who answers. Whatever is refused is raised as a BridgeError, with a sentence; LookupError: there is none."""
+    """Who answers. Whatever is refused is raised as a BridgeError, with a sentence."""
 
     def networks(self) -> list[views.NetworkView]: ...
     def rooms(self) -> list[views.RoomView]: ...
@@ -220,8 +224,8 @@ def _handler(desk: Desk, call: Call) -> Callable[[web.Request], Awaitable[web.St
             return answered(views.Refusal(f"That cannot be read: {error}."), 400)
         except NotAllowed as error:
             return answered(views.Refusal(error.notice), 400)
-        except LookupError as error:
-            return answered(views.Refusal(str(error.args[0])), 404)
+        except NotFound as error:
+            return answered(views.Refusal(error.notice), 404)
         except BridgeError as error:
             log.info("api_refused", call=f"{call.method} {call.path}", reason=error.notice)
             return answered(views.Refusal(error.notice), 502)

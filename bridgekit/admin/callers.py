@@ -12,8 +12,6 @@ PURPOSE = "admin"
 """What the key is derived for (`SealingKey.derive`) that a caller shows, in hex, as its bearer token."""
 PREFIX = "/api/v1"
 """Where their calls are."""
-LARGEST = 64 * 1024
-"""Bytes of a request's body."""
 
 
 def guarded(token: str) -> web.Application:
@@ -28,7 +26,7 @@ def guarded(token: str) -> web.Application:
             return answered({"error": "This needs the token that belongs to the bridge's key."}, 401)
         return await handler(request)
 
-    return web.Application(middlewares=[known_callers_only], client_max_size=LARGEST)
+    return web.Application(middlewares=[known_callers_only])
 
 
 def answered(answer: object, status: int = 200) -> web.Response:

@@ -13,6 +13,9 @@ from bridgekit.admin.metrics import CONTENT_TYPE, Metrics
 from bridgekit.config import Address
 from bridgekit.contract.errors import ConfigError
 
+LARGEST = 64 * 1024
+"""Bytes of a request's body, in all parts."""
+
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that the bridge needs: the homeserver, the store, one network's session.
@@ -55,7 +58,7 @@ def application(
     async def exposition(_request: web.Request) -> web.Response:
         return web.Response(body=await metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
 
-    app = web.Application()
+    app = web.Application(client_max_size=LARGEST)  # the outermost one's counts
     app.router.add_get("/health/live", live)
     app.router.add_get("/health/ready", ready)
     app.router.add_get("/metrics", exposition)

@@ -10,6 +10,7 @@ import aiohttp
 
 from bridgekit.admin.callers import PREFIX, PURPOSE
 from bridgekit.config import Config, load
+from bridgekit.contract.errors import ConfigError
 from bridgekit.store import SealingKey
 
 SECONDS = 30
@@ -23,8 +24,12 @@ def address(config: Config) -> str:
 
 
 def token(config: Config) -> str:
-    """What the admin listener wants to be shown."""
-    return SealingKey.load_or_create(config.store.key_file).derive(PURPOSE).hex()
+    """What the admin listener wants to be shown. Raises ConfigError where the bridge's key is not there."""
+    file = config.store.key_file
+    key = SealingKey.load(file)
+    if key is None:
+        raise ConfigError([("store.key_file", f"{file} is not there: it is the key of the bridge that runs")])
+    return key.derive(PURPOSE).hex()
 
 
 def ask(path: Path, what: str, method: str = "GET", body: str = "") -> int:

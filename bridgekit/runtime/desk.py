@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 
 from bridgekit.admin import views
+from bridgekit.admin.api import NotFound
 from bridgekit.admin.metrics import Metrics
 from bridgekit.contract.connector import Manifest, Network
 from bridgekit.contract.errors import NotAllowed
@@ -50,6 +51,7 @@ class Desk:
         devices: Callable[[], Mapping[PersonId, str]],
         fingerprints: Callable[[PersonId], Awaitable[Mapping[str, str]]],
         permission: Callable[[PersonId], Permission],
+        is_ours: Callable[[PersonId], bool],
         label: Callable[[NetworkId], str],
     ) -> None:
         self._registry = registry
@@ -68,6 +70,7 @@ class Desk:
         self._devices = devices
         self._fingerprints = fingerprints
         self._permission = permission
+        self._is_ours = is_ours
         self._label = label
 
     # What is so now -------------------------------------------------------------------------------------------
@@ -162,10 +165,10 @@ class Desk:
         return [views.DeviceView(user=user, device=id) for user, id in sorted(self._devices().items())]
 
     async def device(self, user: PersonId) -> views.DeviceView:
-        """With its public keys. Raises LookupError."""
+        """With its public keys. Raises NotFound."""
         found = await self._fingerprints(user)
         if not found:
-            raise LookupError(f"{user} has no device of the bridge's.")
+            raise NotFound(f"{user} has no device of the bridge's.")
         return msgspec.convert(
             {"user": user, **{name.replace(" ", "_"): key for name, key in found.items()}}, views.DeviceView
         )
@@ -173,22 +176,24 @@ class Desk:
     # What is done ---------------------------------------------------------------------------------------------
 
     async def open_account(self, network: NetworkId, user: PersonId, fields: dict[str, str]) -> None:
-        """Keep an account for somebody who may have one, and start its session. Raises NotAllowed, LookupError."""
+        """Keep an account for somebody who may have one, and start its session. Raises NotAllowed, NotFound."""
         self._known(network)
+        self._somebody(user)
         if self._permission(user) in (Permission.NONE, Permission.RELAY):
             raise NotAllowed(f"{user} may have no account here: see `permissions` in the config.")
         await self._accounts.open(network, user, fields)
 
     async def close_account(self, network: NetworkId, user: PersonId) -> None:
-        """End it, and forget it with its conversations. Raises LookupError."""
+        """End it, and forget it with its conversations. Raises NotFound."""
         login = self._accounts.of(network, user)
         if login is None:
-            raise LookupError(f"{user} has no account on {network}.")
+            raise NotFound(f"{user} has no account on {network}.")
         await self._portals.close_account(network, login)
 
     async def link(self, room: ChatId, network: NetworkId, chat: str, user: PersonId) -> views.LinkView:
-        """As if the user, who is trusted here, had said it in the room. Raises BridgeError, LookupError."""
+        """As if the user, who is trusted here, had said it in the room. Raises BridgeError, NotFound."""
         self._known(network)
+        self._somebody(user)
         with self._protecting.answering(room):
             link = await self._portals.link(room, network, chat, user)
         return self._link(link, self._protecting.label(room))
@@ -197,19 +202,19 @@ class Desk:
         self._known(network)
         link = self._registry.links.get(self._portals.find_chat(network, chat))
         if link is None:
-            raise LookupError(f"{chat} on {network} is not linked.")
+            raise NotFound(f"{chat} on {network} is not linked.")
         return link
 
     async def make_code(self, network: NetworkId, chat: str) -> str:
-        """Whoever has it may come into the linked chat. Raises BridgeError, LookupError."""
+        """Whoever has it may come into the linked chat. Raises BridgeError, NotFound."""
         return await self._meeting.make_code(self._linked(network, chat).key)
 
     async def end_codes(self, network: NetworkId, chat: str) -> int:
-        """How many there were. Raises BridgeError, LookupError."""
+        """How many there were. Raises BridgeError, NotFound."""
         return await self._meeting.end_codes(self._linked(network, chat).key)
 
     async def unlink(self, network: NetworkId, chat: str) -> None:
-        """Raises LookupError where there is no such link, NotAllowed where it stands in the config."""
+        """Raises NotFound where there is no such link, NotAllowed where it stands in the config."""
         link = self._linked(network, chat)
         if link.static:
             raise NotAllowed("That link stands in the bridge's configuration: take it out there.")
@@ -221,14 +226,18 @@ class Desk:
         return await self._erasure.ask(user)
 
     def erasure(self, user: PersonId) -> Report:
-        """How it goes. Raises LookupError."""
+        """How it goes. Raises NotFound."""
         report = self._erasure.report(user)
         if report is None:
-            raise LookupError("Nobody asked for that.")
+            raise NotFound("Nobody asked for that.")
         return report
 
     def _known(self, network: NetworkId) -> None:
         if network not in self._networks:
-            raise LookupError(
+            raise NotFound(
                 f"There is no network {network}: {', '.join(self._networks) or 'none'} is configured."
             )
+
+    def _somebody(self, user: PersonId) -> None:
+        if self._is_ours(user) or not user.startswith("@") or ":" not in user:
+            raise NotAllowed(f"{user} is no user id of a person on Matrix: it looks like @name:example.org.")

@@ -550,6 +550,7 @@ class Parts:
             devices=lambda: self.engine.machines.names,
             fingerprints=self.engine.machines.fingerprints,
             permission=permission,
+            is_ours=lambda user: user == me or namespace.is_ours(user),
             label=label,
         )
         self.rooms = Rooms(

@@ -75,9 +75,8 @@ class Passage:
         self._drop = drop
         self._refuse = refuse
         self._spawn = spawn
-        self._going_back: dict[
-            PortalKey, set[int]
-        ] = {}  # numbers of what was on its way when the gate closed
+        # By link, the numbers of what was on its way when the gate closed.
+        self._going_back: dict[PortalKey, set[int]] = {}
 
     # The moment that it is read --------------------------------------------------------------------------------
 

@@ -106,6 +106,19 @@ def test_the_config_is_found_by_the_environment(config: str, monkeypatch: pytest
     assert main(["config", "show"]) == 0
 
 
+def test_the_dashboard_has_the_key_of_the_bridge_and_makes_none(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    capsys.readouterr()
+    assert main(["dashboard", "-c", config]) == 0
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#[0-9a-f]{64}\n", capsys.readouterr().out)
+    (tmp_path / "bridgekit.key").unlink()
+    for words in (["dashboard"], ["api", "rooms"], ["erase", "--user", "@_bk_parrot_x:example.org"]):
+        assert main([*words, "-c", config]) == 2
+        assert "bridgekit.key is not there" in capsys.readouterr().err
+    assert not (tmp_path / "bridgekit.key").exists()
+
+
 def test_a_database_is_made_backed_up_and_copied(
     config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from bridgekit.admin.server import LARGEST
 from bridgekit.cli import asking
 from bridgekit.contract.connector import LoginField, OwnAccounts
 from bridgekit.contract.ids import NetworkId
@@ -149,6 +150,13 @@ async def test_an_account_is_opened_and_closed_and_its_password_is_never_told(tm
         ({"network": "town", "user": ALICE}, 400, "also needs: password"),
         ({"network": "town", "user": ALICE, "fields": {"pin": "1"}}, 400, "knows no pin"),
         ({"network": "town", "user": "@eve:elsewhere.test"}, 400, "may have no account here"),
+        ({"network": "town", "user": "alice"}, 400, "no user id of a person"),
+        (
+            {"network": "town", "user": ghost("bob"), "fields": {"password": "x"}},
+            400,
+            "no user id of a person",
+        ),
+        ({"network": "town", "user": BOT, "fields": {"password": "x"}}, 400, "no user id of a person"),
         ({"network": "town"}, 400, "user"),
         ({"network": "town", "user": ALICE, "password": "x"}, 400, "password"),
         ("not an object", 400, "cannot be read"),
@@ -184,6 +192,18 @@ async def test_a_room_is_linked_and_the_link_taken_apart(tmp_path: Path) -> None
         assert (status, refused) == (404, {"error": "#talk on town is not linked."})
 
 
+async def test_a_code_is_asked_for_where_there_are_none(tmp_path: Path) -> None:
+    async with town_world(tmp_path, Town()) as place, place.bridge() as bridge:
+        wish = {"network": "town", "chat": "#talk"}
+        assert await call(bridge, "POST", "/codes", wish) == (404, {"error": "#talk on town is not linked."})
+        await linked_room(place)
+        none = (400, {"error": "There are no such codes on Town."})
+        assert await call(bridge, "POST", "/codes", wish) == none
+        assert await call(bridge, "DELETE", "/codes?network=town&chat=%23talk") == none
+        status, refused = await call(bridge, "POST", "/codes", {"network": "town"})
+        assert (status, "chat" in refused["error"]) == (400, True)
+
+
 async def test_a_link_that_cannot_be_is_refused_with_the_reason(tmp_path: Path) -> None:
     town = Town()
     town.closed[TALK] = "You are banned there."
@@ -196,6 +216,8 @@ async def test_a_link_that_cannot_be_is_refused_with_the_reason(tmp_path: Path) 
         assert "banned" in refused["error"]
         status, refused = await call(bridge, "PUT", "/links", {**wish, "chat": "no chat"})
         assert status == 400
+        status, refused = await call(bridge, "PUT", "/links", {**wish, "user": BOT})
+        assert (status, refused["error"].partition(" is ")[0]) == (400, BOT)
         status, refused = await call(bridge, "DELETE", "/links?network=town")
         assert (status, refused) == (400, {"error": "Say which: ?chat=..."})
         assert bridge.registry.links == {}
@@ -204,6 +226,8 @@ async def test_a_link_that_cannot_be_is_refused_with_the_reason(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("method", "path"),
     [
+        ("POST", "/codes"),
+        ("DELETE", "/codes?network=town&chat=x"),
         ("GET", "/networks"),
         ("GET", "/rooms"),
         ("GET", "/accounts"),
@@ -223,6 +247,17 @@ async def test_who_has_not_the_key_is_told_nothing(tmp_path: Path, method: str, 
         for shown in ("", "wrong"):
             status, found = await call(bridge, method, path, token=shown)
             assert (status, list(found)) == (401, ["error"])
+
+
+async def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
+    async with town_world(tmp_path, Town()) as place, place.bridge() as bridge:
+        url = f"http://{bridge.admin_address}/api/v1/accounts"
+        headers = {"Authorization": f"Bearer {bridge.admin_token}"}
+        async with (
+            aiohttp.ClientSession(headers=headers) as http,
+            http.put(url, data=b" " * (LARGEST + 1)) as answer,
+        ):
+            assert answer.status == 413
 
 
 async def test_the_command_prints_the_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -13,6 +14,7 @@ from bridgekit.testing.homeserver import Event, Human
 from tests.connectors.mimi.engine.test_bridges import ROOM, Pair, linked, of_somebody, pair
 from tests.connectors.mimi.engine.test_direct_rooms import ALICE, BOB, account, ghost
 from tests.runtime.running import BOT, World, by, has_fate, said
+from tests.runtime.test_desk import call
 
 __all__ = ["pair"]  # the fixture
 
@@ -161,4 +163,21 @@ async def test_a_code_that_a_moderator_asks_for_lets_somebody_in_until_it_is_tak
         await told(pair.b, "no longer linked", at_b)
         other = await own_room(pair.b, bob)
         await bob.send(other, f"!bridge link mimi {ROOM} password={code}")
+        await told(pair.b, "with its join code only", other)
+
+
+async def test_a_code_of_the_api_lets_somebody_in_until_it_is_taken_back(pair: Pair):
+    async with pair.a.bridge() as a, pair.b.bridge():
+        await linked(pair.a, ROOM)
+        status, made = await call(a, "POST", "/codes", {"network": "mimi", "chat": ROOM})
+        assert status == 200
+        bob = await pair.b.homeserver.user("bob").ready()
+        at_b = await own_room(pair.b, bob)
+        await bob.send(at_b, f"!bridge link mimi {ROOM} password={made['code']}")
+        await told(pair.b, "is now linked", at_b)
+        assert await call(a, "DELETE", f"/codes?network=mimi&chat={quote(ROOM)}") == (200, {"done": True})
+        await bob.send(at_b, f"!bridge unlink mimi {ROOM}")
+        await told(pair.b, "no longer linked", at_b)
+        other = await own_room(pair.b, bob)
+        await bob.send(other, f"!bridge link mimi {ROOM} password={made['code']}")
         await told(pair.b, "with its join code only", other)
