@@ -76,6 +76,7 @@ from bridgekit.runtime.surroundings import RoomSurroundings
 from bridgekit.runtime.titles import Titles
 from bridgekit.runtime.underway import UnderWay
 from bridgekit.runtime.upgrades import Upgrades
+from bridgekit.runtime.withdrawn import Withdrawn
 from bridgekit.store import Store
 from bridgekit.store.rows import Link
 
@@ -519,6 +520,7 @@ class Parts:
             metrics=metrics,
             namespace=namespace,
             secrecy=self.secrecy,
+            withdrawn=Withdrawn(client, ghost_in=lambda room: next(iter(self.ghosts.present(room)), None)),
             me=me,
             permission=permission,
             label=label,
