@@ -27,12 +27,9 @@ class Speakers:
             if not self._waiting:
                 self._quiet.set()
 
-    async def quiet(self) -> None:
-        """Return when nobody waits to speak."""
-        await self._quiet.wait()
-
     async def give_way(self, seconds: float) -> None:
-        """The same, but wait no longer than that: one whom the homeserver keeps waiting holds up nobody else."""
+        """Return when nobody waits to speak, and at the latest then: one whom the homeserver keeps waiting holds up
+        nobody else."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._quiet.wait()

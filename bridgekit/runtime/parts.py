@@ -170,6 +170,7 @@ class Parts:
             pictures=Pictures(client, self.ghosts, files, spawn=spawn),
             powers=powers,
             joins=self.joins,
+            speakers=speakers,
             mode=self.rules.mode,
             likely=self.readying.likely,
             cleared=lambda side: side in self.exposures.cleared and not self.readers.blocked(side),

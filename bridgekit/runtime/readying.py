@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 
 SMALL = 50
 """In a room with at most so many ghosts, everybody is somebody who may speak next; in a larger one, whoever types."""
+GIVES_WAY = 10.0
+"""Seconds that a device waits, at most, for those who speak."""
 
 
 class Readying:
@@ -94,7 +96,7 @@ class Readying:
     async def _work(self) -> None:
         try:
             while self._queue:
-                await self._speakers.quiet()
+                await self._speakers.give_way(GIVES_WAY)
                 (room, ghost), _ = self._queue.popitem(last=False)
                 if not self._ghosts.is_present(ghost, room):
                     continue
