@@ -270,7 +270,7 @@ class Provider:
 
     async def publish(self, user: str, client: str, packages: Sequence[Package]) -> None:
         """Put key packages of a client of ours on the shelf."""
-        shelf = self._shelves.get(user, Shelf(user, {})).publish(client, packages)
+        shelf = self._shelves.get(user, Shelf(user, {})).fresh(self._host.now()).publish(client, packages)
         await self._host.put_all(
             {f"shelf/{user}": msgspec.msgpack.encode(shelf), f"client/{client}": user.encode()}
         )
@@ -285,6 +285,11 @@ class Provider:
         """The user's clients that are to publish more."""
         shelf = self._shelves.get(user)
         return shelf.low(self._host.now()) if shelf else []
+
+    def lacks_last_resort(self, user: str, client: str) -> bool:
+        """Whether a client of ours has none for when the others are used up, or one that runs out."""
+        shelf = self._shelves.get(user)
+        return shelf is None or shelf.lacks_last_resort(client, self._host.now())
 
     async def key_material(self, request: KeyMaterialRequest, source: str) -> KeyMaterialResponse:
         """Key packages of one user for one room: ours, or through us as the hub (5.2)."""

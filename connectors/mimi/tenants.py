@@ -300,6 +300,7 @@ class Tenants:
         await self.inviting.resume()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._expiring.run(self._hearing.tell), name="mimi expiring")
+            group.create_task(self._packages.keep_fresh(self._provider), name="mimi key packages")
             while True:
                 chore = await self._chores.get()
                 group.create_task(chore(), name="mimi chore")
