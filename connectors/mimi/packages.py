@@ -109,12 +109,20 @@ class Packages:
             return seat, self._rows(user)
         return None
 
+    def forget(self, user: str) -> dict[str, bytes | None]:
+        """Have nothing of a user's any more: what is to be stored."""
+        self._worn.discard(user)
+        for kept in (self._kept, self._records, self._terms):
+            kept.pop(user, None)
+        return {f"{PREFIX}{user}": None, f"{TERMS}{user}": None}
+
     async def keep_fresh(self, provider: Provider) -> None:
         """Forget what nobody can use any more, and publish anew what runs out, until cancelled."""
         while True:
             for user in list(self._kept):
-                await self.forget_old(user)
-                await self.publish(user, provider)
+                if user in self._kept:
+                    await self.forget_old(user)
+                    await self.publish(user, provider)
             await asyncio.sleep(LOOK)
 
     async def forget_old(self, user: str) -> None:

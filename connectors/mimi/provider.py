@@ -147,6 +147,12 @@ class Provider:
         self._rooms[uri] = room
         return room
 
+    async def end_room(self, uri: str) -> None:
+        """A room of ours in which nobody is left."""
+        async with self._lock(uri):
+            await self._host.put_all({f"hub/{uri}": None})
+            self._rooms.pop(uri, None)
+
     async def update(self, uri: str, request: rooms.UpdateRequest, source: str) -> UpdateResponse:
         """A handshake of a client of `source`. What it changes is stored, and on its way, when this returns."""
         async with self._lock(uri):
@@ -276,6 +282,12 @@ class Provider:
         )
         self._shelves[user] = shelf
         self.people.learn(client, user)
+
+    async def withdraw(self, user: str, rows: Mapping[str, bytes | None]) -> None:
+        """A user of ours is gone: from now on it is as if they had never been. `rows` are stored with it."""
+        await self._host.put_all({**rows, f"shelf/{user}": None, f"consent/{user}": None})
+        self._shelves.pop(user, None)
+        self._consents.pop(user, None)
 
     def publishes(self, user: str) -> bool:
         """Whether a user of ours has key packages, or had some."""
