@@ -591,6 +591,18 @@ async def test_whoever_comes_to_speak_has_an_identity_before_people_see_them_com
         assert vouched == [True]
 
 
+async def test_the_keys_of_a_first_word_go_out_while_the_ghost_enters(tmp_path: Path) -> None:
+    async with scene(tmp_path) as now:
+        server = now.place.homeserver
+        server.fault("POST */join/*", Delay(seconds=2))
+        before = server.calls["POST keys/claim"]
+        now.town.emit(says("Bob", "here I am"))
+        await until(lambda: server.calls["POST keys/claim"] > before)
+        assert BOB not in server.joined(now.room)
+        await until(lambda: now.alice.words(now.room, BOB) == ["here I am"])
+        assert server.calls["POST keys/claim"] == before + 1
+
+
 async def test_a_file_of_the_network_is_sealed_and_only_its_key_holders_see_it(tmp_path: Path) -> None:
     async with web_server(tmp_path) as (url, _), scene(tmp_path) as now:
         file = File(uri=f"{url}/cat.png", name="cat.png")
