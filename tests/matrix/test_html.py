@@ -295,7 +295,7 @@ KIB_64 = 64 * 1024
     ids=lambda html: html[:12],
 )
 def test_64_kib_of_hostile_html_cost_little_more_than_honest_words(html: str) -> None:
-    """CPU time, and as a ratio of the same run, so that a slow or busy machine matters little; the dearest of these costs
+    """CPU time, and as a ratio of the same run: a slow or busy machine matters little. The dearest of these costs
     three times as much, quadratic behaviour would cost hundreds of times."""
     honest = '<p>Some <b>honest</b> <i>words</i>, and <a href="https://example.org">more</a>.</p>' * 1_000
     ratio = 99.0
