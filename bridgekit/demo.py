@@ -7,6 +7,8 @@ import signal
 import time
 from importlib.metadata import entry_points
 
+from bridgekit.cli.asking import address, token
+from bridgekit.config import load
 from bridgekit.testing.servers.process import ServerFailed, ServerUnavailable
 from bridgekit.testing.stage import Printer, Show, Stage, stage
 
@@ -77,8 +79,8 @@ def _invite(scene: Stage, shows: list[Show]) -> None:
     for show in shows:
         for line in show.by_hand():
             printer.line(f"  {line}")
-    printer.line(
-        f"  the bridge   its log is {scene.bridge.log}; figures: http://127.0.0.1:{scene.bridge.admin_port}/metrics"
-    )
+    config = load(scene.bridge.path)
+    printer.line(f"  the bridge   its page is {address(config)}/#{token(config)}")
+    printer.line(f"               its log is {scene.bridge.log}")
     printer.line()
     printer.line("  What is said shows up here as well. Ctrl-C ends it all.")

@@ -10,6 +10,10 @@ from aiohttp import web
 
 PURPOSE = "admin"
 """What the key is derived for (`SealingKey.derive`) that a caller shows, in hex, as its bearer token."""
+PREFIX = "/api/v1"
+"""Where their calls are."""
+LARGEST = 64 * 1024
+"""Bytes of a request's body."""
 
 
 def guarded(token: str) -> web.Application:
@@ -24,7 +28,7 @@ def guarded(token: str) -> web.Application:
             return answered({"error": "This needs the token that belongs to the bridge's key."}, 401)
         return await handler(request)
 
-    return web.Application(middlewares=[known_callers_only], client_max_size=4096)
+    return web.Application(middlewares=[known_callers_only], client_max_size=LARGEST)
 
 
 def answered(answer: object, status: int = 200) -> web.Response:
@@ -33,5 +37,5 @@ def answered(answer: object, status: int = 200) -> web.Response:
         body=msgspec.json.encode(answer),
         status=status,
         content_type="application/json",
-        headers={"Cache-Control": "no-store"},
+        headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
     )

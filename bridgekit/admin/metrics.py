@@ -241,6 +241,14 @@ class Metrics:
             tally = self._fates[network, direction, fate] = self._messages.of(network, direction.value, fate)
         tally.add(seconds)
 
+    def fates(self, network: NetworkId) -> dict[str, dict[str, int]]:
+        """How many messages of a network had which fate since the start, by direction."""
+        found: dict[str, dict[str, int]] = {direction.value: {} for direction in Direction}
+        for (of, direction, fate), tally in self._fates.items():
+            if of == network:
+                found[direction.value][fate] = tally.count
+        return found
+
     def answered(self, call: str, status: int, seconds: float) -> None:
         """One exchange with the homeserver is over; status 0 is no answer."""
         try:

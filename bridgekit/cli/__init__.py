@@ -107,12 +107,13 @@ def parser() -> argparse.ArgumentParser:
         help="a ghost's user id for somebody of a network, or a Matrix user's",
     )
 
-    api = add(
-        "api", _api, "Ask the running bridge: /api/v1/rooms, /api/v1/devices (docs/operating.md).", common
-    )
+    api = add("api", _api, "Call the running bridge's API: rooms, networks ... (docs/operating.md).", common)
+    api.add_argument("path", metavar="PATH", help="rooms, device?user=@bridgebot:example.org, openapi.json")
+    api.add_argument("-X", "--method", default="GET", choices=["GET", "PUT", "POST", "DELETE"])
     api.add_argument(
-        "path", metavar="PATH", help="/api/v1/rooms, /api/v1/devices?user=@bridgebot:example.org"
+        "--body", default="", metavar="JSON", help="what a PUT or POST takes; - reads it from stdin"
     )
+    add("dashboard", _dashboard, "Print the address of the running bridge's page, with its token.", common)
 
     demo = add("demo", _demo, "Run a bridge between real servers on this machine, with people who talk.")
     demo.add_argument("--once", action="store_true", help="play the script, check what arrived, and end")
@@ -211,7 +212,14 @@ def _erase(words: argparse.Namespace) -> int:
 def _api(words: argparse.Namespace) -> int:
     from bridgekit.cli.asking import ask
 
-    return ask(words.config, words.path)
+    body = sys.stdin.read() if words.body == "-" else words.body
+    return ask(words.config, words.path, words.method, body)
+
+
+def _dashboard(words: argparse.Namespace) -> int:
+    from bridgekit.cli.asking import dashboard
+
+    return dashboard(words.config)
 
 
 def _demo(words: argparse.Namespace) -> int:

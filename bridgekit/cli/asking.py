@@ -1,4 +1,4 @@
-"""`bridgekit api`, and how any command reaches the running bridge: its admin listener, with the key's token."""
+"""`bridgekit api` and `dashboard`, and how commands reach the running bridge: its admin listener, shown its token."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import aiohttp
 
-from bridgekit.admin.callers import PURPOSE
+from bridgekit.admin.callers import PREFIX, PURPOSE
 from bridgekit.config import Config, load
 from bridgekit.store import SealingKey
 
@@ -27,19 +27,30 @@ def token(config: Config) -> str:
     return SealingKey.load_or_create(config.store.key_file).derive(PURPOSE).hex()
 
 
-def ask(path: Path, what: str) -> int:
-    """Print what the running bridge answers to GET `what`; 0 where that is 200."""
+def ask(path: Path, what: str, method: str = "GET", body: str = "") -> int:
+    """Print what the running bridge answers to a call (`rooms`, `/api/v1/rooms`); 0 where it does it."""
     config = load(path)
-    return asyncio.run(_ask(f"{address(config)}/{what.lstrip('/')}", token(config)))
+    what = f"{PREFIX}/{what.strip('/').removeprefix(PREFIX.strip('/')).lstrip('/')}"
+    return asyncio.run(_ask(address(config) + what, token(config), method, body))
 
 
-async def _ask(url: str, token: str) -> int:
+def dashboard(path: Path) -> int:
+    """Print the address of the dashboard, with the token behind the `#`, which browsers tell no server."""
+    config = load(path)
+    print(f"{address(config)}/#{token(config)}")
+    return 0
+
+
+async def _ask(url: str, token: str, method: str = "GET", body: str = "") -> int:
     headers = {"Authorization": f"Bearer {token}"}
     timeout = aiohttp.ClientTimeout(SECONDS)
     try:
-        async with aiohttp.ClientSession(headers=headers, timeout=timeout) as http, http.get(url) as answer:
+        async with (
+            aiohttp.ClientSession(headers=headers, timeout=timeout) as http,
+            http.request(method, url, data=body or None) as answer,
+        ):
             print((await answer.text()).rstrip("\n"))
-            return 0 if answer.status == 200 else 1
+            return 0 if answer.ok else 1
     except (aiohttp.ClientError, TimeoutError):
         print(f"The bridge does not answer at {url}. It has to run.", file=sys.stderr)
         return 1

@@ -18,7 +18,7 @@ SECONDS = 1.0
 def erase(path: Path, user: str) -> int:
     """Return 0 when all is taken back, or as much of it as can be; what is not is printed. 1: nothing was begun."""
     config = load(path)
-    return asyncio.run(_erase(f"{address(config)}/erase", token(config), user))
+    return asyncio.run(_erase(f"{address(config)}/api/v1/erasures", token(config), user))
 
 
 async def _erase(url: str, token: str, user: str) -> int:

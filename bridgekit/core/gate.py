@@ -210,6 +210,12 @@ class Ledger:
         rows = self._people.get((link, person))
         return next(reversed(rows.values())).cause if rows else None
 
+    def is_before(self, link: PortalKey, number: int) -> bool:
+        """Whether something that came before this fact waits and holds up the whole link."""
+        if not self._whole[link]:
+            return False
+        return any(row.number < number and row.cause in _WHOLE for row in self._links[link].values())
+
     def of(
         self, link: PortalKey, *, cause: Cause | None = None, person: PersonId | None = None
     ) -> list[Held]:

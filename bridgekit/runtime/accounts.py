@@ -149,12 +149,15 @@ class Accounts:
         supervised = self.sessions.get((network, login))
         return supervised is not None and supervised.state is State.READY
 
+    def state(self, network: NetworkId, login: LoginId | None = None) -> tuple[str, str]:
+        """What a session is doing, and why."""
+        supervised = self.sessions.get((network, login))
+        return (supervised.state.value, supervised.reason) if supervised is not None else ("not started", "")
+
     def status(self, network: NetworkId, login: LoginId | None = None) -> str:
         """How a session is, for people."""
-        supervised = self.sessions.get((network, login))
-        if supervised is None:
-            return "not started"
-        return f"{supervised.state}: {supervised.reason}" if supervised.reason else str(supervised.state)
+        state, reason = self.state(network, login)
+        return f"{state}: {reason}" if reason else state
 
     def states(self) -> dict[tuple[NetworkId, str], int]:
         """How many sessions of each network are in which state."""

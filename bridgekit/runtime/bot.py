@@ -247,8 +247,8 @@ class Bot:
             return f"{user} has no device: I have one, and those who have spoken in an encrypted room."
         lines = [f"{user}:", *(f"  {name}: {value}" for name, value in found.items())]
         lines.append(
-            "To have your client verify it: ask for a verification with emoji in an encrypted room with "
-            "that user. The emoji of this side appear in that room, and in the bridge's log."
+            "To have your client verify it: ask for a verification of that user in an encrypted room with them. The "
+            "emoji of this side appear in that room, and in the bridge's log; where it has a camera, a QR code does."
         )
         return "\n".join(lines)
 
@@ -501,9 +501,7 @@ class Bot:
         login = self._accounts.of(network, sender)
         if login is None:
             raise NotAllowed(f"You have no account on {self._label(network)} here.")
-        for link in [link for link in self._registry.links.values() if link.key.receiver == login]:
-            await self._portals.unlink(link.key, reason="its owner logged out")
-        await self._accounts.close(network, login)
+        await self._portals.close_account(network, login)
         return f"Your account on {self._label(network)} was taken away from the bridge, with its password."
 
     async def _chat(self, room: ChatId, sender: PersonId, words: list[str]) -> str:

@@ -11,9 +11,9 @@ from typing import Any, Self
 import structlog
 from aiohttp import web
 
-from bridgekit.admin import erasing, looking
+from bridgekit.admin import api, openapi, page
 from bridgekit.admin import server as admin
-from bridgekit.admin.callers import PURPOSE
+from bridgekit.admin.callers import PREFIX, PURPOSE
 from bridgekit.admin.metrics import Encryption, Metrics, Queue
 from bridgekit.config import Config, Network, StatusEvents
 from bridgekit.contract.connector import Connector
@@ -24,6 +24,7 @@ from bridgekit.matrix.appservice import Appservice
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.fetch import fetch_remote
 from bridgekit.matrix.media import PublicMedia
+from bridgekit.runtime.erasure import Report
 from bridgekit.runtime.files import Fetch
 from bridgekit.runtime.parts import Parts
 from bridgekit.runtime.registry import Registry
@@ -207,14 +208,10 @@ class Bridge:
         self.address = await self._stack.enter_async_context(
             listen(app, self.config.appservice.listen, "appservice.listen")
         )
-        erase = erasing.application(self.admin_token, self._parts.erasure.ask, self._parts.erasure.report)
-        api = looking.application(
-            self.admin_token,
-            self._parts.protecting.labels,
-            lambda: self.engine.machines.names,
-            self.engine.machines.fingerprints,
-        )
-        look = admin.application(self.metrics, self._health, {"/erase": erase, "/api/v1": api})
+        calls = api.calls(Report)
+        desk = api.application(self.admin_token, self._parts.desk, calls, openapi.document(calls))
+        look = admin.application(self.metrics, self._health, {PREFIX: desk})
+        look.add_routes(page.routes())
         self.admin_address = await self._stack.enter_async_context(
             listen(look, self.config.admin.listen, "admin.listen")
         )

@@ -31,6 +31,10 @@ class Elsewhere(Exception):
     """The room was replaced while this was on its way there: nothing was done, and it is to be done in the other."""
 
 
+class GoesBack(Exception):
+    """The link's gate was closed while this was on its way: nothing was done, and it waits with all that is held."""
+
+
 class Fate(StrEnum):
     """How one action ended. There is no other end."""
 

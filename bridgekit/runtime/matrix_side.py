@@ -123,7 +123,8 @@ class MatrixSide:
     ) -> Sent | None:
         """Do it as a ghost that is in the room. While it has not been there for long, a refusal is not the last word:
         a homeserver that has much to put in order in the room overlooks for a while who has come in
-        (see `bridgekit.matrix.transport.AT_ONCE`; others may be in a hurry there, too)."""
+        (see `bridgekit.matrix.transport.AT_ONCE`; others may be in a hurry there, too). Nor is it while the room's
+        levels are about to change: who was just given a voice says something before that is written."""
         entered = self._ghosts.last_seen(room).get(actor, 0)
         pause = FIRST_PAUSE
         while True:
@@ -131,6 +132,8 @@ class MatrixSide:
             try:
                 return await self._do(room, step, actor, network, verb, ids)
             except MatrixForbidden:
+                if await self._powers.written(room):
+                    continue
                 if now() - entered > NEW_MS or await self._is_replaced(room):
                     raise
             log.info("ghost_overlooked", room=room, again_in=pause)

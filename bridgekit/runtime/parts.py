@@ -21,7 +21,6 @@ from bridgekit.core.model import Permission
 from bridgekit.core.scopes import Scope
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.engine import Engine
-from bridgekit.matrix.crypto.verifying import Say
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.arrivals import Arrivals
@@ -29,6 +28,7 @@ from bridgekit.runtime.backfill import backfill
 from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.cases import Case, Fate, Outcome
 from bridgekit.runtime.consenting import Consenting
+from bridgekit.runtime.desk import Desk
 from bridgekit.runtime.doorstep import Doorstep
 from bridgekit.runtime.erasure import Erasure
 from bridgekit.runtime.exposure import Exposures
@@ -48,6 +48,7 @@ from bridgekit.runtime.names import Names
 from bridgekit.runtime.opening import Opening
 from bridgekit.runtime.overdue import Overdue
 from bridgekit.runtime.owners import Owners
+from bridgekit.runtime.ownwords import OwnWords
 from bridgekit.runtime.passage import Passage
 from bridgekit.runtime.pending import Pending
 from bridgekit.runtime.performing import Performing
@@ -137,6 +138,7 @@ class Parts:
             emit=lambda network, login, fact: self.rooms.remote(network, login, fact),
             spawn=spawn,
         )
+        own = OwnWords(client, is_encrypted=lambda room, user: self.engine.is_encrypted(room, user))
         self.engine = Engine(
             store,
             client.homeserver,
@@ -145,7 +147,8 @@ class Parts:
             trust=config.encryption.trust,
             reset=lambda user: self.secrecy.identity_reset(user),
             encrypted=lambda room: self._encrypted(room),
-            say=speaker(client),
+            say=own.say,
+            show=own.show,
             spawn=spawn,
         )
         client.cipher = self.engine
@@ -164,7 +167,7 @@ class Parts:
             joins=self.joins,
             mode=self.rules.mode,
             likely=self.readying.likely,
-            cleared=lambda side: side in self.exposures.cleared,
+            cleared=lambda side: side in self.exposures.cleared and not self.readers.blocked(side),
             is_replaced=lambda room: self.upgrades.is_replaced(room),
             stood_in=StandIns(
                 store,
@@ -219,6 +222,7 @@ class Parts:
             said=self.loops.said,
             cleared=lambda side: side in self.exposures.cleared,
             passes=lambda side: self.exposures.passes(side),
+            goes_back=lambda case: self.passage.goes_back(case),
             replaced=lambda room: self.upgrades.successor(room),
             is_replaced=lambda room: self.upgrades.is_replaced(room),
             under_way=under_way,
@@ -506,6 +510,24 @@ class Parts:
             label=label,
             spawn=spawn,
         )
+        self.desk = Desk(
+            registry,
+            self.accounts,
+            self.networks,
+            self.manifests,
+            self.portals,
+            self.protecting,
+            self.exposures,
+            self.consenting,
+            self.holding,
+            self.erasure,
+            metrics,
+            obstacle=self._obstacle,
+            devices=lambda: self.engine.machines.names,
+            fingerprints=self.engine.machines.fingerprints,
+            permission=permission,
+            label=label,
+        )
         self.rooms = Rooms(
             store,
             registry,
@@ -516,6 +538,7 @@ class Parts:
             overhear=self.doorstep.overhear,
             hear=self.passage.hear,
             passes=self.passage.lets,
+            verification=self.engine.verifying.in_room,  # clients on matrix-js-sdk say these things in clear
             spawn=spawn,
         )
         self.arrivals = Arrivals()
@@ -625,12 +648,3 @@ def drop(store: Store, case: Case) -> None:
     """Be done with a case from which nothing follows."""
     if case.durable:
         store.commit(store.inbox.done(case.number))
-
-
-def speaker(client: MatrixClient) -> Say:
-    """Sends what one of ours has to say for itself, and not for anybody on a network."""
-
-    async def say(room: ChatId, user: PersonId, type: str, content: dict[str, Any]) -> None:
-        await client.send(room, type, content, txn=f"bk.own.{time.time_ns():x}", user=user)
-
-    return say

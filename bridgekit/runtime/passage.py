@@ -72,6 +72,9 @@ class Passage:
         self._drop = drop
         self._refuse = refuse
         self._spawn = spawn
+        self._going_back: dict[
+            PortalKey, set[int]
+        ] = {}  # numbers of what was on its way when the gate closed
 
     # The moment that it is read --------------------------------------------------------------------------------
 
@@ -153,9 +156,29 @@ class Passage:
         link = self._registry.links.get(side)
         return link is not None and link.room != room
 
-    def hold_back(self, case: Case) -> None:
-        """Keep what could not go into a room that was replaced, for the new one."""
+    def goes_back(self, case: Case) -> bool:
+        """Whether what is on its way into the room must wait after all: the gate has closed since it was planned, or
+        something that came before it waits, which it must not overtake. `hold_back` follows."""
         side = case.origin
+        going = self._going_back.get(side)
+        if going is None and side in self.passing:
+            return False
+        back = (
+            bool(self._readers.blocked(side))
+            or self._holding.ledger.is_before(side, case.number)
+            or (going is not None and min(going) < case.number)
+        )
+        if back and case.durable:
+            self._going_back.setdefault(side, set()).add(case.number)
+        return back
+
+    def hold_back(self, case: Case) -> None:
+        """Keep what could not go into its room: the gate was closed, or the room was replaced by another."""
+        side = case.origin
+        if (going := self._going_back.get(side)) is not None:
+            going.discard(case.number)
+            if not going:
+                del self._going_back[side]
         held = self.held_by(side)
         self._holding.hold(case, _doer(case.fact), *(held or (Cause.PAUSE, wording.IN_ORDER)))
         self.changed(side)  # perhaps the new room is open already

@@ -33,7 +33,7 @@ from bridgekit.core.model import RELAY, Context, Permission, SideView, matrix_si
 from bridgekit.core.protection import SEALED, may_not_reach
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.accounts import Key
-from bridgekit.runtime.cases import Case, Elsewhere, Overtaken, Step, Tracked
+from bridgekit.runtime.cases import Case, Elsewhere, GoesBack, Overtaken, Step, Tracked
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.matrix_side import MatrixSide
 from bridgekit.runtime.members import Members
@@ -74,6 +74,7 @@ class Performing:
         said: Callable[[PortalKey, MessageId], None],
         cleared: Callable[[PortalKey], bool],
         passes: Callable[[PortalKey], Awaitable[None]],
+        goes_back: Callable[[Case], bool],
         replaced: Callable[[ChatId], object],
         is_replaced: Callable[[ChatId], Awaitable[bool]],
         under_way: UnderWay,
@@ -98,6 +99,7 @@ class Performing:
         self._said = said
         self._cleared = cleared
         self._passes = passes
+        self._goes_back = goes_back
         self._replaced = replaced
         self._is_replaced = is_replaced
         self._under_way = under_way
@@ -233,8 +235,8 @@ class Performing:
         return max(1, session.capabilities(side.chat).pipeline) if session is not None else 1
 
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None:
-        """Do one step on its side. Raises BridgeError; Disconnected means that it is to be tried again, and Elsewhere
-        that it is to be planned again, for another room."""
+        """Do one step on its side. Raises BridgeError; Disconnected means that it is to be tried again, Elsewhere
+        that it is to be planned again, for another room, and GoesBack that it has to wait for its link's gate."""
         side = step.action.side
         takes_back = isinstance(step.action.verb, verbs.Retract | verbs.Unreact)
         if takes_back and ids.about is not None and side in ids.about.unsaid:
@@ -260,6 +262,10 @@ class Performing:
                             raise Elsewhere from None
                         raise
                     continue
+                if step.shows and self._goes_back(step.case):
+                    if not step.case.durable:
+                        return None
+                    raise GoesBack
                 self._under_way.set_out(room)
                 try:
                     return await self._matrix.perform(room, step, ids)

@@ -320,6 +320,12 @@ class Portals:
             await allowed(self._client.delete_alias(alias))
             await self._registry.remove_portal(link.room)
 
+    async def close_account(self, network: NetworkId, login: LoginId) -> None:
+        """Take an account away from the bridge, with its direct conversations and its password."""
+        for link in [link for link in self._registry.links.values() if link.key.receiver == login]:
+            await self.unlink(link.key, reason="its owner logged out")
+        await self._accounts.close(network, login)
+
     async def clear_out(self, room: ChatId, network: NetworkId, reason: str) -> None:
         """Let the network's ghosts leave, one after the other: it is no hurry. And once more for those who were
         on their way in."""

@@ -46,6 +46,7 @@ class Powers:
         self._bot = bot
         self._spawn = spawn
         self._wanted: dict[ChatId, dict[PersonId, Role]] = {}
+        self._writing: dict[ChatId, set[asyncio.Future[None]]] = {}  # rooms whose levels change in a moment
         self._seen: dict[ChatId, dict[str, Any]] = {}  # each room's levels at the last look
 
     def give(self, room: ChatId, user: PersonId, role: Role) -> None:
@@ -61,10 +62,20 @@ class Powers:
         if self._is_chats(room):
             self._soon(room)
 
+    async def written(self, room: ChatId) -> bool:
+        """Return when what is to change of the room's levels has changed; False where nothing was to."""
+        writing = self._writing.get(room)
+        if not writing:
+            return False
+        await asyncio.wait(writing)
+        return True
+
     def _soon(self, room: ChatId) -> dict[PersonId, Role]:
         if room not in self._wanted:
             self._wanted[room] = {}
-            self._spawn(self._write(room))
+            over = asyncio.get_running_loop().create_future()
+            self._writing.setdefault(room, set()).add(over)
+            self._spawn(self._write(room, over))
         return self._wanted[room]
 
     def changed(self, room: ChatId, content: dict[str, Any]) -> dict[str, Any] | None:
@@ -81,9 +92,17 @@ class Powers:
         seen = (self._registry.visibility.get(link.key) for link in self._registry.links_of(room))
         return any(found is not None and found.moderated for found in seen)
 
-    async def _write(self, room: ChatId) -> None:
-        await asyncio.sleep(DELAY)
-        wanted = self._wanted.pop(room)
+    async def _write(self, room: ChatId, over: asyncio.Future[None]) -> None:
+        try:
+            await asyncio.sleep(DELAY)
+            await self._change(room, self._wanted.pop(room))
+        finally:
+            over.set_result(None)
+            self._writing[room].discard(over)
+            if not self._writing[room]:
+                del self._writing[room]
+
+    async def _change(self, room: ChatId, wanted: dict[PersonId, Role]) -> None:
         chats = self._is_chats(room)
         users = [user for user in wanted if not self._namespace.is_ours(user) and user != self._bot]
         try:

@@ -53,8 +53,11 @@ class Rooms:
         overhear: Callable[[PortalKey, Fact], None],
         hear: Callable[[PortalKey, Fact], bool],
         passes: Callable[[PortalKey, Fact], bool],
+        verification: Callable[[bytes], object],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
+        """`verification` is given the Matrix events from which no fact follows: some are about a verification."""
+        self._verification = verification
         self._overhear = overhear
         self._hear = hear
         self._passes = passes
@@ -350,6 +353,8 @@ class Rooms:
             self._store.commit(self._store.inbox.park(row.id, f"{type(error).__name__}: it cannot be read"))
             return None
         if fact is None:
+            if side.network == MATRIX:
+                self._verification(row.body)
             self._store.commit(self._store.inbox.done(row.id))
             return None
         return Case(

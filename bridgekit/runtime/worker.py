@@ -30,7 +30,7 @@ from bridgekit.core.model import Action, Context, Plan
 from bridgekit.core.protection import given
 from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
-from bridgekit.runtime.cases import TOLD, Case, Elsewhere, Fate, Outcome, Step, Tracked
+from bridgekit.runtime.cases import TOLD, Case, Elsewhere, Fate, GoesBack, Outcome, Step, Tracked
 from bridgekit.runtime.lanes import Lane
 from bridgekit.runtime.recall import Ids, Recall, names_messages
 from bridgekit.store import Store, StoreError
@@ -408,7 +408,7 @@ class Worker:
             self._around.held_up(self.room, case, side, step.actor)
             self._unmark(step)
             return False  # `perform` waits for the next session, so this is no busy loop
-        except Elsewhere:
+        except (Elsewhere, GoesBack):
             case.returns = True
             self._settle(step, None, None)
         except BridgeError as error:

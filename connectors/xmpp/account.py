@@ -12,9 +12,8 @@ from bridgekit.contract.people import Login, Person
 from connectors.xmpp import cards, compose, disco, explain, heard, translate, wire
 from connectors.xmpp.heard import Heard
 from connectors.xmpp.history import Archived
-from connectors.xmpp.index import Index
 from connectors.xmpp.jids import bare, domain, normal
-from connectors.xmpp.sealing import Opened
+from connectors.xmpp.reopening import Opened
 from connectors.xmpp.stream import Refused, new_id
 from connectors.xmpp.wire import add, children, find, make
 
@@ -93,7 +92,7 @@ class Account:
         )
         if not opened.sealed and session.sealing.is_on(other):
             said = heard.exposed(said)
-        index = session.talks.setdefault((self._me, ChatId(other)), Index())
+        index = session.talk(other)
         if opened.retried:
             for fact in translate.replaced(said, ChatId(other), index, person, session.now(), private=True):
                 session.tell(fact)
@@ -180,11 +179,13 @@ class Account:
             self._session.network.troubles.met(error)
 
     def _retry(self, one: Archived) -> None:
-        self._session.sealing.retry(
-            one.message,
-            lambda: bare(one.message.get("from", "")),
-            lambda opened: self.talked(opened, archived=one),
-        )
+        sender, to = bare(one.message.get("from", "")), bare(one.message.get("to", ""))
+        chat = to if sender == self._me else sender
+
+        def then(opened: Opened) -> None:
+            self.talked(opened, archived=one)
+
+        self._session.sealing.reopening.later(chat, one.message, sender, then, at=one.at)
 
     # Bookmarks -------------------------------------------------------------------------------------------------
 

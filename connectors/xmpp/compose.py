@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import assert_never
 from xml.etree.ElementTree import Element
 
 from bridgekit.contract import verbs
@@ -256,8 +257,8 @@ def invite(room: str, sender: str, id: str, person: str, reason: str) -> list[El
     return [mediated]
 
 
-def roles(role: Role) -> tuple[str, str]:
-    """(affiliation, role) that a role means; "" is left as it is."""
+def roles(role: Role, *, moderated: bool) -> tuple[str, str]:
+    """(affiliation, role) that a role means in a room; "" is left as it is. See `rooms.role_of`."""
     match role:
         case Role.OWNER:
             return "owner", ""
@@ -267,8 +268,12 @@ def roles(role: Role) -> tuple[str, str]:
             return "", "moderator"
         case Role.VOICE:
             return "", "participant"
-        case _:
+        case Role.NONE:
+            return "", "visitor" if moderated else "participant"
+        case Role.MUTED:
             return "", "visitor"
+        case _:
+            assert_never(role)
 
 
 def ask(to: str, sender: str, id: str, payload: Element, *, kind: str = "get") -> Element:

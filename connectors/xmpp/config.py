@@ -53,7 +53,8 @@ class XmppConfig(Section):
         default=Tls.STARTTLS, description="client: starttls, or direct (port 5223); never without."
     )
     tls_ca_file: FilePath | None = Field(
-        default=None, description="client: PEM file of the CA to trust instead of the system's."
+        default=None,
+        description="PEM file of your server's CA: instead of the system's for a client's connection, for uploads too.",
     )
     nick: str = Field(default="bridge", min_length=1, description="The bridge's own nick in rooms.")
     rooms: str = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from xml.etree.ElementTree import Element
 
 from bridgekit.contract.errors import Disconnected, SendRejected, SendUncertain
@@ -21,14 +22,17 @@ class Deliveries:
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[str, str], asyncio.Future[MessageId]] = {}
+        self._why: dict[tuple[str, str], Callable[[Element, str], str]] = {}
         self._lost = False
 
-    def expect(self, to: str, id: str) -> asyncio.Future[MessageId]:
-        """Called before it is sent. Raises Disconnected."""
+    def expect(
+        self, to: str, id: str, why: Callable[[Element, str], str] = explain.saying
+    ) -> asyncio.Future[MessageId]:
+        """Called before it is sent; `why` explains a refusal. Raises Disconnected."""
         if self._lost:
             raise Disconnected("The connection to the XMPP server was lost.")
         waiter: asyncio.Future[MessageId] = asyncio.get_running_loop().create_future()
-        self._waiting[to, id] = waiter
+        self._waiting[to, id], self._why[to, id] = waiter, why
         return waiter
 
     def is_waiting(self, to: str, id: str) -> bool:
@@ -48,7 +52,9 @@ class Deliveries:
         if waiter is None or waiter.done():
             return False
         gone = explain.condition(stanza)[0] == "not-acceptable"
-        waiter.set_exception((NotThere if gone else SendRejected)(explain.saying(stanza, to)))
+        waiter.set_exception(
+            (NotThere if gone else SendRejected)(self._why[to, stanza.get("id", "")](stanza, to))
+        )
         return True
 
     async def fate(self, to: str, id: str, seconds: float = ECHO_SECONDS) -> MessageId:
@@ -67,6 +73,7 @@ class Deliveries:
     def forget(self, to: str, id: str) -> None:
         """Nobody waits for it any more."""
         waiter = self._waiting.pop((to, id), None)
+        self._why.pop((to, id), None)
         if waiter is not None and waiter.done() and not waiter.cancelled():
             waiter.exception()
 

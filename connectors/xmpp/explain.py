@@ -39,6 +39,16 @@ _SAY = {
     "jid-malformed": "The server of {chat} does not take such an address.",
     "bad-request": "The server of {chat} did not understand it.",
 }
+_ADMINISTER = {
+    "forbidden": "{chat} does not let the bridge do that: ask its admins to make it a moderator, or an admin.",
+    "not-allowed": "{chat} does not let the bridge do that to somebody with as many rights as itself, or more.",
+    "item-not-found": "{chat} does not know that person, or that message, any more.",
+}
+_NAME = {"forbidden": "{chat} lets its moderators alone change the subject, and the bridge is none."}
+_READ = {
+    "forbidden": "{chat} does not let the bridge read its archive.",
+    "not-allowed": "{chat} does not let the bridge read its archive.",
+}
 _CONTROL = dict.fromkeys(range(32), " ") | {127: " "}
 
 
@@ -63,8 +73,28 @@ def joining(stanza: Element, chat: str) -> str:
 
 def saying(stanza: Element, chat: str) -> str:
     """Why something was not done."""
+    return _refused(stanza, chat, {})
+
+
+def administering(stanza: Element, chat: str) -> str:
+    """Why a room did not do what its moderators and admins may ask it for."""
+    return _refused(stanza, chat, _ADMINISTER)
+
+
+def naming(stanza: Element, chat: str) -> str:
+    """Why a room kept its subject."""
+    return _refused(stanza, chat, _NAME)
+
+
+def reading(stanza: Element, chat: str) -> str:
+    """Why an archive told nothing."""
+    return _refused(stanza, chat, _READ)
+
+
+def _refused(stanza: Element, chat: str, better: dict[str, str]) -> str:
     found, text = condition(stanza)
-    return _sentence(_SAY.get(found, "{chat} refused it ({condition})."), chat, found, text)
+    pattern = better.get(found) or _SAY.get(found, "{chat} refused it ({condition}).")
+    return _sentence(pattern, chat, found, text)
 
 
 def _sentence(pattern: str, chat: str, found: str, text: str) -> str:

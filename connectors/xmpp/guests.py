@@ -58,6 +58,7 @@ class Guest:
 
     def tell(self, fact: Fact) -> None:
         """Something was said to this address."""
+        fact = self._network.fetched_here(fact)
         if self._emit is not None:
             self._emit(fact)
         elif len(self._early) < 1000:

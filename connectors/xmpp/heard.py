@@ -9,8 +9,8 @@ import msgspec
 
 from bridgekit.contract.people import Kind
 from bridgekit.contract.text import Span, Style, Text
+from connectors.xmpp import bits, styling, wire, xhtml
 from connectors.xmpp import files as sharing
-from connectors.xmpp import styling, wire, xhtml
 from connectors.xmpp.files import Shared
 from connectors.xmpp.jids import bare, resource
 from connectors.xmpp.wire import children, core, find, words
@@ -128,6 +128,8 @@ def _read(stanza: Element, *, stamp: int, sealed: bool, why: str) -> Heard:
         text = None  # a fallback for those who do not know retractions
     if text is not None and reactions is not None:
         text = None  # likewise
+    if not files and not encrypted and (picture := bits.shown(stanza)) is not None:
+        files, text = (Shared(picture),), Text("")  # its body is what clients show that know no pictures
     if text is not None and files and _only_shares(stanza, words(body), files):
         text = Text("")
     if subject is not None and text is None and core(stanza, "thread") is not None:

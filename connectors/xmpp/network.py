@@ -15,8 +15,8 @@ from bridgekit.contract.connector import Host, OwnAccounts
 from bridgekit.contract.errors import Disconnected, LoginRejected, RemoteError, SendRejected
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
-from bridgekit.contract.people import Login, Person
-from connectors.xmpp import explain, stream, wire
+from bridgekit.contract.people import File, Login, Person
+from connectors.xmpp import bits, explain, stream, wire
 from connectors.xmpp.config import Mode, Tls, XmppConfig
 from connectors.xmpp.contacts import Contacts
 from connectors.xmpp.faces import Wanted
@@ -29,6 +29,7 @@ from connectors.xmpp.marks import Marks
 from connectors.xmpp.places import Place, Places
 from connectors.xmpp.rooms import Presence, Room
 from connectors.xmpp.session import XmppSession
+from connectors.xmpp.stickers import Stickers
 from connectors.xmpp.troubles import Troubles
 from connectors.xmpp.voices import Voice
 from connectors.xmpp.watch import Watch
@@ -77,6 +78,8 @@ class XmppNetwork:
         self._up = asyncio.Event()
         self.contacts = Contacts(self)
         self.gateway = Gateway(host, config.jid)
+        self.stickers = Stickers()
+        host.opens_files(self._opened_file)
         self._guests: dict[str, Guest] = {}
         self._addresses: dict[str, PersonId] = {}
         self._out: dict[tuple[str, str], _Out] = {}
@@ -278,6 +281,28 @@ class XmppNetwork:
             return msgspec.structs.replace(fact, stands_for=speaker) if speaker is not None else fact
         return fact
 
+    def fetched_here(self, fact: Fact) -> Fact:
+        """Where its file has no address that anybody could open: with who can."""
+        if not isinstance(fact, facts.Message | facts.Edit) or fact.content.file is None:
+            return fact
+        if not fact.content.file.uri.startswith(bits.SCHEME):
+            return fact
+        file = msgspec.structs.replace(fact.content.file, via=self.host.network)
+        return msgspec.structs.replace(fact, content=msgspec.structs.replace(fact.content, file=file))
+
+    @contextlib.asynccontextmanager
+    async def _opened_file(self, file: File) -> AsyncIterator[AsyncIterator[bytes]]:
+        _, _, reader = bits.asked(file)
+        session = self._hearing(reader)
+        data = await self.stickers.bytes_of(file, session.stream if session is not None else None)
+        yield _whole(data)
+
+    def _hearing(self, address: str) -> XmppSession | None:
+        """Whose connection carries one of our addresses."""
+        if self.is_component:
+            return self.relay
+        return next((one for one in self._sessions if bare(one.jid) == bare(address)), None)
+
     # -- who was put out
 
     def put_out(self, room: str, jid: str, presence: Presence) -> None:
@@ -478,6 +503,10 @@ class XmppNetwork:
             if self._guests.get(address) is guest:
                 del self._guests[address]
                 await self.contacts.disappear(relay, guest)
+
+
+async def _whole(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 def _nobody(said: Heard) -> Element:

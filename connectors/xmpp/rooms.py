@@ -84,14 +84,17 @@ def read(stanza: Element) -> Presence:
 
 
 def role_of(affiliation: str, role: str, *, moderated: bool) -> Role:
-    """owner 100, admin 75, moderator 50; in a moderated room a voice is what a visitor lacks."""
+    """owner 100, admin 75, moderator 50; in a moderated room a voice is what a visitor lacks, and where it is not
+    moderated, a visitor is somebody whose voice was taken away."""
     if affiliation == "owner":
         return Role.OWNER
     if affiliation == "admin":
         return Role.ADMIN
     if role == "moderator":
         return Role.MODERATOR
-    return Role.VOICE if moderated and role == "participant" else Role.NONE
+    if moderated:
+        return Role.VOICE if role == "participant" else Role.NONE
+    return Role.MUTED if role == "visitor" else Role.NONE
 
 
 def is_put_out(presence: Presence) -> bool:
@@ -126,6 +129,7 @@ class Room:
         self.nick = ""
         self.nonanonymous = False
         self.topic: str | None = None
+        self.hears_visitors = False  # visitors have been heard although the room is not moderated
         self.ours: dict[str, str] = {}  # our occupants' nicks, as the room agreed, and their addresses
         self.coming: dict[
             str, int
@@ -342,7 +346,23 @@ class Room:
         return Person(id=there.person if there else PersonId(f"{self.jid}/{nick}"), name=nick)
 
     def _role(self, occupant: Occupant) -> Role:
-        return role_of(occupant.affiliation, occupant.role, moderated=self.moderated)
+        role = role_of(occupant.affiliation, occupant.role, moderated=self.moderated)
+        return Role.NONE if role is Role.MUTED and self.hears_visitors else role
+
+    def spoke(self, nick: str, at: int) -> list[Fact]:
+        """Somebody says something now. Whether a visitor may, where the room is not moderated, is up to the server
+        (XEP-0045, 5.1.1); one that lets them has muted nobody."""
+        there = self.occupants.get(nick)
+        if there is None or self._role(there) is not Role.MUTED:
+            return []
+        muted = [one for one in self.occupants.values() if self._role(one) is Role.MUTED]
+        self.hears_visitors = True
+        return [
+            facts.RoleChange(
+                chat=self.chat, at=at, person=Person(id=one.person, name=one.nick), role=Role.NONE
+            )
+            for one in muted
+        ]
 
     def _opened(self, at: int) -> Fact:
         return facts.ChatOpened(chat=self.chat, at=at, name=self.about.name or self.jid)

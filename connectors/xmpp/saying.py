@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, assert_never
 from xml.etree.ElementTree import Element
@@ -248,10 +248,10 @@ class Saying:
                 raise Disconnected(doubt.notice) from None
             raise
 
-    def _out(self, to: str, stanza: Element) -> None:
-        """From here on it is on its way."""
+    def _out(self, to: str, stanza: Element, why: Callable[[Element, str], str] = explain.saying) -> None:
+        """From here on it is on its way; `why` explains a refusal."""
         id = stanza.get("id", "")
-        self._session.deliveries.expect(to, id)
+        self._session.deliveries.expect(to, id, why)
         try:
             self._session.stream.send(stanza)
         except Disconnected:
@@ -342,9 +342,13 @@ class Saying:
         stanza = compose.subject(
             watch.room.jid, self._session.jid, self._session.network.marks.make(new_id()), verb.topic
         )
-        watch.room.topic = wire.clean(verb.topic)[:2000]
-        self._out(watch.room.jid, stanza)
-        await self._session.deliveries.fate(watch.room.jid, stanza.get("id", ""))
+        before, watch.room.topic = watch.room.topic, wire.clean(verb.topic)[:2000]
+        self._out(watch.room.jid, stanza, explain.naming)
+        try:
+            await self._session.deliveries.fate(watch.room.jid, stanza.get("id", ""))
+        except SendRejected:
+            watch.room.topic = before
+            raise
 
     def _fleeting(self, verb: verbs.SetTyping | verbs.MarkRead | verbs.ShowProfile) -> None:
         """Nobody goes into a room for that; nobody waits for what becomes of it."""
@@ -393,7 +397,7 @@ class Saying:
             case verbs.Unban():
                 affiliation = "none"
             case verbs.SetRole():
-                affiliation, role = compose.roles(verb.role)
+                affiliation, role = compose.roles(verb.role, moderated=watch.room.moderated)
             case _:
                 assert_never(verb)
         who = _shown(verb.person.name)
@@ -433,7 +437,7 @@ class Saying:
             else:
                 found = await session.history.last(watch.room.jid, session.jid, most)
         except Refused as refused:
-            raise SendRejected(explain.saying(refused.stanza, watch.room.jid)) from None
+            raise SendRejected(explain.reading(refused.stanza, watch.room.jid)) from None
         except TimeoutError:
             raise SendRejected(f"The archive of {watch.room.jid} does not answer.") from None
         async with session.sealing.page(watch, found) as opened:
@@ -443,7 +447,7 @@ class Saying:
         try:
             await self._session.stream.ask(iq)
         except Refused as refused:
-            raise SendRejected(explain.saying(refused.stanza, chat)) from None
+            raise SendRejected(explain.administering(refused.stanza, chat)) from None
         except TimeoutError:
             raise SendUncertain(f"{chat} did not say whether it was done.") from None
 
@@ -455,7 +459,7 @@ class Saying:
         me = session.jid
         if verb.speaker is not None and session.network.is_component:
             me = session.network.address(verb.speaker)
-        index = session.talks.setdefault((bare(me), verb.chat), Index())
+        index = session.talk(verb.chat, ours=bare(me))
         if session.network.gateway.is_off(to) and not isinstance(verb, verbs.Leave):
             raise SendRejected(f"{_shown(to)} does not want to be spoken to from here.")
         match verb:

@@ -11,16 +11,14 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element
 
-import msgspec
-
 from bridgekit.contract import facts
 from bridgekit.contract.devices import Device, Trust
 from bridgekit.contract.errors import RemoteError, SendRejected
 from bridgekit.contract.ids import ChatId
 from connectors.xmpp import compose, heard, wire
-from connectors.xmpp.heard import Heard
 from connectors.xmpp.history import Archived
 from connectors.xmpp.jids import bare
+from connectors.xmpp.reopening import Opened, Reopening, Then
 from connectors.xmpp.stream import Refused, Stream, new_id
 from connectors.xmpp.watch import Watch
 from connectors.xmpp.wire import add, children, find, make
@@ -29,37 +27,11 @@ if TYPE_CHECKING:
     from connectors.xmpp.session import XmppSession
 
 MISSING = "OMEMO needs the package slixmpp-omemo, which is not installed: pip install 'bridgekit[omemo]'."
-TRIES = (10.0, 60.0, 300.0)
-"""Seconds after which a message is tried again that could not be opened yet."""
-NEVER = (
-    "An encrypted message was said here that the bridge could not open, though it tried: ask its sender to say it "
-    "again."
-)
 MEMBERS_SECONDS = 60.0
 ASKED_SECONDS = 300.0
 """How long it is believed that somebody has no device; whoever says something encrypted has one."""
 PAUSE = 10.0
 """Seconds in which nothing is said where encryption has just ended: what is on its way was meant to be encrypted."""
-
-
-class Opened(msgspec.Struct, frozen=True):
-    """A message as it can be read. `sealed`: it was encrypted, and is not any more; `why` it still is."""
-
-    stanza: Element
-    sealed: bool = False
-    why: str = ""
-    again: bool = False  # it is tried once more, by itself
-    retried: bool = False  # what was told of it before is replaced
-
-    def said(self, first: Heard) -> Heard:
-        """What it says; `first` is what it said before: only what has been opened is read anew."""
-        if not self.sealed and not self.why:
-            return first
-        read = heard.read(self.stanza, stamp=first.stamp, sealed=self.sealed, why=self.why)
-        return msgspec.structs.replace(read, real=first.real)
-
-
-Then = Callable[[Opened], None]
 
 
 class Members:
@@ -106,6 +78,7 @@ class Sealing:
         self._queue: asyncio.Queue[tuple[str, Element, Callable[[], str], Then]] = asyncio.Queue()
         self._waiting: Counter[str] = Counter()
         self._loop = asyncio.get_running_loop()
+        self.reopening = Reopening(session, self.opening)
         self.missing = ""  # why there is no device: a sentence
 
     # The device ----------------------------------------------------------------------------------------------
@@ -149,6 +122,8 @@ class Sealing:
                     "The XMPP server keeps no keys for the bridge's account (PEP): OMEMO is not possible."
                 )
             self._ready.set()
+            if not self.missing:
+                await self.reopening.resume()
             while True:
                 await self._next()
         finally:
@@ -165,7 +140,7 @@ class Sealing:
                             self.ask_anew(chat)
                             self._session.spawn(self._look_beside(chat), "xmpp-omemo-look")
                         if opened.again:
-                            self.retry(stanza, sender, then)
+                            self.reopening.later(chat, stanza, sender(), then, at=self._session.now())
             else:
                 self._told(then, Opened(stanza))
         finally:
@@ -178,22 +153,6 @@ class Sealing:
             then(opened)
         except Exception as error:  # one stanza that we cannot read must not stop what comes behind it
             self._session.network.troubles.met(error)
-
-    async def _try_again(self, stanza: Element, sender: Callable[[], str], then: Then) -> None:
-        """What was told of a message that could not be opened is replaced: by what it says, or by that it stays so."""
-        for seconds in TRIES:
-            await asyncio.sleep(seconds)
-            async with self.opening([(stanza, sender())]) as found:
-                for opened in found:
-                    if opened is None or not opened.again:
-                        if opened is not None:
-                            self._told(then, msgspec.structs.replace(opened, retried=True))
-                        return
-        self._told(then, Opened(stanza, why=NEVER, retried=True))
-
-    def retry(self, stanza: Element, sender: Callable[[], str], then: Then) -> None:
-        """Try a message again later that could not be opened yet."""
-        self._session.spawn(self._try_again(stanza, sender, then), "xmpp-omemo-retry")
 
     # In --------------------------------------------------------------------------------------------------------
 
@@ -235,11 +194,11 @@ class Sealing:
             ]
 
     def _retry_archived(self, watch: Watch, one: Archived) -> None:
-        self.retry(
-            one.message,
-            lambda: watch.sender_of(one.said),
-            lambda opened: watch.corrected(opened.said(one.said), self._session.now()),
-        )
+        def then(opened: Opened) -> None:
+            watch.corrected(opened.said(one.said), self._session.now())
+
+        sender = watch.sender_of(one.said)
+        self.reopening.later(watch.room.jid, one.message, sender, then, at=one.at, name=one.id)
 
     def _shown(self, chat: str, one: Archived, opened: Opened | None) -> Archived:
         """An archived message in clear, if it has been opened, and marked if there was nothing to open."""

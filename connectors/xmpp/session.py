@@ -18,7 +18,7 @@ from bridgekit.contract.ids import ChatId, LoginId, PersonId
 from bridgekit.contract.people import Login, Person
 from bridgekit.contract.policy import Visibility
 from bridgekit.contract.verbs import Sent, Verb
-from connectors.xmpp import compose, disco, explain, heard, rooms, translate, wire
+from connectors.xmpp import compose, disco, explain, heard, offers, rooms, translate, wire
 from connectors.xmpp.account import Account
 from connectors.xmpp.catchingup import CatchingUp
 from connectors.xmpp.deliveries import Deliveries
@@ -27,9 +27,10 @@ from connectors.xmpp.heard import Heard
 from connectors.xmpp.history import History
 from connectors.xmpp.index import Index
 from connectors.xmpp.jids import bare, domain, resource, unescape
+from connectors.xmpp.reopening import Opened
 from connectors.xmpp.rooms import Room
 from connectors.xmpp.saying import Saying
-from connectors.xmpp.sealing import Opened, Sealing
+from connectors.xmpp.sealing import Sealing
 from connectors.xmpp.stream import Refused, Stream, new_id
 from connectors.xmpp.upload import Upload
 from connectors.xmpp.voices import Voice, Voices
@@ -59,7 +60,9 @@ class XmppSession:
         self.voices = Voices(stream.send, network.agreed)
         self.history = History(stream, self.now)
         ours = domain(jid) == domain(network.config.jid)
-        self.upload = Upload(stream, network.host, trusted=login is None or ours)
+        self.upload = Upload(
+            stream, network.host, trusted=login is None or ours, ca_file=network.config.tls_ca_file
+        )
         self.faces = Faces(stream, network.host)
         self.watches: dict[str, Watch] = {}
         self.talks: dict[tuple[str, str], Index] = {}
@@ -111,7 +114,7 @@ class XmppSession:
                     self._tasks.create_task(self._start(), name="xmpp-start"),
                 ]
                 try:
-                    self.stream.read(self.took)
+                    self.stream.read(self.took, self.asked)
                     why = await asyncio.shield(self.stream.lost)
                     raise self.network.ended(self, why)
                 finally:
@@ -161,11 +164,17 @@ class XmppSession:
         if self._tasks is None:
             work.close()
             return None
+        beside = self._beside(work)
         try:
-            return self._tasks.create_task(self._beside(work), name=name)
+            task = self._tasks.create_task(beside, name=name)
         except RuntimeError:  # it is ending this moment
+            beside.close()
             work.close()
             return None
+        task.add_done_callback(
+            lambda _: work.close()
+        )  # a task that is cancelled before it begins begins nothing
+        return task
 
     async def _beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Most of what goes on beside begins with a stranger's stanza: what breaks in it is its own end alone."""
@@ -186,6 +195,14 @@ class XmppSession:
             else:
                 self._message(stanza)
         except Exception as error:  # one stanza that we cannot read must not take a thousand rooms down
+            self.network.troubles.met(error)
+
+    def asked(self, iq: Element) -> None:
+        """Somebody asks us to do something; what a person should know of it is told."""
+        try:
+            if (offered := offers.read(iq)) is not None:
+                self.network.private(self, offered, self.watches.get(bare(offered.sender)))
+        except Exception as error:
             self.network.troubles.met(error)
 
     def _presence(self, stanza: Element) -> None:
@@ -237,6 +254,7 @@ class XmppSession:
                 return  # or told to leave
 
     def _message(self, stanza: Element) -> None:
+        self.network.stickers.took(stanza)
         if self.history.took(stanza):
             return
         if (
@@ -316,13 +334,17 @@ class XmppSession:
         """What a person said to one of our addresses. `again`: what was told of it is replaced."""
         chat = ChatId(person.id)
         said = heard.dated(said, (bare(self.jid), domain(self.jid)), self.now())
-        index = self.talks.setdefault((bare(to), chat), Index())
+        index = self.talk(chat, ours=bare(to))
         if again:
             return translate.replaced(said, chat, index, person, self.now(), private=True)
         known = index.has(said, person.id, said.stamp or self.now())
         if self.account is not None:
             self.account.noted(said)
         return [] if known else translate.private(said, chat, index, person, self.now(), own=own)
+
+    def talk(self, chat: str, *, ours: str = "") -> Index:
+        """What is known of the messages of a conversation with one of our addresses (this session's own)."""
+        return self.talks.setdefault((ours or bare(self.jid), ChatId(chat)), Index())
 
     def acknowledge(self, said: Heard, to: str) -> None:
         """XEP-0184, 5.2: the receipt that was asked for. Called when what was said has been told."""
@@ -339,7 +361,7 @@ class XmppSession:
     def tell(self, fact: Fact) -> None:
         """Emit it, if it is this session's to tell: what happens in rooms is the relay's."""
         if self.login is None or fact.private or isinstance(fact, facts.Invitation):
-            self._emit(fact)
+            self._emit(self.network.fetched_here(fact))
 
     def now(self) -> int:
         """Milliseconds since the epoch."""

@@ -64,6 +64,7 @@ class Stream:
         self._asked: dict[tuple[str, str], asyncio.Future[Element]] = {}
         self._early: deque[Element] = deque(maxlen=MOST_EARLY)
         self._take: Callable[[Element], None] | None = None
+        self._overhear: Callable[[Element], None] = lambda iq: None
         xmpp.add_filter("in", self._came)
         xmpp.add_filter("out", self._goes)
         xmpp.add_event_handler("disconnected", self._gone)
@@ -79,9 +80,10 @@ class Stream:
             self._xmpp.register_plugin(name, configs.get(name))
         return self._xmpp.plugin
 
-    def read(self, take: Callable[[Element], None]) -> None:
-        """From now on `take` gets every message and presence; first what came before."""
-        self._take = take
+    def read(self, take: Callable[[Element], None], overhear: Callable[[Element], None]) -> None:
+        """From now on `take` gets every message and presence; first what came before. `overhear` gets what others ask
+        us to do, which slixmpp answers."""
+        self._take, self._overhear = take, overhear
         while self._early:
             take(self._early.popleft())
 
@@ -120,6 +122,8 @@ class Stream:
         name = wire.local(element)
         if name == "iq":
             if element.get("type") not in ("result", "error"):
+                if element.get("type") == "set":
+                    self._overhear(element)
                 return stanza
             waiting = self._asked.get((element.get("id", ""), self._sender(element)))
             if waiting is None:

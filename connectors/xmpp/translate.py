@@ -62,13 +62,23 @@ def replaced(
     heard: Heard, chat: ChatId, index: Index, sender: Person, at: int, *, private: bool = False
 ) -> list[Fact]:
     """What was told of a message when it could not be opened gives way to what it says, or to why it never will."""
+    target = index.reopened(heard, sender.id)
+    if target is None or index.get(target) is None:
+        return []
+    return reopened(heard, chat, target, sender, at, private=private)
+
+
+def reopened(
+    heard: Heard, chat: ChatId, target: MessageId, sender: Person, at: int, *, private: bool
+) -> list[Fact]:
+    """The same where it is known what was told of it."""
     if heard.encrypted:
         heard = notice(heard)
-    target = index.reopened(heard, sender.id)
-    if (heard.text is None and not heard.files) or target is None or index.get(target) is None:
+    if heard.text is None and not heard.files:
         return []
-    content = _content(heard)
-    return [facts.Edit(chat=chat, at=at, private=private, sender=sender, target=target, content=content)]
+    return [
+        facts.Edit(chat=chat, at=at, private=private, sender=sender, target=target, content=_content(heard))
+    ]
 
 
 def _about_another(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import secrets
 import socket
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import urlsplit
 from xml.etree.ElementTree import Element
 
@@ -35,10 +37,13 @@ IV_BYTES = 12
 class Upload:
     """The upload service of our server, if it has one."""
 
-    def __init__(self, stream: Stream, host: Host, *, trusted: bool) -> None:
-        self._trusted = (
-            trusted  # the operator chose this server; a stranger's server may not point us at our own network
-        )
+    def __init__(self, stream: Stream, host: Host, *, trusted: bool, ca_file: Path | None = None) -> None:
+        """`trusted`: the operator chose this server; a stranger's may not point us at our own network. `ca_file`: whom
+        it may have its certificate from, besides the CAs of the system."""
+        self._trusted = trusted
+        self._tls = ssl.create_default_context()
+        if trusted and ca_file is not None:
+            self._tls.load_verify_locations(ca_file)
         self._stream = stream
         self._host = host
         self.service = ""
@@ -123,7 +128,9 @@ class Upload:
     ) -> None:
         headers = headers | {"Content-Type": file.mime, "Content-Length": str(file.size)}
         timeout = aiohttp.ClientTimeout(UPLOAD_SECONDS)
-        connector = aiohttp.TCPConnector(socket_factory=None if self._trusted else _public_only)
+        connector = aiohttp.TCPConnector(
+            ssl=self._tls, socket_factory=None if self._trusted else _public_only
+        )
         try:
             async with (
                 self._host.open_media(file) as chunks,

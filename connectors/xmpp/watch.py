@@ -227,6 +227,8 @@ class Watch:
             return  # its history does not say who it was, but that was said here before
         facts = translate.groupchat(heard, self.room, self.index, at)
         self._passed(given, heard.stamp or at)
+        if not heard.stamp and any(isinstance(fact, Message | Edit) for fact in facts):
+            facts = [*self.room.spoke(heard.nick, at), *facts]
         for fact in facts:
             if isinstance(fact, Message | Edit) and not given and fact.id in self._done:
                 continue

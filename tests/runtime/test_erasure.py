@@ -147,7 +147,7 @@ async def test_the_command_asks_the_running_bridge_and_says_what_became_of_it(
             await linked(place)
             town.emit(says("Bob", "one"))
             await said(place, by(BOB, "one"))
-            url = f"http://{bridge.admin_address}/erase"
+            url = f"http://{bridge.admin_address}/api/v1/erasures"
             assert await command._erase(url, "wrong", BOB) == 1
             async with aiohttp.ClientSession() as http, http.get(f"{url}?user={BOB}") as answer:
                 assert answer.status == 401

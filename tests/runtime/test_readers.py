@@ -13,6 +13,7 @@ from bridgekit.contract.ids import NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Member
 from bridgekit.core.gate import GateRules
 from bridgekit.runtime.bridge import Bridge
+from bridgekit.testing.homeserver.faults import Delay
 from tests.runtime.fake_network import TALK, Town, now, person, says
 from tests.runtime.running import BOT, World, by, emptied, ghost, linked, membership, said, town_world, until
 
@@ -75,6 +76,32 @@ async def test_one_who_stays_unseen_is_taken_out_and_the_room_goes_on(tmp_path: 
         await said(place, membership(carol.id, "leave"))
         await said(place, by(ghost("bob"), "hello"))
         assert place.homeserver.members(room)[f"@alice:{carol.id.partition(':')[2]}"] == "join"
+
+
+async def test_words_on_their_way_when_somebody_unseen_comes_in_wait_and_keep_their_order(
+    tmp_path: Path,
+) -> None:
+    """The first is at the homeserver already; the others were planned, and no check but the last one stops them."""
+    town = Town(OwnAccounts.AUTOMATIC)
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        patience(bridge, grace=60_000)
+        _, room = await linked(place)
+        carol = place.homeserver.user("carol")
+        town.emit(there("Bob", "own-alice"), says("Bob", "before"))
+        await said(place, by(ghost("bob"), "before"))
+        rule = place.homeserver.fault("PUT */send/m.room.message/*", Delay(seconds=2.0), times=1)
+        words = [f"line {n}" for n in range(5)]
+        town.emit(*(says("Bob", line) for line in words))
+        await until(lambda: rule.hits)
+        await carol.join(room)
+        await until(lambda: SIDE not in bridge.parts.passage.passing)
+        await until(lambda: bridge.parts.holding.count(SIDE) == 4)
+        assert lines(place, room) == ["before", "line 0"]
+        await bridge.store.commit()
+        assert [row.cause.value for row in await bridge.store.held.all()] == ["gate"] * 4
+        town.emit(says("Bob", "after"), came("own-carol"))
+        await said(place, by(ghost("bob"), "after"))
+        assert lines(place, room) == ["before", *words, "after"]
 
 
 async def test_a_netsplit_holds_what_is_said_until_it_heals(tmp_path: Path) -> None:

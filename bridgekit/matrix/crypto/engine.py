@@ -26,7 +26,7 @@ from bridgekit.matrix.crypto.members import Members
 from bridgekit.matrix.crypto.outgoing import Outgoing
 from bridgekit.matrix.crypto.tally import Tally
 from bridgekit.matrix.crypto.tracking import Tracking
-from bridgekit.matrix.crypto.verifying import Say, Verifying
+from bridgekit.matrix.crypto.verifying import Say, Show, Verifying
 from bridgekit.matrix.transactions import Encryption, RawEvent
 from bridgekit.matrix.transport import Homeserver
 from bridgekit.store import Store
@@ -82,10 +82,11 @@ class Engine:
         reset: Callable[[PersonId], None],
         encrypted: Callable[[ChatId], None],
         say: Say,
+        show: Show,
         spawn: Spawn,
     ) -> None:
         """`is_ours` knows the bot and the ghosts; `reset` is told of everybody whose identity was replaced, `encrypted`
-        of every room that turns out to be. `say` sends an event into a room as one of ours."""
+        of every room that turns out to be. `say` sends an event into a room as one of ours, `show` a picture."""
         self._store = store
         self._bot = bot
         self._is_ours = is_ours
@@ -125,7 +126,7 @@ class Engine:
             spawn=spawn,
         )
 
-        self.verifying = Verifying(self.machines, self.tracking, self._calls, say=say, spawn=spawn)
+        self.verifying = Verifying(self.machines, self.tracking, self._calls, say=say, show=show, spawn=spawn)
         self._giving = Giving(store, self.tracking, self._outgoing, trust=trust, spawn=spawn)
         self._catchup = CatchUp(store, self._calls, self.machines, self.tracking, self.incoming)
 

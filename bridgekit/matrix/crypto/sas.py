@@ -1,17 +1,21 @@
-"""Short authentication strings: one verification that somebody's client asked for, as a machine without waiting.
+"""One verification that somebody's client asked for, as a machine without waiting: by a short string that people
+compare, or by a QR code that their client scans.
 
-Client-Server API, "Key verification framework" and "Short Authentication String (SAS) verification". Pure but for the
-dice in its key.
+Client-Server API, "Key verification framework", "Short Authentication String (SAS) verification" and "QR codes". Pure
+but for the dice in its key and its secret.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
+import secrets
 from typing import Any, NamedTuple
 
 from vodozemac import Curve25519PublicKey, EstablishedSas, Sas
 
 from bridgekit.contract.ids import PersonId
+from bridgekit.matrix.crypto import qr
 from bridgekit.matrix.crypto.signing import Json, canonical, unpadded
 
 PREFIX = "m.key.verification."
@@ -34,22 +38,25 @@ class Cancelled(Exception):
 
 
 class Party(NamedTuple):
-    """One side: who, with which device, and the public keys that stand for it (by key id, without "ed25519:")."""
+    """One side: who, with which device, and the public keys that stand for it (by key id, without "ed25519:"); `master`
+    is the one of them that is its identity's, "" where there is none."""
 
     user: PersonId
     device: str
     keys: dict[str, str]
+    master: str = ""
 
 
 class Verification:
     """Our side of one verification, which the other side asked for and starts.
 
     Each call takes the content of one event and returns what to answer, as (type without the prefix, content without
-    the transaction). `shown` is what people compare, once it is known; `done` whether both sides are through. Raises
-    Cancelled.
+    the transaction). `shown` is what people compare, once it is known; `code` what a QR code holds that their client
+    can scan, b"" where there is none; `done` whether both sides are through. Raises Cancelled.
     """
 
-    def __init__(self, ours: Party, theirs: Party, transaction: str) -> None:
+    def __init__(self, ours: Party, theirs: Party, transaction: str, *, can_show: bool = False) -> None:
+        """`can_show`: there is a place where the other side would see a QR code."""
         self._ours = ours
         self._theirs = theirs
         self._transaction = transaction
@@ -59,7 +66,10 @@ class Verification:
         self._start: Json = {}
         self._established: EstablishedSas | None = None
         self._answered = False
+        self._can_show = can_show and bool(ours.master and theirs.master)
+        self._secret = secrets.token_bytes(qr.SECRET_BYTES)
         self.shown: tuple[str, ...] = ()
+        self.code = b""
         self.done = False
 
     @property
@@ -69,14 +79,29 @@ class Verification:
 
     def requested(self, content: Json) -> list[tuple[str, Json]]:
         """Answer a request."""
-        if METHOD not in _strings(content.get("methods")):
-            raise Cancelled("m.unknown_method", "only SAS is known here")
-        return [("ready", {"from_device": self._ours.device, "methods": [METHOD]})]
+        offered = _strings(content.get("methods"))
+        methods = [METHOD] if METHOD in offered else []
+        if self._can_show and qr.can_scan(offered):
+            try:
+                self.code = qr.written(
+                    self._transaction, self._ours.master, self._theirs.master, self._secret
+                )
+            except ValueError:
+                raise Cancelled("m.key_mismatch", "the identity has no key") from None
+            methods += [qr.SHOW, qr.RECIPROCATE]
+        if not methods:
+            raise Cancelled(
+                "m.unknown_method", "only SAS is known here, and QR codes that are scanned in a room"
+            )
+        return [("ready", {"from_device": self._ours.device, "methods": methods})]
 
     def started(self, content: Json, raw: Json) -> list[tuple[str, Json]]:
-        """Answer a start with our commitment; `raw` is the content as it was sent, which the commitment is made of."""
+        """Answer a start: with our commitment, or, where our code was scanned, with the end. `raw` is the content as it
+        was sent, which the commitment is made of."""
         if self._start:
             raise Cancelled("m.unexpected_message", "it has started")
+        if self.code and content.get("method") == qr.RECIPROCATE:
+            return self._scanned(content)
         offers = {
             name: _strings(content.get(name))
             for name in ("key_agreement_protocols", "hashes", "message_authentication_codes")
@@ -104,6 +129,17 @@ class Verification:
             "commitment": unpadded(commitment),
         }
         return [("accept", answer)]
+
+    def _scanned(self, content: Json) -> list[tuple[str, Json]]:
+        """Their client has found its own keys and ours in the code. Nobody is asked whether it says so on its screen:
+        that would be for trust in their keys, which the bridge does not take from a verification."""
+        secret = content.get("secret")
+        if not isinstance(secret, str) or not hmac.compare_digest(
+            secret.encode(), unpadded(self._secret).encode()
+        ):
+            raise Cancelled("m.key_mismatch", "the secret is not that of the code")
+        self.done = True
+        return [("done", {})]
 
     def keyed(self, content: Json) -> list[tuple[str, Json]]:
         """Answer the other side's key with ours; from then on there is something to compare."""

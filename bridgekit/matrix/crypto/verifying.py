@@ -16,6 +16,7 @@ import structlog
 
 from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
+from bridgekit.matrix.crypto import qr
 from bridgekit.matrix.crypto.calls import KeyCalls
 from bridgekit.matrix.crypto.machine import Machine
 from bridgekit.matrix.crypto.machines import Machines
@@ -36,6 +37,9 @@ Answer = Callable[[str, Json], Awaitable[None]]
 """Sends an event of this verification: (type, content)."""
 Say = Callable[[ChatId, PersonId, str, Json], Awaitable[None]]
 """Sends an event into a room as one of ours: (room, sender, type, content)."""
+Show = Callable[[ChatId, PersonId, qr.Picture, str], Awaitable[None]]
+"""Shows a picture in a room as one of ours: (room, sender, picture, words); encrypted where the room is."""
+SCAN_THIS = "Scan this with the client that asked for the verification."
 
 
 class _Event(msgspec.Struct, frozen=True):
@@ -60,12 +64,14 @@ class Verifying:
         calls: KeyCalls,
         *,
         say: Say,
+        show: Show,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._machines = machines
         self._tracking = tracking
         self._calls = calls
         self._say = say
+        self._show = show
         self._spawn = spawn
         self._all: OrderedDict[tuple[PersonId, str], Verification] = OrderedDict()
 
@@ -161,7 +167,7 @@ class Verifying:
             if one is None:
                 if type not in (REQUEST, f"{PREFIX}start"):
                     return
-                one = await self._begin(machine, sender, device, transaction)
+                one = await self._begin(machine, sender, device, transaction, in_room=room is not None)
                 self._all[key] = one
                 while len(self._all) > MOST:
                     self._all.popitem(last=False)
@@ -170,7 +176,9 @@ class Verifying:
             for kind, made in _answers(one, type.removeprefix(PREFIX), content):
                 await answer(PREFIX + kind, made)
             if type == f"{PREFIX}key" and one.shown:
-                await self._show(machine.user, room, " ".join(one.shown))
+                await self._tell(machine.user, room, " ".join(one.shown))
+            if type == REQUEST and one.code and room is not None:
+                await self._show(room, machine.user, qr.drawn(one.code), SCAN_THIS)
             if one.done or type in (f"{PREFIX}cancel", f"{PREFIX}done"):
                 self._all.pop(key, None)
                 log.info("verification_over", matched=one.done)
@@ -181,7 +189,9 @@ class Verifying:
         except BridgeError as error:
             log.warning("verification_failed", reason=error.notice)
 
-    async def _begin(self, machine: Machine, sender: PersonId, device: str, transaction: str) -> Verification:
+    async def _begin(
+        self, machine: Machine, sender: PersonId, device: str, transaction: str, *, in_room: bool
+    ) -> Verification:
         people = await self._tracking.of([sender])
         person = people.get(sender)
         if person is None or device not in person.devices:
@@ -192,10 +202,13 @@ class Verifying:
         keys = {device: theirs.ed25519} | ({person.master: person.master} if person.master else {})
         ours = {machine.device: machine.ed25519, machine.master: machine.master}
         return Verification(
-            Party(machine.user, machine.device, ours), Party(sender, device, keys), transaction
+            Party(machine.user, machine.device, ours, machine.master),
+            Party(sender, device, keys, person.master),
+            transaction,
+            can_show=in_room,
         )
 
-    async def _show(self, ours: PersonId, room: ChatId | None, shown: str) -> None:
+    async def _tell(self, ours: PersonId, room: ChatId | None, shown: str) -> None:
         """Tell people what to compare: in the room, and the admin in the log, which no homeserver can change."""
         log.info("verification_string", user=ours, shown=shown)
         if room is not None:

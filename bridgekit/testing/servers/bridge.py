@@ -27,7 +27,7 @@ class BridgeProcess:
 
     `networks` is that part of the config; `more` are other sections. The public address is the bridge's own
     listener, so links to files work on this machine. With `loopback_certificate` files are fetched from this machine
-    too, from servers that show that certificate.
+    too, from servers that show that certificate. `prelude` is Python that the process runs before anything else.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class BridgeProcess:
         networks: Mapping[str, Any],
         permissions: Mapping[str, str],
         loopback_certificate: Path | None = None,
+        prelude: str = "",
         **more: Any,
     ) -> None:
         self.folder = folder
@@ -65,9 +66,10 @@ class BridgeProcess:
         registration.write(document(load(self.path)), self.registration)
         self.log = folder / "bridge.log"
         near = loopback_certificate
+        program = (f"{prelude}; " if prelude else "") + (_LOOPBACK if near else "") + _RUN
         self.service = Service(
             name="bridgekit",
-            argv=[sys.executable, "-c", _LOOPBACK + _RUN if near else _RUN, "run", "-c", self.path],
+            argv=[sys.executable, "-c", program, "run", "-c", self.path],
             ready=self.is_ready,
             log=self.log,
             seconds=90,  # on a machine that does much else

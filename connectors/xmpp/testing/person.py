@@ -173,6 +173,11 @@ class Person:
         self.send(f"<message id={quoteattr(id)} type='{kind}' to={quoteattr(to)}>{words}{extra}</message>")
         return id
 
+    async def keep_picture(self, data: bytes, mime: str) -> str:
+        """Be ready to give a picture to who asks for it (XEP-0231); its cid."""
+        self._xmpp.register_plugin("xep_0231")
+        return str(await self._xmpp["xep_0231"].set_bob(data, mime))
+
     async def configure(self, room: str, **fields: str) -> None:
         """Change the room's configuration; underscores in names are dots of `muc#roomconfig_` fields."""
         form = "".join(

@@ -46,6 +46,8 @@ class ScriptedServer:
         self.said: list[str] = []
         self.receipts: list[str] = []  # ids that the bridge has said it received
         self.reacted: list[set[str]] = []
+        self.moderated: list[str] = []  # what moderators ask for, as they ask
+        self.moderators: set[str] = set()  # their nicks
         self.slow = False
         self._kept = ""
         self._nicks: dict[str, str] = {}
@@ -150,10 +152,16 @@ class ScriptedServer:
         return self.message(f"<body>{words[1]}</body>{sid}", nick=nick, more=f" id='{id}'")
 
     def _told(self, iq: str) -> str:
-        """A page of the archive (XEP-0313, 4), which is all of it behind the message that is named."""
+        """A page of the archive (XEP-0313, 4), which is all of it behind the message that is named; and moderation."""
+        id, reader, query = _attribute(iq, "id"), _attribute(iq, "from"), _attribute(iq, "queryid")
+        if "urn:xmpp:message-moderate:" in iq:
+            self.moderated.append(iq)
+            back = f"<iq type='result' id='{id}' from='{ROOM}' to='{reader}'>"
+            if self._nicks.get(reader) not in self.moderators:
+                back = back.replace("'result'", "'error'") + _error("forbidden")
+            return f"{back}</iq>"
         if "urn:xmpp:mam:2" not in iq:
             return ""
-        id, reader, query = _attribute(iq, "id"), _attribute(iq, "from"), _attribute(iq, "queryid")
         after = re.search(r"<after[^>]*>(\d+)</after>", iq)
         found = "".join(
             f"<message from='{ROOM}' to='{reader}'><result xmlns='urn:xmpp:mam:2' queryid='{query}' id='{place}'>"

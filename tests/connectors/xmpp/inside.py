@@ -1,4 +1,4 @@
-"""A component in the scripted server's room, and what it tells."""
+"""The bridge as a component, on a real server or in the scripted one's room, and what it tells."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from bridgekit.contract.verbs import Join
 from bridgekit.testing.host import FakeHost
 from connectors.xmpp.config import XmppConfig
 from connectors.xmpp.connector import XmppConnector
+from connectors.xmpp.testing import prosody
 from connectors.xmpp.testing.script import COMPONENT, ROOM, ScriptedServer
 
 F = TypeVar("F", bound=Fact)
@@ -30,23 +31,33 @@ class Inside:
     def all(self, kind: type[F]) -> list[F]:
         return [fact for fact in self.told if isinstance(fact, kind)]
 
+    async def join(self, room: str) -> None:
+        """Be in a room, as its reader."""
+        await self.session.perform(Join(chat=ChatId(room)))
+
 
 @asynccontextmanager
-async def inside(server: ScriptedServer, host: FakeHost | None = None) -> AsyncIterator[Inside]:
-    """In the room, as its reader."""
-    config = XmppConfig.model_validate(
-        {"mode": "component", "jid": COMPONENT, "secret": "s", "port": server.port}
-    )
-    host = host or FakeHost()
+async def component(
+    port: int, host: FakeHost, *, jid: str = prosody.COMPONENT, secret: str = prosody.SECRET
+) -> AsyncIterator[Inside]:
+    """The bridge as a component, read."""
+    config = XmppConfig.model_validate({"mode": "component", "jid": jid, "secret": secret, "port": port})
     async with XmppConnector().network(config, host).connect(None) as session:
         place = Inside(session, host)
         reader = asyncio.create_task(session.run(place.told.append))
         try:
-            await session.perform(Join(chat=ChatId(ROOM)))
             yield place
         finally:
             reader.cancel()
             await asyncio.wait([reader])
+
+
+@asynccontextmanager
+async def inside(server: ScriptedServer, host: FakeHost | None = None) -> AsyncIterator[Inside]:
+    """In the scripted server's room, as its reader."""
+    async with component(server.port, host or FakeHost(), jid=COMPONENT, secret="s") as place:
+        await place.join(ROOM)
+        yield place
 
 
 async def until(holds: Callable[[], object]) -> None:

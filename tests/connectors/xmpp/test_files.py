@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ssl
+from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, fromstring
 
 import pytest
+from aiohttp import web
 
 from bridgekit.contract.errors import SendRejected
 from bridgekit.contract.people import File
 from bridgekit.testing.host import FakeHost
 from connectors.xmpp import files, wire
+from connectors.xmpp.testing.certificate import write_certificate
 from connectors.xmpp.upload import Upload
 from tests.connectors.xmpp.reading import stanza
 
@@ -104,10 +108,10 @@ class Slots:
 FILE = File(uri="mxc://a/b", name="a.txt", mime="text/plain", size=3)
 
 
-def upload(slots: Any, *, trusted: bool) -> Upload:
+def upload(slots: Any, *, trusted: bool, ca_file: Path | None = None) -> Upload:
     host = FakeHost()
     host.media["mxc://a/b"] = b"abc"
-    found = Upload(slots, host, trusted=trusted)
+    found = Upload(slots, host, trusted=trusted, ca_file=ca_file)
     found.service = "upload.montague.tld"
     return found
 
@@ -143,3 +147,36 @@ async def test_a_file_that_is_too_large_for_the_server_is_a_link():
     found = upload(Slots("https://upload.montague.tld/x"), trusted=True)
     found.largest = 2
     assert await found.put(FILE, "me@example.org/x") == FakeHost().media_url(FILE)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_the_ca_of_ones_own_server_is_believed_for_its_uploads_alone(tmp_path: Path, trusted: bool):
+    """`tls_ca_file`: who runs a server under a CA of their own has its files behind that too."""
+    certificate, key = write_certificate(tmp_path, "upload.montague.tld")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    stored: list[bytes] = []
+
+    async def store(request: web.Request) -> web.Response:
+        stored.append(await request.read())
+        return web.Response(status=201)
+
+    app = web.Application()
+    app.add_routes([web.put("/x", store)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
+    await site.start()
+    port = runner.addresses[0][1]
+    try:
+        found = upload(
+            Slots(f"https://127.0.0.1:{port}/x"), trusted=True, ca_file=certificate if trusted else None
+        )
+        if trusted:
+            assert await found.put(FILE, "me@example.org/x") == URL
+        else:
+            with pytest.raises(SendRejected, match="could not be uploaded"):
+                await found.put(FILE, "me@example.org/x")
+    finally:
+        await runner.cleanup()
+    assert stored == ([b"abc"] if trusted else [])

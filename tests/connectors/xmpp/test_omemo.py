@@ -31,7 +31,7 @@ from bridgekit.testing.host import FakeHost
 from connectors.xmpp.announce import FEATURES
 from connectors.xmpp.config import XmppConfig
 from connectors.xmpp.connector import XmppConnector
-from connectors.xmpp.sealing import NEVER
+from connectors.xmpp.reopening import NEVER
 from connectors.xmpp.session import XmppSession
 from connectors.xmpp.testing.omemo_person import OmemoPerson, omemo_person
 from connectors.xmpp.testing.prosody import ROOMS, Prosody
@@ -282,7 +282,7 @@ async def test_a_message_that_cannot_be_opened_yet_is_a_notice_until_a_retry_ope
     prosody: Prosody, monkeypatch: pytest.MonkeyPatch
 ):
     """Its sender's list of devices cannot be had when it comes: who sent it is known later, and what it says then."""
-    monkeypatch.setattr("connectors.xmpp.sealing.TRIES", (0.05, 0.05, 0.05))
+    monkeypatch.setattr("connectors.xmpp.reopening.TRIES", (0.05, 0.05, 0.05))
     async with friend(prosody, "bea-later") as bea, account(prosody, "ann-later", FakeHost()) as ann:
         await until(lambda: ann.can(bea.jid).protection is Protection.BRIDGE)
         tried = out_of_reach(ann, monkeypatch, times=3)
@@ -301,7 +301,7 @@ async def test_a_message_that_cannot_be_opened_yet_is_a_notice_until_a_retry_ope
 async def test_a_message_that_no_retry_opens_is_said_to_be_lost(
     prosody: Prosody, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("connectors.xmpp.sealing.TRIES", (0.05, 0.05))
+    monkeypatch.setattr("connectors.xmpp.reopening.TRIES", (0.05, 0.05))
     async with friend(prosody, "bea-never") as bea, account(prosody, "ann-never", FakeHost()) as ann:
         await until(lambda: ann.can(bea.jid).protection is Protection.BRIDGE)
         tried = out_of_reach(ann, monkeypatch, times=1000)
@@ -316,9 +316,37 @@ async def test_a_message_that_no_retry_opens_is_said_to_be_lost(
         ]
 
 
+@pytest.mark.parametrize("opens", [True, False])
+async def test_a_try_that_a_lost_connection_cut_short_is_made_on_the_next_one(
+    prosody: Prosody, monkeypatch: pytest.MonkeyPatch, opens: bool
+):
+    """What was told of it is replaced, whether it opens then or never; and after that nothing is kept."""
+    monkeypatch.setattr("connectors.xmpp.reopening.TRIES", (0.05, 600.0))
+    host, name = FakeHost(), f"ann-cut-short-{opens}".lower()
+    async with friend(prosody, f"bea-cut-short-{opens}".lower()) as bea:
+        async with account(prosody, name, host) as ann:
+            await until(lambda: ann.can(bea.jid).protection is Protection.BRIDGE)
+            tried = out_of_reach(ann, monkeypatch, times=1000)
+            await bea.say(ann.session.me.id, "what did I say?")
+            await until(lambda: len(tried) == 2)
+            (notice,) = [f for f in ann.told if isinstance(f, facts.Message)]
+        kept = [key for key in host.kept if key.startswith("unopened/")]
+        assert len(kept) == 1
+        monkeypatch.undo()
+        monkeypatch.setattr("connectors.xmpp.reopening.TRIES", (0.05, 0.05))
+        async with account(prosody, name, host) as ann:
+            out_of_reach(ann, monkeypatch, times=0 if opens else 1000)
+            await until(lambda: ann.told and isinstance(ann.told[-1], facts.Edit))
+            (edit,) = [f for f in ann.told if isinstance(f, facts.Edit)]
+            assert (edit.chat, edit.sender.id, edit.target) == (notice.chat, notice.sender.id, notice.id)
+            assert edit.content.text.body == ("what did I say?" if opens else NEVER)
+            assert not [key for key in host.kept if key.startswith("unopened/")]
+        assert not [f for f in ann.told if isinstance(f, facts.Message)]
+
+
 async def test_what_an_archive_tells_is_tried_again_too(prosody: Prosody, monkeypatch: pytest.MonkeyPatch):
     """A room's gap, filled after a restart."""
-    monkeypatch.setattr("connectors.xmpp.sealing.TRIES", (0.05, 0.05, 0.05))
+    monkeypatch.setattr("connectors.xmpp.reopening.TRIES", (0.05, 0.05, 0.05))
     room, host = f"omemo-retry@{ROOMS}", FakeHost()
     relay, _ = await prosody.register("relay-retry-omemo")
     async with friend(prosody, "bea-gap") as bea:

@@ -6,9 +6,9 @@ import pytest
 
 from bridgekit.contract import facts
 from bridgekit.contract.facts import Change
-from bridgekit.contract.people import Role
+from bridgekit.contract.people import Person, Role
 from bridgekit.contract.policy import Entry, Exposure, Visibility
-from connectors.xmpp import disco, wire
+from connectors.xmpp import compose, disco, wire
 from connectors.xmpp.rooms import role_of
 from tests.connectors.xmpp.reading import BASIC, MODERN, ROOM, Reader
 
@@ -166,6 +166,38 @@ def test_roles_are_what_every_network_calls_them():
     assert role_of("member", "participant", moderated=False) is Role.NONE
     assert role_of("none", "participant", moderated=True) is Role.VOICE
     assert role_of("none", "visitor", moderated=True) is Role.NONE
+    assert role_of("none", "visitor", moderated=False) is Role.MUTED
+
+
+@pytest.mark.parametrize("moderated", [True, False])
+@pytest.mark.parametrize("role", Role)
+def test_what_a_role_asks_of_the_room_is_read_as_that_role_again(role: Role, moderated: bool):
+    """Nobody speaks where they may not: a role that XMPP does not have becomes the next one that it has."""
+    affiliation, asked = compose.roles(role, moderated=moderated)
+    read = role_of(affiliation or "none", asked or "moderator", moderated=moderated)
+    like = {Role.HALF_MODERATOR: Role.MODERATOR}
+    if moderated:
+        like[Role.MUTED] = Role.NONE  # who has no voice is muted there
+    else:
+        like[Role.VOICE] = Role.NONE  # everybody has one
+    assert read is like.get(role, role)
+
+
+def test_a_visitor_is_muted_where_the_room_is_not_moderated_until_a_visitor_is_heard():
+    reader = Reader()
+    reader.enter("ann")
+    assert reader.enter("ann", role="visitor")[-1:] == [
+        facts.RoleChange(chat=reader.room.chat, at=1000, person=who(reader, "ann"), role=Role.MUTED)
+    ]
+    assert reader.room.spoke("bob", 2) == []
+    assert reader.room.spoke("ann", 2) == [
+        facts.RoleChange(chat=reader.room.chat, at=2, person=who(reader, "ann"), role=Role.NONE)
+    ]
+    assert reader.room.spoke("ann", 3) == []
+
+
+def who(reader: Reader, nick: str) -> Person:
+    return Person(id=reader.room.occupants[nick].person, name=nick)
 
 
 @pytest.mark.parametrize(

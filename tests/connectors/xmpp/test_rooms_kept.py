@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -94,3 +96,27 @@ async def test_what_is_said_after_a_room_changed_waits_until_it_is_known_who_may
     assert [f.content.text.body if isinstance(f, facts.Message) else f.visibility.known for f in told] == [
         known, "one", "two",
     ]  # fmt: skip
+
+
+async def test_what_would_go_on_beside_ends_with_the_session_wherever_it_was(server: ScriptedServer):
+    """Before it began, and after the session has begun to end: nothing is left that was never awaited."""
+    begun: list[str] = []
+
+    async def work(name: str) -> None:
+        begun.append(name)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            session.spawn(work("late"), "late")
+
+    async with inside(server) as place:
+        assert isinstance(place.session, sessions.XmppSession)
+        session = place.session
+        session.spawn(work("under way"), "work")
+        await until(lambda: begun)
+        early = session.spawn(work("not begun"), "work")
+        assert early is not None
+        early.cancel()
+    session.spawn(work("afterwards"), "work")
+    gc.collect()
+    assert begun == ["under way"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
@@ -109,6 +110,41 @@ class JsClient:
     async def new_identity(self) -> None:
         """Replace the person's identity, as who has lost theirs does; this device is signed by the new one."""
         await self._call("reset", password=self.account.password)
+
+    async def asks_to_verify(self, room: str, user: str, *methods: str) -> list[str]:
+        """Which of these methods somebody names once they are ready to be verified in the room."""
+        named: list[str] = await self._call("verify", room=room, user=user, methods=list(methods))
+        return named
+
+    async def scan(self, code: bytes) -> None:
+        """Hold the camera at a QR code, and see the verification through. Raises ServerFailed with what is wrong."""
+        await self._call("scan", code=base64.b64encode(code).decode())
+
+    async def compare(self) -> list[str]:
+        """Begin to compare emoji: those that are shown here."""
+        shown: list[str] = await self._call("compare")
+        return shown
+
+    async def confirm(self) -> None:
+        """Say that they are the same, and see the verification through."""
+        await self._call("confirm")
+
+    async def has_verified(self, user: str) -> bool:
+        """Whether this person has verified that user's identity."""
+        return bool(await self._call("verified", user=user))
+
+    async def comes_to_trust(self, user: str, seconds: float = 60) -> None:
+        """Return when this person has verified that user's identity. Raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            while not await self.has_verified(user):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+    async def picture(self, room: str, user: str, seconds: float = 60) -> dict[str, Any]:
+        """The content of somebody's last picture in a room. Raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            while not (found := await self._call("picture", room=room, user=user)):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        return dict(found)
 
     async def fates(self, room: str, event: str) -> list[str]:
         """What bridges said became of a message, in order."""

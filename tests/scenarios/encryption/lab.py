@@ -120,7 +120,11 @@ class Lab:
         headers = {"Authorization": f"Bearer {token(load(self.bridge.path))}"}
         url = f"http://127.0.0.1:{self.bridge.admin_port}"
         async with aiohttp.ClientSession(url, headers=headers, raise_for_status=True) as session:
-            for address in ("/metrics", "/health/ready", "/api/v1/rooms", "/api/v1/devices"):
+            for address in (
+                "/metrics",
+                "/health/ready",
+                *(f"/api/v1/{what}" for what in ("networks", "rooms", "accounts", "devices")),
+            ):
                 async with session.get(address) as answer:
                     said = await answer.text()
                 found += [(address, word) for word in words if word in said]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -70,15 +68,10 @@ class Place:
         told = [e for e in self.homeserver.room(self.room).timeline if has_fate(self.events[id])(e)]
         return f"{told[-1].content['status']} {told[-1].content.get('message', '')}".strip() if told else ""
 
-    def unanswered(self) -> bool:
-        """Whether the dead process left a commit of which it had no answer."""
-        with contextlib.closing(sqlite3.connect(self.bridge.folder / "bridge.db")) as database:
-            (found,) = database.execute("SELECT count(*) FROM kv WHERE key LIKE 'asked/%'").fetchone()
-        return bool(found)
-
 
 @asynccontextmanager
-async def places(folder: Path) -> AsyncIterator[tuple[Place, Place]]:
+async def places(folder: Path, *, prelude: str = "") -> AsyncIterator[tuple[Place, Place]]:
+    """Both, while the block lasts; `prelude` is Python that runs ahead of each bridge."""
     authority = Authority(folder / "certificates", now=datetime.datetime.now(datetime.UTC))
     ports = {"a.example": free_port(), "b.example": free_port()}
     addresses = {domain: f"https://127.0.0.1:{port}" for domain, port in ports.items()}
@@ -93,6 +86,7 @@ async def places(folder: Path) -> AsyncIterator[tuple[Place, Place]]:
                 server_name=f"hs.{domain}",
                 networks=section(domain, port, addresses, authority),
                 permissions={f"@owner:hs.{domain}": "admin", f"hs.{domain}": "user"},
+                prelude=prelude,
             )
             homeserver = FakeHomeserver(bridge.registration, server_name=f"hs.{domain}", port=at)
             await stack.enter_async_context(homeserver)

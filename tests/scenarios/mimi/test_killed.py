@@ -2,6 +2,8 @@
 
 The bridges are whole processes with databases of their own; only their homeservers are the fast fake one, because
 fifty restarts of two bridges on two Synapses would measure Synapse. With Synapse they are killed in `test_outages`.
+
+Each kill strikes a commit: one process stands still at a moment of it (`halting`), and then both are killed.
 """
 
 from __future__ import annotations
@@ -10,17 +12,21 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from bridgekit.testing.ledger import find_marker
+from tests.scenarios.mimi import halting
+from tests.scenarios.mimi.halting import HALT, HALTED, MOMENTS
 from tests.scenarios.mimi.places import PEOPLE, Place, places
 
 log = logging.getLogger(__name__)
 KILLS = int(os.environ.get("BRIDGEKIT_KILLS", "8"))
-"""How often; 50 take five minutes. In the first 25 rounds each speaker is new, and their first words bring commits."""
+"""How often, at most 50. Eight are each moment once, sixteen each moment of each side's commits."""
+BY_THE_HUB = ("arrived", "accepted", "unsent")
+BY_WHO_IS_TOLD = ("heard", "kept")
 
 
 def missing(a: Place, b: Place) -> dict[str, str]:
@@ -33,24 +39,43 @@ def missing(a: Place, b: Place) -> dict[str, str]:
     return found
 
 
+async def struck(at: Place) -> bool:
+    """Whether the process stands still where it was told to."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(120):
+            while not (at.bridge.folder / HALTED).exists():  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+    return (at.bridge.folder / HALTED).exists()
+
+
 @pytest.mark.timeout(1800)
 async def test_killed_again_and_again_in_the_middle_of_commits(tmp_path: Path):
-    dice = random.Random(6)
-    async with places(tmp_path) as (a, b):
+    assert 0 < KILLS <= 2 * PEOPLE, (
+        "each kill needs somebody who has not spoken yet, so that there is a commit"
+    )
+    prelude = f"import runpy; runpy.run_path({halting.__file__!r})"
+    strikes: Counter[str] = Counter()
+    async with places(tmp_path, prelude=prelude) as (a, b):
         await a.link()
         await b.link()
-        caught = 0
+        spoken = {a.domain: 0, b.domain: 0}
         for kill in range(KILLS):
-            one = kill % PEOPLE
-            await a.say(one, b)
-            await b.say(one, a)
-            await a.homeserver.user("owner").set_topic(a.room, f"topic {kill}")
-            await a.say((kill * 7) % PEOPLE, b)
-            await b.say((kill * 11) % PEOPLE, a)
-            await asyncio.sleep(dice.uniform(0, 1.0))
+            moment = MOMENTS[kill % len(MOMENTS)]
+            maker, other = ((a, b), (b, a))[(kill + kill // len(MOMENTS)) % 2]
+            halted = a if moment in BY_THE_HUB else other if moment in BY_WHO_IS_TOLD else maker
+            (halted.bridge.folder / HALT).write_text(f"{moment} {maker.domain}")
+            newcomer = spoken[maker.domain]
+            spoken[maker.domain] += 1
+            if maker is a and newcomer % 2:  # a commit of a member; else of one who joins by it
+                await a.homeserver.user("owner").set_topic(a.room, f"topic {kill}")
+            await maker.say(newcomer, other)
+            if spoken[other.domain]:
+                await other.say(kill % spoken[other.domain], maker)
+            assert await struck(halted), f"kill {kill}: no commit of {maker.domain}'s was {moment}"
             a.bridge.kill()
             b.bridge.kill()
-            caught += a.unanswered() + b.unanswered()
+            strikes[f"{moment} {maker.domain}"] += 1
+            (halted.bridge.folder / HALTED).unlink()
             await asyncio.gather(a.bridge.start(), b.bridge.start())
         # No fork: whoever spoke is heard on the other side still.
         for person in range(PEOPLE):
@@ -60,14 +85,14 @@ async def test_killed_again_and_again_in_the_middle_of_commits(tmp_path: Path):
             async with asyncio.timeout(300):
                 while missing(a, b):  # noqa: ASYNC110
                     await asyncio.sleep(0.2)
-        log.info("%d of %d kills found a commit without an answer", caught, 2 * KILLS)
+        log.info("killed in the middle of a commit: %s", dict(strikes))
         assert missing(a, b) == {}
         a.arrivals(b.ledger)
         b.arrivals(a.ledger)
+    assert strikes.total() == KILLS
     for ledger in (a.ledger, b.ledger):
         report = ledger.report()
         log.info("%s", report)
         flaws = (report.lost, report.doubled, report.misattributed, report.late_within_sender)
         assert flaws == (0, 0, 0, 0), str(report)
-        assert report.arrived >= 2 * KILLS
-    assert caught > 0 or KILLS < 50, "no kill found a commit that was under way"
+        assert report.arrived >= PEOPLE

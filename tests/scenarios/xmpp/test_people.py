@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.sax.saxutils import quoteattr
 
 from connectors.xmpp import wire
-from connectors.xmpp.testing.person import codes
+from connectors.xmpp.testing.person import Seen, codes
 from tests.scenarios.xmpp.lab import ACCOUNT, XMPP, Lab, until
 from tests.scenarios.xmpp.scene import Scene, scenery
 
@@ -92,6 +92,48 @@ async def test_owners_and_moderators_have_their_power_on_matrix(scene: Scene):
             lambda e: e.type == "m.room.power_levels" and e.content["users"].get(ghost) is not None,
         )
         assert levels.content["users"][ghost] == 50
+
+
+async def test_who_is_muted_on_one_side_is_muted_on_the_other_and_speaks_again(scene: Scene):
+    """XEP-0045, 8.3 and 8.4: a visitor has no voice. The room is not moderated."""
+
+    def is_a(role: str):
+        def holds(seen: Seen) -> bool:
+            muc = seen.has(wire.MUC_USER, "x") if seen.kind == "presence" and seen.nick == eve.name else None
+            item = wire.find(muc, wire.MUC_USER, "item")
+            return item is not None and item.get("role") == role
+
+        return holds
+
+    async def level(wanted: int | None) -> None:
+        await scene.alice.sees(
+            scene.room,
+            lambda e: e.type == "m.room.power_levels" and e.content["users"].get(ghost) == wanted,
+            what=f"the level {wanted}",
+        )
+
+    await scene.bob.administer(scene.muc, "<item nick='bridge' role='moderator'/>")
+    async with scene.lab.xmpp("eve", scene.muc) as eve:
+        eve.say(scene.muc, "hello")
+        ghost = (await scene.alice.reads(scene.room, "hello")).sender
+        levels = await scene.alice.state(scene.room, "m.room.power_levels")
+        muted = {**levels, "users": {**levels["users"], ghost: -1}}
+        await scene.alice.set_state(scene.room, "m.room.power_levels", muted)
+        await eve.sees(is_a("visitor"), "being muted")
+        eve.say(scene.muc, "unheard")
+        await eve.sees(lambda s: s.type == "error", "the refusal")
+        await scene.alice.set_state(scene.room, "m.room.power_levels", levels)
+        await eve.sees(is_a("participant"), "a voice")
+        eve.say(scene.muc, "heard again")
+        await scene.alice.reads(scene.room, "heard again")
+
+        await scene.bob.administer(scene.muc, f"<item nick='{eve.name}' role='visitor'/>")
+        await level(-1)
+        await scene.bob.administer(scene.muc, f"<item nick='{eve.name}' role='participant'/>")
+        eve.say(scene.muc, "before that is written")
+        await scene.alice.reads(scene.room, "before that is written")
+        await level(None)
+    assert scene.bob.said("unheard") == 0
 
 
 async def test_the_subject_is_the_topic_both_ways(scene: Scene):

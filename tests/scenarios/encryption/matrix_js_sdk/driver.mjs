@@ -183,6 +183,51 @@ const deeds = {
     return null;
   },
 
+  // Ask somebody in a room for a verification, and wait until they are ready: which of these methods they name.
+  async verify({ client, room, user, methods }) {
+    const one = of(client);
+    one.request = await one.matrix.getCrypto().requestVerificationDM(user, room);
+    await until(() => one.request.phase === cryptoApi.VerificationPhase.Ready, "readiness to be verified");
+    return methods.filter((method) => one.request.otherPartySupportsMethod(method));
+  },
+
+  // Scan a QR code of the verification under way, and end it.
+  async scan({ client, code }) {
+    const verifier = await of(client).request.scanQRCode(Uint8ClampedArray.from(Buffer.from(code, "base64")));
+    await verifier.verify();
+    return null;
+  },
+
+  // Begin to compare emoji in the verification under way: what is shown here.
+  async compare({ client }) {
+    const one = of(client);
+    const verifier = await one.request.startVerification("m.sas.v1");
+    const shown = new Promise((go) => verifier.once(cryptoApi.VerifierEvent.ShowSas, go));
+    one.verified = verifier.verify();
+    one.sas = await shown;
+    return one.sas.sas.emoji.map(([emoji]) => emoji);
+  },
+
+  // They are the same on the other side.
+  async confirm({ client }) {
+    const one = of(client);
+    await one.sas.confirm();
+    await one.verified;
+    return null;
+  },
+
+  // Whether the person has verified that user's identity.
+  async verified({ client, user }) {
+    return (await of(client).matrix.getCrypto().getUserVerificationStatus(user)).isCrossSigningVerified();
+  },
+
+  // The content of somebody's last picture in a room; null where there is none that can be read.
+  async picture({ client, room, user }) {
+    const events = [...(of(client).timelines.get(room)?.values() ?? [])].reverse();
+    const found = events.find((event) => event.getSender() === user && event.getContent().msgtype === "m.image");
+    return found?.getContent() ?? null;
+  },
+
   // What the room's bridges said of the fates of messages: the events and their status, in order.
   async fates({ client, room }) {
     return [...(of(client).timelines.get(room)?.values() ?? [])]

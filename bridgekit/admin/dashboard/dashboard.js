@@ -1,0 +1,133 @@
+// The dashboard: asks the bridge every few seconds and writes down what it says. All words go in as text, never as HTML.
+"use strict";
+
+const EVERY = 5000;
+const KEPT = "bridgekit-token";
+const LABELS = {
+  clear: "in clear",
+  transport: "servers can read",
+  bridge: "encrypted to the bridge",
+  end_to_end: "end-to-end encrypted",
+};
+const READERS = {
+  present: "those present",
+  joined: "members, from when they joined",
+  invited: "members, from when they were invited",
+  shared: "members, also what was before them",
+  world_readable: "everybody in the world",
+  unknown: "unknown: counts as secret",
+};
+const $ = (id) => document.getElementById(id);
+
+// The token comes behind the #, which no server is told, and stays in this tab.
+if (location.hash.length > 1) {
+  sessionStorage.setItem(KEPT, location.hash.slice(1));
+  history.replaceState(null, "", location.pathname);
+}
+
+function made(tag, cls, ...children) {
+  const element = document.createElement(tag);
+  if (cls) element.className = cls;
+  element.append(...children.filter((child) => child !== null && child !== ""));
+  return element;
+}
+
+function table(id, heads, rows, none) {
+  const head = made("thead", "", made("tr", "", ...heads.map((name) => made("th", "", name))));
+  const lines = rows.map((cells) =>
+    made("tr", "", ...cells.map((cell) => made("td", typeof cell === "number" ? "number" : "", typeof cell === "number" ? cell.toLocaleString() : cell))),
+  );
+  $(id).replaceChildren(...(rows.length ? [head, made("tbody", "", ...lines)] : [made("caption", "soft", none)]));
+}
+
+function state(word, reason) {
+  const cls = { ready: "good", open: "good", connecting: "warn", waiting: "warn", paused: "warn" }[word] || "bad";
+  return made("span", "", made("span", `state ${cls}`, word), reason ? made("span", "soft", ` ${reason}`) : "");
+}
+
+function since(at) {
+  return at ? new Date(at).toLocaleString() : "";
+}
+
+function link(one) {
+  const where = made("p", "", made("strong", "", one.name), ` on ${one.network} `, state(one.state, one.reason || one.obstacle));
+  const readers = `${one.modes ? `modes ${one.modes}, ` : ""}its readers: ${READERS[one.exposure]}`;
+  const facts = [
+    ...(one.account ? [`a conversation of ${one.account}`] : [`linked by ${one.creator}`, readers]),
+    ...one.consents.map((c) => `${c.name}${c.account ? ` (${c.account})` : ""} agreed to ${c.scopes.join(", ")} on ${since(c.at)}`),
+  ];
+  const lines = [where, made("p", "soft", facts.join(" · "))];
+  if (one.agreed === false) lines.push(made("p", "warn", "Nobody of the room has agreed that its words leave it in clear: nothing crosses."));
+  if (one.held) lines.push(made("p", "warn", `${one.held.toLocaleString()} waiting, since ${since(one.held_since)}`));
+  return made("li", "", ...lines);
+}
+
+function room(one) {
+  const head = made("header", "", made("h3", "", one.links.map((l) => l.name).join(" + ")), made("span", "id soft", one.room), made("span", `label ${one.protection}`, LABELS[one.protection]));
+  const words = made("p", "", one.words, " ", made("span", "soft", `Read by ${READERS[one.history]}.`));
+  return made("article", "", head, words, made("ul", "", ...one.links.map(link)));
+}
+
+function fates(counts) {
+  return ["delivered", "failed", "uncertain"].map((fate) => `${(counts[fate] || 0).toLocaleString()} ${fate}`).join(", ");
+}
+
+async function ask(path) {
+  const headers = path.startsWith("api/") ? { Authorization: `Bearer ${sessionStorage.getItem(KEPT) || ""}` } : {};
+  const answer = await fetch(path, { headers, cache: "no-store" });
+  if (answer.status === 401) throw new DOMException("token", "NotAllowedError");
+  return answer.json();
+}
+
+async function look() {
+  const [health, networks, rooms, accounts, devices] = await Promise.all(
+    ["health/ready", "api/v1/networks", "api/v1/rooms", "api/v1/accounts", "api/v1/devices"].map(ask),
+  );
+  const parts = Object.entries(health.parts);
+  $("health").replaceChildren(
+    ...parts.map(([name, part]) => made("li", part.ok ? "good" : part.needed === false ? "warn" : "bad", name, part.detail ? made("span", "soft", ` ${part.detail}`) : "")),
+  );
+  table(
+    "networks",
+    ["network", "connection", "links", "accounts", "waiting", "to Matrix", "to the network"],
+    networks.networks.map((n) => [
+      made("span", "", n.name, " ", made("span", "soft", `${n.network}, ${n.connector}`)),
+      state(n.state, n.reason),
+      n.links,
+      n.accounts,
+      n.held,
+      fates(n.fates.to_matrix),
+      fates(n.fates.to_network),
+    ]),
+    "No networks are configured.",
+  );
+  $("rooms").replaceChildren(
+    ...(rooms.rooms.length ? rooms.rooms.map(room) : [made("p", "soft", "No room is linked: invite the bot to one and say !bridge link.")]),
+  );
+  table("accounts", ["user", "network", "connection"], accounts.accounts.map((a) => [made("span", "id", a.user), a.network, state(a.state, a.reason)]), "None.");
+  table("devices", ["user", "device"], devices.devices.map((d) => [made("span", "id", d.user), made("span", "id", d.device)]), "None: no encrypted room has needed one.");
+  const well = health.ready ? "well" : "not ready";
+  $("state").replaceChildren(made("span", `state ${health.ready ? "good" : "bad"}`, well), made("span", "soft", ` version ${health.version}, seen ${new Date().toLocaleTimeString()}`));
+}
+
+async function watch() {
+  try {
+    await look();
+    $("door").hidden = true;
+    document.querySelector("main").hidden = false;
+  } catch (error) {
+    const token = error.name === "NotAllowedError";
+    $("door").hidden = !token;
+    if (token) document.querySelector("main").hidden = true;
+    $("state").replaceChildren(made("span", "state bad", token ? "locked" : "the bridge does not answer"));
+    if (token) return;
+  }
+  setTimeout(watch, EVERY);
+}
+
+$("door").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(KEPT, $("token").value.trim().replace(/^.*#/, ""));
+  watch();
+});
+watch();

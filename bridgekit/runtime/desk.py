@@ -1,0 +1,219 @@
+"""What the admin sees of a running bridge, and has done: the answers of the admin API, from the bridge's parts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import msgspec
+
+from bridgekit.admin import views
+from bridgekit.admin.metrics import Metrics
+from bridgekit.contract.connector import Manifest, Network
+from bridgekit.contract.errors import NotAllowed
+from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
+from bridgekit.core.model import Permission
+from bridgekit.core.protection import Label
+from bridgekit.runtime.accounts import Accounts
+from bridgekit.runtime.consenting import Consenting
+from bridgekit.runtime.erasure import Erasure, Report
+from bridgekit.runtime.exposure import Exposures
+from bridgekit.runtime.holding import Holding
+from bridgekit.runtime.lenient import now
+from bridgekit.runtime.portals import Portals
+from bridgekit.runtime.protecting import Protecting
+from bridgekit.runtime.registry import Registry
+from bridgekit.store.rows import Link
+
+UNKNOWN = "unknown"
+
+
+class Desk:
+    """Answers from memory. `obstacle` is what is in a link's way besides its state."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        accounts: Accounts,
+        networks: Mapping[NetworkId, Network],
+        manifests: Mapping[NetworkId, Manifest],
+        portals: Portals,
+        protecting: Protecting,
+        exposures: Exposures,
+        consenting: Consenting,
+        holding: Holding,
+        erasure: Erasure,
+        metrics: Metrics,
+        *,
+        obstacle: Callable[[Link], str],
+        devices: Callable[[], Mapping[PersonId, str]],
+        fingerprints: Callable[[PersonId], Awaitable[Mapping[str, str]]],
+        permission: Callable[[PersonId], Permission],
+        label: Callable[[NetworkId], str],
+    ) -> None:
+        self._registry = registry
+        self._accounts = accounts
+        self._networks = networks
+        self._manifests = manifests
+        self._portals = portals
+        self._protecting = protecting
+        self._exposures = exposures
+        self._consenting = consenting
+        self._holding = holding
+        self._erasure = erasure
+        self._metrics = metrics
+        self._obstacle = obstacle
+        self._devices = devices
+        self._fingerprints = fingerprints
+        self._permission = permission
+        self._label = label
+
+    # What is so now -------------------------------------------------------------------------------------------
+
+    def networks(self) -> list[views.NetworkView]:
+        """In the order of the config."""
+        return [self._network(network, manifest) for network, manifest in self._manifests.items()]
+
+    def _network(self, network: NetworkId, manifest: Manifest) -> views.NetworkView:
+        state, reason = self._accounts.state(network, None)
+        sides = [side for side in self._registry.links if side.network == network]
+        return views.NetworkView(
+            network=network,
+            name=self._label(network),
+            connector=manifest.id,
+            state=state,
+            reason=reason,
+            links=len(sides),
+            held=sum(self._holding.count(side) for side in sides),
+            accounts=len(self._registry.logins_on(network)),
+            own_accounts=self._networks[network].own_accounts.value,
+            fields=[
+                views.Field(name=f.name, title=f.title, secret=f.password, required=f.required)
+                for f in manifest.login_fields
+            ],
+            fates=self._metrics.fates(network),
+        )
+
+    def rooms(self) -> list[views.RoomView]:
+        """Every room that has a link, also one that nobody has agreed to yet."""
+        rooms: dict[ChatId, list[Link]] = {}
+        for link in self._registry.links.values():
+            rooms.setdefault(link.room, []).append(link)
+        return [self._room(room, rooms[room]) for room in sorted(rooms)]
+
+    def _room(self, room: ChatId, links: list[Link]) -> views.RoomView:
+        label = self._protecting.label(room)
+        portal = self._registry.portals.get(room)
+        return views.RoomView(
+            room=room,
+            kind=portal.kind if portal is not None else "channel",
+            protection=label.content["protection"],
+            matrix=label.content["matrix"],
+            words=label.words,
+            history=self._exposures.shown(room).name.lower(),
+            links=[self._link(link, label) for link in links],
+        )
+
+    def _link(self, link: Link, label: Label) -> views.LinkView:
+        side = link.key
+        seen = self._exposures.visibility(side)
+        held = self._holding.ledger.of(side)
+        agreed = {(part["network"], part["chat"]): part.get("agreed") for part in label.content["links"]}
+        return views.LinkView(
+            network=side.network,
+            chat=side.chat,
+            name=link.name,
+            account=self._owner(side),
+            creator=link.creator,
+            state=link.state,
+            reason=link.reason,
+            obstacle=self._obstacle(link),
+            since=link.since,
+            protection=self._protecting.of(link).name.lower(),
+            agreed=agreed.get((side.network, side.chat)),
+            exposure=seen.exposure.name.lower() if seen is not None and seen.known else UNKNOWN,
+            modes=seen.detail if seen is not None else "",
+            consents=[
+                views.ConsentView(scopes=sorted(c.scopes), name=c.name, account=c.account, at=c.at)
+                for c in self._consenting.consents(side)
+                if c.counts(now())
+            ],
+            held=len(held),
+            held_since=held[0].since if held else 0,
+        )
+
+    def _owner(self, side: PortalKey) -> str:
+        row = self._registry.logins.get(side.receiver) if side.receiver is not None else None
+        return row.login.owner if row is not None else side.receiver or ""
+
+    def accounts(self) -> list[views.AccountView]:
+        """By network and user."""
+        views_ = [self._account(row.network, row.login.owner) for row in self._registry.logins.values()]
+        return sorted(views_, key=lambda view: (view.network, view.user))
+
+    def _account(self, network: NetworkId, user: PersonId) -> views.AccountView:
+        state, reason = self._accounts.state(network, self._accounts.of(network, user))
+        return views.AccountView(network=network, user=user, state=state, reason=reason)
+
+    def devices(self) -> list[views.DeviceView]:
+        """By user."""
+        return [views.DeviceView(user=user, device=id) for user, id in sorted(self._devices().items())]
+
+    async def device(self, user: PersonId) -> views.DeviceView:
+        """With its public keys. Raises LookupError."""
+        found = await self._fingerprints(user)
+        if not found:
+            raise LookupError(f"{user} has no device of the bridge's.")
+        return msgspec.convert(
+            {"user": user, **{name.replace(" ", "_"): key for name, key in found.items()}}, views.DeviceView
+        )
+
+    # What is done ---------------------------------------------------------------------------------------------
+
+    async def open_account(self, network: NetworkId, user: PersonId, fields: dict[str, str]) -> None:
+        """Keep an account for somebody who may have one, and start its session. Raises NotAllowed, LookupError."""
+        self._known(network)
+        if self._permission(user) in (Permission.NONE, Permission.RELAY):
+            raise NotAllowed(f"{user} may have no account here: see `permissions` in the config.")
+        await self._accounts.open(network, user, fields)
+
+    async def close_account(self, network: NetworkId, user: PersonId) -> None:
+        """End it, and forget it with its conversations. Raises LookupError."""
+        login = self._accounts.of(network, user)
+        if login is None:
+            raise LookupError(f"{user} has no account on {network}.")
+        await self._portals.close_account(network, login)
+
+    async def link(self, room: ChatId, network: NetworkId, chat: str, user: PersonId) -> views.LinkView:
+        """As if the user, who is trusted here, had said it in the room. Raises BridgeError, LookupError."""
+        self._known(network)
+        with self._protecting.answering(room):
+            link = await self._portals.link(room, network, chat, user)
+        return self._link(link, self._protecting.label(room))
+
+    async def unlink(self, network: NetworkId, chat: str) -> None:
+        """Raises LookupError where there is no such link, NotAllowed where it stands in the config."""
+        self._known(network)
+        link = self._registry.links.get(self._portals.find_chat(network, chat))
+        if link is None:
+            raise LookupError(f"{chat} on {network} is not linked.")
+        if link.static:
+            raise NotAllowed("That link stands in the bridge's configuration: take it out there.")
+        await self._portals.announce(link.key, "This chat is no longer bridged to Matrix.")
+        await self._portals.unlink(link.key, reason="unlinked by the bridge's admin")
+
+    async def erase(self, user: PersonId) -> Report:
+        """Begin, and tell how it goes. Raises NotAllowed."""
+        return await self._erasure.ask(user)
+
+    def erasure(self, user: PersonId) -> Report:
+        """How it goes. Raises LookupError."""
+        report = self._erasure.report(user)
+        if report is None:
+            raise LookupError("Nobody asked for that.")
+        return report
+
+    def _known(self, network: NetworkId) -> None:
+        if network not in self._networks:
+            raise LookupError(
+                f"There is no network {network}: {', '.join(self._networks) or 'none'} is configured."
+            )
