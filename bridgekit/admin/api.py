@@ -29,6 +29,8 @@ class Desk(Protocol):
     async def close_account(self, network: NetworkId, user: PersonId) -> None: ...
     async def link(self, room: ChatId, network: NetworkId, chat: str, user: PersonId) -> views.LinkView: ...
     async def unlink(self, network: NetworkId, chat: str) -> None: ...
+    async def make_code(self, network: NetworkId, chat: str) -> str: ...
+    async def end_codes(self, network: NetworkId, chat: str) -> int: ...
     async def erase(self, user: PersonId) -> msgspec.Struct: ...
     def erasure(self, user: PersonId) -> msgspec.Struct: ...
 
@@ -67,6 +69,15 @@ async def _link(desk: Desk, wish: views.LinkWish) -> views.LinkView:
 
 async def _unlink(desk: Desk, query: Query) -> views.Done:
     await desk.unlink(NetworkId(query["network"]), query["chat"])
+    return views.Done()
+
+
+async def _code(desk: Desk, wish: views.CodeWish) -> views.Code:
+    return views.Code(await desk.make_code(NetworkId(wish.network), wish.chat))
+
+
+async def _end_codes(desk: Desk, query: Query) -> views.Done:
+    await desk.end_codes(NetworkId(query["network"]), query["chat"])
     return views.Done()
 
 
@@ -121,6 +132,22 @@ def calls(report: type) -> tuple[Call, ...]:
             body=views.LinkWish,
         ),
         Call("DELETE", "/links", "Take a link apart.", _unlink, views.Done, query=("network", "chat")),
+        Call(
+            "POST",
+            "/codes",
+            "Make a code that lets whoever has it into a closed chat, where its network knows such codes.",
+            _code,
+            views.Code,
+            body=views.CodeWish,
+        ),
+        Call(
+            "DELETE",
+            "/codes",
+            "No code lets anybody into that chat any more.",
+            _end_codes,
+            views.Done,
+            query=("network", "chat"),
+        ),
         Call(
             "GET", "/accounts", "Every account of somebody's own, and how it does.", _accounts, views.Accounts
         ),

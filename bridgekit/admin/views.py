@@ -156,6 +156,19 @@ class LinkWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user: str
 
 
+class CodeWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A linked chat whose network knows codes that let people in."""
+
+    network: str
+    chat: str
+
+
+class Code(msgspec.Struct, frozen=True):
+    """Whoever has it may come in."""
+
+    code: str
+
+
 class ErasureWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whom to erase."""
 

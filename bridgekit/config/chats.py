@@ -13,7 +13,7 @@ from bridgekit.config.source import Place
 from bridgekit.contract.connector import Connector, FileOpener
 from bridgekit.contract.errors import ConfigError
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
-from bridgekit.contract.people import File
+from bridgekit.contract.people import File, Portrait
 
 
 def wrong_chats(connector: Connector, config: Any, links: Any, place: Place) -> list[tuple[Place, str]]:
@@ -95,6 +95,9 @@ class _Nobody:
 
     def opens_files(self, opener: FileOpener) -> None:
         pass
+
+    async def portrait(self, person: PersonId) -> Portrait:
+        return Portrait()
 
     async def chats(self) -> list[ChatId]:
         return []

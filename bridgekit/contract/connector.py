@@ -14,7 +14,7 @@ from aiohttp import web
 from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
-from bridgekit.contract.people import File, Login, Person, Role
+from bridgekit.contract.people import File, Login, Person, Portrait, Role
 from bridgekit.contract.verbs import Sent, Verb
 
 API_VERSION = 1
@@ -108,6 +108,10 @@ class Host(Protocol):
     def media_url(self, file: File) -> str | None:
         """A signed, expiring https URL for a Matrix file; None where no public address is configured, and for an
         encrypted file."""
+        ...
+
+    async def portrait(self, person: PersonId) -> Portrait:
+        """How a Matrix user looks now, for networks where they are shown. Raises MatrixError."""
         ...
 
     async def chats(self) -> list[ChatId]:

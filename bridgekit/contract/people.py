@@ -20,6 +20,13 @@ class Person(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     bot: bool = False  # a service or another bridge's puppet: never answered, never asked
 
 
+class Portrait(msgspec.Struct, frozen=True, kw_only=True):
+    """How a Matrix user shows themselves: a name, and the bytes of a small picture; empty where they have none."""
+
+    name: str = ""
+    picture: bytes = b""
+
+
 class Kind(StrEnum):
     """How a message is meant."""
 

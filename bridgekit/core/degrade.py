@@ -58,6 +58,8 @@ def fit(verb: Verb, can: Capabilities, aids: Aids) -> tuple[Verb, ...] | Refusal
             return _reaction(verb, can, aids)
         case verbs.Retract() if not verb.target and verbs.Retract in can.verbs:
             return Refusal(f"The message has no name on {aids.label}: it can still be read there.")
+        case verbs.ShowProfile(speaker=Person()) if not can.speakers:
+            return Refusal("")  # there the relay has one name, and it is its own
         case _ if type(verb) in can.verbs:
             return (verb,)
         case verbs.Retract():

@@ -464,10 +464,23 @@ def _asked_of_network(fact: facts.Membership, side: SideView, person: Person) ->
 
 
 def _profile(context: Context, fact: facts.Profile) -> Plan:
-    """A new name is a rename of the same ghost; a Matrix user's name is theirs to give to their own accounts."""
-    if context.origin.network == MATRIX or is_nobodys_ghost(context, fact.person):
+    """A new name is a rename of the same ghost; a Matrix user's name is shown wherever the relay shows speakers, and
+    theirs to give to accounts of their own."""
+    if is_nobodys_ghost(context, fact.person):
         return NOTHING
-    return _on_matrix(context, fact.person, lambda s: verbs.ShowProfile(chat=s.key.chat, speaker=fact.person))
+    if context.origin.network != MATRIX:
+        return _on_matrix(
+            context, fact.person, lambda s: verbs.ShowProfile(chat=s.key.chat, speaker=fact.person)
+        )
+    return Plan(
+        actions=tuple(
+            Action(
+                side=side.key, actor=RELAY, verb=verbs.ShowProfile(chat=side.key.chat, speaker=fact.person)
+            )
+            for side in _others(context)
+            if side.open and fact.person.id not in side.logins
+        )
+    )
 
 
 def _role_change(context: Context, fact: facts.RoleChange) -> Plan:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from bridgekit.contract.devices import Device, Trust
+from bridgekit.contract.people import Person
 from bridgekit.contract.policy import Exposure
 
 if TYPE_CHECKING:
@@ -453,6 +454,30 @@ def judged(device: Device) -> str:
             "those are verified, too."
         )
     return f"Nothing is encrypted to that device of {device.person} any more, and nothing read that it says."
+
+
+# How people come together ----------------------------------------------------------------------------------------
+
+
+def found(network: str, label: str, people: Sequence[Person]) -> str:
+    """Whom somebody looked for."""
+    if not people:
+        return f"Nobody on {label} lets themselves be found by that."
+    lines = [f"Found on {label}:", *(f"  {one.name}: `!bridge chat {network} {one.id}`" for one in people)]
+    return "\n".join(lines)
+
+
+def code(network: str, name: str, made: str) -> str:
+    """Passed on by hand."""
+    return (
+        f"Whoever has this code may come into {name}: {made}\nFrom another bridge: `!bridge link {network} {name} "
+        f"password={made}`. `code {network} {name} off` ends it, and all others of that chat."
+    )
+
+
+def codes_ended(name: str, count: int) -> str:
+    """Who came in by one stays."""
+    return f"No code lets anybody into {name} any more; there {'was 1' if count == 1 else f'were {count}'}."
 
 
 # Other bridges --------------------------------------------------------------------------------------------------

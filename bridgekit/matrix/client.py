@@ -217,6 +217,9 @@ class MatrixClient(Calls):
         """Store a file; returns its mxc:// address. `size` (bytes) is sent along where it is known."""
         return await self._transfer.upload(stream, mime, name, size=size, user=user)
 
-    def download(self, mxc: str, *, user: PersonId | None = None) -> AbstractAsyncContextManager[Download]:
-        """Open a file; the bytes are `async for chunk in download.chunks()` while the block lasts."""
-        return self._transfer.download(mxc, user=user)
+    def download(
+        self, mxc: str, *, user: PersonId | None = None, thumbnail: int = 0
+    ) -> AbstractAsyncContextManager[Download]:
+        """Open a file; the bytes are `async for chunk in download.chunks()` while the block lasts. `thumbnail`: a
+        small copy of a picture, cropped to about so many pixels each way."""
+        return self._transfer.download(mxc, user=user, thumbnail=thumbnail)

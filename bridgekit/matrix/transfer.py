@@ -101,14 +101,19 @@ class Transfer:
             return await self._upload(_Sized(_pieces(cast(BinaryIO, file)), size), size, mime, query, user)
 
     @asynccontextmanager
-    async def download(self, mxc: str, *, user: PersonId | None) -> AsyncIterator[Download]:
+    async def download(
+        self, mxc: str, *, user: PersonId | None, thumbnail: int = 0
+    ) -> AsyncIterator[Download]:
         """See MatrixClient.download."""
         address = parse_mxc(mxc)
         if address is None:
             raise MatrixRefused("This is no Matrix file.", errcode="M_INVALID_PARAM")
         query: dict[str, str] = {"user_id": user} if user is not None else {}
+        if thumbnail:
+            query |= {"width": str(thumbnail), "height": str(thumbnail), "method": "crop"}
+        kind = "thumbnail" if thumbnail else "download"
         if not self._old:
-            path = f"/_matrix/client/v1/media/download/{address.server}/{address.id}"
+            path = f"/_matrix/client/v1/media/{kind}/{address.server}/{address.id}"
             try:
                 async with self._exchange("GET", path, query, user) as response:
                     yield Download(response)
@@ -117,7 +122,7 @@ class Transfer:
                 if error.errcode != "M_UNRECOGNIZED":
                     raise
                 self._old = True
-        path = f"/_matrix/media/v3/download/{address.server}/{address.id}"
+        path = f"/_matrix/media/v3/{kind}/{address.server}/{address.id}"
         async with self._exchange("GET", path, query, user) as response:
             yield Download(response)
 

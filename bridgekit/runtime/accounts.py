@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from bridgekit.contract.connector import Manifest, Network, OwnAccounts
 from bridgekit.contract.errors import NotAllowed
 from bridgekit.contract.facts import Fact
-from bridgekit.contract.ids import LoginId, NetworkId, PersonId
+from bridgekit.contract.ids import LoginId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.meeting import IsInvited
 from bridgekit.contract.people import Login
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.sessions import State, Supervised
@@ -89,6 +90,15 @@ class Accounts:
     def of(self, network: NetworkId, owner: PersonId) -> LoginId | None:
         """The account of a Matrix user on a network, if they have one."""
         return self._registry.logins_on(network).get(owner)
+
+    def invited(self, side: PortalKey, owner: PersonId) -> Supervised | None:
+        """The session of somebody's account that was asked into a shared chat and waits for what its owner says."""
+        login = self.of(side.network, owner)
+        supervised = self.sessions.get((side.network, login)) if login is not None else None
+        if supervised is None or supervised.session is None:
+            return None
+        session = supervised.session
+        return supervised if isinstance(session, IsInvited) and session.is_invited(side.chat) else None
 
     def may_open(self, network: NetworkId) -> bool:
         """Whether an account can be opened there without asking its owner for anything."""

@@ -26,6 +26,7 @@ from bridgekit.runtime.consenting import Consenting
 from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.lenient import allowed, now
 from bridgekit.runtime.making import Making
+from bridgekit.runtime.meeting import Meeting
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.readers import Readers
@@ -109,6 +110,9 @@ class Bot:
         self._sessions = sessions
         self._explained: Buckets[PortalKey] = Buckets(EXPLANATIONS)
         self._asked: Buckets[PersonId] = Buckets(REQUESTS)
+        self.meeting = Meeting(
+            portals, registry, accounts, label=label, permitted=self._need_power, spend=self._spend
+        )
         self._commands: dict[str, Callable[[ChatId, PersonId, list[str]], Awaitable[str]]] = {
             "help": self._help,
             "status": self._status,
@@ -130,6 +134,7 @@ class Bot:
             "devices": self._devices,
             "trust": self._trust,
             "distrust": self._distrust,
+            **self.meeting.commands,
         }
 
     async def obey(self, room: ChatId, case: Case, words: str) -> None:
@@ -235,6 +240,9 @@ class Bot:
                 f"  !bridge login {network} [field=value ...]   speak with an account of your own",
                 f"  !bridge logout {network}",
                 f"  !bridge chat {network} <name>   a direct conversation, with your own account",
+                f"  !bridge find {network} <who>   look for people, where they let themselves be found",
+                f"  !bridge decline {network} <chat>   to who asked your account into it; linking it agrees",
+                f"  !bridge code {network} <chat> [off]   lets whoever has it into a closed chat; say it to me alone",
                 "Logins hold passwords: give that command in a direct room with me.",
             ]
         )

@@ -70,6 +70,7 @@ class Tracked:
         "pending",
         "protection",
         "revisions",
+        "reworded",
         "sender",
         "unsaid",
         "words",
@@ -105,6 +106,7 @@ class Tracked:
         self.revisions: dict[PortalKey, list[asyncio.Future[None]]] | None = (
             None  # its edits on their way to a side
         )
+        self.reworded: dict[PortalKey, str] | None = None  # its words where it was edited before it was said
         self.written: asyncio.Future[None] | None = None  # done when its copies are on disk
 
     def known(self) -> Known:
@@ -120,6 +122,16 @@ class Tracked:
             reaction=self.key,
             parent=self.parent,
         )
+
+    def words_on(self, side: PortalKey) -> str:
+        """What it said on `side` when it came there."""
+        return self.words if self.reworded is None else self.reworded.get(side, self.words)
+
+    def reword(self, side: PortalKey, words: str) -> None:
+        """It will be said on `side` in other words than those in which it was said first."""
+        if self.reworded is None:
+            self.reworded = {}
+        self.reworded[side] = words
 
     def expect(self, side: PortalKey) -> None:
         """A copy is on its way to `side`."""
@@ -274,6 +286,7 @@ class Step:
         "actor",
         "begun",
         "case",
+        "edits",
         "marked",
         "nth",
         "revises",
@@ -281,6 +294,7 @@ class Step:
         "stopped",
         "task",
         "turn",
+        "worded",
     )
 
     def __init__(self, case: Case, action: Action, nth: int = 1) -> None:
@@ -293,6 +307,8 @@ class Step:
         self.said_anew = False  # the edit became a message of its own
         self.turn: Turn | None = None  # while it is under way in a lane
         self.task: asyncio.Task[Any] | None = None  # that performs it, on a network
+        self.worded = False  # what a network is given of it stands
+        self.edits: tuple[Step, ...] = ()  # what came before that: it is said as the last of them has it
         self.begun = False  # a network has been given something of it
         self.stopped = ""  # why it is not wanted any more, for its sender
 
@@ -300,6 +316,11 @@ class Step:
     def index(self) -> int:
         """A number that is the same when the fact is planned again after a restart."""
         return zlib.crc32(f"{self.action.side}|{type(self.action.verb).__name__}|{self.nth}".encode())
+
+    @property
+    def event(self) -> MessageId | None:
+        """The Matrix event that has its words."""
+        return self.edits[-1].case.event if self.edits else self.case.event
 
     @property
     def shows(self) -> bool:

@@ -19,6 +19,7 @@ from bridgekit.runtime.erasure import Erasure, Report
 from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.holding import Holding
 from bridgekit.runtime.lenient import now
+from bridgekit.runtime.meeting import Meeting
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.registry import Registry
@@ -42,6 +43,7 @@ class Desk:
         consenting: Consenting,
         holding: Holding,
         erasure: Erasure,
+        meeting: Meeting,
         metrics: Metrics,
         *,
         obstacle: Callable[[Link], str],
@@ -59,6 +61,7 @@ class Desk:
         self._exposures = exposures
         self._consenting = consenting
         self._holding = holding
+        self._meeting = meeting
         self._erasure = erasure
         self._metrics = metrics
         self._obstacle = obstacle
@@ -190,12 +193,24 @@ class Desk:
             link = await self._portals.link(room, network, chat, user)
         return self._link(link, self._protecting.label(room))
 
-    async def unlink(self, network: NetworkId, chat: str) -> None:
-        """Raises LookupError where there is no such link, NotAllowed where it stands in the config."""
+    def _linked(self, network: NetworkId, chat: str) -> Link:
         self._known(network)
         link = self._registry.links.get(self._portals.find_chat(network, chat))
         if link is None:
             raise LookupError(f"{chat} on {network} is not linked.")
+        return link
+
+    async def make_code(self, network: NetworkId, chat: str) -> str:
+        """Whoever has it may come into the linked chat. Raises BridgeError, LookupError."""
+        return await self._meeting.make_code(self._linked(network, chat).key)
+
+    async def end_codes(self, network: NetworkId, chat: str) -> int:
+        """How many there were. Raises BridgeError, LookupError."""
+        return await self._meeting.end_codes(self._linked(network, chat).key)
+
+    async def unlink(self, network: NetworkId, chat: str) -> None:
+        """Raises LookupError where there is no such link, NotAllowed where it stands in the config."""
+        link = self._linked(network, chat)
         if link.static:
             raise NotAllowed("That link stands in the bridge's configuration: take it out there.")
         await self._portals.announce(link.key, "This chat is no longer bridged to Matrix.")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 import structlog
 
 from bridgekit.contract import facts
@@ -109,7 +111,7 @@ class Fates:
             if not self._client.may_be_encrypted(room):  # this event goes in clear; the notice does not
                 content["message"] = " ".join(notices)
         await self._client.send(
-            room, STATUS, content, txn=_txn(case, "status"), user=self._bot, since=case.accepted
+            room, STATUS, content, txn=_txn(case, content), user=self._bot, since=case.accepted
         )
 
     async def _say(self, room: ChatId, case: Case, event: MessageId, words: str, *, failed: bool) -> None:
@@ -129,7 +131,7 @@ class Fates:
             room,
             "m.room.message",
             content,
-            txn=_txn(case, "notice"),
+            txn=_txn(case, content),
             user=self._bot,
             since=case.accepted,
         )
@@ -142,6 +144,7 @@ async def _where_allowed(report: Coroutine[Any, Any, object]) -> None:
         log.warning("status_refused", reason=error.notice)
 
 
-def _txn(case: Case, what: str) -> str:
-    """The id of a report: a second one about the same message is not the first again."""
-    return f"bk.{case.number:x}.{what}{'.2' if case.told else ''}"
+def _txn(case: Case, content: dict[str, Any]) -> str:
+    """The id of a report: said again after a crash it is the same one, and with other words another."""
+    digest = hashlib.blake2s(msgspec.json.encode(content, order="sorted"), digest_size=6).hexdigest()
+    return f"bk.{case.number:x}.{digest}"

@@ -10,14 +10,16 @@ import structlog
 from aiohttp import web
 
 from bridgekit.contract.connector import FileOpener
+from bridgekit.contract.errors import MatrixRefused
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
-from bridgekit.contract.people import File
+from bridgekit.contract.people import File, Portrait
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.attachments import opening
 from bridgekit.matrix.links import Links
 from bridgekit.runtime.registry import Registry
 from bridgekit.store import Store
 
+PORTRAIT_PIXELS, PORTRAIT_BYTES = 96, 128 * 1024
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -92,6 +94,25 @@ class NetworkHost:
     def media_url(self, file: File) -> str | None:
         # An address that everybody can open is nothing for what was said in secret.
         return self._links.media(file.uri, file.name) if file.key is None else None
+
+    async def portrait(self, person: PersonId) -> Portrait:
+        found = await self._client.profile(person) or {}
+        name, mxc = found.get("displayname"), found.get("avatar_url")
+        picture = await self._small(mxc) if isinstance(mxc, str) and mxc else b""
+        return Portrait(name=name if isinstance(name, str) else "", picture=picture)
+
+    async def _small(self, mxc: str) -> bytes:
+        """A picture in the size in which people are shown; empty where it is none, or too large all the same."""
+        try:
+            async with self._client.download(mxc, thumbnail=PORTRAIT_PIXELS) as download:
+                data = b""
+                async for chunk in download.chunks():
+                    data += chunk
+                    if len(data) > PORTRAIT_BYTES:
+                        return b""
+        except MatrixRefused:
+            return b""
+        return data
 
     async def chats(self) -> list[ChatId]:
         return self._registry.shared_chats(self.network)

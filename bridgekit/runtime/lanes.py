@@ -106,13 +106,18 @@ class Lane(Generic[E]):
         self._actors: dict[str, _Actor[E]] = {}
         self._ready: list[tuple[int, str]] = []  # heads of actors that may start, a heap by serial
         self.waiting = 0
-        self.running = 0
+        self.started: set[E] = set()
+        """What is under way."""
         self._width = order.STRICT
         self._halted = False
 
     @property
+    def running(self) -> int:
+        return len(self.started)
+
+    @property
     def idle(self) -> bool:
-        return not self.waiting and not self.running
+        return not self.waiting and not self.started
 
     def halt(self) -> None:
         """Start nothing more."""
@@ -140,6 +145,11 @@ class Lane(Generic[E]):
             elif not actor.running:
                 del self._actors[name]
         return [errand for _, errand in sorted(taken, key=lambda one: one[0])]
+
+    def last(self, wanted: Callable[[E], bool]) -> E | None:
+        """The last of the wanted errands that have not started; None where there is none."""
+        found = [one for actor in self._actors.values() for one in actor.waiting if wanted(one[1])]
+        return max(found, key=lambda one: one[0])[1] if found else None
 
     def _add(self, serial: int, errand: E) -> None:
         actor = self._actors.get(errand.actor)
@@ -172,7 +182,7 @@ class Lane(Generic[E]):
                 heapq.heappush(self._ready, (actor.waiting[0][0], name))
             errand.turn = actor.last = Turn(actor)
             actor.running += 1
-            self.running += 1
+            self.started.add(errand)
             return serial, errand, actor
         return None
 
@@ -198,7 +208,7 @@ class Lane(Generic[E]):
 
     def _end(self, serial: int, errand: E, actor: _Actor[E], *, done: bool) -> None:
         """An errand is over, or (where it is not `done`) has to begin again."""
-        self.running -= 1
+        self.started.discard(errand)
         actor.running -= 1
         actor.broken = actor.broken or not done
         if errand.turn is not None:

@@ -18,6 +18,7 @@ from bridgekit.contract.people import Content, Person, Role
 from bridgekit.contract.text import join, plain
 from bridgekit.contract.verbs import Sent, Verb
 from bridgekit.core.membership import Mode
+from bridgekit.core.roles import speaks
 from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.fetch import FetchRefused
@@ -42,6 +43,13 @@ FRESH = 0.1
 """Seconds for which what is ready to go may wait for the disk as it is."""
 _UNSPOKEN = (verbs.Leave, verbs.ShowProfile, verbs.SetRole)
 """What is about somebody who need not be in the room for it."""
+_MESSAGE = "m.room.message"
+_SAID_AS: dict[type[Verb], str] = {
+    verbs.PostMessage: _MESSAGE,
+    verbs.EditMessage: _MESSAGE,
+    verbs.React: "m.reaction",
+}
+"""The event types whose power levels say who may do it."""
 
 
 class MatrixSide:
@@ -108,6 +116,8 @@ class MatrixSide:
                 # Somebody removed the ghost: it may have been let back in, or it may not come back.
                 self._ghosts.left(actor, room)
                 await self._ghosts.ready(actor, network, speaker, room)
+            if not await self._may(room, actor, verb):
+                raise
             return await self._once_known(room, step, actor, network, verb, ids)
 
     async def _is_member(self, room: ChatId, ghost: PersonId) -> bool:
@@ -117,6 +127,19 @@ class MatrixSide:
         except MatrixForbidden:
             return False
         return (member or {}).get("membership") == "join"
+
+    async def _may(self, room: ChatId, ghost: PersonId, verb: Verb) -> bool:
+        """Whether the room's power levels let a ghost that is in the room say it. What is not said is not asked for."""
+        type = _SAID_AS.get(verb.__class__)
+        if type is None:
+            return True
+        if type == _MESSAGE and await self._client.is_encrypted(room, ghost):
+            type = "m.room.encrypted"
+        try:
+            levels = await self._client.patient.state(room, "m.room.power_levels", user=ghost)
+        except MatrixForbidden:
+            return True  # overlooked here, too
+        return speaks(levels or {}, ghost, type)
 
     async def _once_known(
         self, room: ChatId, step: Step, actor: PersonId, network: NetworkId, verb: Verb, ids: Ids

@@ -34,6 +34,7 @@ class Owners:
         asked: Callable[[PortalKey, Person, PersonId], Coroutine[Any, Any, None]],
         label: Callable[[NetworkId], str],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
+        waits: Callable[[PortalKey, PersonId], object],
     ) -> None:
         self._registry = registry
         self._asked = asked
@@ -42,6 +43,7 @@ class Owners:
         self._metrics = metrics
         self._label = label
         self._spawn = spawn
+        self._waits = waits
 
     def session_changed(self, supervised: Supervised) -> None:
         """A session is up, lost or rejected."""
@@ -77,8 +79,10 @@ class Owners:
                 log.warning("contact_not_asked", network=network, reason=error.notice)
             return
         name = fact.name or self._networks[network].chat_name(fact.chat)
+        waits = self._waits(PortalKey(network, fact.chat), row.login.owner)
+        decline = f"\nOr decline: !bridge decline {network} {name}" if waits else ""
         await self._rooms.tell(
             row.login.owner,
             f"{fact.sender.name} asks you into {name} on {self._label(network)}. To take part, invite me to a "
-            f"room and say there: !bridge link {network} {name}",
+            f"room and say there: !bridge link {network} {name}{decline}",
         )

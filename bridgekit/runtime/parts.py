@@ -401,6 +401,7 @@ class Parts:
             asked=self.making.asked,
             label=label,
             spawn=spawn,
+            waits=self.accounts.invited,
         )
         self.standing = StandingLinks(client, store, registry, self.portals, bot=me, spawn=spawn)
         self.remains = Remains(store, registry, self.portals, self.accounts, self.networks)
@@ -521,6 +522,7 @@ class Parts:
             self.consenting,
             self.holding,
             self.erasure,
+            self.commands.meeting,
             metrics,
             obstacle=self._obstacle,
             devices=lambda: self.engine.machines.names,
@@ -555,6 +557,7 @@ class Parts:
             self.arrivals,
             bot=me,
             label=label,
+            search=self.commands.meeting.search,
             puppets=config.appservice.double_puppets,
             is_echo=self.matrix.is_echo,
             glimpsed=self.exposures.glimpsed,

@@ -282,13 +282,19 @@ class Performing:
         if not step.case.durable and not self._is_there(step):
             return None  # it is worth nothing when the session is back
         self._check_link(step)
-        supervised, verb = await self._account(step)
+        supervised, stands_in = await self._account(step)
         session = await supervised.ready()
         can = session.capabilities(side.chat)
-        if side.receiver is None and side.chat not in supervised.joined and self._may_enter(side, verb, can):
+        entered = side.receiver is not None or side.chat in supervised.joined
+        if not entered and self._may_enter(side, step.action.verb, can):
             # Before it is marked: what waits for a door to open has certainly not been sent.
             await supervised.enter(side.chat, session)
             can = session.capabilities(side.chat)
+        step.worded = True
+        verb = step.action.verb
+        if stands_in:
+            sender: Person | None = getattr(step.case.fact, "sender", None)
+            verb = msgspec.structs.replace(verb, speaker=sender)
         if isinstance(verb, verbs.Leave):
             supervised.joined.discard(side.chat)
         protection = self._given(side, can.protection)
@@ -302,7 +308,10 @@ class Performing:
             fitted = tuple(_every_part(fitted, ids.about.ids.get(side, ())))
         if step.case.durable and not can.idempotent and not step.marked:
             step.marked = True
-            await self._store.commit(self._store.outbox.sending(step.case.number, step.index))
+            outbox = self._store.outbox
+            await self._store.commit(
+                *(outbox.sending(one.case.number, one.index) for one in (step, *step.edits))
+            )
         if step.turn is not None and not await step.turn.come():
             raise Disconnected("What was said before this has to be said again first.")
         step.begun = True
@@ -422,9 +431,9 @@ class Performing:
             return False
         return login is None or side.receiver is not None or side.chat in supervised.joined
 
-    async def _account(self, step: Step) -> tuple[Supervised, Verb]:
-        """The session that acts: the sender's own, or the relay in their name where that cannot be used."""
-        side, verb = step.action.side, step.action.verb
+    async def _account(self, step: Step) -> tuple[Supervised, bool]:
+        """The session that acts: the sender's own, or (True) the relay in their name where that cannot be used."""
+        side, stands_in = step.action.side, False
         login = LoginId(step.actor) if step.actor != RELAY else None
         supervised = self._sessions.get((side.network, login))
         if login is not None and side.receiver is None:
@@ -439,12 +448,10 @@ class Performing:
             except (LoginRejected, TimeoutError):
                 if supervised is not None:
                     supervised.given_up = True
-                supervised = self._sessions.get((side.network, None))
-                sender: Person | None = getattr(step.case.fact, "sender", None)
-                verb = msgspec.structs.replace(verb, speaker=sender)
+                supervised, stands_in = self._sessions.get((side.network, None)), True
         if supervised is None:
             raise SendRejected(f"{self._label(side.network)} is not configured any more.")
-        return supervised, verb
+        return supervised, stands_in
 
     def _aids(self, room: ChatId, step: Step, ids: Ids, verb: Verb, protection: Protection) -> Aids:
         text_link = file_link = ""
@@ -457,8 +464,8 @@ class Performing:
                     file_link = self._links.media(file.uri, file.name) or ""
                 elif file.uri.startswith(("https://", "http://")):
                     file_link = file.uri
-            if step.case.event is not None and not file_link and not sealed:
-                text_link = self._links.text(room, step.case.event) or ""
+            if step.event is not None and not file_link and not sealed:
+                text_link = self._links.text(room, step.event) or ""
         about = ids.about
         if about is not None and self._barred(
             room, about.origin, about.protection, step.action.side, protection
@@ -470,7 +477,9 @@ class Performing:
             text_link=text_link,
             sealed=sealed,
             file_link=file_link,
-            before=about.words if about is not None and isinstance(verb, verbs.EditMessage) else "",
+            before=about.words_on(step.action.side)
+            if about is not None and isinstance(verb, verbs.EditMessage)
+            else "",
             about=about.words if about is not None else "",
         )
 

@@ -233,6 +233,7 @@ class Portals:
         making: asyncio.Future[ChatId | None] = asyncio.get_running_loop().create_future()
         self.making[side] = making
         try:
+            await self._agree(side, creator)
             opened = await self.enter(side, secret)
             link = await self.made(side, room, opened, creator, static=static, portal=None)
             making.set_result(room)
@@ -242,6 +243,11 @@ class Portals:
             del self.making[side]
             if not making.done():
                 making.set_result(None)
+
+    async def _agree(self, side: PortalKey, owner: PersonId) -> None:
+        """Who was asked into the chat with an account of their own agrees by linking it: that account goes in first."""
+        if (account := self._accounts.invited(side, owner)) is not None:
+            await account.perform(verbs.Join(chat=side.chat))
 
     def refuse_twin(self, side: PortalKey) -> None:
         """Raise NotAllowed where the same chat is linked already, over another network of the configuration."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -60,6 +60,7 @@ class Reception:
         *,
         bot: PersonId,
         label: Callable[[NetworkId], str],
+        search: Callable[[NetworkId, str], Awaitable[list[Person]]],
         puppets: bool,
         is_echo: Callable[[bytes], bool],
         glimpsed: Callable[[ChatId, str, Mapping[str, Any]], None],
@@ -79,6 +80,7 @@ class Reception:
         self._arrivals = arrivals
         self._bot = bot
         self._label = label
+        self._search = search
         self._puppets = puppets
         self._is_echo = is_echo
         self._glimpsed = glimpsed
@@ -227,6 +229,9 @@ class Reception:
                 and chat[1]
                 and (person := self._portals.other_end(n, chat[0], name)) is not None
             ]
+            if not found and (name := fields.get("name")):  # no address: a network may know who is meant
+                asked = self._asked(protocol, fields)
+                found = [(n, person.id) for n in asked for person in await self._search(n, name)]
         return [
             {
                 "userid": self._namespace.mxid(network, person),

@@ -27,6 +27,8 @@ from bridgekit.store.statements import Write
 
 log = structlog.get_logger(__name__)
 
+CHUNK = 500
+"""Rows that are read from disk at a time."""
 STALLED = 2.0
 """Seconds without a single fate after which a stopping bridge waits no longer."""
 SETTLE = 10.0
@@ -305,26 +307,40 @@ class Rooms:
 
     async def _bring_back(self, side: PortalKey) -> None:
         """Feed a side's rows from disk, as the worker takes them, until none are left."""
-        while True:
-            held = self._spilled[side]
-            rows = await self._store.inbox.of(side, after=self._newest.get(side, 0), limit=500)
-            for row in rows:
-                await self._until_slack(side)
-                if self._stopping:
+        expecting: set[Worker] = set()
+        try:
+            while True:
+                held = self._spilled[side]
+                rows = await self._store.inbox.of(side, after=self._newest.get(side, 0), limit=CHUNK)
+                for row in rows:
+                    await self._until_slack(side)
+                    if self._stopping:
+                        return
+                    self._newest[side] = row.id
+                    if (case := self._case(side, row)) is not None:
+                        self._take_up(side, case, expecting)
+                if len(rows) < CHUNK:
+                    _complete(expecting, side)
+                if not rows and held == self._spilled[side]:
+                    del self._spilled[side]  # nothing was held back since the look: all is handed over
                     return
-                self._newest[side] = row.id
-                if (case := self._case(side, row)) is not None:
-                    if isinstance(case.fact, facts.Invitation):
-                        self._spawn(self._follow(case, case.fact))
-                        continue
-                    room = self.room_of(side)
-                    if room is None or side in self._lobby:
-                        self._lobby.wait(side, case)
-                    else:
-                        self.worker(room).offer(case)
-            if not rows and held == self._spilled[side]:
-                del self._spilled[side]  # nothing was held back since the look: all is handed over
-                return
+        finally:
+            _complete(expecting, side)
+
+    def _take_up(self, side: PortalKey, case: Case, expecting: set[Worker]) -> None:
+        """Hand over what was on disk; `expecting` are the workers that were told that there may be more of it."""
+        if isinstance(case.fact, facts.Invitation):
+            self._spawn(self._follow(case, case.fact))
+            return
+        room = self.room_of(side)
+        if room is None or side in self._lobby:
+            self._lobby.wait(side, case)
+            return
+        worker = self.worker(room)
+        if case.recovering and worker not in expecting:
+            expecting.add(worker)
+            worker.expect(side)
+        worker.offer(case)
 
     async def _until_slack(self, side: PortalKey) -> None:
         while not self._stopping:
@@ -404,3 +420,9 @@ class Rooms:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+
+def _complete(expecting: set[Worker], side: PortalKey) -> None:
+    for worker in expecting:
+        worker.complete(side)
+    expecting.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
@@ -92,14 +93,17 @@ class Secrecy:
         return translate.fact(clear, self._names.of)
 
     async def key(self, missing: KeyMissing, seconds: float) -> bool:
-        """Wait for a key; False where it does not come in time. `missing` says then what is known by now."""
+        """Wait for a key; False where it does not come in time, or where the news comes that it is kept. `missing` says
+        then what is known by now."""
         came = asyncio.Event()
         self._engine.wait(missing, came.set)
+        if not missing.withheld and self._engine.incoming.missing(missing.place).withheld:
+            came.set()  # the news has come already
         await self._engine.look_for(missing, self._present(missing.place[0]))
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await came.wait()
-        except TimeoutError:
+        if not await self._engine.incoming.has(missing):
             known = self._engine.incoming.missing(
                 missing.place
             )  # a client may say so after the message itself

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
-from bridgekit.contract import facts
+from bridgekit.contract import facts, verbs
 from bridgekit.contract.errors import (
     BridgeError,
     Disconnected,
@@ -24,6 +24,7 @@ from bridgekit.contract.errors import (
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MATRIX, ChatId, MessageId, PersonId, PortalKey
 from bridgekit.contract.people import Content, Person
+from bridgekit.contract.text import excerpt
 from bridgekit.contract.verbs import Sent
 from bridgekit.core.commands import command_in
 from bridgekit.core.model import Action, Context, Plan
@@ -107,7 +108,6 @@ class Worker:
         self._recall = Recall(room, around.store, sides=around.sides, words=around.words)
         self._refused: set[tuple[PersonId, str]] = set()  # who has read here what is not passed on, and why
         self._lanes: dict[PortalKey, Lane[Step]] = {}
-        self._performed: set[Step] = set()  # what networks are being told this moment
         self._under_way = 0
         self._started: dict[int, float] = {}  # by number, the oldest first: the cases that are under way
         self._keyless: dict[MessageId | None, Case] = {}  # by event: what waits for a key
@@ -115,7 +115,9 @@ class Worker:
         self._taking = False  # the first in the queue is being planned
         self._slack = asyncio.Event()
         self._slack.set()
-        self.spilled = False  # more facts wait on disk than in memory
+        self._missing: set[PortalKey] = set()  # sides of which not all that an earlier run left is here yet
+        self._surveyed = asyncio.Event()
+        self._surveyed.set()
 
     @property
     def waiting(self) -> int:
@@ -165,6 +167,17 @@ class Worker:
         self._queue.append(case)
         self._wake.set()
 
+    def expect(self, side: PortalKey) -> None:
+        """An earlier run left facts of this side: nothing of them is said before all are planned, because a later one
+        may edit or take back an earlier one."""
+        self._missing.add(side)
+        self._surveyed.clear()
+
+    def complete(self, side: PortalKey) -> None:
+        """All that an earlier run left of this side was offered."""
+        self._missing.discard(side)
+        self._wake.set()
+
     def resume(self, cases: list[Case]) -> None:
         """Queue cases that were held back before all that waits, because everything else came later."""
         place = 1 if self._taking else 0
@@ -179,6 +192,7 @@ class Worker:
         while True:
             while self._queue:
                 if self._under_way >= UNDER_WAY:
+                    self._surveyed.set()  # more cannot be seen of it
                     self._slack.clear()
                     await self._slack.wait()
                 if self._halted:
@@ -191,6 +205,8 @@ class Worker:
                     self._park(case, error)
                 self._taking = False
                 self._queue.popleft()
+            if not self._missing:
+                self._surveyed.set()
             self._wake.clear()
             try:
                 async with asyncio.timeout(IDLE):
@@ -264,6 +280,9 @@ class Worker:
             if case.tracked is not None:
                 case.tracked.expect(action.side)
             if isinstance(fact, facts.Edit) and (revised := known.get(fact.target)) is not None:
+                if self._reworded(lane, step, revised):
+                    self._around.held_up(self.room, case, action.side, action.actor)
+                    continue
                 step.revises = revised, revised.revise(action.side)
             lane.put(step)
             self._around.held_up(self.room, case, action.side, action.actor)
@@ -341,8 +360,11 @@ class Worker:
             came = await self._around.key(missing, KEY_SECONDS)
             if not came:
                 await self._tell_of_key(case, missing.notice + LATER)
-                left = case.accepted / 1000 + KEY_LATEST - time.time()
-                came = left > 0 and await self._around.key(missing, left)
+            while not came and (left := case.accepted / 1000 + KEY_LATEST - time.time()) > 0:
+                told = missing.withheld
+                came = await self._around.key(missing, left)
+                if missing.withheld and not told:  # only now their client says why
+                    await self._tell_of_key(case, missing.notice + LATER, again=True)
         finally:
             wanted = self._keyless.pop(case.event, None) is case
         if not wanted:
@@ -352,8 +374,8 @@ class Worker:
         else:
             self._finish(case)
 
-    async def _tell_of_key(self, case: Case, why: str) -> None:
-        if case.told:
+    async def _tell_of_key(self, case: Case, why: str, *, again: bool = False) -> None:
+        if case.told and not again:
             return
         case.outcomes.append(Outcome(case.origin, Fate.FAILED, why))
         if (work := self._around.settled(self.room, case)) is not None:
@@ -380,14 +402,17 @@ class Worker:
         case, side = step.case, step.action.side
         if case.written is not None and side.network != MATRIX:
             await case.kept()  # what goes into the room waits for that when it is ready to go
-        state = case.performed.get(step.index) if case.performed else None
-        if state is not None and state != _UNSENT:
+        if _has_ended(step):
             await self._recall.restore(case, side)
-            self._settle(step, _ended_before(side, state), None)
+            self._settle(step, _ended_before(side, case.performed[step.index]), None)
             return True
         if side.network != MATRIX:
-            step.task, step.begun = asyncio.current_task(), False
-            self._performed.add(step)
+            if case.recovering:
+                await self._surveyed.wait()
+            if step.stopped:
+                self._settle(step, _unwanted(side, step.stopped), None)
+                return True
+            step.task = asyncio.current_task()
         try:
             try:
                 sent = await self._around.perform(self.room, step, await self._recall.resolved(step))
@@ -421,7 +446,7 @@ class Worker:
         else:
             self._settle(step, Outcome(side, Fate.DELIVERED, sent.note if sent else ""), sent)
         finally:
-            self._performed.discard(step)
+            step.task = None
         return True
 
     def stop(self, sender: PersonId) -> int:
@@ -441,9 +466,9 @@ class Worker:
                 for step in lane.take_back(is_theirs):
                     stopped.add(step.case.number)
                     self._settle(step, _unwanted(side, STOPPED), None)
-        for step in list(self._performed):
-            if is_theirs(step) and _break_off(step, STOPPED):
-                stopped.add(step.case.number)
+                for step in lane.started:
+                    if is_theirs(step) and _break_off(step, STOPPED):
+                        stopped.add(step.case.number)
         return len(stopped)
 
     def _take_back(self, lane: Lane[Step], action: Action) -> None:
@@ -455,20 +480,58 @@ class Worker:
 
         for step in lane.take_back(is_it):
             self._settle(step, _unwanted(action.side, TAKEN_BACK), None)
-        for step in list(self._performed):
-            if step.action.side == action.side and not step.begun and is_it(step):
+        for step in lane.started if action.side.network != MATRIX else ():
+            if not step.begun and is_it(step):
                 _break_off(step, TAKEN_BACK)
+
+    def _reworded(self, lane: Lane[Step], edit: Step, revised: Tracked) -> bool:
+        """What still waits for a network is said as it was edited, once; the edit shares its fate. False where there is
+        nothing (any more) that could be said so."""
+        side, verb = edit.action.side, edit.action.verb
+        if side.network == MATRIX or not isinstance(verb, verbs.EditMessage) or _has_ended(edit):
+            return False
+
+        def is_it(step: Step) -> bool:
+            number = step.case.number if step.revises is None else step.revises[0].number
+            said = step.action.verb
+            return (
+                number == revised.number
+                and isinstance(said, verbs.PostMessage | verbs.EditMessage)
+                and (said.content.file is None) == (verb.content.file is None)
+                and not (step.worded or step.stopped or _has_ended(step))
+                # What may go to the network is asked of the message, so the edit must be of the same kind.
+                and (step.case.origin, step.case.protection) == (edit.case.origin, edit.case.protection)
+            )
+
+        step = lane.last(is_it) or next((one for one in lane.started if is_it(one)), None)
+        if step is None:
+            return False
+        said = msgspec.structs.replace(step.action.verb, content=verb.content)
+        step.action = msgspec.structs.replace(step.action, verb=said)
+        step.edits += (edit,)
+        if step.revises is None:
+            revised.reword(side, excerpt(verb.content.text, 200))
+        return True
 
     def _unmark(self, step: Step) -> None:
         """It was certainly not sent: a restart before the next try need not doubt it."""
+        step.worded = step.begun = False
         if step.marked:
             step.marked = False
-            store = self._around.store
-            store.commit(store.outbox.performed(step.case.number, step.index, _UNSENT))
+            outbox = self._around.store.outbox
+            self._around.store.commit(
+                *(outbox.performed(one.case.number, one.index, _UNSENT) for one in (step, *step.edits))
+            )
 
     def _settle(self, step: Step, outcome: Outcome | None, sent: Sent | None) -> None:
-        """Write down what became of a step; with the last one the case leaves the inbox. None: nothing became of it,
-        and the case will be planned again."""
+        """Write down what became of a step and of the edits that it was said with; with its last step a case leaves the
+        inbox. None: nothing became of it, and the case will be planned again."""
+        self._settle_one(step, outcome, sent)
+        for edit in step.edits:  # after it: what a crash in between leaves behind is said again nowhere
+            shown = msgspec.structs.replace(outcome, told=True) if outcome is not None else None
+            self._settle_one(edit, shown, None)
+
+    def _settle_one(self, step: Step, outcome: Outcome | None, sent: Sent | None) -> None:
         case, side = step.case, step.action.side
         if outcome is not None:
             case.outcomes.append(outcome)
@@ -603,12 +666,19 @@ def _nth(actions: Sequence[Action], at: int) -> int:
     return 1 + sum(a.side == action.side and type(a.verb) is type(action.verb) for a in actions[:at])
 
 
+def _has_ended(step: Step) -> bool:
+    """Whether an earlier run of the bridge has written down what became of it."""
+    performed = step.case.performed
+    return bool(performed) and performed.get(step.index, _UNSENT) != _UNSENT
+
+
 def _break_off(step: Step, why: str) -> bool:
     """End a step that is under way; whether that was for this to do."""
-    if step.task is None or step.stopped:
+    if step.stopped:
         return False
     step.stopped = why
-    step.task.cancel()
+    if step.task is not None:
+        step.task.cancel()
     return True
 
 

@@ -12,7 +12,7 @@ import asyncpg
 
 from bridgekit.store.canary import COPYING, check_sealed_with
 from bridgekit.store.driver import Driver, Reader, StoreError, unusable
-from bridgekit.store.migrate import migrate, migrations, version_of
+from bridgekit.store.migrate import Migration, migrate, migrations, unseen, version_of
 from bridgekit.store.sealing import SealingKey
 from bridgekit.store.snapshot import Snapshot, open_read_only, snapshot
 from bridgekit.store.statements import Table, insert
@@ -48,7 +48,7 @@ async def copy(source_url: str, target_url: str, key: SealingKey) -> dict[str, i
 async def backup(url: str, path: Path | str) -> None:
     """Write the store, as it is at one moment, into a new SQLite file (mode 0600). The bridge may be running.
 
-    The sealing key is not part of it: keep that, too. Raises ConfigError.
+    The sealing key is not part of it: keep that, too. Raises ConfigError; also where a newer bridgekit has written it.
     """
     path = Path(path)
     if path.exists():
@@ -59,6 +59,8 @@ async def backup(url: str, path: Path | str) -> None:
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL, 0o600))
         source = sqlite_path(url)
         if source is not None:
+            async with snapshot(url) as seen:
+                await _steps_left(seen)  # what a newer bridgekit keeps is not for this one to copy
             await asyncio.to_thread(_backup_sqlite, source, draft)
         else:
             await _backup_postgres(url, draft)
@@ -121,15 +123,20 @@ async def _fill(seen: Snapshot, target: Driver) -> dict[str, int]:
 
 
 async def _require_newest_schema(seen: Snapshot) -> None:
-    newest = migrations()[-1].number
+    if left := await _steps_left(seen):
+        raise unusable(
+            f"The source has an older schema, {len(left)} behind this bridgekit: "
+            "run `bridgekit db migrate` on it first."
+        )
+
+
+async def _steps_left(seen: Snapshot) -> list[Migration]:
+    """The migrations that the source has not seen. Raises ConfigError where it is none of ours, or too new."""
     try:
         version = await version_of(seen)
     except (sqlite3.Error, asyncpg.PostgresError):
         raise unusable("The source is no bridgekit database.") from None
-    if version != newest:
-        raise unusable(
-            f"The source has schema {version} and this bridgekit {newest}: run `bridgekit db migrate` on it first."
-        )
+    return unseen(version, migrations())
 
 
 async def _count(reader: Reader, table: Table) -> int:

@@ -13,7 +13,7 @@ from aiohttp import web
 from bridgekit.contract.connector import FileOpener
 from bridgekit.contract.errors import MatrixRefused
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
-from bridgekit.contract.people import File
+from bridgekit.contract.people import File, Portrait
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 CHUNK = 1 << 16
@@ -31,8 +31,8 @@ class FakeHost:
     """`bridgekit.contract.connector.Host` without a bridge.
 
     `kept` is the key-value store: give the same one to two hosts to play a restart. `linked` are the shared chats,
-    `media` bytes by URI, `owners` Matrix users by person, `mounts` the routes that were asked for. The clock is
-    the wall's, until `set_clock` stops it; then `advance` moves it.
+    `media` bytes by URI, `owners` Matrix users by person, `portraits` how Matrix users look, `mounts` the routes that
+    were asked for. The clock is the wall's, until `set_clock` stops it; then `advance` moves it.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class FakeHost:
         self.linked: list[ChatId] = list(linked)
         self.media: dict[str, bytes] = {}
         self.owners: dict[PersonId, PersonId] = {}
+        self.portraits: dict[PersonId, Portrait] = {}
         self.mounts: list[Mount] = []
         self.opener: FileOpener | None = None
         self.public = public
@@ -113,6 +114,9 @@ class FakeHost:
 
     def media_url(self, file: File) -> str | None:
         return f"https://bridge.example/media/{file.name}" if self.public else None
+
+    async def portrait(self, person: PersonId) -> Portrait:
+        return self.portraits.get(person, Portrait())
 
     async def chats(self) -> list[ChatId]:
         return list(self.linked)

@@ -176,11 +176,14 @@ class Person:
 
     async def send_file(self, room: str, data: bytes, name: str, mime: str, kind: str = "m.file") -> str:
         """Upload and send a file."""
+        more = {"url": await self.upload(data, name, mime), "info": {"mimetype": mime, "size": len(data)}}
+        return await self.say(room, name, kind=kind, more=more)
+
+    async def upload(self, data: bytes, name: str, mime: str) -> str:
+        """Store a file with the homeserver; its `mxc` address."""
         path = f"{self.base_url}/_matrix/media/v3/upload?filename={quote(name)}"
         async with self._http.post(path, data=data, headers={"Content-Type": mime}) as response:
-            uri = (await response.json())["content_uri"]
-        more = {"url": uri, "info": {"mimetype": mime, "size": len(data)}}
-        return await self.say(room, name, kind=kind, more=more)
+            return str((await response.json())["content_uri"])
 
     async def set_state(self, room: str, type: str, content: Mapping[str, Any], key: str = "") -> str:
         path = f"/rooms/{_q(room)}/state/{_q(type)}/{_q(key)}"
@@ -207,6 +210,10 @@ class Person:
 
     async def set_name(self, name: str) -> None:
         await self.call("PUT", f"/profile/{_q(self.id)}/displayname", {"displayname": name})
+
+    async def set_picture(self, data: bytes, mime: str) -> None:
+        picture = {"avatar_url": await self.upload(data, "me", mime)}
+        await self.call("PUT", f"/profile/{_q(self.id)}/avatar_url", picture)
 
     async def set_typing(self, room: str, typing: bool = True) -> None:
         body = {"typing": typing, "timeout": 20000} if typing else {"typing": False}

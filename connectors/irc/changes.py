@@ -54,11 +54,12 @@ class Went(msgspec.Struct, frozen=True):
 
 
 class Quit(msgspec.Struct, frozen=True):
-    """`user` left the network (QUIT, KILL seen by its QUIT); `channels` are those that we shared."""
+    """`user` left the network (QUIT, KILL seen by its QUIT); `channels` are those that we shared. `own`: it is us."""
 
     user: User
     channels: tuple[Channel, ...]
     reason: str = ""
+    own: bool = False
 
 
 class Renamed(msgspec.Struct, frozen=True):

@@ -348,6 +348,9 @@ class IrcSession:
             case Renamed(own=True):
                 self.network.memory.keep_own(self.state.nick)
                 self.network.renamed(self)
+            case Quit(own=True, reason=reason):
+                # Whoever keeps the socket open behind it (a bouncer, say) has nobody on the network for us.
+                raise self.network.ended(self, closed(reason), reason)
             case Renamed() | Quit():
                 self._wanted.notice(change)
             case CapsChanged(offered=offered) if offered:

@@ -220,7 +220,9 @@ class State:
 
     def _quit(self, line: Line) -> list[Change]:
         user = self.known(line.nick)
-        if user is None or self.is_me(line.nick):
+        if self.is_me(line.nick):
+            return [Quit(user or User(self.nick), (), line.param(0), own=True)]
+        if user is None:
             return []
         return [Quit(user, self.roll.remove(user), line.param(0)), Gone(user.nick)]
 

@@ -167,6 +167,8 @@ class Reader:
                 return [self._member(change.channel, at, person, facts.Change.JOIN, split=split)]
             case changes.Went():
                 return self._went(change, at, split=split)
+            case changes.Quit(own=True):
+                return []  # the session ends with it
             case changes.Quit():
                 person, lost = self.faces.of(change.user), split or bool(_SPLIT.fullmatch(change.reason))
                 return [

@@ -16,6 +16,7 @@ from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Person
 from bridgekit.contract.verbs import Sent, Verb, VerbBase
 from connectors.mimi import uris
+from connectors.mimi.searching import Findable
 from connectors.mimi.session import MimiSession, capabilities
 
 T = TypeVar("T")
@@ -37,8 +38,9 @@ _DIRECT: frozenset[type[VerbBase]] = frozenset(
 class AccountSession:
     """`contract.Session` of somebody who is hosted by `provider`, for as long as that is up."""
 
-    def __init__(self, provider: MimiSession, owner: PersonId) -> None:
+    def __init__(self, provider: MimiSession, owner: PersonId, findable: Findable) -> None:
         self._provider = provider
+        self._findable = findable
         self._owner = Person(id=owner, name="")
         self._user = provider.tenants.user(self._owner)
         self._account = provider.tenants.account(self._user)
@@ -52,7 +54,11 @@ class AccountSession:
 
     async def run(self, emit: Emit) -> None:
         """Be reachable under one's own name until cancelled. Raises Disconnected where the provider ends."""
-        await self._while_up(self._account.run(emit))
+        await self._while_up(self._account.run(emit, self._findable))
+
+    def is_invited(self, chat: ChatId) -> bool:
+        """Whether they were asked into a shared room and it is theirs to say whether anybody here reads it."""
+        return not uris.is_user(chat) and self._account.is_invited(chat)
 
     async def _while_up(self, deed: Coroutine[Any, Any, T]) -> T:
         """What it gives; Disconnected where the provider ends before that."""
@@ -93,6 +99,10 @@ class AccountSession:
     async def _in_shared(self, verb: Verb) -> Sent | None:
         tenants = self._provider.tenants
         match verb:
+            case verbs.Join() if self.is_invited(verb.chat):
+                await self._while_up(self._account.agree_to(verb.chat))
+            case verbs.Leave() if self.is_invited(verb.chat):
+                await self._while_up(self._account.decline(verb.chat))
             case verbs.Join():
                 await self._provider.deeds.done(tenants.sit_down(verb.chat, self._user), "mimi Join")
             case verbs.Leave():

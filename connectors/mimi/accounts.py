@@ -16,7 +16,8 @@ from bridgekit.contract import facts
 from bridgekit.contract.connector import Host
 from bridgekit.contract.errors import BridgeError, Disconnected, SendRejected, SendUncertain
 from bridgekit.contract.facts import Fact
-from bridgekit.contract.ids import ChatId
+from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.contract.people import Person
 from connectors.mimi import telling
 from connectors.mimi.consent import Scope
 from connectors.mimi.directs import Directs
@@ -24,10 +25,16 @@ from connectors.mimi.hubs import AwaitsConsent, Hubs
 from connectors.mimi.packages import Packages
 from connectors.mimi.people import People
 from connectors.mimi.provider import Provider
+from connectors.mimi.room import Room
+from connectors.mimi.searching import Findable, Listed
 from connectors.mimi.seat import Seat
 from connectors.mimi.wire.users import CONSENT_ENTRY, ConsentEntry, ConsentOperation
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
+WELCOME = 20.0
+"""Seconds in which who has asked brings in who agrees; shorter than somebody waits for a link."""
+INVITED = "invited/"
+"""Into which shared rooms a user of ours was asked, and has been told so; by whom."""
 TOLD = (
     facts.Message,
     facts.Edit,
@@ -48,7 +55,10 @@ class Rooms(Protocol):
     @property
     def people(self) -> People: ...
     def seat(self, room: str, user: str | None = None) -> Seat | None: ...
+    def is_unread(self, room: str, user: str) -> bool: ...
     async def enter(self, room: str) -> None: ...
+    async def read_by(self, room: str, user: str) -> None: ...
+    async def stand_up(self, room: str, user: str) -> None: ...
     async def invite(self, room: str, person: str) -> None: ...
     async def greet(self, room: str) -> None: ...
 
@@ -78,6 +88,8 @@ class Account:
         self._held: list[Fact] = []
         self._answered: dict[str, asyncio.Event] = {}
         self._refused: set[str] = set()
+        self._brought: dict[str, asyncio.Event] = {}
+        self._findable = Findable.NO
         self._opening: dict[str, asyncio.Lock] = {}
         self._errands: asyncio.Queue[Callable[[], Coroutine[Any, Any, None]]] = asyncio.Queue()
 
@@ -86,8 +98,14 @@ class Account:
         """Whether what is said to them can be told now."""
         return self._emit is not None
 
-    async def run(self, emit: Callable[[Fact], None]) -> None:
+    @property
+    def listed(self) -> Listed | None:
+        """As whom others find them now, if they do."""
+        return Listed(self.user, self._findable) if self._emit is not None else None
+
+    async def run(self, emit: Callable[[Fact], None], findable: Findable = Findable.NO) -> None:
         """Be reachable until cancelled: who asked is told of, and what was said is read."""
+        self._findable = findable
         await self._packages.publish(self.user, self._provider)
         for direct in self._directs.of_user(self.user):
             if self._rooms.seat(direct.room) is not None:
@@ -100,7 +118,7 @@ class Account:
             while self._held:
                 emit(self._held.pop(0))
             for scope in self._provider.consents(self.user).waiting:
-                self._ask_owner(scope.requester)
+                await self._ask_owner(scope)
             for direct in self._directs.of_user(self.user):
                 await self._rooms.greet(direct.room)
             async with asyncio.TaskGroup() as group:
@@ -178,21 +196,81 @@ class Account:
         scope = Scope(entry.requester, entry.room)
         consents = self._provider.consents(self.user)
         if scope in consents.waiting:
-            self._ask_owner(entry.requester)
+            await self._ask_owner(scope)
             return
         known = dict(consents.entries).get(scope)
         if known is not None:
             await self._decided(scope, ConsentOperation.GRANT if known else ConsentOperation.REVOKE)
 
-    def _ask_owner(self, requester: str) -> None:
-        if self._emit is not None:
+    async def _ask_owner(self, scope: Scope) -> None:
+        if scope.room is not None:
+            await self._tell_invited(scope.room, scope.requester)
+        elif self._emit is not None:
             asks = facts.Invitation(
-                chat=ChatId(requester),
+                chat=ChatId(scope.requester),
                 at=int(self._host.now() * 1000),
                 private=True,
-                sender=telling.person(requester),
+                sender=telling.person(scope.requester),
             )
             self._emit(asks)
+
+    # To be asked into groups --------------------------------------------------------------------------------
+
+    def is_invited(self, room: str) -> bool:
+        """Whether somebody has asked them into a shared room, or brought them there, and nobody here reads it yet."""
+        asked = any(
+            scope.room == room and answer is not False
+            for scope, answer in self._provider.consents(self.user).entries
+        )
+        return self._rooms.is_unread(room, self.user) or (asked and self._rooms.seat(room) is None)
+
+    async def agree_to(self, room: str) -> None:
+        """The owner wants to be in a room that they were asked into: waits for the Welcome. Raises SendRejected."""
+        brought = self._brought.setdefault(room, asyncio.Event())
+        for scope in self._provider.consents(self.user).waiting:
+            if scope.room == room:
+                await self._decided(scope, ConsentOperation.GRANT)
+        try:
+            async with asyncio.timeout(WELCOME):
+                while self._rooms.seat(room, self.user) is None:
+                    brought.clear()
+                    await brought.wait()
+        except TimeoutError:
+            raise SendRejected(
+                "You have agreed, and the room's provider has not let you in yet: try again in a while."
+            ) from None
+        await self._rooms.read_by(room, self.user)
+
+    async def decline(self, room: str) -> None:
+        """The owner does not want to be there."""
+        for scope in self._provider.consents(self.user).waiting:
+            if scope.room == room:
+                await self._decided(scope, ConsentOperation.REVOKE)
+        if self._rooms.is_unread(room, self.user):
+            await self._rooms.stand_up(room, self.user)
+        await self._host.put(self._invited_key(room), None)
+
+    def brought_into(self, room: str, state: Room) -> None:
+        """Their client was added to a shared room: as they agreed, or because somebody may do so."""
+        if (brought := self._brought.get(room)) is not None:
+            brought.set()
+        elif self._rooms.is_unread(room, self.user):
+            others = [user for user in state.takes_part if user != self.user]
+            self._errands.put_nowait(lambda: self._tell_invited(room, others[0] if others else room))
+
+    async def _tell_invited(self, room: str, by: str) -> None:
+        """Once, however often it is asked; what is not told now is told when the owner connects."""
+        if self._emit is None or await self._host.get(self._invited_key(room)) is not None:
+            return
+        inviter = Person(id=PersonId(by), name=by)
+        at = int(self._host.now() * 1000)
+        self._emit(facts.Invitation(chat=ChatId(room), at=at, sender=inviter, name=room))
+        self._host.put_later(self._invited_key(room), by.encode())
+
+    def _invited_key(self, room: str) -> str:
+        return f"{INVITED}{self.user} {room}"
+
+    # Answers ------------------------------------------------------------------------------------------------
 
     async def end(self, other: str) -> None:
         """The owner declines who asked; whom we asked and who has not answered need not any more."""
@@ -207,7 +285,8 @@ class Account:
 
     async def _answer(self, other: str, operation: ConsentOperation) -> bool:
         """Answer whatever `other` has asked; False where nothing waits for an answer."""
-        waiting = [s for s in self._provider.consents(self.user).waiting if s.requester == other]
+        consents = self._provider.consents(self.user)
+        waiting = [s for s in consents.waiting if s.requester == other and s.room is None]
         for scope in waiting:
             await self._decided(scope, operation)
         return bool(waiting)

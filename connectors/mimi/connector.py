@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bridgekit.contract.connector import Host, Manifest, Network
+from bridgekit.contract.connector import Host, LoginField, Manifest, Network
 from bridgekit.contract.errors import ConfigError
 from connectors.mimi.config import MimiConfig
 
@@ -14,7 +14,18 @@ MISSING = "MIMI needs what its extra brings: pip install 'bridgekit[mimi]'."
 class MimiConnector:
     """`contract.Connector` for MIMI. Its networks share nothing."""
 
-    manifest = Manifest(id="mimi", name="MIMI", config=MimiConfig, example_chat="mimi://example.org/r/club")
+    manifest = Manifest(
+        id="mimi",
+        name="MIMI",
+        config=MimiConfig,
+        example_chat="mimi://example.org/r/club",
+        login_fields=(
+            LoginField(
+                name="findable",
+                title="Who may find you: `handle` (by your exact name), `name` (by parts of it), or nobody",
+            ),
+        ),
+    )
 
     def network(self, config: Any, host: Host) -> Network:
         """The shared state of one provider. No IO. Raises ConfigError where a part is not installed."""

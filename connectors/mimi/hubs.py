@@ -127,6 +127,16 @@ class Hubs:
         """Tell the provider of who asked what a user of ours has decided (5.7). Raises SendRejected."""
         await self._consent(entry, Endpoint.UPDATE_CONSENT, entry.requester)
 
+    async def find(self, domain: str, request: users.IdentifierRequest) -> users.IdentifierResponse:
+        """Ask another provider who of its users that is (5.8). Raises SendRejected where it does not say."""
+        if domain == self._domain:
+            raise SendRejected("Those of this provider are on Matrix: look for them there.")
+        body = users.IDENTIFIER_REQUEST.encode(request)
+        answer = await self._peers.post(domain, Endpoint.IDENTIFIER_QUERY, domain, body)
+        if answer.status != 200:
+            raise SendRejected(f"Their provider does not answer that (HTTP {answer.status}).")
+        return users.IDENTIFIER_RESPONSE.decode(answer.body)
+
     async def _consent(self, entry: ConsentEntry, endpoint: Endpoint, whose: str) -> None:
         domain = uris.parse(whose, Thing.USER).domain
         if domain == self._domain:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from bridgekit.contract.connector import Host, OwnAccounts
-from bridgekit.contract.errors import Disconnected, PeerMisbehaved
+from bridgekit.contract.errors import Disconnected, LoginRejected, PeerMisbehaved
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import File, Login
 from connectors.mimi import uris
@@ -20,6 +20,7 @@ from connectors.mimi.downloads import Downloads
 from connectors.mimi.mls import Signer, installed
 from connectors.mimi.peers import Credentials, Peers
 from connectors.mimi.provider import Provider
+from connectors.mimi.searching import FINDABLE, Findable
 from connectors.mimi.server import FILES, Server
 from connectors.mimi.session import MimiSession
 from connectors.mimi.speaking import Speaking
@@ -60,9 +61,13 @@ class MimiNetwork:
                     self._up.clear()
                     self._provider = None
             return
+        try:
+            findable = Findable(login.fields.get(FINDABLE, Findable.NO))
+        except ValueError:
+            raise LoginRejected(f"{FINDABLE} is one of {', '.join(Findable)}.") from None
         while self._provider is None:
             await self._up.wait()
-        yield AccountSession(self._provider, login.owner)
+        yield AccountSession(self._provider, login.owner, findable)
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[MimiSession]:

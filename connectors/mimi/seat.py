@@ -16,7 +16,7 @@ from connectors.mimi.mls import Commit, Group, KeyPackages, MemberEngine, Signer
 from connectors.mimi.people import People
 from connectors.mimi.presets import CONTENT
 from connectors.mimi.room import Room
-from connectors.mimi.wire import components, rooms
+from connectors.mimi.wire import components, policies, rooms
 from connectors.mimi.wire.components import (
     Component,
     MediaType,
@@ -226,6 +226,26 @@ class Seat:
             app_data_updates=[(int(Component.ROOM_METADATA), data)], resolve=room.merge
         )
         return bundle(commit)
+
+    @property
+    def codes(self) -> tuple[bytes, ...]:
+        """The room's join codes (draft-ietf-mimi-room-policy 6.2)."""
+        return policies.JOIN_LINKS.decode(self.group.app_data.get(Component.JOIN_LINKS, b"\0"))
+
+    def let_in(self, code: bytes) -> CommitBundle:
+        """One more join code. Raises SendRejected where nobody comes in by one."""
+        outside = self.state.roles.get(room.NOBODY)
+        if outside is None or room.Capability.USE_JOIN_CODE not in outside.capabilities:
+            raise SendRejected("Nobody comes into that room by a code.")
+        return self._relink(policies.JoinLinksUpdate(added=(code,)))
+
+    def end_codes(self) -> CommitBundle:
+        """No code lets anybody in."""
+        return self._relink(policies.JoinLinksUpdate(removed=tuple(range(len(self.codes)))))
+
+    def _relink(self, update: policies.JoinLinksUpdate) -> CommitBundle:
+        data = (int(Component.JOIN_LINKS), policies.JOIN_LINKS_UPDATE.encode(update))
+        return bundle(self.group.commit(app_data_updates=[data], resolve=room.merge))
 
     def tidy(self) -> CommitBundle:
         """Commit what others proposed, and have fresh keys."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 
 from bridgekit.contract import verbs
 from bridgekit.contract.capabilities import Capabilities
@@ -14,6 +15,7 @@ from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import Sent, Verb, VerbBase
 from connectors.mimi.markdown_out import STYLES
 from connectors.mimi.room import BANNED, NOBODY
+from connectors.mimi.seat import Seat
 from connectors.mimi.speaking import Deeds, Speaking
 from connectors.mimi.tenants import BRIDGE, Tenants
 from connectors.mimi.wire.components import RoomMetadata
@@ -78,6 +80,24 @@ class MimiSession:
         """Let what is under way end; the accounts end with it."""
         self.closed.set()
         await self.deeds.close()
+
+    async def find(self, words: str) -> list[Person]:
+        """Users of other providers, by what they let themselves be found by (protocol 5.8). Raises SendRejected."""
+        return await self.tenants.search(words)
+
+    async def make_code(self, chat: ChatId) -> str:
+        """A join code of a closed room (room-policy 6.2). Raises SendRejected."""
+        code = secrets.token_urlsafe(16)
+        await self.deeds.done(self.tenants.change(chat, lambda seat: seat.let_in(code.encode())), "mimi code")
+        return code
+
+    async def end_codes(self, chat: ChatId) -> int:
+        """Take all join codes of a room back. Raises SendRejected."""
+        seat = self.tenants.seat(chat)
+        count = 0 if seat is None else len(seat.codes)
+        if count:
+            await self.deeds.done(self.tenants.change(chat, Seat.end_codes), "mimi code")
+        return count
 
     async def _do(self, verb: Verb) -> Sent | None:
         room, tenants = verb.chat, self.tenants

@@ -21,7 +21,7 @@ from bridgekit.contract.errors import BridgeError, Disconnected, PeerMisbehaved,
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Person
-from connectors.mimi import attachment, content, presets, status, telling, uris
+from connectors.mimi import attachment, content, presets, searching, status, telling, uris
 from connectors.mimi.accounts import Account
 from connectors.mimi.directs import Directs, found_in
 from connectors.mimi.expiring import Expiring
@@ -48,13 +48,14 @@ from connectors.mimi.wire.users import (
     ConsentOperation,
     IdentifierRequest,
     IdentifierResponse,
-    QueryCode,
     UserCode,
 )
 
 Chore = Callable[[], Coroutine[Any, Any, None]]
 
 BRIDGE = "bridge"
+GUEST = "guest/"
+"""Who of ours reads a room for all of us, because they were invited and the bridge was not."""
 WANTED = "wanted/"
 """Who was invited and had not agreed to be, by user and room: ASKED, or AGREED since."""
 ASKED, AGREED = b"asked", b"agreed"
@@ -94,6 +95,7 @@ class Tenants:
         self._seats = Seats(domain, host, engine)
         self._packages = Packages(host, engine, self._seats)
         self._accounts: dict[str, Account] = {}
+        self._guests: dict[str, str] = {}
         self._inviting: dict[str, asyncio.Lock] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._left: set[tuple[str, str]] = set()
@@ -104,6 +106,8 @@ class Tenants:
         self._provider = provider
         self._hubs = Hubs(self.domain, provider, self._peers, self._engine)
         await self.directs.load()
+        for key, raw in (await self._host.items(GUEST)).items():
+            self._guests[key.removeprefix(GUEST)] = raw.decode()
         await self._seats.load(provider.people)
         await self._packages.load()
 
@@ -134,9 +138,25 @@ class Tenants:
         return self._accounts[user]
 
     def reader(self, room: str) -> str:
-        """Whose client here reads the room and makes its commits: the bridge's own, or in a direct room its user's."""
+        """Whose client here reads the room and makes its commits: the bridge's own, else that of who was invited.
+
+        In a direct room that is its user.
+        """
         direct = self.directs.of(room)
-        return self.bridge if direct is None else direct.user
+        if direct is not None:
+            return direct.user
+        if room in self._guests and self._seats.get(self.bridge, room) is None:
+            return self._guests[room]
+        return self.bridge
+
+    def is_unread(self, room: str, user: str) -> bool:
+        """Whether a user here was brought into a shared room that nobody here reads."""
+        return self.directs.of(room) is None and self.seat(room) is None and self.seat(room, user) is not None
+
+    async def read_by(self, room: str, user: str) -> None:
+        """From now on a user's own client reads the room, where the bridge's is not: they said so."""
+        await self._host.put(f"{GUEST}{room}", user.encode())
+        self._guests[room] = user
 
     @property
     def people(self) -> People:
@@ -332,6 +352,8 @@ class Tenants:
                     await self._hubs.update(room, seat.leave())
                     self._left.add((seat.user, room))
                 await self._seats.forget(each.user, room)
+            if self._guests.pop(room, None) is not None:
+                await self._host.put(f"{GUEST}{room}", None)
 
     # Saying -------------------------------------------------------------------------------------------------
 
@@ -557,6 +579,8 @@ class Tenants:
         self._chores.put_nowait(partial(self._packages.publish, seat.user, self._provider))
         if direct is not None:
             self.account(seat.user).heard_of(direct.other, agrees=True)
+        else:
+            self.account(seat.user).brought_into(room, seat.state)
 
     async def _shown(self, room: str, fanout: Fanout) -> None:
         """What the hub tells shows what became of our commit: another's in its epoch, or the epoch that it makes."""
@@ -681,7 +705,18 @@ class Tenants:
             self.account(direct.user).heard_of(person, agrees=True)
 
     async def find(self, request: IdentifierRequest) -> IdentifierResponse:
-        return IdentifierResponse(QueryCode.NOT_FOUND)
+        people = [listed for account in self._accounts.values() if (listed := account.listed) is not None]
+        return searching.answer(request, people)
+
+    async def search(self, words: str) -> list[Person]:
+        """Users of other providers who let themselves be found by these words. Raises SendRejected."""
+        domain, requests = searching.asked(words)
+        for request in requests:
+            found = await self._hubs.find(domain, request)
+            theirs = [uri for uri in found.uris if uris.is_user(uri) and telling.is_of(uri, domain)]
+            if theirs:
+                return [telling.person(uri) for uri in theirs[: searching.MOST]]
+        return []
 
     async def reported(self, room: str, report: AbuseReport, proven: int) -> None:
         self._host.log.warning("abuse_reported", room=room, messages=len(report.messages), proven=proven)

@@ -16,6 +16,7 @@ NODE = "https://github.com/bridgekit"
 FEATURES = (
     wire.DISCO_INFO, wire.CAPS, wire.CORRECT, wire.REACTIONS, wire.REPLY, wire.FALLBACK, wire.RETRACT, wire.RECEIPTS,
     wire.MARKERS, wire.STATES, wire.OOB, wire.SFS, wire.SID, wire.CONFERENCE, wire.PING, wire.MUC,
+    wire.VCARD,
 )  # fmt: skip
 """What every address of ours can. OMEMO is not among them: a gateway could only pretend to be an end (XEP-0384). An
 account's device is not announced here either, but by the list of its keys."""

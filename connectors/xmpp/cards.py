@@ -1,4 +1,4 @@
-"""Names and pictures as people publish them: vCards (XEP-0054, XEP-0153) and avatars (XEP-0084), read without trust."""
+"""Names and pictures as people publish them: vCards (XEP-0054, 0153) and avatars (0084), read and written."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ def picture(encoded: str) -> Picture | None:
         data = base64.b64decode("".join(encoded.split()), validate=True)
     except (binascii.Error, ValueError):
         return None
+    return of_bytes(data)
+
+
+def of_bytes(data: bytes) -> Picture | None:
+    """The same from its bytes."""
     if len(data) > MOST_BYTES:
         return None
     for start, mime in _STARTS:
@@ -97,3 +102,38 @@ def read_data(answer: Element) -> Picture | None:
     ):
         return picture(words(find(item, wire.AVATAR_DATA, "data")))
     return None
+
+
+def card(name: str, picture: Picture | None) -> Element:
+    """A vCard."""
+    made = make("vCard", wire.VCARD)
+    if line := wire.line(name):
+        add(made, "FN", wire.VCARD, line)
+        add(made, "NICKNAME", wire.VCARD, line)
+    if picture is not None:
+        photo = add(made, "PHOTO", wire.VCARD)
+        add(photo, "TYPE", wire.VCARD, picture.mime)
+        add(photo, "BINVAL", wire.VCARD, base64.b64encode(picture.data).decode())
+    return made
+
+
+def items(node: str, picture: Picture | None) -> Element | None:
+    """What a node of XEP-0084 holds: the metadata, the bytes; None of any other. Without a picture they are empty."""
+    if node not in (wire.AVATAR_META, wire.AVATAR_DATA):
+        return None
+    pubsub = make("pubsub", wire.PUBSUB)
+    holder = add(pubsub, "items", wire.PUBSUB, node=node)
+    if picture is None:
+        return pubsub
+    item = add(holder, "item", wire.PUBSUB, id=picture.digest)
+    if node == wire.AVATAR_DATA:
+        add(item, "data", wire.AVATAR_DATA, base64.b64encode(picture.data).decode())
+    else:
+        about = {"id": picture.digest, "type": picture.mime, "bytes": str(len(picture.data))}
+        add(add(item, "metadata", wire.AVATAR_META), "info", wire.AVATAR_META, **about)
+    return pubsub
+
+
+def announce(presence: Element, digest: str) -> None:
+    """Say in a presence which picture its sender has, "" for none (XEP-0153, 3.1)."""
+    add(add(presence, "x", wire.VCARD_UPDATE), "photo", wire.VCARD_UPDATE, digest)

@@ -220,6 +220,11 @@ def enter(room: str, nick: str, sender: str, *, password: str, since: str, histo
     return stanza
 
 
+def present(room: str, nick: str, sender: str) -> Element:
+    """XEP-0045, 7.7: an occupant's presence, once more."""
+    return make("presence", CLIENT, to=f"{room}/{nick}", from_=sender)
+
+
 def leave(room: str, nick: str, sender: str, reason: str) -> Element:
     """XEP-0045, 7.14."""
     stanza = make("presence", CLIENT, to=f"{room}/{nick}", from_=sender, type="unavailable")

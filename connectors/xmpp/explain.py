@@ -98,8 +98,7 @@ def _refused(stanza: Element, chat: str, better: dict[str, str]) -> str:
 
 
 def _sentence(pattern: str, chat: str, found: str, text: str) -> str:
-    shown = "".join(c if c.isprintable() else "?" for c in chat)[:120]
-    made = pattern.format(chat=shown or "The address", condition=found.replace("-", " "))
+    made = pattern.format(chat=shown(chat), condition=found.replace("-", " "))
     return f"{made} The server says: {text}" if text else made
 
 
@@ -108,3 +107,8 @@ def put_out(chat: str, by: str, reason: str) -> str:
     who = f" by {by}" if by else ""
     why = f": {reason}" if reason else ""
     return f"You were put out of {chat}{who}{why}"[:400] + " (to go in again, say it once more in a minute)"
+
+
+def shown(name: str) -> str:
+    """An address or a name as it can stand in a sentence."""
+    return "".join(c if c.isprintable() else "?" for c in name)[:120] or "The address"

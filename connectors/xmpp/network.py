@@ -12,11 +12,11 @@ import msgspec
 
 from bridgekit.contract import facts
 from bridgekit.contract.connector import Host, OwnAccounts
-from bridgekit.contract.errors import Disconnected, LoginRejected, RemoteError, SendRejected
+from bridgekit.contract.errors import Disconnected, LoginRejected, MatrixError, RemoteError, SendRejected
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import File, Login, Person
-from connectors.xmpp import bits, explain, stream, wire
+from connectors.xmpp import bits, compose, explain, stream, wire
 from connectors.xmpp.config import Mode, Tls, XmppConfig
 from connectors.xmpp.contacts import Contacts
 from connectors.xmpp.faces import Wanted
@@ -27,6 +27,7 @@ from connectors.xmpp.index import Index
 from connectors.xmpp.jids import bare, domain, local_of, normal
 from connectors.xmpp.marks import Marks
 from connectors.xmpp.places import Place, Places
+from connectors.xmpp.portraits import Portraits
 from connectors.xmpp.rooms import Presence, Room
 from connectors.xmpp.session import XmppSession
 from connectors.xmpp.stickers import Stickers
@@ -79,6 +80,7 @@ class XmppNetwork:
         self.contacts = Contacts(self)
         self.gateway = Gateway(host, config.jid)
         self.stickers = Stickers()
+        self.portraits = Portraits(host, self._matrix_user)
         host.opens_files(self._opened_file)
         self._guests: dict[str, Guest] = {}
         self._addresses: dict[str, PersonId] = {}
@@ -261,6 +263,36 @@ class XmppNetwork:
     def placed(self, voice: Voice, speaker: Person) -> None:
         """Somebody of ours is in a room, and comes back into it after an outage, or a restart."""
         self.places_of_guests.put(voice.room.jid, Place(speaker=speaker, nick=voice.nick))
+        voice.photo = self.portraits.digest(speaker.id) or ""
+        self.portray(voice)
+
+    def renamed(self, voice: Voice) -> None:
+        """Somebody of ours has another nick in a room; they come back under that."""
+        if (speaker := self._addresses.get(bare(voice.jid))) is not None:
+            self.places_of_guests.rename(voice.room.jid, speaker, voice.nick)
+
+    # -- how they look
+
+    def _matrix_user(self, address: str) -> PersonId | None:
+        """Who on Matrix speaks under one of a component's addresses."""
+        person = self._addresses.get(address)
+        return person if person is not None and person.startswith("@") else None
+
+    def portray(self, voice: Voice) -> None:
+        """Show how somebody of ours looks now."""
+        owner = self._matrix_user(bare(voice.jid))
+        if owner is not None and self.relay is not None:
+            self.relay.spawn(self._portray(self.relay, voice, owner), "xmpp-portrait")
+
+    async def _portray(self, session: XmppSession, voice: Voice, owner: PersonId) -> None:
+        try:
+            digest = (await self.portraits.look(owner, again=True)).digest
+        except MatrixError as error:
+            self.host.log.info("xmpp_portrait_not_had", kind=type(error).__name__)
+            return
+        if voice.joined and digest != voice.photo:
+            voice.photo = digest
+            session.stream.send(compose.present(voice.room.jid, voice.asked or voice.nick, voice.jid))
 
     def left(self, room: str, jid: str) -> None:
         """Somebody of ours is not in the room any more, and does not come back by themselves."""
@@ -438,6 +470,7 @@ class XmppNetwork:
         host, port = config.host or "127.0.0.1", config.port or 5347
         async with stream.component(config.jid, self.config.read_secret(), host, port) as opened:
             self.gateway.serve(opened)
+            self.portraits.serve(opened)
             session = XmppSession(self, opened, None, jid=f"bridge@{domain(config.jid)}/bridge")
             await session.sealing.prepare()
             async with self._registered(session):

@@ -38,6 +38,11 @@ class Places:
             known[place.speaker.id] = place
             self._keep(room)
 
+    def rename(self, room: str, speaker: PersonId, nick: str) -> None:
+        """They are there under another nick."""
+        if (place := self._known.get(room, {}).get(speaker)) is not None:
+            self.put(room, Place(speaker=place.speaker, nick=nick))
+
     def remove(self, room: str, speaker: PersonId) -> None:
         """They are not."""
         if self._known.get(room, {}).pop(speaker, None) is not None:

@@ -215,6 +215,8 @@ class XmppSession:
         if presence.said not in ("", "unavailable", "error"):
             return
         voice = self.voices.read(presence, stanza, where)
+        if voice is not None and voice.joined:
+            self.network.renamed(voice)
         out = voice is not None and not voice.joined and rooms.is_put_out(presence)
         if out and voice is not None and (self.login is not None or voice.jid != self.jid):
             self.network.put_out(where, voice.jid, presence)

@@ -51,12 +51,12 @@ class Stream:
 
     def __init__(self, xmpp: Any, announced: Announcement, *, secure: bool) -> None:
         self._xmpp = xmpp
-        self._announced = announced
         self._away: asyncio.Task[None] | None = None
         self._late: list[Any] = []  # what was said before the connection broke, and slixmpp had not written
         self._held: list[Any] = []  # what is said while the connection is being resumed
         self._closing = False
         self.secure = secure
+        self.signs: list[Callable[[Element], None]] = [announced.sign]  # what goes into presences of ours
         self.resumed = 0  # how often the connection broke and was taken up again
         self._loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[str] = self._loop.create_future()
@@ -95,7 +95,8 @@ class Stream:
             wire.local(stanza)
         ]
         if wire.local(stanza) == "presence":
-            self._announced.sign(stanza)
+            for sign in self.signs:
+                sign(stanza)
         wire.in_namespace(stanza, self._xmpp.default_ns)
         made = kind(self._xmpp, stanza, True)
         if self._away is None:

@@ -25,6 +25,8 @@ class Voice:
         self.nick = ""
         self.joined = False
         self.used = 0.0
+        self.asked = ""  # the nick that the room has been asked for, and has not answered about
+        self.photo = ""  # the digest of the picture that the room was told of
         self.entering: asyncio.Future[None] | None = None
 
     def is_in(self) -> bool:
@@ -126,6 +128,7 @@ class Voices:
             return None
         waiting = voice.entering if voice.entering is not None and not voice.entering.done() else None
         if presence.error:
+            voice.asked = ""
             if waiting is not None:
                 waiting.set_exception(_Refusal(stanza))
             return voice
@@ -151,7 +154,7 @@ class Voices:
     def _renamed(self, voice: Voice, name: str) -> None:
         if voice.room.ours.get(voice.nick) == bare(voice.jid):
             del voice.room.ours[voice.nick]
-        voice.nick = name
+        voice.nick, voice.asked = name, ""
         voice.room.ours[name] = bare(voice.jid)
 
     def forget(self, voice: Voice) -> None:

@@ -67,6 +67,12 @@ def test_the_account_itself_needs_no_prefix():
     assert posted(post(), can()) == post()
 
 
+def test_a_speakers_new_name_is_shown_where_speakers_are_and_never_becomes_the_relays():
+    shown = verbs.ShowProfile(chat=CHAT, speaker=ANN)
+    assert fit(shown, can(verbs.ShowProfile, speakers=True), AIDS) == (shown,)
+    assert fit(shown, can(verbs.ShowProfile), AIDS) == Refusal("")
+
+
 def test_a_chat_that_shows_speakers_gets_the_speaker_and_no_prefix():
     assert posted(post(speaker=ANN), can(speakers=True)) == post(speaker=ANN)
 

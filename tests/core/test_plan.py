@@ -409,6 +409,13 @@ def test_a_roster_renames_who_has_another_name_by_now():
     )
 
 
+def test_a_new_name_on_matrix_is_shown_where_the_relay_speaks_for_its_owner():
+    around = context(MATRIX_SIDE, side(CHANNEL), side(PARROT, logins={ANN.id: ANNS_LOGIN}))
+    decided = plan(around, facts.Profile(chat=ROOM, at=1, person=ANN, previous="Anna"))
+    shown = verbs.ShowProfile(chat=CHANNEL.chat, speaker=ANN)
+    assert decided.actions == (Action(side=CHANNEL, actor=RELAY, verb=shown),)
+
+
 def test_of_a_roster_operators_come_first_and_who_was_here_before_comes_before_strangers():
     names = {"op": Role.MODERATOR, "voice": Role.VOICE, "old": Role.NONE, "new": Role.NONE}
     people = {name: Person(id=PersonId(name), name=name) for name in names}
@@ -538,7 +545,8 @@ def test_a_new_name_is_a_rename_of_the_same_ghost_and_a_matrix_users_own_busines
     assert action == Action(
         side=MATRIX_SIDE, actor=ADAS_GHOST, verb=verbs.ShowProfile(chat=ROOM, speaker=ADA)
     )
-    assert plan(context(MATRIX_SIDE, side(CHANNEL)), renamed) == NOTHING
+    theirs = facts.Profile(chat=ROOM, at=1, person=ANN, previous="Anna")
+    assert plan(context(MATRIX_SIDE, side(CHANNEL, logins={ANN.id: ANNS_LOGIN})), theirs) == NOTHING
 
 
 # What holds for every fact ----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -14,7 +15,7 @@ from bridgekit.contract.people import File, Member
 from bridgekit.runtime import matrix_side
 from bridgekit.testing.homeserver import Delay, Fail
 from tests.runtime.fake_network import TALK, Town, now, person, says
-from tests.runtime.running import by, ghost, linked, membership, said, town_world, until, web_server
+from tests.runtime.running import BOT, by, ghost, linked, membership, said, town_world, until, web_server
 
 
 def came(name: str, change: Change = Change.JOIN, **more: object) -> Membership:
@@ -186,6 +187,23 @@ async def test_a_newcomer_whom_the_homeserver_overlooks_is_heard_all_the_same(tm
         assert refused.hits == 3
         joins = [e for e in place.homeserver.timeline(room) if membership(ghost("bob"), "join")(e)]
         assert len(joins) == 1
+
+
+@pytest.mark.parametrize("levels", [{"events_default": 50}, {"events": {"m.room.message": 50}}])
+async def test_a_newcomer_whom_the_room_does_not_let_speak_is_no_newcomer_overlooked(
+    tmp_path: Path, levels: dict[str, Any]
+) -> None:
+    """Nobody waits for what the power levels say: the room reads at once that something was not shown."""
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        before = place.homeserver.state(room, "m.room.power_levels")
+        await alice.set_state(room, "m.room.power_levels", {**(before or {}), **levels})
+        with capture_logs() as logs:
+            town.emit(says("Bob", "unheard"))
+            await said(place, by(BOT, "could not be shown here"))
+        assert ghost("bob") in place.homeserver.joined(room)
+        assert not [one for one in logs if one["event"] == "ghost_overlooked"]
 
 
 async def test_who_has_been_there_for_long_and_may_not_speak_is_not_tried_again_and_again(

@@ -16,7 +16,7 @@ from bridgekit.core.order import BACKLOG, WIDE
 from bridgekit.runtime.lanes import Lane, Turn
 
 
-class Word(msgspec.Struct):
+class Word(msgspec.Struct, eq=False):
     """What travels here: the `number`th word of `actor`."""
 
     actor: str

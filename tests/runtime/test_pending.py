@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bridgekit.contract.connector import OwnAccounts
-from bridgekit.contract.errors import Disconnected
+from bridgekit.contract.errors import Disconnected, SendRejected
 from bridgekit.contract.facts import Retraction
-from bridgekit.contract.ids import MessageId, PersonId
-from bridgekit.contract.verbs import React, Retract, Unreact
+from bridgekit.contract.ids import LoginId, MessageId, PersonId
+from bridgekit.contract.verbs import EditMessage, PostMessage, React, Retract, Unreact, Verb
 from bridgekit.testing.homeserver import Event, Fail
 from tests.runtime.fake_network import TALK, Town, now, person, says
 from tests.runtime.running import BOT, SERVER, STATUS, by, ghost, is_about, linked, said, town_world, until
@@ -144,6 +145,143 @@ async def test_what_its_sender_takes_back_while_it_waits_is_never_said(
             assert not town.done(Retract)
             # Nobody is told that it could still be read there.
             assert not [e for e in place.homeserver.messages(room) if "⚠" in e.body]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_what_is_edited_while_it_waits_is_said_once_and_as_it_was_edited_last(
+    tmp_path: Path, restarted: bool
+) -> None:
+    town = Town(OwnAccounts.OFF)
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            alice, room = await linked(place)
+            town.cut()
+            await until(lambda: None not in town.sessions)
+            await alice.send(room, "first")
+            event = await alice.send(room, "we met at noon")
+            await alice.send(room, "last")
+            edits = [await alice.edit(room, event, f"we meet at {hour}") for hour in ("one", "two")]
+            for one in event, *edits:
+                await said(place, has_status(one, "PENDING"))
+            if not restarted:
+                town.mend()
+                await town.until(lambda: len(town.said()) == 3)
+        town.mend()
+        async with place.bridge():
+            await town.until(lambda: len(town.said()) == 3)
+            for one in event, *edits:
+                await said(place, has_status(one, "SUCCESS"))
+            assert town.said() == ["<alice> first", "<alice> we meet at two", "<alice> last"]
+            # What is edited afterwards is an edit.
+            await alice.edit(room, event, "we meet at three")
+            await town.until(lambda: town.done(EditMessage))
+            (edit,) = town.done(EditMessage)
+            assert edit.content.text.body == "we meet at three"
+            (post,) = (one for one in town.done(PostMessage) if one.content.text.body == "we meet at two")
+            assert edit.target == next(deed.id for deed in town.deeds if deed.verb is post)
+
+
+async def test_what_replaces_words_is_told_from_those_that_were_said(tmp_path: Path) -> None:
+    """ "s/old/new/" is about what people read, not about what was edited before that."""
+    town = Town(OwnAccounts.OFF)
+    town.can = msgspec.structs.replace(town.can, verbs=town.can.verbs - {EditMessage})
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        town.cut()
+        await until(lambda: None not in town.sessions)
+        event = await alice.send(room, "we meet at noon in the park")
+        edit = await alice.edit(room, event, "we meet at one in the park")
+        await said(place, has_status(edit, "PENDING"))
+        town.mend()
+        await town.until(lambda: town.said() == ["<alice> we meet at one in the park"])
+        await alice.edit(room, event, "we meet at two in the park")
+        await town.until(lambda: len(town.said()) == 2)
+        assert town.said()[1] == "<alice> s/one/two/"
+
+
+async def test_of_the_edits_that_wait_the_last_is_made(tmp_path: Path) -> None:
+    town = Town(OwnAccounts.OFF)
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        event = await alice.send(room, "noon")
+        await town.until(lambda: town.said() == ["<alice> noon"])
+        town.cut()
+        await until(lambda: None not in town.sessions)
+        edits = [await alice.edit(room, event, words) for words in ("one", "two", "three")]
+        for one in edits:
+            await said(place, has_status(one, "PENDING"))
+        town.mend()
+        for one in edits:
+            await said(place, has_status(one, "SUCCESS"))
+        assert [edit.content.text.body for edit in town.done(EditMessage)] == ["three"]
+
+
+async def test_a_caption_does_not_take_the_place_of_its_picture(tmp_path: Path) -> None:
+    town = Town(OwnAccounts.OFF)
+    town.can = msgspec.structs.replace(town.can, files=True)
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        town.cut()
+        await until(lambda: None not in town.sessions)
+        event = await alice.send_file(room, b"picture", name="cat.png", mimetype="image/png")
+        edit = await alice.edit(room, event, "a cat")
+        await said(place, has_status(edit, "PENDING"))
+        town.mend()
+        await said(place, has_status(edit, "SUCCESS"))
+        assert [one.content.file.name for one in town.done(PostMessage) if one.content.file] == ["cat.png"]
+        assert [one.content.text.body for one in town.done(EditMessage)] == ["a cat"]
+
+
+async def test_the_fate_of_what_was_edited_is_that_of_its_edits_too(tmp_path: Path) -> None:
+    """Told in words once: it is one message to whoever reads the room."""
+    town = Town(OwnAccounts.OFF)
+
+    async def refuse(login: LoginId | None, verb: Verb) -> None:
+        if isinstance(verb, PostMessage):
+            raise SendRejected("Nobody hears you.")
+
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        town.cut()
+        await until(lambda: None not in town.sessions)
+        town.behave = refuse
+        event = await alice.send(room, "noon")
+        edit = await alice.edit(room, event, "one")
+        await said(place, has_status(edit, "PENDING"))
+        town.mend()
+        for one in event, edit:
+            gone = await said(place, has_status(one, "FAIL_PERMANENT"))
+            assert gone.content["message"] == "Nobody hears you."
+        assert len([e for e in place.homeserver.messages(room) if "Nobody hears you." in e.body]) == 1
+
+
+async def test_what_was_under_way_at_a_crash_is_uncertain_with_its_edits(tmp_path: Path) -> None:
+    town = Town(OwnAccounts.OFF)
+    saying = asyncio.Event()
+
+    async def stall(login: LoginId | None, verb: Verb) -> None:
+        if isinstance(verb, PostMessage):
+            saying.set()
+            await asyncio.Event().wait()
+
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            alice, room = await linked(place)
+            town.cut()
+            await until(lambda: None not in town.sessions)
+            town.behave = stall
+            event = await alice.send(room, "noon")
+            edit = await alice.edit(room, event, "one")
+            await said(place, has_status(edit, "PENDING"))
+            town.mend()
+            await saying.wait()
+        town.behave = None
+        async with place.bridge():
+            for one in event, edit:
+                await said(place, has_status(one, "FAIL_RETRIABLE"))
+            await alice.send(room, "later")
+            await town.until(lambda: town.said() == ["<alice> later"])
+            assert not town.done(EditMessage)
 
 
 async def test_a_reaction_that_is_taken_back_while_it_waits_never_comes(tmp_path: Path) -> None:

@@ -371,6 +371,29 @@ async def test_a_client_that_keeps_its_key_is_named_as_the_reason_also_where_it_
         assert now.bridge.engine.tally.missing == {"silent": 0, "withheld": 1}
 
 
+async def test_what_a_client_says_of_its_key_after_the_sender_was_told_is_told_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The news may be later than the message by more than anybody waits; and the key may follow all the same."""
+    monkeypatch.setattr(worker, "KEY_SECONDS", 0.3)
+    async with scene(tmp_path) as now:
+        now.alice.rotate(now.room)
+        id = await now.alice.say(now.room, "not for you yet", shared=False)
+        await said(now.place, has_fate(id))  # before her client looks at what the bridge asks it for
+        event = now.sealed_by(now.alice.id)[-1]
+        content = contents.withheld_content(
+            ChatId(now.room), event.content["session_id"], now.alice.machine.curve25519, "m.unverified", "no"
+        )
+        for device in now.alice.devices_of(BOT):
+            now.alice.send(BOT, device.id, "m.room_key.withheld", content)
+        await now.place.homeserver.settled()
+        await now.bridge.engine.incoming.caught_up()
+        await until(lambda: any("does not trust its device" in w for w in now.alice.words(now.room, BOT)), 30)
+        assert any("has not got the key" in words for words in now.alice.words(now.room, BOT))
+        now.alice.share(now.room)
+        await now.town.until(lambda: now.town.said() == ["<alice> not for you yet"])
+
+
 async def test_a_refusal_to_a_device_that_is_gone_does_not_hide_the_one_to_the_device_that_is_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ async def test_a_message_is_taken_back_with_what_its_edits_became(tmp_path: Path
     async with town_world(tmp_path, town) as place, place.bridge():
         alice, room = await linked(place)
         event = await alice.send(room, "hello")
+        await town.until(lambda: len(town.said()) == 1)
         await alice.edit(room, event, "my password is hunter2, by the way")
         await town.until(lambda: len(town.said()) == 2)
         await alice.redact(room, event)
@@ -46,7 +47,9 @@ async def test_an_edit_that_is_still_on_its_way_is_taken_back_too(tmp_path: Path
     async with town_world(tmp_path, town) as place, place.bridge() as bridge:
         alice, room = await linked(place)
         event = await alice.send(room, "one")
+        await town.until(lambda: len(town.said()) == 1)
         await alice.edit(room, event, "two words that are not one")
+        await town.until(lambda: len(town.said()) == 2)
         await alice.edit(room, event, "three words that are others")
         await sending.wait()
         await alice.redact(room, event)
@@ -62,6 +65,7 @@ async def test_what_an_edit_became_is_still_known_after_a_restart(tmp_path: Path
         async with place.bridge():
             alice, room = await linked(place)
             event = await alice.send(room, "hello")
+            await town.until(lambda: len(town.said()) == 1)
             await alice.edit(room, event, "my password is hunter2, by the way")
             await town.until(lambda: len(town.said()) == 2)
             await said(place, lambda e: e.type == "com.beeper.message_send_status")

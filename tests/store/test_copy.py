@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from bridgekit.contract.errors import ConfigError
 from bridgekit.store import SealingKey, Store
 from bridgekit.store.copy import backup, copy
-from bridgekit.store.migrate import migrate
+from bridgekit.store.migrate import migrate, migrations, statements
 from bridgekit.store.tables import TABLES
 from bridgekit.store.urls import connect
 from tests.store.conftest import empty_database
@@ -109,6 +110,33 @@ async def test_an_old_schema_is_not_copied(tmp_path: Path, key: SealingKey):
     sqlite3.connect(tmp_path / "old.db").close()
     with pytest.raises(ConfigError, match="no bridgekit database"):
         await copy(f"sqlite:///{tmp_path}/old.db", f"sqlite:///{tmp_path}/target.db", key)
+
+
+async def test_what_a_newer_bridgekit_wrote_is_for_that_one_to_copy(
+    url: str, key: SealingKey, tmp_path: Path
+):
+    driver = await connect(url)
+    await migrate(driver)
+    await driver.script([("INSERT INTO schema_version VALUES ($1)", (999,))])
+    await driver.close()
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    for attempt in backup(url, folder / "backup.db"), copy(url, f"sqlite:///{folder}/target.db", key):
+        with pytest.raises(ConfigError, match=r"schema 999.*run the newer bridgekit"):
+            await attempt
+    assert list(folder.iterdir()) == []
+
+
+async def test_before_an_upgrade_the_old_database_is_kept_as_it_is(tmp_path: Path):
+    old = tmp_path / "old.db"
+    with closing(sqlite3.connect(old)) as database:
+        database.executescript("".join(f"{one};\n" for one in statements(migrations()[0].sql, "sqlite")))
+        database.executescript(
+            "CREATE TABLE schema_version (version BIGINT); INSERT INTO schema_version VALUES (1)"
+        )
+    await backup(f"sqlite:///{old}", tmp_path / "backup.db")
+    with closing(sqlite3.connect(tmp_path / "backup.db")) as kept:
+        assert kept.execute("SELECT version FROM schema_version").fetchall() == [(1,)]
 
 
 async def test_a_backup_of_a_running_store_is_one_moment_in_one_file(

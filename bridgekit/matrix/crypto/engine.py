@@ -345,7 +345,7 @@ class Engine:
             log.info("key_not_asked_for", reason=error.notice)
 
     def wait(self, missing: KeyMissing, wake: Callable[[], None]) -> None:
-        """Call `wake` once when that key comes."""
+        """Call `wake` once when that key comes, or the news that it is kept."""
         self.incoming.wait(missing, wake)
 
     # Within --------------------------------------------------------------------------------------------------

@@ -45,11 +45,12 @@ SIGNED_OUT = (
     "Send it again."
 )
 NO_KEY = "The room is encrypted, and the bridge has not got the key of this message from your client."
+NO_OLM = "m.no_olm"
 WITHHELD = {
     "m.unverified": "Your client keeps the key of this message from the bridge, because it does not trust its device.",
     "m.blacklisted": "Your client keeps the key of this message from the bridge, because its device is blocked there.",
     "m.unauthorised": "Your client keeps the key of this message from the bridge, which was not here when it was sent.",
-    "m.no_olm": "Your client could not send the bridge the key of this message.",
+    NO_OLM: "Your client could not send the bridge the key of this message.",
 }
 
 
@@ -258,6 +259,9 @@ class Incoming:
         except (msgspec.MsgspecError, RecursionError):
             return
         self._withheld[(said.room_id, said.session_id)] = said.code
+        if said.code != NO_OLM:  # then the key follows, as a rule
+            for wake in self._waiting.pop((said.room_id, said.session_id, event.sender), ()):
+                wake()
         while len(self._withheld) > REASONS:
             self._withheld.popitem(last=False)
 
@@ -285,7 +289,7 @@ class Incoming:
         return await self._recall(missing.place) is not None
 
     def wait(self, missing: KeyMissing, wake: Callable[[], None]) -> None:
-        """Call `wake` once when the key comes."""
+        """Call `wake` once when the key comes, or the news that its maker's client keeps it."""
         self._waiting.setdefault(missing.place, []).append(wake)
 
     async def open(self, raw: bytes) -> bytes:

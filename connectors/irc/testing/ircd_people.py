@@ -102,8 +102,11 @@ class User:
         self.ircd.send_to(self.ircd.find(nick), Out(self.mask, "INVITE", (nick, channel), user=self))
 
     def quit(self, reason: str = "Quit: bye") -> None:
-        """Leave the server."""
-        self.ircd.quit(self, reason)
+        """Leave the server; whoever has a socket loses it."""
+        if self.client is not None:
+            self.client.fail(reason)
+        else:
+            self.ircd.quit(self, reason)
 
 
 class Channel:

@@ -42,9 +42,10 @@ class Outcome(StrEnum):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """One check: its number, what it asks for, where the draft says so, what came of it."""
+    """One check: its number, what it is about, what it asks for, where the draft says so, what came of it."""
 
     number: int
+    group: str
     title: str
     section: str
     outcome: Outcome
@@ -162,15 +163,27 @@ class Examiner:
 
 
 Check = Callable[[Examiner], Awaitable[str]]
-_CHECKS: list[tuple[str, str, Check]] = []
+_CHECKS: list[tuple[str, str, str, Check]] = []
 
 
-def _check(title: str, section: str) -> Callable[[Check], Check]:
-    def add(check: Check) -> Check:
-        _CHECKS.append((title, section, check))
-        return check
+def _about(group: str) -> Callable[[str, str], Callable[[Check], Check]]:
+    """What makes checks of a group, each with its title and the section that says so."""
 
-    return add
+    def check(title: str, section: str) -> Callable[[Check], Check]:
+        def add(asked: Check) -> Check:
+            _CHECKS.append((group, title, section, asked))
+            return asked
+
+        return add
+
+    return check
+
+
+_transport = _about("Transport and identity")
+_body = _about("Bodies")
+_package = _about("Key packages")
+_room = _about("Rooms")
+_other = _about("Consent, search, files")
 
 
 async def examine(caller: Caller, user: str | None, tell: Callable[[Result], None]) -> list[Result]:
@@ -178,7 +191,7 @@ async def examine(caller: Caller, user: str | None, tell: Callable[[Result], Non
     results: list[Result] = []
     async with caller.peers() as peers:
         examiner = Examiner(caller, peers, user)
-        for number, (title, section, check) in enumerate(_CHECKS, 1):
+        for number, (group, title, section, check) in enumerate(_CHECKS, 1):
             try:
                 outcome, detail = Outcome.PASSED, await check(examiner)
             except _Skip as why:
@@ -187,7 +200,7 @@ async def examine(caller: Caller, user: str | None, tell: Callable[[Result], Non
                 outcome, detail = Outcome.FAILED, str(why)
             except BridgeError as why:
                 outcome, detail = Outcome.FAILED, why.notice
-            result = Result(number, title, section, outcome, detail)
+            result = Result(number, group, title, section, outcome, detail)
             results.append(result)
             tell(result)
     return results
@@ -215,7 +228,7 @@ def _ok(status: int, *wanted: int) -> None:
 # Transport --------------------------------------------------------------------------------------------------
 
 
-@_check("The directory is there and names every endpoint", "protocol 5.1")
+@_transport("The directory is there and names every endpoint", "protocol 5.1")
 async def _directory(asks: Examiner) -> str:
     found = await asks.directory()
     if missing := [endpoint for endpoint in Endpoint if endpoint not in found]:
@@ -223,7 +236,7 @@ async def _directory(asks: Examiner) -> str:
     return f"{len(found)} endpoints"
 
 
-@_check("Each endpoint is an https template with its variable", "protocol 5.1")
+@_transport("Each endpoint is an https template with its variable", "protocol 5.1")
 async def _templates(asks: Examiner) -> str:
     found = await asks.directory()
     bad = [
@@ -236,23 +249,23 @@ async def _templates(asks: Examiner) -> str:
     return ""
 
 
-@_check("Who shows no certificate does not get in", "protocol 4.1")
+@_transport("Who shows no certificate does not get in", "protocol 4.1")
 async def _no_certificate(asks: Examiner) -> str:
     return _refused(await asks.directory_without_certificate())
 
 
-@_check("A From that names another provider than the certificate is refused", "protocol 4.1")
+@_transport("A From that names another provider than the certificate is refused", "protocol 4.1")
 async def _wrong_from(asks: Examiner) -> str:
     headers = {"From": "mimi@somebody-else.example"}
     return _refused(await asks.raw(Endpoint.UPDATE, asks.no_room, b"", headers))
 
 
-@_check("A request without From is refused", "protocol 4.1")
+@_transport("A request without From is refused", "protocol 4.1")
 async def _no_from(asks: Examiner) -> str:
     return _refused(await asks.raw(Endpoint.UPDATE, asks.no_room, b"", {}))
 
 
-@_check("A Host that names another provider is refused", "protocol 4.1")
+@_transport("A Host that names another provider is refused", "protocol 4.1")
 async def _wrong_host(asks: Examiner) -> str:
     headers = {"From": f"mimi@{asks.domain}", "Host": "somebody-else.example"}
     return _refused(await asks.raw(Endpoint.UPDATE, asks.no_room, b"", headers))
@@ -261,21 +274,21 @@ async def _wrong_host(asks: Examiner) -> str:
 # Bodies -----------------------------------------------------------------------------------------------------
 
 
-@_check("A body with something behind its end is refused", "RFC 8446 3, protocol 5")
+@_body("A body with something behind its end is refused", "RFC 8446 3, protocol 5")
 async def _trailing(asks: Examiner) -> str:
     entry = ConsentEntry(ConsentOperation.REQUEST, asks.we, asks.nobody)
     body = users.CONSENT_ENTRY.encode(entry) + b"\0"
     return _refused((await asks.post(Endpoint.REQUEST_CONSENT, asks.nobody, body))[0])
 
 
-@_check("A body that ends too early is refused", "RFC 8446 3, protocol 5")
+@_body("A body that ends too early is refused", "RFC 8446 3, protocol 5")
 async def _cut(asks: Examiner) -> str:
     entry = ConsentEntry(ConsentOperation.REQUEST, asks.we, asks.nobody)
     body = users.CONSENT_ENTRY.encode(entry)[:-3]
     return _refused((await asks.post(Endpoint.REQUEST_CONSENT, asks.nobody, body))[0])
 
 
-@_check("A length that is not in its shortest form is refused", "RFC 9420 2.1.2")
+@_body("A length that is not in its shortest form is refused", "RFC 9420 2.1.2")
 async def _long_length(asks: Examiner) -> str:
     entry = ConsentEntry(ConsentOperation.REQUEST, asks.we, asks.nobody)
     body = bytearray(users.CONSENT_ENTRY.encode(entry))
@@ -289,7 +302,7 @@ async def _long_length(asks: Examiner) -> str:
 # Key packages -----------------------------------------------------------------------------------------------
 
 
-@_check("Key packages of an unknown user: userUnknown or noConsent, and no clients", "protocol 5.2")
+@_package("Key packages of an unknown user: userUnknown or noConsent, and no clients", "protocol 5.2")
 async def _unknown_user(asks: Examiner) -> str:
     body = users.KEY_MATERIAL_REQUEST.encode(asks.claim(asks.nobody))
     status, raw = await asks.post(Endpoint.KEY_MATERIAL, asks.nobody, body)
@@ -302,7 +315,7 @@ async def _unknown_user(asks: Examiner) -> str:
     return answer.code.name.lower()
 
 
-@_check("A protocol that nobody speaks: incompatibleProtocol, or refused", "protocol 5.2")
+@_package("A protocol that nobody speaks: incompatibleProtocol, or refused", "protocol 5.2")
 async def _other_protocol(asks: Examiner) -> str:
     body = b"\x7f" + users.KEY_MATERIAL_REQUEST.encode(asks.claim(asks.nobody))[1:]
     status, raw = await asks.post(Endpoint.KEY_MATERIAL, asks.nobody, body)
@@ -314,7 +327,7 @@ async def _other_protocol(asks: Examiner) -> str:
     return "incompatible_protocol"
 
 
-@_check("A request whose signature is wrong gets no key packages", "protocol 5.2")
+@_package("A request whose signature is wrong gets no key packages", "protocol 5.2")
 async def _bad_signature(asks: Examiner) -> str:
     target = asks.user or asks.nobody
     forged = msgspec.structs.replace(asks.claim(target), signature=bytes(64))
@@ -326,7 +339,7 @@ async def _bad_signature(asks: Examiner) -> str:
     return "no clients"
 
 
-@_check("A user who agrees has key packages, each given out once, none expired", "protocol 5.2")
+@_package("A user who agrees has key packages, each given out once, none expired", "protocol 5.2")
 async def _packages(asks: Examiner) -> str:
     if asks.user is None:
         raise _Skip("no --user was named")
@@ -354,7 +367,7 @@ async def _packages(asks: Examiner) -> str:
 # Rooms ------------------------------------------------------------------------------------------------------
 
 
-@_check("An application message for a room that is not there is refused", "protocol 5.4")
+@_room("An application message for a room that is not there is refused", "protocol 5.4")
 async def _submit_nowhere(asks: Examiner) -> str:
     message = PrivateMessage(b"no such group", 0, ContentType.APPLICATION, b"", b"\0" * 16, b"\0" * 32)
     body = rooms.SUBMIT_REQUEST.encode(rooms.SubmitRequest(message, asks.we))
@@ -366,12 +379,12 @@ async def _submit_nowhere(asks: Examiner) -> str:
     return "notAllowed"
 
 
-@_check("An update that cannot be read is refused", "protocol 5.3")
+@_room("An update that cannot be read is refused", "protocol 5.3")
 async def _update_rubbish(asks: Examiner) -> str:
     return _refused((await asks.post(Endpoint.UPDATE, asks.no_room, b"rubbish"))[0])
 
 
-@_check("The GroupInfo of a room that is not there: noSuchRoom or notAuthorized", "protocol 5.6")
+@_room("The GroupInfo of a room that is not there: noSuchRoom or notAuthorized", "protocol 5.6")
 async def _group_info_nowhere(asks: Examiner) -> str:
     signer = asks.signer()
     request = rooms.GroupInfoRequest(
@@ -388,14 +401,14 @@ async def _group_info_nowhere(asks: Examiner) -> str:
     return type(answer).__name__
 
 
-@_check("A notification about a room whose hub we are not is refused", "protocol 5.5")
+@_room("A notification about a room whose hub we are not is refused", "protocol 5.5")
 async def _notify_as_another(asks: Examiner) -> str:
     message = PrivateMessage(b"no such group", 0, ContentType.APPLICATION, b"", b"\0" * 16, b"\0" * 32)
     body = rooms.FANOUTS.encode((rooms.ApplicationFanout(0, message),))
     return _refused((await asks.post(Endpoint.NOTIFY, asks.no_room, body))[0])
 
 
-@_check("A notification that cannot be read is refused", "protocol 5.5")
+@_room("A notification that cannot be read is refused", "protocol 5.5")
 async def _notify_rubbish(asks: Examiner) -> str:
     return _refused((await asks.post(Endpoint.NOTIFY, asks.our_room, b"rubbish"))[0])
 
@@ -403,7 +416,7 @@ async def _notify_rubbish(asks: Examiner) -> str:
 # Consent, search, files -------------------------------------------------------------------------------------
 
 
-@_check("A consent request for an unknown user: 201, or 404", "protocol 5.7")
+@_other("A consent request for an unknown user: 201, or 404", "protocol 5.7")
 async def _consent_unknown(asks: Examiner) -> str:
     entry = ConsentEntry(ConsentOperation.REQUEST, asks.we, asks.nobody)
     status, _ = await asks.post(Endpoint.REQUEST_CONSENT, asks.nobody, users.CONSENT_ENTRY.encode(entry))
@@ -411,7 +424,7 @@ async def _consent_unknown(asks: Examiner) -> str:
     return f"answered {status}"
 
 
-@_check("A cancellation of what was never asked: 201", "protocol 5.7")
+@_other("A cancellation of what was never asked: 201", "protocol 5.7")
 async def _consent_cancel(asks: Examiner) -> str:
     entry = ConsentEntry(ConsentOperation.CANCEL, asks.we, asks.nobody)
     status, _ = await asks.post(Endpoint.REQUEST_CONSENT, asks.nobody, users.CONSENT_ENTRY.encode(entry))
@@ -419,7 +432,7 @@ async def _consent_cancel(asks: Examiner) -> str:
     return f"answered {status}"
 
 
-@_check("A consent request in the name of another provider's user is refused", "protocol 5.7")
+@_other("A consent request in the name of another provider's user is refused", "protocol 5.7")
 async def _consent_of_others(asks: Examiner) -> str:
     entry = ConsentEntry(ConsentOperation.REQUEST, "mimi://somebody-else.example/u/x", asks.nobody)
     return _refused(
@@ -427,7 +440,7 @@ async def _consent_of_others(asks: Examiner) -> str:
     )
 
 
-@_check("A grant at the endpoint for requests is refused", "protocol 5.7")
+@_other("A grant at the endpoint for requests is refused", "protocol 5.7")
 async def _grant_misplaced(asks: Examiner) -> str:
     entry = ConsentEntry(ConsentOperation.GRANT, asks.we, asks.nobody)
     return _refused(
@@ -435,7 +448,7 @@ async def _grant_misplaced(asks: Examiner) -> str:
     )
 
 
-@_check("An identifier query has an answer that can be read, with results only in success", "protocol 5.8")
+@_other("An identifier query has an answer that can be read, with results only in success", "protocol 5.8")
 async def _query(asks: Examiner) -> str:
     request = users.IdentifierRequest((users.Handle(asks.nobody),))
     status, raw = await asks.post(
@@ -448,11 +461,11 @@ async def _query(asks: Examiner) -> str:
     return answer.code.name.lower()
 
 
-@_check("The hub fetches nothing from a host that is no peer's", "protocol 5.10.2")
+@_other("The hub fetches nothing from a host that is no peer's", "protocol 5.10.2")
 async def _open_proxy(asks: Examiner) -> str:
     return _refused(await asks.get(Endpoint.PROXY_DOWNLOAD, "https://somebody-else.example/file"))
 
 
-@_check("The hub fetches nothing from its own network", "protocol 5.10.2")
+@_other("The hub fetches nothing from its own network", "protocol 5.10.2")
 async def _inner_proxy(asks: Examiner) -> str:
     return _refused(await asks.get(Endpoint.PROXY_DOWNLOAD, "https://127.0.0.1/"))

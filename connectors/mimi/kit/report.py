@@ -6,20 +6,15 @@ import asyncio
 import datetime
 from collections import Counter
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 import msgspec
 
 from connectors.mimi.kit.calling import Caller
 from connectors.mimi.kit.conformance import Outcome, Result, examine
+from connectors.mimi.kit.page import page
 
 _MARKS = {Outcome.PASSED: "ok  ", Outcome.FAILED: "FAIL", Outcome.SKIPPED: "skip"}
-_STYLE = (
-    "body{font:16px/1.5 system-ui;max-width:60em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
-    "td,th{text-align:left;padding:.3em .8em;border-bottom:1px solid #ccc;vertical-align:top}"
-    ".passed{color:#060}.failed{color:#b00;font-weight:bold}.skipped{color:#666}"
-)
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -57,16 +52,4 @@ def line(result: Result) -> str:
 
 def to_html(report: Report) -> str:
     """One page, without anything from elsewhere."""
-    rows = "".join(
-        f"<tr><td>{r.number}</td><td>{escape(r.title)}</td><td>{escape(r.section)}</td>"
-        f'<td class="{r.outcome}">{r.outcome}</td><td>{escape(r.detail)}</td></tr>\n'
-        for r in report.results
-    )
-    title = f"MIMI conformance of {escape(report.peer)}"
-    asked = f"Asked as {escape(report.asked_as)} at {escape(report.at)}, by {escape(report.draft)}."
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>\n'
-        f"<h1>{title}</h1><p>{asked}</p>\n<table>\n"
-        "<tr><th>#</th><th>Check</th><th>Where it says so</th><th>Outcome</th><th></th></tr>\n"
-        f"{rows}</table></html>\n"
-    )
+    return page(report.results, peer=report.peer, asked_as=report.asked_as, at=report.at, draft=report.draft)

@@ -210,6 +210,31 @@ async def test_the_servers_last_word_is_heeded(caps, words, kind, retry):
         assert error.retry_after == retry
 
 
+@pytest.mark.parametrize("words", ["Quit: bye", "Killed (op (bye))"])
+async def test_who_has_quit_is_not_connected_though_the_socket_stays_open(caps, words):
+    """RFC 2812 3.1.7: a server closes the connection behind a QUIT; what stands between may not."""
+    ircd = Ircd(caps=caps)
+    async with bridge_in(ircd) as bridge:
+        ircd.user("bob", "#c").quit()
+        client = ircd.client("bridge")
+        client.write(f":{client.user.mask} QUIT :{words}\r\n".encode())
+        error = await bridge.ended()
+        assert type(error) is Disconnected
+        assert error.retry_after == (300.0 if "Killed" in words else 0.0)
+
+
+async def test_that_one_quit_once_ends_no_connection_of_today():
+    ircd = Ircd(caps=FULL)
+    async with bridge_in(ircd) as bridge:
+        client = ircd.client("bridge")
+        past = Out(client.user.mask, "QUIT", ("bye",), user=client.user)
+        client.batch("chathistory", "#c", messages=[past])
+        ircd.user("bob", "#c").say("#c", "still there?")
+        await bridge.fact(Message)
+        assert bridge.task is not None
+        assert not bridge.task.done()
+
+
 async def test_who_is_killed_twice_stays_away(caps):
     """translation.md IRC 17: KILL is not KICK."""
     ircd = Ircd(caps=caps)

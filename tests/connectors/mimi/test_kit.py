@@ -104,13 +104,26 @@ def test_a_peer_that_cannot_be_named_or_files_that_are_not_there_are_said(
 
 def test_a_report_holds_every_check_and_no_markup_of_the_peer():
     results = [
-        Result(1, "One", "protocol 5.1", Outcome.PASSED),
-        Result(2, "Two", "protocol 5.2", Outcome.FAILED, "<script>"),
+        Result(1, "First", "One", "protocol 5.1", Outcome.PASSED),
+        Result(2, "Second", "Two", "RFC 9420 2.1.2, protocol 5", Outcome.FAILED, "<script>"),
+        Result(3, "Second", "Three", "the law", Outcome.SKIPPED, "no --user was named"),
     ]
     page = to_html(Report("a.example", "b.example", "2026-01-01", "draft", results))
     assert "<script>" not in page
-    assert page.count("<tr>") == 3
+    assert [page.count(f'class="title">{title}<') for title in ("One", "Two", "Three")] == [1, 2, 1], (
+        "to mend first"
+    )
+    assert "1 of 2 checks failed" in page
     assert [line(result) for result in results] == [
         " 1 ok   One (protocol 5.1)",
-        " 2 FAIL Two (protocol 5.2): <script>",
+        " 2 FAIL Two (RFC 9420 2.1.2, protocol 5): <script>",
+        " 3 skip Three (the law): no --user was named",
     ]
+
+
+def test_a_report_leads_to_what_the_drafts_say():
+    results = [Result(1, "First", "One", "RFC 9420 2.1.2, protocol 5.10.2", Outcome.PASSED)]
+    page = to_html(Report("a.example", "b.example", "2026-01-01", "draft", results))
+    assert 'href="https://www.rfc-editor.org/rfc/rfc9420#section-2.1.2"' in page
+    assert 'draft-ietf-mimi-protocol-06#section-5.10.2"' in page
+    assert "All 1 checks passed" in page

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+import pytest
 from slixmpp.xmlstream.xmlstream import NotConnectedError
 
 from bridgekit.testing.person import Person as MatrixPerson
@@ -133,8 +134,10 @@ async def test_the_bridge_is_killed_while_both_sides_talk(lab: Lab):
         await check(lab, talk, scene.bob)
 
 
-async def test_prosody_is_killed_for_half_a_minute_while_both_sides_talk(lab: Lab):
-    """What alice says waits; what was in the air when the server died is found in its archive, or said again."""
+@pytest.mark.parametrize("bridge_too", [False, True], ids=["prosody", "prosody-and-bridge"])
+async def test_prosody_is_killed_for_half_a_minute_while_both_sides_talk(lab: Lab, bridge_too: bool):
+    """What alice says waits; what was in the air when the server died is found in its archive, or said again. That the
+    bridge is killed in the middle of it changes nothing."""
     account = await lab.account("bob")
     muc = lab.room_name("outage")
     async with lab.matrix("alice") as alice, contextlib.AsyncExitStack() as stack:
@@ -147,8 +150,13 @@ async def test_prosody_is_killed_for_half_a_minute_while_both_sides_talk(lab: La
             lab.prosody.kill()
             talk.bob = None
             await first.aclose()
-            await asyncio.sleep(30)
+            await asyncio.sleep(15)
+            if bridge_too:
+                lab.bridge.kill()
+            await asyncio.sleep(15)
             await lab.prosody.start()
+            if bridge_too:
+                await lab.bridge.start()
             bob = await stack.enter_async_context(lab.online(account))
             await bob.join(muc)
             talk.bob = bob

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from xml.sax.saxutils import quoteattr
 
-from connectors.xmpp import wire
+from connectors.xmpp import cards, wire
 from connectors.xmpp.testing.person import Seen, codes
+from tests.browsers.picture import png
 from tests.scenarios.xmpp.lab import ACCOUNT, XMPP, Lab, until
 from tests.scenarios.xmpp.scene import Scene, scenery
 
@@ -43,6 +44,23 @@ async def test_somebody_who_comes_back_is_the_same_person_and_another_under_the_
     await scene.bob.join(scene.muc)
     scene.bob.say(scene.muc, "no, me")
     assert (await scene.alice.reads(scene.room, "no, me")).sender == bob
+
+
+async def test_who_has_another_name_and_a_picture_on_matrix_has_them_on_xmpp(scene: Scene):
+    """XEP-0045, 7.6: 303 is a new nick of the same occupant; XEP-0153, 3.1: the SHA-1 of the picture in a presence."""
+    alice, bob = scene.alice, scene.bob
+    await alice.say(scene.room, "it is me")
+    await bob.reads("it is me", nick=alice.name)
+    await alice.set_name("Alicia")
+    await bob.sees(lambda s: s.nick == alice.name and 303 in codes(s), "303")
+    await alice.set_picture(png(96, 96), "image/png")
+    told = await bob.sees(lambda s: s.kind == "presence" and cards.announced(s.xml), "her picture")
+    assert told.nick == "Alicia"
+    name, picture = cards.read_card(await bob.ask(f"{scene.muc}/Alicia", "<vCard xmlns='vcard-temp'/>"))
+    assert picture is not None
+    assert (name, picture.digest) == ("Alicia", cards.announced(told.xml))
+    await alice.say(scene.room, "still me")
+    await bob.reads("still me", nick="Alicia")
 
 
 async def test_kicks_and_bans_are_told_with_who_and_why(scene: Scene):

@@ -27,12 +27,12 @@ def in_clear(pair: Pair) -> None:
     pair.b.more["encryption"] = {"trust": "all"}
 
 
-async def account(place: World, name: str) -> Human:
+async def account(place: World, name: str, fields: str = "") -> Human:
     """Somebody who can be reached from elsewhere under their own name."""
     human = await place.homeserver.user(name).ready()
     room = await human.create_room(invite=[BOT], is_direct=True)
     await said(place, by(BOT, "Every word here is a command"))
-    await human.send(room, "login mimi")
+    await human.send(room, f"login mimi {fields}".strip())
     await said(place, by(BOT, "is being signed in"))
     return human
 

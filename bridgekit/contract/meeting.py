@@ -1,0 +1,43 @@
+"""How people come together, where a network has more than rooms that anybody enters: what some sessions have."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from bridgekit.contract.ids import ChatId
+from bridgekit.contract.people import Person
+
+
+@runtime_checkable
+class IsInvited(Protocol):
+    """The session of somebody's own account that is asked into shared chats and may be in them alone.
+
+    Who links such a chat agrees (`Join`, before the relay's); declining is `Leave`.
+    """
+
+    def is_invited(self, chat: ChatId) -> bool:
+        """Whether the account was asked into a shared chat and its owner has not answered."""
+        ...
+
+
+@runtime_checkable
+class FindsPeople(Protocol):
+    """A session that can look for people by something else than their whole address."""
+
+    async def find(self, words: str) -> list[Person]:
+        """Those who let themselves be found by these words; `name` is for people. Raises RemoteError with a sentence,
+        also for words that name no place to look."""
+        ...
+
+
+@runtime_checkable
+class MakesCodes(Protocol):
+    """A session that can let people into its closed chats by a code that is passed on by hand: a `Join`'s secret."""
+
+    async def make_code(self, chat: ChatId) -> str:
+        """A new code, besides those that there are. Raises RemoteError."""
+        ...
+
+    async def end_codes(self, chat: ChatId) -> int:
+        """No code lets anybody in from now on; how many there were. Raises RemoteError."""
+        ...
