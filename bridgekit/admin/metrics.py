@@ -198,6 +198,12 @@ class Metrics:
             ["network"],
             registry=reg,
         )
+        self._turned_away = Counter(
+            "bridgekit_turned_away",
+            "Private messages from a network that no conversation may begin with.",
+            ["network"],
+            registry=reg,
+        )
         self._answers = _Tallies(
             (
                 "bridgekit_homeserver_answers",
@@ -280,13 +286,17 @@ class Metrics:
         """A fact of this side (`matrix`, or a network) struck a fault and was put aside."""
         self._parked.labels(network).inc()
 
+    def turned_away(self, network: NetworkId) -> None:
+        """A private message was not passed on: its sender may not begin a conversation."""
+        self._turned_away.labels(network).inc()
+
     def declare(self, networks: list[NetworkId]) -> None:
         """Show every series of these networks from the start, as zero: a rate needs a first value."""
         for network in networks:
             for direction in Direction:
                 for fate in ("delivered", "failed", "uncertain"):
                     self._messages.of(network, direction.value, fate)
-            for counter in (self._reconnects, self._parked):
+            for counter in (self._reconnects, self._parked, self._turned_away):
                 counter.labels(network)
 
     # Asked for when somebody looks: no cost before

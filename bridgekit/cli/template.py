@@ -78,6 +78,7 @@ CONSENT = [
     "    consent: required  # required: an operator of a chat agrees before it is linked; announced: the chat is told;"
     " off: the chats are yours",
     "    # ceiling: {history: shared, join: public, listed: true, media: true}  # how open its rooms may be at most",
+    "    # direct: known  # private conversations: between people who share a linked chat; anyone; off",
     "    # gate: pause  # who has no account of their own in the chat: pause, kick or relay-allowed",
 ]
 """What every network's section says about who may read."""

@@ -21,6 +21,7 @@ from bridgekit.config.types import (
     WrittenRate,
 )
 from bridgekit.contract import ids
+from bridgekit.core.direct import Direct
 from bridgekit.core.gate import GateMode
 from bridgekit.core.membership import Mode
 from bridgekit.core.model import Permission
@@ -324,6 +325,10 @@ class NetworkSection(Section):
     consent: Policy = Policy.REQUIRED
     """What it takes to link a chat. `required`: one of its operators agrees, in private, to what is asked. `announced`:
     the chat is told, and asked only for what goes beyond reading along. `off`: the chats are your own."""
+    direct: Direct = Direct.KNOWN
+    """Between whom private conversations may begin, from either side. `known`: who share a linked chat, or have talked
+    before; with the network's own services; and where the network asks people first. `anyone`. `off`: nobody, and
+    those that have begun are closed. Whoever has said `!block` is not written to."""
     ceiling: Ceiling = Ceiling()
     """How open the network's rooms may be at most."""
     gate: GateMode | None = None

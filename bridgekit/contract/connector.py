@@ -168,6 +168,12 @@ class Network(Protocol):
         """Whether `connect` takes logins."""
         ...
 
+    @property
+    def asks_first(self) -> bool:
+        """Whether nothing that is said to somebody in private reaches them before they have agreed to hear from its
+        sender: then nobody is written to by strangers there."""
+        ...
+
     def connect(self, login: Login | None) -> AbstractAsyncContextManager[Session]:
         """Open a session; `login=None` is the relay. Raises Disconnected or LoginRejected."""
         ...
@@ -187,4 +193,8 @@ class Network(Protocol):
 
     def direct(self, person: PersonId) -> ChatId | None:
         """The private chat with `person`; None where there is no such thing."""
+        ...
+
+    def is_service(self, person: PersonId) -> bool:
+        """Whether that is the network's own machine, which anybody may write to, and no person."""
         ...

@@ -39,6 +39,11 @@ class Crowd:
         member = self._members.get(person)
         return member.role if member is not None else Role.NONE
 
+    def account(self, person: PersonId) -> str:
+        """The account that somebody is signed in to, as far as it was told."""
+        member = self._members.get(person)
+        return (member.person.account or "") if member is not None else ""
+
     def seen(self, person: PersonId) -> Seen:
         """Where somebody is."""
         if person in self._members:
@@ -104,6 +109,11 @@ class Crowds:
     def forget(self, side: PortalKey) -> None:
         """The bridge is not in the chat any more."""
         self._of.pop(side, None)
+
+    def account(self, network: NetworkId, person: PersonId) -> str:
+        """The account that somebody is signed in to, as far as a chat tells; "" where none does."""
+        found = (self._of[side].account(person) for side in self.where(network, person))
+        return next(filter(None, found), "")
 
     def where(self, network: NetworkId, person: PersonId) -> Iterator[PortalKey]:
         """The chats in which somebody is."""

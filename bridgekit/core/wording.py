@@ -297,6 +297,77 @@ OPTED_IN = "Your messages are passed on again. Say !optout to change that."
 ALREADY_OUT = "You have opted out already. Say !optin to change that."
 ALREADY_IN = "You have not opted out. Say !optout and your messages stay here."
 
+# Private conversations ------------------------------------------------------------------------------------------
+
+NOT_BLOCKED = "You have not blocked private messages from there. Say !block and none reaches you."
+OUT_SO_NOT_PASSED_ON = (
+    "This was not passed on: you have opted out, and your private messages stay here too. "
+    "Say !optin to change that."
+)
+NOT_TAKEN = (
+    "This was not passed on to Matrix: by this bridge people there are written to by those who are in a linked chat "
+    "with them."
+)
+"""For a stranger who writes to a Matrix user."""
+
+
+def blocked(owner: str) -> str:
+    """From now on `owner` (a Matrix user; "" is all of them) does not reach whoever said so."""
+    return (
+        f"From now on {owner or 'nobody on Matrix'} {'cannot' if owner else 'can'} write to you in private by this "
+        f"bridge. Say !unblock {owner or 'all'}, in private, to change that."
+    )
+
+
+def blocked_already(owner: str) -> str:
+    """It is so already."""
+    return (
+        f"{owner or 'Nobody on Matrix'} {'cannot' if owner else 'can'} write to you in private by this bridge. "
+        f"Say !unblock {owner or 'all'}, in private, to change that."
+    )
+
+
+def unblocked(owner: str) -> str:
+    """They may write again."""
+    return (
+        f"{owner or 'People on Matrix'} can write to you in private again. "
+        f"Say !block {owner or 'all'}, in private, to change that."
+    )
+
+
+def takes_no_messages(name: str) -> str:
+    """Why somebody cannot be written to: by their own word."""
+    return f"{name} does not take private messages from you."
+
+
+def wants_no_bridge(name: str) -> str:
+    """Why there is no private conversation with who opted out."""
+    return f"{name} does not want to be bridged: there are no private conversations with them here."
+
+
+def no_conversations(label: str) -> str:
+    """Where the admin has turned them off."""
+    return f"Private conversations with people on {label} are turned off on this bridge."
+
+
+def not_passed_on(label: str) -> str:
+    """For who writes to a Matrix user where private conversations are turned off."""
+    return f"This was not passed on to Matrix. {no_conversations(label)}"
+
+
+def is_a_stranger(name: str, label: str) -> str:
+    """Why somebody cannot be written to, and what to do."""
+    return (
+        f"On {label} private conversations are for people who share a linked chat: join a room that is linked to a "
+        f"chat where {name} is."
+    )
+
+
+def turned_away(count: int) -> str:
+    """For an admin, how many private messages of strangers went nowhere since the start."""
+    return f"{count} private message{'s' if count != 1 else ''} turned away since the start"
+
+
 # The gate -----------------------------------------------------------------------------------------------------
 
 LOOKING = "The bridge is just looking who is there."

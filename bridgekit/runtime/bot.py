@@ -14,6 +14,7 @@ from bridgekit.contract.people import Person
 from bridgekit.core import wording
 from bridgekit.core.commands import split_words
 from bridgekit.core.corrections import power_of
+from bridgekit.core.direct import WITH_WHOM
 from bridgekit.core.model import Permission
 from bridgekit.core.questions import WANTED
 from bridgekit.core.rates import Buckets, Rate
@@ -23,6 +24,7 @@ from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts, Key
 from bridgekit.runtime.cases import Case
 from bridgekit.runtime.consenting import Consenting
+from bridgekit.runtime.directs import Directs
 from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.lenient import allowed, now
 from bridgekit.runtime.making import Making
@@ -74,6 +76,7 @@ class Bot:
         manifests: dict[NetworkId, Manifest],
         remains: Remains,
         protecting: Protecting,
+        directs: Directs,
         *,
         exposures: Exposures,
         consenting: Consenting,
@@ -96,6 +99,7 @@ class Bot:
         self._manifests = manifests
         self._remains = remains
         self._protecting = protecting
+        self._directs = directs
         self._me = me
         self._label = label
         self._permission = permission
@@ -307,11 +311,16 @@ class Bot:
         return session
 
     async def _networks(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
-        lines = [
-            f"{network}: {self._label(network)} ({manifest.name}), {self._accounts.status(network, None)}"
-            for network, manifest in self._manifests.items()
-        ]
-        if self._permission(sender) is Permission.ADMIN:
+        admin = self._permission(sender) is Permission.ADMIN
+        lines = []
+        for network, manifest in self._manifests.items():
+            strangers = self._directs.turned_away[network] if admin else 0
+            lines.append(
+                f"{network}: {self._label(network)} ({manifest.name}), {self._accounts.status(network, None)}; "
+                f"private conversations {WITH_WHOM[self._directs.policy(network)]}"
+                + (f" ({wording.turned_away(strangers)})" if strangers else "")
+            )
+        if admin:
             lines += [
                 f"{network}: {GONE}; {left} of it remain. `!bridge forget {network}` takes that away."
                 for network, left in self._remains.all().items()
@@ -522,6 +531,8 @@ class Bot:
         side, person = self._portals.find_person(network, words[1], login)
         self._spend(sender)
         if (link := self._registry.links.get(side)) is None:
+            if why := await self._directs.refusal(sender, network, person):
+                raise NotAllowed(why)
             await self._making.direct(side, person, sender)
             return f"You are invited to a room with {words[1]}."
         if await allowed(self._client.patient.invite(link.room, sender)):

@@ -140,6 +140,7 @@ class Bridge:
         await self.engine.load()
         await parts.protecting.load()
         await parts.consenting.load()
+        await parts.directs.load()
         await parts.holding.load()
         await parts.shields.load()
         await parts.upgrades.load()

@@ -132,7 +132,7 @@ class Erasure:
             wish = OptOut(network=side, person=person, at=now())
             self._optouts().add(wish)
             await self._store.commit(self._store.optouts.put(wish))
-            await self._forget(side, person)
+        await self._forget(side, person)
         while not await self._messages(side, person, report):
             report.waits = "A network that has to take messages back is away; it is asked again every minute."
             await asyncio.sleep(AGAIN)

@@ -18,12 +18,14 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Kind, Person
 from bridgekit.contract.policy import Entry, Exposure
+from bridgekit.core.direct import Direct
 from bridgekit.core.exposure import HISTORY
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.protection import SEALED
 from bridgekit.core.rates import Buckets, Rate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
+from bridgekit.runtime.directs import Directs
 from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.lenient import allowed, now, quiet
@@ -87,9 +89,11 @@ class Making:
         opening: Callable[[], Opening],
         exposures: Callable[[], Exposures],
         encrypts: Callable[[], bool],
+        directs: Directs,
         spawn: Callable[[Coroutine[None, None, None]], object],
     ) -> None:
         """`encrypts` says whether the bridge can take part in encrypted rooms."""
+        self._directs = directs
         self._encrypts = encrypts
         self._aliases: dict[
             PortalKey, asyncio.Future[bool]
@@ -218,7 +222,13 @@ class Making:
         row = self._registry.logins.get(side.receiver)
         if row is None or fact.content.kind is Kind.NOTICE:
             return None
-        person = fact.sender if fact.own is None else self._portals.other_end(side.network, side.chat)
+        if fact.own is not None:
+            person = self._portals.other_end(side.network, side.chat)
+            self._directs.talked(side)
+        elif await self._directs.lets_in(side, fact, row.login.owner):
+            person = fact.sender
+        else:
+            return None
         return await self.direct(side, person, row.login.owner) if person is not None else None
 
     async def asked(self, side: PortalKey, person: Person, owner: PersonId) -> None:
@@ -228,7 +238,10 @@ class Making:
         already has said yes.
         """
         link = self._registry.links.get(side)
-        if link is None and side not in self._portals.making:
+        if link is None and self._directs.policy(side.network) is Direct.OFF:
+            no = verbs.Leave(chat=side.chat)
+            await quiet(self._sessions[side.network, side.receiver].perform, no)
+        elif link is None and side not in self._portals.making:
             making: asyncio.Future[ChatId | None] = asyncio.get_running_loop().create_future()
             self._portals.making[side] = making
             room: ChatId | None = None
@@ -294,11 +307,16 @@ class Making:
             return  # the network is asked, and the ghost comes when its person does
         login = self._accounts.of(network, inviter)
         chat = self._networks[network].direct(person)
-        if login is None and chat is not None and self._accounts.may_open(network):
-            login = await self._accounts.ensure(network, inviter)  # asking somebody in asks for an account
-        if login is None or chat is None:
+        if chat is None or (login is None and not self._accounts.may_open(network)):
             await self._ghosts.decline(ghost, room, self.no_login(network))
             return
+        whom = Person(id=person, name=self._networks[network].chat_name(chat) or str(person))
+        begun = login is not None and PortalKey(network, chat, login) in self._registry.links
+        if not begun and (why := await self._directs.refusal(inviter, network, whom)):
+            await self._ghosts.decline(ghost, room, why)
+            return
+        if login is None:
+            login = await self._accounts.ensure(network, inviter)  # asking somebody in asks for an account
         side = PortalKey(network, chat, login)
         if (link := self._registry.links.get(side)) is not None:
             why = "You have this conversation already, in another room."
@@ -308,7 +326,6 @@ class Making:
             await self._ghosts.decline(ghost, room, why)
             return
         await self._learn(side)
-        whom = Person(id=person, name=self._networks[network].chat_name(chat) or str(person))
         await self._ghosts.exist(ghost, network, whom)
         await self._client.join(room, user=ghost)
         self._ghosts.entered(ghost, room)
@@ -319,6 +336,7 @@ class Making:
         await allowed(self._client.invite(room, self._bot, user=ghost))
         await allowed(self._client.join(room))
         await self._made_direct(side, room, whom, inviter, made=False)
+        self._directs.talked(side)
         self._spawn(quiet(self._begin, side))
 
     async def _begin(self, side: PortalKey) -> None:

@@ -13,7 +13,7 @@ from bridgekit.admin.metrics import Direction, Metrics
 from bridgekit.config import Config, StatusEvents
 from bridgekit.contract import facts
 from bridgekit.contract.connector import Connector, FileOpener, Manifest, Network
-from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.core import wording
 from bridgekit.core.crowd import Crowds
 from bridgekit.core.ghosts import Namespace
@@ -29,6 +29,7 @@ from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.cases import Case, Fate, Outcome
 from bridgekit.runtime.consenting import Consenting
 from bridgekit.runtime.desk import Desk
+from bridgekit.runtime.directs import Directs
 from bridgekit.runtime.doorstep import Doorstep
 from bridgekit.runtime.erasure import Erasure
 from bridgekit.runtime.exposure import Exposures
@@ -226,6 +227,7 @@ class Parts:
             replaced=lambda room: self.upgrades.successor(room),
             is_replaced=lambda room: self.upgrades.is_replaced(room),
             under_way=under_way,
+            unwelcome=lambda link: self.directs.closed(link),
         )
         for id, section in config.networks.items():
             connector = connectors[section.connector]
@@ -282,6 +284,22 @@ class Parts:
             announce=self.opening.announce,
             weigh=self._scopes_changed,
             gone=self._opted_out,
+            spawn=spawn,
+        )
+        self.directs = Directs(
+            client,
+            store,
+            registry,
+            self.ghosts,
+            self.crowds,
+            self.networks,
+            self.accounts.sessions,
+            portals=lambda: self.portals,
+            policy=self.rules.direct,
+            optouts=lambda: self.consenting.optouts,
+            label=label,
+            tell=self.consenting.tell,
+            counted=metrics.turned_away,
             spawn=spawn,
         )
         self.exposures = Exposures(
@@ -342,6 +360,7 @@ class Parts:
             self.crowds,
             exposures=self.exposures,
             consenting=self.consenting,
+            directs=self.directs,
             holding=self.holding,
             readers=self.readers,
             protecting=self.protecting,
@@ -381,6 +400,7 @@ class Parts:
             opening=lambda: self.opening,
             exposures=lambda: self.exposures,
             encrypts=lambda: self.engine.works,
+            directs=self.directs,
             spawn=spawn,
         )
         self.management = ManagementRooms(client, registry, self.portals.say)
@@ -414,6 +434,7 @@ class Parts:
             self.manifests,
             self.remains,
             self.protecting,
+            self.directs,
             exposures=self.exposures,
             consenting=self.consenting,
             readers=self.readers,
@@ -471,6 +492,7 @@ class Parts:
             performing=self.performing,
             portals=self.portals,
             making=self.making,
+            directs=self.directs,
             management=self.management,
             standing=self.standing,
             upgrades=self.upgrades,
@@ -507,7 +529,7 @@ class Parts:
             namespace,
             bot=me,
             optouts=lambda: self.consenting.optouts,
-            forget=self.shields.erase,
+            forget=self._forget,
             label=label,
             spawn=spawn,
         )
@@ -627,6 +649,12 @@ class Parts:
         if crowd.known:
             roster = facts.Roster(chat=link.key.chat, at=now(), members=crowd.members())
             self.rooms.remote(link.key.network, link.reader, roster)
+
+    async def _forget(self, side: NetworkId, person: PersonId) -> None:
+        """What was kept of somebody who is erased: of a network, or of Matrix."""
+        if side != MATRIX:
+            await self.shields.erase(side, person)
+        await self.directs.erase(side, person)
 
     def _opted_out(self, network: NetworkId, person: PersonId) -> None:
         self._spawn(self.ghosts.leave_all(self.ghosts.of(network, person)))

@@ -20,6 +20,7 @@ from bridgekit.core.gate import Cause
 from bridgekit.core.shield import Quarantined, Refused, Wait
 from bridgekit.runtime.cases import ABOUT_LINK, Case
 from bridgekit.runtime.consenting import Consenting
+from bridgekit.runtime.directs import Directs
 from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.holding import Holding
 from bridgekit.runtime.loops import Loops
@@ -46,6 +47,7 @@ class Passage:
         *,
         exposures: Exposures,
         consenting: Consenting,
+        directs: Directs,
         holding: Holding,
         readers: Readers,
         protecting: Protecting,
@@ -62,6 +64,7 @@ class Passage:
         self._crowds = crowds
         self._exposures = exposures
         self._consenting = consenting
+        self._directs = directs
         self._holding = holding
         self._readers = readers
         self._protecting = protecting
@@ -90,6 +93,8 @@ class Passage:
             if isinstance(fact, facts.ChatVisibility | facts.ChatOpened):
                 self._exposures.hear(side, fact)
         if self._consenting.hear(side, fact) or self._loops.is_ours(side, fact):
+            return True
+        if self._directs.hear(side, fact):
             return True
         if isinstance(fact, facts.Message) and self._is_live(fact) and (word := nod_in(fact.content)):
             self._spawn(self._shields.heard(side, fact.sender, word))

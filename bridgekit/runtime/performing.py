@@ -44,6 +44,7 @@ from bridgekit.runtime.registry import OPEN, PAUSED, WAITING, Registry
 from bridgekit.runtime.sessions import Supervised
 from bridgekit.runtime.underway import UnderWay
 from bridgekit.store import Store
+from bridgekit.store.rows import Link
 
 log = structlog.get_logger(__name__)
 
@@ -78,6 +79,7 @@ class Performing:
         replaced: Callable[[ChatId], object],
         is_replaced: Callable[[ChatId], Awaitable[bool]],
         under_way: UnderWay,
+        unwelcome: Callable[[Link], str],
     ) -> None:
         self._store = store
         self._registry = registry
@@ -103,6 +105,7 @@ class Performing:
         self._replaced = replaced
         self._is_replaced = is_replaced
         self._under_way = under_way
+        self._unwelcome = unwelcome
         self._views: dict[ChatId, tuple[object, tuple[SideView, ...]]] = {}
 
     # Context -------------------------------------------------------------------------------------------------
@@ -334,13 +337,17 @@ class Performing:
 
     def _check_link(self, step: Step) -> None:
         """Raise SendRejected where the chat does not want to hear of the room any more."""
-        if isinstance(step.action.verb, verbs.Leave):
+        verb = step.action.verb
+        if isinstance(verb, verbs.Leave):
             return
         link = self._registry.links.get(step.action.side)
         if link is None:
             raise SendRejected("The chat was unlinked before this was passed on.")
         if link.state == WAITING:
             raise SendRejected(link.reason)
+        takes_back = isinstance(verb, verbs.Retract | verbs.Unreact)
+        if link.key.receiver is not None and not takes_back and (why := self._unwelcome(link)):
+            raise SendRejected(why)
 
     def _given(self, side: PortalKey, protection: Protection) -> Protection:
         """What a chat gives this moment, of which a session says `protection`; the label may be behind that."""

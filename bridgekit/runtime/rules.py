@@ -9,6 +9,7 @@ from bridgekit.config.types import rate_of
 from bridgekit.contract.connector import Network, OwnAccounts
 from bridgekit.contract.ids import NetworkId, PortalKey
 from bridgekit.contract.policy import Exposure
+from bridgekit.core.direct import Direct
 from bridgekit.core.exposure import SECRET, Bound, JoinRule
 from bridgekit.core.gate import GateMode, GateRules
 from bridgekit.core.membership import Mode
@@ -54,6 +55,11 @@ class Rules:
         """Whether a network's chats are asked before they are linked."""
         section = self._sections.get(network)
         return section.consent if section is not None else Policy.REQUIRED
+
+    def direct(self, network: NetworkId) -> Direct:
+        """Between whom private conversations may begin there."""
+        section = self._sections.get(network)
+        return section.direct if section is not None else Direct.OFF
 
     def gate(self, network: NetworkId) -> GateRules:
         """Who may read there."""

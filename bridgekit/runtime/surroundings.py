@@ -31,6 +31,7 @@ from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.cases import Case, Fate, Step, Tracked
+from bridgekit.runtime.directs import DIRECT, Directs
 from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.fates import Fates
 from bridgekit.runtime.ghosts import Ghosts
@@ -60,9 +61,6 @@ log = structlog.get_logger(__name__)
 
 TELL_REASON, TELL_ROOM = Rate(1, 3_600_000), Rate(10, 3_600_000)
 """How often a room hears for the same reason, and at all, that something could not be shown there."""
-
-DIRECT = "bridge.direct"
-"""Where it is kept that the owner of a direct chat has entered its room; no network is called so."""
 Work = Coroutine[Any, Any, None]
 Opened = Fact | translate.StateChanged | translate.Encrypted | translate.Unreadable | None
 DEEDS: dict[Change, type[Deed]] = {Change.KICK: verbs.Kick, Change.BAN: verbs.Ban, Change.UNBAN: verbs.Unban}
@@ -84,6 +82,7 @@ class RoomSurroundings:
         performing: Performing,
         portals: Portals,
         making: Making,
+        directs: Directs,
         management: ManagementRooms,
         standing: StandingLinks,
         upgrades: Upgrades,
@@ -136,6 +135,7 @@ class RoomSurroundings:
         self._names = names
         self._portals = portals
         self._making = making
+        self._directs = directs
         self._management = management
         self._standing = standing
         self._upgrades = upgrades
@@ -324,6 +324,8 @@ class RoomSurroundings:
         kept = self.store.kv
         if fact.change is Change.JOIN:
             await self.store.commit(kept.put(DIRECT, room, b"joined"))  # their leaving may be right behind it
+            for link in self._registry.links_of(room):
+                self._directs.talked(link.key)
         elif fact.change in (Change.LEAVE, Change.KICK, Change.BAN):
             made = self._registry.portals[room].made
             if made and await kept.get(DIRECT, room) is None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.policy import Protection
+from bridgekit.core.direct import Block
 from bridgekit.core.gate import Cause, Held
 from bridgekit.core.model import Downgrade, Toward
 from bridgekit.core.optout import OptOut
@@ -15,7 +16,7 @@ from bridgekit.core.scopes import Consent, Scope
 from bridgekit.core.shield import Nod
 from bridgekit.store.driver import Reader
 from bridgekit.store.statements import Table, Write, delete, storable, upsert
-from bridgekit.store.tables import AGREEMENTS, ASKS, CONSENTS, HELD, NODS, OPTOUTS
+from bridgekit.store.tables import AGREEMENTS, ASKS, BLOCKS, CONSENTS, HELD, NODS, OPTOUTS
 
 _CONSENT_PUT = upsert(CONSENTS)
 _CONSENT_REMOVE = delete(CONSENTS)
@@ -24,6 +25,8 @@ _ASK_PUT = upsert(ASKS)
 _ASK_REMOVE = delete(ASKS)
 _OPTOUT_PUT = upsert(OPTOUTS)
 _OPTOUT_REMOVE = delete(OPTOUTS, keys=2)
+_BLOCK_PUT = upsert(BLOCKS)
+_BLOCK_REMOVE = delete(BLOCKS, keys=3)
 _NOD_PUT = upsert(NODS)
 _NOD_REMOVE = delete(NODS, keys=3)
 _HELD_PUT = upsert(HELD)
@@ -216,6 +219,39 @@ class OptOuts:
         return [
             OptOut(network=NetworkId(network), person=PersonId(person), account=account, at=at)
             for network, person, account, at in await self._reader.fetch(_select(OPTOUTS, "network, person"))
+        ]
+
+
+class Blocks:
+    """Who does not take private messages, of nobody or of somebody."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def put(self, row: Block) -> Write:
+        """Add a wish."""
+        return Write(
+            _BLOCK_PUT,
+            (row.network, storable(row.person), storable(row.owner), storable(row.account), row.at),
+        )
+
+    def remove(self, row: Block) -> Write:
+        """It is taken back."""
+        return Write(_BLOCK_REMOVE, (row.network, storable(row.person), storable(row.owner)))
+
+    async def all(self) -> list[Block]:
+        """Every wish, by network and person."""
+        return [
+            Block(
+                network=NetworkId(network),
+                person=PersonId(person),
+                owner=PersonId(owner),
+                account=account,
+                at=at,
+            )
+            for network, person, owner, account, at in await self._reader.fetch(
+                _select(BLOCKS, "network, person, owner")
+            )
         ]
 
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from bridgekit.store import ids
-from bridgekit.store.agreements import Agreements, Asks, Consents, Nods, OptOuts, Waiting
+from bridgekit.store.agreements import Agreements, Asks, Blocks, Consents, Nods, OptOuts, Waiting
 from bridgekit.store.canary import check_key, look_at_key
 from bridgekit.store.driver import CLOSE_WITHIN, Driver, StoreError, Unit, settle
 from bridgekit.store.keys import Keys
@@ -50,6 +50,7 @@ class Store:
         self.consents = Consents(driver)
         self.asks = Asks(driver)
         self.optouts = OptOuts(driver)
+        self.blocks = Blocks(driver)
         self.nods = Nods(driver)
         self.held = Waiting(driver)
         self.keys = Keys(driver, key)

@@ -100,6 +100,7 @@ ASKS = table(
     expires="bigint",
 )
 OPTOUTS = table("optouts", 2, network="text", person="text", account="text", at="bigint")
+BLOCKS = table("blocks", 3, network="text", person="text", owner="text", account="text", at="bigint")
 HELD = table(
     "held",
     1,
@@ -193,6 +194,7 @@ TABLES = (
     AGREEMENTS,
     ASKS,
     OPTOUTS,
+    BLOCKS,
     HELD,
     NODS,
     OUR_DEVICES,

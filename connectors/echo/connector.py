@@ -81,6 +81,7 @@ class EchoNetwork:
     """What the sessions share, and how chats are called: `#anything` is shared, `echo` is a private chat."""
 
     own_accounts = OwnAccounts.ON_REQUEST
+    asks_first = False
 
     def __init__(self, config: EchoConfig, host: Host) -> None:
         self._config = config
@@ -110,6 +111,10 @@ class EchoNetwork:
     def direct(self, person: PersonId) -> ChatId | None:
         """Echo is the only one who can be talked to alone."""
         return PRIVATE if person == ECHO.id else None
+
+    def is_service(self, person: PersonId) -> bool:
+        """Echo is no person."""
+        return person == ECHO.id
 
 
 class EchoConnector:

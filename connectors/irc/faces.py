@@ -31,7 +31,7 @@ class Faces:
         """Who said `line` when it was said: it is told again now, and the nick may be somebody else's."""
         account = line.tags.get("account")
         id = self.people.past(line.nick, user=line.user, host=line.host, account=account or "")
-        return Person(id=id, name=line.nick, account=account or None, bot=_is_service(line.nick))
+        return Person(id=id, name=line.nick, account=account or None, bot=is_service(line.nick))
 
     def person(
         self, nick: str, user: str = "", host: str = "", account: str | None = None, *, bot: bool = False
@@ -43,13 +43,13 @@ class Faces:
             account = member.account if account is None else account
             bot, nick = bot or member.bot, member.nick
         id = self.people.person(nick, user=user, host=host, account=account, stranger=member is None)
-        return Person(id=id, name=nick, account=account or None, bot=bot or _is_service(nick))
+        return Person(id=id, name=nick, account=account or None, bot=bot or is_service(nick))
 
     def of(self, user: User) -> Person:
         """The person of a member, present or just gone."""
         id = self.people.person(user.nick, user=user.user, host=user.host, account=user.account)
         return Person(
-            id=id, name=user.nick, account=user.account or None, bot=user.bot or _is_service(user.nick)
+            id=id, name=user.nick, account=user.account or None, bot=user.bot or is_service(user.nick)
         )
 
     def actor(self, source: str) -> Person | None:
@@ -65,5 +65,6 @@ class Faces:
         return ChatId(self.state.fold(name))
 
 
-def _is_service(nick: str) -> bool:
+def is_service(nick: str) -> bool:
+    """Whether that is what networks call their services."""
     return nick.lower() in _SERVICES

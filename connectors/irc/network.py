@@ -21,6 +21,7 @@ from connectors.irc.compose import OutLine, Settings
 from connectors.irc.config import NICK, IrcConfig, PuppetMode, Server, read_secret
 from connectors.irc.connection import opened
 from connectors.irc.explain import Closing, closing
+from connectors.irc.faces import is_service
 from connectors.irc.format import decode
 from connectors.irc.ident import IdentServer
 from connectors.irc.identity import Identity
@@ -59,6 +60,11 @@ class IrcNetwork:
         self._ceiling: tuple[int, float] = (config.puppets.max_connections, 0.0)
 
     # -- contract
+
+    @property
+    def asks_first(self) -> bool:
+        """Whoever knows a nick writes to it."""
+        return False
 
     @property
     def own_accounts(self) -> OwnAccounts:
@@ -120,6 +126,10 @@ class IrcNetwork:
     def direct(self, person: PersonId) -> ChatId | None:
         """The conversation with a person has the person's id."""
         return ChatId(person)
+
+    def is_service(self, person: PersonId) -> bool:
+        """NickServ and its kind have nicks that networks keep for them."""
+        return is_service(person)
 
     # -- what the sessions ask
 

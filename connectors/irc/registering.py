@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,10 @@ from connectors.irc.wire import Line, build, clean, parse
 SECONDS = 60.0
 """A server that takes longer to welcome us is no use."""
 
+RFC_NICKLEN = 9
+"""RFC 1459, 1.2: so long a nick may be everywhere."""
+_TOO_LONG = re.compile(r"too long(?:\D*(\d{1,3}))?", re.IGNORECASE)
+"""ngircd: "Nickname too long, max. 9 characters"."""
 _MOTD_ENDS = {"376", "422"}
 _NICK_REFUSED = {"432", "433", "436", "437"}
 _SASL_DONE = {"903", "907"}
@@ -148,6 +153,8 @@ class _Registering:
             case command if command in _SASL_FAILED and self._exchange is not None:
                 self._next_mechanism()
             case command if command in _NICK_REFUSED and not self._state.registered:
+                if command == "432" and (long := _TOO_LONG.search(line.params[-1])):
+                    self._shorten(int(long[1]) if long[1] else RFC_NICKLEN)
                 self._wanted_is_taken()
             case "464" | "465" | "466":
                 raise LoginRejected(explain(line))
@@ -165,6 +172,11 @@ class _Registering:
             raise LoginRejected(
                 "This IRC server offers no sign-in that the bridge can use, and signing in is required."
             )
+
+    def _shorten(self, limit: int) -> None:
+        """NICKLEN is told behind the welcome only; where a nick is refused for its length, it is shorter than ours."""
+        support = self._state.support
+        support.nicklen = max(1, min(limit, support.nicklen))
 
     def _wanted_is_taken(self) -> None:
         nick = next_nick(self._wanted, self._tried, self._state)

@@ -35,6 +35,7 @@ class MimiNetwork:
 
     # Who speaks in a shared room has a client here without an account; it is for being reached by name.
     own_accounts = OwnAccounts.ON_REQUEST
+    asks_first = True
 
     def __init__(self, config: MimiConfig, host: Host) -> None:
         self._config = config
@@ -159,6 +160,10 @@ class MimiNetwork:
         if not uris.is_user(person) or uris.parse(person).domain == self._config.domain:
             return None
         return ChatId(person)
+
+    def is_service(self, person: PersonId) -> bool:
+        """Providers offer none that could be written to."""
+        return False
 
 
 async def _stop(task: asyncio.Task[None]) -> None:

@@ -97,6 +97,11 @@ class XmppNetwork:
     # -- contract
 
     @property
+    def asks_first(self) -> bool:
+        """What is said to an address arrives there, also without a subscription (RFC 6121, 5.1)."""
+        return False
+
+    @property
     def own_accounts(self) -> OwnAccounts:
         """On request: who logs in, or starts a conversation."""
         return OwnAccounts.ON_REQUEST if self.config.own_accounts else OwnAccounts.OFF
@@ -149,6 +154,11 @@ class XmppNetwork:
     def direct(self, person: PersonId) -> ChatId | None:
         """The conversation with a person has the person's id."""
         return ChatId(person)
+
+    def is_service(self, person: PersonId) -> bool:
+        """Our server and what is attached to it have addresses without a localpart (RFC 7622, 3.3); so have those of
+        strangers, which speak for nobody here."""
+        return "@" not in person and f".{person}".endswith(f".{self.server}")
 
     # -- what the sessions ask
 

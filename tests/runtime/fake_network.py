@@ -62,6 +62,7 @@ class Town:
 
     def __init__(self, own_accounts: OwnAccounts = OwnAccounts.ON_REQUEST) -> None:
         self.own_accounts = own_accounts
+        self.asks_first = False
         self.fields: tuple[LoginField, ...] = ()
         self.can = EVERYTHING
         self.visibility: Visibility | None = EVERYBODYS
@@ -200,6 +201,10 @@ class TownNetwork:
     def own_accounts(self) -> OwnAccounts:
         return self._town.own_accounts
 
+    @property
+    def asks_first(self) -> bool:
+        return self._town.asks_first
+
     @asynccontextmanager
     async def connect(self, login: Login | None) -> AsyncIterator[TownSession]:
         town = self._town
@@ -232,6 +237,9 @@ class TownNetwork:
 
     def direct(self, person: PersonId) -> ChatId | None:
         return ChatId(f"dm:{person}")
+
+    def is_service(self, person: PersonId) -> bool:
+        return person == "townhall"
 
 
 class TownConnector:

@@ -157,7 +157,7 @@ async def test_an_account_is_used_in_the_direct_chats_that_it_sees_until_it_is_t
     tmp_path: Path,
 ) -> None:
     town = Town()
-    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+    async with town_world(tmp_path, town, direct="anyone") as place, place.bridge() as bridge:
         alice = place.homeserver.user("alice")
         room = await management(place, alice)
         await alice.send(room, "login town")

@@ -374,7 +374,7 @@ async def direct_room(place: World, town: Town, bridge: Bridge) -> tuple[SecretC
 async def test_the_room_of_an_encrypted_chat_is_made_encrypted(tmp_path: Path) -> None:
     town = Town()
     town.can = msgspec.structs.replace(town.can, protection=Protection.BRIDGE)
-    async with town_world(tmp_path, town) as place, running(place) as bridge:
+    async with town_world(tmp_path, town, direct="anyone") as place, running(place) as bridge:
         await until(lambda: bridge.engine.works)
         alice, room = await direct_room(place, town, bridge)
         assert place.homeserver.state(room, "m.room.encryption") == ENCRYPTION
@@ -396,7 +396,7 @@ async def test_devices_are_looked_for_before_the_room_of_a_chat_is_made(
 
     monkeypatch.setattr(TownSession, "devices", devices, raising=False)
     monkeypatch.setattr(TownSession, "judge", devices, raising=False)
-    async with town_world(tmp_path, town) as place, running(place) as bridge:
+    async with town_world(tmp_path, town, direct="anyone") as place, running(place) as bridge:
         await until(lambda: bridge.engine.works)
         _, room = await direct_room(place, town, bridge)
         assert place.homeserver.state(room, "m.room.encryption") == ENCRYPTION
@@ -404,7 +404,7 @@ async def test_devices_are_looked_for_before_the_room_of_a_chat_is_made(
 
 async def test_the_room_of_a_chat_that_is_not_encrypted_promises_nothing(tmp_path: Path) -> None:
     town = Town()
-    async with town_world(tmp_path, town) as place, running(place) as bridge:
+    async with town_world(tmp_path, town, direct="anyone") as place, running(place) as bridge:
         await until(lambda: bridge.engine.works)
         _, room = await direct_room(place, town, bridge)
         assert place.homeserver.state(room, "m.room.encryption") is None
@@ -416,7 +416,7 @@ async def test_a_bridge_that_gets_no_keys_makes_no_encrypted_rooms(
     monkeypatch.setattr(engine, "PROBE_SECONDS", 0.2)
     town = Town()
     town.can = msgspec.structs.replace(town.can, protection=Protection.BRIDGE)
-    async with town_world(tmp_path, town) as place:
+    async with town_world(tmp_path, town, direct="anyone") as place:
         monkeypatch.setattr(place.homeserver.deliveries["bridgekit"], "on_to_device", lambda *_: None)
         async with running(place) as bridge:
             await until(lambda: bridge.engine.trouble)

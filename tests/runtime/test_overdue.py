@@ -243,7 +243,7 @@ async def test_more_than_a_page_arrives_in_order(tmp_path: Path, look: asyncio.E
 async def test_a_direct_chat_is_read_by_its_ghost(tmp_path: Path, look: asyncio.Event) -> None:
     """Where the ghost may not ask the bot in, it is alone with its owner."""
     town = Town()
-    async with town_world(tmp_path, town) as place:
+    async with town_world(tmp_path, town, direct="anyone") as place:
         alice = place.homeserver.user("alice")
         async with place.bridge() as bridge:
             room = await invited(place, alice)

@@ -485,7 +485,7 @@ async def test_a_direct_message_makes_a_room_and_what_comes_meanwhile_follows_in
     tmp_path: Path,
 ) -> None:
     town = Town()
-    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+    async with town_world(tmp_path, town, direct="anyone") as place, place.bridge() as bridge:
         alice = place.homeserver.user("alice")
         await bridge.accounts.open(TOWN, alice.id)  # type: ignore[arg-type]
         await until(lambda: ALICE in town.sessions)
@@ -510,7 +510,7 @@ async def test_a_direct_message_makes_a_room_and_what_comes_meanwhile_follows_in
 async def test_what_protects_a_new_room_is_said_before_the_first_message_in_it(tmp_path: Path) -> None:
     town = Town()
     town.visible[TALK] = OPEN
-    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+    async with town_world(tmp_path, town, direct="anyone") as place, place.bridge() as bridge:
         alice = place.homeserver.user("alice")
         await bridge.accounts.open(TOWN, alice.id)  # type: ignore[arg-type]
         await until(lambda: ALICE in town.sessions)
@@ -529,7 +529,7 @@ async def test_what_protects_a_new_room_is_said_before_the_first_message_in_it(t
 
 async def test_what_protects_a_direct_chat_is_said_before_its_owner_is_heard(tmp_path: Path) -> None:
     town = Town()
-    async with town_world(tmp_path, town) as place, place.bridge():
+    async with town_world(tmp_path, town, direct="anyone") as place, place.bridge():
         alice = place.homeserver.user("alice")
         place.homeserver.fault(f"PUT */state/{STATE_TYPE}*", Delay(seconds=0.3))
         room = await alice.create_room(preset="private_chat", is_direct=True, invite=[ghost("bob")])
@@ -541,7 +541,7 @@ async def test_what_protects_a_direct_chat_is_said_before_its_owner_is_heard(tmp
 
 async def test_a_direct_chat_whose_owner_left_begins_anew_with_the_next_message(tmp_path: Path) -> None:
     town = Town()
-    async with town_world(tmp_path, town) as place:
+    async with town_world(tmp_path, town, direct="anyone") as place:
         alice = place.homeserver.user("alice")
         async with place.bridge() as bridge:
             await bridge.accounts.open(TOWN, alice.id)  # type: ignore[arg-type]
@@ -577,7 +577,7 @@ async def invitations(place: World, one: Human) -> list[str]:
 
 async def test_the_room_of_a_direct_chat_that_cannot_be_made_now_is_made_later(tmp_path: Path) -> None:
     town = Town()
-    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+    async with town_world(tmp_path, town, direct="anyone") as place, place.bridge() as bridge:
         alice = place.homeserver.user("alice")
         await bridge.accounts.open(TOWN, alice.id)  # type: ignore[arg-type]
         await until(lambda: ALICE in town.sessions)
@@ -590,7 +590,7 @@ async def test_a_room_that_the_homeserver_refuses_parks_the_words_instead_of_los
     tmp_path: Path,
 ) -> None:
     town = Town()
-    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+    async with town_world(tmp_path, town, direct="anyone") as place, place.bridge() as bridge:
         alice = place.homeserver.user("alice")
         await bridge.accounts.open(TOWN, alice.id)  # type: ignore[arg-type]
         await until(lambda: ALICE in town.sessions)
@@ -602,7 +602,7 @@ async def test_a_room_that_the_homeserver_refuses_parks_the_words_instead_of_los
 
 async def test_nobody_but_its_owner_is_heard_in_a_direct_chat(tmp_path: Path) -> None:
     town = Town()
-    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+    async with town_world(tmp_path, town, direct="anyone") as place, place.bridge() as bridge:
         alice, carol = place.homeserver.user("alice"), place.homeserver.user("carol")
         room = await alice.create_room(preset="private_chat", is_direct=True, invite=[ghost("bob")])
         await until(lambda: bridge.registry.links_of(ChatId(room)))
@@ -618,7 +618,7 @@ async def test_nobody_but_its_owner_is_heard_in_a_direct_chat(tmp_path: Path) ->
 
 async def test_a_ghost_does_not_turn_a_room_of_several_people_into_one_persons_chat(tmp_path: Path) -> None:
     town = Town()
-    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+    async with town_world(tmp_path, town, direct="anyone") as place, place.bridge() as bridge:
         alice, carol = place.homeserver.user("alice"), place.homeserver.user("carol")
         room = await alice.create_room(preset="public_chat")
         await carol.join(room)

@@ -66,6 +66,7 @@ class Line:
     """A network: each connection is a Call, unless `refuse` says why there is none."""
 
     own_accounts = OwnAccounts.ON_REQUEST
+    asks_first = False
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -95,6 +96,9 @@ class Line:
 
     def direct(self, person: PersonId) -> ChatId | None:
         return None
+
+    def is_service(self, person: PersonId) -> bool:
+        return False
 
 
 class Watch:

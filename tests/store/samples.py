@@ -3,6 +3,7 @@
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Login
 from bridgekit.contract.policy import Protection
+from bridgekit.core.direct import Block
 from bridgekit.core.gate import Cause, Held
 from bridgekit.core.model import Downgrade, Toward
 from bridgekit.core.optout import OptOut
@@ -145,6 +146,12 @@ def optout(person: str = "eve", account: str = "eve") -> OptOut:
     return OptOut(network=NETWORK, person=PersonId(person), account=account, at=1_700_000_000_000)
 
 
+def block(person: str = "ian", owner: str = "@alice:hs.test") -> Block:
+    return Block(
+        network=NETWORK, person=PersonId(person), owner=PersonId(owner), account="ian", at=1_700_000_000_000
+    )
+
+
 def nod(person: str = "eve") -> Nod:
     return Nod(
         side=PortalKey(NETWORK, CHAT),
@@ -224,6 +231,7 @@ def everything(store: Store) -> list[Write]:
         store.agreements.put(agreement()),
         store.asks.put(ask()),
         store.optouts.put(optout()),
+        store.blocks.put(block()),
         store.held.put(held(row.id)),
         store.nods.put(nod()),
         store.keys.put_device(our_device()),

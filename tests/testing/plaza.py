@@ -178,6 +178,7 @@ class PlazaNetwork:
     """How its chats are called: `#shared`, and people by their names."""
 
     own_accounts = OwnAccounts.ON_REQUEST
+    asks_first = False
 
     def __init__(self, plaza: Plaza) -> None:
         self._plaza = plaza
@@ -212,6 +213,9 @@ class PlazaNetwork:
 
     def direct(self, person: PersonId) -> ChatId | None:
         return ChatId(person)
+
+    def is_service(self, person: PersonId) -> bool:
+        return False
 
 
 class PlazaConnector:

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from bridgekit.contract.connector import API_VERSION, Connector, Network, OwnAccounts
-from bridgekit.contract.ids import MATRIX
+from bridgekit.contract.ids import MATRIX, PersonId
 from bridgekit.testing.contract.peer import Peer
 from bridgekit.testing.contract.samples import HOSTILE, SURROGATES
 
@@ -92,6 +92,13 @@ class NamingContract:
         if not peer.somebody:
             pytest.skip("nobody can be written to alone")
         assert not inspect.iscoroutinefunction(network.direct)
+
+    def test_it_is_known_whether_people_are_asked_first(self, network: Network) -> None:
+        assert network.asks_first in (True, False)
+
+    @pytest.mark.parametrize("who", ["", "somebody", *HOSTILE])
+    def test_anybody_may_be_asked_about_whether_they_are_a_service(self, network: Network, who: str) -> None:
+        assert network.is_service(PersonId(who)) in (True, False)
 
 
 def _models(model: Any) -> Iterator[type[BaseModel]]:

@@ -64,6 +64,7 @@ class IrcDemo:
             NETWORK: {
                 "connector": "irc",
                 "consent": "off",  # all channels here are our own
+                "direct": "anyone",  # so that somebody whom alice does not know can write to her
                 "name": "Lab",
                 "servers": [{"host": "127.0.0.1", "port": self.port, "tls": False}],
                 "nick": "bridge",

@@ -92,6 +92,7 @@ class Ircd:
         self.services_echo = False
         self.whox = True
         self.nicklen = 30
+        self.cuts_nicks = True  # False: who wants a longer one is refused, as on ngircd
         self.trust_user = True  # False: no ident, a "~" before the user name
         self._ids = itertools.count(first_id)  # two servers that name messages alike look like one network
         self._server: asyncio.Server | None = None

@@ -111,6 +111,9 @@ def perform(client: Client, line: In) -> None:
 
 def _nick(client: Client, nick: str) -> None:
     ircd, user = client.ircd, client.user
+    if len(nick) > ircd.nicklen and not ircd.cuts_nicks:
+        client.numeric("432", nick, f"Nickname too long, max. {ircd.nicklen} characters")
+        return
     nick = nick[: ircd.nicklen]
     if not nick or nick[0].isdigit() or nick[0] == "-" or any(c in " ,:!@#" or ord(c) < 33 for c in nick):
         client.numeric("432", nick or "*", "Erroneous nickname")

@@ -83,6 +83,7 @@ class OverheardNetwork:
         self._inner = inner
         self._peer = peer
         self.own_accounts = inner.own_accounts
+        self.asks_first = inner.asks_first
 
     @asynccontextmanager
     async def connect(self, login: Login | None) -> AsyncIterator[OverheardSession]:
@@ -100,6 +101,9 @@ class OverheardNetwork:
 
     def direct(self, person: PersonId) -> ChatId | None:
         return self._inner.direct(person)
+
+    def is_service(self, person: PersonId) -> bool:
+        return self._inner.is_service(person)
 
 
 class OverheardConnector:

@@ -91,6 +91,15 @@ async def test_a_taken_nick_gets_a_suffix_and_the_wanted_one_is_won_back_when_it
         await ircd.until(lambda: bridge.session.me.name == "bridge")
 
 
+async def test_a_nick_that_is_too_long_for_the_server_is_cut_at_the_first_refusal(caps):
+    """ngircd's NICKLEN is 9, and it refuses what is longer; each refusal costs its sender two seconds there."""
+    ircd = Ircd(caps=caps)
+    ircd.nicklen, ircd.cuts_nicks = 9, False
+    async with ircd.serving(), running(network_of(ircd, nick="example-bridge")) as bridge:
+        assert bridge.session.me.name == "example-b"
+        assert ircd.lines("^NICK") == ["NICK example-bridge", "NICK example-b"]
+
+
 async def test_the_wanted_nick_is_won_back_when_its_holder_is_renamed(caps):
     ircd = Ircd(caps=caps)
     holder = ircd.user("bridge", "#a")

@@ -275,6 +275,7 @@ def _network(server: Ngircd) -> dict[str, Any]:
     return {
         "connector": "irc",
         "consent": "off",  # all channels here are our own
+        "direct": "anyone",
         "name": "Plain",
         "nick": "secretbridge",
         "servers": [{"host": "127.0.0.1", "port": server.port, "tls": False}],

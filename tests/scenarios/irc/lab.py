@@ -20,9 +20,9 @@ from connectors.irc.testing.ngircd import Ngircd
 from tests.scenarios.irc.peer import Peer, peer
 
 STATUS = "com.beeper.message_send_status"
-PLAIN, MODERN = "plain", "modern"
-LABEL = {PLAIN: "Plain", MODERN: "Modern"}
-RELAY = {PLAIN: "plainbridge", MODERN: "modernbridge"}
+PLAIN, MODERN, CAREFUL = "plain", "modern", "careful"
+LABEL = {PLAIN: "Plain", MODERN: "Modern", CAREFUL: "Careful"}
+RELAY = {PLAIN: "plainbridge", MODERN: "modernbridge", CAREFUL: "carefulbridge"}
 """The relay's nick on each network."""
 
 _numbers = itertools.count(1)
@@ -54,7 +54,7 @@ class Lab:
             yield one
 
     def port(self, network: str) -> int:
-        return self.ngircd.port if network == PLAIN else self.inspircd.port
+        return self.inspircd.port if network == MODERN else self.ngircd.port
 
     def peer(
         self, network: str, stem: str = "bob", *channels: str, **more: Any
@@ -137,7 +137,7 @@ async def laboratory(ngircd: Ngircd, inspircd: Inspircd) -> AsyncIterator[Lab]:
                 folder,
                 homeserver_url=synapse.base_url,
                 server_name=synapse.server_name,
-                networks={PLAIN: _plain(ngircd), MODERN: _modern(inspircd)},
+                networks={PLAIN: _plain(ngircd), MODERN: _modern(inspircd), CAREFUL: _careful(ngircd)},
                 permissions={f"@bridgeadmin:{synapse.server_name}": "admin", synapse.server_name: "user"},
             )
             await synapse.add_appservice(Path(bridge.registration))
@@ -157,6 +157,13 @@ def _plain(server: Ngircd) -> dict[str, Any]:
     }
 
 
+def _careful(server: Ngircd) -> dict[str, Any]:
+    """The plain network once more, with private conversations as they are where nothing is said of them."""
+    careful = _plain(server) | {"name": LABEL[CAREFUL], "nick": RELAY[CAREFUL]}
+    del careful["direct"]
+    return careful
+
+
 def _modern(server: Inspircd) -> dict[str, Any]:
     return {
         "name": LABEL[MODERN],
@@ -169,6 +176,7 @@ def _modern(server: Inspircd) -> dict[str, Any]:
 _COMMON: dict[str, Any] = {
     "connector": "irc",
     "consent": "off",  # all channels here are our own
+    "direct": "anyone",
     "max_lines": 12,
     "flood": {"refill": 0, "lead_max": 0},  # servers of our own
     "puppets": {"connects_per_second": 50},

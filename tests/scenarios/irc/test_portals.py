@@ -19,7 +19,11 @@ async def test_the_bot_explains_itself_when_it_is_asked_in(lab: Lab):
         assert "!bridge help" in greeting.body
         assert "!bridge link" in await lab.command(alice, room, "help")
         networks = await lab.command(alice, room, "networks")
-        assert networks.splitlines() == ["plain: Plain (IRC), ready", "modern: Modern (IRC), ready"]
+        assert networks.splitlines() == [
+            "plain: Plain (IRC), ready; private conversations with anybody",
+            "modern: Modern (IRC), ready; private conversations with anybody",
+            "careful: Careful (IRC), ready; private conversations with people of linked chats",
+        ]
         direct = await alice.create_room(preset="trusted_private_chat", is_direct=True, invite=[lab.bot])
         assert "Every word here is a command" in (await lab.answer(alice, direct)).body
         await alice.say(direct, "help")

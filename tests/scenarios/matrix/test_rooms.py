@@ -84,6 +84,7 @@ async def at_home(synapse: Synapse, folder: Path, *, double_puppets: bool = Fals
                     "name": "Town",
                     "space": True,
                     "consent": "off",
+                    "direct": "anyone",
                 }
             },
         }

@@ -242,9 +242,11 @@ async def code_for(who: Peer) -> str:
 
 
 @asynccontextmanager
-async def place(*, rooms: bool = False, **section: Any) -> AsyncIterator[Place]:
+async def place(
+    *, rooms: bool = False, homeserver: dict[str, Any] | None = None, **section: Any
+) -> AsyncIterator[Place]:
     """One Synapse of its own, ngircd, InspIRCd with services (with `rooms`: Prosody instead), and a bridge that asks
-    before it links; `section` is what its config says of each network besides."""
+    before it links; `section` is what its config says of each network besides, `homeserver` what Synapse's says."""
     async with AsyncExitStack() as stack:
         ports: dict[str, int] = {}
         networks: dict[str, Any] = {}
@@ -267,7 +269,9 @@ async def place(*, rooms: bool = False, **section: Any) -> AsyncIterator[Place]:
         folder = stack.enter_context(private_directory("visibility"))
         (folder / "synapse").mkdir()
         (folder / "bridge").mkdir()
-        synapse = Synapse(folder / "synapse", find_python(), "vis.test", [], OPEN_TO_STRANGERS)
+        synapse = Synapse(
+            folder / "synapse", find_python(), "vis.test", [], OPEN_TO_STRANGERS | (homeserver or {})
+        )
         for name, port in ports.items():
             networks[name] = {
                 "connector": "irc",

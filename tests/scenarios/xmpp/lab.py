@@ -196,6 +196,7 @@ def _component(server: Prosody | Ejabberd) -> dict[str, Any]:
     return {
         "connector": "xmpp",
         "consent": "off",
+        "direct": "anyone",
         "name": "XMPP",
         "mode": "component",
         "jid": COMPONENT,
@@ -209,6 +210,7 @@ async def _account(server: Prosody) -> dict[str, Any]:
     return {
         "connector": "xmpp",
         "consent": "off",
+        "direct": "anyone",
         "name": "Account",
         "mode": "client",
         "jid": jid,
