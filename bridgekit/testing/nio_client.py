@@ -97,8 +97,8 @@ class NioClient:
     async def share(self, room: str, data: bytes, name: str, mime: str) -> str:
         """Send a file, encrypted as clients encrypt it in such a room."""
         sent, keys = await self.client.upload(
-            lambda *_: BytesIO(data), mime, name, encrypt=True, filesize=len(data)
-        )
+            lambda *_: BytesIO(data), mime, encrypt=True, filesize=len(data)
+        )  # its name is the homeserver's business as little as what is in it
         assert isinstance(sent, nio.UploadResponse), sent
         about = {"mimetype": mime, "size": len(data)}
         kind = "m.image" if mime.startswith("image/") else "m.file"

@@ -64,18 +64,23 @@ class Home:
 
     async def linked(self, alice: NioClient, chat: str = "#talk", **options: Any) -> str:
         """An encrypted room of Alice's that is linked to a chat."""
-        room = await alice.encrypted_room(self.bot, **options)
-        await alice.until(lambda: any("I am a bridge" in body for body in alice.said_by(room, self.bot)))
-        await alice.call(
-            "PUT",
-            f"/rooms/{room}/state/m.room.power_levels/",
-            {"users": {self.bot: 100}},  # its maker stands above (room version 12)
-        )
-        await alice.say(room, f"!bridge link town {chat}")
-        await alice.until(lambda: any("now linked" in body for body in alice.said_by(room, self.bot)))
-        await alice.say(room, f"!bridge agree town {chat}")
-        await alice.until(lambda: any("has agreed" in body for body in alice.said_by(room, self.bot)))
-        return room
+        return await linked(alice, self.bot, "town", chat, **options)
+
+
+async def linked(alice: NioClient, bot: str, network: str, chat: str, **options: Any) -> str:
+    """An encrypted room of Alice's that is linked to a chat, and she has agreed."""
+    room = await alice.encrypted_room(bot, **options)
+    await alice.until(lambda: any("I am a bridge" in body for body in alice.said_by(room, bot)))
+    await alice.call(
+        "PUT",
+        f"/rooms/{room}/state/m.room.power_levels/",
+        {"users": {bot: 100}},  # its maker stands above (room version 12)
+    )
+    await alice.say(room, f"!bridge link {network} {chat}")
+    await alice.until(lambda: any("now linked" in body for body in alice.said_by(room, bot)))
+    await alice.say(room, f"!bridge agree {network} {chat}")
+    await alice.until(lambda: any("has agreed" in body for body in alice.said_by(room, bot)))
+    return room
 
 
 async def home(
