@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import time
 import traceback
-import zlib
 from collections import deque
-from collections.abc import Container, Coroutine
+from collections.abc import Container, Coroutine, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -76,7 +75,11 @@ class Surroundings(Protocol):
     def hold_back(self, case: Case) -> None: ...
     def decide(self, context: Context, fact: Fact) -> Plan: ...
     def context(self, room: ChatId, case: Case, known: dict[MessageId, Tracked]) -> Context: ...
-    async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None: ...
+    async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None:
+        """Do a step. What goes into the room is got ready while its case may still be on its way to the disk, and
+        goes when that is `kept`; for other sides the worker has waited already."""
+        ...
+
     def pipeline(self, side: PortalKey) -> int: ...
     def sides(self, room: ChatId) -> list[PortalKey]: ...
     def in_clear(self, room: ChatId) -> str: ...
@@ -270,11 +273,10 @@ class Worker:
         case.open = len(actions)
         self._under_way += 1
         self._started[case.number] = case.started
-        seen: dict[str, int] = {}
-        for lane, action in zip(lanes, actions, strict=True):
+        for at, (lane, action) in enumerate(zip(lanes, actions, strict=True)):
             if isinstance(fact, facts.Retraction | facts.Unreaction):
                 self._take_back(lane, action)
-            step = Step(case, action, _index(action, seen))
+            step = Step(case, action, _nth(actions, at))
             if case.tracked is not None:
                 case.tracked.expect(action.side)
             if isinstance(fact, facts.Edit) and (revised := known.get(fact.target)) is not None:
@@ -398,9 +400,8 @@ class Worker:
     async def _carry(self, step: Step) -> bool:
         """Perform one step; False where it must be tried again before what came after it."""
         case, side = step.case, step.action.side
-        if case.written is not None:
-            with contextlib.suppress(StoreError):  # it is logged; the message is at hand all the same
-                await case.written
+        if case.written is not None and side.network != MATRIX:
+            await case.kept()  # what goes into the room waits for that when it is ready to go
         if _has_ended(step):
             await self._recall.restore(case, side)
             self._settle(step, _ended_before(side, case.performed[step.index]), None)
@@ -659,16 +660,16 @@ def _is_nameless(fact: Fact | StateChanged | Encrypted | Unreadable) -> bool:
     return isinstance(sender, Person) and not sender.name
 
 
-def _index(action: Action, seen: dict[str, int]) -> int:
-    """A number for the step that is the same when the fact is planned again after a restart."""
-    name = f"{action.side}|{type(action.verb).__name__}"
-    count = seen[name] = seen.get(name, 0) + 1
-    return zlib.crc32(f"{name}|{count}".encode())
+def _nth(actions: Sequence[Action], at: int) -> int:
+    """Which of the actions for its side with a verb of its kind stands there, counted from 1."""
+    action = actions[at]
+    return 1 + sum(a.side == action.side and type(a.verb) is type(action.verb) for a in actions[:at])
 
 
 def _has_ended(step: Step) -> bool:
     """Whether an earlier run of the bridge has written down what became of it."""
-    return step.case.performed.get(step.index, _UNSENT) != _UNSENT
+    performed = step.case.performed
+    return bool(performed) and performed.get(step.index, _UNSENT) != _UNSENT
 
 
 def _break_off(step: Step, why: str) -> bool:
