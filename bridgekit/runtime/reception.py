@@ -64,6 +64,7 @@ class Reception:
         puppets: bool,
         is_echo: Callable[[bytes], bool],
         glimpsed: Callable[[ChatId, str, Mapping[str, Any]], None],
+        pinged: Callable[[str | None], None],
         outcome: Callable[[str], None],
         parked: Callable[[NetworkId], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
@@ -84,6 +85,7 @@ class Reception:
         self._puppets = puppets
         self._is_echo = is_echo
         self._glimpsed = glimpsed
+        self._pinged = pinged
         self._outcome = outcome
         self._parked = parked
         self._spawn = spawn
@@ -265,4 +267,5 @@ class Reception:
         ]
 
     def pinged(self, txn_id: str | None) -> None:
+        self._pinged(txn_id)
         log.info("homeserver_reaches_us")
