@@ -74,6 +74,7 @@ from bridgekit.runtime.standing import StandingLinks
 from bridgekit.runtime.standins import StandIns
 from bridgekit.runtime.succession import Succession
 from bridgekit.runtime.surroundings import RoomSurroundings
+from bridgekit.runtime.titles import Titles
 from bridgekit.runtime.underway import UnderWay
 from bridgekit.runtime.upgrades import Upgrades
 from bridgekit.store import Store
@@ -274,6 +275,9 @@ class Parts:
             history=lambda side: backfill(side, config.messages.history, registry, self.accounts.sessions),
             spawn=spawn,
         )
+        self.titles = Titles(
+            client, changed=lambda room, title: self.consenting.called(room, title), spawn=spawn
+        )
         self.consenting = Consenting(
             store,
             registry,
@@ -285,6 +289,7 @@ class Parts:
             label=label,
             say=self.opening.say,
             announce=self.opening.announce,
+            titles=self.titles,
             weigh=self._scopes_changed,
             gone=self._opted_out,
             spawn=spawn,
@@ -440,6 +445,7 @@ class Parts:
             self.directs,
             exposures=self.exposures,
             consenting=self.consenting,
+            titles=self.titles,
             readers=self.readers,
             shields=self.shields,
             held=self.holding.count,
@@ -587,6 +593,7 @@ class Parts:
             puppets=config.appservice.double_puppets,
             is_echo=self.matrix.is_echo,
             glimpsed=self.exposures.glimpsed,
+            titled=self.titles.heard,
             pinged=self.addressee.pinged,
             outcome=metrics.transaction,
             parked=metrics.parked,

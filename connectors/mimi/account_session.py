@@ -104,9 +104,13 @@ class AccountSession:
             case verbs.Leave() if self.is_invited(verb.chat):
                 await self._while_up(self._account.decline(verb.chat))
             case verbs.Join():
-                await self._provider.deeds.done(tenants.sit_down(verb.chat, self._user), "mimi Join")
+                await self._provider.deeds.done(
+                    tenants.membership.sit_down(verb.chat, self._user), "mimi Join"
+                )
             case verbs.Leave():
-                await self._provider.deeds.done(tenants.stand_up(verb.chat, self._user), "mimi Leave")
+                await self._provider.deeds.done(
+                    tenants.membership.stand_up(verb.chat, self._user), "mimi Leave"
+                )
             case _:
                 return await self._provider.perform(msgspec.structs.replace(verb, speaker=self._owner))
         return None

@@ -31,6 +31,7 @@ from connectors.mimi.wire import rooms, users
 from connectors.mimi.wire.components import APPLICATION_FRAMING, ApplicationFraming, MediaType
 from connectors.mimi.wire.mls import AES128_X25519, KEY_PACKAGE, RATCHET_TREE
 from connectors.mimi.wire.rooms import FANOUTS, Fanout, FrankingContext, SubmitResponse, UpdateResponse
+from connectors.mimi.wire.signing import to_be_signed
 from connectors.mimi.wire.users import (
     KEY_MATERIAL_REQUEST,
     KEY_MATERIAL_RESPONSE,
@@ -211,7 +212,7 @@ class Provider:
         self, uri: str, request: rooms.GroupInfoRequest, source: str
     ) -> rooms.GroupInfoResponse:
         """The GroupInfo for an external commit, sealed for the one who asks (5.6)."""
-        signed = rooms.to_be_signed(request)
+        signed = to_be_signed(request)
         label = "GroupInfoRequestTBS"
         if not self._engine.verify(
             request.cipher_suite, request.signature_key, label, signed, request.signature
@@ -254,7 +255,7 @@ class Provider:
             request.cipher_suite, request.group_info_key, "GroupInfo and ratchet_tree encryption", uri, body
         )
         given = rooms.GivenGroupInfo(uri, request.cipher_suite, self._franker.sender, sealed)
-        signature = self._franker.sign("GroupInfoResponseTBS", rooms.to_be_signed(given))
+        signature = self._franker.sign("GroupInfoResponseTBS", to_be_signed(given))
         return msgspec.structs.replace(given, signature=signature)
 
     def _has_code(self, uri: str, request: rooms.UpdateRequest) -> bool:
@@ -287,7 +288,7 @@ class Provider:
 
     async def key_material(self, request: KeyMaterialRequest, source: str) -> KeyMaterialResponse:
         """Key packages of one user for one room: ours, or through us as the hub (5.2)."""
-        signed = users.to_be_signed(request)
+        signed = to_be_signed(request)
         if not self._engine.verify(
             request.cipher_suites[0],
             request.signature_key,
