@@ -54,6 +54,7 @@ class AccountSession:
 
     async def run(self, emit: Emit) -> None:
         """Be reachable under one's own name until cancelled. Raises Disconnected where the provider ends."""
+        await self._provider.tenants.parting.returned(self._user)
         await self._while_up(self._account.run(emit, self._findable))
 
     def is_invited(self, chat: ChatId) -> bool:

@@ -45,8 +45,11 @@ TOLD = (
     facts.Retraction,
     facts.Receipt,
     facts.Missed,
+    facts.ChatClosed,
+    facts.ChatOpened,
 )
 """What is told of a direct room: who is in it, is settled."""
+LEFT = "They have left this conversation. Begin a new one with them to ask whether they want to talk again."
 ANSWERS = "answer/"
 """What a user of ours has decided, and the other's provider has not heard yet."""
 
@@ -69,6 +72,7 @@ class Account:
         hubs: Hubs,
     ) -> None:
         self.user = user
+        self.leaving = False  # the account was taken away, and not every room is left yet
         self._host = host
         self._seats = seats
         self._readers = readers
@@ -126,13 +130,25 @@ class Account:
 
     def tell(self, other: str, fact: Fact) -> None:
         """Something of the direct room with `other`."""
-        if not isinstance(fact, TOLD):
+        if self.leaving or not isinstance(fact, TOLD):
             return
         private = msgspec.structs.replace(fact, chat=ChatId(other), private=True)
         if self._emit is None:
             self._held.append(private)
         else:
             self._emit(private)
+
+    def left_by(self, other: str) -> None:
+        """Who talked with them has gone: the owner reads so where they talked."""
+        left = any(self._has(other, direct.room) for direct in self._directs.between(self.user, other))
+        if not left:
+            at = int(self._host.now() * 1000)
+            self.tell(other, facts.ChatClosed(chat=ChatId(other), at=at, reason=LEFT))
+
+    async def rows(self) -> dict[str, bytes | None]:
+        """What is to be stored so that nothing is kept of what they were asked, and of what they answered."""
+        kept = [*await self._host.items(self._answer_key("")), *await self._host.items(self._invited_key(""))]
+        return dict.fromkeys(kept)
 
     # To ask others ------------------------------------------------------------------------------------------
 
@@ -178,7 +194,9 @@ class Account:
 
     def heard_of(self, other: str, *, agrees: bool) -> None:
         """Whom we asked has answered, or has brought us together by themselves."""
-        if not agrees:
+        if agrees:
+            self.tell(other, facts.ChatOpened(chat=ChatId(other), at=int(self._host.now() * 1000)))
+        else:
             self._refused.add(other)
         if (answered := self._answered.get(other)) is not None:
             answered.set()

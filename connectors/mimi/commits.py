@@ -189,9 +189,10 @@ class Commits:
         """The hub took that commit, and tells a provider nothing of its own: from now on all of us are in its epoch."""
         own = self._readers.seat(room)
         if asked.seat is None and own is not None:
-            before = own.state
+            before, alone = own.state, self._hearing.alone(own)
             own.accepted()
-            self._hearing.changed(room, Changed(client="", before=before, after=own.state, accepted=accepted))
+            changes = Changed(client="", before=before, after=own.state, accepted=accepted)
+            self._hearing.changed(room, changes, alone=alone)
         changed, _ = await self._hearing.take_in(room, _fanned(asked, accepted), but=asked.user)
         # All of it together: whoever comes after a crash finds all of us in one epoch.
         more = self._seats.answered(room)

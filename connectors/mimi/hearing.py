@@ -34,6 +34,7 @@ class Owner(Protocol):
     """Whoever is told of a direct room."""
 
     def tell(self, other: str, fact: Fact) -> None: ...
+    def left_by(self, other: str) -> None: ...
 
 
 class Hearing:
@@ -79,6 +80,7 @@ class Hearing:
             said = isinstance(fanout, rooms.ApplicationFanout)
             if said and seat.user != reader:
                 continue  # only one of us needs to read
+            alone = self.alone(seat)
             try:
                 heard = seat.hear(fanout, self._seats.people)
             except (BridgeError, self._engine.MlsError) as problem:
@@ -95,17 +97,17 @@ class Hearing:
                     await self._seats.forget(seat.user, room)
                 continue
             if seat.user == reader:
-                await self._translate(room, heard)
+                await self._translate(room, heard, alone=alone)
                 proposed |= any(isinstance(each, Proposed) for each in heard)
             changed.append(seat)
         return changed, proposed
 
     # Facts --------------------------------------------------------------------------------------------------
 
-    async def _translate(self, room: str, heard: Sequence[Heard]) -> None:
+    async def _translate(self, room: str, heard: Sequence[Heard], *, alone: bool) -> None:
         for each in heard:
             if isinstance(each, Changed):
-                self.changed(room, each)
+                self.changed(room, each, alone=alone)
             elif isinstance(each, Said):
                 try:
                     self.tell(*await self._said(room, each))
@@ -139,10 +141,19 @@ class Hearing:
         file = attachment.by_way_of(fact.content.file, self._host.network, uris.parse(room).domain)
         return msgspec.structs.replace(fact, content=msgspec.structs.replace(fact.content, file=file))
 
-    def changed(self, room: str, changed: Changed) -> None:
+    def alone(self, seat: Seat) -> bool:
+        """Whether that is a direct room's, where the other is not."""
+        direct = self._directs.of(seat.room_uri)
+        return direct is not None and not seat.leaves(direct.other, self._seats.people)
+
+    def changed(self, room: str, changed: Changed, *, alone: bool) -> None:
+        """The room is in its next epoch: what has become of it is told. `alone`: so it was before, too."""
         self.tell(
             *telling.changes(changed.before, changed.after, room, at=changed.accepted, domain=self._domain)
         )
+        direct, seat = self._directs.of(room), self._readers.seat(room)
+        if direct is not None and seat is not None and self.alone(seat) and not alone:
+            self._owner(direct.user).left_by(direct.other)
 
     def tell(self, *found: Fact) -> None:
         for fact in found:

@@ -93,6 +93,12 @@ class Inviting:
             ),
         )
 
+    async def withdraw(self, room: str, person: str) -> bool:
+        """Nobody waits for that user any more; False where nobody did."""
+        waited = await self._host.get(_wanted(person, room)) is not None
+        await self._host.put(_wanted(person, room), None)
+        return waited
+
     async def answered(self, entry: ConsentEntry, *, agrees: bool) -> None:
         """Whom we asked has answered; who agrees is brought in."""
         for key in await self._host.items(f"{PREFIX}{entry.target} "):

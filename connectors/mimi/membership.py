@@ -129,13 +129,23 @@ class Membership:
         await self._turns.take(room, seated, TOO_QUICK)
 
     async def stand_up(self, room: str, user: str) -> None:
-        """Let somebody of another side leave the room, with their client."""
-        async with self._turns.lock(room):
+        """Let somebody of another side leave the room, with their client. Raises SendRejected."""
+        seat = self._seats.get(user, room)
+        if seat is not None and user != self._readers.of(room) and not seat.state.base.fixed_membership:
+            await self.part(room, user)
+
+    async def part(self, room: str, user: str) -> None:
+        """Leave for good, also who reads the room. Raises SendRejected, Disconnected, SendUncertain."""
+
+        async def parted() -> None:
+            await self._commits.settle(room)
             seat = self._seats.get(user, room)
-            if seat is None or user == self._readers.of(room) or seat.state.base.fixed_membership:
+            if seat is None:
                 return
             bundle = seat.leave()
             answer = await self._hubs.update(room, bundle)
+            if isinstance(answer, rooms.WrongEpoch):
+                raise Stale
             self._commits.left.add((user, room))
             await self._seats.forget(user, room)
             if isinstance(answer, rooms.Updated):
@@ -143,6 +153,8 @@ class Membership:
                 proposed = ProposalFanout(answer.accepted, bundle.message, bundle.more)
                 await self._hearing.all_hear(room, proposed, but=user)
                 self._tidy(room)
+
+        await self._turns.take(room, parted, TOO_QUICK)
 
     async def leave(self, room: str) -> None:
         """Give the bridge's own seat up; its provider's other clients go with it, as their people leave."""

@@ -147,6 +147,12 @@ class Provider:
         self._rooms[uri] = room
         return room
 
+    async def end_room(self, uri: str) -> None:
+        """A room of ours in which nobody is left."""
+        async with self._lock(uri):
+            await self._host.put_all({f"hub/{uri}": None})
+            self._rooms.pop(uri, None)
+
     async def update(self, uri: str, request: rooms.UpdateRequest, source: str) -> UpdateResponse:
         """A handshake of a client of `source`. What it changes is stored, and on its way, when this returns."""
         async with self._lock(uri):
@@ -270,12 +276,18 @@ class Provider:
 
     async def publish(self, user: str, client: str, packages: Sequence[Package]) -> None:
         """Put key packages of a client of ours on the shelf."""
-        shelf = self._shelves.get(user, Shelf(user, {})).publish(client, packages)
+        shelf = self._shelves.get(user, Shelf(user, {})).fresh(self._host.now()).publish(client, packages)
         await self._host.put_all(
             {f"shelf/{user}": msgspec.msgpack.encode(shelf), f"client/{client}": user.encode()}
         )
         self._shelves[user] = shelf
         self.people.learn(client, user)
+
+    async def withdraw(self, user: str, rows: Mapping[str, bytes | None]) -> None:
+        """A user of ours is gone: from now on it is as if they had never been. `rows` are stored with it."""
+        await self._host.put_all({**rows, f"shelf/{user}": None, f"consent/{user}": None})
+        self._shelves.pop(user, None)
+        self._consents.pop(user, None)
 
     def publishes(self, user: str) -> bool:
         """Whether a user of ours has key packages, or had some."""
@@ -285,6 +297,11 @@ class Provider:
         """The user's clients that are to publish more."""
         shelf = self._shelves.get(user)
         return shelf.low(self._host.now()) if shelf else []
+
+    def lacks_last_resort(self, user: str, client: str) -> bool:
+        """Whether a client of ours has none for when the others are used up, or one that runs out."""
+        shelf = self._shelves.get(user)
+        return shelf is None or shelf.lacks_last_resort(client, self._host.now())
 
     async def key_material(self, request: KeyMaterialRequest, source: str) -> KeyMaterialResponse:
         """Key packages of one user for one room: ours, or through us as the hub (5.2)."""

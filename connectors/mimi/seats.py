@@ -88,6 +88,16 @@ class Seats:
         """All seats of a room, those that were lost as well."""
         return iter([seat for (_, where), seat in self._seats.items() if where == room])
 
+    def of(self, user: str) -> list[str]:
+        """The rooms in which a user here has a seat."""
+        return [room for who, room in self._seats if who == user]
+
+    def let_go(self, user: str) -> dict[str, bytes | None]:
+        """Forget the client of a user, if it has no seat any more: what is to be stored."""
+        if self.of(user) or self._identities.pop(user, None) is None:
+            return {}
+        return {f"tenant/{user}": None, f"client/{self.client(user)}": None}
+
     def copy(self, seat: Seat) -> Group:
         """The group of a seat as it was last kept, to try something on."""
         return self._engine.restore_group(

@@ -22,6 +22,7 @@ from connectors.mimi.inviting import Inviting
 from connectors.mimi.membership import Membership
 from connectors.mimi.mls import MemberEngine, Signer
 from connectors.mimi.packages import Packages
+from connectors.mimi.parting import Parting
 from connectors.mimi.peers import Peers
 from connectors.mimi.people import People
 from connectors.mimi.provider import Provider
@@ -67,6 +68,7 @@ class Tenants:
         self.threads = Threads(host)
         self.membership: Membership
         self.inviting: Inviting
+        self.parting: Parting
         self._expiring = Expiring(host)
         self._host = host
         self._engine = engine
@@ -128,10 +130,25 @@ class Tenants:
             later=self._later,
             asker=self.account,
         )
+        self.parting = Parting(
+            self._host,
+            self._engine,
+            seats=self._seats,
+            readers=self._readers,
+            directs=self.directs,
+            packages=self._packages,
+            provider=provider,
+            hubs=self._hubs,
+            membership=self.membership,
+            inviting=self.inviting,
+            account=self.account,
+            later=self._later,
+        )
         await self.directs.load()
         await self._readers.load()
         await self._seats.load(provider.people)
         await self._packages.load()
+        await self.parting.load()
 
     def listen(self, emit: Callable[[Fact], None] | None) -> None:
         """Tell the bridge what is heard in shared rooms; None: nobody listens there any more."""
@@ -145,8 +162,7 @@ class Tenants:
         """The URI of a person of another side here; without a speaker, the bridge's own."""
         if speaker is None:
             return self.bridge
-        name = "".join(c if c.isprintable() and not "\ud800" <= c <= "\udfff" else "_" for c in speaker.id)
-        uri = str(uris.Uri(self.domain, Thing.USER, name.lstrip("@/") or "_"))
+        uri = uris.hosted(self.domain, speaker.id)
         if len(uri) > uris.MAX_OCTETS - 64:
             raise SendRejected("That name is too long for this network.")
         return uri
@@ -268,9 +284,10 @@ class Tenants:
     async def _ready_to_hear(self, room: str) -> None:
         """What is told now is told to somebody. Raises Disconnected where a direct room's user is not connected."""
         direct = self.directs.of(room)
-        if direct is None:
+        account = None if direct is None else self.account(direct.user)
+        if account is None:
             await self.reading.wait()
-        elif not self.account(direct.user).listens:
+        elif not (account.listens or account.leaving):
             raise Disconnected("Their account is not connected now.")
 
     async def _welcomed(self, room: str, fanout: WelcomeFanout) -> None:
@@ -300,6 +317,7 @@ class Tenants:
         await self.inviting.resume()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._expiring.run(self._hearing.tell), name="mimi expiring")
+            group.create_task(self._packages.keep_fresh(self._provider), name="mimi key packages")
             while True:
                 chore = await self._chores.get()
                 group.create_task(chore(), name="mimi chore")
