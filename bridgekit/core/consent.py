@@ -63,7 +63,8 @@ class Desk:
         consents: Iterable[Consent] = (),
         asks: Iterable[Ask] = (),
     ) -> None:
-        """There is a link, or somebody wants one: `by` (for people) asked for it. With what the store knows of it."""
+        """There is a link, or somebody wants one: `by` (for people) asked for it, and `room` is what people call the
+        room. With what the store knows of it."""
         file = self._files[side.chat] = ChatFile(
             side, name=name, room=room, by=by, operator=self.rules.operator
         )
@@ -71,6 +72,11 @@ class Desk:
         file.consents = {c.id: c for c in consents}
         file.asks = {a.id: a for a in asks}
         file.lost = {c.id: c.lost for c in file.consents.values() if c.lost}
+
+    def called(self, side: PortalKey, room: str) -> None:
+        """The link's room has this title from now on."""
+        if (file := self._files.get(side.chat)) is not None:
+            file.room = room
 
     def close(self, side: PortalKey) -> list[Decision]:
         """The link is gone, whoever saw to that: open questions are void. Its consents stay on record."""
