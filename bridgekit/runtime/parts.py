@@ -564,6 +564,7 @@ class Parts:
             self.commands.meeting,
             metrics,
             obstacle=self._obstacle,
+            turned_away=lambda network: self.directs.turned_away[network],
             devices=lambda: self.engine.machines.names,
             fingerprints=self.engine.machines.fingerprints,
             permission=permission,

@@ -304,6 +304,8 @@ class RoomSurroundings:
                     await self._ghost_invited(room, person, fact.actor.id)
             except BridgeError as error:
                 log.warning("invitation_not_followed", reason=error.notice)
+        if not self._namespace.is_ours(person):
+            self._directs.moved(room)
         if fact.change is Change.JOIN:
             self._readers.came(room, person)
         elif fact.change in (Change.LEAVE, Change.KICK, Change.BAN):
