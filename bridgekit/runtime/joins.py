@@ -25,8 +25,6 @@ LOOKS = 5
 """How often the homeserver's usual time to answer is measured before the first ghost is let in."""
 LOOK_EVERY = 0.25
 """Seconds between two looks at it while ghosts are let in."""
-SLOW = 0.5
-"""Seconds: a join that takes longer is followed by as long a rest, whatever else the homeserver answers in time."""
 
 GIVES_WAY = 1.0
 """Seconds that a join waits, at most, for those who come to speak."""
@@ -186,8 +184,7 @@ class Joins:
             self._queue.failed(entry, time.monotonic())
             raise
         else:
-            if (took := time.monotonic() - began) > SLOW:
-                await asyncio.sleep(took)
             self._queue.done(entry)
+            self._queue.pace.ended(ended := time.monotonic(), ended - began)
         finally:
             self._wake.set()
