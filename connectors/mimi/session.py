@@ -118,7 +118,7 @@ class MimiSession:
             case verbs.Leave():
                 await tenants.membership.leave(room)
             case verbs.Invite():
-                await tenants.inviting.invite(room, verb.person.id)
+                await tenants.inviting.invite(room, verb.person.id, tenants.user(verb.speaker))
             case verbs.Kick():
                 if tenants.role(room, verb.person.id) != NOBODY:
                     people = tenants.people
