@@ -35,6 +35,7 @@ _VERBS: frozenset[type[VerbBase]] = frozenset(
         verbs.Invite,
         verbs.Kick,
         verbs.Ban,
+        verbs.Unban,
     }
 )
 
@@ -127,6 +128,10 @@ class MimiSession:
                 if tenants.role(room, verb.person.id) != BANNED:
                     people = tenants.people
                     await tenants.change(room, lambda seat: seat.give_role(verb.person.id, BANNED, people))
+            case verbs.Unban():
+                if tenants.role(room, verb.person.id) == BANNED:
+                    people = tenants.people
+                    await tenants.change(room, lambda seat: seat.remove(verb.person.id, people))
             case _:
                 raise SendRejected("Nobody on this network can do that.")
         return None
