@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from bridgekit.core.roles import speaks
 from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.fetch import FetchRefused
+from bridgekit.matrix.speakers import Speakers
 from bridgekit.runtime.cases import Overtaken, Step, source_of
 from bridgekit.runtime.files import Files
 from bridgekit.runtime.ghosts import Ghosts
@@ -38,6 +40,8 @@ NEW_MS = 60_000
 """For so long after it was let in, a ghost is one whom the homeserver may overlook."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 4.0
 """Seconds between two tries of such a ghost."""
+FRESH = 0.1
+"""Seconds for which what is ready to go may wait for the disk as it is."""
 _UNSPOKEN = (verbs.Leave, verbs.ShowProfile, verbs.SetRole)
 """What is about somebody who need not be in the room for it."""
 _MESSAGE = "m.room.message"
@@ -62,6 +66,7 @@ class MatrixSide:
         pictures: Pictures,
         powers: Powers,
         joins: Joins,
+        speakers: Speakers,
         mode: Callable[[PortalKey], Mode],
         likely: Callable[[ChatId, PersonId], None],
         cleared: Callable[[PortalKey], bool],
@@ -77,6 +82,7 @@ class MatrixSide:
         self._pictures = pictures
         self._powers = powers
         self._joins = joins
+        self._speakers = speakers
         self._mode = mode
         self._likely = likely
         self._cleared = cleared
@@ -92,16 +98,25 @@ class MatrixSide:
         speaker = verb.speaker
         if not step.case.durable and not self._ghosts.is_present(actor, room):
             return None  # nobody enters a room to be seen typing or reading in it
-        if speaker is not None and not isinstance(verb, _UNSPOKEN):
-            if isinstance(verb, verbs.PostMessage):
-                if self._mode(step.case.origin) is Mode.FULL:
-                    await self._joins.complete(room)
-                self._ghosts.spoke(actor, room, step.case.accepted)
-            if not self._ghosts.is_ready(actor, network, speaker, room):
-                await self._ghosts.ready(actor, network, speaker, room)
-                self._check_way(step)
-            if speaker.avatar is not None:
-                self._pictures.show(actor, speaker.avatar)
+        with contextlib.ExitStack() as until_said:
+            if speaker is not None and not isinstance(verb, _UNSPOKEN):
+                if isinstance(verb, verbs.PostMessage):
+                    if self._mode(step.case.origin) is Mode.FULL:
+                        await self._joins.complete(room)
+                    self._ghosts.spoke(actor, room, step.case.accepted)
+                if not self._ghosts.is_ready(actor, network, speaker, room):
+                    until_said.enter_context(self._speakers.one())
+                    await self._ghosts.ready(actor, network, speaker, room)
+                    self._check_way(step)
+                if speaker.avatar is not None:
+                    self._pictures.show(actor, speaker.avatar)
+            return await self._say(room, step, actor, network, verb, ids)
+
+    async def _say(
+        self, room: ChatId, step: Step, actor: PersonId, network: NetworkId, verb: Verb, ids: Ids
+    ) -> Sent | None:
+        """Do it, and where that is refused, see what was in the way."""
+        speaker = verb.speaker
         writes = self._powers.writes(room)
         try:
             return await self._do(room, step, actor, network, verb, ids)
@@ -280,6 +295,9 @@ class MatrixSide:
     ) -> Sent | None:
         case = step.case
         sent: list[MessageId] = []
+        after: Callable[[], Awaitable[None]] | None = None
+        if case.written is not None and not case.written.done():
+            after = functools.partial(self._kept, step)
         for part, (type, content) in enumerate(contents):
             # The txn id names message, side and part, and each message has one sender: it never serves two.
             source = f"{source_of(case.number, step.action.side)}.{part}"
@@ -295,9 +313,20 @@ class MatrixSide:
                     source=source,
                     since=case.accepted,
                     recovering=case.recovering,
+                    after=after if not part else None,
                 )
             )
         return Sent(id=sent[0], more=tuple(sent[1:])) if sent else None
+
+    async def _kept(self, step: Step) -> None:
+        """Return when what is ready to go is on disk. Raises Overtaken where all has to be asked anew: the way was
+        closed meanwhile, or that took so long that anything may have changed."""
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        await step.case.kept()
+        if clock() - started > FRESH:
+            raise Overtaken
+        self._check_way(step)
 
     def _expect(self, target: MessageId) -> None:
         self._taken_back[target.encode()] = None

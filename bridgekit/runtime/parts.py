@@ -19,9 +19,11 @@ from bridgekit.core.crowd import Crowds
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Permission
 from bridgekit.core.scopes import Scope
+from bridgekit.matrix.addressee import Addressee
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.matrix.links import Links
+from bridgekit.matrix.speakers import Speakers
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.arrivals import Arrivals
 from bridgekit.runtime.backfill import backfill
@@ -76,6 +78,7 @@ from bridgekit.runtime.surroundings import RoomSurroundings
 from bridgekit.runtime.titles import Titles
 from bridgekit.runtime.underway import UnderWay
 from bridgekit.runtime.upgrades import Upgrades
+from bridgekit.runtime.withdrawn import Withdrawn
 from bridgekit.store import Store
 from bridgekit.store.rows import Link
 
@@ -114,14 +117,16 @@ class Parts:
             public.url if public else None, links_key, int(public.expires) if public else 0, now=time.time
         )
         self.routes: list[web.RouteDef] = []
+        speakers = Speakers()
         self.ghosts = Ghosts(
             client,
             store,
             namespace,
             template=config.messages.display_name,
             network_name=label,
+            speakers=speakers,
         )
-        self.joins = Joins(client, self.ghosts, spawn=spawn)
+        self.joins = Joins(client, self.ghosts, speakers=speakers, spawn=spawn)
         self.policies = PolicyLists(
             client,
             registry,
@@ -141,20 +146,23 @@ class Parts:
             spawn=spawn,
         )
         own = OwnWords(client, is_encrypted=lambda room, user: self.engine.is_encrypted(room, user))
+        self.addressee = Addressee(lambda txn: client.ping(config.appservice.id, txn=txn))
         self.engine = Engine(
             store,
             client.homeserver,
             bot=me,
             is_ours=lambda user: user == me or namespace.is_ours(user),
+            is_ours_alone=self.addressee.ask,
             trust=config.encryption.trust,
             reset=lambda user: self.secrecy.identity_reset(user),
             encrypted=lambda room: self._encrypted(room),
             say=own.say,
             show=own.show,
+            speakers=speakers,
             spawn=spawn,
         )
         client.cipher = self.engine
-        self.readying = Readying(self.engine, self.ghosts, spawn=spawn)
+        self.readying = Readying(self.engine, self.ghosts, speakers=speakers, spawn=spawn)
         self.rules = Rules(config, self.networks)
         openers: dict[NetworkId, FileOpener] = {}
         files = Files(client, fetch, openers)
@@ -167,6 +175,7 @@ class Parts:
             pictures=Pictures(client, self.ghosts, files, spawn=spawn),
             powers=powers,
             joins=self.joins,
+            speakers=speakers,
             mode=self.rules.mode,
             likely=self.readying.likely,
             cleared=lambda side: side in self.exposures.cleared and not self.readers.blocked(side),
@@ -324,6 +333,7 @@ class Parts:
             under_way=under_way,
             spawn=spawn,
         )
+        self.ghosts.by_invitation = self.exposures.is_by_invitation
         self.readers = Readers(
             client,
             registry,
@@ -519,6 +529,7 @@ class Parts:
             metrics=metrics,
             namespace=namespace,
             secrecy=self.secrecy,
+            withdrawn=Withdrawn(client, ghost_in=lambda room: next(iter(self.ghosts.present(room)), None)),
             me=me,
             permission=permission,
             label=label,
@@ -553,6 +564,7 @@ class Parts:
             self.commands.meeting,
             metrics,
             obstacle=self._obstacle,
+            turned_away=lambda network: self.directs.turned_away[network],
             devices=lambda: self.engine.machines.names,
             fingerprints=self.engine.machines.fingerprints,
             permission=permission,
@@ -591,6 +603,7 @@ class Parts:
             is_echo=self.matrix.is_echo,
             glimpsed=self.exposures.glimpsed,
             titled=self.titles.heard,
+            pinged=self.addressee.pinged,
             outcome=metrics.transaction,
             parked=metrics.parked,
             spawn=spawn,

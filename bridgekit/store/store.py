@@ -14,7 +14,7 @@ from bridgekit.store.migrate import left_to_do, migrate
 from bridgekit.store.registry import Ghosts, KeyValues, Links, Logins, Members, Portals
 from bridgekit.store.sealing import SealingKey
 from bridgekit.store.statements import Write
-from bridgekit.store.traffic import Copies, Inbox, Outbox, Overdue, Transactions
+from bridgekit.store.traffic import Amendments, Copies, Inbox, Outbox, Overdue, Transactions
 from bridgekit.store.urls import connect
 
 _KEEP_TRANSACTIONS_MS = 7 * 24 * 3600 * 1000
@@ -35,10 +35,11 @@ class Store:
         self._collected: list[Unit] = []
         self._closed = False
         self._housekeeping: asyncio.Task[None] | None = None
-        self.inbox = Inbox(driver, key)
-        self.outbox = Outbox(driver)
+        self.outbox = Outbox(driver, before=ids.new_id())
+        self.inbox = Inbox(driver, key, self.outbox)
         self.transactions = Transactions(driver)
         self.overdue = Overdue(driver)
+        self.amendments = Amendments(driver)
         self.copies = Copies(driver)
         self.portals = Portals(driver)
         self.links = Links(driver)
@@ -119,25 +120,26 @@ class Store:
             return future
         if not self._collected:
             # All commits of one turn of the event loop go to the writer together.
-            self._loop.call_soon(self._hand_over)
+            self._loop.call_soon(self.hurry)
         self._collected.append(Unit(writes, future))
         return future
+
+    def hurry(self) -> None:
+        """Somebody waits for what was just committed: let the writer begin with it at once."""
+        units, self._collected = self._collected, []
+        if units:
+            self._driver.submit(units)
 
     async def close(self, within: float = CLOSE_WITHIN) -> None:
         """Write what was committed, in so many seconds, and let go of the database. Twice is harmless."""
         if self._closed:
             return
         self._closed = True
-        self._hand_over()
+        self.hurry()
         if self._housekeeping is not None:
             self._housekeeping.cancel()
             await asyncio.gather(self._housekeeping, return_exceptions=True)
         await self._driver.close(within)
-
-    def _hand_over(self) -> None:
-        units, self._collected = self._collected, []
-        if units:
-            self._driver.submit(units)
 
     async def _keep_house(self) -> None:
         while True:
@@ -145,5 +147,6 @@ class Store:
             self.commit(
                 self.transactions.prune(now - _KEEP_TRANSACTIONS_MS),
                 self.overdue.prune(now - _KEEP_OVERDUE_MS),
+                self.amendments.prune(),
             )
             await asyncio.sleep(_HOUSEKEEPING_EVERY)

@@ -14,7 +14,7 @@ from bridgekit.store.driver import Reader
 from bridgekit.store.rows import Copy, InboxRow, ParkedRow
 from bridgekit.store.sealing import SealingKey
 from bridgekit.store.statements import Statement, Write, delete, insert, storable, upsert
-from bridgekit.store.tables import COPIES, INBOX, NEWEST, OUTBOX, OVERDUE, TRANSACTIONS
+from bridgekit.store.tables import AMENDMENTS, COPIES, INBOX, NEWEST, OUTBOX, OVERDUE, TRANSACTIONS
 
 _SEALED_BODY = "inbox.body"
 _INBOX_ADD = insert(INBOX)
@@ -35,6 +35,13 @@ _encode = msgspec.json.Encoder().encode
 _OVERDUE_ADD = insert(OVERDUE)
 _OVERDUE_PRUNE = Statement(OVERDUE, "DELETE FROM overdue WHERE at < $1", wide=True)
 
+_AMENDMENT_ADD = insert(AMENDMENTS)
+_AMENDMENTS_PRUNE = Statement(
+    AMENDMENTS,
+    "DELETE FROM amendments WHERE NOT EXISTS (SELECT 1 FROM inbox WHERE inbox.id = amendments.number)",
+    wide=True,
+)
+
 _COPIES_ADD = insert(COPIES)
 _NEWEST_PUT = upsert(NEWEST)
 _COPIES_FORGET = delete(COPIES)
@@ -45,9 +52,10 @@ _COPIES_ORDER = "ORDER BY message, origin DESC, side, chat, part, id"
 class Inbox:
     """Facts that were accepted and are not done. A row leaves by `done`, together with its outbox rows."""
 
-    def __init__(self, reader: Reader, key: SealingKey) -> None:
+    def __init__(self, reader: Reader, key: SealingKey, outbox: Outbox) -> None:
         self._reader = reader
         self._key = key
+        self._outbox = outbox
 
     def add(self, row: InboxRow) -> Write:
         """Keep the row; one with the same id that is there already stays as it is."""
@@ -56,7 +64,7 @@ class Inbox:
 
     def done(self, id: int) -> Write:
         """Forget the row and its outbox rows."""
-        return Write(_INBOX_DONE, (id,), Write(_OUTBOX_CLEAR, (id,)))
+        return Write(_INBOX_DONE, (id,), self._outbox.clear(id))
 
     def park(self, id: int, error: str) -> Write:
         """Set the row aside with the error text; its body stays, sealed."""
@@ -84,6 +92,15 @@ class Inbox:
         )
         found = await self._reader.fetch(sql, side.network, side.chat, side.receiver or "", after, limit)
         return [self._row(row) for row in found]
+
+    async def numbered(self, ids: Iterable[int]) -> list[InboxRow]:
+        """Those of the rows that are pending, by id."""
+        wanted = sorted(ids)
+        marks = ", ".join(f"${n}" for n in range(1, len(wanted) + 1))
+        if not wanted:
+            return []
+        sql = f"SELECT {_INBOX_COLUMNS} FROM inbox WHERE id IN ({marks}) AND error IS NULL ORDER BY id"
+        return [self._row(found) for found in await self._reader.fetch(sql, *wanted)]
 
     async def parked(self, limit: int = 100) -> list[ParkedRow]:
         """The newest parked rows, the newest first."""
@@ -144,6 +161,36 @@ class Transactions:
         return left
 
 
+class Amendments:
+    """The pending rows that edit or take back an earlier message of their side.
+
+    A row is written with that of the inbox and left behind by it: what is done is pruned by Store, once in a while.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def add(self, number: int, target: MessageId) -> Write:
+        """The inbox row `number` amends what its side calls `target`."""
+        return Write(_AMENDMENT_ADD, (number, storable(target)))
+
+    def prune(self) -> Write:
+        """Forget those whose row has left the inbox."""
+        return Write(_AMENDMENTS_PRUNE, ())
+
+    async def pending(self) -> list[tuple[PortalKey, MessageId, int]]:
+        """Side, target and number of all that is pending, by number."""
+        sql = (
+            "SELECT side, chat, receiver, target, number FROM amendments JOIN inbox ON inbox.id = number "
+            "WHERE error IS NULL ORDER BY number"
+        )
+        found = await self._reader.fetch(sql)
+        return [
+            (PortalKey(side, chat, who), MessageId(target), number)
+            for side, chat, who, target, number in found
+        ]
+
+
 COMPARED = ("bridge.compared", "until")
 """Where `kv` keeps until when (ms) the rooms and what came of them are known to agree; no network is called so."""
 
@@ -168,18 +215,34 @@ class Overdue:
 
 
 class Outbox:
-    """What became of each step of an inbox row that leaves for a network: "sending", then its fate."""
+    """What became of each step of an inbox row that leaves for a network: "sending", then its fate.
 
-    def __init__(self, reader: Reader) -> None:
+    Rows of the inbox up to `before` are those of earlier runs.
+    """
+
+    def __init__(self, reader: Reader, before: int) -> None:
         self._reader = reader
+        self._before = before
+        self._begun: set[int] = (
+            set()
+        )  # what has rows here since: of all that goes into rooms, hardly anything
 
     def sending(self, inbox_id: int, index: int) -> Write:
         """Committed before the bytes leave."""
+        self._begun.add(inbox_id)
         return Write(_OUTBOX_PUT, (inbox_id, index, "sending"))
 
     def performed(self, inbox_id: int, index: int, fate: str = "performed") -> Write:
         """The step has its fate, in one word, and must not be repeated."""
+        self._begun.add(inbox_id)
         return Write(_OUTBOX_PUT, (inbox_id, index, fate))
+
+    def clear(self, inbox_id: int) -> Write | None:
+        """Forget the steps of the inbox row; None where it can have none."""
+        if inbox_id > self._before and inbox_id not in self._begun:
+            return None
+        self._begun.discard(inbox_id)
+        return Write(_OUTBOX_CLEAR, (inbox_id,))
 
     async def of(self, inbox_id: int) -> dict[int, str]:
         """The state of each step that was begun."""

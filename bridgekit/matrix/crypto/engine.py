@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -27,6 +27,7 @@ from bridgekit.matrix.crypto.outgoing import Outgoing
 from bridgekit.matrix.crypto.tally import Tally
 from bridgekit.matrix.crypto.tracking import Tracking
 from bridgekit.matrix.crypto.verifying import Say, Show, Verifying
+from bridgekit.matrix.speakers import Speakers
 from bridgekit.matrix.transactions import Encryption, RawEvent
 from bridgekit.matrix.transport import Homeserver
 from bridgekit.store import Store
@@ -78,24 +79,25 @@ class Engine:
         *,
         bot: PersonId,
         is_ours: Callable[[PersonId], bool],
+        is_ours_alone: Callable[[], Awaitable[object]],
         trust: Trust,
         reset: Callable[[PersonId], None],
         encrypted: Callable[[ChatId], None],
         say: Say,
         show: Show,
+        speakers: Speakers,
         spawn: Spawn,
     ) -> None:
-        """`is_ours` knows the bot and the ghosts; `reset` is told of everybody whose identity was replaced, `encrypted`
-        of every room that turns out to be. `say` sends an event into a room as one of ours, `show` a picture."""
+        """`is_ours` knows the bot and the ghosts, `is_ours_alone` raises MatrixError where another process makes keys
+        for them; `reset` is told of everybody whose identity was replaced, `encrypted` of every room that turns out to
+        be. `say` sends an event into a room as one of ours, `show` a picture."""
         self._store = store
         self._bot = bot
         self._is_ours = is_ours
         self.trouble = ""  # why the bridge cannot take part in encrypted rooms, as far as is known
         self._reached = asyncio.Event()
         self._told = encrypted
-        self._speakers = 0  # who is waiting to speak
-        self._quiet = asyncio.Event()
-        self._quiet.set()
+        self._speakers = speakers
         self.tally = Tally()
         self._calls = KeyCalls(homeserver)
         self._rooms: dict[ChatId, rooms.Settings | None] = {}  # None: it was asked for, and is not encrypted
@@ -104,7 +106,9 @@ class Engine:
         self._members = Members(self._calls)
         self._spawn = spawn
         self._looked_for: set[PersonId] = set()  # people in our rooms whose devices have changed
-        self.machines = Machines(store, self._calls, bot=bot, may_have=is_ours, spawn=spawn)
+        self.machines = Machines(
+            store, self._calls, bot=bot, may_have=is_ours, is_ours_alone=is_ours_alone, spawn=spawn
+        )
         self.tracking = Tracking(store, self._calls, bot=bot, reset=reset)
         self._outgoing = Outgoing(
             store,
@@ -142,6 +146,7 @@ class Engine:
 
         Raises nothing: `trouble` says, as a sentence, what keeps the bridge out of encrypted rooms.
         """
+        trouble = ""
         try:
             bot = await self.machines.of(self._bot)
             await self._calls.send(PROBE, [(bot.user, bot.device, {})], user=bot.user, device=bot.device)
@@ -149,11 +154,12 @@ class Engine:
                 await self._reached.wait()
             await self.machines.check_all()
         except TimeoutError:
-            self.trouble = UNREACHED
+            trouble = UNREACHED
         except BridgeError as error:
-            self.trouble = error.notice
-        if self.trouble:
-            log.warning("encryption_unavailable", reason=self.trouble)
+            trouble = error.notice
+        if trouble and trouble != self.trouble:
+            log.warning("encryption_unavailable", reason=trouble)
+        self.trouble = trouble
 
     @property
     def works(self) -> bool:
@@ -252,7 +258,7 @@ class Engine:
             return None
         if not settings.supported:
             raise EncryptionError(UNKNOWN_ALGORITHM)
-        with self._speaking():
+        with contextlib.nullcontext() if self.has_spoken(room, user) else self._speakers.one():
             machine = await self.machines.of(user)
             sealed = await self._outgoing.seal(room, machine, settings, type, content)
         return Sealed("m.room.encrypted", sealed, machine.device)
@@ -263,23 +269,14 @@ class Engine:
         Raises MatrixError with a sentence.
         """
         if self.knows_encrypted(room):
-            with self._speaking():
-                await self.machines.of(user)
+            await self.machines.of(user)
 
-    @contextlib.contextmanager
-    def _speaking(self) -> Iterator[None]:
-        self._speakers += 1
-        self._quiet.clear()
-        try:
-            yield
-        finally:
-            self._speakers -= 1
-            if not self._speakers:
-                self._quiet.set()
-
-    async def quiet(self) -> None:
-        """Return when nobody waits to speak."""
-        await self._quiet.wait()
+    async def acquaint(self, room: ChatId, user: PersonId) -> None:
+        """While the user, who was introduced, enters the room: do ahead what their first message would have to wait
+        for, where it is known who is there. Raises as `seal` does."""
+        settings = self._rooms.get(room)
+        if settings is not None and settings.supported and self._members.are_known(room):
+            await self._outgoing.prepare(room, await self.machines.of(user), settings)
 
     async def prepare(self, room: ChatId, user: PersonId) -> None:
         """Do ahead what the user's next message in the room would have to wait for. Raises as `seal` does."""

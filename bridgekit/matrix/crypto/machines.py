@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -44,12 +44,15 @@ class Machines:
         *,
         bot: PersonId,
         may_have: Callable[[PersonId], bool],
+        is_ours_alone: Callable[[], Awaitable[object]],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
+        """`is_ours_alone` raises MatrixError where another process makes keys for the same users."""
         self._store = store
         self._calls = calls
         self._bot = bot
         self.may_have = may_have
+        self._is_ours_alone = is_ours_alone
         self._spawn = spawn
         self._known: dict[PersonId, str] = {}
         # There is one machine for a user at a time, as long as anybody holds it: two would use a ratchet twice.
@@ -143,6 +146,8 @@ class Machines:
             # ours. It is as if they might not speak here: their ghost does.
             raise MatrixForbidden("The bridge has no device of this user's that could encrypt.", status=403)
         async with self.lock(user):
+            if user not in self._checked:
+                await self._is_ours_alone()
             machine = await self.local(user)
             if machine is None:
                 row = Machine.new(user, self._store.keys.pickle_key)
@@ -191,22 +196,20 @@ class Machines:
         # The identity is there before the device's keys: a client that asked in between would take the device for one
         # that nobody vouches for, and what it could not decrypt for that reason it does not try again.
         for outcome in await asyncio.gather(
-            self._calls.put_device(user, machine.device, name),
-            self._identify(machine),
-            return_exceptions=True,
+            self._name(machine, name), self._identify(machine), return_exceptions=True
         ):
             if outcome is not None:
                 raise outcome
-        await self._publish(machine)
+        await self._calls.upload(user, machine.device, {"device_keys": machine.device_keys})
         machine.confirm()
         machine.published = True
         await self._store.commit(self._store.keys.put_device(machine.row()))
 
-    async def _publish(self, machine: Machine) -> None:
+    async def _name(self, machine: Machine, name: str) -> None:
+        await self._calls.put_device(machine.user, machine.device, name)
         # The keys that others take come before the device that they are told of: Synapse (1.163) stores what comes in
         # one request the other way round, and a client that asks in between leaves the device out for minutes.
         await self._calls.upload(machine.user, machine.device, machine.unpublished())
-        await self._calls.upload(machine.user, machine.device, {"device_keys": machine.device_keys})
 
     async def _identify(self, machine: Machine) -> None:
         await self._calls.upload_identity(machine.user, machine.identity())

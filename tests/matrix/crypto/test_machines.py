@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +71,17 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     await opened.close()
 
 
-def machines(store: Store, calls: Calls) -> Machines:
+async def nobody_else() -> None:
+    """This process is the only one."""
+
+
+def machines(store: Store, calls: Calls, alone: Callable[[], Awaitable[object]] = nobody_else) -> Machines:
     return Machines(
         store,
         calls,
         bot=BOT,
         may_have=lambda user: user != "@alice:hs.test",
+        is_ours_alone=alone,
         spawn=lambda work: asyncio.get_running_loop().create_task(work),
     )
 
@@ -85,7 +90,10 @@ async def test_the_identity_is_there_before_the_keys_of_the_device(store: Store)
     """A client that asked in between would hold the device for one that nobody vouches for, and not ask again."""
     calls = Calls()
     await machines(store, calls).of(GHOST)
-    assert calls.log == ["device", "identity", "keys", "keys"]
+    *first, last = calls.log
+    assert sorted(first) == ["device", "identity", "keys"]
+    assert last == "keys"
+    assert ["device_keys" in upload for upload in calls.uploads] == [False, True]
 
 
 async def test_whoever_is_told_of_a_device_finds_keys_to_begin_with(store: Store) -> None:
@@ -98,13 +106,13 @@ async def test_whoever_is_told_of_a_device_finds_keys_to_begin_with(store: Store
 
 
 @pytest.mark.parametrize("refused", ["device", "identity"])
-async def test_no_keys_are_published_where_device_or_identity_are_refused(store: Store, refused: str) -> None:
+async def test_no_device_is_published_where_it_or_the_identity_is_refused(store: Store, refused: str) -> None:
     calls = Calls()
     calls.refuse = refused
     ours = machines(store, calls)
     with pytest.raises(MatrixRefused, match=f"no {refused}"):
         await ours.of(GHOST)
-    assert calls.uploads == []
+    assert not any("device_keys" in upload for upload in calls.uploads)
     assert not ours.is_ready(GHOST)
     calls.refuse = ""
     device = (await ours.of(GHOST)).device
@@ -130,7 +138,7 @@ async def test_many_who_ask_at_once_get_one_device(store: Store) -> None:
     ours = machines(store, calls)
     found = await asyncio.gather(*(ours.of(GHOST) for _ in range(5)))
     assert {id(one) for one in found} == {id(found[0])}
-    assert calls.log == ["device", "identity", "keys", "keys"]
+    assert sorted(calls.log) == ["device", "identity", "keys", "keys"]
 
 
 async def test_a_device_that_stands_as_it_should_is_only_looked_at_after_a_restart(store: Store) -> None:
@@ -190,3 +198,22 @@ async def test_what_a_bridge_whose_store_is_lost_has_left_is_signed_out(
             await asyncio.sleep(0.01)
     assert set(calls.keys.devices[GHOST]) == {new, "ELSEWHERE"}
     assert (await ours.of(GHOST)).device == new
+
+
+async def test_beside_another_process_nothing_is_made_published_or_signed_out(store: Store) -> None:
+    """Two bridges on one registration would each undo the other's identities."""
+
+    async def beside_another() -> None:
+        raise MatrixRefused("Another process answers.")
+
+    calls = Calls()
+    first = await machines(store, calls).of(GHOST)
+    calls.log.clear()
+    with pytest.raises(MatrixRefused, match="Another process"):
+        await machines(store, calls, beside_another).of(BOT)
+    with pytest.raises(MatrixRefused, match="Another process"):
+        await machines(store, calls, beside_another).of(GHOST)
+    assert calls.log == []
+    assert list(calls.keys.devices) == [GHOST]
+    assert list(calls.keys.devices[GHOST]) == [first.device]
+    assert await store.keys.device(BOT) is None
