@@ -378,6 +378,7 @@ class Parts:
             self.ghosts,
             self.accounts,
             self.networks,
+            self.manifests,
             namespace,
             bot=me,
             label=label,
