@@ -20,8 +20,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 class NetworkView(msgspec.Struct, frozen=True, kw_only=True):
     """One configured network: how its own connection does, and what goes over it.
 
-    `fates` counts messages since the start, by direction (`to_matrix`, `to_network`) and fate. `own_accounts` is
-    `off`, `on_request` or `automatic`.
+    `fates` counts messages since the start, by direction (`to_matrix`, `to_network`) and fate; `turned_away` those of
+    strangers, who may not begin a private conversation. `own_accounts` is `off`, `on_request` or `automatic`.
     """
 
     network: str
@@ -31,6 +31,7 @@ class NetworkView(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     links: int
     held: int
+    turned_away: int
     accounts: int
     own_accounts: str
     fields: list[Field]

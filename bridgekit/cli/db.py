@@ -35,11 +35,11 @@ def copy(path: Path, to: str) -> int:
     """Copy everything into the empty database `to`; the bridge must be stopped."""
     config = load(path)
     logs.setup("error")
-    if not config.store.key_file.exists():
+    key = SealingKey.load(config.store.key_file)
+    if key is None:
         raise ConfigError(
             [("store.key_file", f"{config.store.key_file} is not there: without it nothing opens")]
         )
-    key = SealingKey.load_or_create(config.store.key_file)
     copied = asyncio.run(copying.copy(config.store.url.get_secret_value(), to, key))
     for table, rows in copied.items():
         print(f"{rows:>10}  {table}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 from bridgekit.contract.ids import ChatId
-from bridgekit.contract.people import Person
+from bridgekit.contract.people import Login, Person
 
 
 @runtime_checkable
@@ -40,4 +40,17 @@ class MakesCodes(Protocol):
 
     async def end_codes(self, chat: ChatId) -> int:
         """No code lets anybody in from now on; how many there were. Raises RemoteError."""
+        ...
+
+
+@runtime_checkable
+class TakesLeave(Protocol):
+    """A network that keeps something of an account beside its sessions: keys, places in chats, what was agreed."""
+
+    async def take_leave(self, login: Login) -> None:
+        """The account is being taken away; its session has ended. What follows is on disk when this returns, and done
+        sooner or later: the account's places are given up, others are told, nothing of it is kept. Raises nothing.
+
+        After a crash it may be said again, or the account be connected again instead: then it stays.
+        """
         ...

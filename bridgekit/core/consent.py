@@ -64,8 +64,9 @@ class Desk:
         asks: Iterable[Ask] = (),
         members: Iterable[Member] | None = None,
     ) -> None:
-        """There is a link, or somebody wants one: `by` (for people) asked for it. With what the store knows of it, and
-        who is in the chat, where that is known by now; nobody is asked before `want`, `hear` or `tick`."""
+        """There is a link, or somebody wants one: `by` (for people) asked for it, and `room` is what people call the
+        room. With what the store knows of it, and who is in the chat, where that is known by now; nobody is asked
+        before `want`, `hear` or `tick`."""
         file = self._files[side.chat] = ChatFile(
             side, name=name, room=room, by=by, operator=self.rules.operator
         )
@@ -75,6 +76,11 @@ class Desk:
         file.lost = {c.id: c.lost for c in file.consents.values() if c.lost}
         if members is not None:
             file.roster(members)
+
+    def called(self, side: PortalKey, room: str) -> None:
+        """The link's room has this title from now on."""
+        if (file := self._files.get(side.chat)) is not None:
+            file.room = room
 
     def close(self, side: PortalKey) -> list[Decision]:
         """The link is gone, whoever saw to that: open questions are void. Its consents stay on record."""

@@ -1,4 +1,4 @@
-"""The queue of ghosts that wait to be let in, and the pace that the homeserver bears: additive increase, halving."""
+"""The queue of ghosts that wait to be let in, and the pace that the homeserver bears."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from bridgekit.core.membership import Urgency
 
 
 class Pace:
-    """How many joins a second, from how long the homeserver takes to answer (AIMD, as TCP does; RFC 5681).
+    """How many joins a second, from how long the homeserver takes over them and over everything else.
 
-    The samples are answers to requests that are no joins. What the homeserver takes while no join is under way is the
-    usual; while joins are under way it may take `tolerance` times that, or `floor` seconds, whichever is more. Below
-    that the rate grows every second, twofold until it was too much for the first time and by a step from then on;
-    above that it is halved, once in a second. Seconds and monotonic time throughout.
+    A join is followed by a rest of `REST` times as long, so that joins are under way a third of the time: a homeserver
+    that shares itself out equally then has two thirds for everybody else, and answers in at most one and a half times
+    as long as without. This holds whatever the machine, and however much else it has to do.
+
+    Besides, for homeservers to which a join is dearer than it looks, there are additive increase and halving, as in
+    TCP (AIMD; RFC 5681). The samples are answers to requests that are no joins. What the homeserver takes while no join
+    is under way is the usual; while joins are under way it may take `tolerance` times that, or `floor` seconds,
+    whichever is more. Below that the rate grows every second, twofold until it was too much for the first time and by a
+    step from then on; above that it is halved, once in a second. Seconds and monotonic time throughout.
     """
 
     LEAST, MOST, STEP = 0.5, 200.0, 1.0
+    REST, LONGEST_REST = 2.0, 30.0
 
     def __init__(self, *, rate: float = 10.0, tolerance: float = 1.5, floor: float = 0.005) -> None:
         self.rate = rate
@@ -79,6 +85,10 @@ class Pace:
     def started(self, now: float) -> None:
         """A join starts."""
         self._next = max(now, self._next) + 1.0 / self.rate
+
+    def ended(self, now: float, took: float) -> None:
+        """A join that took so many seconds went through: nobody is let in for `REST` times as long."""
+        self._next = max(self._next, now + min(self.REST * took, self.LONGEST_REST))
 
 
 class Wanted(msgspec.Struct, frozen=True, order=True):

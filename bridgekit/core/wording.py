@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -12,6 +13,11 @@ from bridgekit.contract.policy import Exposure
 
 if TYPE_CHECKING:
     from bridgekit.core.scopes import Consent
+
+LONGEST_TITLE = 80
+"""Characters of a room's name that somebody on a network reads."""
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+_ADDRESS = re.compile(r"#[^\s\x00-\x1f\x7f]{1,240}:[A-Za-z0-9.:\[\]-]{1,240}")
 
 # Settings -----------------------------------------------------------------------------------------------------
 
@@ -124,6 +130,19 @@ SCOPES = {
 }
 
 
+def room_title(room: str, name: object, alias: object) -> str:
+    """What people outside Matrix are told of which room it is: its name and its address, its id where it has neither.
+
+    Whoever may change the room chose the name: it is quoted, on one line, and not longer than names are.
+    """
+    called = " ".join(_UNSEEN.sub(" ", name).replace('"', "'").split()) if isinstance(name, str) else ""
+    called = called if len(called) <= LONGEST_TITLE else f"{called[: LONGEST_TITLE - 1].rstrip()}…"
+    address = alias if isinstance(alias, str) and _ADDRESS.fullmatch(alias) else ""
+    if called:
+        return f'"{called}" ({address})' if address else f'"{called}"'
+    return address or room
+
+
 def waits_for_consent(name: str, label: str) -> str:
     """Why a link is not open."""
     return f"Nobody who speaks for {name} on {label} has agreed to the link yet."
@@ -154,6 +173,20 @@ def question(
             f"!bridge revoke in {name}.",
         ]
     )
+
+
+def link_waits(name: str, label: str, why: str, seconds: float) -> str:
+    """To who asked for a link, at once, while there is no connection to make it over."""
+    away = f"{label} is not connected now" + (f" ({why.rstrip('.')})" if why else "")
+    return f"{away}: I wait up to {seconds:.0f} s for it, and then say whether {name} is linked."
+
+
+def not_entered(name: str, label: str, why: str, seconds: float, *, connected: bool) -> str:
+    """Why a chat was not entered that nothing was heard of in time."""
+    because = f" ({why.rstrip('.')})" if why else ""
+    if not connected:
+        return f"{label} is not connected{because}, so {name} is not linked: say it again when it is."
+    return f"{label} did not let the bridge into {name} within {seconds:.0f} s{because}: try again later."
 
 
 def not_open_yet(name: str, label: str, reason: str) -> str:

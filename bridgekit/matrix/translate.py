@@ -43,11 +43,13 @@ __all__ = [
     "Names",
     "StateChanged",
     "Unreadable",
+    "amended",
     "content",
     "contents",
     "ephemeral",
     "event_id",
     "fact",
+    "is_redacted",
     "receipts",
     "typing",
 ]
@@ -77,12 +79,17 @@ class StateChanged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Encrypted(msgspec.Struct, frozen=True, kw_only=True):
-    """Something was said that has to be decrypted; `at` is in milliseconds, `raw` the whole event as JSON."""
+    """Something was said that has to be decrypted; `at` is in milliseconds, `raw` the whole event as JSON.
+
+    `edits` is the event that it says to replace: relations stay in clear (Client-Server API 11.12.3), and are not to
+    be trusted for more than its place in a queue.
+    """
 
     chat: ChatId
     at: int
     sender: PersonId
     raw: bytes
+    edits: MessageId | None = None
 
 
 class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +118,33 @@ def event_id(raw: bytes) -> MessageId | None:
         return None
 
 
+_REDACTION = "m.room.redaction"
+_REPLACE = "m.replace"
+
+
+def amended(raw: bytes) -> MessageId | None:
+    """The event that an event replaces or redacts, None where it does neither; cheap for all that do not."""
+    if _REPLACE.encode() not in raw and _REDACTION.encode() not in raw:
+        return None
+    try:
+        event = read(Event, raw)
+        if event.state_key is not None:
+            return None
+        if event.type == _REDACTION:
+            return MessageId(event.redacts or read(Redaction, event.content).redacts) or None
+        return _replaced(event)
+    except PeerMisbehaved:
+        return None
+
+
+def _replaced(event: Event) -> MessageId | None:
+    try:
+        relation = read(Related, event.content).relates_to
+    except PeerMisbehaved:
+        return None
+    return MessageId(relation.event_id) if relation.rel_type == _REPLACE and relation.event_id else None
+
+
 def fact(raw: bytes | Event, names: Names) -> Fact | StateChanged | Encrypted | Unreadable | None:
     """What an event of a transaction (or of /messages, or decrypted) says; None where nothing follows from it.
 
@@ -129,7 +163,7 @@ def fact(raw: bytes | Event, names: Names) -> Fact | StateChanged | Encrypted | 
         try:
             return translate(event, names)
         except PeerMisbehaved as error:
-            if event.state_key is not None or event.type == "m.room.redaction":
+            if event.state_key is not None or event.type == _REDACTION:
                 raise  # nobody waits for it
             why = (
                 BLANK
@@ -141,7 +175,13 @@ def fact(raw: bytes | Event, names: Names) -> Fact | StateChanged | Encrypted | 
         if _is_redacted(event):
             return None
         raw = raw if isinstance(raw, bytes) else msgspec.json.encode(raw)
-        return Encrypted(chat=event.room_id, at=event.origin_server_ts, sender=event.sender, raw=raw)
+        return Encrypted(
+            chat=event.room_id,
+            at=event.origin_server_ts,
+            sender=event.sender,
+            raw=raw,
+            edits=_replaced(event),
+        )
     if event.state_key is None:
         return _uncarried(event)
     return _state_changed(event)
@@ -153,8 +193,17 @@ def _uncarried(event: Event) -> Unreadable | None:
     return Unreadable(chat=event.room_id, at=event.origin_server_ts, sender=event.sender, why=why, again=True)
 
 
+def is_redacted(raw: bytes) -> bool:
+    """Whether an event was taken back, as its room shows it now."""
+    try:
+        event = read(Event, raw)
+        return event.state_key is None and _is_redacted(event)
+    except PeerMisbehaved:
+        return False
+
+
 def _is_redacted(event: Event) -> bool:
-    if event.type == "m.room.redaction":
+    if event.type == _REDACTION:
         return present(unsigned_of(event).redacted_because)
     return bytes(event.content).strip() == b"{}" or present(unsigned_of(event).redacted_because)
 
@@ -164,7 +213,7 @@ def _message(event: Event, names: Names) -> Fact | None:
     if said.msgtype == "m.key.verification.request":
         return None
     relation = said.relates_to
-    if relation.rel_type == "m.replace" and relation.event_id:
+    if relation.rel_type == _REPLACE and relation.event_id:
         replacement = read(Said, said.new_content) if present(said.new_content) else said
         return facts.Edit(
             chat=event.room_id,
@@ -288,7 +337,7 @@ _MESSAGES: dict[str, Callable[[Event, Names], Fact | None]] = {
     "m.room.message": _message,
     "m.sticker": _sticker,
     "m.reaction": _reaction,
-    "m.room.redaction": _redaction,
+    _REDACTION: _redaction,
     "m.poll.start": _poll,
     "org.matrix.msc3381.poll.start": _poll,
 }

@@ -9,7 +9,7 @@ from bridgekit.contract.connector import Manifest, Network, OwnAccounts
 from bridgekit.contract.errors import NotAllowed
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import LoginId, NetworkId, PersonId, PortalKey
-from bridgekit.contract.meeting import IsInvited
+from bridgekit.contract.meeting import IsInvited, TakesLeave
 from bridgekit.contract.people import Login
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.sessions import State, Supervised
@@ -147,9 +147,13 @@ class Accounts:
             self._start(self._place(network, login))
 
     async def close(self, network: NetworkId, login: LoginId) -> None:
-        """End the account's session and forget it with its password."""
+        """End the account's session and forget it with its password, and with what its network keeps of it."""
         async with self._turn(login):
             await self._stop(network, login)
+            row = self._registry.logins.get(login)
+            there: object = self._networks.get(network)
+            if row is not None and isinstance(there, TakesLeave):
+                await there.take_leave(row.login)
             await self._registry.remove_login(login)
 
     # How they are ----------------------------------------------------------------------------------------------

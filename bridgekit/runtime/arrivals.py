@@ -7,10 +7,13 @@ from collections.abc import Callable, Container
 
 from bridgekit.contract.ids import MessageId
 from bridgekit.matrix.transactions import RawEvent
+from bridgekit.matrix.translate import amended
 from bridgekit.runtime.lenient import now
 
 QUIET = 3.0
 """Seconds without a transaction: the homeserver has sent what it kept for us."""
+REMEMBERED = 10_000
+"""Redactions that may be of what the homeserver left behind."""
 FRESH_MS = 5_000
 """So young is what a homeserver sends that keeps nothing for us."""
 
@@ -22,6 +25,8 @@ class Arrivals:
         self.turn = asyncio.Lock()
         self.overdue: set[MessageId] = set()
         """Events that were taken in without a transaction: one that brings them brings nothing new."""
+        self.withdrawn: dict[MessageId, None] = {}
+        """Events that were redacted, the last ones; one that is found in its room only now is not to be said."""
         self.owed = asyncio.Event()
         """Set when rooms have to be compared."""
         self._failing = False
@@ -33,6 +38,11 @@ class Arrivals:
         self._last = _clock()
         if events:
             self._fresh = events[-1].origin_server_ts > now() - FRESH_MS
+        for event in events:
+            if event.type == "m.room.redaction" and (target := amended(event.raw)) is not None:
+                self.withdrawn[target] = None
+        while len(self.withdrawn) > REMEMBERED:
+            del self.withdrawn[next(iter(self.withdrawn))]
         if self._failing:
             self.suspect()
 

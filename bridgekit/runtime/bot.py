@@ -36,6 +36,7 @@ from bridgekit.runtime.registry import OPEN, WAITING, Registry
 from bridgekit.runtime.remains import Remains
 from bridgekit.runtime.sessions import Supervised
 from bridgekit.runtime.shielding import Shields
+from bridgekit.runtime.titles import Titles
 from bridgekit.store.rows import Link
 
 log = structlog.get_logger(__name__)
@@ -80,6 +81,7 @@ class Bot:
         *,
         exposures: Exposures,
         consenting: Consenting,
+        titles: Titles,
         readers: Readers,
         shields: Shields,
         held: Callable[[PortalKey], int],
@@ -105,6 +107,7 @@ class Bot:
         self._permission = permission
         self._exposures = exposures
         self._consenting = consenting
+        self._titles = titles
         self._readers = readers
         self._shields = shields
         self._held = held
@@ -204,10 +207,11 @@ class Bot:
         others = [self._label(o.key.network) for o in self._registry.links_of(link.room) if o.key != side]
         also = f" and {', '.join(others)}" if others else ""
         seen = self._exposures.visibility(side)
+        title = await self._titles.read(link.room)
         lines = [
-            f"This chat is bridged to the Matrix room {link.room}{also} by {self._me}. Linked by {link.creator}."
+            f"This chat is bridged to the Matrix room {title}{also} by {self._me}. Linked by {link.creator}."
             if link.state != WAITING
-            else f"{link.creator} asks to link this chat to the Matrix room {link.room}; nothing passes. {link.reason}",
+            else f"{link.creator} asks to link this chat to the Matrix room {title}; nothing passes. {link.reason}",
             *wording.what_holds(
                 self._consenting.consents(side), self._consenting.scopes(side), self._policy(side)
             ),

@@ -209,6 +209,7 @@ class Case:
 
     __slots__ = (
         "accepted",
+        "ahead",
         "durable",
         "event",
         "fact",
@@ -246,6 +247,7 @@ class Case:
         self.fact = fact
         self.durable = durable  # it has a row in the inbox
         self.recovering = recovering  # read back after a restart: parts of it may be done
+        self.ahead = False  # it amends what waits, and is planned right behind that
         self.released = False  # it was held back, and comes again
         self.returns = (
             False  # a part of it could not be done here: it is held back, and planned again elsewhere
@@ -262,6 +264,23 @@ class Case:
         self.outcomes: list[Outcome] = []
         self.performed: dict[int, str] = {}
         self.written: asyncio.Future[None] | None = None  # done when it is on disk, where it was not yet
+
+    @property
+    def called(self) -> MessageId | None:
+        """How later facts of its side name what it says."""
+        return self.event or getattr(self.fact, "id", None)
+
+    @property
+    def amends(self) -> MessageId | None:
+        """The earlier message that it edits or takes back, as its side calls it."""
+        if isinstance(self.fact, Encrypted):
+            return self.fact.edits
+        return amended(self.fact)
+
+
+def amended(fact: object) -> MessageId | None:
+    """The earlier message that a fact edits or takes back."""
+    return fact.target if isinstance(fact, facts.Edit | facts.Retraction) else None
 
 
 class Step:

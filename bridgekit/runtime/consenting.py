@@ -40,6 +40,7 @@ from bridgekit.runtime.accounts import Key
 from bridgekit.runtime.lenient import now, quiet
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.sessions import Supervised
+from bridgekit.runtime.titles import Titles
 from bridgekit.store import Store
 from bridgekit.store.ids import new_id
 from bridgekit.store.rows import Link
@@ -69,6 +70,7 @@ class Consenting:
         label: Callable[[NetworkId], str],
         say: Callable[[ChatId, str], Awaitable[None]],
         announce: Callable[[PortalKey, str], Awaitable[None]],
+        titles: Titles,
         weigh: Callable[[PortalKey, frozenset[Scope]], None],
         gone: Callable[[NetworkId, PersonId], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
@@ -84,6 +86,7 @@ class Consenting:
         self._label = label
         self._say = say
         self._announce = announce
+        self._titles = titles
         self._weigh = weigh
         self._gone = gone
         self._spawn = spawn
@@ -142,6 +145,7 @@ class Consenting:
                 async with asyncio.timeout(ROSTER_SECONDS):
                     while not self._crowds.of(link.key).known:  # noqa: ASYNC110 - the network tells when it does
                         await asyncio.sleep(0.02)
+        await self._titles.read(link.room)
         desk = self._open(link, wanted)
         self._carry(desk, desk.want(link.key, now(), self._dice, wanted))
 
@@ -152,7 +156,7 @@ class Consenting:
             desk.open(
                 link.key,
                 name=link.name,
-                room=link.room,
+                room=self._titles.of(link.room),
                 by=link.creator,
                 wanted=wanted,
                 consents=self.consents(link.key),
@@ -164,6 +168,12 @@ class Consenting:
     def _closed(self, link: Link) -> Desk:
         """The desk of a network that is not configured any more: nothing is agreed to there."""
         return Desk(link.key.network, self._label(link.key.network), Rules())
+
+    def called(self, room: ChatId, title: str) -> None:
+        """The room has this title from now on."""
+        for link in self._registry.links_of(room):
+            if link.key.receiver is None and (desk := self._desks.get(link.key.network)) is not None:
+                desk.called(link.key, title)
 
     def unlinked(self, side: PortalKey) -> None:
         """The link is gone: open questions are void."""
@@ -213,10 +223,17 @@ class Consenting:
 
     async def tend(self) -> None:
         """Watch the time, until cancelled."""
+        for room in {link.room for link in self._registry.links.values() if self._may_be_asked(link)}:
+            await self._titles.read(room)
         while True:
             for desk in self._desks.values():
                 self._carry(desk, desk.tick(now(), self._dice))
             await asyncio.sleep(TICK)
+
+    def _may_be_asked(self, link: Link) -> bool:
+        """Whether the link lacks what its chat's operators are asked for."""
+        required = link.key.receiver is None and self._policy(link.key.network) is Policy.REQUIRED
+        return required and not self.scopes(link.key) >= WANTED
 
     def _dice(self) -> Throw:
         return Throw(new_id(), code_of(secrets.token_bytes(CODE_BYTES)))

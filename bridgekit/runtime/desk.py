@@ -30,7 +30,8 @@ UNKNOWN = "unknown"
 
 
 class Desk:
-    """Answers from memory. `obstacle` is what is in a link's way besides its state."""
+    """Answers from memory. `obstacle` is what is in a link's way besides its state; `turned_away` is how many private
+    messages of strangers were not passed on."""
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class Desk:
         metrics: Metrics,
         *,
         obstacle: Callable[[Link], str],
+        turned_away: Callable[[NetworkId], int],
         devices: Callable[[], Mapping[PersonId, str]],
         fingerprints: Callable[[PersonId], Awaitable[Mapping[str, str]]],
         permission: Callable[[PersonId], Permission],
@@ -67,6 +69,7 @@ class Desk:
         self._erasure = erasure
         self._metrics = metrics
         self._obstacle = obstacle
+        self._turned_away = turned_away
         self._devices = devices
         self._fingerprints = fingerprints
         self._permission = permission
@@ -90,6 +93,7 @@ class Desk:
             reason=reason,
             links=len(sides),
             held=sum(self._holding.count(side) for side in sides),
+            turned_away=self._turned_away(network),
             accounts=len(self._registry.logins_on(network)),
             own_accounts=self._networks[network].own_accounts.value,
             fields=[

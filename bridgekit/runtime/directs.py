@@ -40,6 +40,8 @@ TALKED = "bridge.talked"
 PER_PERSON = Rate(1, 60 * 60_000)
 PER_NETWORK = Rate(10, 60_000)
 """Answers that private words went nowhere, so that nobody can make people's accounts write to others, or be flooded."""
+ROOMS = 200
+"""Of so many rooms it is remembered who is in them."""
 
 
 class Directs:
@@ -84,6 +86,8 @@ class Directs:
         self._spawn = spawn
         self._blocks = Blocks()
         self._talked: set[str] = set()
+        self._joined: dict[ChatId, frozenset[PersonId]] = {}
+        self._moves = 0
         self._people: Buckets[PortalKey] = Buckets(PER_PERSON)
         self._rate: Buckets[NetworkId] = Buckets(PER_NETWORK)
 
@@ -118,9 +122,26 @@ class Directs:
             return True
         for room in self._met_in(network, person):
             with contextlib.suppress(MatrixRefused):  # a room that the bridge is not in any more
-                if owner in await self._client.joined_members(room):
+                if owner in await self._in(room):
                     return True
         return False
+
+    async def _in(self, room: ChatId) -> frozenset[PersonId]:
+        """The people of Matrix in a room, asked for once: a stranger who writes on and on costs no request a line."""
+        if (joined := self._joined.get(room)) is None:
+            moves = self._moves
+            found = await self._client.joined_members(room)
+            joined = frozenset(user for user in found if not self._ghosts.is_one(user))
+            if moves == self._moves:  # nobody moved while it was asked
+                if len(self._joined) >= ROOMS:
+                    self._joined.clear()
+                self._joined[room] = joined
+        return joined
+
+    def moved(self, room: ChatId) -> None:
+        """Somebody of Matrix came into the room or left it."""
+        self._joined.pop(room, None)
+        self._moves += 1
 
     def _met_in(self, network: NetworkId, person: PersonId) -> list[ChatId]:
         """The rooms of the open links in whose chats somebody is."""

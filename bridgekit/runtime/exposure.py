@@ -27,7 +27,7 @@ from bridgekit.core.corrections import (
     may_open,
     openings,
 )
-from bridgekit.core.exposure import OPEN, SECRET, Allowed, Bound, LinkView, allowed, limits
+from bridgekit.core.exposure import OPEN, SECRET, Allowed, Bound, JoinRule, LinkView, allowed, limits
 from bridgekit.core.scopes import Consent, Policy, Scope, in_force
 from bridgekit.core.steady import Steady
 from bridgekit.matrix.client import MatrixClient
@@ -164,6 +164,11 @@ class Exposures:
         """Who may read what is said in a room now, as it was left."""
         wish = self._wishes.get(room)
         return wish.left.history if wish is not None and wish.left is not None else Exposure.JOINED
+
+    def is_by_invitation(self, room: ChatId) -> bool:
+        """Whether the room, as it was left, lets in only who was invited (or knew an open door somewhere else)."""
+        wish = self._wishes.get(room)
+        return wish is not None and wish.left is not None and wish.left.join < JoinRule.PUBLIC
 
     async def told(self, side: PortalKey) -> None:
         """Wait until the network has said who may read a chat that was just opened, a moment at most."""

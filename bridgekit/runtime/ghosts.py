@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Set
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Set
+from typing import Any
 
 import structlog
 
@@ -14,6 +15,7 @@ from bridgekit.contract.people import Person
 from bridgekit.core.ghosts import Namespace, display_name
 from bridgekit.matrix.calls import Calls
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.speakers import Speakers
 from bridgekit.runtime.lenient import now
 from bridgekit.store import Store
 from bridgekit.store.rows import Ghost
@@ -43,12 +45,14 @@ class Ghosts:
         *,
         template: str,
         network_name: NameOf,
+        speakers: Speakers,
     ) -> None:
         self._client = client
         self._store = store
         self._namespace = namespace
         self._template = template
         self._network_name = network_name
+        self._speakers = speakers
         self._known: dict[PersonId, Ghost] = {}
         self._present: dict[
             ChatId, dict[PersonId, int]
@@ -63,6 +67,10 @@ class Ghosts:
         """Called when a ghost has entered a room."""
         self.introduce: Callable[[ChatId, PersonId], Awaitable[None]] = _nothing
         """Awaited before a ghost enters a room to speak there."""
+        self.acquaint: Callable[[ChatId, PersonId], Coroutine[Any, Any, None]] = _nothing
+        """Awaited while it enters."""
+        self.by_invitation: Callable[[ChatId], bool] = lambda _: False
+        """Whether a room is known to let in only who was invited."""
 
     async def load(self, networks: list[NetworkId], rooms: list[ChatId]) -> None:
         """Read back who exists and who is where."""
@@ -161,7 +169,8 @@ class Ghosts:
 
     async def ready(self, mxid: PersonId, network: NetworkId, person: Person, room: ChatId) -> None:
         """Make the ghost exist, be called as its person is, and be in the room. Raises MatrixError."""
-        await self.let_in(mxid, network, person, room, self._client.patient, speaks=True)
+        with self._speakers.one():
+            await self.let_in(mxid, network, person, room, self._client.patient, speaks=True)
 
     async def let_in(
         self,
@@ -177,9 +186,18 @@ class Ghosts:
         async with self._locks.setdefault(mxid, asyncio.Lock()):
             if person is not None:
                 await self._exist(mxid, network, person, client)
-            if speaks and mxid not in self._present.get(room, ()):
-                await self.introduce(room, mxid)
-            await self._enter(mxid, room, client)
+            if mxid in self._present.get(room, ()):
+                return
+            if not speaks:
+                await self._enter(mxid, room, client)
+                return
+            await self.introduce(room, mxid)
+            keys = asyncio.create_task(self.acquaint(room, mxid), name="keys of a ghost's first word")
+            try:
+                await self._enter(mxid, room, client)
+                await keys
+            finally:
+                keys.cancel()
 
     async def rename(self, mxid: PersonId, network: NetworkId, person: Person) -> None:
         """Show the person's present name; a ghost that does not exist is not made for it."""
@@ -212,18 +230,23 @@ class Ghosts:
         self.keep(ghost)
 
     async def _enter(self, mxid: PersonId, room: ChatId, client: Calls) -> None:
-        if mxid in self._present.get(room, ()):
-            return
-        try:
+        if self.by_invitation(room):
+            await self._invite(mxid, room, client)
             await client.join(room, user=mxid)
-        except MatrixForbidden:
+        else:
             try:
-                await client.invite(room, mxid)
-            except MatrixRefused as error:
-                if "already" not in error.notice:
-                    log.debug("ghost_invite_refused", errcode=error.errcode)
-            await client.join(room, user=mxid)
+                await client.join(room, user=mxid)
+            except MatrixForbidden:
+                await self._invite(mxid, room, client)
+                await client.join(room, user=mxid)
         self.entered(mxid, room)
+
+    async def _invite(self, mxid: PersonId, room: ChatId, client: Calls) -> None:
+        try:
+            await client.invite(room, mxid)
+        except MatrixRefused as error:
+            if "already" not in error.notice:
+                log.debug("ghost_invite_refused", errcode=error.errcode)
 
     def entered(self, mxid: PersonId, room: ChatId) -> None:
         """The ghost is in the room."""

@@ -16,6 +16,7 @@ from bridgekit.contract.people import Person
 from bridgekit.core.joining import JoinQueue, Pace, Wanted
 from bridgekit.core.membership import Urgency
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.speakers import Speakers
 from bridgekit.runtime.ghosts import Ghosts
 
 log = structlog.get_logger(__name__)
@@ -24,18 +25,25 @@ LOOKS = 5
 """How often the homeserver's usual time to answer is measured before the first ghost is let in."""
 LOOK_EVERY = 0.25
 """Seconds between two looks at it while ghosts are let in."""
-SLOW = 0.5
-"""Seconds: a join that takes longer is followed by as long a rest, whatever else the homeserver answers in time."""
+
+GIVES_WAY = 1.0
+"""Seconds that a join waits, at most, for those who come to speak."""
 
 
 class Joins:
     """`bridgekit.core.joining.JoinQueue`, with a clock and a homeserver."""
 
     def __init__(
-        self, client: MatrixClient, ghosts: Ghosts, *, spawn: Callable[[Coroutine[Any, Any, None]], object]
+        self,
+        client: MatrixClient,
+        ghosts: Ghosts,
+        *,
+        speakers: Speakers,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._client = client
         self._ghosts = ghosts
+        self._speakers = speakers
         self._spawn = spawn
         self._queue = JoinQueue(Pace())
         self._who: dict[tuple[ChatId, PersonId], tuple[NetworkId, Person | None]] = {}
@@ -121,6 +129,7 @@ class Joins:
         watch = asyncio.create_task(self._watch(), name="homeserver's pulse")
         try:
             while self._who and not self._stopping:
+                await self._speakers.give_way(GIVES_WAY)  # a homeserver lets one after the other into a room
                 self._wake.clear()
                 now = time.monotonic()
                 if (entry := self._queue.next(now)) is not None:
@@ -175,8 +184,7 @@ class Joins:
             self._queue.failed(entry, time.monotonic())
             raise
         else:
-            if (took := time.monotonic() - began) > SLOW:
-                await asyncio.sleep(took)
             self._queue.done(entry)
+            self._queue.pace.ended(ended := time.monotonic(), ended - began)
         finally:
             self._wake.set()

@@ -21,6 +21,7 @@ from bridgekit.core.roles import speaks
 from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.fetch import FetchRefused
+from bridgekit.matrix.speakers import Speakers
 from bridgekit.runtime.cases import Overtaken, Step, source_of
 from bridgekit.runtime.files import Files
 from bridgekit.runtime.ghosts import Ghosts
@@ -62,6 +63,7 @@ class MatrixSide:
         pictures: Pictures,
         powers: Powers,
         joins: Joins,
+        speakers: Speakers,
         mode: Callable[[PortalKey], Mode],
         likely: Callable[[ChatId, PersonId], None],
         cleared: Callable[[PortalKey], bool],
@@ -77,6 +79,7 @@ class MatrixSide:
         self._pictures = pictures
         self._powers = powers
         self._joins = joins
+        self._speakers = speakers
         self._mode = mode
         self._likely = likely
         self._cleared = cleared
@@ -92,16 +95,25 @@ class MatrixSide:
         speaker = verb.speaker
         if not step.case.durable and not self._ghosts.is_present(actor, room):
             return None  # nobody enters a room to be seen typing or reading in it
-        if speaker is not None and not isinstance(verb, _UNSPOKEN):
-            if isinstance(verb, verbs.PostMessage):
-                if self._mode(step.case.origin) is Mode.FULL:
-                    await self._joins.complete(room)
-                self._ghosts.spoke(actor, room, step.case.accepted)
-            if not self._ghosts.is_ready(actor, network, speaker, room):
-                await self._ghosts.ready(actor, network, speaker, room)
-                self._check_way(step)
-            if speaker.avatar is not None:
-                self._pictures.show(actor, speaker.avatar)
+        with contextlib.ExitStack() as until_said:
+            if speaker is not None and not isinstance(verb, _UNSPOKEN):
+                if isinstance(verb, verbs.PostMessage):
+                    if self._mode(step.case.origin) is Mode.FULL:
+                        await self._joins.complete(room)
+                    self._ghosts.spoke(actor, room, step.case.accepted)
+                if not self._ghosts.is_ready(actor, network, speaker, room):
+                    until_said.enter_context(self._speakers.one())
+                    await self._ghosts.ready(actor, network, speaker, room)
+                    self._check_way(step)
+                if speaker.avatar is not None:
+                    self._pictures.show(actor, speaker.avatar)
+            return await self._say(room, step, actor, network, verb, ids)
+
+    async def _say(
+        self, room: ChatId, step: Step, actor: PersonId, network: NetworkId, verb: Verb, ids: Ids
+    ) -> Sent | None:
+        """Do it, and where that is refused, see what was in the way."""
+        speaker = verb.speaker
         writes = self._powers.writes(room)
         try:
             return await self._do(room, step, actor, network, verb, ids)

@@ -136,6 +136,8 @@ class Overdue:
             missing = await self._store.transactions.without(missing, began - MARGIN_MS)
             for room, events in read.items():
                 wanted, late = overdue(events, missing, now() - IN_FLIGHT_MS, is_own=self._is_own)
+                gone = [e.event_id for e in wanted if e.event_id in self._arrivals.withdrawn]
+                wanted, late = [e for e in wanted if e.event_id not in gone], [*late, *gone]
                 if wanted or late:
                     await self._take_in(wanted, late)
                     self._counted(len(wanted))

@@ -22,6 +22,7 @@ from bridgekit.core.scopes import Scope
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.matrix.links import Links
+from bridgekit.matrix.speakers import Speakers
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.arrivals import Arrivals
 from bridgekit.runtime.backfill import backfill
@@ -73,8 +74,10 @@ from bridgekit.runtime.standing import StandingLinks
 from bridgekit.runtime.standins import StandIns
 from bridgekit.runtime.succession import Succession
 from bridgekit.runtime.surroundings import RoomSurroundings
+from bridgekit.runtime.titles import Titles
 from bridgekit.runtime.underway import UnderWay
 from bridgekit.runtime.upgrades import Upgrades
+from bridgekit.runtime.withdrawn import Withdrawn
 from bridgekit.store import Store
 from bridgekit.store.rows import Link
 
@@ -113,14 +116,16 @@ class Parts:
             public.url if public else None, links_key, int(public.expires) if public else 0, now=time.time
         )
         self.routes: list[web.RouteDef] = []
+        speakers = Speakers()
         self.ghosts = Ghosts(
             client,
             store,
             namespace,
             template=config.messages.display_name,
             network_name=label,
+            speakers=speakers,
         )
-        self.joins = Joins(client, self.ghosts, spawn=spawn)
+        self.joins = Joins(client, self.ghosts, speakers=speakers, spawn=spawn)
         self.policies = PolicyLists(
             client,
             registry,
@@ -150,10 +155,11 @@ class Parts:
             encrypted=lambda room: self._encrypted(room),
             say=own.say,
             show=own.show,
+            speakers=speakers,
             spawn=spawn,
         )
         client.cipher = self.engine
-        self.readying = Readying(self.engine, self.ghosts, spawn=spawn)
+        self.readying = Readying(self.engine, self.ghosts, speakers=speakers, spawn=spawn)
         self.rules = Rules(config, self.networks)
         openers: dict[NetworkId, FileOpener] = {}
         files = Files(client, fetch, openers)
@@ -166,6 +172,7 @@ class Parts:
             pictures=Pictures(client, self.ghosts, files, spawn=spawn),
             powers=powers,
             joins=self.joins,
+            speakers=speakers,
             mode=self.rules.mode,
             likely=self.readying.likely,
             cleared=lambda side: side in self.exposures.cleared and not self.readers.blocked(side),
@@ -271,6 +278,9 @@ class Parts:
             history=lambda side: backfill(side, config.messages.history, registry, self.accounts.sessions),
             spawn=spawn,
         )
+        self.titles = Titles(
+            client, changed=lambda room, title: self.consenting.called(room, title), spawn=spawn
+        )
         self.consenting = Consenting(
             store,
             registry,
@@ -282,6 +292,7 @@ class Parts:
             label=label,
             say=self.opening.say,
             announce=self.opening.announce,
+            titles=self.titles,
             weigh=self._scopes_changed,
             gone=self._opted_out,
             spawn=spawn,
@@ -319,6 +330,7 @@ class Parts:
             under_way=under_way,
             spawn=spawn,
         )
+        self.ghosts.by_invitation = self.exposures.is_by_invitation
         self.readers = Readers(
             client,
             registry,
@@ -438,6 +450,7 @@ class Parts:
             self.directs,
             exposures=self.exposures,
             consenting=self.consenting,
+            titles=self.titles,
             readers=self.readers,
             shields=self.shields,
             held=self.holding.count,
@@ -514,6 +527,7 @@ class Parts:
             metrics=metrics,
             namespace=namespace,
             secrecy=self.secrecy,
+            withdrawn=Withdrawn(client, ghost_in=lambda room: next(iter(self.ghosts.present(room)), None)),
             me=me,
             permission=permission,
             label=label,
@@ -548,6 +562,7 @@ class Parts:
             self.commands.meeting,
             metrics,
             obstacle=self._obstacle,
+            turned_away=lambda network: self.directs.turned_away[network],
             devices=lambda: self.engine.machines.names,
             fingerprints=self.engine.machines.fingerprints,
             permission=permission,
@@ -585,6 +600,7 @@ class Parts:
             puppets=config.appservice.double_puppets,
             is_echo=self.matrix.is_echo,
             glimpsed=self.exposures.glimpsed,
+            titled=self.titles.heard,
             outcome=metrics.transaction,
             parked=metrics.parked,
             spawn=spawn,

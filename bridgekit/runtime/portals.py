@@ -30,6 +30,7 @@ from bridgekit.runtime.members import Members
 from bridgekit.runtime.opening import Opening
 from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.registry import CLOSED, OPEN, Registry
+from bridgekit.runtime.sessions import State
 from bridgekit.store.rows import Link, Portal
 
 log = structlog.get_logger(__name__)
@@ -144,10 +145,11 @@ class Portals:
                 await relay.perform(verbs.Join(chat=side.chat, secret=secret))
                 return await waiter
         except TimeoutError:
-            why = f" ({relay.reason})" if relay.reason else ""
+            connected = relay.session is not None
             raise SendRejected(
-                f"{self._label(side.network)} did not let the bridge into {name} within "
-                f"{ENTER_SECONDS:.0f} s{why}: try again later."
+                wording.not_entered(
+                    name, self._label(side.network), relay.reason, ENTER_SECONDS, connected=connected
+                )
             ) from None
         finally:
             del self._entering[side]
@@ -218,6 +220,7 @@ class Portals:
         if (old := self._registry.links.get(side)) is not None:
             if old.room == room:
                 if old.state == CLOSED:  # the chat was lost: this asks for another try
+                    await self._tell_of_waiting(room, side)
                     opened = await self.enter(side, secret)
                     self._registry.set_state(side, *self._opening().state_of(side), opened.at)
                 if old.state != OPEN or wanted != WANTED:
@@ -238,6 +241,8 @@ class Portals:
         self.making[side] = making
         try:
             await self._agree(side, creator)
+            if not static:  # somebody waits for the answer
+                await self._tell_of_waiting(room, side)
             opened = await self.enter(side, secret)
             link = await self.made(side, room, opened, creator, static=static, portal=None)
             making.set_result(room)
@@ -247,6 +252,15 @@ class Portals:
             del self.making[side]
             if not making.done():
                 making.set_result(None)
+
+    async def _tell_of_waiting(self, room: ChatId, side: PortalKey) -> None:
+        """Who asked for a link reads at once that it has to wait for its network."""
+        relay = self._sessions.get((side.network, None))
+        if relay is not None and relay.session is None and relay.state is not State.REJECTED:
+            name = self._networks[side.network].chat_name(side.chat)
+            await self.say(
+                room, wording.link_waits(name, self._label(side.network), relay.reason, ENTER_SECONDS)
+            )
 
     async def _agree(self, side: PortalKey, owner: PersonId) -> None:
         """Who was asked into the chat with an account of their own agrees by linking it: that account goes in first."""

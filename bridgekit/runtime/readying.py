@@ -11,27 +11,37 @@ import structlog
 from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.matrix.crypto.engine import Engine
+from bridgekit.matrix.speakers import Speakers
 from bridgekit.runtime.ghosts import Ghosts
 
 log = structlog.get_logger(__name__)
 
 SMALL = 50
 """In a room with at most so many ghosts, everybody is somebody who may speak next; in a larger one, whoever types."""
+GIVES_WAY = 10.0
+"""Seconds that a device waits, at most, for those who speak."""
 
 
 class Readying:
     """One ghost at a time, and none while somebody speaks: a device takes the homeserver about as long as a join."""
 
     def __init__(
-        self, engine: Engine, ghosts: Ghosts, *, spawn: Callable[[Coroutine[Any, Any, None]], object]
+        self,
+        engine: Engine,
+        ghosts: Ghosts,
+        *,
+        speakers: Speakers,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._engine = engine
         self._ghosts = ghosts
+        self._speakers = speakers
         self._spawn = spawn
         self._queue: OrderedDict[tuple[ChatId, PersonId], None] = OrderedDict()
         self._working = False
         ghosts.arrived = self.entered
         ghosts.introduce = self.introduce
+        ghosts.acquaint = self.acquaint
 
     def all(self) -> None:
         """Look at every encrypted room: what the last run did not come to is done now."""
@@ -61,6 +71,13 @@ class Readying:
         except BridgeError as error:
             log.info("device_not_ready", reason=error.notice)
 
+    async def acquaint(self, room: ChatId, ghost: PersonId) -> None:
+        """The ghost enters now: the keys of its first word go out meanwhile."""
+        try:
+            await self._engine.acquaint(room, ghost)
+        except BridgeError as error:
+            log.info("keys_not_ready", reason=error.notice)
+
     def likely(self, room: ChatId, ghost: PersonId) -> None:
         """A ghost is about to speak: before all others."""
         if self._engine.knows_encrypted(room) and self._ghosts.is_one(ghost):
@@ -79,7 +96,7 @@ class Readying:
     async def _work(self) -> None:
         try:
             while self._queue:
-                await self._engine.quiet()
+                await self._speakers.give_way(GIVES_WAY)
                 (room, ghost), _ = self._queue.popitem(last=False)
                 if not self._ghosts.is_present(ghost, room):
                     continue

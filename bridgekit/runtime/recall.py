@@ -53,6 +53,11 @@ class Recall:
         """The message is called `ids` on `side`."""
         self._recent.name(tracked, side, ids)
 
+    def is_on_its_way(self, side: PortalKey, id: MessageId) -> bool:
+        """Whether what `side` calls `id` is to be said somewhere, and has not its fate there."""
+        tracked = self._recent.find(side, id)
+        return tracked is not None and tracked.pending is not None
+
     async def is_known(self, case: Case, fact: facts.Message) -> bool:
         """Whether this very message came before: read twice, or replayed from a network's history."""
         if (tracked := self._recent.find(case.origin, fact.id)) is not None:

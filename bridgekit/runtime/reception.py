@@ -64,6 +64,7 @@ class Reception:
         puppets: bool,
         is_echo: Callable[[bytes], bool],
         glimpsed: Callable[[ChatId, str, Mapping[str, Any]], None],
+        titled: Callable[[ChatId, str], None],
         outcome: Callable[[str], None],
         parked: Callable[[NetworkId], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
@@ -84,6 +85,7 @@ class Reception:
         self._puppets = puppets
         self._is_echo = is_echo
         self._glimpsed = glimpsed
+        self._titled = titled
         self._outcome = outcome
         self._parked = parked
         self._spawn = spawn
@@ -131,6 +133,7 @@ class Reception:
 
     def state(self, event: RawEvent) -> None:
         self._engine.heard(event)
+        self._titled(event.room_id, event.type)
         if event.type in WATCHED and not self.is_own(event):
             try:
                 content = _state(event.raw).content

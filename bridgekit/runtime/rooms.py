@@ -15,11 +15,13 @@ from bridgekit.contract.errors import BridgeError, HomeserverUnavailable, Matrix
 from bridgekit.contract.facts import FLEETING, Fact
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.matrix import translate
-from bridgekit.runtime.cases import Case
+from bridgekit.runtime.amendments import Amendments
+from bridgekit.runtime.around import Surroundings
+from bridgekit.runtime.cases import Case, amended
 from bridgekit.runtime.lobby import FIRST_WAIT, LONGEST_WAIT, Lobby, Unlinked
 from bridgekit.runtime.names import Names
 from bridgekit.runtime.registry import Registry
-from bridgekit.runtime.worker import Surroundings, Worker
+from bridgekit.runtime.worker import Worker
 from bridgekit.store import Store
 from bridgekit.store.ids import new_id
 from bridgekit.store.rows import InboxRow
@@ -74,6 +76,8 @@ class Rooms:
         self._spilled: dict[PortalKey, int] = {}  # how often something was left on disk
         self._newest: dict[PortalKey, int] = {}  # the last row that was handed over
         self._writing: dict[PortalKey, int] = {}  # how many are on their way to the disk, and not handed over
+        self._amendments = Amendments(store)
+        self._early: dict[PortalKey, set[int]] = {}  # rows that were handed over before their turn on disk
         self._recovering_until = 0
         self._lobby = Lobby(
             unlinked=unlinked, deliver=self._deliver, forget=self._forget, park=self._park, spawn=spawn
@@ -111,7 +115,7 @@ class Rooms:
             id=number, side=side.network, chat=side.chat, receiver=side.receiver, body=body, at=now
         )
         case = Case(number, side, fact, durable=True, accepted=now, started=time.monotonic())
-        written = self._store.commit(self._store.inbox.add(row))
+        written = self._store.commit(self._store.inbox.add(row), *self._noted(number, amended(fact)))
         if isinstance(fact, facts.Message) and self._is_quiet(side):
             case.written = written  # it is planned while the disk works, and performed when that is done
             self._hand(side, case)
@@ -151,14 +155,23 @@ class Rooms:
             InboxRow(id=new_id(), side=MATRIX, chat=room, receiver=None, body=raw, at=now)
             for room, raw in events
         ]
-        return [self._store.inbox.add(row) for row in rows], rows
+        writes: list[Write] = []
+        for row in rows:
+            writes += [self._store.inbox.add(row), *self._noted(row.id, translate.amended(row.body))]
+        return writes, rows
+
+    def _noted(self, number: int, target: MessageId | None) -> list[Write]:
+        return [self._store.amendments.add(number, target)] if target is not None else []
 
     def matrix(self, rows: list[InboxRow]) -> None:
         """Events that are on disk."""
         for row in rows:
             side = PortalKey(MATRIX, row.chat)
             if side in self._spilled:
-                self._spilled[side] += 1
+                if _may_be_urgent(row.body) and (case := self._case(side, row)) is not None:
+                    self._leave(side, case)
+                else:
+                    self._spilled[side] += 1
             elif (case := self._case(side, row)) is not None:
                 self._hand(side, case)
 
@@ -171,7 +184,7 @@ class Rooms:
             return  # it was brought back from disk before the news that it is there came to us
         room = self.room_of(side)
         if side in self._spilled and case.durable:
-            self._spilled[side] += 1
+            self._leave(side, case)
             return
         if isinstance(case.fact, facts.Invitation):
             self._newest[side] = case.number
@@ -180,14 +193,29 @@ class Rooms:
         if room is None or side in self._lobby:
             if self._lobby.is_full(side) and case.durable:
                 self._spill(side)
+                self._leave(side, case)
             else:
+                if case.durable:
+                    self._newest[side] = case.number
                 self._lobby.wait(side, case)
             return
         worker = self.worker(room)
-        if worker.full and case.durable:
+        if worker.full and case.durable and not worker.awaits(case):
             self._spill(side)
+            self._leave(side, case)
             return
         self._offer(worker, side, case)
+
+    def _leave(self, side: PortalKey, case: Case) -> None:
+        """Leave it on disk, behind what waits there; but what changes a message that its worker has goes there now."""
+        self._spilled[side] += 1
+        room = self.room_of(side)
+        worker = self._workers.get(room) if room is not None else None
+        if worker is not None and worker.awaits(case):
+            self._early.setdefault(side, set()).add(case.number)
+            worker.offer(case)
+        elif (target := case.amends) is not None:
+            self._amendments.add(side, target, case.number)
 
     def _offer(self, worker: Worker, side: PortalKey, case: Case) -> None:
         if case.durable:
@@ -253,9 +281,8 @@ class Rooms:
         return case
 
     def _deliver(self, room: ChatId, side: PortalKey, case: Case) -> None:
-        if self._stopping:
-            return
-        self._offer(self.worker(room), side, case)
+        if not self._stopping:
+            self.worker(room).offer(case)
 
     def _forget(self, case: Case) -> None:
         if case.durable:
@@ -289,7 +316,7 @@ class Rooms:
 
     def _spill(self, side: PortalKey) -> None:
         log.info("room_behind", network=side.network)
-        self._spilled[side] = 1
+        self._spilled[side] = 0
         self._spawn(self._bring_back(side))
 
     async def recover(self) -> int:
@@ -299,6 +326,7 @@ class Rooms:
         behind them, on disk.
         """
         self._recovering_until = new_id()
+        await self._amendments.load()
         for side in await self._store.inbox.sides():
             self._spilled[side] = 1
             self._spawn(self._bring_back(side))
@@ -316,15 +344,30 @@ class Rooms:
                     if self._stopping:
                         return
                     self._newest[side] = row.id
-                    if (case := self._case(side, row)) is not None:
-                        self._take_up(side, case, expecting)
+                    if row.id in self._early.get(side, ()):
+                        self._early[side].discard(row.id)
+                    elif (case := self._case(side, row)) is not None:
+                        for one in (case, *await self._amended(side, case)):
+                            self._take_up(side, one, expecting)
                 if len(rows) < CHUNK:
                     _complete(expecting, side)
                 if not rows and held == self._spilled[side]:
                     del self._spilled[side]  # nothing was held back since the look: all is handed over
+                    self._early.pop(side, None)
                     return
         finally:
             _complete(expecting, side)
+
+    async def _amended(self, side: PortalKey, case: Case) -> list[Case]:
+        """What changes the message of a case, from further back on disk: it is handed over together with it."""
+        if (target := case.amends) is not None:
+            self._amendments.drop(side, target, case.number)
+        found: list[Case] = []
+        while numbers := self._amendments.take(side, case.called):  # more may come while we read
+            self._early.setdefault(side, set()).update(numbers)
+            rows = await self._store.inbox.numbered(numbers)
+            found += [one for row in rows if (one := self._case(side, row)) is not None]
+        return found
 
     def _take_up(self, side: PortalKey, case: Case, expecting: set[Worker]) -> None:
         """Hand over what was on disk; `expecting` are the workers that were told that there may be more of it."""
@@ -419,6 +462,11 @@ class Rooms:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+
+def _may_be_urgent(raw: bytes) -> bool:
+    """Whether an event may be about what waits, so that it has to be looked at before its turn."""
+    return translate.amended(raw) is not None or b"!bridge stop" in raw.lower()
 
 
 def _complete(expecting: set[Worker], side: PortalKey) -> None:

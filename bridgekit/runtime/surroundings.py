@@ -55,6 +55,7 @@ from bridgekit.runtime.secrecy import Secrecy
 from bridgekit.runtime.shielding import Shields
 from bridgekit.runtime.standing import StandingLinks
 from bridgekit.runtime.upgrades import Upgrades
+from bridgekit.runtime.withdrawn import Withdrawn
 from bridgekit.store import Store
 
 log = structlog.get_logger(__name__)
@@ -67,7 +68,7 @@ DEEDS: dict[Change, type[Deed]] = {Change.KICK: verbs.Kick, Change.BAN: verbs.Ba
 
 
 class RoomSurroundings:
-    """`bridgekit.runtime.worker.Surroundings`, for every room."""
+    """`bridgekit.runtime.around.Surroundings`, for every room."""
 
     def __init__(
         self,
@@ -103,6 +104,7 @@ class RoomSurroundings:
         metrics: Metrics,
         namespace: Namespace,
         secrecy: Secrecy,
+        withdrawn: Withdrawn,
         me: PersonId,
         permission: Callable[[PersonId], Permission],
         label: Callable[[NetworkId], str],
@@ -118,6 +120,7 @@ class RoomSurroundings:
         self.is_elsewhere: Callable[[ChatId, PortalKey], bool] = passage.is_elsewhere
         self.hold_back: Callable[[Case], None] = passage.hold_back
         self.passing = passage.passing
+        self.withdrawn: Callable[[ChatId, int], Coroutine[Any, Any, frozenset[MessageId]]] = withdrawn.of
         self._passage = passage
         self._exposures = exposures
         self._readers = readers
@@ -301,6 +304,8 @@ class RoomSurroundings:
                     await self._ghost_invited(room, person, fact.actor.id)
             except BridgeError as error:
                 log.warning("invitation_not_followed", reason=error.notice)
+        if not self._namespace.is_ours(person):
+            self._directs.moved(room)
         if fact.change is Change.JOIN:
             self._readers.came(room, person)
         elif fact.change in (Change.LEAVE, Change.KICK, Change.BAN):

@@ -1,42 +1,27 @@
-"""The worker of one room: takes its facts one after the other, plans each, and puts the verbs into lanes."""
+"""The worker of one room: takes its facts one after the other, plans each, and has the verbs carried."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
-import traceback
-import zlib
 from collections import deque
-from collections.abc import Container, Coroutine
-from typing import Any, Protocol
 
 import msgspec
 import structlog
 
-from bridgekit.contract import facts, verbs
-from bridgekit.contract.errors import (
-    BridgeError,
-    Disconnected,
-    EncryptionError,
-    PeerMisbehaved,
-    RateLimited,
-)
+from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact
-from bridgekit.contract.ids import MATRIX, ChatId, MessageId, PersonId, PortalKey
+from bridgekit.contract.ids import MATRIX, ChatId, PersonId, PortalKey
 from bridgekit.contract.people import Content, Person
-from bridgekit.contract.text import excerpt
-from bridgekit.contract.verbs import Sent
 from bridgekit.core.commands import command_in
-from bridgekit.core.model import Action, Context, Plan
 from bridgekit.core.protection import given
-from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
-from bridgekit.runtime.cases import TOLD, Case, Elsewhere, Fate, GoesBack, Outcome, Step, Tracked
-from bridgekit.runtime.lanes import Lane
-from bridgekit.runtime.recall import Ids, Recall, names_messages
-from bridgekit.store import Store, StoreError
-from bridgekit.store.statements import Write
+from bridgekit.runtime.around import Surroundings
+from bridgekit.runtime.carrying import STOPPED, Carrying
+from bridgekit.runtime.cases import TOLD, Case, Fate, Outcome
+from bridgekit.runtime.endings import Endings
+from bridgekit.runtime.keyless import Keyless
+from bridgekit.runtime.recall import Recall, names_messages
+from bridgekit.store.ids import new_id
 
 log = structlog.get_logger(__name__)
 
@@ -44,54 +29,12 @@ IN_MEMORY = 4000
 """Facts that wait in memory; more wait on disk, where they are anyway."""
 UNDER_WAY = 500
 """Cases of one room whose verbs have no fate yet; planning waits beyond that."""
+MOST = 2 * IN_MEMORY
+"""Facts waiting and under way beyond which an edit or a taking-back, too, waits for its turn."""
 BEHIND = 32
 """Facts waiting or under way from which on nobody is shown who types, or who has read what."""
-REFUSED = 1000
-"""Sentences that are not said twice while their room is busy."""
 IDLE = 300.0
 """Seconds after which a worker without work ends; its room's next fact starts another."""
-
-KEY_SECONDS = 10.0
-"""How long a key may be on its way before the sender is told that it is missing."""
-KEY_LATEST = 24 * 3600.0
-"""Seconds after which a key that has not come is waited for no longer."""
-HELD = 200
-"""Messages of one room that wait for keys."""
-LATER = " It is passed on as soon as the key comes."
-STOPPED = "You stopped it before it was sent."
-TAKEN_BACK = "It was taken back before it was sent."
-UNREADABLE = "The bridge could not make sense of what your client encrypted."
-
-
-class Surroundings(Protocol):
-    """What a worker asks of the rest of the runtime."""
-
-    store: Store
-
-    @property
-    def passing(self) -> Container[PortalKey]: ...
-
-    def stop(self, case: Case) -> bool: ...
-    def is_elsewhere(self, room: ChatId, side: PortalKey) -> bool: ...
-    def hold_back(self, case: Case) -> None: ...
-    def decide(self, context: Context, fact: Fact) -> Plan: ...
-    def context(self, room: ChatId, case: Case, known: dict[MessageId, Tracked]) -> Context: ...
-    async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None: ...
-    def pipeline(self, side: PortalKey) -> int: ...
-    def sides(self, room: ChatId) -> list[PortalKey]: ...
-    def in_clear(self, room: ChatId) -> str: ...
-    def heeds(self, room: ChatId) -> bool: ...
-    async def open(self, said: Encrypted) -> Fact | StateChanged | Encrypted | Unreadable | None: ...
-    async def key(self, missing: KeyMissing, seconds: float) -> bool: ...
-    def parked(self, side: PortalKey) -> None: ...
-    def observe(self, room: ChatId, case: Case) -> Coroutine[Any, Any, None] | None: ...
-    def command(self, room: ChatId, case: Case, words: str) -> Coroutine[Any, Any, None]: ...
-    def settled(self, room: ChatId, case: Case) -> Coroutine[Any, Any, None] | None: ...
-    def muster(self, room: ChatId, origin: PortalKey, decided: Plan) -> None: ...
-    async def introduce(self, room: ChatId, case: Case) -> None: ...
-    async def words(self, room: ChatId, event: MessageId) -> tuple[str, str]: ...
-    def held_up(self, room: ChatId, case: Case, side: PortalKey, actor: str) -> None: ...
-    def spawn(self, work: Coroutine[Any, Any, None]) -> object: ...
 
 
 class Worker:
@@ -102,19 +45,15 @@ class Worker:
         self._around = around
         self._queue: deque[Case] = deque()
         self._wake = asyncio.Event()
+        self._slack = asyncio.Event()
         self._recall = Recall(room, around.store, sides=around.sides, words=around.words)
-        self._refused: set[tuple[PersonId, str]] = set()  # who has read here what is not passed on, and why
-        self._lanes: dict[PortalKey, Lane[Step]] = {}
-        self._under_way = 0
-        self._started: dict[int, float] = {}  # by number, the oldest first: the cases that are under way
-        self._keyless: dict[MessageId | None, Case] = {}  # by event: what waits for a key
+        self._endings = Endings(room, around)
+        self._carrying = Carrying(room, around, self._recall, self._endings, ended=self._slack.set)
+        self._keyless = Keyless(room, around, self._endings, again=self.offer)
+        self._stopped: dict[PersonId, int] = {}  # who said so, and the number before which all is meant
         self._halted = False
         self._taking = False  # the first in the queue is being planned
-        self._slack = asyncio.Event()
-        self._slack.set()
         self._missing: set[PortalKey] = set()  # sides of which not all that an earlier run left is here yet
-        self._surveyed = asyncio.Event()
-        self._surveyed.set()
 
     @property
     def waiting(self) -> int:
@@ -124,51 +63,80 @@ class Worker:
     @property
     def under_way(self) -> int:
         """Cases that were planned and whose verbs have no fate yet."""
-        return self._under_way
+        return self._carrying.under_way
 
     @property
     def oldest(self) -> float:
         """When the fact was read that has been longest without its fate (monotonic seconds); 0 where all have it."""
-        if self._started:
-            return next(iter(self._started.values()))
-        return self._queue[0].started if self._queue else 0.0
+        return self._carrying.oldest or (self._queue[0].started if self._queue else 0.0)
 
     @property
     def owes_room(self) -> bool:
         """Whether something of what chats have said is on its way into the room."""
-        heard = any(case.origin.network != MATRIX for case in self._queue)
-        return heard or any(not lane.idle for side, lane in self._lanes.items() if side.network == MATRIX)
+        return self._carrying.into_matrix or any(case.origin.network != MATRIX for case in self._queue)
 
     def halt(self) -> None:
         """Begin nothing more; what is under way may end."""
         self._halted = True
-        for lane in self._lanes.values():
-            lane.halt()
+        self._carrying.halt()
 
     @property
     def running(self) -> int:
         """Verbs that are being performed."""
-        return sum(lane.running for lane in self._lanes.values())
+        return self._carrying.running
 
     @property
     def is_behind(self) -> bool:
         """Whether what is said now is heard late."""
-        return len(self._queue) + self._under_way >= BEHIND
+        return len(self._queue) + self.under_way >= BEHIND
 
     @property
     def full(self) -> bool:
         return len(self._queue) >= IN_MEMORY
 
     def offer(self, case: Case) -> None:
-        """Queue a case behind the others of this room."""
-        self._queue.append(case)
+        """Queue a case behind the others of this room; but what edits or takes back something that waits here is
+        planned right behind that, so that it is said once, or not at all."""
+        if (place := self._place(case)) is None:
+            self._queue.append(case)
+        else:
+            case.ahead = True
+            self._queue.insert(place, case)
+            self._slack.set()
         self._wake.set()
+
+    def awaits(self, case: Case) -> bool:
+        """Whether a case is about something that waits here, and need not wait itself."""
+        return self._place(case) is not None
+
+    def _place(self, case: Case) -> int | None:
+        """Where in the queue a case belongs that amends what waits here, or stops it; None for all others."""
+        if len(self._queue) + self.under_way > MOST:
+            return None
+        if _stops(case):
+            return self._front()
+        if (target := case.amends) is None:
+            return None
+        for place in range(len(self._queue), 0, -1):
+            one = self._queue[place - 1]
+            if one.origin == case.origin and target in (one.called, one.amends):
+                # What came first and waits for its turn (there was too much of it) is not overtaken.
+                return place if one.ahead or one.called == target else None
+        if target not in self._keyless and not self._recall.is_on_its_way(case.origin, target):
+            return None
+        return self._front()
+
+    def _front(self) -> int:
+        place = 1 if self._taking else 0
+        while place < len(self._queue) and self._queue[place].ahead:
+            place += 1
+        return place
 
     def expect(self, side: PortalKey) -> None:
         """An earlier run left facts of this side: nothing of them is said before all are planned, because a later one
         may edit or take back an earlier one."""
         self._missing.add(side)
-        self._surveyed.clear()
+        self._carrying.surveyed.clear()
 
     def complete(self, side: PortalKey) -> None:
         """All that an earlier run left of this side was offered."""
@@ -180,18 +148,28 @@ class Worker:
         place = 1 if self._taking else 0
         while place < len(self._queue) and self._queue[place].released:
             place += 1
-        for offset, case in enumerate(cases):
-            self._queue.insert(place + offset, case)
+        for case in cases:
+            found = self._place(case)
+            case.ahead = found is not None
+            self._queue.insert(place if found is None else found, case)
+            place += 1
         self._wake.set()
+
+    def stop(self, sender: PersonId) -> int:
+        """Say nothing more of what a Matrix user said here and no network has yet; how many messages that were."""
+        waiting = sum(_said_by(case) == sender for case in list(self._queue)[1 if self._taking else 0 :])
+        self._stopped[sender] = new_id()  # what came before waits on disk, too
+        return self._carrying.stop(sender) + waiting
 
     async def run(self) -> None:
         """Work until cancelled, or until there has been nothing to do for a while."""
         while True:
             while self._queue:
-                if self._under_way >= UNDER_WAY:
-                    self._surveyed.set()  # more cannot be seen of it
+                if self.under_way >= UNDER_WAY and not self._queue[0].ahead:
+                    self._carrying.surveyed.set()  # more cannot be seen of it
                     self._slack.clear()
                     await self._slack.wait()
+                    continue  # what comes first may be another now
                 if self._halted:
                     return
                 case = self._queue[0]  # it waits until it is planned
@@ -199,17 +177,17 @@ class Worker:
                 try:
                     await self._take(case)
                 except Exception as error:  # a bug: it may cost this one fact, never its neighbours
-                    self._park(case, error)
+                    self._endings.park(case, error)
                 self._taking = False
                 self._queue.popleft()
             if not self._missing:
-                self._surveyed.set()
+                self._carrying.surveyed.set()
             self._wake.clear()
             try:
                 async with asyncio.timeout(IDLE):
                     await self._wake.wait()
             except TimeoutError:
-                if not self._queue and not self._under_way and not self._keyless:
+                if not self._queue and not self.under_way and not self._keyless:
                     return
 
     # One fact ------------------------------------------------------------------------------------------------
@@ -224,13 +202,13 @@ class Worker:
         if case.recovering or case.released:
             case.performed = await self._around.store.outbox.of(case.number)
             case.told = TOLD in case.performed
-        if isinstance(case.fact, Encrypted) and not await self._open(case, case.fact):
+        if isinstance(case.fact, Encrypted) and not await self._keyless.open(case, case.fact):
             return
         if self._came_in_clear(case) and (why := self._around.in_clear(self.room)):
             self._refuse_clear(case, why)
             return
         if isinstance(case.fact, facts.Message) and await self._recall.is_known(case, case.fact):
-            self._finish(case)
+            self._endings.finish(case)
             return
         if (work := self._around.observe(self.room, case)) is not None:
             await work
@@ -238,16 +216,18 @@ class Worker:
             await self._around.introduce(self.room, case)
         fact = case.fact
         if isinstance(fact, StateChanged | Encrypted):
-            self._finish(case)
+            self._endings.finish(case)
             return
         if isinstance(fact, Unreadable):
-            self._unreadable(case, fact.why, told=fact.again and self._has_read(fact.sender, fact.why))
+            told = fact.again and self._keyless.has_read(fact.sender, fact.why)
+            self._keyless.unreadable(case, fact.why, told=told)
             return
-        if (
-            isinstance(fact, facts.Retraction)
-            and (unread := self._keyless.pop(fact.target, None)) is not None
-        ):
-            self._finish(unread)
+        if self._was_stopped(case):
+            case.outcomes.append(Outcome(case.origin, Fate.FAILED, STOPPED, told=True))
+            self._endings.finish(case)
+            return
+        if isinstance(fact, facts.Retraction):
+            self._keyless.take_back(fact.target)
         known = await self._recall.named(case.origin, fact) if names_messages(fact) else {}
         context = self._around.context(self.room, case, known)
         case.protection = given(context.sides, case.origin)
@@ -261,34 +241,18 @@ class Worker:
             self._around.muster(self.room, case.origin, decided)
         actions = decided.actions
         if isinstance(fact, facts.Typing):
-            actions = tuple(action for action in actions if self._is_shown_at_once(action.side))
+            actions = tuple(action for action in actions if self._carrying.is_shown_at_once(action.side))
         if not actions:
-            self._finish(case)
+            self._endings.finish(case)
             return
-        lanes = [self._lane(action.side) for action in actions]  # may ask a connector, which may fail
-        self._recall.track(case, _unsaid(fact) if decided.unsaid else fact, known)
-        case.open = len(actions)
-        self._under_way += 1
-        self._started[case.number] = case.started
-        seen: dict[str, int] = {}
-        for lane, action in zip(lanes, actions, strict=True):
-            if isinstance(fact, facts.Retraction | facts.Unreaction):
-                self._take_back(lane, action)
-            step = Step(case, action, _index(action, seen))
-            if case.tracked is not None:
-                case.tracked.expect(action.side)
-            if isinstance(fact, facts.Edit) and (revised := known.get(fact.target)) is not None:
-                if self._reworded(lane, step, revised):
-                    self._around.held_up(self.room, case, action.side, action.actor)
-                    continue
-                step.revises = revised, revised.revise(action.side)
-            lane.put(step)
-            self._around.held_up(self.room, case, action.side, action.actor)
+        said = _unsaid(fact) if decided.unsaid else fact
+        self._carrying.put(case, said, actions, known)
 
-    def _is_shown_at_once(self, side: PortalKey) -> bool:
-        """Whether nothing is on its way to a side: who types while their words wait is not typing when those arrive."""
-        lane = self._lanes.get(side)
-        return side.network == MATRIX or lane is None or lane.idle
+    def _was_stopped(self, case: Case) -> bool:
+        """Whether its sender has said, later, that nothing more of it shall be said."""
+        if not self._stopped or (sender := _said_by(case)) is None:
+            return False
+        return case.number < self._stopped.get(sender, 0)
 
     def _may_be_held(self, case: Case) -> bool:
         """Whether it takes more than one look to see that a fact may go on."""
@@ -297,41 +261,6 @@ class Worker:
         if isinstance(case.fact, facts.Message) and case.fact.replayed:
             return True  # it may be from before anybody agreed
         return case.origin not in self._around.passing or case.released or case.recovering
-
-    # Keys ----------------------------------------------------------------------------------------------------
-
-    async def _open(self, case: Case, said: Encrypted) -> bool:
-        """Put what was said in the place of what came; False where the case is over, or waits for its key."""
-        try:
-            opened = await self._around.open(said)
-        except KeyMissing as missing:
-            if self._around.heeds(self.room) and len(self._keyless) < HELD:
-                if self._keyless.setdefault(case.event, case) is case:
-                    self._around.spawn(self._await_key(case, missing))
-                else:
-                    self._finish(case)  # it came twice
-                return False
-            self._unreadable(case, missing.notice)
-        except EncryptionError as error:
-            self._unreadable(case, error.notice)
-        except PeerMisbehaved as error:
-            log.info("not_decrypted", why=error.notice)
-            self._unreadable(case, UNREADABLE)
-        else:
-            if opened is not None:
-                case.fact, case.opened = opened, True
-                return True
-            self._finish(case)
-        return False
-
-    def _has_read(self, sender: PersonId, why: str) -> bool:
-        """Whether somebody was told this here a while ago; from now on they were."""
-        if (sender, why) in self._refused:
-            return True
-        if len(self._refused) >= REFUSED:
-            self._refused.clear()
-        self._refused.add((sender, why))
-        return False
 
     @staticmethod
     def _came_in_clear(case: Case) -> bool:
@@ -344,306 +273,15 @@ class Worker:
         is_command = isinstance(case.fact, facts.Message) and command_in(case.fact.content) is not None
         if is_command or self._around.heeds(self.room):
             case.outcomes.append(Outcome(case.origin, Fate.FAILED, why))
-        self._finish(case)
-
-    def _unreadable(self, case: Case, why: str, *, told: bool = False) -> None:
-        """It ends here, and why; `told`: the room has read that already, and only the client is to show it."""
-        if self._around.heeds(self.room):
-            case.outcomes.append(Outcome(case.origin, Fate.FAILED, why, told=told))
-        self._finish(case)
-
-    async def _await_key(self, case: Case, missing: KeyMissing) -> None:
-        """Wait for a key without keeping the room waiting; the row stays in the inbox meanwhile."""
-        try:
-            came = await self._around.key(missing, KEY_SECONDS)
-            if not came:
-                await self._tell_of_key(case, missing.notice + LATER)
-            while not came and (left := case.accepted / 1000 + KEY_LATEST - time.time()) > 0:
-                told = missing.withheld
-                came = await self._around.key(missing, left)
-                if missing.withheld and not told:  # only now their client says why
-                    await self._tell_of_key(case, missing.notice + LATER, again=True)
-        finally:
-            wanted = self._keyless.pop(case.event, None) is case
-        if not wanted:
-            return  # it was taken back meanwhile
-        if came:
-            self.offer(case)
-        else:
-            self._finish(case)
-
-    async def _tell_of_key(self, case: Case, why: str, *, again: bool = False) -> None:
-        if case.told and not again:
-            return
-        case.outcomes.append(Outcome(case.origin, Fate.FAILED, why))
-        if (work := self._around.settled(self.room, case)) is not None:
-            await _quietly(work)
-        case.outcomes.clear()
-        case.told = True
-        store = self._around.store
-        store.commit(store.outbox.performed(case.number, TOLD, "told"))
-
-    # One verb ------------------------------------------------------------------------------------------------
-
-    def _lane(self, side: PortalKey) -> Lane[Step]:
-        lane = self._lanes.get(side)
-        if lane is None:
-            matrix = side.network == MATRIX
-            lane = Lane(self._carry, self._around.spawn, adaptive=matrix)
-            self._lanes[side] = lane
-        if side.network != MATRIX:
-            lane.pipeline = self._around.pipeline(side)
-        return lane
-
-    async def _carry(self, step: Step) -> bool:
-        """Perform one step; False where it must be tried again before what came after it."""
-        case, side = step.case, step.action.side
-        if case.written is not None:
-            with contextlib.suppress(StoreError):  # it is logged; the message is at hand all the same
-                await case.written
-        if _has_ended(step):
-            await self._recall.restore(case, side)
-            self._settle(step, _ended_before(side, case.performed[step.index]), None)
-            return True
-        if side.network != MATRIX:
-            if case.recovering:
-                await self._surveyed.wait()
-            if step.stopped:
-                self._settle(step, _unwanted(side, step.stopped), None)
-                return True
-            step.task = asyncio.current_task()
-        try:
-            try:
-                sent = await self._around.perform(self.room, step, await self._recall.resolved(step))
-            except RateLimited as error:
-                self._unmark(step)
-                await asyncio.sleep(error.retry_after or 1.0)
-                return False
-        except asyncio.CancelledError:
-            if not step.stopped or step.task is None:
-                raise
-            step.task.uncancel()  # the errand was meant, and the task goes on with others
-            self._settle(step, _unwanted(side, step.stopped), None)
-        except Disconnected as error:
-            if step.stopped:
-                self._settle(step, _unwanted(side, step.stopped), None)
-                return True
-            log.info("send_waits", network=side.network, reason=error.notice)
-            self._around.held_up(self.room, case, side, step.actor)
-            self._unmark(step)
-            return False  # `perform` waits for the next session, so this is no busy loop
-        except (Elsewhere, GoesBack):
-            case.returns = True
-            self._settle(step, None, None)
-        except BridgeError as error:
-            fate = Fate.FAILED if error.certain else Fate.UNCERTAIN
-            self._settle(step, Outcome(side, fate, error.notice), None)
-        except Exception as error:
-            log.error("verb_failed", verb=type(step.action.verb).__name__, trace=_trace(error))
-            notice = "The bridge has a fault and could not pass this on; its log says more."
-            self._settle(step, Outcome(side, Fate.FAILED, notice), None)
-        else:
-            self._settle(step, Outcome(side, Fate.DELIVERED, sent.note if sent else ""), sent)
-        finally:
-            step.task = None
-        return True
-
-    def stop(self, sender: PersonId) -> int:
-        """Say nothing more of what a Matrix user said here and no network has yet; how many messages that were.
-
-        Each of them gets its fate: what was on its way already may be uncertain.
-        """
-
-        def is_theirs(step: Step) -> bool:
-            fact = step.case.fact
-            said = isinstance(fact, facts.Message | facts.Edit) and fact.sender.id == sender
-            return said and step.case.origin.network == MATRIX
-
-        stopped: set[int] = set()
-        for side, lane in self._lanes.items():
-            if side.network != MATRIX:
-                for step in lane.take_back(is_theirs):
-                    stopped.add(step.case.number)
-                    self._settle(step, _unwanted(side, STOPPED), None)
-                for step in lane.started:
-                    if is_theirs(step) and _break_off(step, STOPPED):
-                        stopped.add(step.case.number)
-        return len(stopped)
-
-    def _take_back(self, lane: Lane[Step], action: Action) -> None:
-        """What is taken back while it waits, with its edits, is not said at all."""
-
-        def is_it(step: Step) -> bool:
-            revised = step.revises[0].number if step.revises is not None else 0
-            return action.target in (step.case.number, revised)
-
-        for step in lane.take_back(is_it):
-            self._settle(step, _unwanted(action.side, TAKEN_BACK), None)
-        for step in lane.started if action.side.network != MATRIX else ():
-            if not step.begun and is_it(step):
-                _break_off(step, TAKEN_BACK)
-
-    def _reworded(self, lane: Lane[Step], edit: Step, revised: Tracked) -> bool:
-        """What still waits for a network is said as it was edited, once; the edit shares its fate. False where there is
-        nothing (any more) that could be said so."""
-        side, verb = edit.action.side, edit.action.verb
-        if side.network == MATRIX or not isinstance(verb, verbs.EditMessage) or _has_ended(edit):
-            return False
-
-        def is_it(step: Step) -> bool:
-            number = step.case.number if step.revises is None else step.revises[0].number
-            said = step.action.verb
-            return (
-                number == revised.number
-                and isinstance(said, verbs.PostMessage | verbs.EditMessage)
-                and (said.content.file is None) == (verb.content.file is None)
-                and not (step.worded or step.stopped or _has_ended(step))
-                # What may go to the network is asked of the message, so the edit must be of the same kind.
-                and (step.case.origin, step.case.protection) == (edit.case.origin, edit.case.protection)
-            )
-
-        step = lane.last(is_it) or next((one for one in lane.started if is_it(one)), None)
-        if step is None:
-            return False
-        said = msgspec.structs.replace(step.action.verb, content=verb.content)
-        step.action = msgspec.structs.replace(step.action, verb=said)
-        step.edits += (edit,)
-        if step.revises is None:
-            revised.reword(side, excerpt(verb.content.text, 200))
-        return True
-
-    def _unmark(self, step: Step) -> None:
-        """It was certainly not sent: a restart before the next try need not doubt it."""
-        step.worded = step.begun = False
-        if step.marked:
-            step.marked = False
-            outbox = self._around.store.outbox
-            self._around.store.commit(
-                *(outbox.performed(one.case.number, one.index, _UNSENT) for one in (step, *step.edits))
-            )
-
-    def _settle(self, step: Step, outcome: Outcome | None, sent: Sent | None) -> None:
-        """Write down what became of a step and of the edits that it was said with; with its last step a case leaves the
-        inbox. None: nothing became of it, and the case will be planned again."""
-        self._settle_one(step, outcome, sent)
-        for edit in step.edits:  # after it: what a crash in between leaves behind is said again nowhere
-            shown = msgspec.structs.replace(outcome, told=True) if outcome is not None else None
-            self._settle_one(edit, shown, None)
-
-    def _settle_one(self, step: Step, outcome: Outcome | None, sent: Sent | None) -> None:
-        case, side = step.case, step.action.side
-        if outcome is not None:
-            case.outcomes.append(outcome)
-        case.open -= 1
-        tracked = case.tracked
-        writes: list[Write] = []
-        if tracked is not None:
-            if not case.linked and outcome is not None:
-                case.linked = True
-                writes += self._recall.copies(
-                    tracked, case.origin, tracked.ids.get(case.origin, ()), origin=True
-                )
-            if sent is not None and sent.id:
-                ids = (sent.id, *sent.more)
-                self._recall.name(tracked, side, ids)
-                writes += self._recall.copies(tracked, side, ids)
-            if outcome is not None and outcome.fate is Fate.FAILED:
-                tracked.unsaid |= {side}
-            tracked.settle(side)
-        if step.revises is not None:
-            revised, fate = step.revises
-            if step.said_anew and sent is not None and sent.id:
-                writes += self._recall.revised(revised, side, (sent.id, *sent.more))
-            if not fate.done():
-                fate.set_result(None)
-        store = self._around.store
-        if case.open:
-            self._write(tracked, writes + self._marked(step, outcome))
-            return
-        self._under_way -= 1
-        self._started.pop(case.number, None)
-        if self._under_way < UNDER_WAY:
-            self._slack.set()
-        if case.returns:
-            self._write(tracked, writes + self._marked(step, outcome))
-            self._around.hold_back(case)
-            return
-        if (work := self._around.settled(self.room, case)) is None:
-            if case.durable:
-                writes.append(store.inbox.done(case.number))
-            self._write(tracked, writes)
-            return
-        # The sender reads the fate before the row goes, so that a crash in between tells them twice and not never.
-        written = self._write(tracked, writes + self._marked(step, outcome))
-        self._around.spawn(self._tell(case, work, written))
-
-    def _marked(self, step: Step, outcome: Outcome | None) -> list[Write]:
-        """What keeps that a step has been done, while its case stays in the inbox."""
-        if not step.case.durable or outcome is None:
-            return []
-        return [self._around.store.outbox.performed(step.case.number, step.index, _in_a_word(outcome))]
-
-    def _write(self, tracked: Tracked | None, writes: list[Write]) -> asyncio.Future[None] | None:
-        if not writes:
-            return None
-        written = self._around.store.commit(*writes)
-        if tracked is not None:
-            tracked.written = written
-        return written
-
-    async def _tell(
-        self, case: Case, work: Coroutine[Any, Any, None], written: asyncio.Future[None] | None = None
-    ) -> None:
-        """Tell the sender, once the fate is on disk: what they were told must not be doubted after a crash."""
-        try:
-            if written is not None:
-                with contextlib.suppress(StoreError):  # it is logged
-                    await written
-            await work
-        except Exception as error:
-            log.error("status_failed", trace=_trace(error))
-        finally:
-            work.close()
-        if case.durable:
-            self._around.store.commit(self._around.store.inbox.done(case.number))
-
-    def _finish(self, case: Case) -> None:
-        """A case from which nothing follows, or nothing but words to its sender."""
-        work = self._around.settled(self.room, case) if case.outcomes else None
-        if work is not None:
-            self._around.spawn(self._tell(case, work))
-        elif case.durable:
-            self._around.store.commit(self._around.store.inbox.done(case.number))
+        self._endings.finish(case)
 
     async def _obey(self, case: Case, words: str) -> None:
         try:
             await self._around.command(self.room, case, words)
         except Exception as error:
-            self._park(case, error)
+            self._endings.park(case, error)
         else:
-            self._finish(case)
-
-    def _park(self, case: Case, error: Exception) -> None:
-        log.error(
-            "fact_parked", network=case.origin.network, fact=type(case.fact).__name__, trace=_trace(error)
-        )
-        self._around.parked(case.origin)
-        if case.durable:
-            self._around.store.commit(self._around.store.inbox.park(case.number, _trace(error)))
-        if not isinstance(case.fact, facts.Message | facts.Edit | facts.Reaction | facts.Retraction):
-            return  # nobody waits for it
-        case.outcomes.append(
-            Outcome(case.origin, Fate.FAILED, "The bridge has a fault and could not pass this on.")
-        )
-        if (work := self._around.settled(self.room, case)) is not None:
-            self._around.spawn(_quietly(work))
-
-
-async def _quietly(work: Coroutine[Any, Any, None]) -> None:
-    try:
-        await work
-    except Exception as error:
-        log.error("status_failed", trace=_trace(error))
+            self._endings.finish(case)
 
 
 def _unsaid(fact: Fact) -> Fact:
@@ -654,66 +292,22 @@ def _unsaid(fact: Fact) -> Fact:
     return msgspec.structs.replace(fact, sender=nobody, content=Content())
 
 
+def _stops(case: Case) -> bool:
+    """Whether it asks to stop what waits: it must not wait behind that."""
+    if case.origin.network != MATRIX or not isinstance(case.fact, facts.Message):
+        return False
+    return (command_in(case.fact.content) or "").lower() == "stop"
+
+
+def _said_by(case: Case) -> PersonId | None:
+    """The Matrix user whose words a case is; None for what is nobody's, and for commands."""
+    fact = case.fact
+    if case.origin.network != MATRIX or not isinstance(fact, facts.Message | facts.Edit):
+        return None
+    is_command = isinstance(fact, facts.Message) and command_in(fact.content) is not None
+    return None if is_command else fact.sender.id
+
+
 def _is_nameless(fact: Fact | StateChanged | Encrypted | Unreadable) -> bool:
     sender = getattr(fact, "sender", None)
     return isinstance(sender, Person) and not sender.name
-
-
-def _index(action: Action, seen: dict[str, int]) -> int:
-    """A number for the step that is the same when the fact is planned again after a restart."""
-    name = f"{action.side}|{type(action.verb).__name__}"
-    count = seen[name] = seen.get(name, 0) + 1
-    return zlib.crc32(f"{name}|{count}".encode())
-
-
-def _has_ended(step: Step) -> bool:
-    """Whether an earlier run of the bridge has written down what became of it."""
-    return step.case.performed.get(step.index, _UNSENT) != _UNSENT
-
-
-def _break_off(step: Step, why: str) -> bool:
-    """End a step that is under way; whether that was for this to do."""
-    if step.stopped:
-        return False
-    step.stopped = why
-    if step.task is not None:
-        step.task.cancel()
-    return True
-
-
-def _unwanted(side: PortalKey, why: str) -> Outcome:
-    return Outcome(side, Fate.FAILED, why, told=True)
-
-
-_UNSENT = "unsent"
-"""The outbox's word for what was begun, and certainly was not sent."""
-_SILENT = "silent"
-"""The outbox's word for what failed without anybody being told."""
-
-
-def _in_a_word(outcome: Outcome) -> str:
-    """An outcome as the outbox keeps it: no sentences, they may quote what people said."""
-    return _SILENT if outcome.fate is Fate.FAILED and not outcome.notice else outcome.fate.value
-
-
-def _ended_before(side: PortalKey, state: str) -> Outcome:
-    """What an earlier run of the bridge has written down of a step."""
-    match state:
-        case "sending":
-            notice = "The bridge was stopped while this was being sent: it may or may not have arrived."
-            return Outcome(side, Fate.UNCERTAIN, notice)
-        case Fate.UNCERTAIN.value:
-            return Outcome(side, Fate.UNCERTAIN, "It may or may not have arrived.")
-        case Fate.FAILED.value:
-            return Outcome(side, Fate.FAILED, "It was refused just before the bridge was stopped.")
-        case _ if state == _SILENT:
-            return Outcome(side, Fate.FAILED)
-        case _:
-            return Outcome(side, Fate.DELIVERED)
-
-
-def _trace(error: BaseException) -> str:
-    """Where it went wrong; the message of the exception may quote what people said and is left out."""
-    frames = traceback.extract_tb(error.__traceback__)[-6:]
-    places = " < ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno} {f.name}" for f in reversed(frames))
-    return f"{type(error).__name__} at {places}"

@@ -14,7 +14,7 @@ from bridgekit.store.migrate import left_to_do, migrate
 from bridgekit.store.registry import Ghosts, KeyValues, Links, Logins, Members, Portals
 from bridgekit.store.sealing import SealingKey
 from bridgekit.store.statements import Write
-from bridgekit.store.traffic import Copies, Inbox, Outbox, Overdue, Transactions
+from bridgekit.store.traffic import Amendments, Copies, Inbox, Outbox, Overdue, Transactions
 from bridgekit.store.urls import connect
 
 _KEEP_TRANSACTIONS_MS = 7 * 24 * 3600 * 1000
@@ -39,6 +39,7 @@ class Store:
         self.outbox = Outbox(driver)
         self.transactions = Transactions(driver)
         self.overdue = Overdue(driver)
+        self.amendments = Amendments(driver)
         self.copies = Copies(driver)
         self.portals = Portals(driver)
         self.links = Links(driver)
@@ -145,5 +146,6 @@ class Store:
             self.commit(
                 self.transactions.prune(now - _KEEP_TRANSACTIONS_MS),
                 self.overdue.prune(now - _KEEP_OVERDUE_MS),
+                self.amendments.prune(),
             )
             await asyncio.sleep(_HOUSEKEEPING_EVERY)

@@ -20,6 +20,7 @@ INBOX = table(
 OUTBOX = table("outbox", 2, inbox="bigint", step="bigint", state="text")
 TRANSACTIONS = table("transactions", 1, txn="text", at="bigint", events="text")
 OVERDUE = table("overdue", 1, event="text", at="bigint")
+AMENDMENTS = table("amendments", 1, number="bigint", target="text")
 COPIES = table(
     "copies",
     5,
@@ -182,6 +183,7 @@ TABLES = (
     OUTBOX,
     TRANSACTIONS,
     OVERDUE,
+    AMENDMENTS,
     COPIES,
     NEWEST,
     PORTALS,

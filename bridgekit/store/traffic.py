@@ -14,7 +14,7 @@ from bridgekit.store.driver import Reader
 from bridgekit.store.rows import Copy, InboxRow, ParkedRow
 from bridgekit.store.sealing import SealingKey
 from bridgekit.store.statements import Statement, Write, delete, insert, storable, upsert
-from bridgekit.store.tables import COPIES, INBOX, NEWEST, OUTBOX, OVERDUE, TRANSACTIONS
+from bridgekit.store.tables import AMENDMENTS, COPIES, INBOX, NEWEST, OUTBOX, OVERDUE, TRANSACTIONS
 
 _SEALED_BODY = "inbox.body"
 _INBOX_ADD = insert(INBOX)
@@ -34,6 +34,13 @@ _encode = msgspec.json.Encoder().encode
 
 _OVERDUE_ADD = insert(OVERDUE)
 _OVERDUE_PRUNE = Statement(OVERDUE, "DELETE FROM overdue WHERE at < $1", wide=True)
+
+_AMENDMENT_ADD = insert(AMENDMENTS)
+_AMENDMENTS_PRUNE = Statement(
+    AMENDMENTS,
+    "DELETE FROM amendments WHERE NOT EXISTS (SELECT 1 FROM inbox WHERE inbox.id = amendments.number)",
+    wide=True,
+)
 
 _COPIES_ADD = insert(COPIES)
 _NEWEST_PUT = upsert(NEWEST)
@@ -84,6 +91,15 @@ class Inbox:
         )
         found = await self._reader.fetch(sql, side.network, side.chat, side.receiver or "", after, limit)
         return [self._row(row) for row in found]
+
+    async def numbered(self, ids: Iterable[int]) -> list[InboxRow]:
+        """Those of the rows that are pending, by id."""
+        wanted = sorted(ids)
+        marks = ", ".join(f"${n}" for n in range(1, len(wanted) + 1))
+        if not wanted:
+            return []
+        sql = f"SELECT {_INBOX_COLUMNS} FROM inbox WHERE id IN ({marks}) AND error IS NULL ORDER BY id"
+        return [self._row(found) for found in await self._reader.fetch(sql, *wanted)]
 
     async def parked(self, limit: int = 100) -> list[ParkedRow]:
         """The newest parked rows, the newest first."""
@@ -142,6 +158,36 @@ class Transactions:
             if len(page) < _TRANSACTIONS_PAGE:
                 break
         return left
+
+
+class Amendments:
+    """The pending rows that edit or take back an earlier message of their side.
+
+    A row is written with that of the inbox and left behind by it: what is done is pruned by Store, once in a while.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def add(self, number: int, target: MessageId) -> Write:
+        """The inbox row `number` amends what its side calls `target`."""
+        return Write(_AMENDMENT_ADD, (number, storable(target)))
+
+    def prune(self) -> Write:
+        """Forget those whose row has left the inbox."""
+        return Write(_AMENDMENTS_PRUNE, ())
+
+    async def pending(self) -> list[tuple[PortalKey, MessageId, int]]:
+        """Side, target and number of all that is pending, by number."""
+        sql = (
+            "SELECT side, chat, receiver, target, number FROM amendments JOIN inbox ON inbox.id = number "
+            "WHERE error IS NULL ORDER BY number"
+        )
+        found = await self._reader.fetch(sql)
+        return [
+            (PortalKey(side, chat, who), MessageId(target), number)
+            for side, chat, who, target, number in found
+        ]
 
 
 COMPARED = ("bridge.compared", "until")

@@ -37,6 +37,9 @@ KILLED_AGAIN = 600.0
 """An operator who ends a connection twice within so many seconds means it."""
 FEWER_FOR = 3600.0
 
+_ACCOUNTS = frozenset({"account-notify", "account-tag", "extended-join", "sasl"})
+"""Who offers one of these knows of accounts, so there are services, and their nicks are kept for them."""
+
 _CHANNEL = re.compile(r"[^\s\x00-\x20,\x07]{2,200}")
 
 
@@ -128,8 +131,13 @@ class IrcNetwork:
         return ChatId(person)
 
     def is_service(self, person: PersonId) -> bool:
-        """NickServ and its kind have nicks that networks keep for them."""
-        return is_service(person)
+        """NickServ and its kind have nicks that networks keep for them, where there are services at all: where nothing
+        says so, anybody may be called NickServ."""
+        if self.config.nickserv is not None and person == self.config.nickserv.service.lower():
+            return True
+        sessions = [self.relay, *self.puppets.values()]
+        accounts = any(s is not None and not _ACCOUNTS.isdisjoint(s.state.caps.offered) for s in sessions)
+        return accounts and is_service(person)
 
     # -- what the sessions ask
 

@@ -54,6 +54,7 @@ class AccountSession:
 
     async def run(self, emit: Emit) -> None:
         """Be reachable under one's own name until cancelled. Raises Disconnected where the provider ends."""
+        await self._provider.tenants.parting.returned(self._user)
         await self._while_up(self._account.run(emit, self._findable))
 
     def is_invited(self, chat: ChatId) -> bool:
@@ -104,9 +105,13 @@ class AccountSession:
             case verbs.Leave() if self.is_invited(verb.chat):
                 await self._while_up(self._account.decline(verb.chat))
             case verbs.Join():
-                await self._provider.deeds.done(tenants.sit_down(verb.chat, self._user), "mimi Join")
+                await self._provider.deeds.done(
+                    tenants.membership.sit_down(verb.chat, self._user), "mimi Join"
+                )
             case verbs.Leave():
-                await self._provider.deeds.done(tenants.stand_up(verb.chat, self._user), "mimi Leave")
+                await self._provider.deeds.done(
+                    tenants.membership.stand_up(verb.chat, self._user), "mimi Leave"
+                )
             case _:
                 return await self._provider.perform(msgspec.structs.replace(verb, speaker=self._owner))
         return None

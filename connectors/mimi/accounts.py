@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -22,12 +22,14 @@ from connectors.mimi import telling
 from connectors.mimi.consent import Scope
 from connectors.mimi.directs import Directs
 from connectors.mimi.hubs import AwaitsConsent, Hubs
+from connectors.mimi.inviting import Inviting
+from connectors.mimi.membership import Membership
 from connectors.mimi.packages import Packages
-from connectors.mimi.people import People
 from connectors.mimi.provider import Provider
+from connectors.mimi.readers import Readers
 from connectors.mimi.room import Room
 from connectors.mimi.searching import Findable, Listed
-from connectors.mimi.seat import Seat
+from connectors.mimi.seats import Seats
 from connectors.mimi.wire.users import CONSENT_ENTRY, ConsentEntry, ConsentOperation
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
@@ -43,24 +45,13 @@ TOLD = (
     facts.Retraction,
     facts.Receipt,
     facts.Missed,
+    facts.ChatClosed,
+    facts.ChatOpened,
 )
 """What is told of a direct room: who is in it, is settled."""
+LEFT = "They have left this conversation. Begin a new one with them to ask whether they want to talk again."
 ANSWERS = "answer/"
 """What a user of ours has decided, and the other's provider has not heard yet."""
-
-
-class Rooms(Protocol):
-    """What an account needs of the rooms that its client is in."""
-
-    @property
-    def people(self) -> People: ...
-    def seat(self, room: str, user: str | None = None) -> Seat | None: ...
-    def is_unread(self, room: str, user: str) -> bool: ...
-    async def enter(self, room: str) -> None: ...
-    async def read_by(self, room: str, user: str) -> None: ...
-    async def stand_up(self, room: str, user: str) -> None: ...
-    async def invite(self, room: str, person: str) -> None: ...
-    async def greet(self, room: str) -> None: ...
 
 
 class Account:
@@ -71,15 +62,22 @@ class Account:
         user: str,
         *,
         host: Host,
-        rooms: Rooms,
+        seats: Seats,
+        readers: Readers,
+        membership: Membership,
+        inviting: Inviting,
         directs: Directs,
         packages: Packages,
         provider: Provider,
         hubs: Hubs,
     ) -> None:
         self.user = user
+        self.leaving = False  # the account was taken away, and not every room is left yet
         self._host = host
-        self._rooms = rooms
+        self._seats = seats
+        self._readers = readers
+        self._membership = membership
+        self._inviting = inviting
         self._directs = directs
         self._packages = packages
         self._provider = provider
@@ -108,9 +106,9 @@ class Account:
         self._findable = findable
         await self._packages.publish(self.user, self._provider)
         for direct in self._directs.of_user(self.user):
-            if self._rooms.seat(direct.room) is not None:
+            if self._readers.seat(direct.room) is not None:
                 try:
-                    await self._rooms.enter(direct.room)
+                    await self._membership.enter(direct.room)
                 except BridgeError as problem:
                     self._host.log.warning("room_not_entered", room=direct.room, why=problem.notice[:200])
         self._emit = emit
@@ -120,7 +118,7 @@ class Account:
             for scope in self._provider.consents(self.user).waiting:
                 await self._ask_owner(scope)
             for direct in self._directs.of_user(self.user):
-                await self._rooms.greet(direct.room)
+                await self._membership.greet(direct.room)
             async with asyncio.TaskGroup() as group:
                 for key, raw in (await self._host.items(self._answer_key(""))).items():
                     group.create_task(self._send_answer(key, CONSENT_ENTRY.decode(raw)), name="mimi answer")
@@ -132,13 +130,25 @@ class Account:
 
     def tell(self, other: str, fact: Fact) -> None:
         """Something of the direct room with `other`."""
-        if not isinstance(fact, TOLD):
+        if self.leaving or not isinstance(fact, TOLD):
             return
         private = msgspec.structs.replace(fact, chat=ChatId(other), private=True)
         if self._emit is None:
             self._held.append(private)
         else:
             self._emit(private)
+
+    def left_by(self, other: str) -> None:
+        """Who talked with them has gone: the owner reads so where they talked."""
+        left = any(self._has(other, direct.room) for direct in self._directs.between(self.user, other))
+        if not left:
+            at = int(self._host.now() * 1000)
+            self.tell(other, facts.ChatClosed(chat=ChatId(other), at=at, reason=LEFT))
+
+    async def rows(self) -> dict[str, bytes | None]:
+        """What is to be stored so that nothing is kept of what they were asked, and of what they answered."""
+        kept = [*await self._host.items(self._answer_key("")), *await self._host.items(self._invited_key(""))]
+        return dict.fromkeys(kept)
 
     # To ask others ------------------------------------------------------------------------------------------
 
@@ -178,13 +188,15 @@ class Account:
                 if self._has(other, direct.room):
                     return direct.room
             direct = known[0] if known else await self._directs.make(self.user, other)
-            await self._rooms.enter(direct.room)
-            await self._rooms.invite(direct.room, other)
+            await self._membership.enter(direct.room)
+            await self._inviting.invite(direct.room, other)
             return direct.room
 
     def heard_of(self, other: str, *, agrees: bool) -> None:
         """Whom we asked has answered, or has brought us together by themselves."""
-        if not agrees:
+        if agrees:
+            self.tell(other, facts.ChatOpened(chat=ChatId(other), at=int(self._host.now() * 1000)))
+        else:
             self._refused.add(other)
         if (answered := self._answered.get(other)) is not None:
             answered.set()
@@ -222,7 +234,7 @@ class Account:
             scope.room == room and answer is not False
             for scope, answer in self._provider.consents(self.user).entries
         )
-        return self._rooms.is_unread(room, self.user) or (asked and self._rooms.seat(room) is None)
+        return self._readers.is_unread(room, self.user) or (asked and self._readers.seat(room) is None)
 
     async def agree_to(self, room: str) -> None:
         """The owner wants to be in a room that they were asked into: waits for the Welcome. Raises SendRejected."""
@@ -232,29 +244,29 @@ class Account:
                 await self._decided(scope, ConsentOperation.GRANT)
         try:
             async with asyncio.timeout(WELCOME):
-                while self._rooms.seat(room, self.user) is None:
+                while self._seats.get(self.user, room) is None:
                     brought.clear()
                     await brought.wait()
         except TimeoutError:
             raise SendRejected(
                 "You have agreed, and the room's provider has not let you in yet: try again in a while."
             ) from None
-        await self._rooms.read_by(room, self.user)
+        await self._readers.read_by(room, self.user)
 
     async def decline(self, room: str) -> None:
         """The owner does not want to be there."""
         for scope in self._provider.consents(self.user).waiting:
             if scope.room == room:
                 await self._decided(scope, ConsentOperation.REVOKE)
-        if self._rooms.is_unread(room, self.user):
-            await self._rooms.stand_up(room, self.user)
+        if self._readers.is_unread(room, self.user):
+            await self._membership.stand_up(room, self.user)
         await self._host.put(self._invited_key(room), None)
 
     def brought_into(self, room: str, state: Room) -> None:
         """Their client was added to a shared room: as they agreed, or because somebody may do so."""
         if (brought := self._brought.get(room)) is not None:
             brought.set()
-        elif self._rooms.is_unread(room, self.user):
+        elif self._readers.is_unread(room, self.user):
             others = [user for user in state.takes_part if user != self.user]
             self._errands.put_nowait(lambda: self._tell_invited(room, others[0] if others else room))
 
@@ -280,8 +292,8 @@ class Account:
                 await self._hubs.request_consent(ConsentEntry(ConsentOperation.CANCEL, self.user, other))
 
     def _has(self, other: str, room: str) -> bool:
-        seat = self._rooms.seat(room)
-        return seat is not None and bool(seat.leaves(other, self._rooms.people))
+        seat = self._readers.seat(room)
+        return seat is not None and bool(seat.leaves(other, self._seats.people))
 
     async def _answer(self, other: str, operation: ConsentOperation) -> bool:
         """Answer whatever `other` has asked; False where nothing waits for an answer."""

@@ -58,6 +58,11 @@ class Directs:
         await self._host.put_all(self.take(direct))
         return direct
 
+    async def forget(self, room: str) -> None:
+        """Nobody here talks there any more."""
+        self._rooms.pop(room, None)
+        await self._host.put(f"{PREFIX}{room}", None)
+
     def take(self, direct: Direct) -> dict[str, bytes | None]:
         """From now on it is known: what is to be stored."""
         self._rooms[direct.room] = direct

@@ -17,6 +17,7 @@ from connectors.mimi.uris import Thing
 from connectors.mimi.wire import rooms, users
 from connectors.mimi.wire.components import APP_DATA_DICTIONARY, ExtensionType
 from connectors.mimi.wire.mls import AES128_X25519, CREDENTIAL, KeyPackage, RequiredCapabilities
+from connectors.mimi.wire.signing import to_be_signed
 from connectors.mimi.wire.tls import Codec
 from connectors.mimi.wire.users import ClientMaterial, ConsentEntry
 
@@ -71,7 +72,7 @@ class Hubs:
         request = rooms.GroupInfoRequest(
             AES128_X25519, identity.signature_key, CREDENTIAL.decode(identity.credential), public, code
         )
-        signature = identity.sign("GroupInfoRequestTBS", rooms.to_be_signed(request))
+        signature = identity.sign("GroupInfoRequestTBS", to_be_signed(request))
         signed = msgspec.structs.replace(request, signature=signature)
         if (own := self._own(room)) is not None:
             given = await own.group_info(room, signed, self._domain)
@@ -105,7 +106,7 @@ class Hubs:
             identity.signature_key,
             CREDENTIAL.decode(identity.credential),
         )
-        signature = identity.sign("KeyMaterialRequestTBS", users.to_be_signed(request))
+        signature = identity.sign("KeyMaterialRequestTBS", to_be_signed(request))
         signed = msgspec.structs.replace(request, signature=signature)
         if (own := self._own(room)) is not None:
             answer = await own.key_material(signed, self._domain)

@@ -18,6 +18,7 @@ from connectors.mimi.assets import Assets
 from connectors.mimi.config import MimiConfig
 from connectors.mimi.downloads import Downloads
 from connectors.mimi.mls import Signer, installed
+from connectors.mimi.parting import parted
 from connectors.mimi.peers import Credentials, Peers
 from connectors.mimi.provider import Provider
 from connectors.mimi.searching import FINDABLE, Findable
@@ -69,6 +70,14 @@ class MimiNetwork:
         while self._provider is None:
             await self._up.wait()
         yield AccountSession(self._provider, login.owner, findable)
+
+    async def take_leave(self, login: Login) -> None:
+        """They are reached here no more: direct rooms are left and keys forgotten, now or once we are up."""
+        user = uris.hosted(self._config.domain, login.owner)
+        if self._provider is None:
+            await self._host.put_all(parted(user))
+        else:
+            await self._provider.tenants.parting.begin(user)
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[MimiSession]:

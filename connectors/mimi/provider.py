@@ -31,6 +31,7 @@ from connectors.mimi.wire import rooms, users
 from connectors.mimi.wire.components import APPLICATION_FRAMING, ApplicationFraming, MediaType
 from connectors.mimi.wire.mls import AES128_X25519, KEY_PACKAGE, RATCHET_TREE
 from connectors.mimi.wire.rooms import FANOUTS, Fanout, FrankingContext, SubmitResponse, UpdateResponse
+from connectors.mimi.wire.signing import to_be_signed
 from connectors.mimi.wire.users import (
     KEY_MATERIAL_REQUEST,
     KEY_MATERIAL_RESPONSE,
@@ -146,6 +147,12 @@ class Provider:
         self._rooms[uri] = room
         return room
 
+    async def end_room(self, uri: str) -> None:
+        """A room of ours in which nobody is left."""
+        async with self._lock(uri):
+            await self._host.put_all({f"hub/{uri}": None})
+            self._rooms.pop(uri, None)
+
     async def update(self, uri: str, request: rooms.UpdateRequest, source: str) -> UpdateResponse:
         """A handshake of a client of `source`. What it changes is stored, and on its way, when this returns."""
         async with self._lock(uri):
@@ -211,7 +218,7 @@ class Provider:
         self, uri: str, request: rooms.GroupInfoRequest, source: str
     ) -> rooms.GroupInfoResponse:
         """The GroupInfo for an external commit, sealed for the one who asks (5.6)."""
-        signed = rooms.to_be_signed(request)
+        signed = to_be_signed(request)
         label = "GroupInfoRequestTBS"
         if not self._engine.verify(
             request.cipher_suite, request.signature_key, label, signed, request.signature
@@ -254,7 +261,7 @@ class Provider:
             request.cipher_suite, request.group_info_key, "GroupInfo and ratchet_tree encryption", uri, body
         )
         given = rooms.GivenGroupInfo(uri, request.cipher_suite, self._franker.sender, sealed)
-        signature = self._franker.sign("GroupInfoResponseTBS", rooms.to_be_signed(given))
+        signature = self._franker.sign("GroupInfoResponseTBS", to_be_signed(given))
         return msgspec.structs.replace(given, signature=signature)
 
     def _has_code(self, uri: str, request: rooms.UpdateRequest) -> bool:
@@ -269,12 +276,18 @@ class Provider:
 
     async def publish(self, user: str, client: str, packages: Sequence[Package]) -> None:
         """Put key packages of a client of ours on the shelf."""
-        shelf = self._shelves.get(user, Shelf(user, {})).publish(client, packages)
+        shelf = self._shelves.get(user, Shelf(user, {})).fresh(self._host.now()).publish(client, packages)
         await self._host.put_all(
             {f"shelf/{user}": msgspec.msgpack.encode(shelf), f"client/{client}": user.encode()}
         )
         self._shelves[user] = shelf
         self.people.learn(client, user)
+
+    async def withdraw(self, user: str, rows: Mapping[str, bytes | None]) -> None:
+        """A user of ours is gone: from now on it is as if they had never been. `rows` are stored with it."""
+        await self._host.put_all({**rows, f"shelf/{user}": None, f"consent/{user}": None})
+        self._shelves.pop(user, None)
+        self._consents.pop(user, None)
 
     def publishes(self, user: str) -> bool:
         """Whether a user of ours has key packages, or had some."""
@@ -285,9 +298,14 @@ class Provider:
         shelf = self._shelves.get(user)
         return shelf.low(self._host.now()) if shelf else []
 
+    def lacks_last_resort(self, user: str, client: str) -> bool:
+        """Whether a client of ours has none for when the others are used up, or one that runs out."""
+        shelf = self._shelves.get(user)
+        return shelf is None or shelf.lacks_last_resort(client, self._host.now())
+
     async def key_material(self, request: KeyMaterialRequest, source: str) -> KeyMaterialResponse:
         """Key packages of one user for one room: ours, or through us as the hub (5.2)."""
-        signed = users.to_be_signed(request)
+        signed = to_be_signed(request)
         if not self._engine.verify(
             request.cipher_suites[0],
             request.signature_key,

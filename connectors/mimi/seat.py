@@ -252,7 +252,12 @@ class Seat:
         return bundle(self.group.commit(update=True, resolve=room.merge))
 
     def leave(self) -> ProposalBundle:
-        """Ask to be let go: the client and, as a participant, its user (draft-ietf-mimi-protocol 5.3)."""
+        """Ask to be let go: the client and, as a participant, its user (draft-ietf-mimi-protocol 5.3).
+
+        Where the participants were settled for good, the client alone (room-policy 5).
+        """
+        if self.state.base.fixed_membership:
+            return ProposalBundle(_public(self.group.propose_self_remove()), ())
         update = components.PARTICIPANT_UPDATE.encode(ParticipantUpdate(removed=(self._place(self.user),)))
         listed = _public(self.group.propose_app_data(int(Component.PARTICIPANT_LIST), update))
         return ProposalBundle(_public(self.group.propose_self_remove()), (listed,))

@@ -37,14 +37,14 @@ class Seats:
         self._domain = domain
         self._host = host
         self._engine = engine
-        self._people: People
+        self.people: People
         self._identities: dict[str, Signer] = {}
         self._seats: dict[tuple[str, str], Seat] = {}
         self._records: dict[tuple[str, str], dict[str, bytes]] = {}
 
     async def load(self, people: People) -> None:
-        """Take up what is stored. `people` is told of new clients."""
-        self._people = people
+        """Take up what is stored. `people` knows whose client is whose, and is told of new ones."""
+        self.people = people
         for key, raw in (await self._host.items("tenant/")).items():
             self._identities[key.removeprefix("tenant/")] = self._engine.restore_identity(raw)
         for raw in (await self._host.items("seat/")).values():
@@ -67,7 +67,7 @@ class Seats:
             await self._host.put_all(
                 {f"tenant/{user}": self._engine.export_identity(known), f"client/{client}": user.encode()}
             )
-            self._people.learn(client, user)
+            self.people.learn(client, user)
             known = self._identities.setdefault(user, known)
         return known
 
@@ -87,6 +87,16 @@ class Seats:
     def in_room(self, room: str) -> Iterator[Seat]:
         """All seats of a room, those that were lost as well."""
         return iter([seat for (_, where), seat in self._seats.items() if where == room])
+
+    def of(self, user: str) -> list[str]:
+        """The rooms in which a user here has a seat."""
+        return [room for who, room in self._seats if who == user]
+
+    def let_go(self, user: str) -> dict[str, bytes | None]:
+        """Forget the client of a user, if it has no seat any more: what is to be stored."""
+        if self.of(user) or self._identities.pop(user, None) is None:
+            return {}
+        return {f"tenant/{user}": None, f"client/{self.client(user)}": None}
 
     def copy(self, seat: Seat) -> Group:
         """The group of a seat as it was last kept, to try something on."""

@@ -56,21 +56,20 @@ class MimiSession:
 
     async def run(self, emit: Emit) -> None:
         """Be in the linked rooms, and tell what is heard, until cancelled."""
-        self.tenants.emit = emit
+        self.tenants.listen(emit)
         try:
             for chat in await self._host.chats():
                 try:
-                    await self.tenants.enter(chat)
+                    await self.tenants.membership.enter(chat)
                 except BridgeError as problem:
                     self._host.log.warning("room_not_entered", room=chat, why=problem.notice[:200])
             # Only now: what a hub tells is read from where an unfinished commit has led.
             self.tenants.reading.set()
             for chat in await self._host.chats():
-                await self.tenants.greet(chat)
+                await self.tenants.membership.greet(chat)
             await self.tenants.work()
         finally:
-            self.tenants.emit = None
-            self.tenants.reading.clear()
+            self.tenants.listen(None)
 
     async def perform(self, verb: Verb) -> Sent | None:
         """Do one verb. What has begun is finished even where the caller gives up."""
@@ -115,11 +114,11 @@ class MimiSession:
             case verbs.Join():
                 if tenants.directs.of(room) is not None:
                     raise SendRejected("That is a conversation of two.")
-                await tenants.enter(room, verb.secret.encode())
+                await tenants.membership.enter(room, verb.secret.encode())
             case verbs.Leave():
-                await tenants.leave(room)
+                await tenants.membership.leave(room)
             case verbs.Invite():
-                await tenants.invite(room, verb.person.id)
+                await tenants.inviting.invite(room, verb.person.id)
             case verbs.Kick():
                 if tenants.role(room, verb.person.id) != NOBODY:
                     people = tenants.people

@@ -22,6 +22,9 @@ from connectors.mimi.wire.users import (
 LOW = 20
 """With fewer packages than this a client is to publish more."""
 
+RENEW = 28 * 24 * 3600
+"""A last-resort package is replaced so long (s) before its time is over."""
+
 
 class Package(msgspec.Struct, frozen=True):
     """`octets` is the bare KeyPackage, `reference` its KeyPackageRef, `not_after` in seconds."""
@@ -39,9 +42,18 @@ class Shelf(msgspec.Struct, frozen=True):
     clients: Mapping[str, tuple[Package, ...]]
 
     def publish(self, client: str, packages: Iterable[Package]) -> Shelf:
-        """With further packages of a client; a client without any is known all the same."""
-        kept = (*self.clients.get(client, ()), *packages)
-        return Shelf(self.user, {**self.clients, client: kept})
+        """With further packages of a client; a new last resort replaces the old. Also one without any is known."""
+        more = tuple(packages)
+        renewed = any(package.last_resort for package in more)
+        kept = tuple(p for p in self.clients.get(client, ()) if not (renewed and p.last_resort))
+        return Shelf(self.user, {**self.clients, client: (*kept, *more)})
+
+    def fresh(self, now: float) -> Shelf:
+        """Without what is past its time."""
+        return Shelf(
+            self.user,
+            {name: tuple(p for p in kept if p.not_after > now) for name, kept in self.clients.items()},
+        )
 
     def withdraw(self, client: str) -> Shelf:
         """Without a client."""
@@ -54,6 +66,10 @@ class Shelf(msgspec.Struct, frozen=True):
             for client, kept in self.clients.items()
             if sum(not p.last_resort and p.not_after > now for p in kept) < LOW
         ]
+
+    def lacks_last_resort(self, client: str, now: float) -> bool:
+        """Whether the client is to publish one for when the others are used up."""
+        return not any(p.last_resort and p.not_after > now + RENEW for p in self.clients.get(client, ()))
 
     def claim(
         self, suites: Iterable[int], required: RequiredCapabilities, now: float

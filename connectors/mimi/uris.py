@@ -74,3 +74,9 @@ def is_user(uri: str) -> bool:
     except PeerMisbehaved:
         return False
     return True
+
+
+def hosted(domain: str, name: str) -> str:
+    """What somebody of another network is called at our provider; `name` is theirs there."""
+    clean = "".join(c if c.isprintable() and not "\ud800" <= c <= "\udfff" else "_" for c in name)
+    return str(Uri(domain, Thing.USER, clean.lstrip("@/") or "_"))

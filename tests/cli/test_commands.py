@@ -135,6 +135,29 @@ def test_a_database_is_made_backed_up_and_copied(
     assert "now set store.url to it" in capsys.readouterr().out
 
 
+def test_the_schema_is_brought_up_to_date_without_the_key_and_none_is_made(config: str, tmp_path: Path):
+    """A key that is made beside a database that another one sealed would only seem to be the one that was lost."""
+    key = tmp_path / "bridgekit.key"
+    key.unlink()
+    assert main(["db", "migrate", "-c", config]) == 0
+    assert not key.exists()
+
+
+def test_a_copy_needs_the_key_wherever_it_is_kept_and_makes_none(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    key = tmp_path / "bridgekit.key"
+    kept = key.read_text()
+    assert main(["db", "migrate", "-c", config]) == 0
+    key.unlink()
+    capsys.readouterr()
+    assert main(["db", "copy", "-c", config, "--to", f"sqlite:///{tmp_path}/copy.db"]) == 2
+    assert "bridgekit.key is not there" in capsys.readouterr().err
+    monkeypatch.setenv("BRIDGEKIT_KEY", kept.strip())
+    assert main(["db", "copy", "-c", config, "--to", f"sqlite:///{tmp_path}/copy.db"]) == 0
+    assert not key.exists()
+
+
 def test_the_help_on_backups_says_what_becomes_of_either_database(capsys: pytest.CaptureFixture[str]):
     """SQLite and PostgreSQL alike end in one SQLite file, and nobody has to stop the bridge for that."""
     with pytest.raises(SystemExit):

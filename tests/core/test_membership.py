@@ -332,6 +332,76 @@ def test_the_pace_never_stands_still():
     assert pace.rate == Pace.LEAST
 
 
+def test_a_join_is_followed_by_a_rest_of_twice_its_length_however_fast_the_pace():
+    pace = free_pace()
+    pace.started(100.0)
+    pace.ended(100.3, 0.3)
+    assert pace.wait(100.3) == pytest.approx(0.6)
+    pace.ended(200.0, 100.0)
+    assert pace.wait(200.0) == Pace.LONGEST_REST
+
+
+def test_a_short_rest_does_not_hasten_a_slow_pace():
+    pace = Pace(rate=2.0)
+    pace.started(100.0)
+    pace.ended(100.01, 0.01)
+    assert pace.wait(100.01) == pytest.approx(0.49)
+
+
+@pytest.mark.parametrize("own", [0.003, 0.02, 0.08, 0.2])
+@pytest.mark.parametrize("cost", [0.005, 0.03, 0.1, 0.6])
+def test_a_homeserver_that_shares_itself_out_takes_at_most_half_as_long_again_while_ghosts_are_let_in(
+    cost: float, own: float
+):
+    """A homeserver that works on all that it is asked at once, each request at its share of the speed. A join costs
+    `cost` seconds of it; somebody has always one request of `own` seconds under way, but for a breath in between."""
+    begin, end, step = 5.0, 45.0, 0.002
+    pace = Pace()
+    queue = JoinQueue(pace)
+    left: dict[str, float] = {}  # work that each request still wants
+    since: dict[str, float] = {}
+    looked, asked, joined = 0.0, 0.0, 0
+    under_way: Wanted | None = None
+    before: list[float] = []
+    during: list[float] = []
+
+    def ask(what: str, work: float) -> None:
+        left[what], since[what] = work, now
+
+    for tick in range(int(end / step)):
+        now = tick * step
+        joining = now >= begin
+        if tick == int(begin / step):
+            for ghost in ghosts(5000):
+                queue.want(ROOM, ghost, Urgency.REST)
+        if now >= looked and "look" not in left:
+            looked = now + 0.25
+            ask("look", 0.003)
+        if now >= asked and "own" not in left:
+            ask("own", own)
+        if (started := queue.next(now)) is not None:
+            under_way = started
+            ask("join", cost)
+        share = step / max(1, len(left))
+        for what in list(left):
+            left[what] -= share
+            if left[what] > 1e-9:
+                continue
+            del left[what]
+            took = now + step - since[what]
+            if what == "look":
+                pace.answered(took, now, joining=joining)
+            elif what == "own":
+                (during if joining else before).append(took)
+                asked = now + 0.02
+            elif under_way is not None:
+                joined += 1
+                queue.done(under_way)
+                pace.ended(now, took)
+    assert joined > 10
+    assert median(during) <= 1.5 * median(before)
+
+
 @pytest.mark.parametrize("own", [0.003, 0.010])
 @pytest.mark.parametrize("cost", [0.005, 0.03, 0.1])
 def test_while_five_thousand_are_let_in_the_homeserver_answers_at_most_twice_as_slowly(

@@ -78,6 +78,7 @@ class Town:
         self.address = ""
         self.deeds: list[Deed] = []
         self.logins: list[Login | None] = []  # of every connection that was made
+        self.left: list[Login] = []  # accounts that were taken away
         self.sessions: dict[LoginId | None, TownSession] = {}
         self._count = itertools.count(1)
         self._waiting: asyncio.Event = asyncio.Event()
@@ -223,6 +224,10 @@ class TownNetwork:
             session.lose()
             town.sessions.pop(session.login, None)
             await asyncio.sleep(town.lingers)
+
+    async def take_leave(self, login: Login) -> None:
+        assert login.id not in self._town.sessions, "the session has ended"
+        self._town.left.append(login)
 
     def chat_id(self, name: str) -> tuple[ChatId, bool] | None:
         if name.startswith("#"):

@@ -44,7 +44,7 @@ class Done(msgspec.Struct):
 
 
 class Around:
-    """`bridgekit.runtime.worker.Surroundings`: what is performed stands in `done`; `behave` may delay or fail it."""
+    """`bridgekit.runtime.around.Surroundings`: what is performed stands in `done`; `behave` may delay or fail it."""
 
     def __init__(self, store: Store, *sides: SideView) -> None:
         self.store = store
@@ -64,6 +64,7 @@ class Around:
         self.keys: dict[bytes, Fact] = {}  # what encrypted events say, whose key is there
         self.key_came = asyncio.Event()
         self.waits: list[float] = []
+        self.redacted: frozenset[MessageId] = frozenset()  # what was taken back while the bridge was down
         self.tasks: set[asyncio.Task[None]] = set()
         self.width = 1
         self.mark = True  # "sending" is written down before a verb leaves
@@ -159,6 +160,9 @@ class Around:
         fact: Any = case.fact
         named = msgspec.structs.replace(fact.sender, name="Introduced")
         case.fact = msgspec.structs.replace(fact, sender=named)
+
+    async def withdrawn(self, room: ChatId, since: int) -> frozenset[MessageId]:
+        return self.redacted
 
     async def words(self, room: ChatId, event: MessageId) -> tuple[str, str]:
         return "Ada", f"what {event} said"

@@ -49,6 +49,7 @@ async def test_who_asks_for_an_account_speaks_with_it(tmp_path: Path) -> None:
         assert [j.chat for j in town.done(Join, ALICE)] == [TALK]  # before the first words, and once
         await alice.send(await management(place, alice), "logout town")
         await said(place, by(BOT, "taken away from the bridge, with its password"))
+        assert [login.id for login in town.left] == [ALICE], "the network forgets what it keeps of it, too"
         await alice.send(room, "relayed again")
         await town.until(lambda: town.said()[-1] == "<alice> relayed again")
 

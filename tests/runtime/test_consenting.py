@@ -167,6 +167,51 @@ async def test_where_nobody_has_agreed_the_status_says_so_once(tmp_path: Path) -
         )
 
 
+async def test_an_operator_is_told_which_room_it_is_by_its_name_and_address(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town, consent="required") as place, place.bridge():
+        alice = place.homeserver.user("alice")
+        room = await invited(place, alice)
+        await alice.set_state(room, "m.room.name", {"name": "The Lobby"})
+        await until(lambda: None in town.sessions)
+        town.emit(roster((OLGA, Role.MODERATOR)))
+        await alice.send(room, "!bridge link town #talk")
+        await town.until(lambda: any("asks to link" in line for line in told(town, "olga")))
+        [asks] = [line for line in told(town, "olga") if "asks to link" in line]
+        assert 'asks to link #talk on Town to the Matrix room "The Lobby".' in asks
+        assert room not in asks
+
+
+async def test_a_room_that_was_renamed_is_called_so_and_one_without_a_name_by_its_id(tmp_path: Path) -> None:
+    town = Town()
+    async with asked(tmp_path, town) as (_, bridge, alice, room):
+        assert any(f"to the Matrix room {room}." in line for line in told(town, "olga"))
+        await alice.set_state(room, "m.room.name", {"name": "Agora"})
+        await until(lambda: bridge.parts.titles.of(ChatId(room)) == '"Agora"')
+        town.emit(whispers("Olga", f"{await code(town)} yes", OLGA))
+        await town.until(
+            lambda: any('linked to the Matrix room "Agora"' in words for words in announced(town))
+        )
+
+
+async def test_a_question_of_the_next_run_names_the_room_too(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town, consent="required") as place:
+        async with place.bridge():
+            alice = place.homeserver.user("alice")
+            room = await invited(place, alice)
+            await alice.set_state(room, "m.room.name", {"name": "The Lobby"})
+            await until(lambda: None in town.sessions)
+            town.emit(roster((person("Bob"), Role.NONE)))
+            await alice.send(room, "!bridge link town #talk")
+            await said(place, by(BOT, "nothing passes yet"))
+        async with place.bridge() as bridge:
+            await until(lambda: bridge.parts.titles.of(ChatId(room)) != room)
+            await until(lambda: None in town.sessions)
+            town.emit(roster((OLGA, Role.MODERATOR)))
+            await town.until(lambda: any('Matrix room "The Lobby"' in line for line in told(town, "olga")))
+
+
 async def test_what_somebody_opened_for_later_joiners_counts_only_if_the_operator_agrees_to_it(
     tmp_path: Path,
 ) -> None:

@@ -175,6 +175,7 @@ async def test_a_stranger_of_the_network_is_turned_away_and_told_once(tmp_path: 
         assert DIRECT not in bridge.registry.links
         counted = (await bridge.metrics.exposition()).decode()
         assert 'bridgekit_turned_away_total{network="town"} 3.0' in counted
+        assert [(n.network, n.turned_away) for n in bridge._parts.desk.networks()] == [("town", 3)]
         await alice.send(room, "!bridge networks")
         await said(place, by(BOT, "people of linked chats (3 private messages turned away since the start)"))
         await until(nothing_kept(bridge))
@@ -190,6 +191,30 @@ async def test_many_strangers_do_not_make_an_account_write_to_many(tmp_path: Pat
         await until(lambda: bridge._parts.directs.turned_away[TOWN] == 30)
         await town.until(lambda: len(town.done(PostMessage, ALICE)) >= 10)
         assert len(town.done(PostMessage, ALICE)) < 20  # ten at once, and one more every six seconds
+
+
+async def test_who_writes_on_and_on_costs_no_request_a_line_and_is_heard_once_the_room_is_shared(
+    tmp_path: Path,
+) -> None:
+    """Bob is in a linked chat: who is in its room is asked once, and again when somebody came."""
+    town = Town()
+    async with town_world(tmp_path, town, members="active") as place, place.bridge() as bridge:
+        _, room = await linked(place)
+        carol = place.homeserver.user("carol")
+        login = LoginId(f"town/{carol.id}")
+        await bridge.accounts.open(TOWN, PersonId(carol.id))
+        await until(lambda: login in town.sessions)
+        town.emit(roster((person("Bob"), Role.NONE)))
+        await until(lambda: bridge._parts.crowds.of(TALK_THERE).known)
+        before = place.homeserver.calls["GET rooms/*/joined_members"]
+        for number in range(20):
+            town.emit(whispers(f"buy {number}"), login=login)
+        await until(lambda: bridge._parts.directs.turned_away[TOWN] == 20)
+        assert place.homeserver.calls["GET rooms/*/joined_members"] - before == 1
+        await carol.join(room)
+        await until(lambda: ChatId(room) not in bridge._parts.directs._joined)
+        town.emit(whispers("psst"), login=login)
+        await said(place, by(BOB, "psst"))
 
 
 async def test_who_shares_a_linked_chat_is_heard(tmp_path: Path) -> None:

@@ -147,6 +147,31 @@ async def test_the_first_speaker_does_not_wait_for_five_hundred_silent_members(t
         assert sum(event.type == "m.room.member" for event in timeline[:spoken]) < 50
 
 
+async def test_who_comes_to_speak_has_the_homeserver_to_themselves(tmp_path: Path) -> None:
+    """It lets one after the other into a room: those who are silent wait until it was said."""
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        _, room = await linked(place)
+        place.homeserver.fault("PUT */send/m.room.message/*", Delay(seconds=0.5))
+        town.emit(says("m99", "first"), roster(*(f"m{n}" for n in range(100))))
+        await said(place, by(ghost("m99"), "first"))
+        await until(lambda: len(place.homeserver.joined(room)) == 102, 120)
+        timeline = place.homeserver.timeline(room)
+        spoken = next(i for i, event in enumerate(timeline) if event.body == "first")
+        came = [e for e in timeline[:spoken] if e.content.get("membership") == "join"]
+        assert {e.state_key for e in came} - {ghost("m99")} <= {BOT, "@alice:hs.test", ghost("m0")}
+
+
+async def test_into_a_room_that_asks_for_an_invitation_a_ghost_is_invited_first(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        await linked(place)
+        tries = place.homeserver.fault("POST */join/*", Delay(seconds=0.01))
+        town.emit(says("Bob", "hello"), says("Ada", "hello"))
+        await said(place, by(ghost("ada"), "hello"))
+        assert tries.hits == 2, "nobody tries to enter without one"
+
+
 async def test_a_homeserver_that_labours_is_not_flooded_with_joins(tmp_path: Path) -> None:
     town = Town()
     async with town_world(tmp_path, town) as place, place.bridge():

@@ -91,6 +91,41 @@ async def test_what_was_left_behind_at_a_start_arrives_once(
             assert await count(bridge) == 1
 
 
+async def test_what_was_taken_back_while_its_room_was_read_is_not_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: asyncio.Event
+) -> None:
+    """Its redaction comes before it, and was about nothing that was known."""
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            alice, room = await linked(place)
+        sent: list[str] = []
+
+        async def say() -> None:
+            sent.append(await alice.send(room, "a slip of the tongue"))
+
+        read = overdue.Overdue._read
+
+        async def meanwhile(self: overdue.Overdue, since: int) -> Any:
+            found = await read(self, since)
+            if sent:
+                await alice.redact(room, sent.pop())
+                await alice.send(room, "something else")
+                await place.homeserver.settled()
+                await town.until(lambda: town.said() == ["<alice> something else"])
+            return found
+
+        monkeypatch.setattr(overdue.Overdue, "_read", meanwhile)
+        async with place.bridge() as bridge:
+            await left_behind(place, say())
+            bridge.parts.arrivals.suspect()
+            look.set()
+            await until(lambda: not sent)
+            await until(lambda: len(bridge.parts.arrivals.overdue) == 1)
+            await nothing_more(place, town, alice, room)
+            assert town.said() == ["<alice> something else", "<alice> the end"]
+
+
 async def test_what_nothing_came_after_arrives_too(tmp_path: Path, look: asyncio.Event) -> None:
     town = Town()
     async with town_world(tmp_path, town) as place:

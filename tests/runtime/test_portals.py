@@ -147,6 +147,40 @@ async def test_a_chat_that_does_not_let_the_bridge_in_is_not_linked_and_says_why
         assert bridge.registry.links == {}
 
 
+async def test_who_links_while_the_network_is_away_reads_at_once_that_it_waits_and_then_how_it_ended(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice = place.homeserver.user("alice")
+        room = await invited(place, alice)
+        await until(lambda: None in town.sessions)
+        town.cut()
+        await until(lambda: None not in town.sessions)
+        await alice.send(room, "!bridge link town #talk")
+        await said(place, by(BOT, "Town is not connected now"))
+        assert town.done(Join) == []
+        town.mend()
+        await said(place, by(BOT, "This room is now linked to #talk on Town"))
+
+
+async def test_a_link_that_waited_for_its_network_in_vain_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridgekit.runtime.portals.ENTER_SECONDS", 0.3)
+    town = Town()
+    town.up = False
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        room = await invited(place, alice)
+        await alice.send(room, "!bridge link town #talk")
+        waits = await said(place, by(BOT, "Town is not connected now"))
+        ended = await said(place, by(BOT, "so #talk is not linked: say it again when it is."))
+        assert "I wait up to 0 s for it" in waits.body
+        assert ended.body.startswith("Town is not connected")
+        assert bridge.registry.links == {}
+
+
 async def test_nobody_makes_the_bridge_knock_at_one_chat_after_the_other(tmp_path: Path) -> None:
     town = Town()
     for number in range(12):

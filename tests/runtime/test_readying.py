@@ -11,6 +11,7 @@ import pytest
 from bridgekit.contract.errors import MatrixRefused
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.matrix.crypto.engine import Engine
+from bridgekit.matrix.speakers import Speakers
 from bridgekit.runtime import readying
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.readying import Readying
@@ -26,6 +27,7 @@ class Present:
         self.there: dict[ChatId, set[PersonId]] = {}
         self.arrived: Any = None
         self.introduce: Any = None
+        self.acquaint: Any = None
 
     def present(self, room: ChatId) -> set[PersonId]:
         return self.there.get(room, set())
@@ -45,12 +47,13 @@ class Around:
         self.prepared: list[tuple[ChatId, PersonId]] = []
         self.spoken: set[tuple[ChatId, PersonId]] = set()
         self.refused: set[PersonId] = set()
-        self.silence = asyncio.Event()
-        self.silence.set()
+        self.speakers = Speakers()
         self.tasks: list[asyncio.Task[None]] = []
         self.ghosts = Present()
         self.there = self.ghosts.there
-        self.readying = Readying(cast(Engine, self), cast(Ghosts, self.ghosts), spawn=self.spawn)
+        self.readying = Readying(
+            cast(Engine, self), cast(Ghosts, self.ghosts), speakers=self.speakers, spawn=self.spawn
+        )
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> object:
         self.tasks.append(asyncio.get_running_loop().create_task(work))
@@ -73,9 +76,6 @@ class Around:
 
     def has_spoken(self, room: ChatId, user: PersonId) -> bool:
         return (room, user) in self.spoken
-
-    async def quiet(self) -> None:
-        await self.silence.wait()
 
     async def introduce(self, room: ChatId, user: PersonId) -> None:
         if user in self.refused:
@@ -124,32 +124,29 @@ async def test_where_many_have_entered_only_who_types_is_made_ready(monkeypatch:
 
 async def test_who_types_comes_before_all_who_entered_earlier() -> None:
     around = Around()
-    around.silence.clear()
-    around.enter(ROOM, ANN, BOB, CAT)
-    await asyncio.sleep(0)
-    around.readying.likely(ROOM, CAT)
-    around.silence.set()
+    with around.speakers.one():
+        around.enter(ROOM, ANN, BOB, CAT)
+        await asyncio.sleep(0)
+        around.readying.likely(ROOM, CAT)
     assert await around.all_done() == [(ROOM, CAT), (ROOM, ANN), (ROOM, BOB)]
 
 
 async def test_nobody_is_made_ready_while_somebody_speaks() -> None:
     around = Around()
-    around.silence.clear()
-    around.enter(ROOM, ANN)
-    await asyncio.sleep(0.01)
-    assert around.prepared == []
-    around.silence.set()
+    with around.speakers.one():
+        around.enter(ROOM, ANN)
+        await asyncio.sleep(0.01)
+        assert around.prepared == []
     assert await around.all_done() == [(ROOM, ANN)]
 
 
 async def test_who_has_spoken_or_left_meanwhile_is_passed_over() -> None:
     around = Around()
     around.spoken.add((ROOM, ANN))
-    around.silence.clear()
-    around.enter(ROOM, ANN, BOB, CAT)
-    await asyncio.sleep(0)
-    around.there[ROOM].discard(BOB)
-    around.silence.set()
+    with around.speakers.one():
+        around.enter(ROOM, ANN, BOB, CAT)
+        await asyncio.sleep(0)
+        around.there[ROOM].discard(BOB)
     assert await around.all_done() == [(ROOM, CAT)]
 
 

@@ -26,7 +26,7 @@ from bridgekit.contract.verbs import EditMessage, Retract
 from bridgekit.matrix.crypto import contents, engine
 from bridgekit.matrix.crypto.sas import MAC
 from bridgekit.matrix.transactions import Encryption
-from bridgekit.runtime import worker
+from bridgekit.runtime import keyless
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.runtime.standins import WHY
 from bridgekit.testing.homeserver import Delay, Drop, Event
@@ -323,7 +323,7 @@ async def test_keys_that_people_take_are_filled_up(tmp_path: Path) -> None:
 async def test_a_key_that_comes_late_opens_what_came_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "KEY_SECONDS", 0.3)
+    monkeypatch.setattr(keyless, "KEY_SECONDS", 0.3)
     async with scene(tmp_path) as now:
         now.alice.rotate(now.room)
         event = await now.alice.say(now.room, "early", shared=False)
@@ -341,7 +341,7 @@ async def test_a_key_that_comes_late_opens_what_came_before_it(
 async def test_what_is_taken_back_before_its_key_comes_is_never_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "KEY_SECONDS", 0.3)
+    monkeypatch.setattr(keyless, "KEY_SECONDS", 0.3)
     async with scene(tmp_path) as now:
         now.alice.rotate(now.room)
         event = await now.alice.say(now.room, "my password is hunter2", shared=False)
@@ -356,7 +356,7 @@ async def test_what_is_taken_back_before_its_key_comes_is_never_said(
 async def test_a_client_that_keeps_its_key_is_named_as_the_reason_also_where_it_says_so_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "KEY_SECONDS", 0.5)
+    monkeypatch.setattr(keyless, "KEY_SECONDS", 0.5)
     async with scene(tmp_path) as now:
         now.alice.rotate(now.room)
         id = await now.alice.say(now.room, "not for you", shared=False)
@@ -375,7 +375,7 @@ async def test_what_a_client_says_of_its_key_after_the_sender_was_told_is_told_a
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The news may be later than the message by more than anybody waits; and the key may follow all the same."""
-    monkeypatch.setattr(worker, "KEY_SECONDS", 0.3)
+    monkeypatch.setattr(keyless, "KEY_SECONDS", 0.3)
     async with scene(tmp_path) as now:
         now.alice.rotate(now.room)
         id = await now.alice.say(now.room, "not for you yet", shared=False)
@@ -402,14 +402,14 @@ async def test_a_key_that_came_before_anybody_waited_for_it_is_not_waited_for(tm
         session = now.sealed_by(now.alice.id)[-1].content["session_id"]
         missing = now.bridge.engine.incoming.missing((ChatId(now.room), session, now.alice.id))
         async with asyncio.timeout(60):
-            assert await now.bridge.parts.secrecy.key(missing, worker.KEY_LATEST)
+            assert await now.bridge.parts.secrecy.key(missing, keyless.KEY_LATEST)
 
 
 async def test_a_refusal_to_a_device_that_is_gone_does_not_hide_the_one_to_the_device_that_is_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a new identity the old device is on the homeserver still; clients send both the very same words."""
-    monkeypatch.setattr(worker, "KEY_SECONDS", 0.5)
+    monkeypatch.setattr(keyless, "KEY_SECONDS", 0.5)
     async with scene(tmp_path) as now:
         now.alice.rotate(now.room)
         event = contents.megolm_content(msgspec.Raw(msgspec.json.encode(now.alice.sealed(now.room, {}))))
@@ -589,6 +589,18 @@ async def test_whoever_comes_to_speak_has_an_identity_before_people_see_them_com
         await now.bob_says("here I am")
         await seen
         assert vouched == [True]
+
+
+async def test_the_keys_of_a_first_word_go_out_while_the_ghost_enters(tmp_path: Path) -> None:
+    async with scene(tmp_path) as now:
+        server = now.place.homeserver
+        server.fault("POST */join/*", Delay(seconds=2))
+        before = server.calls["POST keys/claim"]
+        now.town.emit(says("Bob", "here I am"))
+        await until(lambda: server.calls["POST keys/claim"] > before)
+        assert BOB not in server.joined(now.room)
+        await until(lambda: now.alice.words(now.room, BOB) == ["here I am"])
+        assert server.calls["POST keys/claim"] == before + 1
 
 
 async def test_a_file_of_the_network_is_sealed_and_only_its_key_holders_see_it(tmp_path: Path) -> None:

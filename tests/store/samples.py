@@ -219,6 +219,7 @@ def everything(store: Store) -> list[Write]:
         store.outbox.sending(row.id, 0),
         store.transactions.record("txn-1", [MessageId("$event")]),
         store.overdue.add(MessageId("$late")),
+        store.amendments.add(row.id, MessageId("$amended")),
         store.copies.add(here),
         store.copies.add(there),
         store.portals.put(portal()),

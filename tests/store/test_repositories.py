@@ -5,7 +5,7 @@ import time
 import msgspec
 import pytest
 
-from bridgekit.contract.ids import MATRIX, ChatId, MessageId, NetworkId, PersonId
+from bridgekit.contract.ids import MATRIX, ChatId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Login
 from bridgekit.store import Copy, Store, new_id
 from bridgekit.store.rows import Stay
@@ -40,6 +40,31 @@ async def test_a_done_row_is_gone_and_its_outbox_rows_with_it(store: Store):
     assert await store.inbox.pending() == [other]
     assert await store.outbox.of(row.id) == {}
     assert await store.outbox.of(other.id) == {0: "sending"}
+
+
+async def test_what_amends_an_earlier_message_is_known_by_that_as_long_as_it_is_pending(store: Store):
+    rows = [inbox_row(bytes([n]), receiver="me" if n else None) for n in range(4)]
+    await store.commit(
+        *(store.inbox.add(row) for row in rows),
+        *(store.amendments.add(row.id, MessageId(f"$of-{n}")) for n, row in enumerate(reversed(rows))),
+    )
+    await store.commit(store.inbox.done(rows[1].id), store.inbox.park(rows[2].id, "struck"))
+    here, mine = (PortalKey(rows[n].side, rows[n].chat, rows[n].receiver) for n in (0, 3))
+    left = [(here, MessageId("$of-3"), rows[0].id), (mine, MessageId("$of-0"), rows[3].id)]
+    assert await store.amendments.pending() == left
+    await store.commit(store.amendments.prune())
+    assert await store.amendments.pending() == left
+    await store.commit(store.inbox.retry(rows[2].id))  # it was not forgotten while it was set aside
+    assert [number for _, _, number in await store.amendments.pending()] == [
+        r.id for r in (rows[0], *rows[2:])
+    ]
+
+
+async def test_inbox_rows_are_found_by_their_numbers(store: Store):
+    rows = [inbox_row(bytes([n])) for n in range(4)]
+    await store.commit(*(store.inbox.add(row) for row in rows), store.inbox.park(rows[1].id, "struck"))
+    assert await store.inbox.numbered([rows[3].id, 5, rows[1].id, rows[0].id]) == [rows[0], rows[3]]
+    assert await store.inbox.numbered([]) == []
 
 
 async def test_a_parked_row_keeps_its_body_and_the_error_until_it_is_retried(store: Store):

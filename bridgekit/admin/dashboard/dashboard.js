@@ -89,13 +89,14 @@ async function look() {
   );
   table(
     "networks",
-    ["network", "connection", "links", "accounts", "waiting", "to Matrix", "to the network"],
+    ["network", "connection", "links", "accounts", "waiting", "turned away", "to Matrix", "to the network"],
     networks.networks.map((n) => [
       made("span", "", n.name, " ", made("span", "soft", `${n.network}, ${n.connector}`)),
       state(n.state, n.reason),
       n.links,
       n.accounts,
       n.held,
+      n.turned_away,
       fates(n.fates.to_matrix),
       fates(n.fates.to_network),
     ]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -27,6 +27,7 @@ from bridgekit.matrix.crypto.outgoing import Outgoing
 from bridgekit.matrix.crypto.tally import Tally
 from bridgekit.matrix.crypto.tracking import Tracking
 from bridgekit.matrix.crypto.verifying import Say, Show, Verifying
+from bridgekit.matrix.speakers import Speakers
 from bridgekit.matrix.transactions import Encryption, RawEvent
 from bridgekit.matrix.transport import Homeserver
 from bridgekit.store import Store
@@ -83,6 +84,7 @@ class Engine:
         encrypted: Callable[[ChatId], None],
         say: Say,
         show: Show,
+        speakers: Speakers,
         spawn: Spawn,
     ) -> None:
         """`is_ours` knows the bot and the ghosts; `reset` is told of everybody whose identity was replaced, `encrypted`
@@ -93,9 +95,7 @@ class Engine:
         self.trouble = ""  # why the bridge cannot take part in encrypted rooms, as far as is known
         self._reached = asyncio.Event()
         self._told = encrypted
-        self._speakers = 0  # who is waiting to speak
-        self._quiet = asyncio.Event()
-        self._quiet.set()
+        self._speakers = speakers
         self.tally = Tally()
         self._calls = KeyCalls(homeserver)
         self._rooms: dict[ChatId, rooms.Settings | None] = {}  # None: it was asked for, and is not encrypted
@@ -252,7 +252,7 @@ class Engine:
             return None
         if not settings.supported:
             raise EncryptionError(UNKNOWN_ALGORITHM)
-        with self._speaking():
+        with contextlib.nullcontext() if self.has_spoken(room, user) else self._speakers.one():
             machine = await self.machines.of(user)
             sealed = await self._outgoing.seal(room, machine, settings, type, content)
         return Sealed("m.room.encrypted", sealed, machine.device)
@@ -263,23 +263,14 @@ class Engine:
         Raises MatrixError with a sentence.
         """
         if self.knows_encrypted(room):
-            with self._speaking():
-                await self.machines.of(user)
+            await self.machines.of(user)
 
-    @contextlib.contextmanager
-    def _speaking(self) -> Iterator[None]:
-        self._speakers += 1
-        self._quiet.clear()
-        try:
-            yield
-        finally:
-            self._speakers -= 1
-            if not self._speakers:
-                self._quiet.set()
-
-    async def quiet(self) -> None:
-        """Return when nobody waits to speak."""
-        await self._quiet.wait()
+    async def acquaint(self, room: ChatId, user: PersonId) -> None:
+        """While the user, who was introduced, enters the room: do ahead what their first message would have to wait
+        for, where it is known who is there. Raises as `seal` does."""
+        settings = self._rooms.get(room)
+        if settings is not None and settings.supported and self._members.are_known(room):
+            await self._outgoing.prepare(room, await self.machines.of(user), settings)
 
     async def prepare(self, room: ChatId, user: PersonId) -> None:
         """Do ahead what the user's next message in the room would have to wait for. Raises as `seal` does."""

@@ -191,22 +191,20 @@ class Machines:
         # The identity is there before the device's keys: a client that asked in between would take the device for one
         # that nobody vouches for, and what it could not decrypt for that reason it does not try again.
         for outcome in await asyncio.gather(
-            self._calls.put_device(user, machine.device, name),
-            self._identify(machine),
-            return_exceptions=True,
+            self._name(machine, name), self._identify(machine), return_exceptions=True
         ):
             if outcome is not None:
                 raise outcome
-        await self._publish(machine)
+        await self._calls.upload(user, machine.device, {"device_keys": machine.device_keys})
         machine.confirm()
         machine.published = True
         await self._store.commit(self._store.keys.put_device(machine.row()))
 
-    async def _publish(self, machine: Machine) -> None:
+    async def _name(self, machine: Machine, name: str) -> None:
+        await self._calls.put_device(machine.user, machine.device, name)
         # The keys that others take come before the device that they are told of: Synapse (1.163) stores what comes in
         # one request the other way round, and a client that asks in between leaves the device out for minutes.
         await self._calls.upload(machine.user, machine.device, machine.unpublished())
-        await self._calls.upload(machine.user, machine.device, {"device_keys": machine.device_keys})
 
     async def _identify(self, machine: Machine) -> None:
         await self._calls.upload_identity(machine.user, machine.identity())

@@ -22,6 +22,10 @@ class Members:
         """Counts up whenever somebody came or went."""
         return self._versions.get(room, 0)
 
+    def are_known(self, room: ChatId) -> bool:
+        """Whether it is known who is in the room just now."""
+        return room in self._known
+
     def changed(self, room: ChatId) -> None:
         """Somebody came or went."""
         self._versions[room] = self.version(room) + 1

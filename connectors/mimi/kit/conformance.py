@@ -29,6 +29,7 @@ from connectors.mimi.wire.mls import (
     PrivateMessage,
     RequiredCapabilities,
 )
+from connectors.mimi.wire.signing import to_be_signed
 from connectors.mimi.wire.tls import Codec
 from connectors.mimi.wire.users import ClientMaterial, ConsentEntry, ConsentOperation, UserCode
 
@@ -158,7 +159,7 @@ class Examiner:
             signer.signature_key,
             CREDENTIAL.decode(signer.credential),
         )
-        signature = signer.sign("KeyMaterialRequestTBS", users.to_be_signed(request))
+        signature = signer.sign("KeyMaterialRequestTBS", to_be_signed(request))
         return msgspec.structs.replace(request, signature=signature)
 
 
@@ -390,7 +391,7 @@ async def _group_info_nowhere(asks: Examiner) -> str:
     request = rooms.GroupInfoRequest(
         AES128_X25519, signer.signature_key, CREDENTIAL.decode(signer.credential), b"\x09" + bytes(31), None
     )
-    signature = signer.sign("GroupInfoRequestTBS", rooms.to_be_signed(request))
+    signature = signer.sign("GroupInfoRequestTBS", to_be_signed(request))
     body = rooms.GROUP_INFO_REQUEST.encode(msgspec.structs.replace(request, signature=signature))
     status, raw = await asks.post(Endpoint.GROUP_INFO, asks.no_room, body)
     if status != 200:

@@ -32,6 +32,7 @@ from connectors.mimi.testing.houses import House, Town, running
 from connectors.mimi.translate import name
 from connectors.mimi.wire import rooms, users
 from connectors.mimi.wire.mls import AES128_X25519, CREDENTIAL, MLS_MESSAGE, RequiredCapabilities
+from connectors.mimi.wire.signing import to_be_signed
 from connectors.mimi.wire.users import ClientMaterial, ConsentEntry, ConsentOperation
 
 A, B = "a.example", "b.example"
@@ -151,7 +152,7 @@ class Play:
             by.identity.signature_key,
             CREDENTIAL.decode(by.identity.credential),
         )
-        signature = by.identity.sign("KeyMaterialRequestTBS", users.to_be_signed(request))
+        signature = by.identity.sign("KeyMaterialRequestTBS", to_be_signed(request))
         return await self._a.provider.key_material(msgspec.structs.replace(request, signature=signature), A)
 
     # Talking ------------------------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ class Play:
             public,
             None,
         )
-        signature = phone.identity.sign("GroupInfoRequestTBS", rooms.to_be_signed(request))
+        signature = phone.identity.sign("GroupInfoRequestTBS", to_be_signed(request))
         body = rooms.GROUP_INFO_REQUEST.encode(msgspec.structs.replace(request, signature=signature))
         answer = await self._b.peers.post(A, Endpoint.GROUP_INFO, ROOM, body)
         given = rooms.GROUP_INFO_RESPONSE.decode(answer.body)

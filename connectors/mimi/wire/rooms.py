@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from bridgekit.contract.errors import PeerMisbehaved
 from connectors.mimi.wire.mls import (
     CREDENTIAL,
@@ -475,12 +473,3 @@ GROUP_INFO_AND_TREE = struct(
     tree=TREE_OPTION,
     pending=vector(struct(PendingProposal, message=MLS_MESSAGE, accepted=U64)),
 )
-
-
-def to_be_signed(body: GroupInfoRequest | GivenGroupInfo) -> bytes:
-    """What its signature is over: the body itself without the signature, which is its last field."""
-    if isinstance(body, GroupInfoRequest):
-        unsigned = GROUP_INFO_REQUEST.encode(msgspec.structs.replace(body, signature=b""))
-    else:
-        unsigned = GROUP_INFO_RESPONSE.encode(msgspec.structs.replace(body, signature=b""))
-    return unsigned[:-1]  # an empty signature is one octet of length

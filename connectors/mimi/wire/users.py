@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-import msgspec
-
 from connectors.mimi.wire.components import APP_DATA_DICTIONARY, ComponentData
 from connectors.mimi.wire.mls import (
     CAPABILITIES,
@@ -67,11 +65,6 @@ KEY_MATERIAL_REQUEST: Codec[KeyMaterialRequest] = prefixed(
     ),
     unknown_protocol,
 )
-
-
-def to_be_signed(request: KeyMaterialRequest) -> bytes:
-    """What its signature is over ("KeyMaterialRequestTBS"): the body without the signature, its last field."""
-    return KEY_MATERIAL_REQUEST.encode(msgspec.structs.replace(request, signature=b""))[:-1]
 
 
 class UserCode(IntEnum):

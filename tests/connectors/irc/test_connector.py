@@ -42,6 +42,27 @@ def test_the_manifest_says_what_a_login_needs():
     }
 
 
+@pytest.mark.parametrize(
+    ("caps", "more", "services"),
+    [
+        (PLAIN, {}, set()),
+        (PLAIN, {"nickserv": {"password": "secretpw"}}, {"nickserv"}),
+        ({"server-time": ""}, {}, set()),
+        ({"sasl": "PLAIN"}, {}, {"nickserv", "chanserv"}),
+        (FULL, {}, {"nickserv", "chanserv"}),
+    ],
+)
+async def test_a_nick_is_a_service_only_where_the_network_has_services(caps, more, services):
+    """Where there are none, anybody may be called NickServ, and has to be no stranger to write to somebody."""
+    ircd = Ircd(caps=caps)
+    async with ircd.serving():
+        network = network_of(ircd, MemoryHost(["#c"]), **more)
+        async with running(network):
+            await ircd.heard("^JOIN #c")
+            found = {nick for nick in ("nickserv", "chanserv", "bob") if network.is_service(PersonId(nick))}
+            assert found == services
+
+
 def test_every_option_is_described_and_an_unknown_one_is_a_mistake():
     def described(schema: dict[str, object], names: dict[str, object]) -> None:
         for name, option in names.items():

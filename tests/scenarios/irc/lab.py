@@ -13,7 +13,7 @@ from typing import Any
 from bridgekit.testing.person import Event, Person
 from bridgekit.testing.servers.bridge import BridgeProcess
 from bridgekit.testing.servers.process import private_directory
-from bridgekit.testing.servers.synapse import Synapse
+from bridgekit.testing.servers.synapse import Account, Synapse
 from bridgekit.testing.servers.synapse import synapse as run_synapse
 from connectors.irc.testing.inspircd import Inspircd
 from connectors.irc.testing.ngircd import Ngircd
@@ -25,6 +25,7 @@ LABEL = {PLAIN: "Plain", MODERN: "Modern", CAREFUL: "Careful"}
 RELAY = {PLAIN: "plainbridge", MODERN: "modernbridge", CAREFUL: "carefulbridge"}
 """The relay's nick on each network."""
 
+BANS = "#bans:hs.test"
 _numbers = itertools.count(1)
 
 
@@ -36,6 +37,8 @@ class Lab:
     ngircd: Ngircd
     inspircd: Inspircd
     bridge: BridgeProcess
+    keeper: Account
+    """Whose policy list holds on the bridge: the room BANS."""
     admin: list[Person] = field(default_factory=list)
 
     @property
@@ -139,13 +142,27 @@ async def laboratory(ngircd: Ngircd, inspircd: Inspircd) -> AsyncIterator[Lab]:
                 server_name=synapse.server_name,
                 networks={PLAIN: _plain(ngircd), MODERN: _modern(inspircd), CAREFUL: _careful(ngircd)},
                 permissions={f"@bridgeadmin:{synapse.server_name}": "admin", synapse.server_name: "user"},
+                moderation={"policy_lists": [BANS], "write_bans_to": BANS},
             )
+            keeper = await _list(synapse, bridge.bot)
             await synapse.add_appservice(Path(bridge.registration))
             await bridge.start()
             try:
-                yield Lab(synapse=synapse, ngircd=ngircd, inspircd=inspircd, bridge=bridge)
+                yield Lab(synapse=synapse, ngircd=ngircd, inspircd=inspircd, bridge=bridge, keeper=keeper)
             finally:
                 await bridge.stop()
+
+
+async def _list(synapse: Synapse, bot: str) -> Account:
+    """A room of somebody's own for policies, in which the bridge may write; whose it is."""
+    keeper = await synapse.register("keeper", admin=True)
+    made = {
+        "preset": "public_chat",
+        "room_alias_name": BANS[1:].partition(":")[0],
+        "power_level_content_override": {"users": {bot: 50}},
+    }
+    await synapse.request("POST", "/_matrix/client/v3/createRoom", made, token=keeper.access_token)
+    return keeper
 
 
 def _plain(server: Ngircd) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from connectors.mimi.commits import Commits
+from connectors.mimi.hearing import Hearing
 from connectors.mimi.peers import Answer
 from connectors.mimi.provider import Provider
 from connectors.mimi.seat import Seat
 from connectors.mimi.seats import Asked, Seats
-from connectors.mimi.tenants import Tenants
 from connectors.mimi.wire import rooms
 from connectors.mimi.wire.rooms import FANOUTS, CommitFanout, Fanout
 
@@ -39,17 +40,17 @@ def at(moment: str, whose: str) -> None:
 
 def install() -> None:
     """From now on this process looks for orders where commits pass by."""
-    asking, taken, update, send = Seats.asking, Tenants._taken, Provider.update, Provider._send
-    take_in, keep_all = Tenants._take_in, Tenants._all_hear
+    asking, taken, update, send = Seats.asking, Commits._taken, Provider.update, Provider._send
+    take_in, keep_all = Hearing.take_in, Hearing.all_hear
 
     async def halting_asking(self: Seats, room: str, asked: Asked, *seats: Seat) -> None:
         await asking(self, room, asked, *seats)
         at("staged", self._domain)
 
-    async def halting_taken(self: Tenants, room: str, asked: Asked, accepted: int) -> None:
-        at("answered", self.domain)
+    async def halting_taken(self: Commits, room: str, asked: Asked, accepted: int) -> None:
+        at("answered", self._seats._domain)
         await taken(self, room, asked, accepted)
-        at("merged", self.domain)
+        at("merged", self._seats._domain)
 
     async def halting_update(
         self: Provider, uri: str, request: rooms.UpdateRequest, source: str
@@ -68,24 +69,24 @@ def install() -> None:
         return await send(self, to, room, body)
 
     async def halting_take_in(
-        self: Tenants, room: str, fanout: Fanout, *, but: str
+        self: Hearing, room: str, fanout: Fanout, *, but: str
     ) -> tuple[list[Seat], bool]:
         found = await take_in(self, room, fanout, but=but)
         if isinstance(fanout, CommitFanout) and not but and found[0]:
-            at("heard", _other(self.domain))
+            at("heard", _other(self._domain))
         return found
 
-    async def halting_hear(self: Tenants, room: str, fanout: Fanout, *, but: str) -> bool:
+    async def halting_hear(self: Hearing, room: str, fanout: Fanout, *, but: str) -> bool:
         proposed = await keep_all(self, room, fanout, but=but)
         if isinstance(fanout, CommitFanout) and not but:
-            at("kept", _other(self.domain))
+            at("kept", _other(self._domain))
         return proposed
 
     replaced: Sequence[tuple[type, str, Any]] = (
         (Seats, "asking", halting_asking),
-        (Tenants, "_taken", halting_taken),
-        (Tenants, "_take_in", halting_take_in),
-        (Tenants, "_all_hear", halting_hear),
+        (Commits, "_taken", halting_taken),
+        (Hearing, "take_in", halting_take_in),
+        (Hearing, "all_hear", halting_hear),
         (Provider, "update", halting_update),
         (Provider, "_send", halting_send),
     )

@@ -26,6 +26,7 @@ from connectors.mimi.testing.houses import House, Town, running
 from connectors.mimi.wire import rooms, users
 from connectors.mimi.wire.mls import AES128_X25519, CREDENTIAL, RequiredCapabilities
 from connectors.mimi.wire.rooms import ApplicationFanout, CommitFanout, WelcomeFanout
+from connectors.mimi.wire.signing import to_be_signed
 from connectors.mimi.wire.users import ClientMaterial, ConsentEntry, ConsentOperation, UserCode
 from tests.connectors.mimi.engine.ears import Ears, ears, town
 from tests.connectors.mimi.reading import content
@@ -61,7 +62,7 @@ class Scene:
             by.identity.signature_key,
             CREDENTIAL.decode(by.identity.credential),
         )
-        signature = by.identity.sign("KeyMaterialRequestTBS", users.to_be_signed(request))
+        signature = by.identity.sign("KeyMaterialRequestTBS", to_be_signed(request))
         return msgspec.structs.replace(request, signature=signature)
 
     async def bring_in_bob(self) -> Seat:
@@ -162,7 +163,7 @@ async def test_without_consent_nobody_gets_a_package_and_nobody_learns_who_is_th
     refused = await scene.a.provider.key_material(scene.claim(), "a.example")
     assert (refused.code, refused.clients) == (UserCode.NO_CONSENT, ())
     unknown = msgspec.structs.replace(scene.claim(), target_user="mimi://b.example/u/nobody", signature=b"")
-    signature = scene.alice.identity.sign("KeyMaterialRequestTBS", users.to_be_signed(unknown))
+    signature = scene.alice.identity.sign("KeyMaterialRequestTBS", to_be_signed(unknown))
     answer = await scene.a.provider.key_material(
         msgspec.structs.replace(unknown, signature=signature), "a.example"
     )
@@ -270,7 +271,7 @@ async def test_a_room_is_joined_from_outside_with_a_sealed_group_info(scene: Sce
         public,
         None,
     )
-    signature = second.identity.sign("GroupInfoRequestTBS", rooms.to_be_signed(request))
+    signature = second.identity.sign("GroupInfoRequestTBS", to_be_signed(request))
     body = rooms.GROUP_INFO_REQUEST.encode(msgspec.structs.replace(request, signature=signature))
     status, raw = await scene.post(scene.b, scene.a, Endpoint.GROUP_INFO, ROOM, body)
     given = rooms.GROUP_INFO_RESPONSE.decode(raw)
@@ -280,7 +281,7 @@ async def test_a_room_is_joined_from_outside_with_a_sealed_group_info(scene: Sce
         given.cipher_suite,
         given.hub_sender.signature_key,
         "GroupInfoResponseTBS",
-        rooms.to_be_signed(given),
+        to_be_signed(given),
         given.signature,
     )
     label = "GroupInfo and ratchet_tree encryption"
@@ -311,7 +312,7 @@ async def test_a_stranger_gets_no_group_info(scene: Scene):
         b"k" * 32,
         None,
     )
-    signature = carol.identity.sign("GroupInfoRequestTBS", rooms.to_be_signed(request))
+    signature = carol.identity.sign("GroupInfoRequestTBS", to_be_signed(request))
     signed = msgspec.structs.replace(request, signature=signature)
     c = scene.town["c.example"]
     for room, answer in (

@@ -22,13 +22,13 @@ from bridgekit.contract.verbs import Sent
 from bridgekit.testing.host import FakeHost
 from connectors.mimi.config import MimiConfig
 from connectors.mimi.connector import connector
+from connectors.mimi.inviting import Inviting
 from connectors.mimi.mls import installed
 from connectors.mimi.parts import PLAIN, Disposition, Expiry, MimiContent, NullPart, Part, SinglePart, origin
 from connectors.mimi.peers import Endpoint
 from connectors.mimi.people import People
 from connectors.mimi.session import MimiSession
 from connectors.mimi.status import Report, Status
-from connectors.mimi.tenants import Tenants
 from connectors.mimi.testing.cast import Client
 from connectors.mimi.testing.household import Household, framed, framed_report, id_of
 from connectors.mimi.testing.houses import House, Town, running
@@ -457,14 +457,14 @@ async def test_a_grant_outlives_the_process_that_heard_it(scene: Scene, monkeypa
         await cleo.begin()
         await cleo.invited()
         with monkeypatch.context() as patch:
-            patch.setattr(Tenants, "invite", _away)
+            patch.setattr(Inviting, "invite", _away)
             await cleo.answers(ConsentOperation.GRANT)
     assert not cleo.is_in
     async with scene.bridge():
         assert await scene.household.until(lambda: cleo.is_in)
 
 
-async def _away(tenants: Tenants, room: str, person: str) -> None:
+async def _away(inviting: Inviting, room: str, person: str) -> None:
     raise Disconnected("The room's provider cannot be reached.")
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bridgekit.contract.errors import PeerMisbehaved
 from connectors.mimi.wire import components, mls, policies, rooms, users
 from connectors.mimi.wire.rooms import UnknownProtocol
+from connectors.mimi.wire.signing import to_be_signed
 from connectors.mimi.wire.tls import Codec
 from tests.connectors.mimi.wire.generating import values
 
@@ -197,8 +198,8 @@ def test_components_are_sorted_and_there_once():
 def test_a_signature_is_over_all_the_rest():
     request = rooms.GroupInfoRequest(1, b"key", mls.BasicCredential(b"id"), b"hpke", b"code", b"signature")
     signed = rooms.GROUP_INFO_REQUEST.encode(request)
-    assert rooms.to_be_signed(request) == signed[: -len(b"signature") - 1]
+    assert to_be_signed(request) == signed[: -len(b"signature") - 1]
     claim = users.KeyMaterialRequest(
         ALICE, BOB, "", (1,), mls.RequiredCapabilities((), (), ()), b"key", mls.BasicCredential(b"id"), b"s"
     )
-    assert users.to_be_signed(claim) == users.KEY_MATERIAL_REQUEST.encode(claim)[:-2]
+    assert to_be_signed(claim) == users.KEY_MATERIAL_REQUEST.encode(claim)[:-2]

@@ -1,0 +1,128 @@
+"""Whom the clients hosted here bring into rooms: who has not agreed is asked, and comes in when they do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, Protocol
+
+from bridgekit.contract.connector import Host
+from bridgekit.contract.errors import BridgeError, Disconnected
+from connectors.mimi import presets
+from connectors.mimi.directs import Directs
+from connectors.mimi.hubs import AwaitsConsent, Hubs, Unavailable
+from connectors.mimi.mls import MemberEngine
+from connectors.mimi.readers import Readers
+from connectors.mimi.room import NOBODY
+from connectors.mimi.seat import Seat
+from connectors.mimi.seats import Seats
+from connectors.mimi.wire.rooms import CommitBundle
+from connectors.mimi.wire.users import ConsentEntry, ConsentOperation, UserCode
+
+PREFIX = "wanted/"
+"""Who was invited and had not agreed to be, by user and room: ASKED, or AGREED since."""
+ASKED, AGREED = b"asked", b"agreed"
+
+
+class Asker(Protocol):
+    """Who asked somebody to talk with them alone."""
+
+    def heard_of(self, other: str, *, agrees: bool) -> None: ...
+
+
+class Inviting:
+    """`change` makes a commit of the reader's, `later` does a chore, `asker` says who asked for a direct room."""
+
+    def __init__(
+        self,
+        host: Host,
+        engine: MemberEngine,
+        *,
+        hubs: Hubs,
+        seats: Seats,
+        readers: Readers,
+        directs: Directs,
+        change: Callable[[str, Callable[[Seat], CommitBundle]], Awaitable[None]],
+        later: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
+        asker: Callable[[str], Asker],
+    ) -> None:
+        self._host = host
+        self._engine = engine
+        self._hubs = hubs
+        self._seats = seats
+        self._readers = readers
+        self._directs = directs
+        self._change = change
+        self._later = later
+        self._asker = asker
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def resume(self) -> None:
+        """Bring in who agreed and did not come in before an earlier process ended."""
+        for key, raw in (await self._host.items(PREFIX)).items():
+            if raw == AGREED:
+                self._later(partial(self._bring_in, key))
+
+    async def invite(self, room: str, person: str) -> None:
+        """Add a user of another provider, with all their clients; who is there already stays.
+
+        Raises AwaitsConsent where they were asked now, SendRejected.
+        """
+        async with self._locks.setdefault(room, asyncio.Lock()):
+            seat = self._readers.seat(room)
+            if seat is not None and seat.leaves(person, self._seats.people):
+                return
+            await self._invite(room, self._readers.of(room), person)
+
+    async def _invite(self, room: str, inviter: str, person: str) -> None:
+        identity = await self._seats.identity(inviter)
+        try:
+            packages = await self._hubs.key_packages(room, inviter, identity, person)
+        except Unavailable as unavailable:
+            if unavailable.code not in (UserCode.NO_CONSENT, UserCode.NO_CONSENT_FOR_THIS_ROOM):
+                raise
+            await self._host.put(_wanted(person, room), ASKED)
+            scope = room if self._directs.of(room) is None else None
+            await self._hubs.request_consent(ConsentEntry(ConsentOperation.REQUEST, inviter, person, scope))
+            raise AwaitsConsent from None
+        await self._change(
+            room,
+            lambda seat: seat.add(
+                person, packages, presets.MEMBER if seat.state.role_of(person) == NOBODY else None
+            ),
+        )
+
+    async def withdraw(self, room: str, person: str) -> bool:
+        """Nobody waits for that user any more; False where nobody did."""
+        waited = await self._host.get(_wanted(person, room)) is not None
+        await self._host.put(_wanted(person, room), None)
+        return waited
+
+    async def answered(self, entry: ConsentEntry, *, agrees: bool) -> None:
+        """Whom we asked has answered; who agrees is brought in."""
+        for key in await self._host.items(f"{PREFIX}{entry.target} "):
+            room = key.removeprefix(PREFIX).partition(" ")[2]
+            if self._readers.of(room) != entry.requester or entry.room not in (None, room):
+                continue
+            await self._host.put(key, AGREED if agrees else None)
+            if agrees:
+                self._later(partial(self._bring_in, key))
+            elif self._directs.of(room) is not None:
+                self._asker(entry.requester).heard_of(entry.target, agrees=False)
+
+    async def _bring_in(self, key: str) -> None:
+        person, _, room = key.removeprefix(PREFIX).partition(" ")
+        try:
+            await self.invite(room, person)
+        except Disconnected:
+            return  # asked again at the next start
+        except (BridgeError, self._engine.MlsError) as problem:
+            self._host.log.info("not_brought_in", room=room, why=type(problem).__name__)
+        await self._host.put(key, None)
+        if (direct := self._directs.of(room)) is not None:
+            self._asker(direct.user).heard_of(person, agrees=True)
+
+
+def _wanted(person: str, room: str) -> str:
+    return f"{PREFIX}{person} {room}"

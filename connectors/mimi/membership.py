@@ -1,0 +1,168 @@
+"""How the clients hosted here come into rooms and leave them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from bridgekit.contract.connector import Host
+from bridgekit.contract.errors import BridgeError, Disconnected, SendUncertain
+from connectors.mimi import presets, telling, uris
+from connectors.mimi.commits import Commits
+from connectors.mimi.directs import Directs
+from connectors.mimi.hearing import Hearing
+from connectors.mimi.hubs import Hubs
+from connectors.mimi.mls import MemberEngine, Signer
+from connectors.mimi.provider import Provider
+from connectors.mimi.readers import Readers
+from connectors.mimi.seat import Seat
+from connectors.mimi.seats import Seats
+from connectors.mimi.turns import Stale, Turns
+from connectors.mimi.wire import rooms
+from connectors.mimi.wire.components import FrankingAgent, RoomMetadata
+from connectors.mimi.wire.mls import CREDENTIAL
+from connectors.mimi.wire.rooms import ProposalFanout
+
+TOO_QUICK = "The room changes so quickly that nobody can get in; try again later."
+
+
+class Membership:
+    """`hub` is the key that our rooms name as their hub's; `tidy` has somebody commit what is proposed in a room."""
+
+    def __init__(
+        self,
+        domain: str,
+        *,
+        host: Host,
+        engine: MemberEngine,
+        provider: Provider,
+        hubs: Hubs,
+        hub: Signer,
+        open_rooms: bool,
+        directs: Directs,
+        readers: Readers,
+        seats: Seats,
+        turns: Turns,
+        commits: Commits,
+        hearing: Hearing,
+        tidy: Callable[[str], None],
+    ) -> None:
+        self._domain = domain
+        self._host = host
+        self._engine = engine
+        self._provider = provider
+        self._hubs = hubs
+        self._hub = hub
+        self._open_rooms = open_rooms
+        self._directs = directs
+        self._readers = readers
+        self._seats = seats
+        self._turns = turns
+        self._commits = commits
+        self._hearing = hearing
+        self._tidy = tidy
+
+    async def enter(self, room: str, code: bytes = b"") -> None:
+        """Take the reader's seat: make the room where it is ours and new, join it from outside where it is not.
+
+        `code` is a join code of the room, if somebody gave one; it is kept. Raises SendRejected.
+        """
+        if code:
+            await self._host.put(f"code/{room}", code)
+
+        async def entered() -> None:
+            seat = await self._entered(room)
+            at = int(self._host.now() * 1000)
+            self._hearing.tell(*telling.opened(seat.state, room, at=at, domain=self._domain))
+
+        await self._turns.take(room, entered, TOO_QUICK)
+
+    async def _entered(self, room: str) -> Seat:
+        """The room is locked. Raises Stale."""
+        seat = self._readers.seat(room)
+        if seat is not None:
+            # Where that cannot be done now, what the hub tells next will show.
+            with contextlib.suppress(Stale, Disconnected, SendUncertain):
+                await self._commits.settle(room)
+            self._tidy(room)
+            return seat
+        if self._hubs.is_ours(room) and not self._provider.has_room(room):
+            return await self._make(room)
+        return await self._commits.join(room, self._readers.of(room))
+
+    async def greet(self, room: str) -> None:
+        """Let the room's hub know that we are back."""
+        try:
+            await self._hubs.greet(room)
+        except BridgeError as problem:
+            self._host.log.info("hub_away", room=room, why=problem.notice[:200])
+
+    async def _make(self, room: str) -> Seat:
+        user, direct = self._readers.of(room), self._directs.of(room)
+        identity = await self._seats.identity(user)
+        app_data = presets.app_data(
+            creator=user,
+            metadata=RoomMetadata(room, name="" if direct else uris.parse(room).name),
+            agent=FrankingAgent(self._hub.signature_key, CREDENTIAL.decode(self._hub.credential)),
+            other=None if direct is None else direct.other,
+            discoverable=self._open_rooms and direct is None,
+        )
+        seat = Seat.create(
+            self._engine,
+            identity,
+            user=user,
+            room_uri=room,
+            app_data=app_data,
+            hub=(self._hub.signature_key, self._hub.credential),
+        )
+        await self._provider.make_room(room, seat.group.group_info(), seat.group.ratchet_tree())
+        await self._seats.take(seat)
+        return seat
+
+    async def sit_down(self, room: str, user: str) -> None:
+        """Let somebody of another side have their seat before they say anything. Raises SendRejected."""
+
+        async def seated() -> None:
+            await self._commits.settle(room)
+            await self._commits.seated(room, user)
+
+        await self._turns.take(room, seated, TOO_QUICK)
+
+    async def stand_up(self, room: str, user: str) -> None:
+        """Let somebody of another side leave the room, with their client. Raises SendRejected."""
+        seat = self._seats.get(user, room)
+        if seat is not None and user != self._readers.of(room) and not seat.state.base.fixed_membership:
+            await self.part(room, user)
+
+    async def part(self, room: str, user: str) -> None:
+        """Leave for good, also who reads the room. Raises SendRejected, Disconnected, SendUncertain."""
+
+        async def parted() -> None:
+            await self._commits.settle(room)
+            seat = self._seats.get(user, room)
+            if seat is None:
+                return
+            bundle = seat.leave()
+            answer = await self._hubs.update(room, bundle)
+            if isinstance(answer, rooms.WrongEpoch):
+                raise Stale
+            self._commits.left.add((user, room))
+            await self._seats.forget(user, room)
+            if isinstance(answer, rooms.Updated):
+                # The hub tells a provider nothing of its own; somebody has to commit it (RFC 9420 12.1.2).
+                proposed = ProposalFanout(answer.accepted, bundle.message, bundle.more)
+                await self._hearing.all_hear(room, proposed, but=user)
+                self._tidy(room)
+
+        await self._turns.take(room, parted, TOO_QUICK)
+
+    async def leave(self, room: str) -> None:
+        """Give the bridge's own seat up; its provider's other clients go with it, as their people leave."""
+        async with self._turns.lock(room):
+            for each in self._seats.in_room(room):
+                seat = self._seats.get(each.user, room)
+                if seat is not None and not seat.state.base.fixed_membership:
+                    await self._hubs.update(room, seat.leave())
+                    self._commits.left.add((seat.user, room))
+                await self._seats.forget(each.user, room)
+            await self._readers.forget(room)
