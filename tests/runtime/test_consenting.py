@@ -185,7 +185,7 @@ async def test_an_operator_is_told_which_room_it_is_by_its_name_and_address(tmp_
 async def test_a_room_that_was_renamed_is_called_so_and_one_without_a_name_by_its_id(tmp_path: Path) -> None:
     town = Town()
     async with asked(tmp_path, town) as (_, bridge, alice, room):
-        assert any(f"to the Matrix room {room}." in line for line in told(town, "olga"))
+        await town.until(lambda: any(f"to the Matrix room {room}." in line for line in told(town, "olga")))
         await alice.set_state(room, "m.room.name", {"name": "Agora"})
         await until(lambda: bridge.parts.titles.of(ChatId(room)) == '"Agora"')
         town.emit(whispers("Olga", f"{await code(town)} yes", OLGA))
