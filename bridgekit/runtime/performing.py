@@ -288,6 +288,9 @@ class Performing:
             return None  # it is worth nothing when the session is back
         self._check_link(step)
         supervised, stands_in = await self._account(step)
+        if stands_in and isinstance(step.action.verb, _OF_ONESELF):
+            self._follows_later(step)
+            return None
         session = await supervised.ready()
         can = session.capabilities(side.chat)
         entered = side.receiver is not None or side.chat in supervised.joined
@@ -465,6 +468,13 @@ class Performing:
             raise SendRejected(f"{self._label(side.network)} is not configured any more.")
         return supervised, stands_in
 
+    def _follows_later(self, step: Step) -> None:
+        """Somebody's account cannot follow them into a chat or out of it now, and nobody else can in its place."""
+        side = step.action.side
+        account = self._sessions.get((side.network, LoginId(step.actor)))
+        if account is not None and isinstance(step.action.verb, verbs.Leave):
+            account.leave_later(side.chat)
+
     def _aids(self, room: ChatId, step: Step, ids: Ids, verb: Verb, protection: Protection) -> Aids:
         text_link = file_link = ""
         sealed = self._is_encrypted(room)
@@ -498,6 +508,8 @@ class Performing:
 
 OWN_ACCOUNT_SECONDS = 30.0
 """Somebody whose own account does not get in for this long is heard through the relay, by name."""
+_OF_ONESELF = (verbs.Join, verbs.Leave)
+"""What nobody can do in another's place: the relay that left a chat for somebody would take it from everybody."""
 _TELLING = (
     verbs.PostMessage,
     verbs.EditMessage,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -79,6 +79,7 @@ class Engine:
         *,
         bot: PersonId,
         is_ours: Callable[[PersonId], bool],
+        is_ours_alone: Callable[[], Awaitable[object]],
         trust: Trust,
         reset: Callable[[PersonId], None],
         encrypted: Callable[[ChatId], None],
@@ -87,8 +88,9 @@ class Engine:
         speakers: Speakers,
         spawn: Spawn,
     ) -> None:
-        """`is_ours` knows the bot and the ghosts; `reset` is told of everybody whose identity was replaced, `encrypted`
-        of every room that turns out to be. `say` sends an event into a room as one of ours, `show` a picture."""
+        """`is_ours` knows the bot and the ghosts, `is_ours_alone` raises MatrixError where another process makes keys
+        for them; `reset` is told of everybody whose identity was replaced, `encrypted` of every room that turns out to
+        be. `say` sends an event into a room as one of ours, `show` a picture."""
         self._store = store
         self._bot = bot
         self._is_ours = is_ours
@@ -104,7 +106,9 @@ class Engine:
         self._members = Members(self._calls)
         self._spawn = spawn
         self._looked_for: set[PersonId] = set()  # people in our rooms whose devices have changed
-        self.machines = Machines(store, self._calls, bot=bot, may_have=is_ours, spawn=spawn)
+        self.machines = Machines(
+            store, self._calls, bot=bot, may_have=is_ours, is_ours_alone=is_ours_alone, spawn=spawn
+        )
         self.tracking = Tracking(store, self._calls, bot=bot, reset=reset)
         self._outgoing = Outgoing(
             store,
@@ -142,6 +146,7 @@ class Engine:
 
         Raises nothing: `trouble` says, as a sentence, what keeps the bridge out of encrypted rooms.
         """
+        trouble = ""
         try:
             bot = await self.machines.of(self._bot)
             await self._calls.send(PROBE, [(bot.user, bot.device, {})], user=bot.user, device=bot.device)
@@ -149,11 +154,12 @@ class Engine:
                 await self._reached.wait()
             await self.machines.check_all()
         except TimeoutError:
-            self.trouble = UNREACHED
+            trouble = UNREACHED
         except BridgeError as error:
-            self.trouble = error.notice
-        if self.trouble:
-            log.warning("encryption_unavailable", reason=self.trouble)
+            trouble = error.notice
+        if trouble and trouble != self.trouble:
+            log.warning("encryption_unavailable", reason=trouble)
+        self.trouble = trouble
 
     @property
     def works(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -44,12 +44,15 @@ class Machines:
         *,
         bot: PersonId,
         may_have: Callable[[PersonId], bool],
+        is_ours_alone: Callable[[], Awaitable[object]],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
+        """`is_ours_alone` raises MatrixError where another process makes keys for the same users."""
         self._store = store
         self._calls = calls
         self._bot = bot
         self.may_have = may_have
+        self._is_ours_alone = is_ours_alone
         self._spawn = spawn
         self._known: dict[PersonId, str] = {}
         # There is one machine for a user at a time, as long as anybody holds it: two would use a ratchet twice.
@@ -143,6 +146,8 @@ class Machines:
             # ours. It is as if they might not speak here: their ghost does.
             raise MatrixForbidden("The bridge has no device of this user's that could encrypt.", status=403)
         async with self.lock(user):
+            if user not in self._checked:
+                await self._is_ours_alone()
             machine = await self.local(user)
             if machine is None:
                 row = Machine.new(user, self._store.keys.pickle_key)
