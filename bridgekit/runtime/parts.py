@@ -230,6 +230,7 @@ class Parts:
             puppets=config.appservice.double_puppets,
             is_encrypted=self.engine.knows_encrypted,
             protecting=self.protecting,
+            saying=self.loops.saying,
             said=self.loops.said,
             cleared=lambda side: side in self.exposures.cleared,
             passes=lambda side: self.exposures.passes(side),
