@@ -72,6 +72,7 @@ class Performing:
         puppets: bool,
         is_encrypted: Callable[[ChatId], bool],
         protecting: Protecting,
+        saying: Callable[[PortalKey, str], None],
         said: Callable[[PortalKey, MessageId], None],
         cleared: Callable[[PortalKey], bool],
         passes: Callable[[PortalKey], Awaitable[None]],
@@ -98,6 +99,7 @@ class Performing:
         self._puppets = puppets
         self._is_encrypted = is_encrypted
         self._protecting = protecting
+        self._saying = saying
         self._said = said
         self._cleared = cleared
         self._passes = passes
@@ -321,6 +323,9 @@ class Performing:
         if step.turn is not None and not await step.turn.come():
             raise Disconnected("What was said before this has to be said again first.")
         step.begun = True
+        for one in fitted:
+            if isinstance(one, verbs.PostMessage) and one.prefix:
+                self._saying(side, one.prefix + one.content.text.body)
         sent = await self._all(room, step, supervised, session, fitted)
         if sent is not None and sent.id:
             for id in (sent.id, *sent.more):
