@@ -462,6 +462,8 @@ class Performing:
                 supervised.given_up = False
             except (LoginRejected, TimeoutError):
                 if supervised is not None:
+                    if supervised.banned and not isinstance(step.action.verb, _OF_ONESELF):
+                        raise SendRejected(OUTLAWED.format(network=self._label(side.network))) from None
                     supervised.given_up = True
                 supervised, stands_in = self._sessions.get((side.network, None)), True
         if supervised is None:
@@ -508,6 +510,7 @@ class Performing:
 
 OWN_ACCOUNT_SECONDS = 30.0
 """Somebody whose own account does not get in for this long is heard through the relay, by name."""
+OUTLAWED = "{network} has banned your account there, and nobody says it in your place."
 _OF_ONESELF = (verbs.Join, verbs.Leave)
 """What nobody can do in another's place: the relay that left a chat for somebody would take it from everybody."""
 _TELLING = (

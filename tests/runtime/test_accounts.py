@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bridgekit.contract.connector import LoginField, OwnAccounts
-from bridgekit.contract.errors import Disconnected
+from bridgekit.contract.errors import Disconnected, LoginBanned
 from bridgekit.contract.facts import Edit, Invitation, Reaction, Retraction
 from bridgekit.contract.ids import ChatId, LoginId, MessageId, NetworkId, PersonId
 from bridgekit.contract.people import Content, Person
@@ -20,7 +20,19 @@ from bridgekit.contract.verbs import EditMessage, Join, Leave, PostMessage, Reac
 from bridgekit.runtime.sessions import Supervised
 from bridgekit.testing.homeserver import Fail, Human
 from tests.runtime.fake_network import TALK, Town, now, person, says
-from tests.runtime.running import BOT, SERVER, World, by, emptied, ghost, linked, said, town_world, until
+from tests.runtime.running import (
+    BOT,
+    SERVER,
+    STATUS,
+    World,
+    by,
+    emptied,
+    ghost,
+    linked,
+    said,
+    town_world,
+    until,
+)
 
 TOWN = NetworkId("town")
 ALICE_ID = PersonId(f"@alice:{SERVER}")
@@ -231,6 +243,27 @@ async def test_the_relay_stays_when_somebody_leaves_whose_account_is_no_use(tmp_
         assert town.done(Leave) == []
         town.emit(says("Bob", "still heard"))
         await said(place, by(ghost("bob"), "still heard"))
+
+
+async def test_whom_the_network_has_banned_is_not_heard_through_the_relay(tmp_path: Path) -> None:
+    """It is the network's ban, and the bridge is no way around it; an account that is merely refused may be relayed."""
+    town = Town(OwnAccounts.AUTOMATIC)
+    town.rejected[PersonId(f"@carol:{SERVER}")] = "You are banned from this town: spam"
+    town.rejection = LoginBanned
+    async with town_world(tmp_path, town, gate="relay-allowed") as place, place.bridge():
+        _, room = await linked(place)
+        carol, dave = place.homeserver.user("carol"), place.homeserver.user("dave")
+        await carol.join(room)
+        await dave.join(room)
+        event = await carol.send(room, "and now?")
+        fate = await said(
+            place, lambda e: e.type == STATUS and e.content["m.relates_to"]["event_id"] == event
+        )
+        assert fate.content["status"] == "FAIL_PERMANENT"
+        assert "Town has banned your account there" in fate.content["message"]
+        await dave.send(room, "I am heard")
+        await town.until(lambda: "I am heard" in " ".join(town.said()))
+        assert "and now?" not in " ".join(town.said())
 
 
 async def test_an_account_that_was_away_when_its_owner_left_leaves_when_it_is_back(
