@@ -77,6 +77,7 @@ def machines(store: Store, calls: Calls) -> Machines:
         calls,
         bot=BOT,
         may_have=lambda user: user != "@alice:hs.test",
+        published=lambda _: None,
         spawn=lambda work: asyncio.get_running_loop().create_task(work),
     )
 
