@@ -11,6 +11,8 @@ MARK = "!bridge"
 
 def command_in(content: Content) -> str | None:
     """What follows `!bridge` in a message that is a command; None if it is not one."""
+    if not content.text.body.startswith("!"):
+        return None
     mark, rest = content.text.body[: len(MARK)], content.text.body[len(MARK) :]
     if content.kind is not Kind.TEXT or mark.lower() != MARK:
         return None

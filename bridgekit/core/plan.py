@@ -25,7 +25,7 @@ from bridgekit.core.model import (
     SideView,
 )
 from bridgekit.core.moderation import about_puppet
-from bridgekit.core.protection import barred, may_not_reach
+from bridgekit.core.protection import barred, may_not_reach, speaking
 from bridgekit.core.roster import arrival, is_nobodys_ghost, roles, roster
 
 PENDING = MessageId("")
@@ -165,8 +165,7 @@ def _everywhere(
     """
     actions: list[Action] = []
     closed: list[str] = []
-    matrix = context.sides[0]
-    origin = next((side for side in context.sides if side.key == context.origin), matrix)
+    matrix, origin = context.sides[0], speaking(context.sides, context.origin)
     for side in context.sides:
         if side is origin:
             continue

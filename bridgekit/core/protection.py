@@ -91,7 +91,15 @@ def matrix_protection(*, encrypted: bool) -> Protection:
 
 def given(sides: Sequence[SideView], origin: PortalKey) -> Protection:
     """What protects the words that are said on `origin`; what the Matrix side gives, where that is no side any more."""
-    return next((side for side in sides if side.key == origin), sides[0]).protection
+    return speaking(sides, origin).protection
+
+
+def speaking(sides: Sequence[SideView], origin: PortalKey) -> SideView:
+    """The side where something is said; the Matrix side, where that is no side any more."""
+    for side in sides:
+        if side.key == origin:
+            return side
+    return sides[0]
 
 
 def falls(origin: Protection, side: Protection) -> bool:

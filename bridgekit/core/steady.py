@@ -10,6 +10,9 @@ CALM = 30_000
 """Milliseconds without a change after which a chat that has opened counts as open. Ten thousand flips of a mode are
 so one lowering and one raising, and a mode that was taken away by mistake costs nothing."""
 
+OFTEN = 2
+"""More changes than that before it is calm again are worth a word: to close and to open again is nothing unusual."""
+
 _ORDER = (Entry.INVITE, Entry.KNOCK, Entry.OPEN)
 
 
@@ -29,7 +32,12 @@ class Steady(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def due(self) -> int:
         """When (ms) `calmed` will make a difference; 0 where there is nothing to wait for."""
-        return self.changed + CALM if self.restless else 0
+        return self.changed + CALM if self.restless or self.flips else 0
+
+    @property
+    def flickered(self) -> bool:
+        """Whether it changed again and again since the last calm."""
+        return self.flips > OFTEN
 
 
 def more_secret(one: Visibility, other: Visibility) -> Visibility:
@@ -56,6 +64,6 @@ def heard(steady: Steady | None, said: Visibility, now: int) -> Steady:
 
 def calmed(steady: Steady, now: int) -> Steady:
     """What counts at `now`, where nothing more was heard."""
-    if not steady.restless or now < steady.due:
+    if now < steady.due:
         return steady
     return Steady(shown=steady.said, said=steady.said, changed=steady.changed)

@@ -120,6 +120,14 @@ def became(name: str, label: str, exposure: Exposure, detail: str) -> str:
     return f"{name} on {label} has changed who may read it{modes}. In its Matrix room now {HISTORY_IS[exposure]}."
 
 
+def flickered(name: str, label: str, times: int) -> str:
+    """A linked chat's visibility changed again and again, for both sides, now that it does not any more."""
+    return (
+        f"Who may read {name} on {label} was changed {times} times in a short while. What was most secret counted; "
+        "now its last word does."
+    )
+
+
 # Consent ------------------------------------------------------------------------------------------------------
 
 SCOPES = {

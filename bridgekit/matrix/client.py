@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterable, Collection, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -110,6 +110,7 @@ class MatrixClient(Calls):
         since: int = 0,
         recovering: bool = False,
         patient: bool = True,
+        after: Callable[[], Awaitable[None]] | None = None,
     ) -> MessageId:
         """Send one event and return its id; patient unless told otherwise.
 
@@ -118,11 +119,14 @@ class MatrixClient(Calls):
         `org.bridgekit.source`, an answer that was lost, or `recovering=True` (a try before a crash may have
         arrived), leads to a look at what the room has had since `since` (ms, when it may first have been sent;
         0 is unknown) before anything is sent again. Into an encrypted room nothing goes in clear: `cipher` seals it
-        with the sender's own device.
+        with the sender's own device. `after` is what the event waits for once it is ready to go.
         """
         device: str | None = None
         if self.cipher is not None and not self.cipher.is_clear(room, type):
             user = user or self.bot
+            if after is not None:
+                await after()
+                after = None  # what is sealed goes at once
             whole = _object(content) if isinstance(content, bytes) else dict(content)
             sealed = await self.cipher.seal(room, type, whole, user)
             if sealed is not None:
@@ -139,6 +143,7 @@ class MatrixClient(Calls):
             recovering=recovering,
             device=device,
             patient=patient,
+            after=after,
         )
 
     async def find_sent(

@@ -199,4 +199,4 @@ def _cleaned(text: Text) -> Text:
 
 def _clean(body: str) -> str:
     """The same number of code points, without those that Matrix cannot carry."""
-    return _CONTROL.sub("\ufffd", body) if _CONTROL.search(body) else body
+    return body if body.isprintable() or not _CONTROL.search(body) else _CONTROL.sub("\ufffd", body)

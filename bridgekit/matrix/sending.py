@@ -8,7 +8,7 @@ the homeserver lives, the txn id answers for a request that is still being worke
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 
 import msgspec
 
@@ -84,6 +84,7 @@ class Sending:
         recovering: bool,
         device: str | None,
         patient: bool,
+        after: Callable[[], Awaitable[None]] | None,
     ) -> MessageId:
         """See MatrixClient.send; `content` is JSON."""
         look = None
@@ -110,6 +111,7 @@ class Sending:
             look=look,
             call="send",
             room=room,
+            after=after,
         )
         return answer.event_id
 

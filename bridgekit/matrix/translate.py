@@ -120,11 +120,12 @@ def event_id(raw: bytes) -> MessageId | None:
 
 _REDACTION = "m.room.redaction"
 _REPLACE = "m.replace"
+_AMENDING = (_REPLACE.encode(), _REDACTION.encode())
 
 
 def amended(raw: bytes) -> MessageId | None:
     """The event that an event replaces or redacts, None where it does neither; cheap for all that do not."""
-    if _REPLACE.encode() not in raw and _REDACTION.encode() not in raw:
+    if not any(word in raw for word in _AMENDING):
         return None
     try:
         event = read(Event, raw)

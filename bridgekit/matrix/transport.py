@@ -119,6 +119,7 @@ class Homeserver:
         look: Callable[[float], Awaitable[T | None]] | None = None,
         call: str = "",
         room: ChatId | None = None,
+        after: Callable[[], Awaitable[None]] | None = None,
     ) -> T:
         """Make a call and return its decoded answer.
 
@@ -129,15 +130,18 @@ class Homeserver:
         that `federates` raises at the third time that another server does not answer the homeserver, and one
         with `tries` when so many tries failed for what may be this call's own trouble. Where there is a `look`,
         it is asked before each repetition of what may have taken effect, with the time of the last failure (the
-        event loop's); what it finds, if anything, is the answer.
+        event loop's); what it finds, if anything, is the answer. `after` is what the call waits for once it is all
+        ready to go.
         """
-        target = _target(path, user, device, query)
+        request = self.pool.request(method, _target(path, user, device, query), self._headers, body)
+        if after is not None:
+            await after()
         delay, longest = self._backoff[0] / 2, self._backoff[1]
         unsure = False
         elsewhere = own = 0
         while True:
             try:
-                return await self._once(method, target, body, decode, user, timeout, patient, call, room)
+                return await self._once(request, decode, user, timeout, patient, call, room)
             except HomeserverUnavailable as error:
                 elsewhere += isinstance(error, ElsewhereUnavailable)
                 own += not error.certain
@@ -168,9 +172,7 @@ class Homeserver:
 
     async def _once(
         self,
-        method: str,
-        target: str,
-        body: bytes | None,
+        request: bytes,
         decode: Callable[[bytes], T],
         user: PersonId | None,
         timeout: float,
@@ -187,12 +189,13 @@ class Homeserver:
         started = clock()
         try:
             if room is None:
-                answer = await self.pool.request(method, target, self._headers, body, seconds=timeout)
+                answer = await self.pool.exchange(request, seconds=timeout)
             else:
-                await self._turns.take(room)
-                started = clock()
+                if not self._turns.at_once(room):
+                    await self._turns.take(room)
+                    started = clock()
                 try:
-                    answer = await self.pool.request(method, target, self._headers, body, seconds=timeout)
+                    answer = await self.pool.exchange(request, seconds=timeout)
                 finally:
                     self._turns.give_back(room)
             status = answer.status
@@ -232,9 +235,8 @@ class Homeserver:
 
     async def _probe(self) -> bool:
         try:
-            answer = await self.pool.request(
-                "GET", "/_matrix/client/versions", AGENT, None, seconds=PROBE_SECONDS
-            )
+            probe = self.pool.request("GET", "/_matrix/client/versions", AGENT, None)
+            answer = await self.pool.exchange(probe, seconds=PROBE_SECONDS)
         except (NotSent, AnswerLost):
             return False
         return answer.status < 500 and answer.body.lstrip()[:1] == b"{"

@@ -18,11 +18,17 @@ class Turns(Generic[K]):
         self._taken: dict[K, int] = {}
         self._waiting: dict[K, deque[asyncio.Future[None]]] = {}
 
+    def at_once(self, key: K) -> bool:
+        """Take a turn if nobody need wait for it; whether that is so. Then one `give_back` follows."""
+        taken = self._taken.get(key, 0)
+        if taken >= self._limit:
+            return False
+        self._taken[key] = taken + 1  # and nobody waits: what is given back goes to them at once
+        return True
+
     async def take(self, key: K) -> None:
         """Return when it is the caller's turn. Each `take` that returns is followed by one `give_back`."""
-        taken = self._taken.get(key, 0)
-        if taken < self._limit:  # then nobody waits: what is given back goes to them at once
-            self._taken[key] = taken + 1
+        if self.at_once(key):
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(key, deque())

@@ -189,13 +189,8 @@ class Pool:
         self._slots: Turns[None] = Turns(limit)
         self._idle: deque[_Connection] = deque()
 
-    async def request(
-        self, method: str, target: str, headers: bytes, body: bytes | None, *, seconds: float
-    ) -> Answer:
-        """One exchange. `target` is quoted and starts with "/"; `headers` are whole lines with CRLF.
-
-        `seconds` count from the moment the request is written. Raises NotSent, AnswerLost.
-        """
+    def request(self, method: str, target: str, headers: bytes, body: bytes | None) -> bytes:
+        """A request as it is sent. `target` is quoted and starts with "/"; `headers` are whole lines with CRLF."""
         line = f"{method} {self.prefix}{target} HTTP/1.1\r\nHost: ".encode("ascii")
         if line.count(b" ") != 3 or line.count(b"\n") != 1:
             raise ValueError("the target of the request is not quoted")
@@ -204,8 +199,15 @@ class Pool:
             if body is None
             else b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
         )
-        request = b"".join((line, self._host_header, b"\r\n", headers, length, body or b""))
-        await self._slots.take(None)
+        return b"".join((line, self._host_header, b"\r\n", headers, length, body or b""))
+
+    async def exchange(self, request: bytes, *, seconds: float) -> Answer:
+        """Send a request and return its answer; `seconds` count from the moment it is written.
+
+        Raises NotSent, AnswerLost.
+        """
+        if not self._slots.at_once(None):
+            await self._slots.take(None)
         try:
             if (connection := self._take()) is not None:
                 try:
@@ -214,7 +216,7 @@ class Pool:
                     pass  # the server closed it a moment ago
                 except AnswerLost:
                     # RFC 9112 9.3.1: it may have been closed as idle; what changes nothing can be asked again.
-                    if method != "GET" or not connection.lost_unread:
+                    if not request.startswith(b"GET ") or not connection.lost_unread:
                         raise
             return await self._exchange(await self._connect(), request, seconds)
         finally:

@@ -20,6 +20,7 @@ from bridgekit.contract.connector import Connector
 from bridgekit.contract.errors import ConfigError, MatrixError
 from bridgekit.contract.ids import NetworkId, PersonId
 from bridgekit.core.model import Permission
+from bridgekit.matrix.addressee import ELSEWHERE
 from bridgekit.matrix.appservice import Appservice
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.fetch import fetch_remote
@@ -42,6 +43,8 @@ CLOSE_SECONDS = 3.0
 LEAST_SECONDS = 0.5
 """For each part in any case."""
 DAY = 86_400
+ASK_AGAIN_SECONDS = 30.0
+"""Between two looks whether the homeserver still speaks to another process."""
 
 
 class Bridge:
@@ -223,7 +226,7 @@ class Bridge:
         try:
             await client.register(self.config.appservice.bot)
             await client.set_displayname("bridgekit")
-            await self.client.ping(self.config.appservice.id)
+            await self._parts.addressee.ask()
         except MatrixError as error:
             log.warning("homeserver_check", reason=error.notice)
         else:
@@ -239,6 +242,9 @@ class Bridge:
 
     async def _ready_devices(self) -> None:
         await self.engine.start()
+        while self.engine.trouble == ELSEWHERE:
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
+            await self.engine.start()
         self._parts.readying.all()
 
     def reload(self, config: Config) -> list[str]:

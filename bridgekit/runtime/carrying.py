@@ -4,9 +4,7 @@ not at all."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import structlog
@@ -23,7 +21,6 @@ from bridgekit.runtime.cases import Case, Elsewhere, Fate, GoesBack, Outcome, St
 from bridgekit.runtime.endings import Endings, trace
 from bridgekit.runtime.lanes import Lane
 from bridgekit.runtime.recall import Recall
-from bridgekit.store import StoreError
 from bridgekit.store.statements import Write
 
 log = structlog.get_logger(__name__)
@@ -91,11 +88,10 @@ class Carrying:
         self._started[case.number] = case.started
         if case.recovering and case.origin.network == MATRIX:
             self._left_since = min(self._left_since or case.accepted, case.accepted)
-        seen: dict[str, int] = {}
-        for lane, action in zip(lanes, actions, strict=True):
+        for at, (lane, action) in enumerate(zip(lanes, actions, strict=True)):
             if isinstance(fact, facts.Retraction | facts.Unreaction):
                 self._take_back(lane, action)
-            step = Step(case, action, _index(action, seen))
+            step = Step(case, action, _nth(actions, at))
             if case.tracked is not None:
                 case.tracked.expect(action.side)
             if isinstance(fact, facts.Edit) and (revised := known.get(fact.target)) is not None:
@@ -124,9 +120,8 @@ class Carrying:
     async def _carry(self, step: Step) -> bool:
         """Perform one step; False where it must be tried again before what came after it."""
         case, side = step.case, step.action.side
-        if case.written is not None:
-            with contextlib.suppress(StoreError):  # it is logged; the message is at hand all the same
-                await case.written
+        if case.written is not None and side.network != MATRIX:
+            await case.kept()  # what goes into the room waits for that when it is ready to go
         if _has_ended(step):
             await self._recall.restore(case, side)
             self._settle(step, _ended_before(side, case.performed[step.index]), None)
@@ -329,16 +324,16 @@ class Carrying:
         return written
 
 
-def _index(action: Action, seen: dict[str, int]) -> int:
-    """A number for the step that is the same when the fact is planned again after a restart."""
-    name = f"{action.side}|{type(action.verb).__name__}"
-    count = seen[name] = seen.get(name, 0) + 1
-    return zlib.crc32(f"{name}|{count}".encode())
+def _nth(actions: Sequence[Action], at: int) -> int:
+    """Which of the actions for its side with a verb of its kind stands there, counted from 1."""
+    action = actions[at]
+    return 1 + sum(a.side == action.side and type(a.verb) is type(action.verb) for a in actions[:at])
 
 
 def _has_ended(step: Step) -> bool:
     """Whether an earlier run of the bridge has written down what became of it."""
-    return step.case.performed.get(step.index, _UNSENT) != _UNSENT
+    performed = step.case.performed
+    return bool(performed) and performed.get(step.index, _UNSENT) != _UNSENT
 
 
 def _break_off(step: Step, why: str) -> bool:

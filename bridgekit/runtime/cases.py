@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import zlib
 from collections import OrderedDict
 from enum import StrEnum
 from typing import Any
@@ -17,6 +19,7 @@ from bridgekit.contract.verbs import Leave
 from bridgekit.core.model import Action, Known
 from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
 from bridgekit.runtime.lanes import Turn
+from bridgekit.store import StoreError
 
 ABOUT_LINK = (facts.ChatVisibility, facts.ChatOpened, facts.ChatClosed, facts.Resync)
 """What is about the chat itself: the bridge hears it whether anything may pass or not."""
@@ -53,7 +56,7 @@ class Outcome(msgspec.Struct, frozen=True):
 class Tracked:
     """One message and its copies, while people may still refer to it.
 
-    `ids[side]` are the ids of its copy there, in order; `pending[side]` is resolved when the copy's fate is known.
+    `ids[side]` are the ids of its copy there, in order; `pending` has the sides where its fate is not known yet.
     """
 
     __slots__ = (
@@ -97,7 +100,8 @@ class Tracked:
         self.parent = parent
         self.protection = protection  # what its origin gave when it was said; unknown means secret
         self.ids: dict[PortalKey, tuple[MessageId, ...]] = {}
-        self.pending: dict[PortalKey, asyncio.Future[None]] | None = None
+        # Each with the future of whoever waits for that: hardly anybody does.
+        self.pending: dict[PortalKey, asyncio.Future[None] | None] | None = None
         self.unsaid: frozenset[PortalKey] = frozenset()  # sides that certainly have nothing of it
         self.revisions: dict[PortalKey, list[asyncio.Future[None]]] | None = (
             None  # its edits on their way to a side
@@ -133,12 +137,13 @@ class Tracked:
         """A copy is on its way to `side`."""
         if self.pending is None:
             self.pending = {}
-        self.pending[side] = asyncio.get_running_loop().create_future()
+        self.pending[side] = None
 
     def settle(self, side: PortalKey) -> None:
         """The copy's fate on `side` is known."""
-        if self.pending is not None and (waiter := self.pending.pop(side, None)) is not None:
-            if not waiter.done():
+        if self.pending is not None:
+            waiter = self.pending.pop(side, None)
+            if waiter is not None and not waiter.done():
                 waiter.set_result(None)
             if not self.pending:
                 self.pending = None
@@ -159,7 +164,10 @@ class Tracked:
 
     async def arrived(self, side: PortalKey) -> tuple[MessageId, ...]:
         """The ids of the copy on `side`, once its fate is known; empty if it has none."""
-        if self.pending is not None and (waiter := self.pending.get(side)) is not None:
+        if self.pending is not None and side in self.pending:
+            waiter = self.pending[side]
+            if waiter is None:
+                waiter = self.pending[side] = asyncio.get_running_loop().create_future()
             await asyncio.shield(waiter)
         return self.ids.get(side, ())
 
@@ -265,6 +273,12 @@ class Case:
         self.performed: dict[int, str] = {}
         self.written: asyncio.Future[None] | None = None  # done when it is on disk, where it was not yet
 
+    async def kept(self) -> None:
+        """Return when it is on disk. Where that failed, which is logged, it is at hand all the same."""
+        if self.written is not None:
+            with contextlib.suppress(StoreError):
+                await self.written
+
     @property
     def called(self) -> MessageId | None:
         """How later facts of its side name what it says."""
@@ -292,8 +306,8 @@ class Step:
         "begun",
         "case",
         "edits",
-        "index",
         "marked",
+        "nth",
         "revises",
         "said_anew",
         "stopped",
@@ -302,11 +316,11 @@ class Step:
         "worded",
     )
 
-    def __init__(self, case: Case, action: Action, index: int) -> None:
+    def __init__(self, case: Case, action: Action, nth: int = 1) -> None:
         self.case = case
         self.action = action
         self.actor = action.actor
-        self.index = index
+        self.nth = nth  # of the actions for this side with a verb of this kind
         self.marked = False  # "sending" is on disk
         self.revises: tuple[Tracked, asyncio.Future[None]] | None = None  # what it is an edit of
         self.said_anew = False  # the edit became a message of its own
@@ -316,6 +330,11 @@ class Step:
         self.edits: tuple[Step, ...] = ()  # what came before that: it is said as the last of them has it
         self.begun = False  # a network has been given something of it
         self.stopped = ""  # why it is not wanted any more, for its sender
+
+    @property
+    def index(self) -> int:
+        """A number that is the same when the fact is planned again after a restart."""
+        return zlib.crc32(f"{self.action.side}|{type(self.action.verb).__name__}|{self.nth}".encode())
 
     @property
     def event(self) -> MessageId | None:

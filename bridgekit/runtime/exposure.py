@@ -138,7 +138,7 @@ class Exposures:
         before = self._steady.get(side)
         after = self._steady[side] = steady.heard(before, fact.visibility, now())
         self._registry.visibility[side] = fact.visibility
-        if after.restless:
+        if after.due:
             self._wait_for_calm(side, after)
         if before is None or after.shown != before.shown:
             if before is not None and _is_lower(after.shown, before.shown):
@@ -204,15 +204,17 @@ class Exposures:
     def _calm(self, side: PortalKey) -> None:
         self._restless.discard(side)
         known = self._steady.get(side)
-        if known is None or not known.restless:
+        if known is None or not known.due:
             return
         calmed = self._steady[side] = steady.calmed(known, now())
-        if calmed.restless:
+        if calmed.due:
             self._wait_for_calm(side, calmed)
             return
-        if known.flips > 2:
+        if known.flickered:
             log.warning("visibility_flipped", network=side.network, times=known.flips)
-        self._weigh_of(side)
+            self._spawn(self._tell_flickered(side, known.flips))
+        if known.restless:
+            self._weigh_of(side)
 
     def _awaiting(self, side: PortalKey) -> asyncio.Event:
         return self._calmed.setdefault(side, asyncio.Event())
@@ -483,6 +485,14 @@ class Exposures:
         log.warning("link_paused", network=link.key.network)
         await self._doorkeeper.say(link.room, f"⚠ {pause.reason} {pause.mend}")
         await self._doorkeeper.announce(link.key, pause.reason)
+
+    async def _tell_flickered(self, side: PortalKey, times: int) -> None:
+        """Tell both sides why the room was more secret than the chat's last word."""
+        link = self._registry.links.get(side)
+        if link is not None:
+            words = wording.flickered(link.name, self._label(side.network), times)
+            await self._doorkeeper.say(link.room, f"⚠ {words}")
+            await self._doorkeeper.announce(side, words)
 
     async def _tell(self, room: ChatId, decided: Allowed, undone: list[str], by: PersonId | None) -> None:
         """Tell what was put back, and both sides where a chat's own change made the difference."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -39,6 +40,8 @@ NEW_MS = 60_000
 """For so long after it was let in, a ghost is one whom the homeserver may overlook."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 4.0
 """Seconds between two tries of such a ghost."""
+FRESH = 0.1
+"""Seconds for which what is ready to go may wait for the disk as it is."""
 _UNSPOKEN = (verbs.Leave, verbs.ShowProfile, verbs.SetRole)
 """What is about somebody who need not be in the room for it."""
 _MESSAGE = "m.room.message"
@@ -292,6 +295,9 @@ class MatrixSide:
     ) -> Sent | None:
         case = step.case
         sent: list[MessageId] = []
+        after: Callable[[], Awaitable[None]] | None = None
+        if case.written is not None and not case.written.done():
+            after = functools.partial(self._kept, step)
         for part, (type, content) in enumerate(contents):
             # The txn id names message, side and part, and each message has one sender: it never serves two.
             source = f"{source_of(case.number, step.action.side)}.{part}"
@@ -307,9 +313,20 @@ class MatrixSide:
                     source=source,
                     since=case.accepted,
                     recovering=case.recovering,
+                    after=after if not part else None,
                 )
             )
         return Sent(id=sent[0], more=tuple(sent[1:])) if sent else None
+
+    async def _kept(self, step: Step) -> None:
+        """Return when what is ready to go is on disk. Raises Overtaken where all has to be asked anew: the way was
+        closed meanwhile, or that took so long that anything may have changed."""
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        await step.case.kept()
+        if clock() - started > FRESH:
+            raise Overtaken
+        self._check_way(step)
 
     def _expect(self, target: MessageId) -> None:
         self._taken_back[target.encode()] = None

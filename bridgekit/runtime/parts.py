@@ -19,6 +19,7 @@ from bridgekit.core.crowd import Crowds
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Permission
 from bridgekit.core.scopes import Scope
+from bridgekit.matrix.addressee import Addressee
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.matrix.links import Links
@@ -145,11 +146,13 @@ class Parts:
             spawn=spawn,
         )
         own = OwnWords(client, is_encrypted=lambda room, user: self.engine.is_encrypted(room, user))
+        self.addressee = Addressee(lambda txn: client.ping(config.appservice.id, txn=txn))
         self.engine = Engine(
             store,
             client.homeserver,
             bot=me,
             is_ours=lambda user: user == me or namespace.is_ours(user),
+            is_ours_alone=self.addressee.ask,
             trust=config.encryption.trust,
             reset=lambda user: self.secrecy.identity_reset(user),
             encrypted=lambda room: self._encrypted(room),
@@ -227,6 +230,7 @@ class Parts:
             puppets=config.appservice.double_puppets,
             is_encrypted=self.engine.knows_encrypted,
             protecting=self.protecting,
+            saying=self.loops.saying,
             said=self.loops.said,
             cleared=lambda side: side in self.exposures.cleared,
             passes=lambda side: self.exposures.passes(side),
@@ -600,6 +604,7 @@ class Parts:
             is_echo=self.matrix.is_echo,
             glimpsed=self.exposures.glimpsed,
             titled=self.titles.heard,
+            pinged=self.addressee.pinged,
             outcome=metrics.transaction,
             parked=metrics.parked,
             spawn=spawn,

@@ -72,6 +72,7 @@ class Performing:
         puppets: bool,
         is_encrypted: Callable[[ChatId], bool],
         protecting: Protecting,
+        saying: Callable[[PortalKey, str], None],
         said: Callable[[PortalKey, MessageId], None],
         cleared: Callable[[PortalKey], bool],
         passes: Callable[[PortalKey], Awaitable[None]],
@@ -98,6 +99,7 @@ class Performing:
         self._puppets = puppets
         self._is_encrypted = is_encrypted
         self._protecting = protecting
+        self._saying = saying
         self._said = said
         self._cleared = cleared
         self._passes = passes
@@ -286,6 +288,9 @@ class Performing:
             return None  # it is worth nothing when the session is back
         self._check_link(step)
         supervised, stands_in = await self._account(step)
+        if stands_in and isinstance(step.action.verb, _OF_ONESELF):
+            self._follows_later(step)
+            return None
         session = await supervised.ready()
         can = session.capabilities(side.chat)
         entered = side.receiver is not None or side.chat in supervised.joined
@@ -318,6 +323,9 @@ class Performing:
         if step.turn is not None and not await step.turn.come():
             raise Disconnected("What was said before this has to be said again first.")
         step.begun = True
+        for one in fitted:
+            if isinstance(one, verbs.PostMessage) and one.prefix:
+                self._saying(side, one.prefix + one.content.text.body)
         sent = await self._all(room, step, supervised, session, fitted)
         if sent is not None and sent.id:
             for id in (sent.id, *sent.more):
@@ -460,6 +468,13 @@ class Performing:
             raise SendRejected(f"{self._label(side.network)} is not configured any more.")
         return supervised, stands_in
 
+    def _follows_later(self, step: Step) -> None:
+        """Somebody's account cannot follow them into a chat or out of it now, and nobody else can in its place."""
+        side = step.action.side
+        account = self._sessions.get((side.network, LoginId(step.actor)))
+        if account is not None and isinstance(step.action.verb, verbs.Leave):
+            account.leave_later(side.chat)
+
     def _aids(self, room: ChatId, step: Step, ids: Ids, verb: Verb, protection: Protection) -> Aids:
         text_link = file_link = ""
         sealed = self._is_encrypted(room)
@@ -493,6 +508,8 @@ class Performing:
 
 OWN_ACCOUNT_SECONDS = 30.0
 """Somebody whose own account does not get in for this long is heard through the relay, by name."""
+_OF_ONESELF = (verbs.Join, verbs.Leave)
+"""What nobody can do in another's place: the relay that left a chat for somebody would take it from everybody."""
 _TELLING = (
     verbs.PostMessage,
     verbs.EditMessage,

@@ -65,6 +65,7 @@ class Reception:
         is_echo: Callable[[bytes], bool],
         glimpsed: Callable[[ChatId, str, Mapping[str, Any]], None],
         titled: Callable[[ChatId, str], None],
+        pinged: Callable[[str | None], None],
         outcome: Callable[[str], None],
         parked: Callable[[NetworkId], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
@@ -86,6 +87,7 @@ class Reception:
         self._is_echo = is_echo
         self._glimpsed = glimpsed
         self._titled = titled
+        self._pinged = pinged
         self._outcome = outcome
         self._parked = parked
         self._spawn = spawn
@@ -268,4 +270,5 @@ class Reception:
         ]
 
     def pinged(self, txn_id: str | None) -> None:
+        self._pinged(txn_id)
         log.info("homeserver_reaches_us")

@@ -117,6 +117,7 @@ class Rooms:
         case = Case(number, side, fact, durable=True, accepted=now, started=time.monotonic())
         written = self._store.commit(self._store.inbox.add(row), *self._noted(number, amended(fact)))
         if isinstance(fact, facts.Message) and self._is_quiet(side):
+            self._store.hurry()
             case.written = written  # it is planned while the disk works, and performed when that is done
             self._hand(side, case)
             return

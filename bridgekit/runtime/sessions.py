@@ -11,10 +11,10 @@ from enum import StrEnum
 import structlog
 
 from bridgekit.contract.connector import Emit, Network, Session
-from bridgekit.contract.errors import Disconnected, LoginBanned, LoginRejected, SendRejected
+from bridgekit.contract.errors import Disconnected, LoginBanned, LoginRejected, RemoteError, SendRejected
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId
 from bridgekit.contract.people import Login
-from bridgekit.contract.verbs import Join, Sent, Verb
+from bridgekit.contract.verbs import Join, Leave, Sent, Verb
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +56,7 @@ class Supervised:
         self.session: Session | None = None
         self.given_up = False  # somebody waited for it in vain since it was last there
         self._doors: dict[ChatId, asyncio.Lock] = {}
+        self._left: set[ChatId] = set()  # by its owner, while it could not go itself
         self._network = network
         self._emit = emit
         self._changed = changed
@@ -116,15 +117,29 @@ class Supervised:
             log.info("session_ready", network=self.id, own=self.login is not None)
             reader = asyncio.create_task(session.run(self._emit), name=f"{self.id} reader")
             lost = asyncio.create_task(self._lost.wait(), name=f"{self.id} watch")
+            going = asyncio.create_task(self._go(session), name=f"{self.id} leaving")
             try:
                 await asyncio.wait({reader, lost}, return_when=asyncio.FIRST_COMPLETED)
                 if reader.done():
                     await reader
             finally:
                 self.session = None
-                for task in (reader, lost):
+                for task in (reader, lost, going):
                     task.cancel()
-                await asyncio.gather(reader, lost, return_exceptions=True)
+                await asyncio.gather(reader, lost, going, return_exceptions=True)
+
+    def leave_later(self, chat: ChatId) -> None:
+        """Its owner has left a shared chat while it could not: it goes when it is back, unless it was sent in again."""
+        self._left.add(chat)
+
+    async def _go(self, session: Session) -> None:
+        for chat in list(self._left):
+            try:
+                await self.perform(Leave(chat=chat), session)
+            except RemoteError as error:
+                log.info("account_did_not_leave", network=self.id, reason=error.notice)
+                continue
+            self._left.discard(chat)
 
     def _set(self, state: State, reason: str) -> None:
         if (state, reason) != (self.state, self.reason):
@@ -148,6 +163,7 @@ class Supervised:
 
         Raises RemoteError. Where the relay is not let in, it is not asked again: it says why to whoever speaks.
         """
+        self._left.discard(chat)
         if chat in self.joined:
             return
         async with self._doors.setdefault(chat, asyncio.Lock()):

@@ -422,8 +422,7 @@ class RoomSurroundings:
         if isinstance(case.fact, facts.Membership) and case.fact.change in DEEDS and case.outcomes:
             return self._moderated(room, case, case.fact)
         if case.event is None:
-            failed = (o for o in case.outcomes if o.fate is Fate.FAILED and not o.told)
-            why = next((o.notice for o in failed if o.notice), "")
+            why = _unheard(case)
             if case.durable and why:
                 log.warning(
                     "not_delivered", network=case.origin.network, fact=type(case.fact).__name__, why=why
@@ -432,3 +431,11 @@ class RoomSurroundings:
                     return self._missed(room, why)
             return None
         return self._fates.report(room, case) if self._fates.concerns(case) else None
+
+
+def _unheard(case: Case) -> str:
+    """Why a part of it failed of which nobody was told; "" where there is none."""
+    for outcome in case.outcomes:
+        if outcome.fate is Fate.FAILED and not outcome.told and outcome.notice:
+            return outcome.notice
+    return ""

@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 
 SECONDS = 10.0
 """How long a room is asked before what was said in it is said on, for better or worse."""
+AT_ONCE = 4
+"""Rooms that are read at the same time."""
 MARGIN_MS = 300_000
 """How far the clocks of homeserver and bridge may be apart."""
 
@@ -35,20 +37,22 @@ class Withdrawn:
         self._ghost_in = ghost_in
         self._read: dict[ChatId, frozenset[MessageId]] = {}
         self._turns: defaultdict[ChatId, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._silent = False  # the homeserver let a room wait in vain: the others do not wait for it, too
 
     async def of(self, room: ChatId, since: int) -> frozenset[MessageId]:
         """The room's events since then (ms) that were taken back; none where the homeserver does not tell."""
         if room not in self._read:
             async with self._turns[room]:
                 if room not in self._read:
-                    self._read[room] = await self._look(room, since - MARGIN_MS)
+                    async with self._places:
+                        self._read[room] = await self._look(room, since - MARGIN_MS)
         return self._read[room]
 
     async def _look(self, room: ChatId, since: int) -> frozenset[MessageId]:
-        readers = [self._client.bot, self._ghost_in(room)]
         try:
-            async with asyncio.timeout(SECONDS):
-                for reader in readers:
+            async with asyncio.timeout(0 if self._silent else SECONDS):
+                for reader in (self._client.bot, self._ghost_in(room)):
                     if reader is None:
                         continue
                     try:
@@ -57,6 +61,6 @@ class Withdrawn:
                         continue
                     return frozenset(event.event_id for event in events if is_redacted(event.raw))
         except TimeoutError:
-            pass
-        log.warning("room_not_asked_what_was_withdrawn", room=room)
+            self._silent = True
+        log.warning("room_does_not_tell_what_was_withdrawn", room=room)
         return frozenset()

@@ -12,6 +12,7 @@ from statistics import median
 
 from bridgekit.contract.ids import MATRIX, ChatId, MessageId, NetworkId, PersonId
 from bridgekit.store import Copy, InboxRow, SealingKey, Store, new_id
+from bridgekit.store.driver import Driver
 
 _NETWORK = NetworkId("example")
 _BODY = b"x" * 300
@@ -111,6 +112,17 @@ async def read_cost(store: Store, reads: int) -> float:
     return (time.perf_counter() - begun) * 1000 / reads
 
 
+_SIZE = {
+    "sqlite": "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+    "postgres": "SELECT pg_total_relation_size('copies') + pg_total_relation_size('newest')",
+}
+
+
+async def size(driver: Driver) -> int:
+    """Octets that the database takes (PostgreSQL: its tables of copies, with their indices)."""
+    return int((await driver.fetch(_SIZE[driver.dialect]))[0][0])
+
+
 async def main(url: str | None) -> None:
     with contextlib.ExitStack() as stack:
         if url is None:
@@ -121,10 +133,14 @@ async def main(url: str | None) -> None:
             latency = await idle_latency(store, 200)
             p50, p99 = median(latency), latency[int(len(latency) * 0.99)]
             sys.stdout.write(f"single commit, idle: p50 {p50:.2f} ms, p99 {p99:.2f} ms\n")
+            begun, written = await size(store._driver), 0
             for at_once in (1, 10, 100, 500):
                 count = 20000 if at_once > 10 else 2000
+                written += count
                 rate, cpu = await flat_out(store, count, at_once)
                 sys.stdout.write(f"{at_once:4} at once: {rate:6.0f} messages/s, {cpu:.3f} ms CPU each\n")
+            kept = (await size(store._driver) - begun) / written
+            sys.stdout.write(f"kept for good: {kept:.0f} octets a message (a row for each of two sides)\n")
             rate, _ = await beside_a_busy_loop(store, 5000, 100)
             sys.stdout.write(f" 100 at once, busy loop: {rate:6.0f} messages/s\n")
             sys.stdout.write(f"copies.of: {await read_cost(store, 500):.3f} ms\n")

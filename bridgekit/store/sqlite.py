@@ -237,8 +237,9 @@ class SqliteDriver:
         try:
             if len(units) == 1 and len(units[0].writes) == 1 and units[0].writes[0].also is None:
                 # One statement is a transaction by itself, and takes the interpreter back once and not three times.
+                write = units[0].writes[0]
                 with passing():
-                    self._perform(units)
+                    self._writer.execute(numbered(write.statement.sql), write.params)
             else:
                 with self._transaction():
                     self._perform(units)

@@ -35,8 +35,8 @@ class Store:
         self._collected: list[Unit] = []
         self._closed = False
         self._housekeeping: asyncio.Task[None] | None = None
-        self.inbox = Inbox(driver, key)
-        self.outbox = Outbox(driver)
+        self.outbox = Outbox(driver, before=ids.new_id())
+        self.inbox = Inbox(driver, key, self.outbox)
         self.transactions = Transactions(driver)
         self.overdue = Overdue(driver)
         self.amendments = Amendments(driver)
@@ -120,25 +120,26 @@ class Store:
             return future
         if not self._collected:
             # All commits of one turn of the event loop go to the writer together.
-            self._loop.call_soon(self._hand_over)
+            self._loop.call_soon(self.hurry)
         self._collected.append(Unit(writes, future))
         return future
+
+    def hurry(self) -> None:
+        """Somebody waits for what was just committed: let the writer begin with it at once."""
+        units, self._collected = self._collected, []
+        if units:
+            self._driver.submit(units)
 
     async def close(self, within: float = CLOSE_WITHIN) -> None:
         """Write what was committed, in so many seconds, and let go of the database. Twice is harmless."""
         if self._closed:
             return
         self._closed = True
-        self._hand_over()
+        self.hurry()
         if self._housekeeping is not None:
             self._housekeeping.cancel()
             await asyncio.gather(self._housekeeping, return_exceptions=True)
         await self._driver.close(within)
-
-    def _hand_over(self) -> None:
-        units, self._collected = self._collected, []
-        if units:
-            self._driver.submit(units)
 
     async def _keep_house(self) -> None:
         while True:

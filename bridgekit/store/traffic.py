@@ -52,9 +52,10 @@ _COPIES_ORDER = "ORDER BY message, origin DESC, side, chat, part, id"
 class Inbox:
     """Facts that were accepted and are not done. A row leaves by `done`, together with its outbox rows."""
 
-    def __init__(self, reader: Reader, key: SealingKey) -> None:
+    def __init__(self, reader: Reader, key: SealingKey, outbox: Outbox) -> None:
         self._reader = reader
         self._key = key
+        self._outbox = outbox
 
     def add(self, row: InboxRow) -> Write:
         """Keep the row; one with the same id that is there already stays as it is."""
@@ -63,7 +64,7 @@ class Inbox:
 
     def done(self, id: int) -> Write:
         """Forget the row and its outbox rows."""
-        return Write(_INBOX_DONE, (id,), Write(_OUTBOX_CLEAR, (id,)))
+        return Write(_INBOX_DONE, (id,), self._outbox.clear(id))
 
     def park(self, id: int, error: str) -> Write:
         """Set the row aside with the error text; its body stays, sealed."""
@@ -214,18 +215,34 @@ class Overdue:
 
 
 class Outbox:
-    """What became of each step of an inbox row that leaves for a network: "sending", then its fate."""
+    """What became of each step of an inbox row that leaves for a network: "sending", then its fate.
 
-    def __init__(self, reader: Reader) -> None:
+    Rows of the inbox up to `before` are those of earlier runs.
+    """
+
+    def __init__(self, reader: Reader, before: int) -> None:
         self._reader = reader
+        self._before = before
+        self._begun: set[int] = (
+            set()
+        )  # what has rows here since: of all that goes into rooms, hardly anything
 
     def sending(self, inbox_id: int, index: int) -> Write:
         """Committed before the bytes leave."""
+        self._begun.add(inbox_id)
         return Write(_OUTBOX_PUT, (inbox_id, index, "sending"))
 
     def performed(self, inbox_id: int, index: int, fate: str = "performed") -> Write:
         """The step has its fate, in one word, and must not be repeated."""
+        self._begun.add(inbox_id)
         return Write(_OUTBOX_PUT, (inbox_id, index, fate))
+
+    def clear(self, inbox_id: int) -> Write | None:
+        """Forget the steps of the inbox row; None where it can have none."""
+        if inbox_id > self._before and inbox_id not in self._begun:
+            return None
+        self._begun.discard(inbox_id)
+        return Write(_OUTBOX_CLEAR, (inbox_id,))
 
     async def of(self, inbox_id: int) -> dict[int, str]:
         """The state of each step that was begun."""

@@ -7,7 +7,7 @@ from bridgekit.contract.people import Person
 from connectors.irc.identity import View
 from connectors.irc.roll import User
 from connectors.irc.state import State
-from connectors.irc.wire import Line
+from connectors.irc.wire import Line, parts
 
 _SERVICES = frozenset(
     "authserv botserv chanserv gameserv global groupserv helpserv histserv hostserv infoserv memoserv nickserv "
@@ -25,7 +25,7 @@ class Faces:
     def speaker(self, line: Line) -> Person:
         """Who said `line`; account-tag and draft/relaymsg are heeded."""
         account = line.tags.get("account", "") if "account-tag" in self.state.caps else None
-        return self.person(line.nick, line.user, line.host, account, bot="draft/relaymsg" in line.tags)
+        return self.person(*parts(line.source), account, bot="draft/relaymsg" in line.tags)
 
     def past_speaker(self, line: Line) -> Person:
         """Who said `line` when it was said: it is told again now, and the nick may be somebody else's."""

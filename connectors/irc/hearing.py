@@ -220,7 +220,9 @@ class Hearing:
         if channel is None:
             return text
         spans: list[Span] = []
-        found = [m for m in (_LEAD.match(text.body), *_AT.finditer(text.body)) if m is not None]
+        found = [m for m in (_LEAD.match(text.body),) if m is not None]
+        if "@" in text.body:
+            found += _AT.finditer(text.body)
         for match in found:
             user = self.state.known(match[1])
             if user is not None and self.state.fold(match[1]) in channel.members:

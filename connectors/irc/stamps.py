@@ -24,7 +24,7 @@ def is_real(id: str | None) -> bool:
 def when(line: Line, at: int) -> int:
     """Milliseconds since the epoch by server-time, never later than `at`; `at` where the server does not tell."""
     stamp = line.tags.get("time", "")
-    if not _TIME.fullmatch(stamp):
+    if not stamp or not _TIME.fullmatch(stamp):
         return at
     try:
         then = datetime.fromisoformat(f"{stamp[:19]}+00:00")

@@ -26,7 +26,7 @@ from connectors.irc.changes import (
 )
 from connectors.irc.isupport import Support
 from connectors.irc.roll import Channel, Roll, User
-from connectors.irc.wire import Line, need
+from connectors.irc.wire import Line, need, parts
 
 # What nobody told us is taken at its longest: USERLEN with its "~", HOSTLEN of RFC 2812
 _USER_BYTES, _HOST_BYTES = 11, 63
@@ -141,7 +141,7 @@ class State:
 
     def _seen(self, line: Line, changes: list[Change]) -> None:
         """Learn from the source and the account tag of any line."""
-        nick, user, host = line.nick, line.user, line.host
+        nick, user, host = parts(line.source)
         if self.is_me(nick) and user and host and (user, host) != (self.user, self.host):
             self.user, self.host = user, host
             self.changes += 1

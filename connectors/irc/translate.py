@@ -92,12 +92,13 @@ class Reader:
         history: HistoryEnd | None = None
         split = batch is not None and batch.within(SPLITS) is not None
         past = batch is not None and batch.within(HISTORY) is not None
-        then = when(line, at)
         for change in happened:
             if isinstance(change, changes.BatchEnded):
                 heard, history = self._ended(change.batch, at)
             else:
-                told += [fact for fact in self._changed(change, then, split=split) if fact not in told]
+                told += [
+                    fact for fact in self._changed(change, when(line, at), split=split) if fact not in told
+                ]
         if batch is None or batch.kind != MULTILINE:
             match line.command:
                 case "PRIVMSG" | "NOTICE":
@@ -107,9 +108,9 @@ class Reader:
                 case "REDACT":
                     heard = self.hearing.redacted(line, at, batch)
                 case "INVITE" if not past:
-                    told += self._invite(line, then)
+                    told += self._invite(line, when(line, at))
                 case command if command.isdigit():
-                    told += self._refused(line, then)
+                    told += self._refused(line, when(line, at))
                 case _:
                     pass
         self._count(line, batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -32,22 +33,29 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def nick(self) -> str:
         """The source up to "!" or "@": a nick or a server's name."""
-        return self.source.partition("!")[0].partition("@")[0]
+        return parts(self.source)[0]
 
     @property
     def user(self) -> str:
         """The user name of the source, "" where none was given."""
-        user, at, _ = self.source.partition("!")[2].rpartition("@")
-        return user if at else self.source.partition("!")[2]
+        return parts(self.source)[1]
 
     @property
     def host(self) -> str:
         """The host of the source, "" where none was given."""
-        return self.source.rpartition("@")[2] if "@" in self.source else ""
+        return parts(self.source)[2]
 
     def param(self, index: int) -> str:
         """Parameter `index`, "" where the line is shorter."""
         return self.params[index] if -len(self.params) <= index < len(self.params) else ""
+
+
+@lru_cache(maxsize=1024)  # each line asks for them several times, and the same few people say most
+def parts(source: str) -> tuple[str, str, str]:
+    """The nick (or a server's name), the user name and the host of a source, "" for what is not given."""
+    nick, _, rest = source.partition("!")
+    user, at, _ = rest.rpartition("@")
+    return nick.partition("@")[0], user if at else rest, source.rpartition("@")[2] if "@" in source else ""
 
 
 def parse(raw: bytes) -> Line | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import timeit
 
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
 from bridgekit.admin.metrics import Direction, Encryption, Metrics, Queue
 from bridgekit.contract.ids import MATRIX, NetworkId
 
@@ -125,13 +127,19 @@ def test_no_label_can_grow_without_bound():
     assert used <= allowed
 
 
-def test_a_message_costs_a_few_microseconds_at_most():
-    """The goal is 2 µs on an idle core; the bound here leaves room for a busy one."""
-    metrics = Metrics()
-    runs = 20_000
-    once = min(
-        timeit.repeat(
-            lambda: metrics.message(LIBERA, Direction.TO_MATRIX, "delivered", 0.004), number=runs, repeat=5
-        )
-    )
-    assert once / runs < 8e-6
+def test_a_message_costs_less_than_the_counter_and_the_histogram_of_the_client_library():
+    """They are counted in numbers of our own, and become samples when somebody asks. Measured in the same run: a slow
+    machine is slow for both."""
+    metrics, registry = Metrics(), CollectorRegistry()
+    counter = Counter("bare", "A yardstick.", ["network"], registry=registry).labels("libera")
+    histogram = Histogram("bare_seconds", "Another.", ["network"], registry=registry).labels("libera")
+
+    def bare() -> None:
+        counter.inc()
+        histogram.observe(0.004)
+
+    def ours() -> None:
+        metrics.message(LIBERA, Direction.TO_MATRIX, "delivered", 0.004)
+
+    once, yardstick = (min(timeit.repeat(count, number=5_000, repeat=9)) for count in (ours, bare))
+    assert once < yardstick

@@ -358,6 +358,23 @@ def test_what_becomes_secret_counts_at_once_and_what_opens_only_when_it_was_calm
     assert calmed(steady, NOW + 2 + CALM).shown == WIDE
 
 
+def test_a_chat_that_ends_secret_is_calm_too_and_its_changes_are_forgotten() -> None:
+    steady = heard(None, WIDE, NOW)
+    assert (steady.due, steady.flickered) == (0, False)
+    for n in range(3):
+        steady = heard(steady, SECRET_MODE if n % 2 == 0 else WIDE, NOW + n)
+    assert (steady.restless, steady.flips, steady.flickered) == (False, 3, True)
+    assert steady.due == NOW + 2 + CALM
+    assert calmed(steady, steady.due - 1) == steady
+    calm = calmed(steady, steady.due)
+    assert (calm.shown, calm.flips, calm.due) == (SECRET_MODE, 0, 0)
+
+
+def test_to_close_and_to_open_again_is_no_flickering() -> None:
+    steady = heard(heard(heard(None, WIDE, NOW), SECRET_MODE, NOW), WIDE, NOW)
+    assert (steady.flips, steady.flickered) == (2, False)
+
+
 def test_ten_thousand_mode_flips_in_a_minute_are_one_change_down_and_one_up():
     steady: Steady | None = heard(None, WIDE, NOW)
     seen = [WIDE]

@@ -51,6 +51,23 @@ async def test_a_message_bears_the_time_at_which_it_was_said():
         assert hs.messages(room)[0].origin_server_ts == 1_600_000_000_123
 
 
+async def test_a_message_that_is_ready_waits_for_what_must_come_before_it():
+    async with one_room() as (hs, client, room):
+        gate = asyncio.Event()
+
+        async def opened() -> None:
+            await gate.wait()
+
+        sending = asyncio.create_task(
+            client.send(room, "m.room.message", text("hi"), txn="t1", user=GHOST, after=opened)
+        )
+        await asyncio.sleep(0.05)
+        assert bodies(hs, room) == []
+        gate.set()
+        await sending
+        assert bodies(hs, room) == ["hi"]
+
+
 async def test_names_with_every_character_go_through_the_path_unharmed():
     async with one_room() as (hs, client, room):
         ghost = await make_ghost(client, room, "_bk_a=2fb./+x")
@@ -318,19 +335,19 @@ async def test_so_many_events_of_one_room_are_under_way_at_a_time_and_another_ro
     async with one_room() as (hs, client, room), asyncio.TaskGroup() as group:
         other = await client.create_room(preset="public_chat")
         under_way = most = 0
-        put = client.homeserver.pool.request
+        put = client.homeserver.pool.exchange
 
-        async def counted(method: str, target: str, *rest: Any, **more: Any) -> Answer:
+        async def counted(request: bytes, *, seconds: float) -> Answer:
             nonlocal under_way, most
-            there = room in target
+            there = room.encode() in request
             under_way += there
             most = max(most, under_way)
             try:
-                return await put(method, target, *rest, **more)
+                return await put(request, seconds=seconds)
             finally:
                 under_way -= there
 
-        client.homeserver.pool.request = counted  # type: ignore[method-assign]
+        client.homeserver.pool.exchange = counted  # type: ignore[method-assign]
         slow = hs.fault(SEND, Delay(seconds=30))
         for i in range(3 * AT_ONCE):
             group.create_task(client.send(room, "m.room.message", text(f"{i}"), txn=f"t{i}", user=GHOST))

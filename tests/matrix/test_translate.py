@@ -819,3 +819,70 @@ def test_what_goes_out_comes_back_the_same(words: str) -> None:
     type, content = translate.content(post(words))
     assert said(content).content.text == plain(words)
     assert type == "m.room.message"
+
+
+# What an event changes, before its turn ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("type", "content", "more"),
+    [
+        ("m.room.redaction", {}, {"redacts": "$said"}),  # room versions up to 10
+        ("m.room.redaction", {"redacts": "$said"}, {}),  # from 11 on
+        ("m.room.message", {"m.relates_to": {"rel_type": "m.replace", "event_id": "$said"}}, {}),
+        (
+            "m.room.encrypted",
+            {"ciphertext": "...", "m.relates_to": {"rel_type": "m.replace", "event_id": "$said"}},
+            {},
+        ),
+    ],
+)
+def test_which_event_is_replaced_or_redacted_is_seen_without_opening_anything(
+    type: str, content: Json, more: Json
+) -> None:
+    assert translate.amended(event(type, content, **more)) == "$said"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        event("m.room.message", {"body": "m.replace m.room.redaction"}),
+        event("m.room.message", {"m.relates_to": {"rel_type": "m.thread", "event_id": "$m.replace"}}),
+        event("m.room.message", {"m.relates_to": {"rel_type": "m.replace", "event_id": 7}}),
+        event("m.room.message", {"m.relates_to": {"rel_type": "m.replace"}}),
+        event("m.room.redaction", {}),
+        event("m.room.redaction", {"redacts": 7}),
+        event("m.room.redaction", {}, redacts="$said", state_key=""),
+        b'"m.replace"',
+        b"m.room.redaction",
+        b"",
+    ],
+)
+def test_what_changes_nothing_or_is_no_event_amends_nothing(raw: bytes) -> None:
+    assert translate.amended(raw) is None
+
+
+def test_an_encrypted_edit_says_in_clear_which_event_it_replaces() -> None:
+    relation = {"rel_type": "m.replace", "event_id": "$said"}
+    edit = fact("m.room.encrypted", {"ciphertext": "...", "m.relates_to": relation})
+    assert isinstance(edit, Encrypted)
+    assert edit.edits == "$said"
+    other = fact(
+        "m.room.encrypted", {"ciphertext": "...", "m.relates_to": relation | {"rel_type": "m.thread"}}
+    )
+    assert isinstance(other, Encrypted)
+    assert other.edits is None
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "gone"),
+    [
+        ({"body": "here", "msgtype": "m.text"}, {}, False),
+        ({}, {}, True),
+        ({"body": "here"}, {"unsigned": {"redacted_because": {"type": "m.room.redaction"}}}, True),
+        ({}, {"state_key": ""}, False),
+    ],
+)
+def test_a_room_shows_what_was_taken_back(content: Json, more: Json, gone: bool) -> None:
+    assert translate.is_redacted(event("m.room.message", content, **more)) is gone
+    assert not translate.is_redacted(b"no event")

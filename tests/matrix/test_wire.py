@@ -11,7 +11,8 @@ from tests.matrix.homeservers import answer, read_request, scripted
 async def get(
     pool: Pool, target: str = "/x", seconds: float = 60.0, method: str = "GET", body: bytes | None = None
 ):
-    return await pool.request(method, target, b"Authorization: Bearer t\r\n", body, seconds=seconds)
+    request = pool.request(method, target, b"Authorization: Bearer t\r\n", body)
+    return await pool.exchange(request, seconds=seconds)
 
 
 async def test_a_request_is_one_whole_http_message():

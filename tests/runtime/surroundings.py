@@ -96,6 +96,8 @@ class Around:
         return plan(context, fact)
 
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None:
+        if step.action.side.network == MATRIX:
+            await step.case.kept()
         self.begun.append(step.action.verb)
         if self.mark and step.action.side.network != MATRIX and step.case.durable and not step.marked:
             step.marked = True

@@ -20,7 +20,7 @@ from bridgekit.contract.verbs import EditMessage, Join, Leave, PostMessage, Reac
 from bridgekit.runtime.sessions import Supervised
 from bridgekit.testing.homeserver import Fail, Human
 from tests.runtime.fake_network import TALK, Town, now, person, says
-from tests.runtime.running import BOT, SERVER, World, by, ghost, linked, said, town_world, until
+from tests.runtime.running import BOT, SERVER, World, by, emptied, ghost, linked, said, town_world, until
 
 TOWN = NetworkId("town")
 ALICE_ID = PersonId(f"@alice:{SERVER}")
@@ -214,6 +214,46 @@ async def test_an_account_goes_where_its_owner_goes(tmp_path: Path) -> None:
         await carol.send(room, "back")
         await town.until(lambda: town.done(PostMessage, login))
         assert type(town.deeds[-2].verb) is Join
+
+
+async def test_the_relay_stays_when_somebody_leaves_whose_account_is_no_use(tmp_path: Path) -> None:
+    """A network had banned one person; when they left the room, the relay left the channel in their place."""
+    town = Town(OwnAccounts.AUTOMATIC)
+    town.rejected[PersonId(f"@carol:{SERVER}")] = "Town has banned you."
+    async with town_world(tmp_path, town, gate="relay-allowed") as place, place.bridge() as bridge:
+        _, room = await linked(place)
+        carol = place.homeserver.user("carol")
+        await carol.join(room)
+        await carol.send(room, "relayed")
+        await town.until(lambda: "<carol> relayed" in town.said())
+        await carol.leave(room)
+        await emptied(bridge)
+        assert town.done(Leave) == []
+        town.emit(says("Bob", "still heard"))
+        await said(place, by(ghost("bob"), "still heard"))
+
+
+async def test_an_account_that_was_away_when_its_owner_left_leaves_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridgekit.runtime.performing.OWN_ACCOUNT_SECONDS", 0.3)
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        _, room = await linked(place)
+        carol = place.homeserver.user("carol")
+        login = await bridge.accounts.open(TOWN, PersonId(carol.id))
+        await until(lambda: login in town.sessions)
+        await carol.join(room)
+        await town.until(lambda: town.done(Join, login))
+        with monkeypatch.context() as away:
+            away.setattr(Supervised, "_once", _never)
+            town.sessions[login].lose()
+            await until(lambda: login not in town.sessions)
+            await carol.leave(room)
+            await emptied(bridge)
+            assert town.done(Leave) == []
+        await town.until(lambda: town.done(Leave, login))
+        assert [leave.chat for leave in town.done(Leave)] == [TALK]
 
 
 async def _never(self: Supervised) -> None:

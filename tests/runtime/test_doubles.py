@@ -90,3 +90,33 @@ async def test_the_bridges_own_words_that_come_back_by_another_way_are_not_passe
             bodies = [e.body for e in place.homeserver.messages(room)]
             assert (bodies.count("hello"), sum("are the same chat" in body for body in bodies)) == (1, 1)
             assert await bridge.store.inbox.count_parked() == 0
+
+
+async def test_words_that_come_back_without_an_id_are_told_by_the_name_before_them_and_go_no_further(
+    tmp_path: Path,
+) -> None:
+    """A network that names no message, as IRC of 1993: who quotes the bridge once is heard, and once more is not."""
+    town, suburb = Town(), Town()
+
+    async def repeats(words: str) -> None:
+        await town.until(lambda: f"<alice> {words}" in town.said())
+        suburb.emit(says("bridge", f"<alice> {words}"))
+
+    async with town_world(tmp_path, town) as place:
+        two_ways(place, town, suburb)
+        async with place.bridge():
+            alice = place.homeserver.user("alice")
+            room = await invited(place, alice)
+            for network in ("town", "suburb"):
+                await alice.send(room, f"!bridge link {network} #talk")
+                await said(place, by(BOT, f"now linked to #talk on {network.title()}"))
+            for words in ("one", "two", "three"):
+                await alice.send(room, words)
+                await repeats(words)
+            told = await said(place, by(BOT, "are the same chat"))
+            assert "#talk on Suburb and #talk on Town" in told.body
+            suburb.emit(says("Bob", "<alice> three"), says("Bob", "my own words"), says("bridge", "not hers"))
+            await said(place, by(ghost("bridge", "suburb"), "not hers"))
+            await town.until(lambda: any("not hers" in words for words in town.said()))
+            heard = [e.body for e in place.homeserver.messages(room) if e.sender.startswith("@_bk_suburb_")]
+            assert heard == ["<alice> one", "<alice> three", "my own words", "not hers"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog.testing
 
 from bridgekit.contract.facts import ChatVisibility
 from bridgekit.contract.ids import ChatId, NetworkId, PortalKey
@@ -86,22 +87,51 @@ async def test_what_a_mode_gives_back_is_given_back_when_it_has_been_calm(tmp_pa
         await until(lambda: (history(place, room), joins(place, room)) == ("shared", "public"))
 
 
-async def test_ten_thousand_flips_of_a_mode_are_one_lowering_and_one_raising(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("last", [EVERYBODYS, SECRET], ids=["ends open", "ends secret"])
+async def test_ten_thousand_flips_of_a_mode_are_one_lowering_and_one_raising_and_a_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: Visibility
 ) -> None:
+    """The line is for both sides, and in the log, once."""
     monkeypatch.setattr("bridgekit.core.steady.CALM", 3000)  # a machine that stands still is not calm
     town = Town()
-    async with talking(tmp_path, town) as (place, _, _, room):
-        before = len(place.homeserver.timeline(room))
-        for _ in range(5000):
-            town.emit(says_of_itself(SECRET), says_of_itself(EVERYBODYS))
-        town.emit(says("Bob", "still here"))
-        await said(place, by(ghost("bob"), "still here"))
-        await until(lambda: history(place, room) == "shared")
-        await asyncio.sleep(0.5)
-        changes = [e for e in place.homeserver.timeline(room)[before:] if e.type == HISTORY]
-        assert len(changes) <= 2
-        assert len([words for words in notices(town) if "has changed who may read" in words]) <= 2
+    with structlog.testing.capture_logs() as logs:
+        async with talking(tmp_path, town) as (place, _, _, room):
+            before = len(place.homeserver.timeline(room))
+            for _ in range(5000):
+                town.emit(says_of_itself(SECRET), says_of_itself(EVERYBODYS))
+            times = 10_000
+            if last is SECRET:
+                town.emit(says_of_itself(SECRET))
+                times += 1
+            town.emit(says("Bob", "still here"))
+            await said(place, by(ghost("bob"), "still here"))
+            clear = f"was changed {times} times in a short while"
+            await said(place, by(BOT, clear))
+            await until(lambda: history(place, room) == ("shared" if last is EVERYBODYS else "joined"))
+            await town.until(lambda: any(clear in words for words in notices(town)))
+            await asyncio.sleep(0.5)
+            changes = [e for e in place.homeserver.timeline(room)[before:] if e.type == HISTORY]
+            assert len(changes) <= 2
+            told = [e.body for e in place.homeserver.timeline(room) if e.sender == BOT and clear in e.body]
+            assert len(told) == 1
+            assert len([words for words in notices(town) if clear in words]) == 1
+            assert len([words for words in notices(town) if "has changed who may read" in words]) <= 2
+    assert [line for line in logs if line["event"] == "visibility_flipped"] == [
+        {"event": "visibility_flipped", "log_level": "warning", "network": "town", "times": times}
+    ]
+
+
+async def test_one_change_and_back_is_told_as_what_it_is(tmp_path: Path) -> None:
+    town = Town()
+    with structlog.testing.capture_logs() as logs:
+        async with talking(tmp_path, town) as (place, _, _, room):
+            town.emit(says_of_itself(SECRET))
+            await until(lambda: history(place, room) == "joined")
+            town.emit(says_of_itself(EVERYBODYS))
+            await until(lambda: history(place, room) == "shared")
+            await asyncio.sleep(0.5)
+            assert not [e for e in place.homeserver.timeline(room) if "in a short while" in e.body]
+    assert "visibility_flipped" not in [line["event"] for line in logs]
 
 
 async def test_a_room_that_somebody_opens_too_far_is_closed_again_and_they_are_told(tmp_path: Path) -> None:

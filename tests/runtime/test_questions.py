@@ -9,9 +9,11 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+import pytest
 
 from bridgekit.contract.policy import Entry, Exposure, Visibility
 from bridgekit.contract.verbs import Join
+from bridgekit.runtime import making, reception
 from tests.runtime.fake_network import TALK, Town
 from tests.runtime.running import SERVER, ghost, town_world
 
@@ -47,6 +49,14 @@ async def test_nobody_is_made_up_whom_the_network_cannot_have(tmp_path: Path) ->
             assert await ask("thirdparty/user", userid=ghost(name)) == (200, []), name
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time stands still for what is counted by the minute."""
+    for module in (making, reception):
+        monkeypatch.setattr(module, "now", lambda: 1_000_000)
+
+
+@pytest.mark.usefixtures("clock")
 async def test_whoever_looks_up_aliases_makes_the_bridge_knock_at_few_chats(tmp_path: Path) -> None:
     town = Town()
     for number in range(20):
@@ -58,6 +68,7 @@ async def test_whoever_looks_up_aliases_makes_the_bridge_knock_at_few_chats(tmp_
         assert [join.chat for join in town.done(Join)] == [f"#shut{number}" for number in range(10)]
 
 
+@pytest.mark.usefixtures("clock")
 async def test_whoever_looks_up_users_makes_few_ghosts(tmp_path: Path) -> None:
     async with asking(tmp_path, Town()) as ask:
         answers = [(await ask(f"users/{quote(ghost(f'bob{number}'))}"))[0] for number in range(70)]

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bridgekit.contract.ids import ChatId, NetworkId, PortalKey
 from bridgekit.core.model import SideView
+from bridgekit.runtime import matrix_side
+from bridgekit.runtime.bridge import Bridge
 from bridgekit.runtime.cases import Case
 from bridgekit.store import SealingKey, Store, StoreError, new_id
+from tests.runtime.fake_network import TALK, Town, says
+from tests.runtime.running import by, emptied, ghost, linked, town_world, until
+from tests.runtime.running import said as shown
 from tests.runtime.surroundings import ADA, CHANNEL, MATRIX_SIDE, PARROT, Around, Scene, said
 
 
@@ -61,3 +69,74 @@ async def test_what_comes_while_another_is_written_does_not_overtake_it(scene: S
     written.set_result(None)
     await scene.quiet()
     assert scene.said(MATRIX_SIDE) == ["first", "second"]
+
+
+# In a whole bridge: what goes into the room is ready to go, and goes when it is on disk ---------------------------
+
+SIDE = PortalKey(NetworkId("town"), ChatId(TALK))
+
+
+@contextmanager
+def slow_disk(bridge: Bridge) -> Iterator[list[Any]]:
+    """What is given to the disk, which takes none of it until the end of the block."""
+    driver: Any = bridge.store._driver
+    given: list[Any] = []
+    takes, driver.submit = driver.submit, given.extend
+    try:
+        yield given
+    finally:
+        driver.submit = takes
+        takes(given)
+
+
+async def hears(bridge: Bridge, town: Town, words: str) -> None:
+    """Somebody says it, and it is ready to go into the room."""
+    town.emit(says("ada", words))
+    await until(lambda: bridge.parts.rooms.depth()[0] == 1)
+    await asyncio.sleep(0.05)  # whatever does not wait for the disk has happened by then
+
+
+async def test_what_is_ready_to_go_into_the_room_waits_for_the_disk(tmp_path: Path):
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        _, room = await linked(place)
+        town.emit(says("ada", "before"))
+        await shown(place, by(ghost("ada"), "before"))
+        await emptied(bridge)
+        with slow_disk(bridge):
+            await hears(bridge, town, "hello")
+            assert [e.body for e in place.homeserver.messages(room)][-1] == "before"
+        await shown(place, by(ghost("ada"), "hello"))
+
+
+async def test_what_has_waited_for_long_is_asked_anew_and_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        _, room = await linked(place)
+        town.emit(says("ada", "before"))
+        await shown(place, by(ghost("ada"), "before"))
+        await emptied(bridge)
+        monkeypatch.setattr(matrix_side, "FRESH", 0.0)
+        with slow_disk(bridge):
+            await hears(bridge, town, "hello")
+        await shown(place, by(ghost("ada"), "hello"))
+        await emptied(bridge)
+        assert [e.body for e in place.homeserver.messages(room)].count("hello") == 1
+
+
+async def test_what_waits_for_the_disk_does_not_go_where_the_way_was_closed_meanwhile(tmp_path: Path):
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        _, room = await linked(place)
+        town.emit(says("ada", "before"))
+        await shown(place, by(ghost("ada"), "before"))
+        await emptied(bridge)
+        with slow_disk(bridge):
+            await hears(bridge, town, "hello")
+            bridge.parts.exposures.cleared.discard(SIDE)
+        await asyncio.sleep(0.2)
+        assert [e.body for e in place.homeserver.messages(room)][-1] == "before"
+        bridge.parts.exposures.weigh(ChatId(room))  # which finds that nothing is in the way
+        await shown(place, by(ghost("ada"), "hello"))

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from nio.crypto.attachments import decrypt_attachment
 
 from bridgekit.matrix.crypto.qr import SECRET_BYTES
@@ -83,4 +84,31 @@ async def test_a_request_in_clear_in_an_encrypted_room_is_answered_with_emoji_an
         start = {"from_device": now.alice.machine.device, "method": "m.reciprocate.v1", "secret": secret}
         await now.alice.human.send(now.room, {**start, "m.relates_to": relation}, "m.key.verification.start")
         await until(lambda: now.alice.events_of(now.room, BOB, "m.key.verification.done"))
+        assert now.town.said() == []
+
+
+@pytest.mark.parametrize("encrypted", [True, False], ids=["encrypted", "in clear"])
+async def test_a_request_of_a_room_out_of_a_backlog_is_not_answered(tmp_path: Path, encrypted: bool) -> None:
+    """The same bounds by the event's own time, which is all that there is in a room."""
+    async with scene(tmp_path) as now:
+        await now.bob_says("hello")
+        now.alice.share(now.room)
+        world, asked = now.place.homeserver.app.world, {}
+        for minutes in (-11, 6, -9):
+            content = {
+                "msgtype": "m.key.verification.request",
+                "body": f"verify me ({minutes})",
+                "from_device": now.alice.machine.device,
+                "methods": ["m.sas.v1"],
+                "to": BOB,
+            }
+            type = "m.room.encrypted" if encrypted else "m.room.message"
+            sent = now.alice.sealed(now.room, content) if encrypted else content
+            at = int((time.time() + 60 * minutes) * 1000)
+            asked[minutes] = world.send(now.alice.id, now.room, type, sent, ts=at).event_id
+        ready = "m.key.verification.ready"
+        await until(lambda: now.alice.events_of(now.room, BOB, ready))
+        await now.place.homeserver.settled()
+        answers = [one["m.relates_to"]["event_id"] for one in now.alice.events_of(now.room, BOB, ready)]
+        assert answers == [asked[-9]]
         assert now.town.said() == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -80,6 +80,7 @@ class Engine:
         *,
         bot: PersonId,
         is_ours: Callable[[PersonId], bool],
+        is_ours_alone: Callable[[], Awaitable[object]],
         trust: Trust,
         reset: Callable[[PersonId], None],
         encrypted: Callable[[ChatId], None],
@@ -88,8 +89,9 @@ class Engine:
         speakers: Speakers,
         spawn: Spawn,
     ) -> None:
-        """`is_ours` knows the bot and the ghosts; `reset` is told of everybody whose identity was replaced, `encrypted`
-        of every room that turns out to be. `say` sends an event into a room as one of ours, `show` a picture."""
+        """`is_ours` knows the bot and the ghosts, `is_ours_alone` raises MatrixError where another process makes keys
+        for them; `reset` is told of everybody whose identity was replaced, `encrypted` of every room that turns out to
+        be. `say` sends an event into a room as one of ours, `show` a picture."""
         self._store = store
         self._bot = bot
         self._is_ours = is_ours
@@ -108,7 +110,13 @@ class Engine:
         self._introduced: set[PersonId] = set()  # who gets a device before anybody sees them
         self._looked_for: set[PersonId] = set()  # people in our rooms whose devices have changed
         self.machines = Machines(
-            store, self._calls, bot=bot, may_have=is_ours, published=self._published, spawn=spawn
+            store,
+            self._calls,
+            bot=bot,
+            may_have=is_ours,
+            is_ours_alone=is_ours_alone,
+            published=self._published,
+            spawn=spawn,
         )
         self.tracking = Tracking(store, self._calls, bot=bot, reset=reset)
         self._outgoing = Outgoing(
@@ -147,6 +155,7 @@ class Engine:
 
         Raises nothing: `trouble` says, as a sentence, what keeps the bridge out of encrypted rooms.
         """
+        trouble = ""
         try:
             bot = await self.machines.of(self._bot)
             await self._calls.send(PROBE, [(bot.user, bot.device, {})], user=bot.user, device=bot.device)
@@ -154,11 +163,12 @@ class Engine:
                 await self._reached.wait()
             await self.machines.check_all()
         except TimeoutError:
-            self.trouble = UNREACHED
+            trouble = UNREACHED
         except BridgeError as error:
-            self.trouble = error.notice
-        if self.trouble:
-            log.warning("encryption_unavailable", reason=self.trouble)
+            trouble = error.notice
+        if trouble and trouble != self.trouble:
+            log.warning("encryption_unavailable", reason=trouble)
+        self.trouble = trouble
 
     @property
     def works(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -44,13 +44,17 @@ class Machines:
         *,
         bot: PersonId,
         may_have: Callable[[PersonId], bool],
+        is_ours_alone: Callable[[], Awaitable[object]],
         published: Callable[[PersonId], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
+        """`is_ours_alone` raises MatrixError where another process makes keys for the same users; `published` is told of
+        everybody whose device the homeserver shows from now on."""
         self._store = store
         self._calls = calls
         self._bot = bot
         self.may_have = may_have
+        self._is_ours_alone = is_ours_alone
         self._published = published
         self._spawn = spawn
         self._known: dict[PersonId, str] = {}
@@ -145,6 +149,8 @@ class Machines:
             # ours. It is as if they might not speak here: their ghost does.
             raise MatrixForbidden("The bridge has no device of this user's that could encrypt.", status=403)
         async with self.lock(user):
+            if user not in self._checked:
+                await self._is_ours_alone()
             machine = await self.local(user)
             if machine is None:
                 row = Machine.new(user, self._store.keys.pickle_key)

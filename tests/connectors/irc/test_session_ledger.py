@@ -72,7 +72,7 @@ async def test_every_message_arrives_once_or_is_called_uncertain(caps):
     rng = random.Random(1)
     ircd = Ircd(caps=caps)
     ircd.user("keeper", "#c")
-    async with ircd.serving(), asyncio.timeout(60):
+    async with ircd.serving(), asyncio.timeout(300):
         bridge = Bridge(ircd)
         living = asyncio.create_task(bridge.live())
         saying: set[asyncio.Task[None]] = set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +71,17 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     await opened.close()
 
 
-def machines(store: Store, calls: Calls) -> Machines:
+async def nobody_else() -> None:
+    """This process is the only one."""
+
+
+def machines(store: Store, calls: Calls, alone: Callable[[], Awaitable[object]] = nobody_else) -> Machines:
     return Machines(
         store,
         calls,
         bot=BOT,
         may_have=lambda user: user != "@alice:hs.test",
+        is_ours_alone=alone,
         published=lambda _: None,
         spawn=lambda work: asyncio.get_running_loop().create_task(work),
     )
@@ -194,3 +199,22 @@ async def test_what_a_bridge_whose_store_is_lost_has_left_is_signed_out(
             await asyncio.sleep(0.01)
     assert set(calls.keys.devices[GHOST]) == {new, "ELSEWHERE"}
     assert (await ours.of(GHOST)).device == new
+
+
+async def test_beside_another_process_nothing_is_made_published_or_signed_out(store: Store) -> None:
+    """Two bridges on one registration would each undo the other's identities."""
+
+    async def beside_another() -> None:
+        raise MatrixRefused("Another process answers.")
+
+    calls = Calls()
+    first = await machines(store, calls).of(GHOST)
+    calls.log.clear()
+    with pytest.raises(MatrixRefused, match="Another process"):
+        await machines(store, calls, beside_another).of(BOT)
+    with pytest.raises(MatrixRefused, match="Another process"):
+        await machines(store, calls, beside_another).of(GHOST)
+    assert calls.log == []
+    assert list(calls.keys.devices) == [GHOST]
+    assert list(calls.keys.devices[GHOST]) == [first.device]
+    assert await store.keys.device(BOT) is None

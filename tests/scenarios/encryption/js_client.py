@@ -116,6 +116,11 @@ class JsClient:
         named: list[str] = await self._call("verify", room=room, user=user, methods=list(methods))
         return named
 
+    async def asks_to_verify_device(self, user: str, device: str, *methods: str) -> list[str]:
+        """The same in no room, of a device that this client knows."""
+        named: list[str] = await self._call("verifyDevice", user=user, device=device, methods=list(methods))
+        return named
+
     async def scan(self, code: bytes) -> None:
         """Hold the camera at a QR code, and see the verification through. Raises ServerFailed with what is wrong."""
         await self._call("scan", code=base64.b64encode(code).decode())

@@ -191,6 +191,14 @@ const deeds = {
     return methods.filter((method) => one.request.otherPartySupportsMethod(method));
   },
 
+  // The same over to-device events, of one device of theirs.
+  async verifyDevice({ client, user, device, methods }) {
+    const one = of(client);
+    one.request = await one.matrix.getCrypto().requestDeviceVerification(user, device);
+    await until(() => one.request.phase === cryptoApi.VerificationPhase.Ready, "readiness to be verified");
+    return methods.filter((method) => one.request.otherPartySupportsMethod(method));
+  },
+
   // Scan a QR code of the verification under way, and end it.
   async scan({ client, code }) {
     const verifier = await of(client).request.scanQRCode(Uint8ClampedArray.from(Buffer.from(code, "base64")));
