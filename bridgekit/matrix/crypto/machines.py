@@ -48,8 +48,8 @@ class Machines:
         published: Callable[[PersonId], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
-        """`is_ours_alone` raises MatrixError where another process makes keys for the same users; `published` is told of
-        everybody whose device the homeserver shows from now on."""
+        """`is_ours_alone` raises MatrixError where another process makes keys for the same users; `published` is told
+        of everybody whose device the homeserver shows from now on."""
         self._store = store
         self._calls = calls
         self._bot = bot
