@@ -48,6 +48,9 @@ class Carrying:
         """Set unless an earlier run left more than is here yet: nothing of that is said before all of it is planned,
         because a later one may edit or take back an earlier one."""
         self.surveyed.set()
+        self.settled = asyncio.Event()
+        """Clear while what amends the case that was planned last is still to be planned: nothing begins meanwhile."""
+        self.settled.set()
         self._around = around
         self._recall = recall
         self._endings = endings
@@ -122,6 +125,13 @@ class Carrying:
         case, side = step.case, step.action.side
         if case.written is not None and side.network != MATRIX:
             await case.kept()  # what goes into the room waits for that when it is ready to go
+        if not self.settled.is_set():
+            step.waits = True
+            await self.settled.wait()
+            step.waits = False
+            if step.stopped:
+                self._settle(step, _unwanted(side, step.stopped), None)
+                return True
         if _has_ended(step):
             await self._recall.restore(case, side)
             self._settle(step, _ended_before(side, case.performed[step.index]), None)
@@ -206,12 +216,14 @@ class Carrying:
 
         def is_it(step: Step) -> bool:
             revised = step.revises[0].number if step.revises is not None else 0
-            return action.target in (step.case.number, revised)
+            # What an earlier run has said already is taken back as what was said is.
+            return action.target in (step.case.number, revised) and not _has_ended(step)
 
         for step in lane.take_back(is_it):
             self._settle(step, _unwanted(action.side, TAKEN_BACK), None)
-        for step in lane.started if action.side.network != MATRIX else ():
-            if not step.begun and is_it(step):
+        for step in lane.started:
+            begins = action.side.network == MATRIX or step.begun
+            if is_it(step) and (step.waits or not begins):
                 _break_off(step, TAKEN_BACK)
 
     def _reworded(self, lane: Lane[Step], edit: Step, revised: Tracked) -> bool:

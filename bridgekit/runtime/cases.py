@@ -313,6 +313,7 @@ class Step:
         "stopped",
         "task",
         "turn",
+        "waits",
         "worded",
     )
 
@@ -329,6 +330,7 @@ class Step:
         self.worded = False  # what a network is given of it stands
         self.edits: tuple[Step, ...] = ()  # what came before that: it is said as the last of them has it
         self.begun = False  # a network has been given something of it
+        self.waits = False  # until all is planned that may change it
         self.stopped = ""  # why it is not wanted any more, for its sender
 
     @property

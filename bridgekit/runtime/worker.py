@@ -174,12 +174,16 @@ class Worker:
                     return
                 case = self._queue[0]  # it waits until it is planned
                 self._taking = True
+                if len(self._queue) > 1 and self._queue[1].ahead:
+                    self._carrying.settled.clear()
                 try:
                     await self._take(case)
                 except Exception as error:  # a bug: it may cost this one fact, never its neighbours
                     self._endings.park(case, error)
                 self._taking = False
                 self._queue.popleft()
+                if not self._queue or not self._queue[0].ahead:
+                    self._carrying.settled.set()
             if not self._missing:
                 self._carrying.surveyed.set()
             self._wake.clear()
