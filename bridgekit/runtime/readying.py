@@ -57,6 +57,7 @@ class Readying:
 
     def entered(self, room: ChatId, ghost: PersonId) -> None:
         """A ghost is in the room now. Where it was invited, nobody has looked yet whether that is encrypted."""
+        self._engine.entered(room, ghost)
         if not self._engine.is_clear(room, "m.room.message") and len(self._ghosts.present(room)) <= SMALL:
             self._want(room, ghost)
 

@@ -77,6 +77,9 @@ class Around:
     def has_spoken(self, room: ChatId, user: PersonId) -> bool:
         return (room, user) in self.spoken
 
+    def entered(self, room: ChatId, user: PersonId) -> None:
+        pass
+
     async def introduce(self, room: ChatId, user: PersonId) -> None:
         if user in self.refused:
             raise MatrixRefused("no devices here")

@@ -23,7 +23,7 @@ from bridgekit.contract.facts import Roster
 from bridgekit.contract.ids import ChatId, NetworkId
 from bridgekit.contract.people import File, Member
 from bridgekit.contract.verbs import EditMessage, Retract
-from bridgekit.matrix.crypto import contents, engine
+from bridgekit.matrix.crypto import contents, engine, meeting
 from bridgekit.matrix.crypto.sas import MAC
 from bridgekit.matrix.transactions import Encryption
 from bridgekit.runtime import keyless
@@ -601,6 +601,21 @@ async def test_the_keys_of_a_first_word_go_out_while_the_ghost_enters(tmp_path: 
         assert BOB not in server.joined(now.room)
         await until(lambda: now.alice.words(now.room, BOB) == ["here I am"])
         assert server.calls["POST keys/claim"] == before + 1
+
+
+async def test_a_ghost_speaks_when_people_have_had_the_time_to_ask_who_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meeting, "LEAST_SECONDS", 1.0)
+    async with scene(tmp_path) as now:
+        await now.bob_says("here I am")
+        timeline = now.place.homeserver.timeline(now.room)
+        (came,) = [e for e in timeline if e.state_key == BOB and e.content.get("membership") == "join"]
+        (word,) = now.sealed_by(BOB)
+        assert word.origin_server_ts - came.origin_server_ts >= 1000
+        asked = now.place.homeserver.calls["POST keys/query"]
+        await now.bob_says("and here I stay")
+        assert now.place.homeserver.calls["POST keys/query"] == asked, "people know it by now"
 
 
 async def test_a_file_of_the_network_is_sealed_and_only_its_key_holders_see_it(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from bridgekit.matrix.crypto.giving import Giving
 from bridgekit.matrix.crypto.incoming import Incoming, KeyMissing
 from bridgekit.matrix.crypto.machine import Machine
 from bridgekit.matrix.crypto.machines import Machines
+from bridgekit.matrix.crypto.meeting import Meetings
 from bridgekit.matrix.crypto.members import Members
 from bridgekit.matrix.crypto.outgoing import Outgoing
 from bridgekit.matrix.crypto.tally import Tally
@@ -105,9 +106,17 @@ class Engine:
         self._locks: dict[ChatId, asyncio.Lock] = {}
         self._members = Members(self._calls)
         self._spawn = spawn
+        self._meetings = Meetings(self._calls, bot=bot, spawn=spawn)
+        self._introduced: set[PersonId] = set()  # who gets a device before anybody sees them
         self._looked_for: set[PersonId] = set()  # people in our rooms whose devices have changed
         self.machines = Machines(
-            store, self._calls, bot=bot, may_have=is_ours, is_ours_alone=is_ours_alone, spawn=spawn
+            store,
+            self._calls,
+            bot=bot,
+            may_have=is_ours,
+            is_ours_alone=is_ours_alone,
+            published=self._published,
+            spawn=spawn,
         )
         self.tracking = Tracking(store, self._calls, bot=bot, reset=reset)
         self._outgoing = Outgoing(
@@ -261,6 +270,7 @@ class Engine:
         with contextlib.nullcontext() if self.has_spoken(room, user) else self._speakers.one():
             machine = await self.machines.of(user)
             sealed = await self._outgoing.seal(room, machine, settings, type, content)
+            await self._meetings.over(user)
         return Sealed("m.room.encrypted", sealed, machine.device)
 
     async def introduce(self, room: ChatId, user: PersonId) -> None:
@@ -269,7 +279,20 @@ class Engine:
         Raises MatrixError with a sentence.
         """
         if self.knows_encrypted(room):
-            await self.machines.of(user)
+            self._introduced.add(user)
+            try:
+                await self.machines.of(user)
+            finally:
+                self._introduced.discard(user)
+
+    def _published(self, user: PersonId) -> None:
+        if user not in self._introduced:
+            self._meetings.begin(user)
+
+    def entered(self, room: ChatId, user: PersonId) -> None:
+        """One of ours is in the room now: people there see them, and the device that they may have."""
+        if self.machines.has(user) and not self.is_clear(room, "m.room.message"):
+            self._meetings.begin(user)
 
     async def acquaint(self, room: ChatId, user: PersonId) -> None:
         """While the user, who was introduced, enters the room: do ahead what their first message would have to wait

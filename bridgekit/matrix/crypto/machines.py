@@ -45,14 +45,17 @@ class Machines:
         bot: PersonId,
         may_have: Callable[[PersonId], bool],
         is_ours_alone: Callable[[], Awaitable[object]],
+        published: Callable[[PersonId], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
-        """`is_ours_alone` raises MatrixError where another process makes keys for the same users."""
+        """`is_ours_alone` raises MatrixError where another process makes keys for the same users; `published` is told
+        of everybody whose device the homeserver shows from now on."""
         self._store = store
         self._calls = calls
         self._bot = bot
         self.may_have = may_have
         self._is_ours_alone = is_ours_alone
+        self._published = published
         self._spawn = spawn
         self._known: dict[PersonId, str] = {}
         # There is one machine for a user at a time, as long as anybody holds it: two would use a ratchet twice.
@@ -201,6 +204,7 @@ class Machines:
             if outcome is not None:
                 raise outcome
         await self._calls.upload(user, machine.device, {"device_keys": machine.device_keys})
+        self._published(user)
         machine.confirm()
         machine.published = True
         await self._store.commit(self._store.keys.put_device(machine.row()))

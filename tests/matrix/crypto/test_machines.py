@@ -82,6 +82,7 @@ def machines(store: Store, calls: Calls, alone: Callable[[], Awaitable[object]] 
         bot=BOT,
         may_have=lambda user: user != "@alice:hs.test",
         is_ours_alone=alone,
+        published=lambda _: None,
         spawn=lambda work: asyncio.get_running_loop().create_task(work),
     )
 

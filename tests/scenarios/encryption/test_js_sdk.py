@@ -7,6 +7,7 @@ devices (MSC4153).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,24 @@ async def test_a_ghost_that_is_first_needed_a_thousand_messages_late_is_read(
             await here.everybody_reads("no, I am not")
             await here.carol.reopen(here.room)
             assert await here.flaws() == []
+
+
+async def test_the_first_word_of_every_new_ghost_is_read_when_it_comes(lab: Lab, tmp_path: Path) -> None:
+    """Nobody opens the room a second time: some speak as they enter, some a while after that, before or behind the
+    moment at which they are made ready, and many at once."""
+    async with gathering(lab, tmp_path) as here, contextlib.AsyncExitStack() as stack:
+        people = [await stack.enter_async_context(lab.somebody("new")) for _ in range(30)]
+        said = {person: f"the first word of {person.nick}" for person in people}
+        for tenths, person in enumerate(people[:12], start=-3):
+            await person.send("JOIN", here.channel)
+            await asyncio.sleep(0.1 * max(0, tenths))
+            await person.say(here.channel, said[person])
+            await here.everybody_reads(said[person])
+        for person in people[12:]:
+            await person.send("JOIN", here.channel)
+            await person.say(here.channel, said[person])
+        await here.everybody_reads(*said.values(), seconds=120)
+        assert await here.flaws() == []
 
 
 async def test_a_device_that_slept_reads_what_new_ghosts_said_meanwhile(lab: Lab, tmp_path: Path) -> None:
