@@ -1,1 +1,1 @@
-"""What the people and machines that look after the bridge use: health, metrics, and later an API and a dashboard."""
+"""What the people and machines that look after the bridge use: health, metrics, the API and its page."""

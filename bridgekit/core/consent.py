@@ -13,7 +13,7 @@ import msgspec
 from bridgekit.contract import facts
 from bridgekit.contract.facts import Change, Fact
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
-from bridgekit.contract.people import Person
+from bridgekit.contract.people import Member, Person
 from bridgekit.core import wording
 from bridgekit.core.answers import Answer, Word, answer_in, digest, same, word_in
 from bridgekit.core.operators import ChatFile, Seat
@@ -62,9 +62,11 @@ class Desk:
         wanted: frozenset[Scope] = WANTED,
         consents: Iterable[Consent] = (),
         asks: Iterable[Ask] = (),
+        members: Iterable[Member] | None = None,
     ) -> None:
         """There is a link, or somebody wants one: `by` (for people) asked for it, and `room` is what people call the
-        room. With what the store knows of it."""
+        room. With what the store knows of it, and who is in the chat, where that is known by now; nobody is asked
+        before `want`, `hear` or `tick`."""
         file = self._files[side.chat] = ChatFile(
             side, name=name, room=room, by=by, operator=self.rules.operator
         )
@@ -72,6 +74,8 @@ class Desk:
         file.consents = {c.id: c for c in consents}
         file.asks = {a.id: a for a in asks}
         file.lost = {c.id: c.lost for c in file.consents.values() if c.lost}
+        if members is not None:
+            file.roster(members)
 
     def called(self, side: PortalKey, room: str) -> None:
         """The link's room has this title from now on."""
@@ -108,6 +112,7 @@ class Desk:
         file.wanted = scopes | {Scope.BRIDGE}
         file.told_nobody = False
         file.unanswered = 0
+        file.count_lost(now)
         out = self._weighed(file, now)
         if self.rules.policy is not Policy.REQUIRED:
             holds = sorted(in_force(self.rules.policy, file.consents.values(), now))

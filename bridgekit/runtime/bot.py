@@ -335,12 +335,16 @@ class Bot:
         lines = []
         for link in self._registry.links_of(room):
             seen = self._registry.visibility.get(link.key)
-            modes = f", modes {seen.detail}" if seen is not None and seen.detail else ""
+            modes = f" (modes {seen.detail})" if seen is not None and seen.detail else ""
             state = self._obstacle(link) or ("open" if link.state == OPEN else f"{link.state}: {link.reason}")
             if self._remains.are_of(link.key.network):
                 state = f"{GONE}. `!bridge unlink {link.key.network} {link.name}` takes the link away."
             lines.append(f"{link.name} on {self._label(link.key.network)}: {state}{modes}")
-            if link.key.receiver is None and self._policy(link.key) is not Policy.OFF:
+            if (
+                link.key.receiver is None
+                and link.state != WAITING
+                and self._policy(link.key) is not Policy.OFF
+            ):
                 lines += wording.what_holds(
                     self._consenting.consents(link.key),
                     self._consenting.scopes(link.key),

@@ -13,7 +13,7 @@ import structlog
 
 from bridgekit.contract import verbs
 from bridgekit.contract.connector import Manifest, Network
-from bridgekit.contract.facts import Fact, Message, Roster
+from bridgekit.contract.facts import Fact, Message
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Content, Kind, Person
 from bridgekit.contract.text import plain
@@ -152,6 +152,7 @@ class Consenting:
     def _open(self, link: Link, wanted: frozenset[Scope] = WANTED, asks: Iterable[Ask] = ()) -> Desk:
         desk = self._desks[link.key.network] if link.key.network in self._desks else self._closed(link)
         if link.key.receiver is None:
+            crowd = self._crowds.of(link.key)
             desk.open(
                 link.key,
                 name=link.name,
@@ -160,11 +161,8 @@ class Consenting:
                 wanted=wanted,
                 consents=self.consents(link.key),
                 asks=asks,
+                members=crowd.members() if crowd.known else None,
             )
-            crowd = self._crowds.of(link.key)
-            if crowd.known:
-                roster = Roster(chat=link.key.chat, at=now(), members=crowd.members())
-                self._carry(desk, desk.hear(link.key, roster, now(), self._dice))
         return desk
 
     def _closed(self, link: Link) -> Desk:
@@ -274,7 +272,9 @@ class Consenting:
     ) -> None:
         if written is not None:
             await written
-        for one in words:
+        for one in sorted(
+            words, key=lambda d: not isinstance(d, Inform)
+        ):  # networks are paced, the room need not wait
             match one:
                 case Say(person=person, words=said):
                     await self.tell(network, person, said)

@@ -394,6 +394,7 @@ class Parts:
             self.ghosts,
             self.accounts,
             self.networks,
+            self.manifests,
             namespace,
             bot=me,
             label=label,

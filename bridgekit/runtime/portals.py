@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from bridgekit.contract import facts, verbs
-from bridgekit.contract.connector import Network
+from bridgekit.contract.connector import Manifest, Network
 from bridgekit.contract.errors import NotAllowed, SendRejected
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalKey
@@ -50,6 +50,7 @@ class Portals:
         ghosts: Ghosts,
         accounts: Accounts,
         networks: dict[NetworkId, Network],
+        manifests: dict[NetworkId, Manifest],
         namespace: Namespace,
         *,
         bot: PersonId,
@@ -67,6 +68,7 @@ class Portals:
         self._accounts = accounts
         self._sessions = accounts.sessions
         self._networks = networks
+        self._manifests = manifests
         self._namespace = namespace
         self._bot = bot
         self._label = label
@@ -169,7 +171,9 @@ class Portals:
             raise NotAllowed(f"There is no network called {network}; there are: {known}.")
         found = self._networks[network].chat_id(name)
         if found is None or found[1]:
-            raise NotAllowed(f"{name} is not a chat that can be linked on {self._label(network)}.")
+            example = self._manifests[network].example_chat
+            like = f" One looks like {example}." if example else ""
+            raise NotAllowed(f"{name} is not a chat that can be linked on {self._label(network)}.{like}")
         return PortalKey(network, found[0])
 
     def find_person(self, network: NetworkId, name: str, login: LoginId) -> tuple[PortalKey, Person]:

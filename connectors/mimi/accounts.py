@@ -267,8 +267,11 @@ class Account:
         if (brought := self._brought.get(room)) is not None:
             brought.set()
         elif self._readers.is_unread(room, self.user):
-            others = [user for user in state.takes_part if user != self.user]
-            self._errands.put_nowait(lambda: self._tell_invited(room, others[0] if others else room))
+            others = [user for user in state.takes_part if user != self.user] or [room]
+            # Who did it stands nowhere; most likely somebody whom they let.
+            agreed = {scope.requester for scope, yes in self._provider.consents(self.user).entries if yes}
+            by = next((user for user in others if user in agreed), others[0])
+            self._errands.put_nowait(lambda: self._tell_invited(room, by))
 
     async def _tell_invited(self, room: str, by: str) -> None:
         """Once, however often it is asked; what is not told now is told when the owner connects."""

@@ -144,7 +144,7 @@ class Commits:
         if own.state.role_of(user) == NOBODY and own.state.may(
             self._readers.bridge, Capability.ADD_PARTICIPANT
         ):
-            await self.commit(room, lambda seat: seat.add(user, (), presets.MEMBER))
+            await self.commit(room, lambda seat: seat.add(user, (), presets.role_of_ours(seat.state)))
         return await self.join(room, user)
 
     # What became of a commit --------------------------------------------------------------------------------

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from connectors.mimi.room import BANNED, BANNED_NAME, NOBODY, Capability
+from connectors.mimi.room import BANNED, BANNED_NAME, NOBODY, Capability, Room
 from connectors.mimi.wire import components, policies
 from connectors.mimi.wire.components import Component, Participant, RoomMetadata
 from connectors.mimi.wire.policies import BaseRoomPolicy, Role, RoleTargets
 
-MEMBER, MODERATOR, ADMIN = 2, 3, 4
+MEMBER, MODERATOR, ADMIN, HOST = 2, 3, 4, 5
+HOST_NAME = "host"
 CONTENT = components.MediaType("application/mimi-content")
 STATUS = components.MediaType("application/mimi-message-status")
 
@@ -48,9 +49,12 @@ def _role(index: int, name: str, capabilities: tuple[int, ...], *changes: RoleTa
 
 
 def roles(*, open_: bool = False) -> tuple[Role, ...]:
-    """Members who talk, moderators who keep order, admins; `open_`: anybody may come in as a member."""
+    """Members who talk, hosts who bring others in, moderators who keep order, admins.
+
+    Hosts are people of Matrix: their homeserver knows whether they may invite. `open_`: anybody may come in.
+    """
     outside = (int(Capability.OPEN_JOIN),) if open_ else (int(Capability.USE_JOIN_CODE),)
-    everybody = (NOBODY, BANNED, MEMBER, MODERATOR)
+    everybody = (NOBODY, BANNED, MEMBER, HOST, MODERATOR)
     return (
         Role(NOBODY, "", capabilities=outside, most_active=0, changes=(RoleTargets(NOBODY, (MEMBER,)),)),
         Role(BANNED, BANNED_NAME, most_active=0),
@@ -62,6 +66,7 @@ def roles(*, open_: bool = False) -> tuple[Role, ...]:
             RoleTargets(NOBODY, (BANNED, MEMBER)),
             RoleTargets(BANNED, (NOBODY, MEMBER)),
             RoleTargets(MEMBER, (NOBODY, BANNED, MODERATOR)),
+            RoleTargets(HOST, (NOBODY, BANNED, MODERATOR)),
             RoleTargets(MODERATOR, (NOBODY, MEMBER)),
         ),
         _role(
@@ -74,7 +79,20 @@ def roles(*, open_: bool = False) -> tuple[Role, ...]:
             ),
             RoleTargets(ADMIN, (NOBODY, MEMBER, MODERATOR)),
         ),
+        _role(
+            HOST,
+            HOST_NAME,
+            (*_MEMBER, Capability.ADD_PARTICIPANT),
+            RoleTargets(NOBODY, (MEMBER,)),
+            RoleTargets(HOST, (NOBODY,)),
+        ),
     )
+
+
+def role_of_ours(room: Room) -> int:
+    """In which role people of Matrix are brought into a room of ours: an older one has no hosts."""
+    host = room.roles.get(HOST)
+    return HOST if host is not None and host.name == HOST_NAME else MEMBER
 
 
 def direct_roles() -> tuple[Role, ...]:

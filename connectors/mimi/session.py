@@ -35,6 +35,7 @@ _VERBS: frozenset[type[VerbBase]] = frozenset(
         verbs.Invite,
         verbs.Kick,
         verbs.Ban,
+        verbs.Unban,
     }
 )
 
@@ -118,7 +119,7 @@ class MimiSession:
             case verbs.Leave():
                 await tenants.membership.leave(room)
             case verbs.Invite():
-                await tenants.inviting.invite(room, verb.person.id)
+                await tenants.inviting.invite(room, verb.person.id, tenants.user(verb.speaker))
             case verbs.Kick():
                 if tenants.role(room, verb.person.id) != NOBODY:
                     people = tenants.people
@@ -127,6 +128,10 @@ class MimiSession:
                 if tenants.role(room, verb.person.id) != BANNED:
                     people = tenants.people
                     await tenants.change(room, lambda seat: seat.give_role(verb.person.id, BANNED, people))
+            case verbs.Unban():
+                if tenants.role(room, verb.person.id) == BANNED:
+                    people = tenants.people
+                    await tenants.change(room, lambda seat: seat.remove(verb.person.id, people))
             case _:
                 raise SendRejected("Nobody on this network can do that.")
         return None

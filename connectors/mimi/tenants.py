@@ -126,6 +126,7 @@ class Tenants:
             seats=self._seats,
             readers=self._readers,
             directs=self.directs,
+            sit_down=self.membership.sit_down,
             change=self.change,
             later=self._later,
             asker=self.account,

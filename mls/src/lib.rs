@@ -7,11 +7,13 @@ mod group;
 mod guard;
 mod identity;
 mod labels;
+mod membership;
 mod messages;
 mod msgpack;
 mod provider;
 mod public_group;
 mod records;
+mod storage;
 mod views;
 
 use pyo3::prelude::*;

@@ -62,7 +62,12 @@ class Bench:
         self.open()
         self.roster(*operators)
 
-    def open(self, consents: Sequence[Consent] = (), asks: Sequence[Ask] = ()) -> None:
+    def open(
+        self,
+        consents: Sequence[Consent] = (),
+        asks: Sequence[Ask] = (),
+        members: Sequence[Person] | None = None,
+    ) -> None:
         self.desk.open(
             SIDE,
             name="#lobby",
@@ -71,6 +76,7 @@ class Bench:
             wanted=frozenset(),
             consents=consents,
             asks=asks,
+            members=None if members is None else [Member(person=p, role=Role.MODERATOR) for p in members],
         )
 
     def hear(self, fact: facts.Fact, side: PortalKey = SIDE) -> list[Decision]:
@@ -156,6 +162,21 @@ def test_an_operator_is_asked_in_private_with_a_code_and_the_room_is_told():
     ask = only(Ask, kept(out))
     assert ask.digest == digest(bench.code(), OLGA.id)
     assert bench.code() not in ask.wording
+
+
+def test_a_link_to_a_chat_whose_roster_is_known_asks_one_operator_once_and_the_room_is_told():
+    bench = Bench()
+    bench.open(members=(OLGA, BOB))
+    out = bench.want()
+    assert [a.person for a in of(Ask, kept(out))] == [BOB.id]
+    assert [d.words for d in of(Inform, out)] == [wording.asked("#lobby", "Parrot")]
+
+
+def test_a_link_to_a_chat_without_operators_says_once_that_nobody_can_be_asked():
+    bench = Bench()
+    bench.open(members=())
+    out = bench.want() + bench.roster()
+    assert [d.words for d in of(Inform, out)] == [wording.nobody_to_ask("#lobby", "Parrot")]
 
 
 def test_of_several_operators_the_one_whom_the_network_vouches_for_is_asked():

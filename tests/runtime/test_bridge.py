@@ -219,7 +219,10 @@ async def test_linking_needs_power_in_the_room(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        ("echo talk", ["talk is not a chat that can be linked", "power level 50"]),
+        (
+            "echo talk",
+            ["talk is not a chat that can be linked", "One looks like #anything.", "power level 50"],
+        ),
         ("eco #talk", ["There is no network called eco", "power level 50"]),
         ("echo talk please", ["Say `!bridge link <network> <chat>`", "talk is not a chat", "power level 50"]),
     ],

@@ -69,14 +69,15 @@ async def code(town: Town, name: str = "olga") -> str:
 
 @asynccontextmanager
 async def asked(
-    folder: Path, town: Town, words: str = "", operator: Person = OLGA
+    folder: Path, town: Town, words: str = "", operator: Person = OLGA, also: Person | None = None
 ) -> AsyncIterator[tuple[World, Bridge, Human, str]]:
-    """A link that waits for Olga, who was asked."""
+    """A link that waits for Olga, who was asked; `also` is another operator."""
+    operators = [p for p in (operator, also) if p is not None]
     async with town_world(folder, town, consent="required") as place, place.bridge() as bridge:
         alice = place.homeserver.user("alice")
         room = await invited(place, alice)
         await until(lambda: None in town.sessions)
-        town.emit(roster((operator, Role.MODERATOR), (person("Bob"), Role.NONE)))
+        town.emit(roster(*((p, Role.MODERATOR) for p in operators), (person("Bob"), Role.NONE)))
         await alice.send(room, f"!bridge link town #talk {words}".strip())
         await said(place, by(BOT, "nothing passes yet"))
         yield place, bridge, alice, room
@@ -137,6 +138,35 @@ async def test_nothing_passes_either_way_before_an_operator_agrees_and_nothing_o
         assert "bk-" not in consent.wording
 
 
+async def test_of_two_operators_one_is_asked_and_the_room_is_told_without_waiting_for_a_slow_network(
+    tmp_path: Path,
+) -> None:
+    town, hurry = Town(), asyncio.Event()
+
+    async def paced(login: LoginId | None, verb: Verb) -> None:
+        if isinstance(verb, PostMessage) and verb.chat.startswith("dm:"):
+            await hurry.wait()
+
+    town.behave = paced
+    async with asked(tmp_path, town, also=person("Paul", account="paul")) as (place, _, _, room):
+        await said(place, by(BOT, wording.asked("#talk", "Town")))
+        hurry.set()
+        await code(town)
+        await town.until(lambda: any("The code is for you alone" in line for line in told(town, "olga")))
+        assert told(town, "paul") == []
+        assert [e.body for e in place.homeserver.messages(room)].count(wording.asked("#talk", "Town")) == 1
+
+
+async def test_where_nobody_has_agreed_the_status_says_so_once(tmp_path: Path) -> None:
+    town = Town()
+    async with asked(tmp_path, town) as (place, _, alice, room):
+        await alice.send(room, "!bridge status")
+        answer = await said(place, by(BOT, "#talk on Town: "))
+        assert answer.body == (
+            "#talk on Town: waiting: Nobody who speaks for #talk on Town has agreed to the link yet. (modes +n)"
+        )
+
+
 async def test_an_operator_is_told_which_room_it_is_by_its_name_and_address(tmp_path: Path) -> None:
     town = Town()
     async with town_world(tmp_path, town, consent="required") as place, place.bridge():
@@ -155,7 +185,7 @@ async def test_an_operator_is_told_which_room_it_is_by_its_name_and_address(tmp_
 async def test_a_room_that_was_renamed_is_called_so_and_one_without_a_name_by_its_id(tmp_path: Path) -> None:
     town = Town()
     async with asked(tmp_path, town) as (_, bridge, alice, room):
-        assert any(f"to the Matrix room {room}." in line for line in told(town, "olga"))
+        await town.until(lambda: any(f"to the Matrix room {room}." in line for line in told(town, "olga")))
         await alice.set_state(room, "m.room.name", {"name": "Agora"})
         await until(lambda: bridge.parts.titles.of(ChatId(room)) == '"Agora"')
         town.emit(whispers("Olga", f"{await code(town)} yes", OLGA))

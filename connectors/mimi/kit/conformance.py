@@ -350,6 +350,8 @@ async def _packages(asks: Examiner) -> str:
         status, raw = await asks.post(Endpoint.KEY_MATERIAL, asks.user, body)
         _ok(status, 200)
         answer = _decoded(users.KEY_MATERIAL_RESPONSE, raw)
+        if answer.code in (UserCode.NO_CONSENT, UserCode.NO_CONSENT_FOR_THIS_ROOM):
+            raise _Fail(f"the code is {answer.code.name}: has the user agreed to be asked by {asks.we}?")
         if answer.code not in (UserCode.SUCCESS, UserCode.PARTIAL_SUCCESS):
             raise _Fail(f"the code is {answer.code.name}")
         for client in answer.clients:

@@ -52,4 +52,5 @@ def line(result: Result) -> str:
 
 def to_html(report: Report) -> str:
     """One page, without anything from elsewhere."""
-    return page(report.results, peer=report.peer, asked_as=report.asked_as, at=report.at, draft=report.draft)
+    at = report.at.replace("T", " ").replace("+00:00", " UTC")
+    return page(report.results, peer=report.peer, asked_as=report.asked_as, at=at, draft=report.draft)

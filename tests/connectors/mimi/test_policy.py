@@ -23,7 +23,7 @@ from connectors.mimi.policy import (
     judge,
     may_send,
 )
-from connectors.mimi.presets import ADMIN, MEMBER, MODERATOR
+from connectors.mimi.presets import ADMIN, HOST, MEMBER, MODERATOR
 from connectors.mimi.room import BANNED, Capability, Room
 from connectors.mimi.wire.components import (
     Component,
@@ -37,6 +37,7 @@ from connectors.mimi.wire.policies import BaseRoomPolicy, Role
 ANNA, MO, BEN, CARL, EVE = (
     f"mimi://{d}.example/u/{n}" for d, n in zip("ambce", ("anna", "mo", "ben", "carl", "eve"), strict=True)
 )
+DORA = "mimi://a.example/u/dora"
 ROOM = Room(
     participants=(
         Participant(ANNA, ADMIN),
@@ -136,6 +137,21 @@ def test_what_the_policy_provides_for_is_allowed(acts: Sequence[Act]):
 def test_what_it_does_not_is_refused_with_a_sentence(acts: Sequence[Act], why: str):
     with pytest.raises(NotAllowed, match=why):
         judge(ROOM, CLIENTS, acts)
+
+
+def test_a_host_brings_members_in_and_nothing_more():
+    """People of Matrix in our rooms: whether they may invite, their homeserver says."""
+    hosting = room(participants=(*ROOM.participants, Participant(DORA, HOST)))
+    clients = {**CLIENTS, DORA: 1}
+    judge(hosting, clients, [adds(DORA, CARL), AddClient(DORA, CARL)])
+    judge(
+        hosting,
+        clients,
+        [ChangeParticipants(DORA, ParticipantUpdate(removed=(4,))), RemoveClient(DORA, DORA)],
+    )
+    for acts in ([adds(DORA, CARL, MODERATOR)], [removes(DORA, BEN)], [gives(DORA, BEN, BANNED)]):
+        with pytest.raises(NotAllowed):
+            judge(hosting, clients, acts)
 
 
 def test_nobody_is_left_in_the_list_without_a_role():

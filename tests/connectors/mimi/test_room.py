@@ -34,7 +34,7 @@ def test_a_room_of_ours_is_read_as_it_was_made():
     room = read(made())
     assert room.participants == (Participant(ALICE, presets.ADMIN),)
     assert room.metadata == RoomMetadata(URI, name="Club")
-    assert sorted(room.roles) == [0, 1, 2, 3, 4]
+    assert sorted(room.roles) == [0, 1, 2, 3, 4, 5]
     assert room.takes_part == [ALICE]
 
 

@@ -151,6 +151,20 @@ class JsClient:
                 await asyncio.sleep(0.1)
         return dict(found)
 
+    async def share(self, room: str, data: bytes, name: str, mime: str) -> str:
+        """Send a picture, encrypted as clients do; the event's id."""
+        sent = await self._call(
+            "share", room=room, data=base64.b64encode(data).decode(), name=name, mime=mime
+        )
+        return str(sent)
+
+    async def opens(self, room: str, user: str, seconds: float = 60) -> bytes:
+        """Somebody's last picture in a room, in clear: fetched where a login is asked for. Raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            while not (found := await self._call("open", room=room, user=user)):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        return base64.b64decode(found)
+
     async def fates(self, room: str, event: str) -> list[str]:
         """What bridges said became of a message, in order."""
         return [one["status"] for one in await self._call("fates", room=room) if one["event"] == event]

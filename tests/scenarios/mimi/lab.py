@@ -66,6 +66,12 @@ class Provider:
         await self.command(owner, room, f"agree {NETWORK} {chat}", "has agreed")
         return room
 
+    async def alone(self, who: Person) -> str:
+        """Somebody's room with the bot, where every word is a command."""
+        room = await who.create_room(preset="trusted_private_chat", is_direct=True, invite=[self.bot])
+        await self.answer(who, room, "Every word here is a command")
+        return room
+
     async def command(self, who: Person, room: str, words: str, answer: str) -> Event:
         await who.say(room, f"!bridge {words}")
         return await self.answer(who, room, answer)
@@ -96,13 +102,17 @@ class Lab:
     a: Provider
     b: Provider
 
+    def closed_chat(self) -> str:
+        """A room of the other's that nobody has made yet, into which nobody comes uninvited."""
+        return f"mimi://{self.b.domain}/r/closed{next(_numbers)}"
+
     def chat(self, stem: str = "room") -> str:
         """A room of the hub's that nobody has made yet."""
         return f"mimi://{self.a.domain}/r/{stem}{next(_numbers)}"
 
 
 def section(domain: str, port: int, addresses: dict[str, str], authority: Authority) -> dict[str, Any]:
-    """That part of a bridge's config: a provider on this machine whose rooms anybody may join."""
+    """That part of a bridge's config: a provider on this machine. Anybody may join the rooms of a.example."""
     credentials = authority.issue(domain)
     return {
         NETWORK: {
@@ -116,7 +126,7 @@ def section(domain: str, port: int, addresses: dict[str, str], authority: Author
             "listen": "127.0.0.1",
             "port": port,
             "public_url": f"https://{domain}:{port}",
-            "open_rooms": True,
+            "open_rooms": domain == "a.example",
             "peers": addresses,
         }
     }

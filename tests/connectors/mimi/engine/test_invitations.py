@@ -46,6 +46,7 @@ async def asked_in(pair: Pair) -> tuple[Human, str, Human]:
     alice, at_a = await linked(pair.a, ROOM)
     await alice.invite(at_a, ghost(BOB))
     asked = await told(pair.b, "asks you into")
+    assert asked.body.startswith(f"{ALICE} asks you into {ROOM}"), "in the name of who did"
     assert f"!bridge link mimi {ROOM}" in asked.body
     assert f"!bridge decline mimi {ROOM}" in asked.body
     return alice, at_a, bob

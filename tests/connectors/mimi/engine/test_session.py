@@ -20,6 +20,7 @@ from bridgekit.contract.policy import Protection
 from bridgekit.contract.text import Style, Text, join, plain, styled
 from bridgekit.contract.verbs import Sent
 from bridgekit.testing.host import FakeHost
+from connectors.mimi import presets
 from connectors.mimi.config import MimiConfig
 from connectors.mimi.connector import connector
 from connectors.mimi.inviting import Inviting
@@ -27,6 +28,7 @@ from connectors.mimi.mls import installed
 from connectors.mimi.parts import PLAIN, Disposition, Expiry, MimiContent, NullPart, Part, SinglePart, origin
 from connectors.mimi.peers import Endpoint
 from connectors.mimi.people import People
+from connectors.mimi.room import BANNED, NOBODY
 from connectors.mimi.session import MimiSession
 from connectors.mimi.status import Report, Status
 from connectors.mimi.testing.cast import Client
@@ -300,6 +302,24 @@ async def test_a_topic_is_set_and_who_is_kicked_is_out(scene: Scene):
         await scene.hear(Membership, lambda m: m.change is Change.LEAVE)
         assert await scene.household.until(lambda: not seat.group.active)
         await session.perform(verbs.PostMessage(chat=ROOM, content=Content(text=plain("alone")), speaker=ANN))
+
+
+async def test_who_is_banned_is_out_until_they_are_unbanned(scene: Scene):
+    """room-policy 8.1.3: a ban is a role; who is unbanned is nobody there, and may be asked again."""
+    async with scene.bridge() as session:
+        await scene.invite()
+        seat = scene.household.seats[scene.carl.uri, ROOM]
+        carl = Person(id=PersonId(scene.carl.user), name="carl")
+        await session.perform(verbs.Ban(chat=ROOM, person=carl))
+        await scene.hear(Membership, lambda m: m.change is Change.BAN)
+        assert await scene.household.until(lambda: not seat.group.active)
+        assert session.tenants.role(ROOM, scene.carl.user) == BANNED
+        for _ in range(2):  # the second changes nothing
+            await session.perform(verbs.Unban(chat=ROOM, person=carl))
+        await scene.hear(Membership, lambda m: m.change is Change.UNBAN)
+        assert session.tenants.role(ROOM, scene.carl.user) == NOBODY
+        await scene.invite()
+        assert session.tenants.role(ROOM, scene.carl.user) == presets.MEMBER
 
 
 async def test_somebody_who_leaves_is_let_go(scene: Scene):

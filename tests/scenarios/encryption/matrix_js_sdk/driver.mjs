@@ -236,6 +236,42 @@ const deeds = {
     return found?.getContent() ?? null;
   },
 
+  // A file, encrypted as clients do (spec, "Sending encrypted attachments"); the event's id.
+  async share({ client, room, data, name, mime }) {
+    const { matrix } = of(client);
+    const clear = Buffer.from(data, "base64");
+    const counter = crypto.getRandomValues(new Uint8Array(16)).fill(0, 8);
+    const key = await crypto.subtle.generateKey({ name: "AES-CTR", length: 256 }, true, ["encrypt", "decrypt"]);
+    const sealed = await crypto.subtle.encrypt({ name: "AES-CTR", counter, length: 64 }, key, clear);
+    const { content_uri } = await matrix.uploadContent(new Blob([sealed]), { includeFilename: false });
+    const { k, alg, kty, ext, key_ops } = await crypto.subtle.exportKey("jwk", key);
+    const file = {
+      v: "v2",
+      url: content_uri,
+      key: { k, alg, kty, ext, key_ops },
+      iv: unpadded(counter),
+      hashes: { sha256: unpadded(await crypto.subtle.digest("SHA-256", sealed)) },
+    };
+    const info = { mimetype: mime, size: clear.length };
+    return (await matrix.sendMessage(room, { msgtype: "m.image", body: name, info, file })).event_id;
+  },
+
+  // The bytes of somebody's last picture in a room, in clear, over the authenticated endpoint.
+  async open({ client, room, user }) {
+    const { matrix } = of(client);
+    const { file } = (await deeds.picture({ client, room, user })) ?? {};
+    if (!file) return null;
+    const address = matrix.mxcUrlToHttp(file.url, undefined, undefined, undefined, false, true, true);
+    if (!new URL(address).pathname.startsWith("/_matrix/client/v1/media/")) throw new Error(address);
+    const answer = await fetch(address, { headers: { Authorization: `Bearer ${matrix.getAccessToken()}` } });
+    if (!answer.ok) throw new Error(`${answer.status} for ${address}`);
+    const sealed = await answer.arrayBuffer();
+    if (unpadded(await crypto.subtle.digest("SHA-256", sealed)) !== file.hashes.sha256) throw new Error("another file");
+    const key = await crypto.subtle.importKey("jwk", file.key, { name: "AES-CTR" }, false, ["decrypt"]);
+    const counter = Buffer.from(file.iv, "base64");
+    return Buffer.from(await crypto.subtle.decrypt({ name: "AES-CTR", counter, length: 64 }, key, sealed)).toString("base64");
+  },
+
   // What the room's bridges said of the fates of messages: the events and their status, in order.
   async fates({ client, room }) {
     return [...(of(client).timelines.get(room)?.values() ?? [])]
@@ -275,6 +311,8 @@ const deeds = {
     return found;
   },
 };
+
+const unpadded = (bytes) => Buffer.from(bytes).toString("base64").replaceAll("=", "");
 
 function of(name) {
   const found = clients.get(name);
