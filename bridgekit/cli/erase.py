@@ -16,7 +16,8 @@ SECONDS = 1.0
 
 
 def erase(path: Path, user: str) -> int:
-    """Return 0 when all is taken back, or as much of it as can be; what is not is printed. 1: nothing was begun."""
+    """Return 0 when all is taken back, or as much of it as can be; what is not is printed. 1: nothing was
+    begun, or the bridge stopped meanwhile and goes on when it runs again."""
     config = load(path)
     return asyncio.run(_erase(f"{address(config)}/api/v1/erasures", token(config), user))
 
@@ -43,8 +44,15 @@ async def _erase(url: str, token: str, user: str) -> int:
                 told = report["waits"]
                 print(told)
             await asyncio.sleep(SECONDS)
-            async with http.get(url, params={"user": user}) as answer:
-                report = await answer.json()
+            try:
+                async with http.get(url, params={"user": user}) as answer:
+                    report = await answer.json()
+            except (aiohttp.ClientError, TimeoutError):
+                print(
+                    "The bridge does not answer any more; the erasure goes on when it runs again.",
+                    file=sys.stderr,
+                )
+                return 1
     print(f"{report['messages']} messages:")
     for name, count in report["taken_back"].items():
         print(f"  {count} taken back on {name}")
