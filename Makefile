@@ -79,7 +79,7 @@ demo: venv synapse servers ## A real bridge between real servers; ONCE=1 plays t
 demo-mimi: venv mls ## Two MIMI providers that talk to each other; ONCE=1 plays the script, checks it and ends
 	$(BIN)/bridgekit mimi demo $(if $(ONCE),--once)
 
-bench: venv synapse ## The figures and the goals; ARGS=mimi: MLS and MIMI providers
+bench: venv synapse $(if $(findstring mimi,$(ARGS)),mls) ## The figures and the goals; ARGS=mimi: MLS and MIMI providers
 	$(BIN)/python -m tests.bench $(ARGS)
 
 lock: $(VENV)/.uv ## Resolve the dependencies of pyproject.toml anew

@@ -15,7 +15,7 @@ from tests.bench import measures, sealed
 from tests.bench.contestants import Loop, Ours
 from tests.bench.figures import ENCRYPTED, Results, table, verdicts
 from tests.bench.measures import Make, Size
-from tests.bench.report import DOCUMENT, HEADING, SEALED_DOCUMENT, disturbance, machine, report
+from tests.bench.report import DOCUMENT, MIMI_DOCUMENT, SEALED_DOCUMENT, disturbance, machine, placed, report
 
 Part = Callable[[Make, Size, Results], Awaitable[None]]
 QUICK = Size(to_matrix=3_000, to_irc=2_000, seconds=5, far=1_000, sealed=2_000)
@@ -76,6 +76,29 @@ async def _pair(part: Part, size: Size, which: str) -> Results:
     return results
 
 
+def _of_mimi(*, quick: bool, realtime: bool) -> str:
+    # Its parts need the engine, which is not everywhere.
+    from bridgekit_mls import VERSION
+
+    from tests.bench import mls, providers
+
+    tables = mls.tables((10, 100), 1) if quick else mls.tables()
+    flows = providers.flows(200 if quick else 1_000)
+    print(f"{machine()}\n\n{VERSION}\n\n{tables}\n\n{flows}")
+    return MIMI_DOCUMENT.format(
+        realtime=" --realtime" if realtime else "",
+        engine=VERSION,
+        machine=machine(),
+        tables=tables,
+        flows=flows,
+    )
+
+
+def _keep(file: Path | None, section: str) -> None:
+    if file is not None:
+        file.write_text(placed(file.read_text() if file.exists() else "", section))
+
+
 def main() -> int:
     """0 where all goals are met."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Figures and goals")
@@ -96,36 +119,27 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small loads, to see that it works")
     parser.add_argument("--write", type=Path, metavar="FILE", help="also write the report, as Markdown")
     arguments = parser.parse_args()
-    if arguments.what == "mimi":
-        # Its parts need the engine, which is not everywhere.
-        from tests.bench import mls, providers
-
-        mls.main(["--sizes", "10", "100", "--repetitions", "1"] if arguments.quick else [])
-        providers.main(count=200 if arguments.quick else 1_000)
-        return 0
     if arguments.realtime:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))  # sched(7); our processes inherit it
         arguments.tries = 1  # the others have what we leave
+    if arguments.what == "mimi":
+        _keep(arguments.write, _of_mimi(quick=arguments.quick, realtime=arguments.realtime))
+        return 0
     size = QUICK if arguments.quick else Size()
     tell = partial(report, repetitions=arguments.repetitions, realtime=arguments.realtime)
     print(machine())
     goals: list[tuple[bool, str]] = []
-    before = ""
-    if arguments.write is not None and arguments.write.exists():
-        before = arguments.write.read_text().partition(HEADING)[0]
     if arguments.what == "all":
         results, dropped = asyncio.run(measure(size, arguments.repetitions, arguments.tries))
         goals += (found := verdicts(results, Ours.name))
         figures = table(results, Ours.name, Loop.name)
         noise = disturbance(results, dropped, realtime=arguments.realtime)
-        before = tell(DOCUMENT, results, figures, found, noise)
+        _keep(arguments.write, tell(DOCUMENT, results, figures, found, noise))
     results = asyncio.run(measure_sealed(size, arguments.repetitions))
     goals += (found := verdicts(results, sealed.SEALED, ENCRYPTED))
     figures = table(results, sealed.SEALED, sealed.CLEAR, ENCRYPTED)
     noise = disturbance(results, 0, realtime=arguments.realtime)
-    section = tell(SEALED_DOCUMENT, results, figures, found, noise)
-    if arguments.write is not None:
-        arguments.write.write_text(f"{before.rstrip()}\n\n{section}")
+    _keep(arguments.write, tell(SEALED_DOCUMENT, results, figures, found, noise))
     return 0 if all(met for met, _ in goals) else 1
 
 

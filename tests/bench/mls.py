@@ -1,4 +1,4 @@
-"""What MLS costs through our engine, beside the bare published bindings in the same run: python -m tests.bench.mls
+"""What MLS costs through our engine, beside the bare published bindings in the same run: python -m tests.bench mimi
 
 Groups of 10, 100 and 1,000 members, all added by one commit, so that the tree above the leaves is blank: the dearest
 case of the first commit. Ours includes `take_changes`, so what must be stored is at hand; the others keep their state
@@ -7,7 +7,6 @@ to themselves. Times are medians over the repetitions, contestants in turn; rati
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import tempfile
@@ -187,34 +186,37 @@ def measured(contestant: Contestant, size: int) -> dict[str, float]:
     return figures
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1000])
-    arguments.add_argument("--repetitions", type=int, default=3)
-    given = arguments.parse_args(argv)
-    print(mls.VERSION)
-    for size in given.sizes:
-        runs: dict[str, list[dict[str, float]]] = {"ours": [], "mls-rs": [], "rine": []}
-        stored = 0
-        for _ in range(given.repetitions):
-            ours = Ours()
-            contestants: dict[str, Contestant] = {"ours": ours, "mls-rs": MlsRs(), "rine": Rine()}
-            for name, contestant in contestants.items():
-                runs[name].append(measured(contestant, size))
-            stored = ours.stored
-        print(f"\n{size} members; {stored} bytes to store after an encryption")
-        print(f"{'':16}{'ours':>12}{'mls-rs':>12}{'ratio':>8}{'rine':>12}{'ratio':>8}   (ms)")
-        for step in runs["ours"][0]:
-            line = f"{step:16}{statistics.median(run[step] for run in runs['ours']):12.2f}"
-            for other in ("mls-rs", "rine"):
-                if step not in runs[other][0]:
-                    line += f"{'-':>12}{'':>8}"
-                    continue
-                pairs = list(zip(runs["ours"], runs[other], strict=True))
-                line += f"{statistics.median(theirs[step] for _, theirs in pairs):12.2f}"
-                line += f"{statistics.median(mine[step] / theirs[step] for mine, theirs in pairs):8.2f}"
-            print(line)
+STEPS = ("encrypt", "decrypt", "commit, first", "follow, first", "commit", "follow", "join")
 
 
-if __name__ == "__main__":
-    main()
+def tables(sizes: Sequence[int] = (10, 100, 1000), repetitions: int = 3) -> str:
+    """Measure, and say it as Markdown: a table for each size."""
+    return "\n\n".join(_table(size, repetitions) for size in sizes)
+
+
+def _table(size: int, repetitions: int) -> str:
+    runs: dict[str, list[dict[str, float]]] = {"ours": [], "mls-rs": [], "rine": []}
+    stored = 0
+    for _ in range(repetitions):
+        ours = Ours()
+        contestants: dict[str, Contestant] = {"ours": ours, "mls-rs": MlsRs(), "rine": Rine()}
+        for name, contestant in contestants.items():
+            runs[name].append(measured(contestant, size))
+        stored = ours.stored
+    rows = [
+        f"{size:,} members; {stored:,} octets to store after an encryption:\n",
+        "| ms | ours | mls-rs | ratio | rine | ratio |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for step in STEPS:
+        row = f"| {step} | {statistics.median(run[step] for run in runs['ours']):.2f} |"
+        for other in ("mls-rs", "rine"):
+            if step not in runs[other][0]:
+                row += "  |  |"
+                continue
+            ratios = [
+                mine[step] / theirs[step] for mine, theirs in zip(runs["ours"], runs[other], strict=True)
+            ]
+            row += f" {statistics.median(run[step] for run in runs[other]):.2f} | {statistics.median(ratios):.2f} |"
+        rows.append(row)
+    return "\n".join(rows)

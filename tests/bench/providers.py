@@ -71,9 +71,11 @@ async def _measure(count: int) -> list[Flow]:
             ]
 
 
-def main(*, count: int = 1_000) -> None:
-    """Print the figures."""
-    print(f"\nOne provider to another, {SPEAKERS} speakers, {count} messages each way")
-    print(f"{'':18}{'msg/s':>8}{'CPU s per 1,000: from':>24}{'to':>8}")
-    for each in asyncio.run(_measure(count)):
-        print(f"{each.name:18}{each.rate:8.0f}{each.cpu_from:24.2f}{each.cpu_to:8.2f}")
+def flows(count: int = 1_000) -> str:
+    """Measure, and say it as a Markdown table."""
+    rows = ["| | msg/s | CPU s for 1,000: from | to |", "|---|---:|---:|---:|"]
+    rows += [
+        f"| {f.name} | {f.rate:.0f} | {f.cpu_from:.2f} | {f.cpu_to:.2f} |"
+        for f in asyncio.run(_measure(count))
+    ]
+    return "\n".join(rows)

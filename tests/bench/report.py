@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sqlite3
 from importlib.metadata import version
 from pathlib import Path
@@ -64,8 +65,6 @@ How it is measured:
 """
 
 
-HEADING = "## Encrypted rooms"
-"""Where the second section begins."""
 SEALED_DOCUMENT = """## Encrypted rooms
 
 Measured by `make bench ARGS="encryption --repetitions {repetitions}{realtime} --write docs/benchmarks.md"`: medians
@@ -89,6 +88,42 @@ How it is measured:
   who comes last says something at once; seconds until a client in the room has decrypted it. The others still want to
   be registered, to join, and to have their devices.
 """
+
+MIMI_DOCUMENT = """## MLS and MIMI providers
+
+Measured by `make bench ARGS="mimi{realtime} --write docs/benchmarks.md"`, medians of three repetitions.
+
+bridgekit-mls {engine}; {machine}.
+
+{tables}
+
+- Groups whose members were all added by one commit, so that the tree above the leaves is blank: the dearest case of
+  the first commit. 200 octets a message. The bare published bindings are those of `agentvault-mls-rs-uniffi` and
+  `rine-mls`, in turns with ours; the ratio is the median of the repetitions' ratios.
+- Ours includes `take_changes`: what must be stored is at hand. mls-rs keeps its state to itself, rine writes it to
+  files of its own, in memory. rine's face has no update.
+
+From one provider to another:
+
+{flows}
+
+- Two bridges as processes of their own on these cores, each with its database and a fake homeserver that answers at
+  once, mutual TLS between them on loopback, ten people who take turns. It counts only if every message arrived once,
+  in its sender's order and under the right name.
+"""
+
+
+def placed(document: str, section: str) -> str:
+    """The document with the section in place of the one with its heading; at its end where there is none. What stands
+    before all headings of the second order is the section that begins with one of the first."""
+    heading, parts = section.partition("\n")[0], re.split(r"^(?=## )", document, flags=re.MULTILINE)
+    for at, part in enumerate(parts):
+        if part.startswith(heading + "\n"):
+            parts[at] = section
+            break
+    else:
+        parts.append(section)
+    return "\n\n".join(part.strip("\n") for part in parts if part.strip()) + "\n"
 
 
 def disturbance(results: Results, dropped: int, *, realtime: bool) -> str:

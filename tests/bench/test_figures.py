@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.bench import figures
 from tests.bench.figures import FIGURES, Results, table, verdicts
+from tests.bench.report import placed
 
 
 def measured(**changed: float) -> Results:
@@ -60,3 +61,11 @@ def test_the_table_shows_median_spread_and_ratio():
     assert table(results, "bridge", "bare").splitlines()[2] == (
         "| IRC to Matrix, flat out | 3,000 msg/s | 2,000 to 4,000 | 6,000 msg/s | 0.50 |"
     )
+
+
+def test_a_section_of_the_report_takes_the_place_of_the_one_before():
+    page = "# All\n\none\n\n## Sealed\n\ntwo\n\n## Peers\n\nthree\n"
+    assert placed(page, "## Sealed\n\n2\n") == "# All\n\none\n\n## Sealed\n\n2\n\n## Peers\n\nthree\n"
+    assert placed(page, "# All\n\n1\n") == "# All\n\n1\n\n## Sealed\n\ntwo\n\n## Peers\n\nthree\n"
+    assert placed(page, "## New\n\n4") == page + "\n## New\n\n4\n"
+    assert placed("", "## New\n\n4\n") == "## New\n\n4\n"
