@@ -17,7 +17,7 @@ import slixmpp
 import structlog
 
 from bridgekit.contract.errors import Disconnected, LoginRejected, SendUncertain
-from connectors.xmpp import wire
+from connectors.xmpp import scram, tls, wire
 from connectors.xmpp.announce import GATEWAY, ROBOT, Announcement
 
 # What slixmpp says in its log holds whole stanzas; what matters of it comes as events.
@@ -275,15 +275,18 @@ async def client(
     jid: str, password: str, *, host: str, port: int, direct: bool, ca_file: Path | None
 ) -> AsyncIterator[Stream]:
     """An account's stream: TLS with a checked certificate, then SASL. Raises Disconnected or LoginRejected."""
-    xmpp = slixmpp.ClientXMPP(jid, password)
+    try:
+        context = tls.context(ca_file)
+    except OSError as error:
+        raise Disconnected(f"The file of tls_ca_file is no use: {error.strerror or error}.") from None
+    xmpp = slixmpp.ClientXMPP(jid, password, ssl_context=context)
     xmpp.enable_direct_tls = direct
     xmpp.enable_starttls = not direct
     xmpp.enable_plaintext = False
-    if ca_file is not None:
-        xmpp.ca_certs = ca_file
     for plugin in ("xep_0030", "xep_0092", "xep_0115", "xep_0198", "xep_0199"):
         xmpp.register_plugin(plugin)
     # Credentials go over TLS alone; slixmpp takes the strongest SCRAM that both sides know.
+    scram.install()
     xmpp.plugin["feature_mechanisms"].unencrypted_scram = False
     announced = Announcement(xmpp, ROBOT)
     async with _opened(xmpp, host or None, port or None, secure=True, announced=announced) as stream:

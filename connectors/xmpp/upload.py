@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import secrets
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,7 +21,7 @@ from bridgekit.contract.connector import Host
 from bridgekit.contract.errors import RemoteError, SendRejected
 from bridgekit.contract.filekeys import TAG_BYTES
 from bridgekit.contract.people import File
-from connectors.xmpp import compose, disco, explain, wire
+from connectors.xmpp import compose, disco, explain, tls, wire
 from connectors.xmpp.files import KEY_BYTES, sealed_address
 from connectors.xmpp.jids import domain
 from connectors.xmpp.stream import Refused, Stream, new_id
@@ -41,9 +40,7 @@ class Upload:
         """`trusted`: the operator chose this server; a stranger's may not point us at our own network. `ca_file`: whom
         it may have its certificate from, besides the CAs of the system."""
         self._trusted = trusted
-        self._tls = ssl.create_default_context()
-        if trusted and ca_file is not None:
-            self._tls.load_verify_locations(ca_file)
+        self._tls = tls.context(ca_file if trusted else None)
         self._stream = stream
         self._host = host
         self.service = ""

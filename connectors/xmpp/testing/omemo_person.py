@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from io import BytesIO
@@ -20,6 +19,7 @@ from slixmpp.plugins.base import register_plugin
 from slixmpp_omemo import XEP_0384, TrustLevel
 
 from bridgekit.testing.sightings import Sightings
+from connectors.xmpp import tls
 from connectors.xmpp.testing.person import SECONDS
 
 
@@ -88,10 +88,9 @@ class OmemoPerson:
         self.jid = jid
         self.seen: Sightings[Words] = Sightings(show=str)
         self._port = port
-        self._tls = ssl.create_default_context(cafile=str(certificate))
-        self._xmpp: Any = slixmpp.ClientXMPP(jid, password)
+        self._tls = tls.context(certificate)
+        self._xmpp: Any = slixmpp.ClientXMPP(jid, password, ssl_context=self._tls)
         self._xmpp.enable_direct_tls = False
-        self._xmpp.ca_certs = certificate
         for number in (30, 45, 60, 163, 199, 280, 363, 380, 454):
             self._xmpp.register_plugin(f"xep_{number:04}")
         register_plugin(_Stock, "xep_0384")

@@ -15,6 +15,7 @@ import msgspec
 import slixmpp
 
 from bridgekit.testing.sightings import Sightings
+from connectors.xmpp import tls
 
 SECONDS = 60.0
 
@@ -66,9 +67,8 @@ class Person:
         self.seen: Sightings[Seen] = Sightings(show=str)
         self._numbers = itertools.count(1)
         self._port = port
-        self._xmpp: Any = slixmpp.ClientXMPP(jid, password)
+        self._xmpp: Any = slixmpp.ClientXMPP(jid, password, ssl_context=tls.context(certificate))
         self._xmpp.enable_direct_tls = False
-        self._xmpp.ca_certs = certificate
         self._xmpp.register_plugin("xep_0030")
         self._xmpp.register_plugin("xep_0199")
         self._xmpp.add_filter("in", self._came)
