@@ -1,7 +1,7 @@
 """SCRAM (RFC 5802, RFC 7677) as slixmpp has it, with the salted password computed in C, and not for ever.
 
-slixmpp computes each round in Python: ten thousand of them, as servers ask for, are a fifth of a second in which the
-whole bridge stands still, with every login; and a server may ask for any number.
+slixmpp computes each round in Python, and with every login the whole bridge stands still meanwhile; a server asks for
+thousands, and may ask for any number.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from slixmpp.util.sasl.client import SASLCancelled, sasl_mech
 from slixmpp.util.sasl.mechanisms import SCRAM
 
 MOST_ROUNDS = 1_000_000
-"""Servers ask for 4,096 (RFC 7677, 4) up to some hundred thousand; a million is half a second."""
+"""Servers ask for 4,096 (RFC 7677, 4) up to some hundred thousand."""
 
 
 class Scram(SCRAM):  # type: ignore[misc]
@@ -23,7 +23,10 @@ class Scram(SCRAM):  # type: ignore[misc]
         """The salted password. Raises SASLCancelled, upon which slixmpp goes on to what else the server offers."""
         if not 0 < iterations <= MOST_ROUNDS:
             raise SASLCancelled(f"the server asks for {iterations} rounds of its password hash")
-        return hashlib.pbkdf2_hmac(self.hash().name, bytes(text), salt, iterations)
+        try:
+            return hashlib.pbkdf2_hmac(self.hash().name, bytes(text), salt, iterations)
+        except ValueError as error:  # a hash that is none for this
+            raise SASLCancelled(str(error)) from None
 
 
 def install() -> None:

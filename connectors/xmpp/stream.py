@@ -275,11 +275,7 @@ async def client(
     jid: str, password: str, *, host: str, port: int, direct: bool, ca_file: Path | None
 ) -> AsyncIterator[Stream]:
     """An account's stream: TLS with a checked certificate, then SASL. Raises Disconnected or LoginRejected."""
-    try:
-        context = tls.context(ca_file)
-    except OSError as error:
-        raise Disconnected(f"The file of tls_ca_file is no use: {error.strerror or error}.") from None
-    xmpp = slixmpp.ClientXMPP(jid, password, ssl_context=context)
+    xmpp = slixmpp.ClientXMPP(jid, password, ssl_context=tls.context(ca_file))
     xmpp.enable_direct_tls = direct
     xmpp.enable_starttls = not direct
     xmpp.enable_plaintext = False

@@ -7,6 +7,8 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
+from bridgekit.contract.errors import Disconnected
+
 AGAIN = 3600
 """Seconds after which they are read again: a system's list changes under a bridge that runs for years."""
 
@@ -14,11 +16,14 @@ AGAIN = 3600
 def context(ca_file: Path | None = None) -> ssl.SSLContext:
     """A context that checks names and certificates, against the system's authorities and those in `ca_file`.
 
-    Reading the system's takes a tenth of a second, and the event loop waits for it. Raises OSError (ssl.SSLError among
-    them) where the file cannot be read.
+    Reading the system's takes a while, in which the event loop stands still. Raises Disconnected where the file cannot
+    be read: it may be there again when the connection is tried next.
     """
-    changed = ca_file.stat().st_mtime_ns if ca_file is not None else 0
-    return _read(ca_file, changed, int(time.monotonic() // AGAIN))
+    try:
+        changed = ca_file.stat().st_mtime_ns if ca_file is not None else 0
+        return _read(ca_file, changed, int(time.monotonic() // AGAIN))
+    except OSError as error:  # ssl.SSLError is one
+        raise Disconnected(f"The file of tls_ca_file is no use: {error.strerror or error}.") from None
 
 
 @lru_cache(maxsize=16)

@@ -46,6 +46,11 @@ def test_a_server_that_asks_for_rounds_without_end_gets_none() -> None:
             asked("SCRAM-SHA-256", rounds)
 
 
+def test_a_hash_that_gives_no_password_is_not_gone_on_with() -> None:
+    with pytest.raises(SASLCancelled):
+        asked("SCRAM-SHA-ke_128", 4096)
+
+
 def test_certificates_are_read_once_and_again_when_their_file_has_changed(tmp_path: Path) -> None:
     file, _ = write_certificate(tmp_path, "chat.example")
     first = tls.context(file)
@@ -57,8 +62,10 @@ def test_certificates_are_read_once_and_again_when_their_file_has_changed(tmp_pa
     assert tls.context(file) is not first
 
 
-async def test_a_file_of_authorities_that_is_none_is_told(tmp_path: Path) -> None:
+async def test_a_file_of_authorities_that_is_none_or_gone_is_told(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
+    with pytest.raises(Disconnected, match="tls_ca_file is no use: No such file"):
+        tls.context(file)
     file.write_text("no certificate")
     with pytest.raises(Disconnected, match="tls_ca_file"):
         async with stream.client("a@b.example", "pw", host="127.0.0.1", port=1, direct=False, ca_file=file):
