@@ -25,6 +25,7 @@ from bridgekit.matrix.appservice import Appservice
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.fetch import fetch_remote
 from bridgekit.matrix.media import PublicMedia
+from bridgekit.runtime.assembly import assemble
 from bridgekit.runtime.erasure import Report
 from bridgekit.runtime.files import Fetch
 from bridgekit.runtime.parts import Parts
@@ -131,6 +132,7 @@ class Bridge:
             permission=self.permission,
             spawn=self._tasks.spawn,
         )
+        assemble(parts)
         self.accounts, self.ghosts, self.rooms = parts.accounts, parts.ghosts, parts.rooms
         self.portals, self.making = parts.portals, parts.making
         self.engine = parts.engine

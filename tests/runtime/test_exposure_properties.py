@@ -336,7 +336,7 @@ class Game(RuleBasedStateMachine):
         self.act(seconds, taken_back)
 
     def scopes_changed(self, key: PortalKey) -> None:
-        """As bridgekit/runtime/parts.py does it."""
+        """As bridgekit/runtime/consequences.py does it."""
         if key in self.links:
             if Scope.BRIDGE not in in_force(self.links[key][0], self.given.get(key, ()), self.now()):
                 self.bridge.shut(key)

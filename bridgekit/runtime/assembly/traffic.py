@@ -1,0 +1,125 @@
+"""How facts come in, are planned, and are told of."""
+
+from __future__ import annotations
+
+from bridgekit.config import StatusEvents
+from bridgekit.runtime.arrivals import Arrivals
+from bridgekit.runtime.doorstep import Doorstep
+from bridgekit.runtime.fates import Fates
+from bridgekit.runtime.names import Names
+from bridgekit.runtime.overdue import Overdue
+from bridgekit.runtime.parts import Parts
+from bridgekit.runtime.pending import Pending
+from bridgekit.runtime.reception import Reception
+from bridgekit.runtime.rooms import Rooms
+from bridgekit.runtime.secrecy import Secrecy
+from bridgekit.runtime.surroundings import RoomSurroundings
+from bridgekit.runtime.withdrawn import Withdrawn
+
+
+def assemble(parts: Parts) -> None:
+    parts.fates = Fates(
+        parts.client,
+        parts.me,
+        every=parts.config.messages.status_events is StatusEvents.ALL,
+        spawn=parts.spawn,
+    )
+    parts.pending = Pending(
+        parts.store, parts.accounts.sessions, parts.fates, parts.portals, label=parts.label, spawn=parts.spawn
+    )
+    parts.names = Names(parts.client)
+    parts.secrecy = Secrecy(
+        parts.engine,
+        parts.names,
+        parts.portals.say,
+        trust=parts.config.encryption.trust,
+        present=parts.ghosts.present,
+        spawn=parts.spawn,
+    )
+    parts.around = RoomSurroundings(
+        client=parts.client,
+        store=parts.store,
+        registry=parts.registry,
+        accounts=parts.accounts,
+        networks=parts.networks,
+        ghosts=parts.ghosts,
+        names=parts.names,
+        performing=parts.performing,
+        portals=parts.portals,
+        making=parts.making,
+        directs=parts.directs,
+        management=parts.management,
+        standing=parts.standing,
+        upgrades=parts.upgrades,
+        powers=parts.powers,
+        protecting=parts.protecting,
+        members=parts.members,
+        joins=parts.joins,
+        policies=parts.policies,
+        bot=parts.commands,
+        passage=parts.passage,
+        shields=parts.shields,
+        exposures=parts.exposures,
+        readers=parts.readers,
+        optouts=lambda: parts.consenting.optouts,
+        omission=parts.config.messages.omission,
+        fates=parts.fates,
+        pending=parts.pending,
+        metrics=parts.metrics,
+        namespace=parts.namespace,
+        secrecy=parts.secrecy,
+        withdrawn=Withdrawn(parts.client, ghost_in=lambda room: next(iter(parts.ghosts.present(room)), None)),
+        me=parts.me,
+        permission=parts.permission,
+        label=parts.label,
+        spawn=parts.spawn,
+    )
+    parts.doorstep = Doorstep(parts.portals, me=parts.me, label=parts.label, spawn=parts.spawn)
+    parts.rooms = Rooms(
+        parts.store,
+        parts.registry,
+        parts.around,
+        names=parts.names,
+        unlinked=parts.making.unlinked,
+        invitation=parts.owners.invited,
+        overhear=parts.doorstep.overhear,
+        hear=parts.passage.hear,
+        passes=parts.passage.lets,
+        verification=parts.engine.verifying.in_room,  # clients on matrix-js-sdk say these things in clear
+        spawn=parts.spawn,
+    )
+    parts.arrivals = Arrivals()
+    parts.reception = Reception(
+        parts.store,
+        parts.rooms,
+        parts.registry,
+        parts.portals,
+        parts.making,
+        parts.ghosts,
+        parts.namespace,
+        parts.manifests,
+        parts.engine,
+        parts.arrivals,
+        bot=parts.me,
+        label=parts.label,
+        search=parts.commands.meeting.search,
+        puppets=parts.config.appservice.double_puppets,
+        is_echo=parts.matrix.is_echo,
+        glimpsed=parts.exposures.glimpsed,
+        titled=parts.titles.heard,
+        pinged=parts.addressee.pinged,
+        outcome=parts.metrics.transaction,
+        parked=parts.metrics.parked,
+        spawn=parts.spawn,
+    )
+    parts.overdue = Overdue(
+        parts.arrivals,
+        parts.client,
+        parts.store,
+        parts.registry,
+        parts.ghosts,
+        bot=parts.me,
+        is_own=parts.reception.is_own,
+        take_in=parts.reception.take_in,
+        counted=parts.metrics.overdue,
+    )
