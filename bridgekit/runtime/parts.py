@@ -38,6 +38,7 @@ from bridgekit.runtime.loops import Loops
 from bridgekit.runtime.making import Making
 from bridgekit.runtime.management import ManagementRooms
 from bridgekit.runtime.matrix_side import MatrixSide
+from bridgekit.runtime.meeting import Meeting
 from bridgekit.runtime.members import Members
 from bridgekit.runtime.names import Names
 from bridgekit.runtime.opening import Opening
@@ -110,6 +111,7 @@ class Parts:
     upgrades: Upgrades
 
     commands: Bot
+    meeting: Meeting
     erasure: Erasure
     desk: Desk
 

@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 from bridgekit.runtime.bot import Bot
+from bridgekit.runtime.commands.accounts import AccountCommands
+from bridgekit.runtime.commands.devices import DeviceCommands
+from bridgekit.runtime.commands.links import LinkCommands
+from bridgekit.runtime.commands.overview import OverviewCommands
+from bridgekit.runtime.commands.rights import Command, Rights
+from bridgekit.runtime.commands.strangers import StrangerCommands
 from bridgekit.runtime.consequences import Consequences
 from bridgekit.runtime.desk import Desk
 from bridgekit.runtime.erasure import Erasure
+from bridgekit.runtime.meeting import Meeting
 from bridgekit.runtime.parts import Parts
 
 
 def assemble(parts: Parts, consequences: Consequences) -> None:
+    rights = Rights(parts.client, parts.registry, parts.portals, permission=parts.permission)
+    parts.meeting = Meeting(
+        parts.portals,
+        parts.registry,
+        parts.accounts,
+        label=parts.label,
+        permitted=rights.need_power,
+        spend=rights.spend,
+    )
     parts.commands = Bot(
         parts.client,
         parts.portals,
-        parts.making,
         parts.registry,
-        parts.accounts,
         parts.manifests,
-        parts.remains,
-        parts.protecting,
-        parts.directs,
+        rights=rights,
+        commands=_commands(parts, consequences, rights),
         exposures=parts.exposures,
         consenting=parts.consenting,
         titles=parts.titles,
-        readers=parts.readers,
-        shields=parts.shields,
-        held=parts.holding.count,
-        obstacle=consequences.obstacle,
         me=parts.me,
         label=parts.label,
-        permission=parts.permission,
         silence=lambda room, who: parts.rooms.silence(room, who),
-        fingerprints=parts.engine.machines.fingerprints,
-        sessions=parts.accounts.sessions,
     )
     parts.erasure = Erasure(
         parts.client,
@@ -59,7 +65,7 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
         parts.consenting,
         parts.holding,
         parts.erasure,
-        parts.commands.meeting,
+        parts.meeting,
         parts.metrics,
         obstacle=consequences.obstacle,
         turned_away=lambda network: parts.directs.turned_away[network],
@@ -69,3 +75,52 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
         is_ours=parts.is_ours,
         label=parts.label,
     )
+
+
+def _commands(parts: Parts, consequences: Consequences, rights: Rights) -> dict[str, Command]:
+    overview = OverviewCommands(
+        rights,
+        parts.registry,
+        parts.accounts,
+        parts.manifests,
+        parts.remains,
+        parts.directs,
+        parts.consenting,
+        parts.readers,
+        parts.shields,
+        held=parts.holding.count,
+        obstacle=consequences.obstacle,
+        label=parts.label,
+    )
+    links = LinkCommands(
+        rights,
+        parts.registry,
+        parts.portals,
+        parts.remains,
+        parts.protecting,
+        parts.consenting,
+        label=parts.label,
+    )
+    strangers = StrangerCommands(rights, parts.registry, parts.shields)
+    accounts = AccountCommands(
+        rights,
+        parts.client,
+        parts.registry,
+        parts.portals,
+        parts.making,
+        parts.accounts,
+        parts.manifests,
+        parts.remains,
+        parts.directs,
+        label=parts.label,
+    )
+    devices = DeviceCommands(
+        rights,
+        parts.registry,
+        parts.accounts.sessions,
+        me=parts.me,
+        label=parts.label,
+        fingerprints=parts.engine.machines.fingerprints,
+    )
+    families = overview, links, strangers, accounts, devices, parts.meeting
+    return {name: command for family in families for name, command in family.commands.items()}

@@ -102,7 +102,7 @@ def assemble(parts: Parts) -> None:
         parts.arrivals,
         bot=parts.me,
         label=parts.label,
-        search=parts.commands.meeting.search,
+        search=parts.meeting.search,
         puppets=parts.config.appservice.double_puppets,
         is_echo=parts.matrix.is_echo,
         glimpsed=parts.exposures.glimpsed,

@@ -1,0 +1,1 @@
+"""What people can tell the bridge to do, a family of commands in each module."""
