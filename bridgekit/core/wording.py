@@ -419,7 +419,9 @@ MAY_HAVE_NO_ACCOUNT = "they may have no account there"
 def blocker(user: str, name: str, label: str, why: str, *, minutes: int, removes: bool) -> str:
     """Who holds a room up, why, since when, and what to do."""
     then = (
-        "who stays unseen is taken out of the room" if removes else "the bridge has no power to take them out"
+        "who stays unseen is taken out of the room"
+        if removes
+        else "the homeserver does not let the bridge take them out"
     )
     return (
         f"{user} is in this room and is not seen in {name} on {label} ({why}), since {_minutes(minutes)}. "

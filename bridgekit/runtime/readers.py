@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import structlog
 
 from bridgekit.contract.connector import Network, OwnAccounts
-from bridgekit.contract.errors import BridgeError, MatrixForbidden, MatrixRefused, RemoteError
+from bridgekit.contract.errors import BridgeError, MatrixError, RemoteError
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.core import wording
 from bridgekit.core.crowd import Crowds
@@ -27,6 +27,8 @@ PATIENT = 5.0
 """Seconds for which something is held before the room hears of it."""
 TRY_AGAIN = 10.0
 """Seconds until who is in a room is asked again, where that failed."""
+REMOVE_AGAIN = 60.0
+"""Seconds until it is tried again to take somebody out."""
 
 
 class Registered(Protocol):
@@ -73,10 +75,12 @@ class Readers:
         self._verdicts: dict[PortalKey, Verdict] = {}  # of links whose gate is closed
         self._since: dict[tuple[PortalKey, PersonId], int] = {}
         self._called: set[tuple[PortalKey, PersonId]] = set()  # whose account was told to come in
-        self._stuck: set[tuple[ChatId, PersonId]] = set()
+        self._removing: set[tuple[ChatId, PersonId]] = set()  # who is being taken out, or will be tried again
+        self._stuck: set[tuple[ChatId, PersonId]] = set()  # who could not be taken out, and is still there
         self._told: dict[PortalKey, frozenset[PersonId]] = {}
         self._timers: dict[PortalKey, asyncio.TimerHandle] = {}
-        self._reading: set[ChatId] = set()
+        # Rooms that are being asked who is there, and who has come (True) or gone meanwhile.
+        self._reading: dict[ChatId, dict[PersonId, bool]] = {}
 
     # Questions ------------------------------------------------------------------------------------------------
 
@@ -119,12 +123,16 @@ class Readers:
 
     def came(self, room: ChatId, user: PersonId) -> None:
         """A Matrix user is in the room now."""
+        if room in self._reading:
+            self._reading[room][user] = True
         if room in self._joined and not self._is_ours(user):
             self._joined[room].add(user)
             self._room(room)
 
     def went(self, room: ChatId, user: PersonId) -> None:
         """A Matrix user is not in the room any more."""
+        if room in self._reading:
+            self._reading[room][user] = False
         if room in self._joined and user in self._joined[room]:
             self._joined[room].discard(user)
             self._stuck.discard((room, user))
@@ -165,16 +173,16 @@ class Readers:
         people = self._joined.get(link.room)
         if people is None or not crowd.known:
             self._set(side, Verdict(passes=False))
-            if people is None and link.room not in self._reading:
-                self._reading.add(link.room)
-                self._spawn(self._read(link.room))
+            if people is None:
+                self._ask(link.room)
             return
         readers = [self._reader(side, user) for user in sorted(people)]
         rules = self._rules(side.network)
         verdict = judge(rules, [r for r in readers if r is not None], now())
-        for user in verdict.remove:
-            if (link.room, user) not in self._stuck:
-                self._spawn(self._remove(side, link.room, user, verdict))
+        for one in [(link.room, user) for user in verdict.remove]:
+            if one not in self._removing:
+                self._removing.add(one)
+                self._spawn(self._remove(side, *one, verdict))
         stuck = tuple(u for u in verdict.remove if (link.room, u) in self._stuck)
         if stuck:
             verdict = Verdict(passes=False, blockers=verdict.blockers, stuck=stuck, again=verdict.again)
@@ -246,34 +254,50 @@ class Readers:
         if was is verdict.passes:
             self._changed(side)
 
+    def _ask(self, room: ChatId) -> None:
+        if room not in self._reading:
+            self._reading[room] = {}
+            self._spawn(self._read(room))
+
     async def _read(self, room: ChatId) -> None:
-        """Ask who is in a room."""
+        """Ask who is in a room. Whoever came in meanwhile is there, whatever the answer says."""
         try:
             members = await self._client.joined_members(room)
-            self._joined[room] = {user for user in members if not self._is_ours(user)}
         except BridgeError as error:
             log.warning("readers_not_known", reason=error.notice)
             asyncio.get_running_loop().call_later(TRY_AGAIN, self._room, room)
             return
         finally:
-            self._reading.discard(room)
+            meanwhile = self._reading.pop(room)
+        self._stuck = {one for one in self._stuck if one[0] != room or one[1] in members}
+        there = {*members, *(user for user, came in meanwhile.items() if came)}
+        self._joined[room] = {user for user in there if not self._is_ours(user)}
         self._room(room)
 
     async def _remove(self, side: PortalKey, room: ChatId, user: PersonId, verdict: Verdict) -> None:
+        """Take somebody out. Whom the homeserver does not let go reads on: then the gate stays closed, and it is
+        tried again."""
         link = self._registry.links.get(side)
         why = next((b.why for b in verdict.blockers if b.user == user), "")
         name = link.name if link is not None else str(side.chat)
         try:
             await self._client.kick(room, user, reason=wording.removed(name, self._label(side.network), why))
-        except MatrixForbidden:
+        except MatrixError as error:
+            if (room, user) not in self._stuck:
+                log.warning("reader_cannot_be_removed", network=side.network, reason=error.notice)
             self._stuck.add((room, user))
-            log.warning("reader_cannot_be_removed", network=side.network)
-            self._judge(side)
+            asyncio.get_running_loop().call_later(REMOVE_AGAIN, self._try_again, room, user)
+            self._room(room)
             return
-        except MatrixRefused as error:
-            log.info("reader_not_removed", errcode=error.errcode)
+        self._removing.discard((room, user))
         log.info("reader_removed", network=side.network)
         self.went(room, user)
+
+    def _try_again(self, room: ChatId, user: PersonId) -> None:
+        """Perhaps they have left, and the news of it was lost; or the bridge has the power by now."""
+        self._removing.discard((room, user))
+        if room in self._joined:
+            self._ask(room)
 
     def _tell(self, side: PortalKey) -> None:
         """Say in the room what is held, once for each set of people who block."""
