@@ -214,7 +214,9 @@ class Metrics:
         )
         reg.register(self._messages)
         reg.register(self._answers)
-        self._up = Gauge("bridgekit_homeserver_up", "1 while the homeserver answers.", registry=reg)
+        self._up = Gauge(
+            "bridgekit_homeserver_up", "1 while the homeserver answers and knows us.", registry=reg
+        )
         self._transactions = Counter(
             "bridgekit_transactions", "Transactions of the homeserver by outcome.", ["outcome"], registry=reg
         )

@@ -400,6 +400,11 @@ class Config(Section):
                 return self.permissions[who]
         return Permission.NONE
 
+    def admins(self) -> list[ids.PersonId]:
+        """The admins who are named one by one."""
+        named = (ids.PersonId(who) for who in self.permissions if who.startswith("@"))
+        return [user for user in named if self.permission(user) is Permission.ADMIN]
+
     @model_validator(mode="after")
     def _listeners_differ(self) -> Config:
         if self.admin.listen == self.appservice.listen and self.admin.listen.port:

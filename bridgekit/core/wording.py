@@ -627,11 +627,20 @@ EXACTLY = 10 * 60_000
 
 def missed(reason: str, since: int, until: int) -> str:
     """What a chat's readers will not read, and why; times are ms since the epoch."""
+    return f"{reason} What was said there {_between(since, until)}, if anything, is missing here."
+
+
+def homeserver_trouble(reason: str, since: int, until: int) -> str:
+    """To the bridge's admins, when it is over; times are ms since the epoch."""
+    return f"⚠ I could do nothing {_between(since, until)}. {reason} That is over now."
+
+
+def _between(since: int, until: int) -> str:
     exact = until - since < EXACTLY
     begin, end = _utc(since, exact), _utc(until, exact)
     if begin[:10] == end[:10]:
         end = end[11:]
-    return f"{reason} What was said there between {begin} and {end} UTC, if anything, is missing here."
+    return f"between {begin} and {end} UTC"
 
 
 def _utc(at: int, exact: bool) -> str:

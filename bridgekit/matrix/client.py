@@ -17,7 +17,7 @@ from bridgekit.matrix.crypto.contents import Sealed
 from bridgekit.matrix.sending import Sending
 from bridgekit.matrix.shapes import Identity, Json, Ping, Versions
 from bridgekit.matrix.transfer import Download, Transfer
-from bridgekit.matrix.transport import BACKOFF, Homeserver, Metrics, quoted
+from bridgekit.matrix.transport import BACKOFF, SECONDS, Homeserver, Metrics, quoted
 
 _encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(Json).decode
@@ -85,7 +85,14 @@ class MatrixClient(Calls):
     @property
     def available(self) -> bool:
         """Whether the homeserver answers and knows us, as far as the last calls can tell."""
-        return self.homeserver.gate.available and not self.homeserver.refused
+        return not self.trouble
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the homeserver, as far as the last calls can tell, as a sentence; "" for nothing."""
+        if not self.homeserver.gate.available:
+            return "The homeserver does not answer."
+        return self.homeserver.refused
 
     def may_be_encrypted(self, room: ChatId) -> bool:
         """Whether the room is encrypted, or nothing is known of it."""
@@ -156,10 +163,11 @@ class MatrixClient(Calls):
         """
         return await self._sending.find(room, sources, since, user=user)
 
-    async def whoami(self, *, user: PersonId | None = None) -> Identity:
-        """Whom the homeserver takes us for."""
+    async def whoami(self, *, user: PersonId | None = None, timeout: float = SECONDS) -> Identity:
+        """Whom the homeserver takes us for; an answer that does not come within `timeout` seconds is lost."""
         decode = msgspec.json.Decoder(Identity).decode
-        return await self._call("whoami", "GET", f"{CS}/account/whoami", None, decode, user=user)
+        path = f"{CS}/account/whoami"
+        return await self._call("whoami", "GET", path, None, decode, user=user, timeout=timeout)
 
     async def account_data(
         self, type: str, *, room: ChatId | None = None, user: PersonId | None = None

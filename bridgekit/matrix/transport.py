@@ -93,6 +93,7 @@ class Homeserver:
         self.on_back: Callable[[], None] = _nobody
         """Called when it answers again after it was away."""
         self.refused = ""  # why the homeserver takes us for a stranger, while it does
+        self.heard = 0.0  # when it last did what it was asked for (the event loop's time)
         self._turns: Turns[ChatId] = Turns(AT_ONCE)
         self._backoff = backoff
         self._headers = b"Authorization: Bearer %s\r\n" % token.encode("ascii") + AGENT
@@ -164,9 +165,6 @@ class Homeserver:
                 if not patient or error.errcode not in STRANGER:
                     raise
                 # A homeserver that was started without the registration is as good as away: nothing is lost to it.
-                if not self.refused:
-                    log.error("homeserver_does_not_know_us", reason=error.notice)
-                self.refused = error.notice
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, longest)
 
@@ -205,9 +203,13 @@ class Homeserver:
                 except msgspec.MsgspecError:
                     raise named(answer) from None
                 ok = True
-                self.refused = ""
+                if self.refused or not self.heard:
+                    self._known()
+                self.heard = clock()
                 return result
             error = named(answer)
+            if isinstance(error, MatrixRefused) and error.errcode in STRANGER:
+                self._estranged(error.notice)
             if isinstance(error, HomeserverUnavailable):
                 # A proxy's 502 says that the homeserver is away; the homeserver's own, that somebody else is.
                 ok = None if isinstance(error, ElsewhereUnavailable) else False
@@ -228,8 +230,21 @@ class Homeserver:
             gate.leave(epoch, ok, certain=certain, kind=call if status else "")
             self.metrics.answered(call, status, clock() - started)
 
+    def _estranged(self, reason: str) -> None:
+        if not self.refused:
+            log.error("homeserver_does_not_know_us", reason=reason)
+            self.metrics.homeserver(False)
+        self.refused = reason
+
+    def _known(self) -> None:
+        self.metrics.homeserver(True)
+        if self.refused:
+            self.refused = ""
+            log.info("homeserver_knows_us_again")
+            self.on_back()
+
     def _changed(self, available: bool) -> None:
-        self.metrics.homeserver(available)
+        self.metrics.homeserver(available and not self.refused)
         if available:
             self.on_back()
 

@@ -28,6 +28,7 @@ from bridgekit.matrix.media import PublicMedia
 from bridgekit.runtime.assembly import assemble
 from bridgekit.runtime.erasure import Report
 from bridgekit.runtime.files import Fetch
+from bridgekit.runtime.heartbeat import Heartbeat
 from bridgekit.runtime.parts import Parts
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.tasks import Tasks
@@ -162,6 +163,9 @@ class Bridge:
         self.accounts.start_all()
         self._tasks.spawn(self._settle_in())
         self._tasks.spawn(parts.overdue.run())
+        self._tasks.spawn(
+            Heartbeat(self.client, admins=lambda: self.config.admins(), tell=parts.management.tell).run()
+        )
         self._tasks.spawn(parts.consenting.tend())
         self._tasks.spawn(parts.shields.keep_telling())
         parts.exposures.start()
@@ -274,7 +278,7 @@ class Bridge:
 
     def _health(self) -> dict[str, admin.Part]:
         parts = {
-            "homeserver": admin.Part(ok=self.client.available),
+            "homeserver": admin.Part(ok=self.client.available, detail=self.client.trouble),
             "store": admin.Part(ok=self.store.trouble is None, detail=self.store.trouble or ""),
             "encryption": admin.Part(ok=not self.engine.trouble, detail=self.engine.trouble, needed=False),
         }

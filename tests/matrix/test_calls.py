@@ -197,7 +197,7 @@ async def test_calls_and_outages_are_counted():
         assert counting.calls[0] == ("send", 200)
         assert counting.calls[-1] == ("send", 200)
         assert ("send", 0) in counting.calls
-        assert counting.changes == [False, True]
+        assert counting.changes == [True, False, True]
 
 
 async def test_two_hundred_joins_at_once_all_succeed():

@@ -311,7 +311,7 @@ async def test_metrics_and_health_say_how_it_is(tmp_path: Path) -> None:
             await until(lambda: not bridge.client.available)
             status, parts, metrics = await look()
             assert status == 503
-            assert parts["homeserver"] == {"ok": False}
+            assert parts["homeserver"] == {"ok": False, "detail": "The homeserver does not answer."}
             assert "bridgekit_homeserver_up 0.0" in metrics
             await place.homeserver.resume()
             await said(place, by(ghost("bob"), "hello"))
