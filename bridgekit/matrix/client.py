@@ -5,12 +5,14 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import aiohttp
 import msgspec
 
+from bridgekit.contract.errors import MatrixRefused
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.matrix.calls import CS, Calls, json_object, none_if_missing
 from bridgekit.matrix.crypto.contents import Sealed
@@ -19,6 +21,8 @@ from bridgekit.matrix.shapes import Identity, Json, Ping, Versions
 from bridgekit.matrix.transfer import Download, Transfer
 from bridgekit.matrix.transport import BACKOFF, SECONDS, Homeserver, Metrics, quoted
 
+NO_SUCH_DEVICE = "M_UNKNOWN_DEVICE"
+"""Of a device that an appservice speaks with (MSC4326): somebody has signed it out."""
 _encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(Json).decode
 
@@ -36,6 +40,10 @@ class Cipher(Protocol):
 
     async def seal(self, room: ChatId, type: str, content: Json, user: PersonId) -> Sealed | None:
         """What is sent instead; None where it goes out as it is. Raises BridgeError where it must not be sent."""
+        ...
+
+    def lost(self, user: PersonId) -> None:
+        """The homeserver does not know the device any more with which the user speaks."""
         ...
 
 
@@ -128,30 +136,43 @@ class MatrixClient(Calls):
         0 is unknown) before anything is sent again. Into an encrypted room nothing goes in clear: `cipher` seals it
         with the sender's own device. `after` is what the event waits for once it is ready to go.
         """
-        device: str | None = None
-        if self.cipher is not None and not self.cipher.is_clear(room, type):
-            user = user or self.bot
-            if after is not None:
-                await after()
-                after = None  # what is sealed goes at once
-            whole = _object(content) if isinstance(content, bytes) else dict(content)
-            sealed = await self.cipher.seal(room, type, whole, user)
-            if sealed is not None:
-                type, content, device = sealed
-        return await self._sending.send(
+        send = partial(
+            self._sending.send,
             room,
-            type,
-            content if isinstance(content, bytes) else _encode(content),
             txn=txn,
-            user=user,
             at=at,
             source=source,
             since=since,
             recovering=recovering,
-            device=device,
             patient=patient,
-            after=after,
         )
+        if self.cipher is None or self.cipher.is_clear(room, type):
+            whole = content if isinstance(content, bytes) else _encode(content)
+            return await send(type, whole, user=user, device=None, after=after)
+        if after is not None:
+            await after()  # what is sealed goes at once
+        plain = _object(content) if isinstance(content, bytes) else dict(content)
+        try:
+            return await self._send_sealed(self.cipher, send, room, type, plain, user or self.bot)
+        except MatrixRefused as error:
+            if error.errcode != NO_SUCH_DEVICE:
+                raise
+            self.cipher.lost(user or self.bot)
+            return await self._send_sealed(self.cipher, send, room, type, plain, user or self.bot)
+
+    async def _send_sealed(
+        self,
+        cipher: Cipher,
+        send: Callable[..., Awaitable[MessageId]],
+        room: ChatId,
+        type: str,
+        content: Json,
+        user: PersonId,
+    ) -> MessageId:
+        sealed = await cipher.seal(room, type, content, user)
+        if sealed is None:
+            return await send(type, _encode(content), user=user, device=None, after=None)
+        return await send(sealed.type, _encode(sealed.content), user=user, device=sealed.device, after=None)
 
     async def find_sent(
         self, room: ChatId, sources: Collection[str], since: int = 0, *, user: PersonId | None = None

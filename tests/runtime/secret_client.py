@@ -45,6 +45,14 @@ class SecretClient:
         if verified:
             homeserver.keys.upload_identity(self.id, self.machine.identity())
 
+    def vouched_for_by(self, other: SecretClient) -> None:
+        """Have the identity of another device of the same person sign this one."""
+        keys = {key: part for key, part in self.machine.device_keys.items() if key != "signatures"}
+        name = f"ed25519:{self.machine.device}"
+        own = self.machine.device_keys["signatures"][self.id][name]
+        signed = other.machine._self_signing.sign({**keys, "signatures": {self.id: {name: own}}}, self.id)
+        self.homeserver.keys.upload(self.id, self.machine.device, {"device_keys": signed})
+
     def devices_in(self, room: str) -> list[Device]:
         """Everybody's devices in a room, but this one."""
         users = [PersonId(user) for user in self.homeserver.joined(room)]

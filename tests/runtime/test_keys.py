@@ -14,7 +14,7 @@ from bridgekit.contract.ids import PersonId
 from bridgekit.store.keys import Inbound
 from bridgekit.testing.homeserver import Fail
 from tests.runtime.fake_network import Town, says
-from tests.runtime.running import ghost, town_world, until
+from tests.runtime.running import BOT, ghost, town_world, until
 from tests.runtime.secret_client import SecretClient
 from tests.runtime.test_secrecy import Scene, linked, running, scene
 
@@ -143,3 +143,41 @@ async def test_a_ghost_that_the_homeserver_refuses_takes_encryption_from_no_othe
             assert bridge.engine.trouble == ""
             assert len(place.homeserver.app.devices[zoe]) == 1
             assert not bridge.engine.machines.is_ready(PersonId(ann))
+
+
+@pytest.mark.parametrize("whose", [BOT, BOB], ids=["the bot's", "a ghost's"])
+async def test_a_device_that_somebody_signs_out_is_back_before_the_next_word_is_lost(
+    tmp_path: Path, whose: str
+) -> None:
+    """An admin of the homeserver does it while the bridge runs: what the device sends is refused until then."""
+    async with scene(tmp_path) as now:
+        await now.bob_says("one")
+        homeserver = now.place.homeserver
+        (device,) = homeserver.app.devices[whose]
+        homeserver.keys.forget(whose, device)
+        del homeserver.app.devices[whose][device]
+        await now.alice.say(now.room, "!bridge help")
+        assert await now.bob_says("two") == ["one", "two"]
+        await until(
+            lambda: any("I pass messages between" in words for words in now.alice.words(now.room, BOT))
+        )
+        carol = SecretClient(homeserver, homeserver.user("carol"))
+        await carol.human.join(now.room)
+        await homeserver.settled()
+        await now.bob_says("three")
+        assert carol.words_readable(now.room, BOB) == ["three"]
+        assert list(homeserver.app.devices[whose]) == [device]
+
+
+async def test_somebody_with_fifty_devices_reads_on_each_of_them(tmp_path: Path) -> None:
+    async with scene(tmp_path) as now:
+        homeserver = now.place.homeserver
+        carol = homeserver.user("carol")
+        first, *others = many = [SecretClient(homeserver, carol, verified=False) for _ in range(50)]
+        homeserver.keys.upload_identity(first.id, first.machine.identity())
+        for one in others:
+            one.vouched_for_by(first)
+        await carol.join(now.room)
+        await homeserver.settled()
+        await now.bob_says("hello, all of you")
+        assert {tuple(one.words_readable(now.room, BOB)) for one in many} == {("hello, all of you",)}

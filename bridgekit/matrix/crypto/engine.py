@@ -273,6 +273,10 @@ class Engine:
             await self._meetings.over(user)
         return Sealed("m.room.encrypted", sealed, machine.device)
 
+    def lost(self, user: PersonId) -> None:
+        """The homeserver does not know the user's device any more: before it is used again it is published anew."""
+        self.machines.lost(user)
+
     async def introduce(self, room: ChatId, user: PersonId) -> None:
         """Give the user, who will speak in the room and is not in it yet, a device where it is known to be encrypted.
 

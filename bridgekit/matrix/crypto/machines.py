@@ -23,6 +23,9 @@ BOT_KEYS = 50
 GHOST_KEYS = 10
 """One-time keys at the homeserver. A ghost is spoken to by the devices of the people around it, once each; the
 fallback key covers the rest."""
+FALLBACK_SECONDS = 3600.0
+"""For so long a fallback key that was taken is not replaced again. An account keeps one that was replaced (MSC2732),
+so that it opens what is on its way, and of a burst the homeserver says again and again that the key is taken."""
 KEPT = 2000
 """Machines in memory that nobody uses just now; to read one back takes a millisecond."""
 RECHECK_SECONDS = 2.0
@@ -65,6 +68,7 @@ class Machines:
         self._checked: set[PersonId] = set()  # the homeserver has them as they are, as of this run
         self._filling: set[PersonId] = set()
         self._said: dict[PersonId, _Counts] = {}  # what came while keys were being filled up
+        self._fallback_until: dict[PersonId, float] = {}  # before that it is not replaced
         self._doubtful: set[PersonId] = set()
         self.bots_keys: int | None = None
         """One-time keys that the bot has left, as the homeserver said last."""
@@ -223,6 +227,10 @@ class Machines:
 
     # What the homeserver says of ours -------------------------------------------------------------------------
 
+    def lost(self, user: PersonId) -> None:
+        """The homeserver does not know the user's device: whoever asks for it next waits until it does."""
+        self._checked.discard(user)
+
     def changed(self, users: list[PersonId]) -> None:
         """The homeserver says that these of ours have changed devices: mostly the echo of our own doing, so they are
         looked at in the background, all together, and published anew where they are not as they should be."""
@@ -264,11 +272,16 @@ class Machines:
                 self.bots_keys = left.get("signed_curve25519", 0)
             unused = fallback.get(user, {}).get(device)
             low = left is not None and left.get("signed_curve25519", 0) <= self._wanted(user) // 2
-            used_up = unused is not None and "signed_curve25519" not in unused
+            used_up = (
+                unused is not None and "signed_curve25519" not in unused and self._may_replace_fallback(user)
+            )
             if low or used_up:
                 self._filling.add(user)
                 have = left.get("signed_curve25519", 0) if left is not None else self._wanted(user)
                 self._spawn(self._fill(user, self._wanted(user) - have, fallback=used_up))
+
+    def _may_replace_fallback(self, user: PersonId) -> bool:
+        return asyncio.get_running_loop().time() >= self._fallback_until.get(user, 0.0)
 
     async def _fill(self, user: PersonId, missing: int, *, fallback: bool) -> None:
         try:
@@ -276,6 +289,8 @@ class Machines:
                 machine = await self.local(user)
                 if machine is None:
                     return
+                if fallback:
+                    self._fallback_until[user] = asyncio.get_running_loop().time() + FALLBACK_SECONDS
                 machine.more_keys(missing, fallback=fallback)
                 await self._store.commit(self._store.keys.put_device(machine.row()))
                 await self._calls.upload(user, machine.device, machine.unpublished())

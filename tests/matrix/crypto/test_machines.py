@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from bridgekit.matrix.crypto.machine import Machine
 from bridgekit.matrix.crypto.machines import GHOST_KEYS, Machines
 from bridgekit.store import SealingKey, Store
 from bridgekit.testing.homeserver.keys import KeyStore
+from tests.matrix.crypto.test_devices import machine
+from tests.matrix.crypto.test_machine import device_of, message
 
 BOT, GHOST = PersonId("@bot:hs.test"), PersonId("@_bk_bob:hs.test")
 
@@ -75,7 +77,16 @@ async def nobody_else() -> None:
     """This process is the only one."""
 
 
-def machines(store: Store, calls: Calls, alone: Callable[[], Awaitable[object]] = nobody_else) -> Machines:
+def in_the_background(work: Coroutine[Any, Any, None]) -> object:
+    return asyncio.get_running_loop().create_task(work)
+
+
+def machines(
+    store: Store,
+    calls: Calls,
+    alone: Callable[[], Awaitable[object]] = nobody_else,
+    spawn: Callable[[Coroutine[Any, Any, None]], object] = in_the_background,
+) -> Machines:
     return Machines(
         store,
         calls,
@@ -83,7 +94,7 @@ def machines(store: Store, calls: Calls, alone: Callable[[], Awaitable[object]] 
         may_have=lambda user: user != "@alice:hs.test",
         is_ours_alone=alone,
         published=lambda _: None,
-        spawn=lambda work: asyncio.get_running_loop().create_task(work),
+        spawn=spawn,
     )
 
 
@@ -173,6 +184,28 @@ async def test_an_identity_that_was_replaced_is_replaced_again_with_the_same_dev
     row = await store.keys.device(GHOST)
     assert row is not None
     assert Machine(row, [], store.keys.pickle_key).master == own.master
+
+
+async def test_a_fallback_key_opens_what_is_begun_with_it_however_often_the_homeserver_says_it_is_taken(
+    store: Store,
+) -> None:
+    """An account keeps the one before the present one, so each is in use for an hour at least. What is said while keys
+    are filled up, or was on its way then, is of the key before."""
+    calls = Calls()
+    filling: list[Coroutine[Any, Any, None]] = []
+    ours = machines(store, calls, spawn=filling.append)
+    ghost = await ours.of(GHOST)
+    name, taken, _ = calls.keys.fallback[GHOST][ghost.device]
+    for _ in range(5):
+        ours.counts({}, {GHOST: {ghost.device: []}})
+        ours.counts({}, {GHOST: {ghost.device: []}})
+        while filling:
+            await filling.pop()
+    assert calls.keys.fallback[GHOST][ghost.device][0] != name
+    ann = machine(PersonId("@ann:hs.test"))
+    assert ann.begin(device_of(ghost), taken, 1) is not None
+    found, _, begun = ghost.decrypt(ann.user, message(ann, ghost, {"n": 1}), 2)
+    assert (bytes(found.content), begun) == (b'{"n":1}', True)
 
 
 async def test_who_is_not_the_bridges_gets_no_device(store: Store) -> None:
