@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from bridgekit.contract import facts
 from bridgekit.contract.connector import Host
-from bridgekit.contract.errors import BridgeError, SendRejected, SendUncertain
+from bridgekit.contract.errors import BridgeError, PeerMisbehaved, SendRejected, SendUncertain
 from bridgekit.contract.ids import ChatId
 from connectors.mimi import presets
 from connectors.mimi.hearing import Hearing
@@ -94,6 +94,8 @@ class Commits:
         state = state_in(found)
         role = None if state.role_of(user) not in (NOBODY, BANNED) else entry(state, code)
         seat, commit = Seat.join_external(self._engine, identity, found, user=user, room_uri=room, role=role)
+        if not self._hubs.is_ours(room):
+            self._vouch_for_all(seat)
         # What the seat keeps now is what it is if the hub takes the commit.
         records = {name: value for name, value in seat.take_changes().items() if value is not None}
         octets = MLS_MESSAGE.encode(commit.message)
@@ -116,6 +118,12 @@ class Commits:
         if taken is None:
             raise Stale
         return taken
+
+    def _vouch_for_all(self, seat: Seat) -> None:
+        try:
+            self._seats.vouch_for_all(seat.group)
+        except PeerMisbehaved as problem:
+            raise SendRejected(problem.notice) from None
 
     async def _foreseen(self, room: str, pending: Sequence[rooms.PendingProposal]) -> list[Seat]:
         """Those of us who now know what waits to be committed, to be kept.

@@ -27,7 +27,8 @@ from connectors.mimi.seats import Seats
 from connectors.mimi.threads import Threads
 from connectors.mimi.translate import Received, receipts, to_facts
 from connectors.mimi.wire import rooms
-from connectors.mimi.wire.rooms import CommitFanout, Fanout
+from connectors.mimi.wire.mls import PublicMessage
+from connectors.mimi.wire.rooms import CommitFanout, Fanout, ProposalFanout
 
 
 class Owner(Protocol):
@@ -73,6 +74,8 @@ class Hearing:
     async def take_in(self, room: str, fanout: Fanout, *, but: str) -> tuple[list[Seat], bool]:
         """The seats that are to be kept."""
         proposed, reader = False, self._readers.of(room)
+        if not self._vouched(room, fanout):
+            return [], False
         changed: list[Seat] = []
         for seat in self._seats.in_room(room):
             if seat.user == but or not seat.group.active:
@@ -101,6 +104,22 @@ class Hearing:
                 proposed |= any(isinstance(each, Proposed) for each in heard)
             changed.append(seat)
         return changed, proposed
+
+    def _vouched(self, room: str, fanout: Fanout) -> bool:
+        """False where it brings somebody under the name of a user of ours who is none: nobody here follows that."""
+        messages: tuple[object, ...] = ()
+        if isinstance(fanout, ProposalFanout):
+            messages = (fanout.message, *fanout.more)
+        elif isinstance(fanout, CommitFanout):
+            messages = (fanout.message, *fanout.replaced)
+        try:
+            for message in messages:
+                if isinstance(message, PublicMessage):
+                    self._seats.vouch_for(message)
+        except PeerMisbehaved as problem:
+            self._host.log.warning("impersonated", room=room, why=problem.notice[:200])
+            return False
+        return True
 
     # Facts --------------------------------------------------------------------------------------------------
 

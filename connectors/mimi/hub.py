@@ -14,7 +14,7 @@ from functools import cached_property
 import msgspec
 
 from bridgekit.contract.errors import NotAllowed, PeerMisbehaved
-from connectors.mimi import franking, policy, uris
+from connectors.mimi import franking, policy, uris, vouching
 from connectors.mimi import room as rooms_state
 from connectors.mimi.mls import Engine, Proposal, PublicGroup, Sender
 from connectors.mimi.people import People
@@ -25,6 +25,7 @@ from connectors.mimi.wire.components import Component
 from connectors.mimi.wire.mls import (
     EXTENSIONS,
     GROUP_INFO,
+    KEY_PACKAGE,
     MLS_MESSAGE,
     RATCHET_TREE,
     AppDataUpdate,
@@ -233,7 +234,7 @@ class HubRoom:
             if isinstance(request, CommitBundle):
                 accepted = self._commit(request, provider, now, people, routes, has_code)
             else:
-                accepted = self._propose((message, *request.more), provider, now, people)
+                accepted = self._propose((message, *request.more), provider, now, people, routes)
         except _Invalid as invalid:
             return rooms.InvalidProposal(invalid.notice, invalid.references), None
         except PeerMisbehaved as problem:
@@ -246,7 +247,14 @@ class HubRoom:
             return rooms.NotAllowed(f"The message cannot be verified: {problem}"[:300]), None
         return rooms.Updated("", now), accepted
 
-    def _propose(self, messages: Sequence[MlsMessage], provider: str, now: int, people: People) -> Accepted:
+    def _propose(
+        self,
+        messages: Sequence[MlsMessage],
+        provider: str,
+        now: int,
+        people: People,
+        routes: Mapping[bytes, str],
+    ) -> Accepted:
         # A copy: what is refused half-way has changed nothing.
         group = self._engine.restore(self.kept.group)
         state, names = self.state, _names(group)
@@ -256,6 +264,7 @@ class HubRoom:
             octets = MLS_MESSAGE.encode(message)
             received = group.process(octets, resolve=rooms_state.merge)
             self._of(received.sender, provider)
+            self._vouched(message, received.sender, names, provider, people, routes)
             acts += _acts([received.proposal], received.sender, names, people, state)
             group.accept(received)
             pending.append(Pending(received.proposal.reference, octets, now))
@@ -282,6 +291,7 @@ class HubRoom:
         received = group.process(octets, resolve=rooms_state.merge)
         sender: Sender = received.sender
         self._of(sender, provider)
+        self._vouched(request.message, sender, names, provider, people, routes)
         external = sender.kind == "new_member_commit"
         self._covers_what_waits(received.proposals, external=external)
         acts = _acts(received.proposals, sender, names, people, state)
@@ -362,6 +372,28 @@ class HubRoom:
         if uris.parse(name, uris.Thing.CLIENT).domain != provider:
             raise NotAllowed("A provider speaks for its own clients only.")
 
+    def _vouched(
+        self,
+        message: MlsMessage,
+        sender: Sender,
+        names: Mapping[int, bytes],
+        provider: str,
+        people: People,
+        routes: Mapping[bytes, str],
+    ) -> None:
+        """Nobody brings in a client under the name of another provider's user, or becomes one."""
+        if not isinstance(message, PublicMessage):
+            return
+        for each in vouching.entering(message):
+            user = people.user_of(each.client)
+            if each.package is not None:
+                domain = uris.parse(user).domain
+                given = routes.get(self._engine.reference(KEY_PACKAGE.encode(each.package)))
+                if domain not in (provider, given):
+                    raise NotAllowed("A client comes in by a key package that its own provider gave out.")
+            elif sender.kind == "member" and user != people.user_of(names.get(sender.index or 0)):
+                raise NotAllowed("A client cannot become another user's.")
+
     def _not_gone(self, acts: Sequence[Act]) -> None:
         gone = self._gone
         for act in acts:
@@ -441,8 +473,6 @@ def _act(proposal: Proposal, by: str, names: Mapping[int, bytes], people: People
         case "self_remove":
             return policy.RemoveClient(by, by)
         case "update":
-            if people.user_of(proposal.name) != by:
-                raise NotAllowed("A client cannot become another user's.")
             return policy.UpdateClient(by)
         case "external_init":
             return None
@@ -452,6 +482,8 @@ def _act(proposal: Proposal, by: str, names: Mapping[int, bytes], people: People
             if proposal.component == Component.PARTICIPANT_LIST and data is not None:
                 update = components.PARTICIPANT_UPDATE.decode(data)
                 rooms_state.changed(state.participants, [update])  # the places that it names are there
+                for added in update.added:
+                    uris.parse(added.user, uris.Thing.USER)
                 return policy.ChangeParticipants(by, update)
             if proposal.component == Component.ROOM_METADATA and data is not None:
                 return policy.ChangeMetadata(by, components.ROOM_METADATA.decode(data))

@@ -8,7 +8,7 @@ import msgspec
 
 from bridgekit.contract.errors import Disconnected, NotAllowed, PeerMisbehaved, SendRejected, SendUncertain
 from connectors.mimi import room as state_of
-from connectors.mimi import uris
+from connectors.mimi import uris, vouching
 from connectors.mimi.mls import APP_DATA_UPDATE, SELF_REMOVE, MemberEngine, Signer
 from connectors.mimi.peers import Endpoint, Peers
 from connectors.mimi.provider import Provider
@@ -115,6 +115,10 @@ class Hubs:
             answer = await self._post(
                 room, Endpoint.KEY_MATERIAL, body, users.KEY_MATERIAL_RESPONSE, target=person
             )
+        try:
+            vouching.check_material(answer, person)
+        except PeerMisbehaved as problem:
+            raise SendRejected(problem.notice) from None
         found = [c.key_package for c in answer.clients if isinstance(c, ClientMaterial)]
         if not found:
             raise Unavailable(answer.code)

@@ -16,7 +16,7 @@ import msgspec
 
 from bridgekit.contract.connector import Host
 from bridgekit.contract.errors import BridgeError, NotAllowed, PeerMisbehaved
-from connectors.mimi import consent, content, franking, uris
+from connectors.mimi import consent, content, franking, uris, vouching
 from connectors.mimi.consent import Consents
 from connectors.mimi.franking import Franker
 from connectors.mimi.hub import Accepted, Delivery, HubRoom, Kept, joiner
@@ -349,13 +349,12 @@ class Provider:
             if answer.status != 200:
                 raise BridgeError(f"{target} gives no key packages (HTTP {answer.status}).")
             response = KEY_MATERIAL_RESPONSE.decode(answer.body)
+        vouching.check_material(response, request.target_user)
         await self._remember(response, target)
         return response
 
     async def _remember(self, response: KeyMaterialResponse, provider: str) -> None:
         """Which provider gave out which key package, to route the Welcome by; and whose client it is."""
-        if uris.parse(response.user, Thing.USER).domain != provider:
-            raise PeerMisbehaved("A provider answered with the key packages of another's user.")
         rows: dict[str, bytes | None] = {}
         for client in response.clients:
             if isinstance(client, ClientMaterial):
@@ -416,12 +415,20 @@ class Provider:
         """Users of ours that may be found."""
         return await self._local.find(request)
 
-    async def report(self, uri: str, report: AbuseReport) -> None:
-        """Abuse in a room of ours; what carries our frank is proven (5.9)."""
-        self.room(uri)
+    async def report(self, uri: str, report: AbuseReport, source: str) -> None:
+        """Abuse in a room of ours; what carries our frank is proven (5.9).
+
+        Raises NotAllowed in the name of another provider's user, and from who is not there and proves nothing.
+        """
+        room = self.room(uri)
+        uris.parse(report.alleged_abuser, Thing.USER)
+        if report.reporting_user and uris.parse(report.reporting_user, Thing.USER).domain != source:
+            raise NotAllowed("A provider speaks for its own users only.")
         proven = [
             message for message in report.messages if self._is_proven(uri, report.alleged_abuser, message)
         ]
+        if not proven and source not in {uris.parse(p.user).domain for p in room.state.participants}:
+            raise NotAllowed("Abuse is reported by who is in the room, or has proof.")
         rest = [message for message in report.messages if message not in proven]
         sorted_report = msgspec.structs.replace(report, messages=(*proven, *rest))
         await self._local.reported(uri, sorted_report, len(proven))

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from bridgekit.contract.errors import PeerMisbehaved, SendRejected
-from connectors.mimi import franking, room
-from connectors.mimi.mls import Commit, Group, KeyPackages, MemberEngine, Signer
+from connectors.mimi import franking, room, vouching
+from connectors.mimi.mls import Commit, Group, KeyPackages, MemberEngine, Sender, Signer
 from connectors.mimi.people import People
 from connectors.mimi.presets import CONTENT
 from connectors.mimi.room import Room
@@ -294,9 +294,10 @@ class Seat:
             case ApplicationFanout():
                 return [self._application(fanout, people)]
             case ProposalFanout():
-                return [self._handshake(m, fanout.accepted) for m in (fanout.message, *fanout.more)]
+                return [self._handshake(m, fanout.accepted, people) for m in (fanout.message, *fanout.more)]
             case CommitFanout():
-                return [self._handshake(m, fanout.accepted) for m in (fanout.message, *fanout.replaced)]
+                both = (fanout.message, *fanout.replaced)
+                return [self._handshake(m, fanout.accepted, people) for m in both]
             case WelcomeFanout():
                 return [Repeated()]
 
@@ -320,7 +321,7 @@ class Seat:
             franked = True
         return Said(client=client, data=data, accepted=fanout.accepted, franked=franked)
 
-    def _handshake(self, message: object, accepted: int) -> Heard:
+    def _handshake(self, message: object, accepted: int, people: People) -> Heard:
         if not isinstance(message, PublicMessage):
             raise PeerMisbehaved("The hub fanned out a handshake that is not public.")
         before = self.state
@@ -331,11 +332,18 @@ class Seat:
         proposal = getattr(received, "proposal", None)
         if proposal is not None and proposal.reference in {p.reference for p in self.group.pending_proposals}:
             return Repeated()
+        self._stays_who_it_was(message, sender, people)
         self.group.accept(received)
         if getattr(received, "proposals", None) is None:
             return Proposed()
         client = (sender.name or b"").decode("utf-8", "replace")
         return Changed(client=client, before=before, after=self.state, accepted=accepted)
+
+    def _stays_who_it_was(self, message: PublicMessage, sender: Sender, people: People) -> None:
+        """Whoever has fresh keys keeps their name."""
+        for each in vouching.entering(message):
+            if each.package is None and people.user_of(each.client) != people.user_of(sender.name):
+                raise PeerMisbehaved("A client became another user's.")
 
 
 def bundle(commit: Commit) -> CommitBundle:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
 from bridgekit.contract.connector import Host
-from connectors.mimi import uris
+from bridgekit.contract.errors import PeerMisbehaved
+from connectors.mimi import uris, vouching
 from connectors.mimi.mls import Group, MemberEngine, Signer
 from connectors.mimi.people import People
 from connectors.mimi.seat import Seat
 from connectors.mimi.uris import Thing
+from connectors.mimi.wire.mls import PublicMessage
 
 DEVICE = "bridge"
+GONE = "gone/"
+"""Digests of public keys of clients that are no more: their leaves, and claimed key packages, may outlive them."""
 
 
 class Asked(msgspec.Struct, frozen=True, array_like=True):
@@ -39,6 +44,7 @@ class Seats:
         self._engine = engine
         self.people: People
         self._identities: dict[str, Signer] = {}
+        self._gone: set[str] = set()
         self._seats: dict[tuple[str, str], Seat] = {}
         self._records: dict[tuple[str, str], dict[str, bytes]] = {}
 
@@ -47,6 +53,7 @@ class Seats:
         self.people = people
         for key, raw in (await self._host.items("tenant/")).items():
             self._identities[key.removeprefix("tenant/")] = self._engine.restore_identity(raw)
+        self._gone = {key.removeprefix(GONE) for key in await self._host.items(GONE)}
         for raw in (await self._host.items("seat/")).values():
             user, room, records = msgspec.msgpack.decode(raw, type=tuple[str, str, dict[str, bytes]])
             self._sit(user, room, records)
@@ -94,9 +101,31 @@ class Seats:
 
     def let_go(self, user: str) -> dict[str, bytes | None]:
         """Forget the client of a user, if it has no seat any more: what is to be stored."""
-        if self.of(user) or self._identities.pop(user, None) is None:
+        if self.of(user) or (identity := self._identities.pop(user, None)) is None:
             return {}
-        return {f"tenant/{user}": None, f"client/{self.client(user)}": None}
+        self._gone.add(digest := _digest(identity.signature_key))
+        return {f"tenant/{user}": None, f"client/{self.client(user)}": None, f"{GONE}{digest}": b""}
+
+    # Whose clients those are that bear the names of our users --------------------------------------------------
+
+    def vouch_for(self, message: PublicMessage) -> None:
+        """Whoever comes in under the name of a user of ours has keys of ours. Raises PeerMisbehaved."""
+        self._vouch((each.client, each.leaf.signature_key) for each in vouching.entering(message))
+
+    def vouch_for_all(self, group: Group) -> None:
+        """The same of all who are in a group. Raises PeerMisbehaved."""
+        self._vouch((member.name, member.signature_key) for member in group.members)
+
+    def _vouch(self, leaves: Iterable[tuple[bytes, bytes]]) -> None:
+        prefix = f"mimi://{self._domain}/".encode()
+        named = [(client, key) for client, key in leaves if client.lower().startswith(prefix)]
+        ours = {identity.signature_key for identity in self._identities.values()} if named else set()
+        for client, key in named:
+            if key not in ours and _digest(key) not in self._gone:
+                raise PeerMisbehaved(
+                    f"A client calls itself {client.decode(errors='replace')} and is none of this provider's:"
+                    " the room's moderators have to remove that user."
+                )
 
     def copy(self, seat: Seat) -> Group:
         """The group of a seat as it was last kept, to try something on."""
@@ -154,6 +183,10 @@ class Seats:
         """The hub's answer is known: what is to be stored with what follows from it."""
         self.asked.pop(room, None)
         return {f"asked/{room}": None}
+
+
+def _digest(key: bytes) -> str:
+    return hashlib.sha256(key).hexdigest()
 
 
 def _key(user: str, room: str) -> str:

@@ -243,7 +243,7 @@ class Server:
     async def _report_abuse(
         self, request: web.Request, source: str, target: str, body: bytes
     ) -> web.Response:
-        await self._provider.report(target, users.ABUSE_REPORT.decode(body))
+        await self._provider.report(target, users.ABUSE_REPORT.decode(body), source)
         return web.Response(status=201)
 
     async def _proxy_download(

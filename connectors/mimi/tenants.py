@@ -295,6 +295,8 @@ class Tenants:
         """Somebody here was brought into a room elsewhere. The room is locked."""
         try:
             opened = self._packages.open(room, fanout)
+            if opened is not None:
+                self._seats.vouch_for_all(opened[0].group)
         except (BridgeError, self._engine.MlsError) as problem:
             self._host.log.warning("welcome_not_opened", room=room, why=type(problem).__name__)
             return

@@ -164,8 +164,8 @@ def test_a_member_cannot_add_somebody(stage: Stage):
 
 
 def test_a_welcome_goes_only_where_its_key_package_came_from(stage: Stage):
-    package = bob().package()
-    bundle = stage.seat.add("mimi://b.example/u/bob", [KEY_PACKAGE.decode(package.octets)], MEMBER)
+    package = Client("anna", "a.example").package()
+    bundle = stage.seat.add("mimi://a.example/u/anna", [KEY_PACKAGE.decode(package.octets)], MEMBER)
     response, _ = stage.ask(bundle, "a.example")
     assert response == rooms.NotAllowed(
         "The Welcome is for a key package that was not fetched through this hub."

@@ -334,13 +334,69 @@ async def test_abuse_with_our_frank_is_proven(scene: Scene):
     assert answer.frank is not None
     true = users.AbusiveMessage(octets, answer.frank, answer.accepted)
     false = users.AbusiveMessage(octets, answer.frank, answer.accepted + 1)
-    report = users.AbuseReport(scene.alice.user, scene.bob.user, 0, "look", (false, true))
+    report = users.AbuseReport("mimi://b.example/u/ben", scene.bob.user, 0, "look", (false, true))
     status, _ = await scene.post(
         scene.b, scene.a, Endpoint.REPORT_ABUSE, ROOM, users.ABUSE_REPORT.encode(report)
     )
     assert status == 201
     ((sorted_report, proven),) = ears(scene.a).reports
     assert (proven, sorted_report.messages) == (1, (true, false))
+
+
+async def test_abuse_is_reported_by_who_was_there(scene: Scene):
+    """5.9: also who was never in the room, where they have a message with our frank."""
+    seat = await scene.bring_in_bob()
+    message = content(HELLO)
+    answer = await scene.a.provider.submit(ROOM, seat.say(encode(message), message.salt), "b.example")
+    assert isinstance(answer, rooms.Accepted)
+    assert answer.frank is not None
+    proof = users.AbusiveMessage(encode(message), answer.frank, answer.accepted)
+    reports = [
+        users.AbuseReport("mimi://c.example/u/carol", scene.bob.user, 0, "look", messages)
+        for messages in ((), (proof,))
+    ]
+    c = scene.town["c.example"]
+    statuses = [
+        (await scene.post(c, scene.a, Endpoint.REPORT_ABUSE, ROOM, users.ABUSE_REPORT.encode(r)))[0]
+        for r in reports
+    ]
+    assert statuses == [403, 201]
+
+
+async def test_no_endpoint_takes_the_word_of_one_provider_for_a_user_of_another(scene: Scene):
+    """c.example says what only a.example and b.example may say."""
+    seat = await scene.bring_in_bob()
+    c, alice, bob = scene.town["c.example"], scene.alice, scene.bob
+    asked = ConsentEntry(ConsentOperation.REQUEST, bob.user, alice.user)
+    granted = ConsentEntry(ConsentOperation.GRANT, alice.user, bob.user)
+    wanted = rooms.GroupInfoRequest(
+        AES128_X25519,
+        bob.identity.signature_key,
+        CREDENTIAL.decode(bob.identity.credential),
+        b"k" * 32,
+        None,
+    )
+    signature = bob.identity.sign("GroupInfoRequestTBS", to_be_signed(wanted))
+    report = users.AbuseReport(bob.user, alice.user, 0, "look")
+    bodies = {
+        (Endpoint.KEY_MATERIAL, bob.user): users.KEY_MATERIAL_REQUEST.encode(scene.claim()),
+        (Endpoint.GROUP_INFO, ROOM): rooms.GROUP_INFO_REQUEST.encode(
+            msgspec.structs.replace(wanted, signature=signature)
+        ),
+        (Endpoint.REQUEST_CONSENT, alice.user): users.CONSENT_ENTRY.encode(asked),
+        (Endpoint.UPDATE_CONSENT, alice.user): users.CONSENT_ENTRY.encode(granted),
+        (Endpoint.REPORT_ABUSE, ROOM): users.ABUSE_REPORT.encode(report),
+    }
+    for (endpoint, target), body in bodies.items():
+        assert (await scene.post(c, scene.a, endpoint, target, body))[0] == 403, endpoint
+    said = rooms.SUBMIT_REQUEST.encode(seat.say(b"x", b"s" * 16))
+    _, answer = await scene.post(c, scene.a, Endpoint.SUBMIT_MESSAGE, ROOM, said)
+    assert rooms.SUBMIT_RESPONSE.decode(answer) == rooms.Refused()
+    changed = rooms.UPDATE_REQUEST.encode(seat.tidy())
+    _, answer = await scene.post(c, scene.a, Endpoint.UPDATE, ROOM, changed)
+    assert isinstance(rooms.UPDATE_RESPONSE.decode(answer), rooms.NotAllowed)
+    assert ears(scene.a).reports == []
+    assert ears(scene.a).entries == []
 
 
 # Hostile ----------------------------------------------------------------------------------------------------
