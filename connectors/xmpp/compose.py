@@ -89,16 +89,21 @@ def message(to: str, sender: str, id: str, *, room: bool) -> Element:
     return stanza
 
 
-def post(stanza: Element, verb: verbs.PostMessage, *, author: str, room: bool) -> None:
+def post(stanza: Element, verb: verbs.PostMessage, *, author: str) -> None:
     """The words of a message; `author` is the address of whom it answers."""
     body = worded(verb.content, verb.prefix)
     quote = verb.reply
     if quote is not None and quote.id:
         body = _answer(stanza, quote, author, body)
     say(stanza, body)
+    add(stanza, "active", wire.STATES)
+
+
+def ask_back(stanza: Element, *, room: bool) -> None:
+    """Whoever gets it says so (XEP-0184, 5.1: not in rooms), and whoever reads it (XEP-0333, 4)."""
     if not room:
         add(stanza, "request", wire.RECEIPTS)
-    add(stanza, "active", wire.STATES)
+    add(stanza, "markable", wire.MARKERS)
 
 
 def edit(stanza: Element, verb: verbs.EditMessage, wire_id: str) -> None:
@@ -233,6 +238,13 @@ def leave(room: str, nick: str, sender: str, reason: str) -> Element:
     return stanza
 
 
+def nowhere() -> Element:
+    """What is answered where there is no room (XEP-0045, 7.2.8)."""
+    stanza = make("presence", CLIENT, type="error")
+    add(add(stanza, "error", CLIENT, type="cancel"), "item-not-found", wire.STANZAS)
+    return stanza
+
+
 def administer(
     room: str,
     sender: str,
@@ -253,9 +265,17 @@ def administer(
     return iq
 
 
-def invite(room: str, sender: str, id: str, person: str, reason: str) -> Element:
-    """A mediated invitation (XEP-0045, 7.8.2): a members-only room lets in whom it names, which it does not do for a
-    direct one (XEP-0249)."""
+def invite(room: str, sender: str, id: str, person: str, *, reason: str, password: str) -> Element:
+    """A direct invitation (XEP-0249, 2), which no room has to allow."""
+    direct = make("message", CLIENT, to=person, from_=sender, id=id)
+    asked = add(direct, "x", wire.CONFERENCE, jid=room, reason=reason[:500])
+    if password:
+        asked.set("password", wire.clean(password))
+    return direct
+
+
+def let_in(room: str, sender: str, id: str, person: str, reason: str) -> Element:
+    """A mediated invitation (XEP-0045, 7.8.2): a members-only room lets in whom it names."""
     mediated = make("message", CLIENT, to=room, from_=sender, id=id)
     asked = add(add(mediated, "x", wire.MUC_USER), "invite", wire.MUC_USER, to=person)
     if reason:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from xml.etree.ElementTree import Element
 
 from connectors.xmpp import wire
-from connectors.xmpp.wire import core, local, words
+from connectors.xmpp.jids import normal
+from connectors.xmpp.wire import core, find, local, words
 
 GONE_FOR_GOOD = frozenset({"forbidden", "registration-required", "gone", "not-allowed"})
 """Conditions that another try does not change."""
@@ -44,6 +45,10 @@ _ADMINISTER = {
     "not-allowed": "{chat} does not let the bridge do that to somebody with as many rights as itself, or more.",
     "item-not-found": "{chat} does not know that person, or that message, any more.",
 }
+_INVITE = {
+    "forbidden": "{chat} lets its admins alone invite people: ask one of them to, or to make the bridge an admin.",
+    "not-allowed": "{chat} lets nobody invite people: ask its admins to allow that.",
+}
 _NAME = {"forbidden": "{chat} lets its moderators alone change the subject, and the bridge is none."}
 _READ = {
     "forbidden": "{chat} does not let the bridge read its archive.",
@@ -68,7 +73,15 @@ def condition(stanza: Element) -> tuple[str, str]:
 def joining(stanza: Element, chat: str) -> str:
     """Why the room did not let us in."""
     found, text = condition(stanza)
-    return _sentence(_JOIN.get(found, "{chat} did not let the bridge in ({condition})."), chat, found, text)
+    made = _sentence(_JOIN.get(found, "{chat} did not let the bridge in ({condition})."), chat, found, text)
+    venue = _venue(stanza)
+    return f"{made} It goes on in {venue}." if venue else made
+
+
+def _venue(stanza: Element) -> str:
+    """RFC 6120, 8.3.3.5: <gone/> may hold the URI of where it is now; "" where that is no room."""
+    gone = words(find(core(stanza, "error"), wire.STANZAS, "gone")).strip()
+    return (normal(gone[5:].partition("?")[0]) or "") if gone.startswith("xmpp:") else ""
 
 
 def saying(stanza: Element, chat: str) -> str:
@@ -79,6 +92,11 @@ def saying(stanza: Element, chat: str) -> str:
 def administering(stanza: Element, chat: str) -> str:
     """Why a room did not do what its moderators and admins may ask it for."""
     return _refused(stanza, chat, _ADMINISTER)
+
+
+def inviting(stanza: Element, chat: str) -> str:
+    """Why somebody was not asked in."""
+    return _refused(stanza, chat, _INVITE)
 
 
 def naming(stanza: Element, chat: str) -> str:

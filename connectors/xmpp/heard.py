@@ -24,6 +24,8 @@ EXPOSED = "(not encrypted) "
 UNREAD = "A message was said here that the bridge cannot read."
 LONGEST = 300_000
 """Characters of a body that are read; an ellipsis stands for the rest."""
+LONGEST_SUBJECT = 5000
+"""The same of a subject: a room's state on Matrix is small."""
 MOST_REACTIONS = 50
 _STATES = frozenset({"active", "composing", "paused", "inactive", "gone"})
 
@@ -147,7 +149,7 @@ def _read(stanza: Element, *, stamp: int, sealed: bool, why: str) -> Heard:
         text=text,
         kind=kind,
         files=files,
-        subject=words(subject) if subject is not None and body is None else None,
+        subject=_bounded(words(subject), LONGEST_SUBJECT) if subject is not None and body is None else None,
         replaces=_attribute(find(stanza, wire.CORRECT, "replace"), "id"),
         reacts_to=_attribute(reactions, "id"),
         reactions=_reactions(reactions),
@@ -209,8 +211,8 @@ def _stanza_ids(stanza: Element) -> dict[str, str]:
     return {one.get("by", ""): one.get("id", "") for one in found if one.get("id")}
 
 
-def _bounded(body: str) -> str:
-    return body if len(body) <= LONGEST else body[:LONGEST] + " …"
+def _bounded(body: str, most: int = LONGEST) -> str:
+    return body if len(body) <= most else body[:most] + " …"
 
 
 def _only_shares(stanza: Element, body: str, files: tuple[Shared, ...]) -> bool:

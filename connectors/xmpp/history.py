@@ -10,7 +10,7 @@ from connectors.xmpp import compose, heard, wire
 from connectors.xmpp.heard import Heard
 from connectors.xmpp.jids import bare
 from connectors.xmpp.stream import Refused, Stream, new_id
-from connectors.xmpp.wire import find
+from connectors.xmpp.wire import find, words
 
 PAGE = 100
 
@@ -55,33 +55,39 @@ class History:
 
     async def after(self, archive: str, reader: str, last: str) -> AsyncIterator[list[Archived]]:
         """What came after `last`, oldest first, page by page. Raises Refused where it knows no such message."""
-        while True:
-            page, complete = await self._page(archive, reader, after=last)
+        async for page in self._on(archive, reader, last):
             yield page
-            if complete or not page:
-                return
-            last = page[-1].id
 
     async def since(self, archive: str, reader: str, at: int) -> AsyncIterator[list[Archived]]:
         """What was said from `at` (ms) on, likewise."""
-        last = ""
-        while True:
-            page, complete = await self._page(archive, reader, since=wire.stamp(at), after=last)
+        async for page in self._on(archive, reader, "", since=wire.stamp(at)):
             yield page
-            if complete or not page:
+
+    async def _on(
+        self, archive: str, reader: str, last: str, *, since: str = ""
+    ) -> AsyncIterator[list[Archived]]:
+        """Until it says that this is all, or nothing new comes: there are archives that begin again and again."""
+        asked, told = set[str](), set[str]()
+        while last not in asked:
+            asked.add(last)
+            page, end = await self._page(archive, reader, since=since, after=last)
+            if page and told.issuperset(one.id for one in page):
                 return
-            last = page[-1].id
+            yield page
+            if not end:
+                return
+            last, told = end, {one.id for one in page}
 
     async def last(self, archive: str, reader: str, most: int) -> list[Archived]:
         """The last `most`, oldest first."""
         found: list[Archived] = []
         before = ""
         while len(found) < most:
-            page, complete = await self._page(
-                archive, reader, before=before, most=min(PAGE, most - len(found))
-            )
+            page, end = await self._page(archive, reader, before=before, most=min(PAGE, most - len(found)))
+            if found and page and page[0].id == before:
+                break
             found = page + found
-            if complete or not page:
+            if not end or not page:
                 break
             before = page[0].id
         return found
@@ -95,7 +101,8 @@ class History:
         before: str | None = None,
         since: str = "",
         most: int = PAGE,
-    ) -> tuple[list[Archived], bool]:
+    ) -> tuple[list[Archived], str]:
+        """A page, and behind which message the next one begins; "" where this was all."""
         query = new_id()
         page: list[Archived] = []
         self._collecting[archive, query] = page
@@ -105,7 +112,11 @@ class History:
         finally:
             del self._collecting[archive, query]
         fin = find(answer, wire.MAM, "fin")
-        return page, fin is None or fin.get("complete") in ("true", "1")
+        if fin is None or fin.get("complete") in ("true", "1"):
+            return page, ""
+        # XEP-0059, 2.1: <last/> is the last of the page, also where none of it could be read.
+        end = words(find(find(fin, wire.RSM, "set"), wire.RSM, "last"))
+        return page, end or (page[-1].id if page else "")
 
 
 def is_gone(refused: Refused) -> bool:

@@ -14,7 +14,7 @@ from bridgekit.contract.people import Member, Person, Role
 from connectors.xmpp import cards, explain, wire
 from connectors.xmpp.disco import About
 from connectors.xmpp.heard import Heard, codes
-from connectors.xmpp.jids import bare, domain, resource
+from connectors.xmpp.jids import bare, domain, normal, resource
 from connectors.xmpp.wire import core, find, words
 
 MOST_KNOWN = 20_000
@@ -49,6 +49,7 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     reason: str
     destroyed: bool
+    venue: str  # where a room that is destroyed goes on
     error: str
     said: str
     photo: str | None
@@ -77,6 +78,7 @@ def read(stanza: Element) -> Presence:
         actor=actor.get("nick", "") if actor is not None else "",
         reason=reason or words(core(stanza, "status")),
         destroyed=destroyed is not None,
+        venue=(normal(destroyed.get("jid", "")) or "") if destroyed is not None else "",
         error=explain.condition(stanza)[0] if kind == "error" else "",
         said=kind,
         photo=cards.announced(stanza),
@@ -218,9 +220,12 @@ class Room:
 
     def read_presence(self, presence: Presence, at: int) -> list[Fact]:
         """A presence addressed to the occupant who reads for us. Order: everybody, then ourselves (7.1)."""
+        if not presence.nick:
+            return []  # the room's own: what it can, and how it looks
         if presence.available and self.home and domain(presence.jid) == self.home:
             self.ours.setdefault(presence.nick, presence.jid)  # it may stand there since before a restart
-        own = 110 in presence.codes or (presence.nick == self.nick and not self.joined and presence.available)
+        # XEP-0045, 10.9: who is put out because the room is destroyed need not be told that it is they.
+        own = 110 in presence.codes or (presence.nick == self.nick and presence.available is not self.joined)
         if not own and presence.nick != self.nick and (whose := self._whose(presence.nick)):
             return self._about_ours(presence, whose, at)
         asked = presence.nick in self.coming or presence.nick in self.expected
@@ -382,6 +387,8 @@ class Room:
         final = False
         if presence.destroyed:
             reason, final = f"The room {self.jid} was destroyed{why}", True
+            if presence.venue:
+                reason += f" It goes on in {presence.venue}."
         elif 301 in presence.codes:
             reason, final = f"The bridge was banned from {self.jid}{by}{why}", True
         elif 333 in presence.codes:

@@ -37,15 +37,20 @@ class Ruling:
             watch.room.topic = before
             raise
 
-    def invite(self, watch: Watch, verb: verbs.Invite) -> None:
-        jid = watch.room.address_of(verb.person.id)
+    async def invite(self, watch: Watch, verb: verbs.Invite) -> None:
+        session, room, me, id = self._session, watch.room, self._session.jid, new_id()
+        jid = room.address_of(verb.person.id)
         if not jid or "@" not in jid:
             raise SendRejected(
                 f"{explain.shown(verb.person.name)} has no address on XMPP that the bridge can see."
             )
-        self._session.stream.send(
-            compose.invite(watch.room.jid, self._session.jid, new_id(), jid, verb.reason)
-        )
+        if "muc_membersonly" in room.about.features:
+            self._writing.out(room.jid, compose.let_in(room.jid, me, id, jid, verb.reason), explain.inviting)
+            await self._writing.proof(room.jid, me, id, there=f"{room.jid}/{room.nick}")
+            return
+        secret = await session.network.secret(room.jid)
+        self._writing.out(jid, compose.invite(room.jid, me, id, jid, reason=verb.reason, password=secret))
+        await self._writing.proof(jid, me, id)
 
     async def administer(
         self, watch: Watch, verb: verbs.Kick | verbs.Ban | verbs.Unban | verbs.SetRole

@@ -66,7 +66,7 @@ class Saying:
             case verbs.SetTopic():
                 await self._ruling.subject(watch, verb)
             case verbs.Invite():
-                self._ruling.invite(watch, verb)
+                await self._ruling.invite(watch, verb)
             case verbs.Kick() | verbs.Ban() | verbs.Unban() | verbs.SetRole():
                 await self._ruling.administer(watch, verb)
             case verbs.FetchHistory():
@@ -247,7 +247,7 @@ class Saying:
         stanza = self._writing.stanza(watch.room.jid, voice.jid, room=True, key=verb.key)
         sealed = self._session.sealing.is_on(watch.room.jid)
         if await self._arrived(watch, stanza) is None:
-            await self._writing.attach(stanza, file, self._session.jid, sealed=sealed)
+            await self._writing.attach(stanza, file, self._session.jid, sealed=sealed, watch=watch)
         if (verb.content.text and verb.content.text.body != file.name) or verb.prefix:
             if not verb.content.text:
                 verb = msgspec.structs.replace(

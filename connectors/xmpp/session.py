@@ -218,7 +218,11 @@ class XmppSession:
         out = voice is not None and not voice.joined and muc.is_put_out(presence)
         if out and voice is not None and (self.login is not None or voice.jid != self.jid):
             self.network.put_out(where, voice.jid, presence)
-        if presence.to != self.jid or presence.error:
+        if (
+            presence.to != self.jid
+            or presence.error
+            or (201 in presence.codes and voice is not None and not voice.joined)
+        ):
             return
         watch.heard_at = self._loop.time()
         watch.comings += 1

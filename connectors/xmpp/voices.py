@@ -133,11 +133,16 @@ class Voices:
                 waiting.set_exception(_Refusal(stanza))
             return voice
         own = 110 in presence.codes or (
-            not voice.joined and presence.available and presence.nick == voice.nick
+            presence.nick == voice.nick and presence.available is not voice.joined
         )
         if not own:
             return voice
-        if presence.available:
+        if presence.available and 201 in presence.codes and not voice.joined:
+            # 10.1.1: it had gone, and is ours now, and locked. The bridge makes no rooms, and shuts nobody out of one.
+            self.leave(voice)
+            if waiting is not None:
+                waiting.set_exception(_Refusal(compose.nowhere()))
+        elif presence.available:
             # 110 says that it is ours; 210, that the service gave another one (7.2.3).
             self._renamed(voice, presence.nick)
             voice.joined = True

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from bridgekit.contract import verbs
-from bridgekit.contract.errors import SendRejected, SendUncertain
+from bridgekit.contract.errors import SendRejected
 from bridgekit.contract.ids import MessageId, PersonId
 from bridgekit.contract.verbs import Sent, Verb
 from connectors.xmpp import compose, explain, wire
 from connectors.xmpp.index import Named
 from connectors.xmpp.jids import bare
-from connectors.xmpp.stream import Refused, new_id
+from connectors.xmpp.stream import new_id
 from connectors.xmpp.wire import make
 from connectors.xmpp.writing import Writing, reacted
 
 if TYPE_CHECKING:
     from connectors.xmpp.session import XmppSession
-
-PROOF_SECONDS = 10.0
 
 
 class Whispering:
@@ -65,7 +62,8 @@ class Whispering:
                 if not session.upload.service:
                     raise SendRejected("The XMPP server takes no files.")
                 file = verb.content.file
-                await self._writing.attach(said[0], file, me, sealed=session.sealing.is_on(verb.chat))
+                sealed = session.sealing.is_on(verb.chat)
+                await self._writing.attach(said[0], file, me, sealed=sealed, watch=None)
                 if verb.content.text and verb.content.text.body != file.name:
                     said.insert(0, self._writing.stanza(to, me, room=False))
             if isinstance(verb, verbs.React | verbs.Unreact):
@@ -79,7 +77,7 @@ class Whispering:
                 self._writing.out(bare(to), one)
         try:
             for id in ids:
-                await self._proof(to, me, id)
+                await self._writing.proof(to, me, id)
         except SendRejected:
             if isinstance(verb, verbs.React | verbs.Unreact):
                 reacted(verb, index, me, undo=True)
@@ -87,29 +85,3 @@ class Whispering:
         if isinstance(verb, verbs.React | verbs.Unreact):
             session.network.keep_reactions(f"{bare(me)} {verb.chat}", index)
         return Sent(id=ids[-1], more=tuple(ids[:-1]))
-
-    async def _proof(self, to: str, me: str, id: str) -> None:
-        """Nobody echoes a private message; but servers keep the order, so its refusal comes before this answer."""
-        session = self._session
-        waiting = asyncio.ensure_future(session.deliveries.fate(bare(to), id, PROOF_SECONDS + 5))
-        ping = compose.ask(bare(to).rpartition("@")[2], me, new_id(), make("ping", wire.PING))
-        asking = asyncio.ensure_future(session.stream.ask(ping, PROOF_SECONDS))
-        try:
-            await asyncio.wait({waiting, asking}, return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
-                await waiting
-                return
-            try:
-                await asking
-            except Refused:
-                pass
-            except TimeoutError:
-                raise SendUncertain(
-                    f"The server of {explain.shown(bare(to))} does not answer: it may have arrived."
-                ) from None
-        except asyncio.CancelledError:
-            raise SendUncertain("The bridge did not wait for the answer: it may have arrived.") from None
-        finally:
-            for task in (waiting, asking):
-                task.cancel()
-            await asyncio.gather(waiting, asking, return_exceptions=True)

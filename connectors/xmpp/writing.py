@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
 
 from bridgekit.contract import verbs
-from bridgekit.contract.errors import Disconnected, SendRejected
+from bridgekit.contract.errors import Disconnected, SendRejected, SendUncertain
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import File
 from bridgekit.contract.verbs import Verb
 from connectors.xmpp import compose, explain, files, wire
 from connectors.xmpp.index import OWN, Index
-from connectors.xmpp.jids import bare
-from connectors.xmpp.stream import new_id
+from connectors.xmpp.jids import bare, domain
+from connectors.xmpp.stream import Refused, new_id
 from connectors.xmpp.watch import Watch
+from connectors.xmpp.wire import make
 
 if TYPE_CHECKING:
     from connectors.xmpp.session import XmppSession
 
+PROOF_SECONDS = 10.0
 FORGOTTEN = "The bridge does not know that message on XMPP any more: it cannot be changed."
 
 
@@ -57,6 +59,33 @@ class Writing:
             self._session.deliveries.forget(to, id)
             raise
 
+    async def proof(self, to: str, me: str, id: str, *, there: str = "") -> None:
+        """What `out` sent, and nobody echoes, has not been refused: servers keep the order, so that would come before
+        the answer of their domain, or of `there`. Raises SendRejected, SendUncertain."""
+        session = self._session
+        waiting = asyncio.ensure_future(session.deliveries.fate(bare(to), id, PROOF_SECONDS + 5))
+        ping = compose.ask(there or domain(to), me, new_id(), make("ping", wire.PING))
+        asking = asyncio.ensure_future(session.stream.ask(ping, PROOF_SECONDS))
+        try:
+            await asyncio.wait({waiting, asking}, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                await waiting
+                return
+            try:
+                await asking
+            except Refused:
+                pass
+            except TimeoutError:
+                raise SendUncertain(
+                    f"The server of {explain.shown(bare(to))} does not answer: it may have arrived."
+                ) from None
+        except asyncio.CancelledError:
+            raise SendUncertain("The bridge did not wait for the answer: it may have arrived.") from None
+        finally:
+            for task in (waiting, asking):
+                task.cancel()
+            await asyncio.gather(waiting, asking, return_exceptions=True)
+
     def fill(
         self, stanza: Element, verb: Verb, index: Index, *, speaker: str, room: bool, watch: Watch | None
     ) -> bool:
@@ -64,7 +93,8 @@ class Writing:
         match verb:
             case verbs.PostMessage():
                 author = self._author(verb, index, watch) if verb.reply is not None else ""
-                compose.post(stanza, verb, author=author or stanza.get("to", ""), room=room)
+                compose.post(stanza, verb, author=author or stanza.get("to", ""))
+                self.ask_back(stanza, watch)
             case verbs.EditMessage():
                 named = index.get(verb.target)
                 if named is None or not named.wire:
@@ -92,12 +122,21 @@ class Writing:
         nick = watch.room.nick_of(named.sender)
         return f"{watch.room.jid}/{nick}" if nick is not None else ""
 
-    async def attach(self, stanza: Element, file: File, me: str, *, sealed: bool) -> None:
+    @staticmethod
+    def ask_back(stanza: Element, watch: Watch | None) -> None:
+        """Among few; in a room that anybody enters, everybody would tell everybody what they have read."""
+        if watch is None or "muc_membersonly" in watch.room.about.features:
+            compose.ask_back(stanza, room=watch is not None)
+
+    async def attach(
+        self, stanza: Element, file: File, me: str, *, sealed: bool, watch: Watch | None
+    ) -> None:
         """Put the file where XMPP finds it, and its address into the message."""
         if sealed:
             compose.say(stanza, await self._session.upload.put_sealed(file, me))
         else:
             files.attach(stanza, await self._session.upload.put(file, me), file)
+        self.ask_back(stanza, watch)
 
 
 def reacted(

@@ -23,12 +23,13 @@ _FEATURES = (
 class ScriptedServer:
     """Accepts any secret, describes one room, lets everybody into it; the rest is `say`.
 
-    `before_us` is what the room sends of those who are there before a newcomer's own presence (XEP-0045, 7.2.2);
-    `taken` are nicks that it refuses; where it has `forgotten` the bridge, it says so when it is asked. Where it has
-    `archived` something (the insides of messages, whose ids are their places), it has an archive. Where it is `silent`
-    it does not say what it is. If it `echoes`, what occupants say is shown to them and kept in `said`; the words of
-    those whom it has `lost` are refused until they come in again, of `never` always.
-    Where it is `slow`, it refuses a nick, and says what it has become, only when it is told to `answer_slow`.
+    `before_us` is what the room sends of those who are there before a newcomer's own presence (XEP-0045,
+    7.2.2); `taken` are nicks that it refuses; where it has `forgotten` the bridge, it says so when it is asked.
+    Where it has `archived` something (the insides of messages, whose ids are their places), it has an archive.
+    Where it is `silent` it does not say what it is; where it has `gone`, whoever comes makes it anew. If it
+    `echoes`, what occupants say is shown to them and kept in `said`; the words of those whom it has `lost` are
+    refused until they come in again, of `never` always. Where it is `slow`, it refuses a nick, and says what it
+    has become, only when it is told to `answer_slow`.
     """
 
     def __init__(self) -> None:
@@ -40,6 +41,8 @@ class ScriptedServer:
         self.taken: set[str] = set()
         self.forgotten = False
         self.silent = False
+        self.gone = False
+        self.refusal = ""  # why it lets nobody in
         self.echoes = False
         self.lost: set[str] = set()
         self.never: set[str] = set()
@@ -53,6 +56,7 @@ class ScriptedServer:
         self._nicks: dict[str, str] = {}
         self.archived: list[str] = []
         self.entered: list[str] = []  # the nicks, in order
+        self.left: list[str] = []
         self.presences: list[str] = []
         self._writer: asyncio.StreamWriter | None = None
 
@@ -176,8 +180,14 @@ class ScriptedServer:
 
     def _presence(self, presence: str) -> str:
         to, sender = _attribute(presence, "to"), _attribute(presence, "from")
-        if not to.startswith(f"{ROOM}/") or "unavailable" in presence:
+        if not to.startswith(f"{ROOM}/"):
             return ""
+        if 'type="unavailable"' in presence:
+            self.left.append(to.partition("/")[2])
+            return ""
+        if self.refusal:
+            why = f"<error type='cancel'>{self.refusal}</error>"
+            return f"<presence type='error' from='{to}' to='{sender}'>{why}</presence>"
         nick = to.partition("/")[2]
         self._nicks[sender] = nick
         self.lost.discard(nick)
@@ -189,10 +199,11 @@ class ScriptedServer:
                 return refusal
             self._kept += refusal
             return ""
+        made = "<status code='201'/>" if self.gone else ""
         return (
             self.before_us(sender)
             + f"<presence from='{to}' to='{sender}'><x xmlns='http://jabber.org/protocol/muc#user'>"
-            "<item affiliation='none' role='participant'/><status code='110'/></x></presence>"
+            f"<item affiliation='none' role='participant'/><status code='110'/>{made}</x></presence>"
             f"<message type='groupchat' from='{ROOM}' to='{sender}'><subject/></message>"
         )
 

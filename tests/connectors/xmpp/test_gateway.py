@@ -1,4 +1,4 @@
-"""What the component tells of itself and of people, and what people may ask of it; on a real Prosody."""
+"""What the component tells of itself and of people, and what people may ask of it; on real servers."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from connectors.xmpp import wire
 from connectors.xmpp.config import XmppConfig
 from connectors.xmpp.connector import XmppConnector
 from connectors.xmpp.session import XmppSession
+from connectors.xmpp.testing.ejabberd import Ejabberd
 from connectors.xmpp.testing.person import Person, person
 from connectors.xmpp.testing.prosody import COMPONENT, ROOMS, SECRET, Prosody
 
@@ -38,15 +39,21 @@ class Gate:
     bob: Person
 
 
+@pytest.fixture(params=["prosody", "ejabberd"])
+def server(request: pytest.FixtureRequest) -> Prosody | Ejabberd:
+    found: Prosody | Ejabberd = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture
-async def gate(prosody: Prosody) -> AsyncIterator[Gate]:
+async def gate(server: Prosody | Ejabberd) -> AsyncIterator[Gate]:
     config = XmppConfig.model_validate(
-        {"mode": "component", "jid": COMPONENT, "secret": SECRET, "port": prosody.component_port}
+        {"mode": "component", "jid": COMPONENT, "secret": SECRET, "port": server.component_port}
     )
     host = FakeHost()
-    account = await prosody.register("bob-at-the-gate")
+    account = await server.register("bob-at-the-gate")
     async with (
-        person(*account, port=prosody.port, certificate=prosody.certificate) as bob,
+        person(*account, port=server.port, certificate=server.certificate) as bob,
         XmppConnector().network(config, host).connect(None) as session,
     ):
         assert isinstance(session, XmppSession)

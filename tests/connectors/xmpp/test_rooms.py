@@ -10,7 +10,7 @@ from bridgekit.contract.people import Person, Role
 from bridgekit.contract.policy import Entry, Exposure, Visibility
 from connectors.xmpp import compose, disco, wire
 from connectors.xmpp.rooms import role_of
-from tests.connectors.xmpp.reading import BASIC, MODERN, ROOM, Reader
+from tests.connectors.xmpp.reading import BASIC, ME, MODERN, ROOM, Reader
 
 FEATURES = frozenset({wire.MUC, "muc_open", "muc_public", "muc_unsecured"})
 
@@ -237,3 +237,28 @@ def test_ten_thousand_people_come_at_once(features: frozenset[str]):
     _, roster = reader.enter("bridge", codes="<status code='110'/>")
     assert isinstance(roster, facts.Roster)
     assert len({m.person.id for m in roster.members}) == 10_000
+
+
+def test_a_presence_of_the_room_itself_is_nobodys():
+    """XEP-0153 and XEP-0115 in what ejabberd says of a room: nobody comes, and we are not in yet."""
+    reader = Reader()
+    reader.room.left()
+    reader.room.nick = ""
+    assert reader.presence(f"<presence from='{ROOM}' to='{ME}'/>") == []
+    assert not reader.room.joined
+    reader.enter("firstwitch", occupant="a")
+    _, roster = reader.enter("bridge", codes="<status code='110'/>")
+    assert isinstance(roster, facts.Roster)
+    assert [m.person.name for m in roster.members] == ["firstwitch"]
+    assert reader.presence(f"<presence type='unavailable' from='{ROOM}' to='{ME}'/>") == []
+
+
+@pytest.mark.parametrize("code", ["", "<status code='110'/>"])
+def test_a_room_that_is_destroyed_says_where_it_goes_on(code: str):
+    """XEP-0045, 10.9, example 204: no status code tells us that it is about ourselves."""
+    reader = Reader()
+    venue = "<destroy jid='coven@chat.shakespeare.lit'><reason>Macbeth doth come.</reason></destroy>"
+    (closed,) = reader.go("bridge", f"<item affiliation='none' role='none'/>{venue}", code)
+    assert isinstance(closed, facts.ChatClosed)
+    assert "Macbeth doth come. It goes on in coven@chat.shakespeare.lit." in closed.reason
+    assert (closed.final, reader.room.joined) == (True, False)

@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bridgekit.contract import facts
+from bridgekit.contract.errors import SendRejected
 from bridgekit.contract.policy import Entry
+from bridgekit.testing.host import FakeHost
 from connectors.xmpp import session as sessions
 from connectors.xmpp import wire
 from connectors.xmpp.testing.script import COMPONENT, ROOM, ScriptedServer, scripted
-from tests.connectors.xmpp.inside import inside, until
+from tests.connectors.xmpp.inside import component, inside, until
 
 
 @pytest.fixture
@@ -120,3 +122,23 @@ async def test_what_would_go_on_beside_ends_with_the_session_wherever_it_was(ser
     session.spawn(work("afterwards"), "work")
     gc.collect()
     assert begun == ["under way"]
+
+
+async def test_a_room_that_would_be_made_by_our_coming_is_left_to_others(server: ScriptedServer):
+    """XEP-0045, 10.1.1: 201 says that the room is new, and ours; until we configure it nobody else may come in."""
+    server.gone = True
+    async with component(server.port, FakeHost(), jid=COMPONENT, secret="s") as place:
+        with pytest.raises(SendRejected, match="There is no room"):
+            await place.join(ROOM)
+        await until(lambda: server.left == ["bridge"])
+        assert not any(isinstance(fact, facts.ChatOpened) for fact in place.told)
+
+
+async def test_a_room_that_is_gone_says_where_it_goes_on(server: ScriptedServer):
+    """RFC 6120, 8.3.3.5: <gone/> holds the URI where it is to be had now."""
+    server.refusal = (
+        "<gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>xmpp:heath@rooms.script.test?join</gone>"
+    )
+    async with component(server.port, FakeHost(), jid=COMPONENT, secret="s") as place:
+        with pytest.raises(SendRejected, match=r"destroyed\. It goes on in heath@rooms\.script\.test"):
+            await place.join(ROOM)

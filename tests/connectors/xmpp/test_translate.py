@@ -382,7 +382,7 @@ def test_an_invitation_names_the_room_and_who_asks():
 
 def test_an_invitation_goes_through_the_room_which_passes_it_on_in_its_own_name():
     """XEP-0045, 7.8.2: the room takes `to` from <invite/>, and tells whom it names who asked and why."""
-    sent = compose.invite(ROOM, "bridge@y/r", "i1", "hecate@shakespeare.lit", "Hey Hecate, come")
+    sent = compose.let_in(ROOM, "bridge@y/r", "i1", "hecate@shakespeare.lit", "Hey Hecate, come")
     (invite,) = sent.iterfind(f"{{{wire.MUC_USER}}}x/{{{wire.MUC_USER}}}invite")
     assert (sent.get("to"), sent.get("from"), sent.get("id"), sent.get("type")) == (
         ROOM,
@@ -430,3 +430,11 @@ def test_whatever_a_message_holds_nothing_is_raised(reader: Reader, xml: str):
     found = stanza(xml)
     for fact in translate.groupchat(found, reader.room, reader.index, 1):
         assert facts.decode(facts.encode(fact)) == fact
+
+
+def test_a_subject_without_end_ends_in_an_ellipsis(reader: Reader):
+    """RFC 6120, 13.12, lets a stanza be as large as the server likes; what describes a room on Matrix is small."""
+    (told,) = reader.message("eve", f"<subject>{'ä' * 400_000}</subject>")
+    assert isinstance(told, facts.Topic)
+    assert len(told.topic) == heard.LONGEST_SUBJECT + 2
+    assert told.topic.endswith("ä …")
