@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
@@ -73,6 +74,18 @@ def _json(answer: object, status: int = 200) -> web.Response:
     )
 
 
+def _why(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "another program has this port; stop that one, or choose another"
+        case errno.EACCES:
+            return "ports below 1024 are not for everybody; choose a higher one"
+        case errno.EADDRNOTAVAIL:
+            return "this machine has no such address"
+        case _:
+            return (error.strerror or str(error)).lower()
+
+
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -89,8 +102,7 @@ async def serve(app: web.Application, listen: Address, key: str = "") -> AsyncIt
         try:
             await site.start()
         except OSError as error:
-            why = f"nothing can listen on {listen}: {(error.strerror or str(error)).lower()}"
-            raise ConfigError([(key, why)]) from error
+            raise ConfigError([(key, f"nothing can listen on {listen}: {_why(error)}")]) from error
         yield Address(listen.host, runner.addresses[0][1])
     finally:
         await runner.cleanup()

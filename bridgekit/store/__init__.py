@@ -1,5 +1,6 @@
 """Everything that the bridge must not forget: repositories over SQLite or PostgreSQL, sealed where it is secret."""
 
+from bridgekit.store.canary import WrongKey
 from bridgekit.store.driver import StoreError
 from bridgekit.store.ids import new_id
 from bridgekit.store.rows import Copy, Ghost, InboxRow, Link, LoginRow, ParkedRow, Portal
@@ -20,5 +21,6 @@ __all__ = [
     "Store",
     "StoreError",
     "Write",
+    "WrongKey",
     "new_id",
 ]

@@ -22,6 +22,8 @@ _READERS = 2
 _GROUP = 4096  # units in one transaction at most
 _LOCK = 0x6272_6964_6765  # pg_try_advisory_lock takes any number; it is held per database
 _ANSWER_WITHIN = 60.0
+_SLOW = 10.0  # seconds after which a write that has no answer counts as one that waits
+_PARTING = 0.2  # seconds for the server to hear that we go, where no time is left
 _SETTINGS = {
     "application_name": "bridgekit",
     # Without these the server would keep the lock of a bridge whose machine vanished for two hours.
@@ -123,6 +125,8 @@ class PostgresDriver:
                 await job(writer)
 
     async def close(self, within: float = CLOSE_WITHIN) -> None:
+        clock = asyncio.get_running_loop().time
+        until = clock() + within
         self._closing = True
         self._work.set()
         try:
@@ -131,16 +135,19 @@ class PostgresDriver:
         except TimeoutError:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        for connection in (*self._idle, *([self._writer] if self._writer else [])):
-            await _close(connection)
+        connections = [*self._idle, *([self._writer] if self._writer else [])]
+        left = max(until - clock(), _PARTING)
+        await asyncio.gather(*(_close(connection, left) for connection in connections))
 
     async def _write_forever(self) -> None:
+        loop = asyncio.get_running_loop()
         while not self._closing or self._units:
             await self._work.wait()
             self._work.clear()
             while units := self._units[:_GROUP]:
                 del self._units[:_GROUP]
                 errors: dict[int, Exception] = {}
+                slow = loop.call_later(_SLOW, self._wait, "it does not answer")
                 try:
                     async with self._writing:
                         errors = await self._persist(partial(self._group, units), writes=True)
@@ -152,7 +159,14 @@ class PostgresDriver:
                 except Exception as error:
                     errors = dict.fromkeys(range(len(units)), error)
                 finally:
+                    slow.cancel()
                     self.failures += settle(units, errors)
+
+    def _wait(self, reason: str) -> None:
+        """Writes wait just now."""
+        if self.trouble is None:
+            log.error("store_waits", reason=reason)
+        self.trouble = f"The database cannot be used: {reason}."
 
     async def _group(self, units: list[Unit]) -> dict[int, Exception]:
         """Write the group; return the error of each unit that could not be, by position."""
@@ -238,9 +252,7 @@ class PostgresDriver:
                 if self._closing:
                     raise StoreError(_CLOSED) from away
                 if writes:
-                    if self.trouble is None:
-                        log.error("store_waits", reason=str(away))
-                    self.trouble = f"The database cannot be used: {away}."
+                    self._wait(str(away))
                 await asyncio.sleep(wait * random.uniform(0.7, 1.3))
                 wait = min(wait * 2, 5.0)
                 continue
@@ -270,9 +282,9 @@ async def _lock(connection: asyncpg.Connection) -> bool:
     return bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK))
 
 
-async def _close(connection: asyncpg.Connection) -> None:
+async def _close(connection: asyncpg.Connection, within: float) -> None:
     try:
-        await connection.close(timeout=2)
+        await connection.close(timeout=within)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         connection.terminate()
 

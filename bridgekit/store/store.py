@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+import structlog
+
 from bridgekit.store import ids
 from bridgekit.store.agreements import Agreements, Asks, Blocks, Consents, Nods, OptOuts, Waiting
 from bridgekit.store.canary import check_key, look_at_key
@@ -17,6 +19,12 @@ from bridgekit.store.statements import Write
 from bridgekit.store.traffic import Amendments, Copies, Inbox, Outbox, Overdue, Transactions
 from bridgekit.store.urls import connect
 
+log = structlog.get_logger()
+
+_UNWRITTEN = (
+    "The database took nothing any more when the bridge stopped. The homeserver sends again what was not taken from "
+    "it; what a network said in that time is not known."
+)
 _KEEP_TRANSACTIONS_MS = 7 * 24 * 3600 * 1000
 _KEEP_OVERDUE_MS = 365 * 24 * 3600 * 1000
 """A homeserver may keep a transaction until the bridge is away the next time, and send it only then."""
@@ -65,6 +73,8 @@ class Store:
         """
         driver = await connect(url)
         try:
+            if (await left_to_do(driver))[0]:
+                await look_at_key(driver, key)  # before anything is changed
             await migrate(driver)
             await check_key(driver, key)
             newest = await driver.fetch(
@@ -139,7 +149,10 @@ class Store:
         if self._housekeeping is not None:
             self._housekeeping.cancel()
             await asyncio.gather(self._housekeeping, return_exceptions=True)
+        before = self.failures
         await self._driver.close(within)
+        if lost := self.failures - before:
+            log.error("store_closed_unwritten", commits=lost, reason=_UNWRITTEN)
 
     async def _keep_house(self) -> None:
         while True:

@@ -142,7 +142,7 @@ async def test_an_address_that_is_taken_ends_it_with_a_sentence(tmp_path: Path):
             assert bridge.process.stderr is not None
             said = (await bridge.process.stderr.read()).decode()
             assert await bridge.process.wait() == 2
-    assert f"nothing can listen on {address}" in said
+    assert f"nothing can listen on {address}: another program has this port" in said
     assert "Traceback" not in said
 
 

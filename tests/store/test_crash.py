@@ -1,10 +1,18 @@
 """What was acknowledged is there after a SIGKILL, and a unit is there whole or not at all."""
 
 import asyncio
+import os
 import random
+import signal
 import sqlite3
 import sys
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
 
 from bridgekit.store import SealingKey, Store
 from bridgekit.testing.servers.postgres import postgres as run_postgres
@@ -110,6 +118,49 @@ async def test_a_store_whose_database_is_away_closes_and_says_what_was_not_writt
         assert store.failures == 1
 
 
+@pytest.fixture
+async def frozen(postgres, key: SealingKey) -> AsyncIterator[Store]:
+    """A store whose server hangs: it has two connections to read, one to write, and no answer for any."""
+    url = await postgres.create_database()
+    store = await Store.open(url, key)
+    await asyncio.gather(store.inbox.count(), store.inbox.count())
+    admin = await asyncpg.connect(url)
+    rows = await admin.fetch(
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'bridgekit' AND datname = current_database()"
+    )
+    await admin.close()
+    assert len(rows) == 3
+    for row in rows:
+        os.kill(row["pid"], signal.SIGSTOP)
+    yield store
+    for row in rows:
+        os.kill(row["pid"], signal.SIGCONT)
+    await store.close()
+
+
+async def test_a_store_whose_database_hangs_closes_in_the_time_that_it_has(frozen: Store):
+    """Each of its connections was waited for besides, two seconds each, one after the other."""
+    lost = frozen.commit(frozen.kv.put("a", "lost", b""))
+    began = time.monotonic()
+    with capture_logs() as logged:
+        await frozen.close(within=0.5)
+    assert time.monotonic() - began < 4
+    assert "closed while the database was away" in str(lost.exception())
+    told = next(entry for entry in logged if entry["event"] == "store_closed_unwritten")
+    assert told["commits"] == 1
+    assert "The homeserver sends again" in told["reason"]
+
+
+async def test_a_database_that_hangs_is_told_before_it_breaks(frozen: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bridgekit.store.postgres._SLOW", 0.1)
+    frozen.commit(frozen.kv.put("a", "waits", b""))
+    async with asyncio.timeout(60):
+        while frozen.trouble is None:  # noqa: ASYNC110 - the writer tells nobody
+            await asyncio.sleep(0.02)
+    assert frozen.trouble == "The database cannot be used: it does not answer."
+    await frozen.close(within=0.1)
+
+
 async def test_a_store_whose_file_somebody_else_holds_closes_and_says_what_was_not_written(
     key: SealingKey, tmp_path: Path
 ):
@@ -130,8 +181,6 @@ async def test_a_store_whose_file_somebody_else_holds_closes_and_says_what_was_n
 
 
 async def test_another_bridge_that_took_the_database_over_is_not_written_into(postgres, key: SealingKey):
-    import asyncpg
-
     url = await postgres.create_database()
     first = await Store.open(url, key)
     admin = await asyncpg.connect(url)

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from bridgekit.contract.errors import ConfigError
-from bridgekit.store import SealBroken, SealingKey, Store
+from bridgekit.store import SealBroken, SealingKey, Store, WrongKey
+from bridgekit.store.canary import check_key
+from bridgekit.store.migrate import migrate, migrations, version_of
+from bridgekit.store.urls import connect
 from tests.store.samples import SECRET, everything
 
 
@@ -79,8 +82,26 @@ def test_a_key_does_not_show_itself():
 
 async def test_the_wrong_key_is_refused_at_open(url: str, key: SealingKey):
     await (await Store.open(url, key)).close()
-    with pytest.raises(ConfigError, match="sealed with another key"):
+    with pytest.raises(WrongKey, match="sealed with another key"):
         await Store.open(url, SealingKey.generate())
+    await (await Store.open(url, key)).close()
+
+
+async def test_a_database_of_an_older_version_is_not_migrated_with_the_wrong_key(
+    url: str, key: SealingKey, monkeypatch: pytest.MonkeyPatch
+):
+    every = migrations()
+    with monkeypatch.context() as older:
+        older.setattr("bridgekit.store.migrate.migrations", lambda: every[:1])
+        driver = await connect(url)
+        await migrate(driver)
+        await check_key(driver, key)
+        await driver.close()
+    with pytest.raises(WrongKey):
+        await Store.open(url, SealingKey.generate())
+    driver = await connect(url)
+    assert await version_of(driver) == 1
+    await driver.close()
     await (await Store.open(url, key)).close()
 
 
