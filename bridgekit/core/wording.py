@@ -97,6 +97,9 @@ def listed(parts: Iterable[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
 
 
+SOMEBODY = "Somebody"
+
+
 def undone(what: str, by: str) -> str:
     """A setting was put back."""
     return f"{by} made this room more open than its chats allow; the bridge has put that back: {what}."

@@ -167,6 +167,7 @@ class Bridge:
             Heartbeat(self.client, admins=lambda: self.config.admins(), tell=parts.management.tell).run()
         )
         self._tasks.spawn(parts.consenting.tend())
+        self._tasks.spawn(parts.exposures.watch_directory())
         self._tasks.spawn(parts.shields.keep_telling())
         parts.exposures.start()
         parts.upgrades.start()

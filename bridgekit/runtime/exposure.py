@@ -51,6 +51,11 @@ PATIENCE = 10.0
 TRY_AGAIN = 5.0
 """Seconds until a room is looked at again that could not be."""
 
+LOOK_AGAIN = 10.0
+"""Seconds until it is looked again whether a room is in the public directory, of which no event tells."""
+LOOKS_A_SECOND = 10
+"""Rooms that are looked for in the directory in a second, at most: many rooms are looked for less often."""
+
 DIRECTORY = ""
 """What stands for the room directory among the types of state that were refused."""
 
@@ -261,6 +266,28 @@ class Exposures:
         for room in {link.room for link in self._registry.links.values()}:
             self.weigh(room)
 
+    async def watch_directory(self) -> None:
+        """Look in turn whether each room stands in the public directory as it was left there, until cancelled."""
+        while True:
+            rooms = list({link.room for link in self._registry.links.values()})
+            for room in rooms:
+                await asyncio.sleep(max(LOOK_AGAIN / len(rooms), 1 / LOOKS_A_SECOND))
+                await self._look_in_directory(room)
+            if not rooms:
+                await asyncio.sleep(LOOK_AGAIN)
+
+    async def _look_in_directory(self, room: ChatId) -> None:
+        left = self._left(room)
+        if left is None:
+            return  # it has yet to be compared
+        try:
+            listed = await self._client.directory_visibility(room)
+        except BridgeError as error:
+            log.info("directory_not_read", reason=error.notice)
+            return
+        if listed != left.listed:
+            self.weigh(room)
+
     def shut(self, side: PortalKey) -> None:
         """The chat's consent is gone: nothing passes from this moment on."""
         link = self._registry.links.get(side)
@@ -313,7 +340,7 @@ class Exposures:
         heard = [link for link in links if link.key.receiver is not None or link.key in self._steady]
         if not heard:
             return  # nothing passes yet, and the room is left as it is
-        by = self._raised.pop(room, None)  # before the look: it sees what they did
+        by: str | None = self._raised.pop(room, None)  # before the look: it sees what they did
         stops = {link.key: self._stops.get(link.key, 0) for link in links}
         seen, power = await look(self._client, room, self._bot)
         views = [self._view(link) for link in heard]
@@ -328,6 +355,8 @@ class Exposures:
             if not may_open(seen, decided, link.key):
                 self._clear(link.key, False)  # before anything is said or put back
         self._bounds[room] = limits(decided.standing) if decided.standing else OPEN
+        raised = left is not None and not left.allows(seen.shown)
+        unlisted = left is not None and seen.listed and not left.listed
         undone: list[str] = []
         refused: set[str] = set()
         while True:
@@ -348,7 +377,9 @@ class Exposures:
             self._leave(room, wish, seen)
         if len(heard) == len(links):
             await self._take_back(room, decided)
-        await self._tell(room, decided, undone, by)
+        if unlisted and by is None:
+            by = wording.SOMEBODY  # nothing tells who it was
+        await self._tell(room, decided, undone if raised else [], by)
         await self._judge(heard, seen, decided, pauses, stops)
 
     def _is_stale(self, side: PortalKey, stops: Mapping[PortalKey, int]) -> bool:
@@ -494,7 +525,7 @@ class Exposures:
             await self._doorkeeper.say(link.room, f"⚠ {words}")
             await self._doorkeeper.announce(side, words)
 
-    async def _tell(self, room: ChatId, decided: Allowed, undone: list[str], by: PersonId | None) -> None:
+    async def _tell(self, room: ChatId, decided: Allowed, undone: list[str], by: str | None) -> None:
         """Tell what was put back, and both sides where a chat's own change made the difference."""
         told = False
         for standing in decided.standing:
@@ -528,4 +559,4 @@ def _in_words(change: Change) -> str:
     if isinstance(change, SetState):
         value = next((v for v in change.content.values() if isinstance(v, str)), "none")
         return f"{change.type.removeprefix('m.room.')} is {value}"
-    return "it is listed" if change.public else "it is not listed"
+    return "it is in the public room directory" if change.public else "it is not in the public room directory"

@@ -366,3 +366,40 @@ def notices(town: Town) -> list[str]:
     return [
         post.content.text.body for post in town.done(PostMessage) if post.chat == TALK and not post.speaker
     ]
+
+
+async def test_a_secret_room_that_somebody_lists_is_taken_out_of_the_directory_and_the_room_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No event tells of the directory: it is looked at."""
+    monkeypatch.setattr("bridgekit.runtime.exposure.LOOK_AGAIN", 0.2)
+    town = Town()
+    town.visibility = SECRET
+    async with talking(tmp_path, town) as (place, _, _, room):
+        town.emit(says("Bob", "secret"))
+        await said(place, by(ghost("bob"), "secret"))
+        place.homeserver.room(room).published = True
+        await until(lambda: not place.homeserver.room(room).published)
+        told = await said(place, by(BOT, "more open than its chats allow"))
+        assert "it is not in the public room directory" in told.body
+
+
+async def test_where_the_bridge_cannot_take_a_secret_room_out_of_the_directory_its_words_are_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridgekit.runtime.exposure.LOOK_AGAIN", 0.2)
+    town = Town()
+    town.visibility = SECRET
+    async with talking(tmp_path, town) as (place, bridge, _, room):
+        town.emit(says("Bob", "before"))
+        await said(place, by(ghost("bob"), "before"))
+        rule = place.homeserver.fault("PUT */directory/list/room/*", Fail(status=403, errcode="M_FORBIDDEN"))
+        place.homeserver.room(room).published = True
+        told = await said(place, by(BOT, "are held back"))
+        assert "it stands in the public room directory" in told.body
+        town.emit(says("Bob", "after"))
+        await until(lambda: bridge.parts.holding.count(SIDE))
+        assert lines(place, room) == ["before"]
+        place.homeserver.heal(rule)
+        place.homeserver.room(room).published = False
+        await said(place, by(ghost("bob"), "after"))
