@@ -93,7 +93,12 @@ class Commits:
         foreseen = await self._foreseen(room, found.pending)
         state = state_in(found)
         role = None if state.role_of(user) not in (NOBODY, BANNED) else entry(state, code)
-        seat, commit = Seat.join_external(self._engine, identity, found, user=user, room_uri=room, role=role)
+        try:
+            seat, commit = Seat.join_external(
+                self._engine, identity, found, user=user, room_uri=room, role=role
+            )
+        except (self._engine.MlsError, PeerMisbehaved):
+            raise SendRejected("The room's provider gave a group that cannot be joined.") from None
         if not self._hubs.is_ours(room):
             self._vouch_for_all(seat)
         # What the seat keeps now is what it is if the hub takes the commit.

@@ -84,8 +84,11 @@ class Hubs:
         if isinstance(given, rooms.NotAuthorized):
             raise NotLetIn("That room is joined by invitation or with its join code only.")
         label = "GroupInfo and ratchet_tree encryption"
-        opened = self._engine.unseal(given.cipher_suite, private, label, room.encode(), given.encrypted)
-        return rooms.GROUP_INFO_AND_TREE.decode(opened)
+        try:
+            opened = self._engine.unseal(given.cipher_suite, private, label, room.encode(), given.encrypted)
+            return rooms.GROUP_INFO_AND_TREE.decode(opened)
+        except (self._engine.MlsError, PeerMisbehaved):
+            raise SendRejected("The room's provider gave a GroupInfo that cannot be opened.") from None
 
     async def key_packages(
         self, room: str, requester: str, identity: Signer, person: str

@@ -218,12 +218,7 @@ class Provider:
         self, uri: str, request: rooms.GroupInfoRequest, source: str
     ) -> rooms.GroupInfoResponse:
         """The GroupInfo for an external commit, sealed for the one who asks (5.6)."""
-        signed = to_be_signed(request)
-        label = "GroupInfoRequestTBS"
-        if not self._engine.verify(
-            request.cipher_suite, request.signature_key, label, signed, request.signature
-        ):
-            raise PeerMisbehaved("The request's signature is not of the key that it names.")
+        self._verify(request.cipher_suite, request, "GroupInfoRequestTBS")
         user = self.people.user_of(getattr(request.credential, "identity", None))
         if uris.parse(user).domain != source:
             raise NotAllowed("A provider speaks for its own users only.")
@@ -248,6 +243,15 @@ class Provider:
             return True
         return False
 
+    def _verify(self, suite: int, request: KeyMaterialRequest | rooms.GroupInfoRequest, label: str) -> None:
+        signed = to_be_signed(request)
+        try:
+            true = self._engine.verify(suite, request.signature_key, label, signed, request.signature)
+        except self._engine.MlsError:
+            raise PeerMisbehaved("The request's signature is of a kind that nobody here knows.") from None
+        if not true:
+            raise PeerMisbehaved("The request's signature is not of the key that it names.")
+
     def _given(self, room: HubRoom, request: rooms.GroupInfoRequest) -> rooms.GivenGroupInfo:
         uri = room.kept.uri.encode()
         body = rooms.GROUP_INFO_AND_TREE.encode(
@@ -257,9 +261,11 @@ class Provider:
                 tuple(rooms.PendingProposal(p.decoded, p.accepted) for p in room.kept.pending),
             )
         )
-        sealed = self._engine.seal(
-            request.cipher_suite, request.group_info_key, "GroupInfo and ratchet_tree encryption", uri, body
-        )
+        label = "GroupInfo and ratchet_tree encryption"
+        try:
+            sealed = self._engine.seal(request.cipher_suite, request.group_info_key, label, uri, body)
+        except self._engine.MlsError:
+            raise PeerMisbehaved("Nothing can be sealed with the key that the request names.") from None
         given = rooms.GivenGroupInfo(uri, request.cipher_suite, self._franker.sender, sealed)
         signature = self._franker.sign("GroupInfoResponseTBS", to_be_signed(given))
         return msgspec.structs.replace(given, signature=signature)
@@ -305,15 +311,7 @@ class Provider:
 
     async def key_material(self, request: KeyMaterialRequest, source: str) -> KeyMaterialResponse:
         """Key packages of one user for one room: ours, or through us as the hub (5.2)."""
-        signed = to_be_signed(request)
-        if not self._engine.verify(
-            request.cipher_suites[0],
-            request.signature_key,
-            "KeyMaterialRequestTBS",
-            signed,
-            request.signature,
-        ):
-            raise PeerMisbehaved("The request's signature is not of the key that it names.")
+        self._verify(request.cipher_suites[0], request, "KeyMaterialRequestTBS")
         claimed = self.people.user_of(getattr(request.credential, "identity", None))
         requester = uris.parse(request.requesting_user, Thing.USER)
         target = uris.parse(request.target_user, Thing.USER)
@@ -358,7 +356,10 @@ class Provider:
         rows: dict[str, bytes | None] = {}
         for client in response.clients:
             if isinstance(client, ClientMaterial):
-                reference = self._engine.reference(KEY_PACKAGE.encode(client.key_package))
+                try:
+                    reference = self._engine.reference(KEY_PACKAGE.encode(client.key_package))
+                except self._engine.MlsError:
+                    raise PeerMisbehaved("A provider answered with a key package that is none.") from None
                 self.people.learn(client.client_uri, response.user)
                 self._routes[reference] = provider
                 rows[f"route/{reference.hex()}"] = provider.encode()
