@@ -10,6 +10,7 @@ from bridgekit.contract.facts import Fact, Message, Reaction, Retraction, Typing
 from bridgekit.contract.ids import ChatId, LoginId, MessageId, PersonId
 from bridgekit.contract.people import Content, Kind, Person
 from bridgekit.contract.text import Span, Style, Text, join
+from connectors.irc import bouncer
 from connectors.irc.batches import HISTORY, Batch
 from connectors.irc.faces import Faces
 from connectors.irc.format import decode
@@ -63,8 +64,8 @@ class Hearing:
         """A PRIVMSG or NOTICE, alone or made of a multiline batch."""
         words, nick = line.param(1), line.nick
         need(line, 0)
-        if not nick or ("!" not in line.source and "." in nick):
-            return NOTHING  # the server itself speaks: that is the session's to log
+        if not nick or ("!" not in line.source and "." in nick) or bouncer.speaks(line):
+            return NOTHING  # the server itself speaks, or the bouncer: that is the session's to log
         own = self.state.is_me(nick)
         history = batch.within(HISTORY) if batch is not None else None
         id = self.ids.of(line, at, history)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from bridgekit.contract.errors import Disconnected, LoginBanned, LoginRejected, PeerMisbehaved
-from connectors.irc import sasl
+from connectors.irc import bouncer, sasl
 from connectors.irc.changes import CapsChanged, CapsListed
 from connectors.irc.config import Mechanism
 from connectors.irc.connection import Connection
@@ -67,13 +67,12 @@ async def register(
 
     Raises LoginRejected (bans, passwords, failed required SASL) and Disconnected (everything that may pass).
     """
+    registering = _Registering(connection, reader, papers, note)
     try:
         async with asyncio.timeout(SECONDS):
-            return await _Registering(connection, reader, papers, note).run()
+            return await registering.run()
     except TimeoutError as error:
-        raise Disconnected(
-            "The IRC server took the connection and did not welcome us.", retry_after=30.0
-        ) from error
+        raise Disconnected(registering.silence, retry_after=30.0) from error
 
 
 class _Registering:
@@ -93,6 +92,7 @@ class _Registering:
         self._assembler = sasl.Assembler()
         self._signed_in = False
         self._ended = False
+        self.silence = "The IRC server took the connection and did not welcome us."
 
     async def run(self) -> list[bytes]:
         papers = self._papers
@@ -158,6 +158,8 @@ class _Registering:
                 self._wanted_is_taken()
             case "464" | "465" | "466":
                 raise LoginRejected(explain(line))
+            case "PRIVMSG" if bouncer.lost(line):  # the welcome comes when it is back
+                self.silence = "The bouncer has no connection to IRC."
             case "ERROR":
                 raise closed(line.param(0))
             case command if command in _MOTD_ENDS and self._state.registered:

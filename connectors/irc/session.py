@@ -16,7 +16,7 @@ from bridgekit.contract.facts import Fact, Invitation, Message
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Login, Person
 from bridgekit.contract.verbs import FetchHistory, Join, Leave, MarkRead, Sent, SetTyping, ShowProfile, Verb
-from connectors.irc import compose, upkeep
+from connectors.irc import bouncer, compose, upkeep
 from connectors.irc.batches import HISTORY
 from connectors.irc.catchup import CatchUp
 from connectors.irc.changes import Came, CapsChanged, Change, NamesEnded, Quit, Renamed, Went
@@ -47,7 +47,6 @@ HEAR_OUT = 1.0
 """Seconds in which a server answers a QUIT; one that does not is dead."""
 PLAYBACK_MS = 60_000
 """A bouncer's message that is older than the connection by more than this, and comes soon, is from its buffer."""
-_BOUNCERS = ("soju.im/", "znc.in/")
 
 
 class IrcSession:
@@ -109,7 +108,7 @@ class IrcSession:
     @property
     def elsewhere(self) -> bool:
         """Whether the person may speak with this account from another client too: there is a bouncer between."""
-        return any(name.startswith(_BOUNCERS) for name in self.state.caps.offered)
+        return bouncer.offers(self.state.caps.offered)
 
     def capabilities(self, chat: ChatId) -> Capabilities:
         """What can be done in `chat` now."""
@@ -259,6 +258,8 @@ class IrcSession:
                     raise self.network.ended(self, closed(line.param(0)), line.param(0))
                 case "FAIL" if line.param(0) == "CHATHISTORY":
                     self._history.refused(line)
+                case "PRIVMSG" if bouncer.lost(line):
+                    raise Disconnected("The bouncer has lost its own connection to IRC.")
                 case "900" | "NOTICE":
                     self._services.read(line)
                 case _ if (
