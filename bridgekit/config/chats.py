@@ -90,9 +90,6 @@ class _Nobody:
     async def store_media(self, data: bytes, name: str, mime: str) -> File:
         raise NotImplementedError
 
-    def media_url(self, file: File) -> str | None:
-        return None
-
     def opens_files(self, opener: FileOpener) -> None:
         pass
 

@@ -105,11 +105,6 @@ class Host(Protocol):
         """Keep something small (a picture of somebody) with the homeserver, as a Matrix file. Raises MatrixError."""
         ...
 
-    def media_url(self, file: File) -> str | None:
-        """A signed, expiring https URL for a Matrix file; None where no public address is configured, and for an
-        encrypted file."""
-        ...
-
     async def portrait(self, person: PersonId) -> Portrait:
         """How a Matrix user looks now, for networks where they are shown. Raises MatrixError."""
         ...

@@ -25,6 +25,13 @@ LEAST = 8
 LONG_FACTOR = 5
 """Without a public address for links, this many times the allowed lines are sent all the same."""
 
+NO_ADDRESS = "this bridge has no public address to link to"
+SEALED_ROOM = (
+    "what is said in an encrypted room is not laid open under a link before a moderator here agrees to that with "
+    "`!bridge agree files`"
+)
+SEALED_FILE = "an encrypted one is not laid open under a link"
+
 
 class Refusal(msgspec.Struct, frozen=True):
     """It is not done. `notice` is the sentence for the sender; empty where nobody needs to be told."""
@@ -35,8 +42,7 @@ class Refusal(msgspec.Struct, frozen=True):
 class Aids(msgspec.Struct, frozen=True, kw_only=True):
     """What degrading may lean on: `text_link` and `file_link` are URLs that work for the other side ("" if there
     is no public address), `before` are the words that an edit replaces, `about` those that a reaction is
-    under, `label` is what people call the network, `now` milliseconds. `sealed`: the room is encrypted, and what is
-    said there is put under no link."""
+    under, `label` is what people call the network, `now` milliseconds. `linkless` says why there is no link."""
 
     label: str
     now: int = 0
@@ -44,7 +50,7 @@ class Aids(msgspec.Struct, frozen=True, kw_only=True):
     file_link: str = ""
     before: str = ""
     about: str = ""
-    sealed: bool = False
+    linkless: str = NO_ADDRESS
 
 
 def fit(verb: Verb, can: Capabilities, aids: Aids) -> tuple[Verb, ...] | Refusal:
@@ -90,15 +96,9 @@ def _post(verb: verbs.PostMessage, can: Capabilities, aids: Aids) -> tuple[Verb,
         return Refusal(f"Nothing can be said on {aids.label} from here.")
     content = verb.content
     if content.file is not None and not can.files:
-        if content.file.key is not None:
-            return Refusal(
-                f"{aids.label} takes no files, and an encrypted one is not laid open under a link: "
-                f"{content.file.name} was not sent."
-            )
         if not aids.file_link:
             return Refusal(
-                f"{aids.label} takes no files and this bridge has no public address to link to: "
-                f"{content.file.name} was not sent."
+                f"{aids.label} takes no files, and {aids.linkless}: {content.file.name} was not sent."
             )
         content = Content(text=_file_words(content.file, content.text, aids.file_link), kind=content.kind)
     content, reply = _answering(verb, content, can, aids)
@@ -220,10 +220,6 @@ def _with_notes(text: Text, notes: list[tuple[int, str]]) -> Text:
     return Text("".join(parts), tuple(spans))
 
 
-_NO_ADDRESS = "this bridge has no public address to link to"
-_SEALED = "what is said in an encrypted room is not laid open under a link"
-
-
 def _lines(text: Text, can: Capabilities) -> int:
     """How many lines a text takes: what counts as one here must not become many on the wire."""
     body = text.body
@@ -250,7 +246,7 @@ def _shortened(text: Text, can: Capabilities, aids: Aids) -> Text | Refusal:
     if size > can.max_bytes or lines > LONG_FACTOR * can.max_lines:
         return Refusal(
             f"The message is too long for {aids.label} ({lines} lines, {split.utf8_size(text)} bytes) and "
-            f"{_SEALED if aids.sealed else _NO_ADDRESS}: send it in parts."
+            f"{aids.linkless}: send it in parts."
         )
     return text
 

@@ -8,18 +8,32 @@ that no session has spoken of it is CLEAR.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from typing import Any
 
 import msgspec
 
-from bridgekit.contract.ids import PersonId, PortalKey
+from bridgekit.contract.ids import ChatId, PersonId, PortalKey
 from bridgekit.contract.policy import Protection
-from bridgekit.core.model import Downgrade, SideView, Toward
+from bridgekit.core.model import Downgrade, SideView, Toward, matrix_side
 
 SEALED = Protection.BRIDGE
 """From here on nobody between the people and the bridge can read along."""
 STATE_TYPE = "org.bridgekit.protection"
 """The room state that holds `Label.content`: docs/protection.md."""
+FILES_QUESTION = (
+    "Files and long messages of this room, encrypted up to the bridge, may be put under addresses of the bridge, for "
+    "the chats that get this room's words and cannot take them otherwise: everybody who has such an address can open "
+    "it, until it ends."
+)
+"""What somebody agrees to with `!bridge agree files`; kept word for word."""
+
+
+class AgreementScope(StrEnum):
+    """What an agreement is about."""
+
+    WORDS = "words"  # what is said goes to a link, or comes from it
+    FILES = "files"  # files and long messages are put under addresses of the bridge; `side` is the room's own
 
 
 class Agreement(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +52,7 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     to: Downgrade
     ended: int = 0
     ended_by: str = ""
+    scope: AgreementScope = AgreementScope.WORDS
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,15 +66,17 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Label(msgspec.Struct, frozen=True, kw_only=True):
-    """What is true of a room now."""
+    """What is true of a room now. `files`: files and long messages of the encrypted room are put under addresses."""
 
     matrix: Protection
     parts: tuple[Part, ...]
+    files: bool = False
 
     @property
     def protection(self) -> Protection:
         """The meet: what can be said of every word in the room."""
-        return min((self.matrix, *(part.protection for part in self.parts)))
+        readers = [part.protection for part in self.parts]
+        return min([self.matrix, *readers, *([Protection.TRANSPORT] if self.files else [])])
 
     @property
     def content(self) -> dict[str, Any]:
@@ -76,12 +93,14 @@ class Label(msgspec.Struct, frozen=True, kw_only=True):
                 }
                 for part in self.parts
             ],
+            **({"files": "linked"} if self.files else {}),
         }
 
     @property
     def words(self) -> str:
         """The label in plain words, for people."""
-        return " ".join([_MATRIX[self.matrix], *_links(self.parts)]) if self.parts else _MATRIX[self.matrix]
+        under_address = [_UNDER_ADDRESS] if self.files else []
+        return " ".join([_MATRIX[self.matrix], *_links(self.parts), *under_address])
 
 
 def matrix_protection(*, encrypted: bool) -> Protection:
@@ -175,6 +194,20 @@ def question(matrix: Protection, part: Part) -> str:
     )
 
 
+def files_agreement(id: int, room: ChatId, person: PersonId, at: int) -> Agreement:
+    """That the room's files and long messages may be put under addresses, for all of its chats that get the words."""
+    return Agreement(
+        id=id,
+        room=room,
+        side=matrix_side(room),
+        person=person,
+        at=at,
+        wording=FILES_QUESTION,
+        to=Downgrade(toward=Toward.LINK, least=Protection.CLEAR),
+        scope=AgreementScope.FILES,
+    )
+
+
 def _links(parts: Sequence[Part]) -> Iterable[str]:
     for protection in Protection:
         labels = dict.fromkeys(part.label for part in parts if part.protection is protection)
@@ -200,6 +233,7 @@ _SEEN = {
     Protection.BRIDGE: "{label} get{s} them encrypted from the bridge on.",
     Protection.END_TO_END: "{label} get{s} them as they are: the bridge cannot read them.",
 }
+_UNDER_ADDRESS = "Whoever has the address of a file or a long message can open it, until it ends."
 _SEES = {
     Protection.CLEAR: "{label} sends it in clear over the network",
     Protection.TRANSPORT: "the servers of {label} can read it",

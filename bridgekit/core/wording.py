@@ -81,6 +81,14 @@ def without_file(name: str) -> str:
     return f"[{name or 'a file'}: not passed on, because the chat has not agreed to that]"
 
 
+def laid_open(person: str) -> str:
+    """How a room's files and long messages leave it, and who has agreed to that."""
+    return (
+        f"Files and long messages of this room are put under addresses: {person} has agreed. "
+        "`!bridge disagree files` ends that."
+    )
+
+
 def passes_again(name: str, label: str) -> str:
     """What was in the way is mended."""
     return f"Messages from {name} on {label} pass again."

@@ -1,7 +1,8 @@
 """Signed links that expire: how a remote network reads a Matrix file or a long message (pure).
 
 A token is `base64url(claim + mac)`. The claim is one letter (its kind), the second at which it ends, and what it
-names; event ids of today's rooms are packed, because a link must fit into a line of chat. The mac is the first 16
+names; event ids of today's rooms are packed, because a link must fit into a line of chat. What was said in an
+encrypted room is named by its event and never by its keys. The mac is the first 16
 bytes of HMAC-SHA256 over the claim and the name in the link's path, so neither can be changed.
 """
 
@@ -27,6 +28,7 @@ EARLIEST = 1_000_000_000
 _MXC = re.compile(r"mxc://([A-Za-z0-9.:\[\]-]{1,255})/([A-Za-z0-9_-]{1,255})", re.ASCII)
 _PACKED_EVENT = re.compile(r"\$[A-Za-z0-9_-]{43}", re.ASCII)
 _HEAD = struct.Struct(">cI")
+_AGREEMENT = struct.Struct(">q")
 
 
 class Mxc(NamedTuple):
@@ -47,6 +49,15 @@ class TextClaim(NamedTuple):
 
     room: ChatId
     event_id: MessageId
+
+
+class SealedClaim(NamedTuple):
+    """What a link to something in an encrypted room names: its event, which holds the key to a file, and the agreement
+    by which it was made."""
+
+    room: ChatId
+    event_id: MessageId
+    agreement: int
 
 
 class Forged(Exception):
@@ -79,6 +90,11 @@ class Links:
         self._step = max(1, min(HOUR, lifetime // 24))
         self._now = now
 
+    @property
+    def are_public(self) -> bool:
+        """Whether there are links at all."""
+        return bool(self._base)
+
     def media(self, mxc: str, name: str) -> str | None:
         """A link to a file; None where no public address is configured or `mxc` is no mxc address."""
         if not self._base or parse_mxc(mxc) is None:
@@ -91,13 +107,28 @@ class Links:
         """A link to the words of one event; None where no public address is configured."""
         if not self._base:
             return None
-        if _PACKED_EVENT.fullmatch(event_id) and _base(_unbase(event_id[1:])) == event_id[1:]:
-            token = self._sign(b"T", _unbase(event_id[1:]) + room.encode(), "")
-        else:
-            token = self._sign(b"t", f"{room}\n{event_id}".encode(), "")
-        return f"{self._base}{TEXT_PATH}/{token}"
+        packed, place = _placed(room, event_id)
+        return f"{self._base}{TEXT_PATH}/{self._sign(b'T' if packed else b't', place, '')}"
 
-    def open(self, token: str, name: str = "") -> MediaClaim | TextClaim:
+    def sealed_text(self, room: ChatId, event_id: MessageId, agreement: int) -> str | None:
+        """A link to the words of an encrypted event, good while the agreement holds; None as for `text`."""
+        if not self._base:
+            return None
+        return f"{self._base}{TEXT_PATH}/{self._sign_sealed(room, event_id, agreement, '')}"
+
+    def sealed_media(self, room: ChatId, event_id: MessageId, agreement: int, name: str) -> str | None:
+        """A link to the file of an encrypted event, good while the agreement holds; None as for `text`."""
+        if not self._base:
+            return None
+        name = file_name(name)
+        token = self._sign_sealed(room, event_id, agreement, name)
+        return f"{self._base}{MEDIA_PATH}/{token}/{quote(name, safe='')}"
+
+    def _sign_sealed(self, room: ChatId, event_id: MessageId, agreement: int, name: str) -> str:
+        packed, place = _placed(room, event_id)
+        return self._sign(b"S" if packed else b"s", _AGREEMENT.pack(agreement) + place, name)
+
+    def open(self, token: str, name: str = "") -> MediaClaim | TextClaim | SealedClaim:
         """What a token names, with the name of its path. Raises Forged, Expired."""
         try:
             data = _unbase(token)
@@ -112,11 +143,12 @@ class Links:
         what = claim[_HEAD.size :]
         if kind == b"m":
             return MediaClaim(f"mxc://{what.decode()}")
-        if kind == b"T":
-            return TextClaim(ChatId(what[32:].decode()), MessageId("$" + _base(what[:32])))
-        if kind == b"t":
-            room, _, event_id = what.decode().partition("\n")
-            return TextClaim(ChatId(room), MessageId(event_id))
+        if kind in b"Tt":
+            return TextClaim(*_place(what, packed=kind == b"T"))
+        if kind in b"Ss":
+            (agreement,) = _AGREEMENT.unpack_from(what)
+            room, event_id = _place(what[_AGREEMENT.size :], packed=kind == b"S")
+            return SealedClaim(room, event_id, agreement)
         raise Forged
 
     def _sign(self, kind: bytes, what: bytes, name: str) -> str:
@@ -128,6 +160,20 @@ class Links:
         # The claim's length first: no byte can move between claim and name.
         text = struct.pack(">I", len(claim)) + claim + name.encode("utf-8", "surrogateescape")
         return hmac.digest(self._key, text, hashlib.sha256)[:MAC_BYTES]
+
+
+def _placed(room: ChatId, event_id: MessageId) -> tuple[bool, bytes]:
+    """An event's room and id, packed (True) where its id is a hash."""
+    if _PACKED_EVENT.fullmatch(event_id) and _base(_unbase(event_id[1:])) == event_id[1:]:
+        return True, _unbase(event_id[1:]) + room.encode()
+    return False, f"{room}\n{event_id}".encode()
+
+
+def _place(what: bytes, *, packed: bool) -> tuple[ChatId, MessageId]:
+    if packed:
+        return ChatId(what[32:].decode()), MessageId("$" + _base(what[:32]))
+    room, _, event_id = what.decode().partition("\n")
+    return ChatId(room), MessageId(event_id)
 
 
 def file_name(name: str) -> str:

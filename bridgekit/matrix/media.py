@@ -2,27 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
 from urllib.parse import quote
 
+import msgspec
 import structlog
 from aiohttp import web
 
 from bridgekit.contract.errors import (
+    BridgeError,
+    EncryptionError,
     HomeserverUnavailable,
-    MatrixError,
     MatrixForbidden,
     MatrixRateLimited,
     MatrixRefused,
+    PeerMisbehaved,
 )
 from bridgekit.contract.ids import ChatId, MessageId
 from bridgekit.matrix.client import MatrixClient
-from bridgekit.matrix.links import MEDIA_PATH, TEXT_PATH, Expired, Forged, Links, MediaClaim, TextClaim
+from bridgekit.matrix.crypto.attachments import opening
+from bridgekit.matrix.fetch import FetchRefused, RemoteFile, read_head
+from bridgekit.matrix.links import (
+    MEDIA_PATH,
+    TEXT_PATH,
+    Expired,
+    Forged,
+    Links,
+    MediaClaim,
+    SealedClaim,
+    TextClaim,
+)
 
 log = structlog.get_logger(__name__)
 
 ReadText = Callable[[ChatId, MessageId], Awaitable[str | None]]
 """The words of an event for the public, None where there are none (any more)."""
+
+
+class Sealed(Protocol):
+    """Encrypted rooms whose people have agreed to links."""
+
+    def holds(self, room: ChatId, agreement: int) -> bool:
+        """Whether a room's agreement stands, now."""
+        ...
+
+    async def content(self, room: ChatId, event_id: MessageId) -> dict[str, Any]:
+        """What an event says in clear; {} where it says nothing (any more). Raises BridgeError."""
+        ...
+
+
+class Withdrawn(Exception):
+    """The agreement by which a link was made was taken back."""
+
+
+class _NoFile(Exception):
+    """The event holds none (any more)."""
+
 
 # Client-Server API, "Serving inline content", less what is nothing to look at.
 INLINE = frozenset(
@@ -45,7 +82,7 @@ class PublicMedia:
     """GET and HEAD /_bridgekit/media/{token}/{name} and /_bridgekit/text/{token}.
 
     `limit` bounds one file in bytes. `read_text` is what shows an event's words; by default the bot reads the
-    event and shows its body.
+    event and shows its body. `sealed` opens what was said in encrypted rooms, None: nothing of that is shown.
     """
 
     def __init__(
@@ -55,11 +92,13 @@ class PublicMedia:
         *,
         limit: int = 100 * 1024 * 1024,
         read_text: ReadText | None = None,
+        sealed: Sealed | None = None,
     ) -> None:
         self._links = links
         self._client = client
         self._limit = limit
         self._read_text = read_text or self._body
+        self._sealed = sealed
 
     def routes(self) -> list[web.RouteDef]:
         """Every route, for `app.add_routes`."""
@@ -69,61 +108,114 @@ class PublicMedia:
         ]
 
     async def _media(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
         try:
-            claim = self._links.open(request.match_info["token"], request.match_info["name"])
-            if not isinstance(claim, MediaClaim):
+            claim = self._links.open(request.match_info["token"], name)
+            if isinstance(claim, TextClaim):
                 raise Forged
-            return await self._stream(request, claim.mxc, request.match_info["name"])
-        except (Forged, Expired, MatrixError) as error:
+            if isinstance(claim, SealedClaim):
+                async with self._unsealed(claim, name) as file:
+                    return await self._stream(request, file, name, claim)
+            async with self._client.download(claim.mxc) as download:
+                file = RemoteFile(download.mime, name, download.size, download.chunks())
+                return await self._stream(request, file, name)
+        except _REFUSALS as error:
             return _refusal(error)
 
-    async def _stream(self, request: web.Request, mxc: str, name: str) -> web.StreamResponse:
-        async with self._client.download(mxc) as file:
-            if file.size is not None and file.size > self._limit:
-                return _plain(413, "This file is too large to be shown here.")
-            inline = file.mime in INLINE
-            response = web.StreamResponse(headers=SAFE)
-            response.content_type = file.mime
-            if file.mime.startswith("text/"):
-                response.charset = "utf-8"
-            response.headers["Content-Disposition"] = _disposition(inline, name)
-            response.headers["Cache-Control"] = "private, max-age=3600, immutable"
-            response.content_length = file.size
-            await response.prepare(request)
-            if request.method == "HEAD":
-                return response
-            sent = 0
-            try:
-                async for piece in file.chunks():
-                    sent += len(piece)
-                    if sent > self._limit:
-                        raise HomeserverUnavailable("too large")
-                    await response.write(piece)
-                await response.write_eof()
-            except HomeserverUnavailable:
-                # The head is out; only an end in the middle tells the reader that this is not the whole file.
-                log.warning("public_file_cut", sent=sent)
-                if request.transport is not None:
-                    request.transport.abort()
+    @asynccontextmanager
+    async def _unsealed(self, claim: SealedClaim, name: str) -> AsyncIterator[RemoteFile]:
+        """The file of an encrypted event in clear. Raises Withdrawn, BridgeError, _NoFile."""
+        content = await self._content(claim)
+        found = content.get("file")
+        file: dict[str, Any] = found if isinstance(found, dict) else {}
+        uri = file.get("url") or content.get("url")
+        if not isinstance(uri, str):
+            raise _NoFile
+        info = content.get("info")
+        claimed = info.get("mimetype") if isinstance(info, dict) else None
+        async with self._client.download(uri) as download:
+            chunks = download.chunks()
+            clear = opening(chunks, msgspec.json.encode(file)) if file else chunks
+            mime = claimed if isinstance(claimed, str) else download.mime
+            yield await read_head(clear, claimed=mime, name=name, size=download.size, limit=self._limit)
+
+    async def _content(self, claim: SealedClaim) -> dict[str, Any]:
+        self._check(claim)
+        assert self._sealed is not None
+        content = await self._sealed.content(claim.room, claim.event_id)
+        self._check(claim)
+        edited = content.get("m.new_content")
+        return edited if isinstance(edited, dict) else content
+
+    def _check(self, claim: SealedClaim | None) -> None:
+        """Raise Withdrawn where what was agreed to does not hold any more."""
+        if claim is None:
+            return
+        if self._sealed is None or not self._sealed.holds(claim.room, claim.agreement):
+            raise Withdrawn
+
+    async def _stream(
+        self, request: web.Request, file: RemoteFile, name: str, claim: SealedClaim | None = None
+    ) -> web.StreamResponse:
+        if file.size is not None and file.size > self._limit:
+            return _plain(413, "This file is too large to be shown here.")
+        response = web.StreamResponse(headers=SAFE)
+        response.content_type = file.mime
+        if file.mime.startswith("text/"):
+            response.charset = "utf-8"
+        response.headers["Content-Disposition"] = _disposition(file.mime in INLINE, name)
+        # What can be taken back is kept by nobody on the way.
+        kept = "private, max-age=3600, immutable" if claim is None else "private, no-store"
+        response.headers["Cache-Control"] = kept
+        response.content_length = file.size
+        await response.prepare(request)
+        if request.method == "HEAD":
             return response
+        sent = 0
+        try:
+            async for piece in file.chunks():
+                self._check(claim)
+                sent += len(piece)
+                if sent > self._limit:
+                    raise HomeserverUnavailable("too large")
+                await response.write(piece)
+            await response.write_eof()
+        except (HomeserverUnavailable, MatrixRefused, FetchRefused, Withdrawn):
+            # The head is out; only an end in the middle tells the reader that this is not the whole file.
+            log.warning("public_file_cut", sent=sent)
+            if request.transport is not None:
+                request.transport.abort()
+        return response
 
     async def _text(self, request: web.Request) -> web.StreamResponse:
         try:
             claim = self._links.open(request.match_info["token"])
-            if not isinstance(claim, TextClaim):
+            if isinstance(claim, MediaClaim):
                 raise Forged
-            words = await self._read_text(claim.room, claim.event_id)
-        except (Forged, Expired, MatrixError) as error:
+            if isinstance(claim, SealedClaim):
+                words = _body_of(await self._content(claim))
+            else:
+                words = await self._read_text(claim.room, claim.event_id)
+        except _REFUSALS as error:
             return _refusal(error)
-        return _plain(404, "This message is no longer there.") if words is None else _plain(200, words)
+        if words is None:
+            return _plain(404, "This message is no longer there.")
+        return _plain(200, words, kept=isinstance(claim, TextClaim))
 
     async def _body(self, room: ChatId, event_id: MessageId) -> str | None:
         event = await self._client.event(room, event_id)
         content = (event or {}).get("content")
         if isinstance(content, dict) and isinstance(content.get("m.new_content"), dict):
             content = content["m.new_content"]
-        body = content.get("body") if isinstance(content, dict) else None
-        return body if isinstance(body, str) else None
+        return _body_of(content)
+
+
+def _body_of(content: Any) -> str | None:
+    body = content.get("body") if isinstance(content, dict) else None
+    return body if isinstance(body, str) else None
+
+
+_REFUSALS = (Forged, Expired, Withdrawn, _NoFile, BridgeError)
 
 
 def _disposition(inline: bool, name: str) -> str:
@@ -137,20 +229,27 @@ def _refusal(error: Exception) -> web.Response:
     match error:
         case Expired():
             return _plain(410, "This link has expired.")
+        case Withdrawn():
+            return _plain(410, "This link was withdrawn.")
+        case _NoFile():
+            return _plain(404, "This file is no longer there.")
         case Forged():
             return _plain(404, "There is nothing here.")
         case HomeserverUnavailable() | MatrixRateLimited():
             answer = _plain(503, "The file store does not answer; try again in a moment.")
             answer.headers["Retry-After"] = str(max(1, round(error.retry_after or 1)))
             return answer
-        case MatrixForbidden():
+        case MatrixForbidden() | EncryptionError() | PeerMisbehaved():
             return _plain(404, "There is nothing here.")
+        case FetchRefused():
+            return _plain(413, "This file is too large to be shown here.")
         case MatrixRefused(status=404):
             return _plain(404, "This file is no longer there.")
         case _:
             return _plain(502, "The file store refused it.")
 
 
-def _plain(status: int, text: str) -> web.Response:
-    headers = {**SAFE, "Cache-Control": "private, no-store" if status != 200 else "private, max-age=60"}
+def _plain(status: int, text: str, *, kept: bool = True) -> web.Response:
+    lasts = status == 200 and kept
+    headers = {**SAFE, "Cache-Control": "private, max-age=60" if lasts else "private, no-store"}
     return web.Response(status=status, text=text, headers=headers, content_type="text/plain", charset="utf-8")

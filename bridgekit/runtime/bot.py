@@ -156,6 +156,8 @@ class Bot:
                 f"  !bridge unlink {network} {example}   take that back",
                 f"  !bridge agree {network} {example}   let words of this encrypted room go to a chat that is not",
                 "                                 (`disagree` takes that back)",
+                "  !bridge agree files   let chats that cannot take files or long messages of this encrypted room have",
+                "                        links to them (`disagree files` ends the links at once)",
                 f"  !bridge revoke {network} {example}   take its operators' consent back: the link closes at once",
                 "  !bridge strangers   whose messages wait for a nod; `accept <who>` or `reject <who>` decides",
                 "  !bridge stop   say nothing more of what you said here and what still waits to be sent",

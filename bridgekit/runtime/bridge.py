@@ -29,6 +29,7 @@ from bridgekit.runtime.assembly import assemble
 from bridgekit.runtime.erasure import Report
 from bridgekit.runtime.files import Fetch
 from bridgekit.runtime.heartbeat import Heartbeat
+from bridgekit.runtime.laidopen import LaidOpen
 from bridgekit.runtime.parts import Parts
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.tasks import Tasks
@@ -213,7 +214,8 @@ class Bridge:
         appservice = Appservice(token, self._parts.reception, turn=self._parts.arrivals.turn)
         app = web.Application(client_max_size=0)
         app.add_routes(appservice.routes())
-        app.add_routes(PublicMedia(self._parts.links, self.client).routes())
+        laid_open = LaidOpen(self.client, self.engine, self._parts.protecting.holds)
+        app.add_routes(PublicMedia(self._parts.links, self.client, sealed=laid_open).routes())
         app.add_routes(self._parts.routes)
         listen = admin.serve
         self.address = await self._stack.enter_async_context(

@@ -15,7 +15,6 @@ from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.contract.people import File, Portrait
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.attachments import opening
-from bridgekit.matrix.links import Links
 from bridgekit.runtime.registry import Registry
 from bridgekit.store import Store
 
@@ -33,7 +32,6 @@ class NetworkHost:
         store: Store,
         client: MatrixClient,
         registry: Registry,
-        links: Links,
         owner_on: Callable[[NetworkId, PersonId], PersonId | None],
         routes: list[web.RouteDef],
         openers: dict[NetworkId, FileOpener],
@@ -43,7 +41,6 @@ class NetworkHost:
         self._store = store
         self._client = client
         self._registry = registry
-        self._links = links
         self._owner_on = owner_on
         self._routes = routes
         self._openers = openers
@@ -90,10 +87,6 @@ class NetworkHost:
     async def store_media(self, data: bytes, name: str, mime: str) -> File:
         uri = await self._client.upload(data, mime, name, size=len(data))
         return File(uri=uri, name=name, mime=mime, size=len(data))
-
-    def media_url(self, file: File) -> str | None:
-        # An address that everybody can open is nothing for what was said in secret.
-        return self._links.media(file.uri, file.name) if file.key is None else None
 
     async def portrait(self, person: PersonId) -> Portrait:
         found = await self._client.profile(person) or {}

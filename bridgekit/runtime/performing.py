@@ -26,7 +26,7 @@ from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId
 from bridgekit.contract.people import Person
 from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import Sent, Verb
-from bridgekit.core.degrade import Aids, Refusal, fit
+from bridgekit.core.degrade import NO_ADDRESS, SEALED_FILE, SEALED_ROOM, Aids, Refusal, fit
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.membership import Mode
 from bridgekit.core.model import RELAY, Context, Permission, SideView, matrix_side
@@ -307,7 +307,9 @@ class Performing:
             supervised.joined.discard(side.chat)
         protection = self._given(side, can.protection)
         verb = self._without_quote(room, _named(verb, ids), ids, side, protection)
-        fitted = fit(verb, can, self._aids(room, step, ids, verb, protection))
+        address, linkless = self._address(room, step, verb)
+        verb = _with_address(verb, address, linkless)
+        fitted = fit(verb, can, self._aids(room, step, ids, verb, protection, address, linkless))
         if isinstance(fitted, Refusal):
             raise SendRejected(fitted.notice)
         if isinstance(verb, verbs.EditMessage):
@@ -477,30 +479,50 @@ class Performing:
         if account is not None and isinstance(step.action.verb, verbs.Leave):
             account.leave_later(side.chat)
 
-    def _aids(self, room: ChatId, step: Step, ids: Ids, verb: Verb, protection: Protection) -> Aids:
-        text_link = file_link = ""
-        sealed = self._is_encrypted(room)
-        if isinstance(verb, verbs.PostMessage):
-            file = verb.content.file
-            # An encrypted file, and what was said in an encrypted room, is not laid open under an address of ours.
-            if file is not None and file.key is None:
-                if file.uri.startswith("mxc://"):
-                    file_link = self._links.media(file.uri, file.name) or ""
-                elif file.uri.startswith(("https://", "http://")):
-                    file_link = file.uri
-            if step.event is not None and not file_link and not sealed:
-                text_link = self._links.text(room, step.event) or ""
+    def _address(self, room: ChatId, step: Step, verb: Verb) -> tuple[str, str]:
+        """Where everybody can read a message's file, or its words where it has none; "", and why, where nobody can."""
+        if not isinstance(verb, verbs.PostMessage | verbs.EditMessage):
+            return "", NO_ADDRESS
+        file, event = verb.content.file, step.event
+        if file is not None and file.key is None and file.uri.startswith(("https://", "http://")):
+            return file.uri, ""
+        if not self._links.are_public:
+            return "", NO_ADDRESS
+        if event is not None and self._is_encrypted(room):
+            agreement = self._protecting.laid_open(room)
+            if agreement is None:
+                return "", SEALED_ROOM
+            if file is None:
+                return self._links.sealed_text(room, event, agreement.id) or "", ""
+            return self._links.sealed_media(room, event, agreement.id, file.name) or "", ""
+        if file is None:
+            return (self._links.text(room, event) if event is not None else None) or "", NO_ADDRESS
+        if file.key is not None:
+            return "", SEALED_FILE
+        return self._links.media(file.uri, file.name) or "", NO_ADDRESS
+
+    def _aids(
+        self,
+        room: ChatId,
+        step: Step,
+        ids: Ids,
+        verb: Verb,
+        protection: Protection,
+        address: str,
+        linkless: str,
+    ) -> Aids:
         about = ids.about
         if about is not None and self._barred(
             room, about.origin, about.protection, step.action.side, protection
         ):
             about = None
+        has_file = isinstance(verb, verbs.PostMessage) and verb.content.file is not None
         return Aids(
             label=self._label(step.action.side.network),
             now=time.time_ns() // 1_000_000,
-            text_link=text_link,
-            sealed=sealed,
-            file_link=file_link,
+            text_link="" if has_file else address,
+            file_link=address if has_file else "",
+            linkless=linkless,
             before=about.words_on(step.action.side)
             if about is not None and isinstance(verb, verbs.EditMessage)
             else "",
@@ -533,6 +555,14 @@ def _every_part(fitted: tuple[Verb, ...], parts: tuple[MessageId, ...]) -> Itera
             yield from (msgspec.structs.replace(verb, target=part) for part in parts)
         else:
             yield verb
+
+
+def _with_address(verb: Verb, address: str, linkless: str) -> Verb:
+    """A message whose file says where else it can be read, or why nowhere."""
+    if not isinstance(verb, verbs.PostMessage) or verb.content.file is None:
+        return verb
+    file = msgspec.structs.replace(verb.content.file, link=address, linkless="" if address else linkless)
+    return msgspec.structs.replace(verb, content=msgspec.structs.replace(verb.content, file=file))
 
 
 def _doer(fact: object) -> Person | None:

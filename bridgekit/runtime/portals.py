@@ -318,8 +318,7 @@ class Portals:
         if link is None:
             raise NotAllowed("There is no such link.")
         await self._registry.remove_link(side)
-        await self._protecting.end(side, reason)
-        self._protecting.changed(link.room)
+        await self._protecting.unlinked(link, reason)
         for (network, login), supervised in self._sessions.items():
             there = login == side.receiver or (side.receiver is None and side.chat in supervised.joined)
             if network == side.network and supervised.session is not None and there:

@@ -13,14 +13,16 @@ import structlog
 from bridgekit.contract.errors import MatrixError, NotAllowed
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.policy import Protection
-from bridgekit.core.model import Downgrade
+from bridgekit.core.model import Downgrade, matrix_side
 from bridgekit.core.protection import (
+    SEALED,
     STATE_TYPE,
     Agreement,
     Label,
     Part,
     covered,
     downgrade,
+    files_agreement,
     matrix_protection,
     needs_agreement,
     question,
@@ -50,6 +52,13 @@ class _Published(msgspec.Struct):
     accepted: bool = True
 
 
+NOT_SEALED = (
+    "There is nothing to agree to: this room is not encrypted, and what is said in it may be linked to."
+)
+NO_LINKS = (
+    "There is nothing to agree to: this bridge has no public address to link to. Its admin can give it one."
+)
+NO_CHATS = "There is nothing to agree to: this room is linked to no chat."
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Published).decode
 
@@ -76,10 +85,12 @@ class Protecting:
         say: Callable[[ChatId, str], Awaitable[None]],
         describe: Callable[[Link], Awaitable[None]],
         moved: Callable[[PortalKey], None],
+        has_links: bool,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         """`is_encrypted` tells what is known of a room; `learn` asks the homeserver where nothing is, or `anew`.
-        `moved` is told of each link of which `withheld` may have another answer now."""
+        `moved` is told of each link of which `withheld` may have another answer now; `has_links`: files and long
+        messages can be linked to at all."""
         self._store = store
         self._registry = registry
         self._client = client.patient
@@ -90,6 +101,7 @@ class Protecting:
         self._say = say
         self._describe = describe
         self._moved = moved
+        self._has_links = has_links
         self._spawn = spawn
         self._agreements: dict[PortalKey, Agreement] = {}
         self._seen: dict[PortalKey, Protection] = {}
@@ -126,6 +138,15 @@ class Protecting:
         agreement = self._agreements.get(link.key)
         return agreement.to if agreement is not None else None
 
+    def laid_open(self, room: ChatId) -> Agreement | None:
+        """By which agreement files and long messages of an encrypted room may be linked to; None: they may not."""
+        return self._agreements.get(matrix_side(room))
+
+    def holds(self, room: ChatId, agreement: int) -> bool:
+        """Whether links that were made by that agreement may still be opened."""
+        found = self.laid_open(room)
+        return found is not None and found.id == agreement
+
     def _covers(self, link: Link) -> bool:
         """Whether what is lost between the link and its room now was agreed to."""
         matrix, protection = self.matrix(link.room), self.of(link)
@@ -144,7 +165,7 @@ class Protecting:
     def label(self, room: ChatId) -> Label:
         """What is true of a room now."""
         parts = tuple(self._part(link) for link in self._links_of(room))
-        return Label(matrix=self.matrix(room), parts=parts)
+        return Label(matrix=self.matrix(room), parts=parts, files=self.laid_open(room) is not None)
 
     def labels(self) -> dict[ChatId, Label]:
         """What is true now of every room that is linked."""
@@ -270,15 +291,45 @@ class Protecting:
             wording=wording,
             to=downgrade(matrix, part.protection, others),
         )
+        await self._begin(agreement)
+        return f"{person} has agreed: {wording} `!bridge disagree` takes that back."
+
+    async def agree_files(self, room: ChatId, person: PersonId) -> str:
+        """Keep that somebody of the room agrees to links to its files and long messages; what to, as a sentence.
+        Raises NotAllowed where nothing is lost by it."""
+        await self._learn(room)
+        if self.matrix(room) < SEALED:
+            raise NotAllowed(NOT_SEALED)
+        if not self._has_links:
+            raise NotAllowed(NO_LINKS)
+        if not self._links_of(room):
+            raise NotAllowed(NO_CHATS)
+        agreement = files_agreement(new_id(), room, person, now())
+        await self._begin(agreement)
+        return f"{person} has agreed: {agreement.wording} `!bridge disagree files` takes that back."
+
+    async def _begin(self, agreement: Agreement) -> None:
+        """From now on it holds, in place of the one before it."""
         writes = [self._store.agreements.put(agreement)]
-        if (before := self._agreements.get(link.key)) is not None:
-            ended = msgspec.structs.replace(before, ended=agreement.at, ended_by=person)
+        if (before := self._agreements.get(agreement.side)) is not None:
+            ended = msgspec.structs.replace(before, ended=agreement.at, ended_by=agreement.person)
             writes.append(self._store.agreements.put(ended))
         await self._store.commit(*writes)
-        self._agreements[link.key] = agreement
-        log.info("downgrade_agreed", network=link.key.network, room=link.room)
+        self._agreements[agreement.side] = agreement
+        log.info(
+            "downgrade_agreed",
+            network=agreement.side.network,
+            scope=agreement.scope.value,
+            room=agreement.room,
+        )
+        self.changed(ChatId(agreement.room))
+
+    async def unlinked(self, link: Link, by: str) -> None:
+        """The link is gone: what was agreed to about it ends, and with the room's last one what was about its files."""
+        await self.end(link.key, by)
+        if not self._registry.links_of(link.room):
+            await self.end(matrix_side(link.room), by)
         self.changed(link.room)
-        return f"{person} has agreed: {wording} `!bridge disagree` takes that back."
 
     async def end(self, side: PortalKey, by: str) -> bool:
         """Take an agreement back; says whether there was one. What was said before is where it is."""
@@ -287,7 +338,7 @@ class Protecting:
             return False
         ended = msgspec.structs.replace(agreement, ended=now(), ended_by=by)
         await self._store.commit(self._store.agreements.put(ended))
-        log.info("downgrade_ended", network=side.network, room=agreement.room)
+        log.info("downgrade_ended", network=side.network, scope=agreement.scope.value, room=agreement.room)
         self.changed(ChatId(agreement.room))
         return True
 

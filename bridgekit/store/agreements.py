@@ -10,7 +10,7 @@ from bridgekit.core.direct import Block
 from bridgekit.core.gate import Cause, Held
 from bridgekit.core.model import Downgrade, Toward
 from bridgekit.core.optout import OptOut
-from bridgekit.core.protection import Agreement
+from bridgekit.core.protection import Agreement, AgreementScope
 from bridgekit.core.questions import Ask
 from bridgekit.core.scopes import Consent, Scope
 from bridgekit.core.shield import Nod
@@ -127,6 +127,7 @@ class Agreements:
                 storable(agreement.ended_by),
                 agreement.to.toward,
                 int(agreement.to.least),
+                agreement.scope,
             ),
         )
 
@@ -143,9 +144,10 @@ class Agreements:
                 to=Downgrade(toward=Toward(toward), least=Protection(least)),
                 ended=ended,
                 ended_by=ended_by,
+                scope=AgreementScope(scope),
             )
             for (
-                id, room, network, chat, receiver, person, at, wording, ended, ended_by, toward, least
+                id, room, network, chat, receiver, person, at, wording, ended, ended_by, toward, least, scope
             ) in await self._reader.fetch(_select(AGREEMENTS, "id"))
         ]  # fmt: skip
 

@@ -142,6 +142,7 @@ AGREEMENTS = table(
     ended_by="text",
     toward="text",
     least="bigint",
+    scope="text",
 )
 
 OUR_DEVICES = table("our_devices", 1, mxid="text", device="text", secrets="bytea", published="bigint")

@@ -41,7 +41,6 @@ class FakeHost:
         *,
         linked: Iterable[ChatId] = (),
         kept: dict[str, bytes] | None = None,
-        public: bool = True,
     ) -> None:
         self.network = NetworkId(network)
         self.log: structlog.typing.FilteringBoundLogger = structlog.get_logger("connector")
@@ -52,7 +51,6 @@ class FakeHost:
         self.portraits: dict[PersonId, Portrait] = {}
         self.mounts: list[Mount] = []
         self.opener: FileOpener | None = None
-        self.public = public
         self._clock: float | None = None
 
     def set_clock(self, at: float) -> None:
@@ -111,9 +109,6 @@ class FakeHost:
         uri = f"mxc://stored/{len(self.media) + 1}"
         self.media[uri] = data
         return File(uri=uri, name=name, mime=mime, size=len(data))
-
-    def media_url(self, file: File) -> str | None:
-        return f"https://bridge.example/media/{file.name}" if self.public else None
 
     async def portrait(self, person: PersonId) -> Portrait:
         return self.portraits.get(person, Portrait())

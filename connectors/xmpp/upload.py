@@ -146,10 +146,10 @@ class Upload:
 
     def _link(self, file: File, why: str) -> str:
         """An address of the bridge's own, where the file cannot be uploaded."""
-        url = self._host.media_url(file)
-        if url is None:
-            raise SendRejected(f"The file {file.name} was not sent: {why}.")
-        return url
+        if not file.link:
+            reasons = f"{why}, and {file.linkless}" if file.linkless else why
+            raise SendRejected(f"The file {file.name} was not sent: {reasons}.")
+        return file.link
 
 
 async def _sealed(chunks: AsyncIterator[bytes], seal: AEADEncryptionContext) -> AsyncIterator[bytes]:

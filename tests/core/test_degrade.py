@@ -14,7 +14,7 @@ from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import Content, File, Kind, Person, Quote
 from bridgekit.contract.text import Span, Style, Text, plain, styled
 from bridgekit.contract.verbs import PostMessage, Verb, VerbBase
-from bridgekit.core.degrade import Aids, Refusal, fit, substitution
+from bridgekit.core.degrade import SEALED_ROOM, Aids, Refusal, fit, substitution
 from bridgekit.core.model import Context
 from bridgekit.core.plan import plan
 from tests.core.strategies import aids, capabilities, contexts, some_facts
@@ -248,6 +248,12 @@ def test_a_file_becomes_a_link_where_there_are_no_files():
 
 def test_a_file_that_nothing_can_link_to_is_refused_with_its_name():
     assert "cat.png was not sent" in refusal(post("", file=FILE), can())
+
+
+def test_what_is_put_under_no_address_is_refused_with_the_way_to_agree():
+    sealed = Aids(label="Example", linkless=SEALED_ROOM)
+    assert "`!bridge agree files`: cat.png was not sent" in refusal(post("", file=FILE), can(), sealed)
+    assert "`!bridge agree files`: send it in parts" in refusal(post("x\n" * 200), can(max_lines=6), sealed)
 
 
 def test_a_file_is_left_alone_where_there_are_files():

@@ -53,6 +53,16 @@ def test_the_label_says_in_plain_words_who_reads_what():
     assert both.words.endswith("Town and City send them in clear over the network.")
 
 
+def test_files_under_addresses_are_protected_on_the_wire_only_and_the_label_says_so():
+    label = Label(matrix=BRIDGE, parts=(part(BRIDGE),), files=True)
+    assert label.protection is TRANSPORT
+    assert label.content["files"] == "linked"
+    assert label.words.endswith(
+        "Whoever has the address of a file or a long message can open it, until it ends."
+    )
+    assert "files" not in Label(matrix=BRIDGE, parts=(part(BRIDGE),)).content
+
+
 def test_the_label_is_state_that_a_client_can_read():
     label = Label(matrix=BRIDGE, parts=(part(TRANSPORT, agreed=True), part(BRIDGE, HALL, "City")))
     assert label.content == {

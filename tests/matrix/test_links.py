@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridgekit.contract.ids import ChatId, MessageId
-from bridgekit.matrix.links import Expired, Forged, Links, MediaClaim, TextClaim, _base, file_name, parse_mxc
+from bridgekit.matrix.links import (
+    Expired,
+    Forged,
+    Links,
+    MediaClaim,
+    SealedClaim,
+    TextClaim,
+    _base,
+    file_name,
+    parse_mxc,
+)
 
 KEY = b"k" * 32
 DAY = 86400
@@ -89,6 +99,19 @@ def test_a_text_link_names_its_event_and_fits_into_a_line_of_chat(links, room, e
     assert len(link) <= 200
 
 
+@pytest.mark.parametrize("event_id", ["$" + "Az09_-" * 7 + "A", "$old:hs.test"])
+def test_a_link_into_an_encrypted_room_names_its_event_and_its_agreement_and_no_key(links, event_id):
+    room, event = ChatId("!" + "Az09_-" * 7 + "A"), MessageId(event_id)
+    claim = SealedClaim(room, event, 2**62 + 7)
+    link = links.sealed_text(*claim)
+    assert links.open(*parts(link, "text")) == claim
+    assert len(link) <= 220
+    token, name = parts(links.sealed_media(*claim, "cat.png"), "media")
+    assert links.open(token, name) == claim
+    with pytest.raises(Forged):
+        links.open(token, "dog.png")
+
+
 def test_the_same_file_has_the_same_link_for_a_while(links, clock):
     first = links.media(MXC, "a")
     clock.now += 1
@@ -100,6 +123,9 @@ def test_no_public_address_means_no_links():
         links = Links(base, KEY, DAY, now=lambda: START)
         assert links.media(MXC, "a") is None
         assert links.text(ChatId("!r:x"), MessageId("$e")) is None
+        assert links.sealed_text(ChatId("!r:x"), MessageId("$e"), 1) is None
+        assert links.sealed_media(ChatId("!r:x"), MessageId("$e"), 1, "a") is None
+        assert not links.are_public
 
 
 @pytest.mark.parametrize(

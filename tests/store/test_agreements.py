@@ -1,9 +1,11 @@
 """What the repositories of consent keep and give back, on both engines."""
 
 import msgspec
+import pytest
 
 from bridgekit.contract.ids import PersonId
 from bridgekit.core.gate import Cause
+from bridgekit.core.protection import AgreementScope
 from bridgekit.core.scopes import Scope
 from bridgekit.store import SealingKey, Store, new_id
 from bridgekit.store.urls import connect
@@ -88,8 +90,9 @@ async def test_what_is_held_survives_a_restart_unless_its_fact_is_done(url: str,
     await store.close()
 
 
-async def test_an_agreement_ends_and_stays(store: Store):
-    given = agreement()
+@pytest.mark.parametrize("scope", AgreementScope)
+async def test_an_agreement_ends_and_stays(store: Store, scope: AgreementScope):
+    given = msgspec.structs.replace(agreement(), scope=scope)
     ended = msgspec.structs.replace(given, ended=given.at + 1, ended_by="@bob:example.org")
     await store.commit(store.agreements.put(given))
     assert await store.agreements.all() == [given]

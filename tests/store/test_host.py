@@ -16,7 +16,6 @@ def host(store: Store, network: str) -> NetworkHost:
         store=store,
         client=nothing,
         registry=nothing,
-        links=nothing,
         owner_on=lambda network, person: None,
         routes=[],
         openers={},

@@ -178,7 +178,6 @@ async def test_media_are_streamed_and_what_is_missing_is_a_matrix_error():
     with pytest.raises(Exception, match="no such file"):
         async with host.open_media(File(uri="mxc://example.org/b", name="b")):
             pass
-    assert FakeHost(public=False).media_url(File(uri="mxc://example.org/a", name="a")) is None
 
 
 async def test_the_linked_chats_are_what_the_test_says():

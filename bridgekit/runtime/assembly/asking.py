@@ -85,6 +85,7 @@ def _commands(parts: Parts, consequences: Consequences, rights: Rights) -> dict[
         parts.manifests,
         parts.remains,
         parts.directs,
+        parts.protecting,
         parts.consenting,
         parts.readers,
         parts.shields,

@@ -32,6 +32,7 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
         say=lambda room, words: parts.portals.say(room, words),
         describe=lambda link: parts.opening.describe(link),
         moved=lambda side: parts.passage.changed(side),
+        has_links=parts.links.are_public,
         spawn=parts.spawn,
     )
     parts.loops = Loops(
@@ -76,7 +77,6 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
             store=parts.store,
             client=parts.client,
             registry=parts.registry,
-            links=parts.links,
             owner_on=parts.performing.owner_on,
             routes=parts.routes,
             openers=parts.openers,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from bridgekit.contract.errors import NotAllowed
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.core import wording
+from bridgekit.core.model import matrix_side
 from bridgekit.core.questions import WANTED
 from bridgekit.core.scopes import Policy, Scope
 from bridgekit.runtime.commands.rights import Command, Rights
@@ -17,6 +18,8 @@ from bridgekit.runtime.registry import OPEN, Registry
 from bridgekit.runtime.remains import Remains
 
 PASSWORD = "password="
+FILES = "files"
+"""What `agree` and `disagree` are about in place of a network, whose chat would have to be named too."""
 
 
 class LinkCommands:
@@ -109,9 +112,27 @@ class LinkCommands:
         return f"This room is no longer linked to {link.name} on {self._label(link.key.network)}."
 
     async def _agree(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        if words == [FILES]:
+            return await self._agree_files(room, sender)
         return await self._protecting.agree(await self._rights.link_of(room, sender, "agree", words), sender)
 
+    async def _agree_files(self, room: ChatId, sender: PersonId) -> str:
+        await self._rights.need_say(room, sender, self._registry.links_of(room))
+        with self._protecting.answering(room):
+            agreed = await self._protecting.agree_files(room, sender)
+            return f"{agreed} {await self._protecting.in_words(room)}"
+
+    async def _disagree_files(self, room: ChatId, sender: PersonId) -> str:
+        await self._rights.need_say(room, sender, self._registry.links_of(room))
+        with self._protecting.answering(room):
+            if not await self._protecting.end(matrix_side(room), sender):
+                raise NotAllowed("Nobody has agreed to links to files and long messages of this room.")
+            label = await self._protecting.in_words(room)
+        return f"Taken back: the links that there are open nothing any more. {label}"
+
     async def _disagree(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
+        if words == [FILES]:
+            return await self._disagree_files(room, sender)
         link = await self._rights.link_of(room, sender, "disagree", words)
         if not await self._protecting.end(link.key, sender):
             raise NotAllowed(f"Nobody has agreed to anything about {link.name}.")

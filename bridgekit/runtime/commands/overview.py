@@ -14,6 +14,7 @@ from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.commands.rights import Command, Rights
 from bridgekit.runtime.consenting import Consenting
 from bridgekit.runtime.directs import Directs
+from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.readers import Readers
 from bridgekit.runtime.registry import OPEN, WAITING, Registry
 from bridgekit.runtime.remains import Remains
@@ -34,6 +35,7 @@ class OverviewCommands:
         manifests: Mapping[NetworkId, Manifest],
         remains: Remains,
         directs: Directs,
+        protecting: Protecting,
         consenting: Consenting,
         readers: Readers,
         shields: Shields,
@@ -48,6 +50,7 @@ class OverviewCommands:
         self._manifests = manifests
         self._remains = remains
         self._directs = directs
+        self._protecting = protecting
         self._consenting = consenting
         self._readers = readers
         self._shields = shields
@@ -85,6 +88,8 @@ class OverviewCommands:
                 lines.append(wording.holding(held, link.name, self._label(link.key.network), []).rstrip())
             if waiting := self._shields.strangers(link.key):
                 lines.append(wording.strangers(link.name, waiting))
+        if (agreement := self._protecting.laid_open(room)) is not None:
+            lines.append(wording.laid_open(agreement.person))
         for row in self._registry.logins.values():
             if row.login.owner == sender:
                 status = self._accounts.status(row.network, row.login.id)

@@ -24,7 +24,7 @@ class MemoryHost(FakeHost):
     """A host without a public address; `kept` is what outlives a restart."""
 
     def __init__(self, chats: Iterable[str] = (), kept: dict[str, bytes] | None = None) -> None:
-        super().__init__(linked=[ChatId(chat) for chat in chats], kept=kept, public=False)
+        super().__init__(linked=[ChatId(chat) for chat in chats], kept=kept)
 
 
 class Running:

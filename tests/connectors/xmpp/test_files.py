@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, fromstring
 
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -146,7 +147,11 @@ async def test_a_name_that_leads_into_our_network_is_noticed_when_it_is_connecte
 async def test_a_file_that_is_too_large_for_the_server_is_a_link():
     found = upload(Slots("https://upload.montague.tld/x"), trusted=True)
     found.largest = 2
-    assert await found.put(FILE, "me@example.org/x") == FakeHost().media_url(FILE)
+    linked = msgspec.structs.replace(FILE, link="https://bridge.example/a.txt")
+    assert await found.put(linked, "me@example.org/x") == "https://bridge.example/a.txt"
+    refused = msgspec.structs.replace(FILE, linkless="nobody may link to it")
+    with pytest.raises(SendRejected, match="takes no more than 2 bytes, and nobody may link to it"):
+        await found.put(refused, "me@example.org/x")
 
 
 @pytest.mark.parametrize("trusted", [True, False])
