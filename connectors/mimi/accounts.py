@@ -88,6 +88,7 @@ class Account:
         self._refused: set[str] = set()
         self._brought: dict[str, asyncio.Event] = {}
         self._findable = Findable.NO
+        self._sending: set[str] = set()
         self._opening: dict[str, asyncio.Lock] = {}
         self._errands: asyncio.Queue[Callable[[], Coroutine[Any, Any, None]]] = asyncio.Queue()
 
@@ -120,8 +121,8 @@ class Account:
             for direct in self._directs.of_user(self.user):
                 await self._membership.greet(direct.room)
             async with asyncio.TaskGroup() as group:
-                for key, raw in (await self._host.items(self._answer_key(""))).items():
-                    group.create_task(self._send_answer(key, CONSENT_ENTRY.decode(raw)), name="mimi answer")
+                for key in await self._host.items(self._answer_key("")):
+                    group.create_task(self._send_answer(key), name="mimi answer")
                 while True:
                     errand = await self._errands.get()
                     group.create_task(errand(), name="mimi errand")
@@ -311,21 +312,31 @@ class Account:
         key = self._answer_key(f"{scope.requester} {scope.room or ''}")
         await self._host.put(key, CONSENT_ENTRY.encode(entry))
         await self._provider.agree(entry)
-        self._errands.put_nowait(lambda: self._send_answer(key, entry))
+        self._errands.put_nowait(lambda: self._send_answer(key))
 
     def _answer_key(self, whose: str) -> str:
         return f"{ANSWERS}{self.user} {whose}"
 
-    async def _send_answer(self, key: str, entry: ConsentEntry) -> None:
+    async def _send_answer(self, key: str) -> None:
+        """Until it is heard: the last one, where they asked again meanwhile."""
+        if key in self._sending:
+            return
+        self._sending.add(key)
+        try:
+            await self._deliver(key)
+        finally:
+            self._sending.discard(key)
+
+    async def _deliver(self, key: str) -> None:
         wait = FIRST_WAIT
-        while True:
+        while (raw := await self._host.get(key)) is not None:
             try:
-                await self._hubs.update_consent(entry)
+                await self._hubs.update_consent(CONSENT_ENTRY.decode(raw))
             except Disconnected:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, LONGEST_WAIT)
                 continue
             except BridgeError as problem:
                 self._host.log.info("answer_not_taken", why=type(problem).__name__)
-            await self._host.put(key, None)
-            return
+            if await self._host.get(key) == raw:
+                await self._host.put(key, None)

@@ -13,6 +13,8 @@ from connectors.mimi.wire.users import ConsentEntry, ConsentOperation, UserCode
 
 MAX_ENTRIES = 1000
 """Of one user: a stranger who asks under ever new names fills nobody's memory."""
+MAX_WAITING = 100
+"""Of one provider's users, with one user of ours: so that it does not take the place of others who ask."""
 
 
 class Scope(msgspec.Struct, frozen=True, array_like=True):
@@ -34,6 +36,8 @@ class Consents(msgspec.Struct, frozen=True):
         known = dict(self.entries)
         match entry.operation:
             case ConsentOperation.REQUEST:
+                if scope not in known and self._waiting_of(entry.requester) >= MAX_WAITING:
+                    raise NotAllowed("Too many of that provider have asked already.")
                 known.setdefault(scope, None)
             case ConsentOperation.CANCEL:
                 if known.get(scope, True) is None:
@@ -45,6 +49,10 @@ class Consents(msgspec.Struct, frozen=True):
         if len(known) > MAX_ENTRIES:
             raise NotAllowed("Too many have asked already.")
         return Consents(self.user, tuple(known.items()))
+
+    def _waiting_of(self, requester: str) -> int:
+        domain = uris.parse(requester).domain
+        return sum(uris.parse(scope.requester).domain == domain for scope in self.waiting)
 
     def verdict(self, requester: str, room: str) -> UserCode:
         """Whether `requester` may fetch key packages for `room` (empty: for any). The narrower entry counts first."""

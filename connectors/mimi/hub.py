@@ -53,6 +53,11 @@ from connectors.mimi.wire.rooms import (
 )
 from connectors.mimi.wire.tls import OPAQUE, U32
 
+MAX_PENDING, MAX_PROPOSAL = 16, 64 * 1024
+"""How many proposals of one client wait for a commit, and how large (octets) each may be."""
+MAX_STATE = 2 * 1024 * 1024
+"""Octets of what a group says of its room."""
+
 _GROUP_INFO_FRAME = b"\x00\x01\x00\x04"  # RFC 9420 6: mls10, mls_group_info
 
 
@@ -268,6 +273,7 @@ class HubRoom:
             acts += _acts([received.proposal], received.sender, names, people, state)
             group.accept(received)
             pending.append(Pending(received.proposal.reference, octets, now))
+        _bounded(pending)
         self._not_gone(acts)
         policy.judge(state, self.clients(people), acts)
         first = messages[0]
@@ -304,6 +310,8 @@ class HubRoom:
         policy.judge(state, clients, acts, has_code=has_code)
         group.accept(received)
         rooms_state.read(group.app_data)
+        if len(group.group_context) > max(MAX_STATE, len(self._group.group_context)):
+            raise NotAllowed("The room's name, participants and rules are longer than a hub keeps.")
         group_info = self._group_info(group, request.group_info, names, sender)
         try:
             group.check_group_info(group_info)
@@ -436,6 +444,17 @@ def _fold(records: Mapping[str, bytes], changes: Mapping[str, bytes | None]) -> 
 
 def _names(group: PublicGroup) -> dict[int, bytes]:
     return {member.leaf: member.name for member in group.members}
+
+
+def _bounded(pending: Sequence[Pending]) -> None:
+    authors: Counter[object] = Counter()
+    for each in pending:
+        message = each.decoded
+        authors[message.sender if isinstance(message, PublicMessage) else None] += 1
+    if max(authors.values(), default=0) > MAX_PENDING:
+        raise NotAllowed("Too many proposals of one client wait for a commit.")
+    if any(len(each.message) > MAX_PROPOSAL for each in pending):
+        raise NotAllowed("A proposal is longer than a hub keeps.")
 
 
 def _is_self_remove(pending: Pending) -> bool:

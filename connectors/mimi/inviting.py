@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from bridgekit.contract.connector import Host
 from bridgekit.contract.errors import BridgeError, Disconnected, SendRejected
@@ -63,7 +64,7 @@ class Inviting:
         self._change = change
         self._later = later
         self._asker = asker
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def resume(self) -> None:
         """Bring in who agreed and did not come in before an earlier process ended."""

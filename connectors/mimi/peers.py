@@ -22,6 +22,8 @@ from connectors.mimi.resolving import Resolver
 
 DIRECTORY_PATH = "/.well-known/mimi-protocol-directory"
 DIRECTORY_KEPT = 3600.0
+DIRECTORIES, MAX_DIRECTORY = 1000, 64 * 1024
+"""How many are remembered, and how large (octets) one may be."""
 MAX_ANSWER = 8 * 1024 * 1024
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 DOWNLOAD_TIMEOUT = aiohttp.ClientTimeout(total=300, connect=10, sock_read=30)
@@ -175,12 +177,17 @@ class Peers:
             raise PeerMisbehaved("A provider has a name that is no domain.")
         base = self._addresses.get(domain, f"https://{domain}")
         answer = await self._call("GET", domain, URL(base + DIRECTORY_PATH), None)
+        if len(answer.body) > MAX_DIRECTORY:
+            raise PeerMisbehaved(f"{domain} has a directory that is longer than anybody needs.")
         if answer.status != 200:
             raise Disconnected(f"{domain} does not say where its endpoints are (HTTP {answer.status}).")
         try:
             found = msgspec.json.decode(answer.body, type=dict[str, str])
         except msgspec.MsgspecError:
             raise PeerMisbehaved(f"{domain} has a directory that cannot be read.") from None
+        self._directories.pop(domain, None)
+        while len(self._directories) >= DIRECTORIES:
+            del self._directories[next(iter(self._directories))]
         self._directories[domain] = (now, found)
         return found
 

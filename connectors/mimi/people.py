@@ -17,15 +17,28 @@ class People:
     """
 
     def __init__(self, learned: Mapping[str, str] | None = None) -> None:
-        self._learned = dict(learned or {})
+        self._learned: dict[str, dict[str, str]] = {}  # by domain
+        for client, user in (learned or {}).items():
+            self.learn(client, user)
 
     def learn(self, client: str, user: str) -> None:
         """Raises PeerMisbehaved where a provider claims a client for a user of another."""
-        if uris.parse(client, Thing.CLIENT).domain != uris.parse(user, Thing.USER).domain:
+        domain = uris.parse(client, Thing.CLIENT).domain
+        if domain != uris.parse(user, Thing.USER).domain:
             raise PeerMisbehaved(
                 "The other side says that a client of one provider belongs to a user of another."
             )
-        self._learned[client] = user
+        of_theirs = self._learned.setdefault(domain, {})
+        of_theirs.pop(client, None)
+        of_theirs[client] = user
+
+    def forget_oldest(self, domain: str, most: int) -> list[str]:
+        """Keep what was learned last of a provider's clients; the names of the others."""
+        of_theirs = self._learned.get(domain, {})
+        forgotten = list(of_theirs)[: max(0, len(of_theirs) - most)]
+        for client in forgotten:
+            del of_theirs[client]
+        return forgotten
 
     def user_of(self, client: bytes | None) -> str:
         """The user of the client named in a credential. Raises PeerMisbehaved where that names no client."""
@@ -34,11 +47,6 @@ class People:
         except UnicodeDecodeError:
             raise PeerMisbehaved("The other side's credential names no client.") from None
         parsed = uris.parse(name, Thing.CLIENT)
-        if (user := self._learned.get(name)) is not None:
+        if (user := self._learned.get(parsed.domain, {}).get(name)) is not None:
             return user
         return str(Uri(parsed.domain, Thing.USER, parsed.name.partition("/")[0]))
-
-    @property
-    def learned(self) -> Mapping[str, str]:
-        """What to keep."""
-        return self._learned

@@ -11,6 +11,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -46,10 +47,14 @@ from connectors.mimi.wire.users import (
 )
 
 _FRAMES = (MediaType(""), MediaType("application/mimi-content"))
-SEEN = 4096
-"""How many notifications of a hub are known again."""
+SEEN, HUBS = 1024, 256
+"""How many notifications of a hub are known again, and of how many hubs: those that were heard of last."""
 ROUTES = 20_000
 """Key packages that were fetched through us and not used yet: a Welcome for an older one is refused."""
+CODES, CODE = 10_000, 3600.0
+"""Who was let in by a code and has not joined yet: so many, for so many seconds."""
+CLIENTS = 10_000
+"""Of one other provider: whose they are is known of so many, and of others as their names say."""
 
 
 class Local(Protocol):
@@ -99,7 +104,7 @@ class Provider:
         self._local = local
         self._franker = Franker(hub_key, signer, AES128_X25519)
         self._rooms: dict[str, HubRoom] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._shelves: dict[str, Shelf] = {}
         self._consents: dict[str, Consents] = {}
         self._routes: dict[bytes, str] = {}
@@ -239,9 +244,17 @@ class Provider:
         if state.may(user, Capability.OPEN_JOIN):
             return True
         if code is not None and code in room.join_codes and state.may(user, Capability.USE_JOIN_CODE):
-            self._codes[room.kept.uri, user] = self._host.now()
+            self._let_in(room.kept.uri, user)
             return True
         return False
+
+    def _let_in(self, uri: str, user: str) -> None:
+        now = self._host.now()
+        self._codes.pop((uri, user), None)
+        self._codes = {who: at for who, at in self._codes.items() if now - at < CODE}
+        while len(self._codes) >= CODES:
+            del self._codes[next(iter(self._codes))]
+        self._codes[uri, user] = now
 
     def _verify(self, suite: int, request: KeyMaterialRequest | rooms.GroupInfoRequest, label: str) -> None:
         signed = to_be_signed(request)
@@ -276,7 +289,7 @@ class Provider:
         if client is None:
             return False
         at = self._codes.get((uri, self.people.user_of(client)))
-        return at is not None and self._host.now() - at < 3600
+        return at is not None and self._host.now() - at < CODE
 
     # Key packages -------------------------------------------------------------------------------------------
 
@@ -364,6 +377,8 @@ class Provider:
                 self._routes[reference] = provider
                 rows[f"route/{reference.hex()}"] = provider.encode()
                 rows[f"client/{client.client_uri}"] = response.user.encode()
+        if provider != self.domain:
+            rows |= {f"client/{client}": None for client in self.people.forget_oldest(provider, CLIENTS)}
         while len(self._routes) > ROUTES:
             oldest = next(iter(self._routes))
             del self._routes[oldest]
@@ -463,11 +478,20 @@ class Provider:
             raise NotAllowed("Only a room's own hub tells of it.")
         digest = hashlib.sha256(uri.encode() + b"\0" + body).digest()
         async with self._lock(uri):
-            seen = self._seen.setdefault(source, OrderedDict())
-            if digest in seen:
+            if digest in self._seen.get(source, ()):
                 return
             await self._local.heard(uri, FANOUTS.decode(body))
-            seen[digest] = None
-            while len(seen) > SEEN:
-                seen.popitem(last=False)
-            await self._host.put_all({f"seen/{source}": msgspec.msgpack.encode(list(seen))})
+            await self._host.put_all(self._has_heard(source, digest))
+
+    def _has_heard(self, source: str, digest: bytes) -> dict[str, bytes | None]:
+        """What is to be stored so that the same is known again."""
+        seen = self._seen[source] = self._seen.pop(source, OrderedDict())
+        seen[digest] = None
+        while len(seen) > SEEN:
+            seen.popitem(last=False)
+        rows: dict[str, bytes | None] = {f"seen/{source}": msgspec.msgpack.encode(list(seen))}
+        while len(self._seen) > HUBS:
+            oldest = next(iter(self._seen))
+            del self._seen[oldest]
+            rows[f"seen/{oldest}"] = None
+        return rows

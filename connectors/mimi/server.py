@@ -34,6 +34,8 @@ BODY_WITHIN = 30.0
 TLS_WITHIN = 15.0
 AT_ONCE = 32
 """Requests of one peer."""
+PEERS = 1000
+"""Whose rates are remembered at once."""
 
 _FROM = re.compile(r"\s*mimi@([^\s@<>\"]+)\s*", re.IGNORECASE)
 
@@ -50,7 +52,9 @@ class Rates:
 
     def wait(self, peer: str, now: float) -> float:
         """Take a token: 0, or how many seconds there will be none."""
-        level, at = self._levels.get(peer, (self._burst, now))
+        level, at = self._levels.pop(peer, (self._burst, now))
+        while len(self._levels) >= PEERS:
+            del self._levels[next(iter(self._levels))]  # it has asked for nothing for the longest time
         level = min(self._burst, level + (now - at) * self._rate)
         if level < 1:
             self._levels[peer] = (level, now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from bridgekit.contract.errors import SendRejected
 
@@ -22,7 +23,7 @@ class Turns:
     """A lock for each room."""
 
     def __init__(self) -> None:
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def lock(self, room: str) -> asyncio.Lock:
         """Held by whoever changes a seat there."""

@@ -23,6 +23,9 @@ from connectors.mimi.wire.mls import (
 )
 from connectors.mimi.wire.users import ClientMaterial, KeyMaterialResponse
 
+MAX_CLIENTS = 100
+"""Of one user."""
+
 
 class Entering(msgspec.Struct, frozen=True):
     """A leaf that a handshake brings: by a key package, or with fresh keys of who sends it (a member, or who joins)."""
@@ -71,6 +74,8 @@ def check_material(response: KeyMaterialResponse, user: str) -> None:
     """
     if response.user != user:
         raise PeerMisbehaved("The other side gave the key packages of another user.")
+    if len(response.clients) > MAX_CLIENTS:
+        raise PeerMisbehaved("The other side says that a user has more clients than anybody has.")
     domain = uris.parse(user, Thing.USER).domain
     for client in response.clients:
         if uris.parse(client.client_uri, Thing.CLIENT).domain != domain:
