@@ -67,6 +67,18 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return not self.granted and not self.ended
 
 
+def agreed_since(consents: Iterable[Consent], now: int) -> int:
+    """Since when (ms) a chat may be linked without a break by the consents that hold at `now`, and by those before
+    them up to whose end they reach; 0 where none holds."""
+    given = [c for c in consents if c.granted and Scope.BRIDGE in c.scopes]
+    since = min((c.at for c in given if c.counts(now)), default=0)
+    for consent in sorted(given, key=lambda c: c.at, reverse=True):
+        ends = min(end for end in (consent.ended, consent.until, now) if end)
+        if consent.at < since <= ends:
+            since = consent.at
+    return since
+
+
 def in_force(policy: Policy, consents: Iterable[Consent], now: int) -> frozenset[Scope]:
     """The scopes that hold for a chat at `now`; empty where it may not be linked at all."""
     consents = list(consents)

@@ -286,6 +286,17 @@ def revoked(name: str, label: str, by: str) -> str:
     return f"{by} has taken back the consent to link {name} on {label}: the link is closed."
 
 
+def taken_with_consent(name: str) -> str:
+    """The fate of words that were not shown yet when their chat's consent was taken back."""
+    return f"Those who speak for {name} took back their consent before it could be shown."
+
+
+def unsaid(count: int, name: str, label: str) -> str:
+    """What the room is told of words that were held when the consent was taken back."""
+    were = "message was" if count == 1 else "messages were"
+    return f"{count} {were} held back until the consent of {name} on {label} was taken back, and will not be shown."
+
+
 def asked(name: str, label: str) -> str:
     """What the Matrix room is told while an answer is awaited."""
     return f"An operator of {name} on {label} has been asked in private; nothing passes until one agrees."

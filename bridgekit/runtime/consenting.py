@@ -35,7 +35,7 @@ from bridgekit.core.questions import (
     Throw,
     Weigh,
 )
-from bridgekit.core.scopes import Consent, Policy, Scope
+from bridgekit.core.scopes import Consent, Policy, Scope, agreed_since
 from bridgekit.runtime.accounts import Key
 from bridgekit.runtime.lenient import now, quiet
 from bridgekit.runtime.registry import Registry
@@ -123,11 +123,11 @@ class Consenting:
         return desk.scopes(side, now()) if desk is not None else frozenset()
 
     def agreed_at(self, side: PortalKey) -> int:
-        """Since when (ms) a chat may be linked by its operators' word; 0 where nobody had to be asked."""
+        """Since when (ms) a chat may be linked, without a break, by its operators' word; 0 where nobody had to be
+        asked."""
         if self._policy(side.network) is not Policy.REQUIRED:
             return 0
-        counting = [c.at for c in self.consents(side) if Scope.BRIDGE in c.scopes and c.counts(now())]
-        return min(counting, default=0)
+        return agreed_since(self.consents(side), now())
 
     def speaks_for(self, side: PortalKey, person: Person) -> bool:
         """Whether who speaks now is an operator of the chat."""

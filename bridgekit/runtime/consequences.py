@@ -17,6 +17,7 @@ from bridgekit.runtime.parts import Parts
 from bridgekit.runtime.registry import WAITING
 from bridgekit.runtime.sessions import Supervised
 from bridgekit.store import Store
+from bridgekit.store.ids import new_id
 from bridgekit.store.rows import Link
 
 log = structlog.get_logger(__name__)
@@ -59,6 +60,7 @@ class Consequences:
             return
         if Scope.BRIDGE not in scopes:
             self._parts.exposures.shut(side)
+            self._parts.spawn(self._unsaid(link))
             others = [other.key for other in self._parts.registry.links_of(link.room) if other.key != side]
             if not any(
                 key.network == side.network and key in self._parts.exposures.cleared for key in others
@@ -73,6 +75,15 @@ class Consequences:
         else:
             self._parts.exposures.doubt(side)  # the room may show more than they agree to now
         self._parts.exposures.weigh(link.room)
+
+    async def _unsaid(self, link: Link) -> None:
+        """What was held when the consent was taken back is never shown, whatever is agreed to later."""
+        held, last = self._parts.holding, new_id()
+        why = wording.taken_with_consent(link.name)
+        if count := await held.fail(link.key, why, lambda row: row.number < last):
+            log.warning("held_to_the_end", network=link.key.network, messages=count)
+            label = self._parts.manifests[link.key.network].name
+            await self._parts.portals.say(link.room, wording.unsaid(count, link.name, label))
 
     async def _opened(self, link: Link) -> None:
         """A chat has agreed: its room is compared, and then those who are in the chat are shown in it."""
@@ -98,6 +109,15 @@ class Consequences:
             seconds = time.monotonic() - case.started
             self._parts.metrics.message(case.origin.network, Direction.TO_MATRIX, Fate.FAILED.value, seconds)
         log.debug("refused", network=case.origin.network, why=why)
+        drop(self._parts.store, case)
+
+    def ended(self, case: Case, why: str) -> None:
+        """Something will never be shown: the room hears of it."""
+        case.outcomes.append(Outcome(case.origin, Fate.FAILED, why))
+        link = self._parts.registry.links.get(case.origin)
+        room = link.room if link is not None else case.origin.chat
+        if (work := self._parts.around.settled(room, case)) is not None:
+            self._parts.spawn(work)
         drop(self._parts.store, case)
 
     def held_to_the_end(self, side: PortalKey, case: Case, why: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from bridgekit.contract.facts import Message
 from bridgekit.contract.ids import NetworkId, PersonId, PortalKey
 from bridgekit.core.gate import Cause, Held, Ledger
 from bridgekit.runtime.cases import Case
@@ -140,15 +141,15 @@ class Holding:
             self._changed(side)
 
     async def fail(self, side: PortalKey, why: str, wanted: Callable[[Held], bool] = lambda row: True) -> int:
-        """End what is `wanted` undelivered; says how many facts that were."""
+        """End what is `wanted` undelivered; says how many messages that were."""
         count = 0
         while rows := self._oldest(side, wanted):
+            self.ledger.fail(rows)  # first: nobody lets go meanwhile what has ended
             cases = await self._read(side, rows)
-            self.ledger.fail(rows)
             self._store.commit(*(self._store.held.remove(row.number) for row in rows))
             for case in cases:
                 self._ended(side, case, why)
-            count += len(rows)
+            count += sum(isinstance(case.fact, Message) for case in cases)
         self._changed(side)
         return count
 

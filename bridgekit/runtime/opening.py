@@ -129,7 +129,7 @@ class Opening:
         self._crowds.forget(side)
         name, label = link.name, self._label(side.network)
         if count := await self._holding().fail(side, wording.held_to_the_end(name, label)):
-            log.warning("held_to_the_end", network=side.network, facts=count)
+            log.warning("held_to_the_end", network=side.network, messages=count)
             await self.say(link.room, wording.never_shown(count, name, label))
         self._shields().forget(side)
         await self._hide(side, link.room)

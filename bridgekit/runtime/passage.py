@@ -36,8 +36,8 @@ class Passage:
     """`passing` are the links of which everything may go on as it comes: the one look-up for each message.
 
     `replaced` says why nothing passes into a room that was replaced ("" where it was not); `explain` answers who asks
-    a chat's bridge what it is; `drop` ends a case from which nothing may follow, `refuse` one that is not wanted, with
-    the reason.
+    a chat's bridge what it is; `drop` ends a case from which nothing may follow, `refuse` one that is not wanted, and
+    `end` one that will never be shown, of which the room is told, with the reason.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Passage:
         explain: Callable[[PortalKey], Coroutine[Any, Any, None]],
         drop: Callable[[Case], None],
         refuse: Callable[[Case, str], None],
+        end: Callable[[Case, str], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self.passing: set[PortalKey] = set()
@@ -74,6 +75,7 @@ class Passage:
         self._explain = explain
         self._drop = drop
         self._refuse = refuse
+        self._end = end
         self._spawn = spawn
         # By link, the numbers of what was on its way when the gate closed.
         self._going_back: dict[PortalKey, set[int]] = {}
@@ -124,8 +126,11 @@ class Passage:
         link = self._registry.links.get(side)
         if link is None or isinstance(fact, ABOUT_LINK):
             return False
-        if link.state == WAITING or self._is_from_before(side, fact):
+        if self._is_from_before(side, fact):
             self._drop(case)
+            return True
+        if link.state == WAITING or self._was_unsaid(side, case):
+            self._end(case, wording.taken_with_consent(link.name))
             return True
         person = _doer(fact)
         ruling = self._shields.judge(case, person)
@@ -207,6 +212,10 @@ class Passage:
             and side.receiver is None
             and fact.at < self._consenting.agreed_at(side)
         )
+
+    def _was_unsaid(self, side: PortalKey, case: Case) -> bool:
+        """Whether the consent under which it came in has been taken back: a later one does not bring it back."""
+        return side.receiver is None and 0 < case.accepted < self._consenting.agreed_at(side)
 
     def changed(self, side: PortalKey) -> None:
         """Something in the way of a link has come or gone."""

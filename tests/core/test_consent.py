@@ -1,7 +1,7 @@
 """The consent desk: who is asked, whose answer counts, what is kept, and what ends it."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -28,7 +28,7 @@ from bridgekit.core.questions import (
     Throw,
     Weigh,
 )
-from bridgekit.core.scopes import Consent, Policy, Scope
+from bridgekit.core.scopes import Consent, Policy, Scope, agreed_since
 
 NETWORK = NetworkId("parrot")
 CHAT = ChatId("#lobby")
@@ -653,3 +653,27 @@ def test_a_code_has_its_exact_form():
     assert code_of(b"\0\0\0\0\0") == "bk-aaaa-aaaa"
     with pytest.raises(ValueError):
         code_of(b"1234")
+
+
+def test_a_chat_has_agreed_since_the_first_of_the_consents_that_follow_without_a_break() -> None:
+    """One operator's consent may outlive another's; what came in between is covered all the same."""
+
+    def given(at: int, **more: Any) -> Consent:
+        return Consent(
+            id=at,
+            side=SIDE,
+            scopes=frozenset({Scope.BRIDGE}),
+            person=PersonId("o"),
+            name="O",
+            at=at,
+            wording="",
+            **more,
+        )
+
+    assert agreed_since([], 100) == 0
+    assert agreed_since([given(10)], 100) == 10
+    assert agreed_since([given(10, ended=40)], 100) == 0
+    assert agreed_since([given(10, ended=40), given(30)], 100) == 10
+    assert agreed_since([given(10, ended=40), given(60)], 100) == 60
+    assert agreed_since([given(10, until=50), given(20, until=30), given(40)], 100) == 10
+    assert agreed_since([given(10, granted=False), given(20)], 100) == 20

@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from bridgekit.contract.facts import Change, Fact, Membership, RoleChange, Roster
-from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PortalKey
+from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Kind, Member, Person, Role
 from bridgekit.contract.policy import Entry, Exposure, Visibility
 from bridgekit.contract.verbs import FetchHistory, PostMessage, Verb
@@ -21,7 +21,7 @@ from bridgekit.core import wording
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.runtime.exposure import Exposures
 from bridgekit.testing.homeserver import Human
-from bridgekit.testing.homeserver.faults import Delay
+from bridgekit.testing.homeserver.faults import Delay, Fail
 from tests.runtime.fake_network import TALK, Town, now, person, says
 from tests.runtime.running import BOT, World, by, ghost, has_fate, invited, said, town_world, until
 
@@ -543,3 +543,73 @@ async def test_machines_are_never_asked(tmp_path: Path) -> None:
         town.emit(says("ChanServ", "!bridge grant", kind=Kind.TEXT, sender=person("ChanServ", bot=True)))
         await asyncio.sleep(0.2)
         assert told(town, "chanserv") == []
+
+
+async def test_words_that_were_held_when_it_was_taken_back_are_not_shown_after_a_later_consent(
+    tmp_path: Path,
+) -> None:
+    """Each ends undelivered, and the room is told, at the moment that the consent is gone."""
+    town = Town()
+    async with asked(tmp_path, town) as (place, bridge, _, room):
+        town.emit(whispers("Olga", f"{await code(town)} yes", OLGA))
+        await said(place, by(BOT, "has agreed to: "))
+        town.emit(says("Bob", "hello"))
+        await said(place, by(ghost("bob"), "hello"))
+        rule = place.homeserver.fault("PUT */directory/list/room/*", Fail(status=403, errcode="M_FORBIDDEN"))
+        place.homeserver.room(room).published = True
+        bridge.parts.exposures.weigh(ChatId(room))
+        await said(place, by(BOT, "are held back"))
+        town.emit(says("Bob", "between us"), says("Bob", "really"))
+        await until(lambda: bridge.parts.holding.count(SIDE, PersonId("bob")) == 2)
+        town.emit(says("Olga", "!bridge revoke", sender=OLGA))
+        await said(
+            place, by(BOT, "2 messages were held back until the consent of #talk on Town was taken back")
+        )
+        await nothing_left(bridge)
+        assert await bridge.store.held.all() == []
+        place.homeserver.heal(rule)
+        await agrees_again(place, town)
+        town.emit(says("Bob", "hello again"))
+        await said(place, by(ghost("bob"), "hello again"))
+        assert shown(place, room) == ["hello", "hello again"]
+
+
+async def test_nothing_that_was_said_under_a_consent_that_is_gone_is_shown_under_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the bridge was killed before what was held had its end: it is still on disk."""
+    town = Town()
+    async with asked(tmp_path, town) as (place, bridge, _, room):
+        town.emit(whispers("Olga", f"{await code(town)} yes", OLGA))
+        await said(place, by(BOT, "has agreed to: "))
+        rule = place.homeserver.fault("PUT */directory/list/room/*", Fail(status=403, errcode="M_FORBIDDEN"))
+        place.homeserver.room(room).published = True
+        bridge.parts.exposures.weigh(ChatId(room))
+        await said(place, by(BOT, "are held back"))
+        town.emit(says("Bob", "between us"))
+        await until(lambda: bridge.parts.holding.count(SIDE, PersonId("bob")))
+
+        async def never(*_: object) -> int:
+            return 0
+
+        monkeypatch.setattr(bridge.parts.holding, "fail", never)
+        town.emit(says("Olga", "!bridge revoke", sender=OLGA))
+        await said(place, by(BOT, "Olga has taken back the consent"))
+        await agrees_again(place, town)
+        place.homeserver.heal(rule)
+        bridge.parts.exposures.weigh(ChatId(room))
+        await said(place, by(BOT, "took back their consent before it could be shown"))
+        town.emit(says("Bob", "hello again"))
+        await said(place, by(ghost("bob"), "hello again"))
+        assert shown(place, room) == ["hello again"]
+
+
+async def agrees_again(place: World, town: Town) -> None:
+    """Olga asks to be asked once more, and says yes."""
+    since, before = place.homeserver.position, await code(town)
+    town.emit(says("Olga", "!bridge grant", sender=OLGA))
+    async with asyncio.timeout(20):
+        while (new := await code(town)) == before:  # noqa: ASYNC110 - the desk takes a moment to ask
+            await asyncio.sleep(0.02)
+    town.emit(whispers("Olga", f"{new} yes", OLGA))
+    await place.homeserver.wait_for(by(BOT, "has agreed to: "), since=since)

@@ -151,5 +151,6 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
         explain=lambda side: parts.commands.explain(side),
         drop=lambda case: drop(parts.store, case),
         refuse=consequences.refused,
+        end=consequences.ended,
         spawn=parts.spawn,
     )
