@@ -217,6 +217,15 @@ class Rooms:
             worker.offer(case)
         elif (target := case.amends) is not None:
             self._amendments.add(side, target, case.number)
+        elif worker is not None and isinstance(case.fact, translate.Encrypted):
+            worker.glances.at(case, lambda urgent: self._fetch(side, urgent))
+
+    def _fetch(self, side: PortalKey, case: Case) -> None:
+        """It was left on disk, and must not wait for its turn there."""
+        room = self.room_of(side)
+        if room is not None and side in self._spilled and case.number > self._newest.get(side, 0):
+            self._early.setdefault(side, set()).add(case.number)
+            self.worker(room).offer(case)
 
     def _offer(self, worker: Worker, side: PortalKey, case: Case) -> None:
         if case.durable:
@@ -467,7 +476,7 @@ class Rooms:
 
 def _may_be_urgent(raw: bytes) -> bool:
     """Whether an event may be about what waits, so that it has to be looked at before its turn."""
-    return translate.amended(raw) is not None or b"!bridge stop" in raw.lower()
+    return translate.amended(raw) is not None or b"!bridge stop" in raw.lower() or b"m.room.encrypted" in raw
 
 
 def _complete(expecting: set[Worker], side: PortalKey) -> None:

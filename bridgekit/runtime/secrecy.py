@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from bridgekit.contract.errors import EncryptionError, MatrixError, PeerMisbehaved
+from bridgekit.contract.errors import BridgeError, EncryptionError, MatrixError, PeerMisbehaved
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.core.trust import Trust
@@ -91,6 +91,13 @@ class Secrecy:
         if self._engine.verifying.in_room(clear):
             return None
         return translate.fact(clear, self._names.of)
+
+    async def glance(self, said: translate.Encrypted) -> object:
+        """What was said, where that can be read now, or None; nothing follows from it, and it is opened again."""
+        try:
+            return translate.fact(await self._engine.open(said.raw), self._names.of)
+        except BridgeError:
+            return None
 
     async def key(self, missing: KeyMissing, seconds: float) -> bool:
         """Wait for a key; False where it does not come in time, or where the news comes that it is kept. `missing` says

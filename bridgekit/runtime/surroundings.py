@@ -127,6 +127,7 @@ class RoomSurroundings:
         self._optouts = optouts
         self._omission = omission
         self.open: Callable[[translate.Encrypted], Coroutine[Any, Any, Opened]] = secrecy.open
+        self.glance: Callable[[translate.Encrypted], Coroutine[Any, Any, object]] = secrecy.glance
         self.in_clear: Callable[[ChatId], str] = secrecy.in_clear
         self.key: Callable[[KeyMissing, float], Coroutine[Any, Any, bool]] = secrecy.key
         self.held_up: Callable[[ChatId, Case, PortalKey, str], None] = pending.look

@@ -19,6 +19,7 @@ from bridgekit.runtime.around import Surroundings
 from bridgekit.runtime.carrying import STOPPED, Carrying
 from bridgekit.runtime.cases import TOLD, Case, Fate, Outcome
 from bridgekit.runtime.endings import Endings
+from bridgekit.runtime.glances import Glances, stops
 from bridgekit.runtime.keyless import Keyless
 from bridgekit.runtime.recall import Recall, names_messages
 from bridgekit.store.ids import new_id
@@ -50,6 +51,7 @@ class Worker:
         self._endings = Endings(room, around)
         self._carrying = Carrying(room, around, self._recall, self._endings, ended=self._slack.set)
         self._keyless = Keyless(room, around, self._endings, again=self.offer)
+        self.glances = Glances(around)
         self._stopped: dict[PersonId, int] = {}  # who said so, and the number before which all is meant
         self._halted = False
         self._taking = False  # the first in the queue is being planned
@@ -104,6 +106,14 @@ class Worker:
             self._queue.insert(place, case)
             self._slack.set()
         self._wake.set()
+        if isinstance(case.fact, Encrypted) and (len(self._queue) > 1 or self.under_way >= UNDER_WAY):
+            self.glances.at(case, self._advance)
+
+    def _advance(self, case: Case) -> None:
+        """It was queued, and must not wait."""
+        if case in self._queue and not (self._taking and case is self._queue[0]):
+            self._queue.remove(case)
+            self.offer(case)
 
     def awaits(self, case: Case) -> bool:
         """Whether a case is about something that waits here, and need not wait itself."""
@@ -113,7 +123,7 @@ class Worker:
         """Where in the queue a case belongs that amends what waits here, or stops it; None for all others."""
         if len(self._queue) + self.under_way > MOST:
             return None
-        if _stops(case):
+        if stops(case):
             return self._front()
         if (target := case.amends) is None:
             return None
@@ -294,13 +304,6 @@ def _unsaid(fact: Fact) -> Fact:
         return fact
     nobody = Person(id=fact.sender.id, name="")
     return msgspec.structs.replace(fact, sender=nobody, content=Content())
-
-
-def _stops(case: Case) -> bool:
-    """Whether it asks to stop what waits: it must not wait behind that."""
-    if case.origin.network != MATRIX or not isinstance(case.fact, facts.Message):
-        return False
-    return (command_in(case.fact.content) or "").lower() == "stop"
 
 
 def _said_by(case: Case) -> PersonId | None:

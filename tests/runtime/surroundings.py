@@ -126,6 +126,9 @@ class Around:
             raise KeyMissing("The key has not come.", (said.chat, "session", said.sender))
         return self.keys[said.raw]
 
+    async def glance(self, said: Encrypted) -> object:
+        return None
+
     async def key(self, missing: KeyMissing, seconds: float) -> bool:
         self.waits.append(seconds)
         await self.key_came.wait()

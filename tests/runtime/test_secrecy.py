@@ -486,6 +486,29 @@ async def test_what_is_said_again_in_its_senders_name_is_no_second_message(tmp_p
         assert now.town.said() == ["<alice> pay 5"]
 
 
+@pytest.mark.parametrize("pasted", [12, 60], ids=["in memory", "on disk"])
+async def test_to_stop_a_paste_does_not_wait_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pasted: int
+) -> None:
+    """Nobody sees from outside what is asked there."""
+    monkeypatch.setattr("bridgekit.runtime.worker.UNDER_WAY", 5)
+    monkeypatch.setattr("bridgekit.runtime.worker.IN_MEMORY", 20)
+    monkeypatch.setattr("bridgekit.runtime.rooms.CHUNK", 10)
+    monkeypatch.setattr("bridgekit.runtime.sessions.FIRST_WAIT", 0.1)
+    async with scene(tmp_path) as now:
+        now.town.cut()
+        for number in range(pasted):
+            await now.alice.say(now.room, f"line {number}")
+        await now.place.homeserver.settled()
+        await now.alice.say(now.room, "!bridge stop")
+        await until(lambda: any("messages of yours that" in line for line in now.alice.words(now.room, BOT)))
+        await now.alice.say(now.room, "peace")
+        await now.place.homeserver.settled()
+        now.town.mend()
+        await emptied(now.bridge)
+        assert now.town.said() == ["<alice> peace"]
+
+
 async def test_an_encrypted_event_under_anothers_name_is_not_passed_on(tmp_path: Path) -> None:
     async with scene(tmp_path) as now:
         mallory = SecretClient(now.place.homeserver, now.place.homeserver.user("mallory"))
