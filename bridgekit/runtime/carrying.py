@@ -317,7 +317,7 @@ class Carrying:
                 writes.append(store.inbox.done(case.number))
             self._write(tracked, writes)
             return
-        # The sender reads the fate before the row goes, so that a crash in between tells them twice and not never.
+        # The sender reads the fate before the row goes: after a crash in between, it is looked whether they have.
         written = self._write(tracked, writes + self._marked(step, outcome))
         self._around.spawn(self._endings.tell(case, work, written))
 

@@ -14,6 +14,7 @@ from bridgekit.contract import facts
 from bridgekit.contract.errors import EncryptionError, MatrixError
 from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.sending import SOURCE
 from bridgekit.matrix.translate import Encrypted, Unreadable
 from bridgekit.runtime.cases import Case, Fate
 
@@ -110,9 +111,7 @@ class Fates:
             content["error"] = "uncertain" if uncertain and not failed else "failed"
             if not self._client.may_be_encrypted(room):  # this event goes in clear; the notice does not
                 content["message"] = " ".join(notices)
-        await self._client.send(
-            room, STATUS, content, txn=_txn(case, content), user=self._bot, since=case.accepted
-        )
+        await self._report(room, STATUS, case, content)
 
     async def _say(self, room: ChatId, case: Case, event: MessageId, words: str, *, failed: bool) -> None:
         lead = "Not delivered" if failed else "Perhaps not delivered"
@@ -127,13 +126,21 @@ class Fates:
             "m.mentions": {},
             "m.relates_to": {"m.in_reply_to": {"event_id": event}},
         }
+        await self._report(room, "m.room.message", case, content)
+
+    async def _report(self, room: ChatId, type: str, case: Case, content: dict[str, Any]) -> None:
+        """Once: an earlier run that told it in other words, and could not write that down, is found in the room."""
+        txn = _txn(case, content)
+        source = content[SOURCE] = f"bk.{case.number:x}.{'last' if case.told else 'first'}.{type}"
         await self._client.send(
             room,
-            "m.room.message",
+            type,
             content,
-            txn=_txn(case, content),
+            txn=txn,
             user=self._bot,
+            source=source,
             since=case.accepted,
+            recovering=case.recovering,
         )
 
 

@@ -16,7 +16,19 @@ from bridgekit.contract.ids import LoginId, MessageId, PersonId
 from bridgekit.contract.verbs import EditMessage, PostMessage, React, Retract, Unreact, Verb
 from bridgekit.testing.homeserver import Event, Fail
 from tests.runtime.fake_network import TALK, Town, now, person, says
-from tests.runtime.running import BOT, SERVER, STATUS, by, ghost, is_about, linked, said, town_world, until
+from tests.runtime.running import (
+    BOT,
+    SERVER,
+    STATUS,
+    by,
+    emptied,
+    ghost,
+    is_about,
+    linked,
+    said,
+    town_world,
+    until,
+)
 
 WORDS = "Town cannot be reached. The town is cut off. What you say waits, and is passed on when it is back."
 
@@ -320,3 +332,29 @@ async def test_what_somebody_there_takes_back_while_it_waits_never_comes(tmp_pat
         await said(place, by(ghost("bob"), "two"))
         bodies = [e.body for e in place.homeserver.messages(room)]
         assert not [body for body in bodies if "slip" in body or "could not be shown" in body]
+
+
+async def test_what_could_not_be_delivered_is_told_once_whatever_befalls_bridge_and_homeserver(
+    tmp_path: Path,
+) -> None:
+    """The bridge dies when it has told it, before that is on disk; the homeserver has forgotten what it was sent."""
+    town = Town(OwnAccounts.OFF)
+
+    async def refuse(login: LoginId | None, verb: Verb) -> None:
+        if isinstance(verb, PostMessage) and verb.content.text.body == "no":
+            raise SendRejected("Nobody may say that.")
+
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge() as bridge:
+            alice, room = await linked(place)
+            await emptied(bridge)
+            town.behave = refuse
+            bridge.store.inbox.done = lambda number: bridge.store.kv.put("nothing", "done", b"")  # type: ignore[assignment, method-assign]
+            event = await alice.send(room, "no")
+            await said(place, has_status(event, "FAIL_PERMANENT"))
+        place.homeserver.forget_txns()
+        async with place.bridge() as bridge:
+            await emptied(bridge)
+        shown = place.homeserver.timeline(room)
+        assert len([e for e in shown if e.sender == BOT and "Nobody may say that." in e.body]) == 1
+        assert len([e for e in shown if has_status(event, "FAIL_PERMANENT")(e)]) == 1
