@@ -287,7 +287,7 @@ def substitution(before: str, after: str) -> str:
     cut = " ".join(old[start : len(old) - end])
     put = " ".join(new[start : len(new) - end])
     words = f"s/{cut}/{put}/"
-    clear = cut and "/" not in cut + put and before.count(cut) == 1
+    clear = cut and "/" not in cut + put and before.count(cut) == 1 and before.replace(cut, put) == after
     return words if clear and len(words) < len(after) // 2 + 12 and len(cut) <= 40 and len(put) <= 40 else ""
 
 

@@ -483,7 +483,7 @@ class Performing:
         """Where everybody can read a message's file, or its words where it has none; "", and why, where nobody can."""
         if not isinstance(verb, verbs.PostMessage | verbs.EditMessage):
             return "", NO_ADDRESS
-        file, event = verb.content.file, step.event
+        file, event = verb.content.file if isinstance(verb, verbs.PostMessage) else None, step.event
         if file is not None and file.key is None and file.uri.startswith(("https://", "http://")):
             return file.uri, ""
         if not self._links.are_public:

@@ -327,9 +327,13 @@ class Protecting:
     async def unlinked(self, link: Link, by: str) -> None:
         """The link is gone: what was agreed to about it ends, and with the room's last one what was about its files."""
         await self.end(link.key, by)
-        if not self._registry.links_of(link.room):
-            await self.end(matrix_side(link.room), by)
+        await self.emptied(link.room, by)
         self.changed(link.room)
+
+    async def emptied(self, room: ChatId, by: str) -> None:
+        """Links have gone from the room: without any, nobody there could close the addresses of its files any more."""
+        if not self._registry.links_of(room):
+            await self.end(matrix_side(room), by)
 
     async def end(self, side: PortalKey, by: str) -> bool:
         """Take an agreement back; says whether there was one. What was said before is where it is."""

@@ -34,7 +34,8 @@ class Upgrades:
 
     From the moment that a room is known to be replaced until the bridge is in the new one, nothing that a chat says
     goes into either: it waits, on disk. `changed` is told of each link that has begun to wait, `doubt` of each that is
-    about to be in another room; `settled` returns when nothing is on its way to the old room any more.
+    about to be in another room; `settled` returns when nothing is on its way to the old room any more; `emptied` is
+    told when its links are gone, and why.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Upgrades:
         doubt: Callable[[PortalKey], None],
         settled: Callable[[ChatId], Awaitable[None]],
         moved: Callable[[ChatId], None],
+        emptied: Callable[[ChatId, str], Awaitable[None]],
         tell: Callable[[PersonId, str], Awaitable[None]],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
@@ -65,6 +67,7 @@ class Upgrades:
         self._doubt = doubt
         self._settled = settled
         self._moved = moved
+        self._emptied = emptied
         self._tell = tell
         self._spawn = spawn
         self._leaving: dict[ChatId, ChatId] = {}  # rooms that were replaced and not yet left behind, by what
@@ -166,6 +169,7 @@ class Upgrades:
             for link in self._registry.links_of(old):
                 self._doubt(link.key)  # until the new room was compared with what the chat allows
             await self._registry.move(old, new)
+            await self._emptied(old, "the room was replaced")
             self._moved(new)
             self._members.moved(old, new)
             self._joins.move(old, new)

@@ -237,6 +237,11 @@ def test_an_edit_is_as_bounded_as_a_message():
     assert "too long" in refusal(edit, can(verbs.EditMessage, max_bytes=40))
 
 
+def test_a_long_edit_becomes_a_link_to_the_whole():
+    edit = verbs.EditMessage(chat=CHAT, target=TARGET, content=Content(text=plain("x " * 500)))
+    assert body(edit, can(max_bytes=200), LINKED).endswith(" [1 line: https://b.example/t/1 ]")
+
+
 # Files ------------------------------------------------------------------------------------------------------
 
 
@@ -303,6 +308,7 @@ def test_no_substitution_is_made_that_would_be_unclear_or_no_shorter(before: str
 
 
 @given(facts_before := aids.map(lambda a: a.before), facts_before)
+@example("0 ", "")  # a space would be left where the word was
 def test_a_substitution_says_exactly_the_edit(before: str, after: str):
     words = substitution(before, after)
     if words:

@@ -689,14 +689,14 @@ LONG = "\n".join(f"line {n}" for n in range(100))
 
 
 @asynccontextmanager
-async def with_links(folder: Path) -> AsyncIterator[Scene]:
+async def with_links(folder: Path, *, agree: bool = True) -> AsyncIterator[Scene]:
     """A bridge with a public address, and a town that takes no files and no long messages."""
     town = Town()
     town.can = msgspec.structs.replace(town.can, max_lines=2, max_bytes=2000)
     async with town_world(folder, town) as place:
         place.more["public"] = {"url": "https://bridge.example"}
         async with running(place) as bridge:
-            alice, room = await linked(place)
+            alice, room = await linked(place, agree=agree)
             yield Scene(place, town, bridge, alice, room)
 
 
@@ -780,6 +780,32 @@ async def test_an_agreement_to_links_outlives_a_restart_and_ends_with_the_last_l
             await alice.say(room, "!bridge unlink town #talk")
             await until(lambda: any("no longer linked" in words for words in alice.words(room, BOT)))
             assert (await got(bridge, link))[0] == 410
+
+
+async def test_an_agreement_to_links_lets_no_words_out(tmp_path: Path) -> None:
+    """Where nobody has agreed that the room's words go to the chat, they do not go there by an address either."""
+    async with with_links(tmp_path, agree=False) as now:
+        await agreed_to_files(now)
+        for event in (await now.alice.say(now.room, LONG), await shows_a_picture(now.alice, now.room)):
+            assert (await said(now.place, has_fate(event))).content["status"] == "FAIL_PERMANENT"
+        assert now.town.said() == []
+
+
+async def test_the_links_of_a_room_that_is_replaced_end(tmp_path: Path) -> None:
+    async with with_links(tmp_path) as now:
+        await agreed_to_files(now)
+        await now.alice.say(now.room, LONG)
+        await now.town.until(lambda: links_in(now.town))
+        (link,) = links_in(now.town)
+        assert (await got(now.bridge, link))[0] == 200
+        new = await now.alice.human.upgrade(now.room, "11")
+        await now.alice.human.invite(new, BOT)
+        await until(lambda: now.bridge._parts.registry.links_of(ChatId(new)))
+        async with asyncio.timeout(60):
+            while (await got(now.bridge, link))[0] == 200:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        assert (await got(now.bridge, link))[0] == 410
+        assert now.bridge._parts.protecting.laid_open(ChatId(new)) is None
 
 
 async def test_who_may_not_change_the_room_cannot_agree_to_links(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def assemble(parts: Parts) -> None:
         doubt=parts.exposures.doubt,
         settled=lambda room: parts.rooms.settled(room),
         moved=parts.opening.moved,
+        emptied=parts.protecting.emptied,
         tell=parts.management.tell,
         spawn=parts.spawn,
     )
