@@ -189,17 +189,18 @@ def test_every_path_in_the_picture_of_the_house_exists():
         assert (ROOT / path).exists(), path
 
 
-def test_the_tutorial_quotes_the_echo_connector_word_for_word():
-    source = text("connectors/echo/connector.py")
+def test_the_tutorial_quotes_the_echo_connector_and_its_test_word_for_word():
+    source = text("connectors/echo/connector.py") + text("tests/connectors/echo/test_contract.py")
     quoted = re.findall(
         r"^```python\n(.*?)^```", text("docs/writing-a-connector.md"), re.MULTILINE | re.DOTALL
     )
     assert len(quoted) >= 8
     assert [block for block in quoted if block not in source] == []
-    [entry] = re.findall(
+    entries = re.findall(
         r"^```toml\n(.*?)^```", text("docs/writing-a-connector.md"), re.MULTILINE | re.DOTALL
     )
-    assert all(line in text("pyproject.toml") for line in entry.splitlines())
+    assert len(entries) == 2
+    assert all(line in text("pyproject.toml") for entry in entries for line in entry.splitlines())
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
