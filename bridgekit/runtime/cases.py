@@ -183,13 +183,17 @@ class Recent:
     def add(self, tracked: Tracked) -> None:
         self._numbers[tracked.number] = tracked
         while len(self._numbers) > self._limit:
-            number, oldest = next(iter(self._numbers.items()))
+            oldest = next(iter(self._numbers.values()))
             if oldest.pending is not None or not (oldest.written is None or oldest.written.done()):
                 break  # still on its way, to a side or to the disk: somebody may ask for it
-            del self._numbers[number]
-            for side, ids in oldest.ids.items():
-                for one in ids:
-                    self._ids.pop((side, one), None)
+            self.remove(oldest)
+
+    def remove(self, tracked: Tracked) -> None:
+        """It is worth keeping no more."""
+        del self._numbers[tracked.number]
+        for side, ids in tracked.ids.items():
+            for one in ids:
+                self._ids.pop((side, one), None)
 
     def name(self, tracked: Tracked, side: PortalKey, ids: tuple[MessageId, ...]) -> None:
         """The message is called `ids` on `side`."""

@@ -60,7 +60,10 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 class Erasure:
-    """Erases people of networks by their ghosts' user ids, and Matrix users by their own; taken up after a restart."""
+    """Erases people of networks by their ghosts' user ids, and Matrix users by their own; taken up after a restart.
+
+    `forget` and `unknown` make other parts forget a person, and one message of a room.
+    """
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class Erasure:
         bot: PersonId,
         optouts: Callable[[], OptOuts],
         forget: Callable[[NetworkId, PersonId], Awaitable[None]],
+        unknown: Callable[[ChatId, int], None],
         label: Callable[[NetworkId], str],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
@@ -88,6 +92,7 @@ class Erasure:
         self._bot = bot
         self._optouts = optouts
         self._forget = forget
+        self._unknown = unknown
         self._label = label
         self._spawn = spawn
         self._reports: dict[PersonId, Report] = {}
@@ -173,6 +178,7 @@ class Erasure:
                         tally = report.taken_back if taken else report.kept
                         tally[name] = tally.get(name, 0) + count
                     await self._store.commit(self._store.copies.forget(number))
+                    self._unknown(copies[0].room, number)
 
     def _name(self, side: NetworkId) -> str:
         return "Matrix" if side == MATRIX else self._label(side)

@@ -400,11 +400,15 @@ class Performing:
     def _without_quote(
         self, room: ChatId, verb: Verb, ids: Ids, side: PortalKey, protection: Protection
     ) -> Verb:
-        """The verb without the words that it answers, where those may not go there (any more)."""
+        """The verb without the words that it answers, where those may not go there (any more), or were taken back."""
         if not isinstance(verb, verbs.PostMessage) or verb.reply is None or not verb.reply.words:
             return verb
         said = ids.replied
-        if said is not None and not self._barred(room, said.origin, said.protection, side, protection):
+        if (
+            said is not None
+            and said.words
+            and not self._barred(room, said.origin, said.protection, side, protection)
+        ):
             return verb
         return msgspec.structs.replace(verb, reply=msgspec.structs.replace(verb.reply, words=""))
 

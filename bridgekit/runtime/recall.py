@@ -159,6 +159,17 @@ class Recall:
         if id:
             self._recent.name(tracked, case.origin, (id,))
 
+    def unsay(self, tracked: Tracked) -> None:
+        """The message was taken back: no answer to it quotes its words any more."""
+        tracked.words, tracked.reworded = "", None
+
+    def forget(self, number: int) -> None:
+        """Know the message no more, nor whose it was."""
+        if (tracked := self._recent.numbered(number)) is not None:
+            self.unsay(tracked)
+            tracked.author = ""
+            self._recent.remove(tracked)
+
     async def restore(self, case: Case, side: PortalKey) -> None:
         """What the copies on `side` are called, which an earlier run of the bridge has written down."""
         if case.tracked is not None:

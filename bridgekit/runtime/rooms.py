@@ -261,6 +261,11 @@ class Rooms:
         worker = self._workers.get(room)
         return worker.stop(sender) if worker is not None else 0
 
+    def forget(self, room: ChatId, number: int) -> None:
+        """Know a message of the room no more."""
+        if (worker := self._workers.get(room)) is not None:
+            worker.forget(number)
+
     def _run(self, room: ChatId, worker: Worker) -> None:
         task = self._tasks[room] = asyncio.create_task(worker.run(), name=f"room {room}")
         task.add_done_callback(lambda ended: self._rest(room, worker, ended))

@@ -171,6 +171,10 @@ class Worker:
         self._stopped[sender] = new_id()  # what came before waits on disk, too
         return self._carrying.stop(sender) + waiting
 
+    def forget(self, number: int) -> None:
+        """A message is to be known no more: nobody quotes it."""
+        self._recall.forget(number)
+
     async def run(self) -> None:
         """Work until cancelled, or until there has been nothing to do for a while."""
         while True:
@@ -249,6 +253,8 @@ class Worker:
         if decided.command is not None:
             self._around.spawn(self._obey(case, decided.command))
             return
+        if isinstance(fact, facts.Retraction) and not decided.refused and fact.target in known:
+            self._recall.unsay(known[fact.target])
         if decided.refused:
             case.outcomes.append(Outcome(case.origin, Fate.FAILED, decided.refused))
         if decided.arrivals or decided.roles:

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+import pytest
 
 from bridgekit.cli import erase as command
 from bridgekit.contract.facts import Reaction, Retraction
@@ -192,3 +193,35 @@ async def test_a_redaction_is_carried_to_every_link_that_can_and_reported_for_th
             await village.until(lambda: len(village.said()) == 2)
             town.emit(Retraction(chat=TALK, at=now(), sender=person("Bob"), target=MessageId("b1")))
             await until(lambda: readable(place, room, BOB) == [])
+
+
+@pytest.mark.parametrize("how", ["retracted", "redacted", "erased"])
+async def test_what_was_taken_back_is_quoted_no_more(tmp_path: Path, how: str) -> None:
+    """Nor do answers to it name who said it, where they were erased."""
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        town.emit(says("Bob", "secret plan", id="b1"))
+        event = (await said(place, by(BOB, "secret plan"))).event_id
+        await alice.reply(room, event, "which plan?")
+        assert "secret plan" in str(await _posted(town, "which plan?"))
+        match how:
+            case "retracted":
+                town.emit(Retraction(chat=TALK, at=now(), sender=person("Bob"), target=MessageId("b1")))
+            case "redacted":
+                await alice.redact(room, event)
+            case _:
+                await erased(bridge, BOB)
+        if how == "redacted":
+            await town.until(lambda: town.done(Retract))
+        else:
+            await said(place, lambda e: e.type == "m.room.redaction")
+        await alice.reply(room, event, "that one")
+        answer = str(await _posted(town, "that one"))
+        assert "secret plan" not in answer
+        assert how != "erased" or "Bob" not in answer
+
+
+async def _posted(town: Town, words: str) -> PostMessage:
+    await town.until(lambda: any(_words(deed.verb) == words for deed in town.deeds))
+    return next(post for post in town.done(PostMessage) if _words(post) == words)
