@@ -332,8 +332,8 @@ class Account:
         while (raw := await self._host.get(key)) is not None:
             try:
                 await self._hubs.update_consent(CONSENT_ENTRY.decode(raw))
-            except Disconnected:
-                await asyncio.sleep(wait)
+            except Disconnected as problem:
+                await asyncio.sleep(max(wait, problem.retry_after or 0.0))
                 wait = min(wait * 2, LONGEST_WAIT)
                 continue
             except BridgeError as problem:

@@ -10,7 +10,7 @@ from bridgekit.contract.errors import Disconnected, NotAllowed, PeerMisbehaved, 
 from connectors.mimi import room as state_of
 from connectors.mimi import uris, vouching
 from connectors.mimi.mls import APP_DATA_UPDATE, SELF_REMOVE, MemberEngine, Signer
-from connectors.mimi.peers import Endpoint, Peers
+from connectors.mimi.peers import BUSY, Endpoint, Peers
 from connectors.mimi.provider import Provider
 from connectors.mimi.room import Room
 from connectors.mimi.uris import Thing
@@ -22,8 +22,6 @@ from connectors.mimi.wire.tls import Codec
 from connectors.mimi.wire.users import ClientMaterial, ConsentEntry
 
 T = TypeVar("T")
-BUSY = (408, 429, 503)
-"""Answers of those who can do it later."""
 
 
 class Hubs:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import msgspec
 
 from bridgekit.contract.connector import Host
-from bridgekit.contract.errors import BridgeError
+from bridgekit.contract.errors import BridgeError, Disconnected
 from connectors.mimi.hub import Delivery
 from connectors.mimi.peers import Answer
 from connectors.mimi.wire.rooms import FANOUT
@@ -110,7 +110,7 @@ class Outbox:
         while keys:
             batch, body = await self._batch(keys)
             answer = await self._try(to, room, body) if body else Answer(201, b"")
-            if answer is not None and answer.status == 201:
+            if answer.status == 201:
                 await self._host.put_all(dict.fromkeys(batch))
                 for _ in batch:
                     keys.popleft()
@@ -119,17 +119,19 @@ class Outbox:
                 wait, lost = FIRST_WAIT, False
                 continue
             if not lost:
-                status = answer.status if answer is not None else None
-                self._host.log.warning("peer_lost", peer=to, waiting=len(keys), status=status)
+                self._host.log.warning("peer_lost", peer=to, waiting=len(keys), status=answer.status or None)
                 lost = True
-            asked = answer.retry_after if answer is not None else None
-            await self._rest(lane, wait if asked is None else asked)
+            await self._rest(lane, wait, answer.retry_after or 0.0)
             wait = min(wait * 2, LONGEST_WAIT)
         # At once with the look that found nothing: who adds to the lane from now on starts another task.
         self._lanes.pop(lane, None)
         self._tasks.pop(lane, None)
 
-    async def _rest(self, lane: tuple[str, str], seconds: float) -> None:
+    async def _rest(self, lane: tuple[str, str], seconds: float, asked: float) -> None:
+        """As long as the peer asked for; else until it is heard of, or for `seconds`."""
+        if asked:
+            await asyncio.sleep(asked)
+            return
         rest = self._resting[lane] = asyncio.Event()
         try:
             async with asyncio.timeout(seconds):
@@ -157,8 +159,11 @@ class Outbox:
             taken.append(key)
         return taken, body
 
-    async def _try(self, to: str, room: str, body: bytes) -> Answer | None:
+    async def _try(self, to: str, room: str, body: bytes) -> Answer:
+        """Status 0 where there was no answer."""
         try:
             return await self._send(to, room, body)
+        except Disconnected as problem:
+            return Answer(0, b"", problem.retry_after)
         except BridgeError:
-            return None
+            return Answer(0, b"")

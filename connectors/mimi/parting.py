@@ -99,7 +99,8 @@ class Parting:
                     return await self._parted(user)
                 except (Disconnected, SendUncertain) as problem:
                     self._host.log.info("hub_away", why=problem.notice[:200])
-                await asyncio.sleep(wait)
+                    asked = problem.retry_after or 0.0
+                await asyncio.sleep(max(wait, asked))
                 wait = min(wait * 2, LONGEST_WAIT)
         finally:
             del self._under_way[user]

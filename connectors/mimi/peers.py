@@ -29,6 +29,12 @@ TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 DOWNLOAD_TIMEOUT = aiohttp.ClientTimeout(total=300, connect=10, sock_read=30)
 PIECE = 64 * 1024
 MEDIA_TYPE = "application/octet-stream"
+BUSY = (408, 429, 503)
+"""Answers of those who can do it later."""
+
+
+PAUSES = 1000
+"""How many are remembered."""
 
 
 class Endpoint(StrEnum):
@@ -107,6 +113,7 @@ class Peers:
         self._context = credentials.client()
         self._addresses: Mapping[str, str] = {} if addresses is None else addresses
         self._session: aiohttp.ClientSession | None = None
+        self._pauses: dict[tuple[str, Endpoint], float] = {}
         self._directories: dict[str, tuple[float, dict[str, str]]] = {}
 
     async def __aenter__(self) -> Peers:
@@ -125,12 +132,30 @@ class Peers:
             await self._session.close()
 
     async def post(self, domain: str, endpoint: Endpoint, target: str, body: bytes) -> Answer:
-        """Call an endpoint of a peer about `target`. Raises Disconnected, SendUncertain and PeerMisbehaved."""
-        return await self._call("POST", domain, await self._url(domain, endpoint, target), body)
+        """Call an endpoint of a peer about `target`. Raises Disconnected, SendUncertain and PeerMisbehaved.
+
+        Who has said when to come again (Retry-After, RFC 9110 10.2.3) is left alone until then: Disconnected.
+        """
+        return await self._ask("POST", domain, endpoint, target, body)
 
     async def get(self, domain: str, endpoint: Endpoint, target: str) -> Answer:
         """The same without a body."""
-        return await self._call("GET", domain, await self._url(domain, endpoint, target), None)
+        return await self._ask("GET", domain, endpoint, target, None)
+
+    async def _ask(
+        self, method: str, domain: str, endpoint: Endpoint, target: str, body: bytes | None
+    ) -> Answer:
+        loop = asyncio.get_running_loop()
+        left = self._pauses.get((domain, endpoint), 0.0) - loop.time()
+        if left > 0:
+            raise Disconnected(f"{domain} has asked to be left alone for a while.", retry_after=left)
+        answer = await self._call(method, domain, await self._url(domain, endpoint, target), body)
+        if answer.retry_after and answer.status in BUSY:
+            self._pauses = {key: until for key, until in self._pauses.items() if until > loop.time()}
+            while len(self._pauses) >= PAUSES:
+                del self._pauses[next(iter(self._pauses))]
+            self._pauses[domain, endpoint] = loop.time() + answer.retry_after
+        return answer
 
     @asynccontextmanager
     async def download(self, hub: str, address: str) -> AsyncIterator[AsyncIterator[bytes]]:

@@ -16,14 +16,14 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from bridgekit.contract.connector import Host
-from bridgekit.contract.errors import BridgeError, NotAllowed, PeerMisbehaved
+from bridgekit.contract.errors import BridgeError, Disconnected, NotAllowed, PeerMisbehaved
 from connectors.mimi import consent, content, franking, uris, vouching
 from connectors.mimi.consent import Consents
 from connectors.mimi.franking import Franker
 from connectors.mimi.hub import Accepted, Delivery, HubRoom, Kept, joiner
 from connectors.mimi.mls import Engine, Signer
 from connectors.mimi.outbox import Outbox
-from connectors.mimi.peers import Answer, Endpoint, Peers
+from connectors.mimi.peers import BUSY, Answer, Endpoint, Peers
 from connectors.mimi.people import People
 from connectors.mimi.room import BANNED, Capability
 from connectors.mimi.shelf import Package, Shelf
@@ -357,6 +357,8 @@ class Provider:
             answer = await self._peers.post(
                 target, Endpoint.KEY_MATERIAL, request.target_user, KEY_MATERIAL_REQUEST.encode(request)
             )
+            if answer.status in BUSY:
+                raise Disconnected(f"{target} is busy.", retry_after=answer.retry_after or 1.0)
             if answer.status != 200:
                 raise BridgeError(f"{target} gives no key packages (HTTP {answer.status}).")
             response = KEY_MATERIAL_RESPONSE.decode(answer.body)

@@ -180,7 +180,7 @@ class Server:
             self._host.log.info("peer_misbehaved", peer=source, why=problem.notice[:200])
             return web.Response(status=400, text=problem.notice)
         except BridgeError as problem:
-            return web.Response(status=503, text=problem.notice, headers={"Retry-After": "5"})
+            return _later(503, problem.retry_after or 4.0, problem.notice)
 
     # What is asked ------------------------------------------------------------------------------------------
 
@@ -290,5 +290,5 @@ def _body(octets: bytes) -> web.Response:
     return web.Response(body=octets, content_type=MEDIA_TYPE)
 
 
-def _later(status: int, seconds: float) -> web.Response:
-    return web.Response(status=status, headers={"Retry-After": str(max(1, round(seconds + 0.5)))})
+def _later(status: int, seconds: float, why: str = "") -> web.Response:
+    return web.Response(status=status, text=why, headers={"Retry-After": str(max(1, round(seconds + 0.5)))})

@@ -225,7 +225,7 @@ class Tenants:
                 response = await self._say_once(room, user, kind, inner, salt)
             except (Disconnected, SendUncertain) as problem:
                 self._host.log.info("hub_away", room=room, why=problem.notice[:200])
-                await asyncio.sleep(wait)
+                await asyncio.sleep(max(wait, problem.retry_after or 0.0))
                 wait = min(wait * 2, LONGEST_WAIT)
                 continue
             tries -= 1
