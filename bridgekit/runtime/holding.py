@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from bridgekit.contract.facts import Message
-from bridgekit.contract.ids import NetworkId, PersonId, PortalKey
+from bridgekit.contract.ids import MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.core.gate import Cause, Held, Ledger
 from bridgekit.runtime.cases import Case
 from bridgekit.runtime.lenient import now
@@ -52,6 +52,7 @@ class Holding:
         self._spawn = spawn
         self._before: dict[int, Held] = {}  # held by the last run, or let go just now: they come by again
         self._releasing: set[PortalKey] = set()
+        self._amending: dict[tuple[PortalKey, MessageId], list[int]] = {}  # by the message that they change
 
     async def load(self) -> None:
         """Read what the last run held back: what is held again keeps its age."""
@@ -70,6 +71,8 @@ class Holding:
             why=why,
             since=old.since if old is not None else now(),
         )
+        if case.amends is not None:
+            self._amending.setdefault((case.origin, case.amends), []).append(case.number)
         first = not self.ledger.count(case.origin)
         self.ledger.hold(row)
         self._store.commit(self._store.held.put(row))
@@ -131,8 +134,13 @@ class Holding:
         try:
             while (rows := self._oldest(side, wanted)) and still():
                 cases = await self._read(side, rows)
+                while later := self._amendments(side, cases, rows, wanted):
+                    found = await self._store.inbox.numbered(row.number for row in later)
+                    cases += [case for row in found if (case := self._revive(side, row)) is not None]
+                    rows += later
                 if not still():
                     return
+                self._let_go(rows, cases)
                 self.ledger.release(rows)
                 self._before |= {row.number: row for row in rows}  # on record as held until they really pass
                 self._resume(side, cases)
@@ -157,6 +165,27 @@ class Holding:
         """By number: what was let go and is held again came before the others."""
         rows = sorted((row for row in self.ledger.of(side) if wanted(row)), key=lambda row: row.number)
         return rows[:AT_ONCE]
+
+    def _amendments(
+        self, side: PortalKey, cases: list[Case], rows: list[Held], wanted: Callable[[Held], bool]
+    ) -> list[Held]:
+        """What waits further back and changes what is let go: it goes with it, so that this is said once or not at
+        all."""
+        going = {row.number for row in rows}
+        changes = {number for case in cases for number in self._changing(side, case.called)} - going
+        return (
+            [row for row in self.ledger.of(side) if row.number in changes and wanted(row)] if changes else []
+        )
+
+    def _changing(self, side: PortalKey, message: MessageId | None) -> list[int]:
+        return self._amending.get((side, message), []) if message is not None else []
+
+    def _let_go(self, rows: list[Held], cases: list[Case]) -> None:
+        gone = {row.number for row in rows}
+        for place in {(case.origin, case.amends) for case in cases if case.amends is not None}:
+            left = [number for number in self._amending.pop(place, []) if number not in gone]
+            if left:
+                self._amending[place] = left
 
     async def _read(self, side: PortalKey, rows: list[Held]) -> list[Case]:
         """The cases of these rows, from disk."""

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from bridgekit.contract.facts import ChatVisibility
-from bridgekit.contract.ids import ChatId, NetworkId, PortalKey
-from bridgekit.contract.people import File
+from bridgekit.contract.facts import ChatVisibility, Edit, Retraction
+from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PortalKey
+from bridgekit.contract.people import Content, File
 from bridgekit.contract.policy import Entry, Exposure, Visibility
+from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import PostMessage
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Delay, Fail, Human
-from tests.runtime.fake_network import EVERYBODYS, TALK, Town, TownConfig, TownConnector, now, says
+from tests.runtime.fake_network import EVERYBODYS, TALK, Town, TownConfig, TownConnector, now, person, says
 from tests.runtime.running import BOT, World, by, emptied, ghost, linked, said, town_world, until
 
 SECRET = Visibility(known=True, exposure=Exposure.JOINED, entry=Entry.OPEN, listed=False, detail="+s")
@@ -252,6 +253,30 @@ async def test_without_power_the_chats_words_are_held_both_sides_hear_why_and_no
         assert lines(place, room) == [f"line {n}" for n in range(5)]
         assert history(place, room) == "joined"
         await until(lambda: not bridge.parts.holding.count(SIDE))
+        await bridge.store.commit()
+        assert await bridge.store.held.all() == []
+
+
+async def test_what_was_taken_back_while_it_was_held_is_not_said_however_much_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than is read from disk at once: the taking-back is in another part than the message."""
+    monkeypatch.setattr("bridgekit.runtime.holding.AT_ONCE", 10)
+    town = Town()
+    async with talking(tmp_path, town, power=50) as (place, bridge, alice, room):
+        town.emit(says_of_itself(SECRET), *(says("Bob", f"line {n}", id=f"t{n}") for n in range(30)))
+        bob = person("Bob")
+        for gone in (2, 15, 28):
+            town.emit(Retraction(chat=TALK, at=now(), sender=bob, target=MessageId(f"t{gone}"), own=True))
+        meant = Content(text=plain("line 3, as it was meant"))
+        town.emit(Edit(chat=TALK, at=now(), sender=bob, target=MessageId("t3"), content=meant))
+        await until(lambda: bridge.parts.holding.count(SIDE) == 34)
+        await alice.set_power(room, BOT, 100)
+        await emptied(bridge)
+        shown = [e for e in place.homeserver.timeline(room) if e.sender == ghost("bob")]
+        assert not [e for e in shown if e.type == "m.room.redaction"]
+        said_at_first = [e.body for e in shown if e.type == "m.room.message" and "*" not in e.body]
+        assert said_at_first == [f"line {n}" for n in range(30) if n not in (2, 15, 28)]
         await bridge.store.commit()
         assert await bridge.store.held.all() == []
 
