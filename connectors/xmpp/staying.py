@@ -120,11 +120,14 @@ class Staying:
         watch.looking = self._session.spawn(self._look(watch), "xmpp-look")
 
     async def _look(self, watch: Watch) -> None:
-        pause = LOOK
+        pause, moderated = LOOK, watch.room.moderated
         while watch.room.joined and not self._session.is_ending:
             with contextlib.suppress(RemoteError):
                 await self._ask_about(watch)
             self._session.tell(self.visibility(watch))
+            if watch.room.moderated is not moderated:  # what a role means is another now
+                moderated = watch.room.moderated
+                self._session.tell(watch.room.roster(self._session.now()))
             watch.release(READERS)
             self._session.sealing.weigh(watch)
             if watch.answered:

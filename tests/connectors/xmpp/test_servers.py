@@ -10,7 +10,7 @@ import pytest
 from bridgekit.contract import facts
 from bridgekit.contract.errors import SendRejected
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
-from bridgekit.contract.people import Content
+from bridgekit.contract.people import Content, Role
 from bridgekit.contract.people import Person as Someone
 from bridgekit.contract.policy import Entry
 from bridgekit.contract.text import plain
@@ -101,6 +101,25 @@ async def test_a_room_that_is_shut_while_we_are_in_it_is_told_of(place: Place):
     await place.bob.configure(place.room, membersonly="1", passwordprotectedroom="0")
     await until(lambda: place.inside.all(facts.ChatClosed))
     assert "members only" in place.inside.all(facts.ChatClosed)[-1].reason
+
+
+async def test_in_a_room_that_becomes_moderated_who_may_speak_has_a_voice(place: Place):
+    """XEP-0045, 5.1: in a moderated room a visitor may not speak, and nobody is told again who is one."""
+    account = await place.server.register("eve-with-a-voice")
+    async with person(*account, port=place.server.port, certificate=place.server.certificate) as eve:
+        await eve.join(place.room, "eve")
+        await until(lambda: "eve" in place.session.watches[place.room].room.occupants)
+
+        async def role(moderated: str) -> Role:
+            before = len(place.inside.all(facts.Roster))
+            await place.bob.configure(place.room, moderatedroom=moderated)
+            await until(lambda: len(place.inside.all(facts.Roster)) > before)
+            members = place.inside.all(facts.Roster)[-1].members
+            return next(one.role for one in members if one.person.name == "eve")
+
+        first = "0" if place.session.watches[place.room].room.moderated else "1"
+        found = {moderated: await role(moderated) for moderated in (first, str(1 - int(first)))}
+        assert found == {"0": Role.NONE, "1": Role.VOICE}
 
 
 async def test_somebody_is_asked_in_directly_and_into_a_closed_room_by_the_room(place: Place):
