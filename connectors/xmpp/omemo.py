@@ -39,6 +39,8 @@ START_SECONDS = 60.0
 KEYS_PAUSES = (1.0, 3.0)
 """Seconds after which it is tried again to encrypt to somebody of whose devices none can be used."""
 MOST_PADDING = 200
+MOST_DEVICES = 64
+"""Of one person, the newest in their list: the keys of each are asked for, with every message if they are not there."""
 _ORDER = [wire.OMEMO_LEGACY, wire.OMEMO_2]
 """Clients that announce both read the old one for certain; the new one is for those who have nothing else."""
 _TRUST = {
@@ -166,6 +168,8 @@ class Omemo:
             manager = self._manager = await self._plugin.get_session_manager()
         self._send = manager._send_message
         manager._send_message = self._hold
+        self._update = manager.update_device_list
+        manager.update_device_list = self._shortened
 
     async def stop(self) -> None:
         """End what the library keeps running."""
@@ -181,6 +185,12 @@ class Omemo:
             await self._send(message, person)
         else:
             self._held.append((self._send, message, person))
+
+    async def _shortened(self, namespace: str, person: str, devices: dict[int, str | None]) -> None:
+        """Our own list is left whole: the library publishes it."""
+        if person != self._jid:
+            devices = dict(list(devices.items())[-MOST_DEVICES:])
+        await self._update(namespace, person, devices)
 
     @property
     def _library(self) -> omemo.SessionManager:

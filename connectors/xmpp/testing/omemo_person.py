@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, SubElement
 
 import aiohttp
 import omemo
@@ -176,6 +177,16 @@ class OmemoPerson:
                     await asyncio.sleep(0.2)
         async with self._turn:
             await self._xmpp["xep_0384"].refresh_device_lists({slixmpp.JID(jid)}, force_download=True)
+
+    async def list_devices(self, more: Iterable[int]) -> None:
+        """Say that there are more of them, before this one."""
+        kept = "eu.siacs.conversations.axolotl"
+        manager = await self._xmpp["xep_0384"].get_session_manager()
+        own, _ = await manager.get_own_device_information()
+        listed = Element(f"{{{kept}}}list")
+        for device in (*more, own.device_id):
+            SubElement(listed, f"{{{kept}}}device", id=str(device))
+        await self._xmpp["xep_0060"].publish(self.jid, f"{kept}.devicelist", id="current", payload=listed)
 
     async def say(self, to: str, body: str, *people: str) -> str:
         """Say it encrypted: to `people` (in a room), or to the address itself; the message's id."""

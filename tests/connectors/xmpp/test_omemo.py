@@ -31,6 +31,7 @@ from bridgekit.testing.host import FakeHost
 from connectors.xmpp.announce import FEATURES
 from connectors.xmpp.config import XmppConfig
 from connectors.xmpp.connector import XmppConnector
+from connectors.xmpp.omemo import MOST_DEVICES
 from connectors.xmpp.reopening import NEVER
 from connectors.xmpp.session import XmppSession
 from connectors.xmpp.testing.omemo_person import OmemoPerson, omemo_person
@@ -173,6 +174,18 @@ async def test_two_lists_that_come_at_once_are_one_device_that_knows_both(prosod
         await asyncio.gather(*(plugin._on_device_list_update(one) for one in news))
         (kept,) = [json.loads(v) for k, v in host.kept.items() if k.endswith("/new@xmpp.test/7/namespaces")]
         assert sorted(kept) == ["eu.siacs.conversations.axolotl", "urn:xmpp:omemo:2"]
+
+
+async def test_a_list_of_devices_without_end_is_cut(prosody: Prosody):
+    """XEP-0384, 5.3.1: anybody may list as many as they like; each is asked for its keys before a word goes out."""
+    host = FakeHost()
+    async with friend(prosody, "bea-many") as bea, account(prosody, "ann-many", host) as ann:
+        await until(lambda: ann.can(bea.jid).protection is Protection.BRIDGE)
+        await bea.list_devices(range(1000, 3000))
+        await ann.say(bea.jid, "psst")
+        assert (await bea.reads("psst")).sealed
+        listed = [key for key in host.kept if f"/{bea.jid}/" in key and key.endswith("/active")]
+        assert MOST_DEVICES <= len(listed) <= 2 * MOST_DEVICES
 
 
 async def test_a_reaction_becomes_words_where_only_bodies_are_encrypted(prosody: Prosody):
