@@ -98,19 +98,22 @@ class XmppPeer:
 
 
 class XmppContract(ConnectorContract):
-    bridge: str
+    @pytest.fixture
+    def bridge(self) -> str:
+        """The address by which the bridge speaks to somebody alone."""
+        return COMPONENT
 
     @pytest.fixture
     def server(self, prosody: Prosody) -> Server:
         return prosody
 
     @pytest.fixture
-    async def peer(self, server: Server) -> AsyncIterator[XmppPeer]:
+    async def peer(self, server: Server, bridge: str) -> AsyncIterator[XmppPeer]:
         number = next(_numbers)
         jid, password = await server.register("carol")
         reader = Person(jid, password, port=server.port, certificate=server.certificate)
         await reader.open()
-        peer = XmppPeer(server, reader, f"contract{number}@{ROOMS}", bridge=self.bridge)
+        peer = XmppPeer(server, reader, f"contract{number}@{ROOMS}", bridge=bridge)
         await reader.join(peer.shared)
         try:
             yield peer
@@ -124,8 +127,6 @@ class XmppContract(ConnectorContract):
 
 class TestComponent(XmppContract):
     """XEP-0114: every Matrix user is an address under the bridge's sub-domain."""
-
-    bridge = COMPONENT
 
     @pytest.fixture
     async def config(self, peer: XmppPeer) -> XmppConfig:
@@ -148,9 +149,14 @@ class TestComponentOfEjabberd(TestComponent):
 
 
 class TestClient(XmppContract):
-    """An ordinary account, without anybody's leave."""
+    """An ordinary account, without anybody's leave.
 
-    bridge = f"robot@{DOMAIN}"
+    A new one for each test: what makes a session ready reads the keys of all devices that its account has ever had.
+    """
+
+    @pytest.fixture
+    def bridge(self) -> str:
+        return f"robot{next(_numbers)}@{DOMAIN}"
 
     @pytest.fixture(autouse=True)
     def gone_is_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +165,7 @@ class TestClient(XmppContract):
 
     @pytest.fixture
     async def config(self, peer: XmppPeer) -> XmppConfig:
-        jid, password = await peer.server.register("robot")
+        jid, password = await peer.server.register(peer.bridge.partition("@")[0])
         return XmppConfig.model_validate(
             {
                 "mode": "client",
@@ -174,7 +180,7 @@ class TestClient(XmppContract):
 
     @pytest.fixture
     async def login(self, peer: XmppPeer) -> Login:
-        jid, password = await peer.server.register("annie")
+        jid, password = await peer.server.register(f"annie{next(_numbers)}")
         return Login(
             id=LoginId("ann"), owner=PersonId("@ann:example.org"), fields={"jid": jid, "password": password}
         )
