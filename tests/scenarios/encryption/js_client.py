@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import itertools
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -182,11 +183,14 @@ class JsClient:
     ) -> list[Shown]:
         """Look at what `pick` leaves of the room until it `holds`. Raises AssertionError with what is there."""
         shown: list[Shown] = []
+        pause = 0.1
         try:
             async with asyncio.timeout(seconds):
                 while not holds(found := pick(shown)):
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(pause)
+                    began = time.monotonic()
                     shown = await self.read(room)
+                    pause = max(0.1, time.monotonic() - began)  # a long room takes the client long
         except TimeoutError:
             raise AssertionError(
                 f"not shown to {self.id} in {seconds:g} s; the last are {shown[-20:]}"

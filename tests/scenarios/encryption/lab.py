@@ -187,22 +187,6 @@ class Gathering:
         """Somebody new in the channel of whom nobody has heard yet."""
         return irc_person(self.lab.ngircd.port, self.lab.new(stem), self.channel)
 
-    async def floods(self, count: int) -> None:
-        """Somebody in the room says so many things in clear, 20 of them at once."""
-        dave = await self.lab.synapse.register(self.lab.new("dave"))
-        await self.alice.invite(self.room, dave.user_id)
-        rooms = f"/_matrix/client/v3/rooms/{quote(self.room)}"
-        await self.lab.synapse.request("POST", f"{rooms}/join", {}, token=dave.access_token)
-
-        async def chatter(numbers: Iterator[int]) -> None:
-            for number in numbers:
-                body = {"msgtype": "m.text", "body": f"{number} of {count}"}
-                path = f"{rooms}/send/m.room.message/flood{number}"
-                await self.lab.synapse.request("PUT", path, body, token=dave.access_token)
-
-        numbers = iter(range(count))
-        await asyncio.gather(*(chatter(numbers) for _ in range(20)))
-
     async def everybody_reads(self, *bodies: str, seconds: float = 60) -> None:
         """Both clients read all of these, encrypted and with nothing to warn of."""
         for reader in self.readers:
@@ -220,14 +204,16 @@ class Gathering:
 
 
 @contextlib.asynccontextmanager
-async def gathering(lab: Lab, folder: Path) -> AsyncIterator[Gathering]:
-    """Two clients, a room and a channel, while the block lasts."""
+async def gathering(lab: Lab, folder: Path, *, after: int = 0) -> AsyncIterator[Gathering]:
+    """Two clients, a room and a channel, while the block lasts. `after`: so many messages of the room."""
     async with driver(folder) as process:
         alice = await process.login(lab.synapse, await lab.synapse.register(lab.new("alice")))
         carol = await process.login(lab.synapse, await lab.synapse.register(lab.new("carol")), strict=True)
         channel = f"#{lab.new('secret')}"
         room = await alice.create(lab.bridge.bot, power_level_content_override=_levels(lab))
         await answered(lab, alice, room, "I am a bridge")
+        if after:
+            await _flood(lab, alice, room, after)
         await alice.say(room, f"!bridge link {NETWORK} {channel}")
         await answered(lab, alice, room, "now linked")
         await alice.say(room, f"!bridge agree {NETWORK} {channel}")
@@ -235,6 +221,26 @@ async def gathering(lab: Lab, folder: Path) -> AsyncIterator[Gathering]:
         await alice.invite(room, carol.id)
         await carol.join(room)
         yield Gathering(lab, process, alice, carol, room, channel)
+
+
+async def _flood(lab: Lab, alice: JsClient, room: str, count: int) -> None:
+    """Somebody in the room says so many things in clear, 20 of them at once, while Alice sleeps."""
+    dave = await lab.synapse.register(lab.new("dave"))
+    await alice.invite(room, dave.user_id)
+    path = f"/_matrix/client/v3/rooms/{quote(room)}"
+    await lab.synapse.request("POST", f"{path}/join", {}, token=dave.access_token)
+
+    async def chatter(numbers: Iterator[int]) -> None:
+        for number in numbers:
+            body = {"msgtype": "m.text", "body": f"{number} of {count}"}
+            await lab.synapse.request(
+                "PUT", f"{path}/send/m.room.message/flood{number}", body, token=dave.access_token
+            )
+
+    numbers = iter(range(count))
+    await alice.sleep()
+    await asyncio.gather(*(chatter(numbers) for _ in range(20)))
+    await alice.wake()
 
 
 def _levels(lab: Lab) -> dict[str, Any]:
