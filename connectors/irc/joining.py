@@ -43,6 +43,7 @@ class Joining:
         self._begun = asyncio.Event()
         self._lost = False
         self._leaving: set[str] = set()  # what we are still in, and on our way out of
+        self._forwards: set[str] = set()  # to where closed doors send us on
 
     @property
     def wanted(self) -> list[str]:
@@ -94,11 +95,17 @@ class Joining:
         if self._state.channel(channel) is not None:
             self._leaving.add(self._state.fold(channel))
 
-    def came(self, channel: str) -> None:
-        """We are in."""
+    def came(self, channel: str) -> bool:
+        """We are in; False where only a forward led us there: nobody asked for it, and it is to be left."""
+        key = self._state.fold(channel)
+        if key in self._forwards:
+            self._forwards.discard(key)
+            if key not in self._doors:
+                return False
         door = self._door(channel)
         door.name, door.asked, door.tries, door.retry_at, door.closed = channel, False, 0, None, ""
         self._tell(door, None)
+        return True
 
     def went(self, channel: str, reason: str, *, again: bool) -> None:
         """We are out; `again`: and shall try to come back (nobody put us out)."""
@@ -116,6 +123,8 @@ class Joining:
         door = self._doors.get(self._state.fold(line.param(1)))
         if door is None or not door.asked:
             return True
+        if line.command == "470":
+            self._forwards.add(self._state.fold(line.param(2)))
         first = not door.closed
         door.asked = False
         door.closed = explain(line, door.name)

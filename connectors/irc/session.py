@@ -324,7 +324,10 @@ class IrcSession:
     def _changed(self, change: Change) -> None:
         match change:
             case Came(channel=channel, own=True):
-                self._joining.came(channel.name)
+                if not self._joining.came(channel.name):
+                    self._joining.leave(channel.name)
+                    self._send(Priority.MODERATION, build("PART", channel.name, "Sent on to here unasked"))
+                    return
                 if self.login is not None:
                     self.network.memory.keep_channels(self.login.id, came=channel.name)
                 for line in compose.after_join(self.state, channel.name) if self.login is None else ():

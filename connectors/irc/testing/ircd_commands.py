@@ -137,6 +137,10 @@ def _join(client: Client, name: str, key: str) -> None:
     channel = ircd.channel(name)
     if user in channel.members:
         return
+    if channel.forward:
+        client.numeric("470", name, channel.forward, "Forwarding to another channel")
+        _join(client, channel.forward, key)
+        return
     why = channel.refuse
     if not why and "k" in channel.modes and channel.modes["k"] != key:
         why = "475"

@@ -110,7 +110,10 @@ class User:
 
 
 class Channel:
-    """One channel. `refuse` is a numeric that answers every JOIN, `mute` one that answers every message."""
+    """One channel. `refuse` is a numeric that answers every JOIN, `mute` one that answers every message.
+
+    `forward` is the channel to which everybody is sent on who would join this one.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -120,5 +123,6 @@ class Channel:
         self.modes: dict[str, str] = {"n": "", "t": ""}
         self.bans: list[str] = []
         self.refuse = ""
+        self.forward = ""
         self.mute = ""
         self.history: deque[Out] = deque(maxlen=5000)

@@ -28,7 +28,7 @@ from bridgekit.contract.verbs import FetchHistory, Join, Leave, PostMessage, Rea
 from connectors.irc import joining, upkeep
 from connectors.irc.catchup import spelled
 from connectors.irc.testing import ircd_commands
-from connectors.irc.testing.harness import MemoryHost, network_of, running
+from connectors.irc.testing.harness import MemoryHost, login_of, network_of, running
 from connectors.irc.testing.ircd import FULL, PLAIN, Ircd
 from connectors.irc.testing.ircd_line import Out
 from connectors.irc.wire import Line
@@ -269,6 +269,26 @@ async def test_a_closed_door_is_told_once_and_knocked_at_again(caps, monkeypatch
         assert len(bridge.all(ChatClosed)) == 1
         ircd.channel("#shut").refuse = ""
         await bridge.fact(ChatOpened, chat=ChatId("#shut"))
+
+
+@pytest.mark.parametrize("login", [None, login_of("carol")])
+async def test_a_channel_to_which_a_forward_leads_is_left_again(caps, login):
+    """Nobody linked it, so nobody there knows that a bridge reads along."""
+    ircd = Ircd(caps=caps)
+    ircd.channel("#x").forward = "##x"
+    async with ircd.serving(), running(network := network_of(ircd), login) as bridge:
+        with pytest.raises(SendRejected, match="#x sends everybody on to ##x: link that channel instead"):
+            await bridge.session.perform(Join(chat=ChatId("#x")))
+        await ircd.heard("^PART ##x")
+        await ircd.until(lambda: not ircd.channel("##x").members)
+        if login is not None:
+            assert network.memory.channels(login.id) == []
+        await bridge.session.perform(Join(chat=ChatId("##x")))
+        assert len(ircd.channel("##x").members) == 1
+        with pytest.raises(SendRejected, match="link that channel instead"):
+            await bridge.session.perform(Join(chat=ChatId("#x")))
+        await ircd.drained()
+        assert len(ircd.channel("##x").members) == 1  # there it was asked for
 
 
 async def test_a_join_that_is_refused_is_a_sentence(caps):
