@@ -99,5 +99,8 @@ class _Nobody:
     async def chats(self) -> list[ChatId]:
         return []
 
+    async def tell_admins(self, words: str) -> None:
+        pass
+
     def owner_of(self, person: PersonId) -> PersonId | None:
         return None

@@ -113,6 +113,10 @@ class Host(Protocol):
         """The shared chats that are linked now: what the relay session should be in."""
         ...
 
+    async def tell_admins(self, words: str) -> None:
+        """Put words before the bridge's admins, each in their room. Raises BridgeError where nobody could be told."""
+        ...
+
     def owner_of(self, person: PersonId) -> PersonId | None:
         """The Matrix user whose own login speaks as `person` on this network now, if any."""
         ...

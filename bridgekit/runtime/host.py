@@ -35,6 +35,7 @@ class NetworkHost:
         owner_on: Callable[[NetworkId, PersonId], PersonId | None],
         routes: list[web.RouteDef],
         openers: dict[NetworkId, FileOpener],
+        tell_admins: Callable[[str], Awaitable[None]],
     ) -> None:
         self.network = network
         self.log = structlog.get_logger(f"connector.{network}", network=network)
@@ -44,6 +45,7 @@ class NetworkHost:
         self._owner_on = owner_on
         self._routes = routes
         self._openers = openers
+        self._tell_admins = tell_admins
 
     def now(self) -> float:
         return time.time()
@@ -64,6 +66,9 @@ class NetworkHost:
 
     async def items(self, prefix: str = "") -> dict[str, bytes]:
         return await self._store.kv.items(self.network, prefix)
+
+    async def tell_admins(self, words: str) -> None:
+        await self._tell_admins(words)
 
     def mount(self, method: str, path: str, handler: Handler) -> None:
         self._routes.append(web.route(method, f"/_bridgekit/network/{self.network}{path}", handler))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
+import structlog
+
+from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.lenient import allowed
 from bridgekit.runtime.registry import Registry
 from bridgekit.store.rows import Portal
+
+log = structlog.get_logger(__name__)
 
 
 class ManagementRooms:
@@ -34,6 +39,21 @@ class ManagementRooms:
                     self._client.invite(room, owner)
                 )  # they may have left; refused where they are in
         await self._say(room, words)
+
+    async def tell_all(self, owners: Collection[PersonId], words: str) -> None:
+        """Say it to each of them. Raises BridgeError where none could be told."""
+        problem: BridgeError | None = None
+        told = 0
+        for owner in owners:
+            try:
+                await self.tell(owner, words)
+            except BridgeError as error:
+                log.info("admin_not_told", reason=error.notice)
+                problem = error
+            else:
+                told += 1
+        if problem is not None and not told:
+            raise problem
 
     async def keep(self, room: ChatId, owner: PersonId, *, made: bool) -> None:
         """From now on this is a room of `owner` and the bot."""

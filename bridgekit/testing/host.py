@@ -32,7 +32,8 @@ class FakeHost:
 
     `kept` is the key-value store: give the same one to two hosts to play a restart. `linked` are the shared chats,
     `media` bytes by URI, `owners` Matrix users by person, `portraits` how Matrix users look, `mounts` the routes that
-    were asked for. The clock is the wall's, until `set_clock` stops it; then `advance` moves it.
+    were asked for, `told` the words for admins. The clock is the wall's, until `set_clock` stops it; then `advance`
+    moves it.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class FakeHost:
         self.owners: dict[PersonId, PersonId] = {}
         self.portraits: dict[PersonId, Portrait] = {}
         self.mounts: list[Mount] = []
+        self.told: list[str] = []
         self.opener: FileOpener | None = None
         self._clock: float | None = None
 
@@ -115,6 +117,9 @@ class FakeHost:
 
     async def chats(self) -> list[ChatId]:
         return list(self.linked)
+
+    async def tell_admins(self, words: str) -> None:
+        self.told.append(words)
 
     def owner_of(self, person: PersonId) -> PersonId | None:
         return self.owners.get(person)

@@ -27,6 +27,7 @@ from connectors.mimi.peers import Peers
 from connectors.mimi.people import People
 from connectors.mimi.provider import Provider
 from connectors.mimi.readers import Readers
+from connectors.mimi.reports import Reports
 from connectors.mimi.room import NOBODY, Capability, entry
 from connectors.mimi.seat import Seat
 from connectors.mimi.seats import Seats
@@ -70,6 +71,7 @@ class Tenants:
         self.inviting: Inviting
         self.parting: Parting
         self._expiring = Expiring(host)
+        self._reports = Reports(host)
         self._host = host
         self._engine = engine
         self._peers = peers
@@ -320,6 +322,7 @@ class Tenants:
         await self.inviting.resume()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._expiring.run(self._hearing.tell), name="mimi expiring")
+            group.create_task(self._reports.run(), name="mimi reports")
             group.create_task(self._packages.keep_fresh(self._provider), name="mimi key packages")
             while True:
                 chore = await self._chores.get()
@@ -360,7 +363,7 @@ class Tenants:
         return []
 
     async def reported(self, room: str, report: AbuseReport, proven: int) -> None:
-        self._host.log.warning("abuse_reported", room=room, messages=len(report.messages), proven=proven)
+        await self._reports.take(room, report, proven)
 
     def _later(self, chore: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._chores.put_nowait(chore)
