@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sqlite3
 from pathlib import Path
 
@@ -18,13 +17,7 @@ from bridgekit.store.migrate import left_to_do, migrations
 from bridgekit.store.urls import connect
 from bridgekit.testing.homeserver import FakeHomeserver
 from bridgekit.testing.servers.postgres import Postgres
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+from bridgekit.testing.servers.process import free_port
 
 
 @pytest.fixture

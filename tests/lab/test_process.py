@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import random
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -39,6 +41,24 @@ def test_a_free_port_is_outside_the_range_of_outgoing_connections():
         assert 1024 < port < 32768
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", port))
+
+
+def test_a_port_that_was_given_out_is_given_to_nobody_else_before_its_server_listens(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Two laboratories draw at the same moment, in one process or in two."""
+    given = free_port()
+    script = (
+        "from bridgekit.testing.servers import process\n"
+        f"drawn = iter(range({given}, {given} + 50))\n"
+        "process.random.randint = lambda low, high: next(drawn)\n"
+        "print(process.free_port())"
+    )
+    elsewhere = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(elsewhere.stdout) != given
+    drawn = iter(range(given, given + 50))
+    monkeypatch.setattr(random, "randint", lambda low, high: next(drawn))
+    assert free_port() != given
 
 
 async def test_a_service_answers_on_the_same_port_after_each_start(tmp_path: Path):

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,10 @@ Probe = Callable[[], Awaitable[bool]]
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+_claims: deque[socket.socket] = deque(maxlen=200)
+"""On the ports that were given out last, so that others see that they are taken."""
 
 
 class ServerUnavailable(Exception):
@@ -35,16 +40,23 @@ def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on.
 
     Taken from below the range that the kernel hands to outgoing connections (32768 and up), so that no client's
-    socket can sit on it while a server is down for a restart.
+    socket can sit on it while a server is down for a restart. Nobody else is given it, in this process or another,
+    before a few hundred more were.
     """
     while True:
         port = random.randint(12000, 32000)
+        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)  # no server of ours listens on UDP
         with socket.socket() as probe:
             try:
+                claim.bind(("127.0.0.1", port))
                 probe.bind(("127.0.0.1", port))
             except OSError:
+                claim.close()
                 continue
-            return port
+        if len(_claims) == _claims.maxlen:
+            _claims.popleft().close()
+        _claims.append(claim)
+        return port
 
 
 def answers(port: int) -> Probe:

@@ -15,12 +15,12 @@ from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import Content, File, Person
 from bridgekit.contract.text import plain
 from bridgekit.testing.host import FakeHost
+from bridgekit.testing.servers.process import free_port
 from connectors.mimi.certificates import Authority
 from connectors.mimi.config import MimiConfig
 from connectors.mimi.connector import connector
 from connectors.mimi.session import MimiSession
 from connectors.mimi.tenants import Tenants
-from tests.connectors.mimi.engine.test_contract import free_port
 
 ROOM = ChatId("mimi://a.example/r/club")
 F = TypeVar("F", bound=Fact)

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from bridgekit.testing.homeserver import Event, Human
+from bridgekit.testing.servers.process import free_port
 from connectors.mimi.certificates import Authority
 from connectors.mimi.config import MimiConfig
 from connectors.mimi.connector import connector
-from tests.connectors.mimi.engine.test_contract import free_port
 from tests.runtime.running import BOT, World, by, has_fate, said, world
 from tests.runtime.running import linked as linked_only
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,14 +9,10 @@ import pytest
 
 from bridgekit.contract.connector import Connector
 from bridgekit.testing.contract import ConnectorContract
+from bridgekit.testing.servers.process import free_port
 from connectors.mimi.config import MimiConfig
 from connectors.mimi.connector import connector
 from connectors.mimi.testing.far_side import BRIDGE, FarSide, Ground, far_side
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 class TestMimi(ConnectorContract):

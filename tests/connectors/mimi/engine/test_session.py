@@ -20,6 +20,7 @@ from bridgekit.contract.policy import Protection
 from bridgekit.contract.text import Style, Text, join, plain, styled
 from bridgekit.contract.verbs import Sent
 from bridgekit.testing.host import FakeHost
+from bridgekit.testing.servers.process import free_port
 from connectors.mimi import presets
 from connectors.mimi.config import MimiConfig
 from connectors.mimi.connector import connector
@@ -37,7 +38,6 @@ from connectors.mimi.testing.houses import House, Town, running
 from connectors.mimi.translate import name
 from connectors.mimi.wire import rooms
 from connectors.mimi.wire.users import CONSENT_ENTRY, ConsentEntry, ConsentOperation
-from tests.connectors.mimi.engine.test_contract import free_port
 
 ROOM = ChatId("mimi://b.example/r/lobby")
 ANN = Person(id=PersonId("@ann:hs.example"), name="Ann")
