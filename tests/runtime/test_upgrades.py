@@ -13,6 +13,8 @@ from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Human
 from tests.runtime.fake_network import TALK, Town, TownConfig, TownConnector, says
 from tests.runtime.running import BOT, World, by, ghost, linked, said, town_world, until
+from tests.runtime.test_protecting import label_of
+from tests.runtime.test_secrecy import scene
 
 TOWN = NetworkId("town")
 SIDE = PortalKey(TOWN, TALK)
@@ -127,6 +129,26 @@ async def test_an_upgrade_in_the_middle_of_a_conversation_loses_nothing(tmp_path
         count = await task
         await said(place, by(ghost("bob"), f"{count - 1:04d}"))
         assert words_of(place, room) + words_of(place, new) == [f"{n:04d}" for n in range(count)]
+
+
+async def test_an_encrypted_room_is_followed_with_what_was_agreed_and_nothing_is_said_in_clear(
+    tmp_path: Path,
+) -> None:
+    async with scene(tmp_path) as now:
+        await now.bob_says("in the old room")
+        homeserver = now.place.homeserver
+        new = await now.alice.human.upgrade(now.room, "11")
+        await until(lambda: now.bridge.registry.links[SIDE].room == new)
+        await until(lambda: label_of(now.place, new).get("matrix") == "bridge")
+        assert label_of(now.place, new)["links"] == [
+            {"network": TOWN, "chat": TALK, "protection": "clear", "agreed": True}
+        ]
+        now.town.emit(says("Bob", "in the new room"))
+        await until(lambda: now.alice.words(new, ghost("bob")) == ["in the new room"])
+        await now.alice.say(new, "I am here, too")
+        await now.town.until(lambda: now.town.said())
+        assert now.town.said() == ["<alice> I am here, too"]
+        assert homeserver.messages(now.room) == homeserver.messages(new) == []
 
 
 async def test_what_another_network_has_read_already_is_not_said_there_again(tmp_path: Path) -> None:

@@ -91,9 +91,15 @@ class JsClient:
         )
 
     async def knows(self, *users: str, seconds: float = 60) -> None:
-        """Return when this client knows a cross-signed device of each of them. Raises TimeoutError."""
-        async with asyncio.timeout(seconds):
-            while len(await self._call("known", users=list(users))) < len(users):  # noqa: ASYNC110
+        """Return when this client knows a cross-signed device of each of them. Raises TimeoutError once it has got to
+        know nobody more for so long."""
+        known = 0
+        async with asyncio.timeout(seconds) as patience:
+            while known < len(users):
+                found = len(await self._call("known", users=list(users)))
+                if found > known:
+                    known = found
+                    patience.reschedule(asyncio.get_running_loop().time() + seconds)
                 await asyncio.sleep(0.1)
 
     async def knows_device(self, user: str, device: str, seconds: float = 60) -> None:
@@ -181,12 +187,16 @@ class JsClient:
         holds: Callable[[list[Shown]], bool],
         seconds: float = 60,
     ) -> list[Shown]:
-        """Look at what `pick` leaves of the room until it `holds`. Raises AssertionError with what is there."""
+        """Look at what `pick` leaves of the room until it `holds`. Raises AssertionError with what is there once that
+        has not become more for so long."""
         shown: list[Shown] = []
-        pause = 0.1
+        pause, most = 0.1, 0
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds) as patience:
                 while not holds(found := pick(shown)):
+                    if len(found) > most:
+                        most = len(found)
+                        patience.reschedule(asyncio.get_running_loop().time() + seconds)
                     await asyncio.sleep(pause)
                     began = time.monotonic()
                     shown = await self.read(room)

@@ -14,11 +14,14 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+from msgspec import Struct
 
+from bridgekit.admin.api import calls
 from bridgekit.cli.asking import token
 from bridgekit.config import load
 from bridgekit.contract.ids import PersonId
 from bridgekit.matrix.crypto.machine import Machine
+from bridgekit.store.copy import backup
 from bridgekit.testing.servers.bridge import BridgeProcess
 from bridgekit.testing.servers.process import private_directory
 from bridgekit.testing.servers.synapse import Synapse
@@ -28,6 +31,13 @@ from connectors.irc.testing.person import IrcPerson, irc_person
 from tests.scenarios.encryption.js_client import Driver, JsClient, Shown, driver
 
 NETWORK = "plain"
+STALLED = """\
+import asyncio
+import bridgekit.matrix.crypto.incoming as i
+async def never(self): await asyncio.Event().wait()
+i.Incoming._work = never
+"""
+"""A bridge that runs this keeps what comes for its devices, and never looks at it."""
 _BEFORE_US = "HISTORICAL_MESSAGE_USER_NOT_JOINED"
 _numbers = itertools.count(1)
 
@@ -90,6 +100,10 @@ class Lab:
         token = self.bridge.config["appservice"]["as_token"]
         return await self.synapse.request(method, f"/_matrix/client/v3{path}", body, token=token)
 
+    async def sign_out(self, user: str) -> None:
+        """End the device of one of the bridge's users, as an admin of the homeserver can."""
+        await self._as_bridge("DELETE", f"/devices/{self.device(user)}?user_id={quote(user)}", {})
+
     def remembered(self, *words: str) -> list[str]:
         """Which of these stand in the memory of the homeserver's process, its database's included, just now."""
         pid, left = self.synapse.service.pid, set(words)
@@ -110,8 +124,12 @@ class Lab:
         return irc_person(self.ngircd.port, self.new(stem))
 
     async def where(self, *words: str) -> list[tuple[str, str]]:
-        """Where any of these stand in clear: (place, words) over both servers' files and what the bridge answers."""
+        """Where any of these stand in clear: (place, words) over both servers' files, a backup among them, and what the
+        bridge answers."""
         found = []
+        with contextlib.suppress(FileNotFoundError):
+            (self.bridge.folder / "backup.db").unlink()
+        await backup(self.bridge.config["store"]["url"], self.bridge.folder / "backup.db")
         for folder in (self.bridge.folder, self.synapse.folder):
             for path in sorted(folder.rglob("*")):
                 if path.is_file():
@@ -119,13 +137,11 @@ class Lab:
                     found += [(str(path), word) for word in words if word.encode() in data]
         headers = {"Authorization": f"Bearer {token(load(self.bridge.path))}"}
         url = f"http://127.0.0.1:{self.bridge.admin_port}"
-        async with aiohttp.ClientSession(url, headers=headers, raise_for_status=True) as session:
-            for address in (
-                "/metrics",
-                "/health/ready",
-                *(f"/api/v1/{what}" for what in ("networks", "rooms", "accounts", "devices")),
-            ):
-                async with session.get(address) as answer:
+        async with aiohttp.ClientSession(url, headers=headers) as session:
+            asked = [call.path for call in calls(Struct) if call.method == "GET"]
+            for address in ("/metrics", "/health/ready", *(f"/api/v1{path}" for path in asked)):
+                async with session.get(address, params={"user": self.bridge.bot}) as answer:
+                    assert answer.status in (200, 404), address  # of the bot there is no erasure
                     said = await answer.text()
                 found += [(address, word) for word in words if word in said]
         return found
@@ -186,6 +202,12 @@ class Gathering:
     def newcomer(self, stem: str) -> contextlib.AbstractAsyncContextManager[IrcPerson]:
         """Somebody new in the channel of whom nobody has heard yet."""
         return irc_person(self.lab.ngircd.port, self.lab.new(stem), self.channel)
+
+    async def says_in_clear(self, words: str) -> None:
+        """Alice's client, gone wrong, does not encrypt."""
+        path = f"/_matrix/client/v3/rooms/{quote(self.room)}/send/m.room.message/clear"
+        body = {"msgtype": "m.text", "body": words}
+        await self.lab.synapse.request("PUT", path, body, token=self.alice.account.access_token)
 
     async def everybody_reads(self, *bodies: str, seconds: float = 60) -> None:
         """Both clients read all of these, encrypted and with nothing to warn of."""

@@ -10,8 +10,9 @@ import pytest
 
 from bridgekit.testing.nio_client import NioClient, nio_client
 from connectors.irc.testing.person import IrcPerson, irc_person
+from tests.runtime.running import until
 from tests.scenarios.encryption.home import linked
-from tests.scenarios.encryption.lab import NETWORK, Lab
+from tests.scenarios.encryption.lab import NETWORK, STALLED, Lab
 
 ONES = 50
 
@@ -21,7 +22,9 @@ async def read(lab: Lab, who: NioClient, room: str, said: list[tuple[IrcPerson, 
     for person, words in said:
         await who.until(lambda p=person, w=words: w in who.said_by(room, lab.ghost(p.nick)), 120)  # type: ignore[misc]
     for person, words in said:
-        assert who.said_by(room, lab.ghost(person.nick)).count(words) == 1
+        (event,) = [e for e in who.events if (e.sender, e.body) == (lab.ghost(person.nick), words)]
+        assert event.decrypted
+        assert await who.is_vouched_for(event)
     assert who.unread == []
 
 
@@ -31,8 +34,8 @@ async def test_every_message_of_fifty_is_read_through_restarts_a_kill_and_on_a_n
 ) -> None:
     account = await lab.synapse.register(lab.new("nina"))
     channel = f"#{lab.new('nio')}"
-    async with contextlib.AsyncExitStack() as stack:
-        nina = await stack.enter_async_context(nio_client(lab.synapse, account, tmp_path / "first"))
+    async with contextlib.AsyncExitStack() as stack, contextlib.AsyncExitStack() as hers:
+        nina = await hers.enter_async_context(nio_client(lab.synapse, account, tmp_path / "first"))
         room = await linked(nina, lab.bridge.bot, NETWORK, channel)
         people = [
             await stack.enter_async_context(irc_person(lab.ngircd.port, lab.new("n"), channel))
@@ -40,30 +43,52 @@ async def test_every_message_of_fifty_is_read_through_restarts_a_kill_and_on_a_n
         ]
         await asyncio.gather(*(person.say(channel, "at once") for person in people))
         await read(lab, nina, room, [(person, "at once") for person in people])
-        for event in nina.events:
-            if event.body == "at once":
-                assert event.decrypted
-                assert await nina.is_vouched_for(event)
         bob, *_ = people
+        twenty = [f"{number} of twenty" for number in range(20)]
+        await asyncio.gather(*(nina.say(room, words) for words in twenty))
+        heard = [await bob.sees(lambda h: "of twenty" in h.words, 60) for _ in twenty]
+        assert sorted(h.words.partition("> ")[2] for h in heard) == sorted(twenty)
 
-        await lab.bridge.restart()
+        async with lab.altered(STALLED):
+            waiting = lab.count("to_device")
+            nina.client.invalidate_outbound_session(room)
+            await nina.say(room, "the first with this key")
+            await until(lambda: lab.count("to_device") > waiting, 30)
+            assert not bob.seen.left(lambda h: "the first with this key" in h.words)
+            lab.bridge.kill()
+            await nina.say(room, "are you dead?")
+        for words in ("the first with this key", "are you dead?"):
+            await bob.sees(lambda h, w=words: w in h.words, 90)  # type: ignore[misc]
         await bob.say(channel, "after the bridge")
         await read(lab, nina, room, [(bob, "after the bridge")])
-        lab.bridge.kill()
-        await nina.say(room, "are you dead?")
-        await lab.bridge.start()
-        await bob.sees(lambda h: "are you dead?" in h.words, 90)
         await lab.synapse.restart()
         await bob.say(channel, "after the homeserver")
         await read(lab, nina, room, [(bob, "after the homeserver")])
 
+        await lab.bridge.stop()
+        lab.forget_devices(lab.bridge.bot)
+        await lab.bridge.start()
+        await until(lambda: lab.device(lab.bridge.bot), 30)
+        device = lab.device(lab.bridge.bot)
+        await nina.until(lambda: device in nina.client.device_store[lab.bridge.bot], 60)
+        await nina.say(room, "who are you now?")
+        await bob.sees(lambda h: "who are you now?" in h.words, 90)
+
         second = nio_client(lab.synapse, account, tmp_path / "second", other=nina)
         again = await stack.enter_async_context(second)
+        await hers.aclose()
+        await nina.call("POST", "/logout", {})
         await again.say(room, "from my new device")
         await bob.sees(lambda h: "from my new device" in h.words, 90)
-        await bob.say(channel, "to both")
-        await read(lab, nina, room, [(bob, "to both")])
-        await again.until(lambda: "to both" in again.said_by(room, lab.ghost(bob.nick)), 90)
+        late = await stack.enter_async_context(irc_person(lab.ngircd.port, lab.new("late"), channel))
+        for person in (bob, late):
+            await person.say(channel, "to the new one")
+        await again.until(lambda: "to the new one" in again.said_by(room, lab.ghost(late.nick)), 90)
+        again.unread.clear()  # what was said before it was there
+        await bob.say(channel, "that is all")
+        await read(
+            lab, again, room, [(bob, "to the new one"), (late, "to the new one"), (bob, "that is all")]
+        )
 
 
 async def test_what_is_said_in_other_forms_stands_nowhere_in_clear_either(lab: Lab, tmp_path: Path) -> None:

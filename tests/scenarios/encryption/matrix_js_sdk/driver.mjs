@@ -38,7 +38,7 @@ class Client {
 }
 
 // Wait until something that the next sync may bring is so.
-async function until(holds, what, seconds = 30) {
+async function until(holds, what, seconds = 80) {  // less than who waits for the answer
   const end = Date.now() + seconds * 1000;
   for (;;) {
     const found = await holds();
