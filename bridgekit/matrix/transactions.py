@@ -142,6 +142,7 @@ _nothing = Encryption()
 def parse(body: bytes) -> Transaction:
     """Take a transaction's body apart. Raises NotATransaction."""
     malformed: list[tuple[bytes, str]] = []
+    body = _utf8(body)
     try:
         parts = _whole(body)
     except NotATransaction as error:
@@ -211,6 +212,17 @@ def _whole(body: bytes) -> _Body:
         raise NotATransaction("M_BAD_JSON", str(error)) from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise NotATransaction("M_NOT_JSON", str(error)) from None
+
+
+def _utf8(body: bytes) -> bytes:
+    """The body with U+FFFD for each byte that is not UTF-8, as JSON has to be (RFC 8259 8.1): the rest can be read."""
+    if body.isascii():
+        return body
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return body.decode("utf-8", "replace").encode()
+    return body
 
 
 # Beside what is no JSON ------------------------------------------------------------------------------------------

@@ -194,6 +194,7 @@ def test_who_changed_devices_and_how_many_keys_are_left_needs_no_disk():
         (b"NaN", "null"),
         (b"[1,-Infinity]", "[1,null]"),
         (b'"a\nb"', r'"a\nb"'),
+        (b'"caf\xe9"', '"caf\ufffd"'),  # RFC 8259 8.1: JSON is UTF-8
     ],
 )
 def test_an_event_that_is_nearly_json_is_mended_and_its_neighbours_are_not_touched(poison, mended):
@@ -211,6 +212,14 @@ def test_an_event_that_is_no_json_at_all_is_set_aside_alone(poison):
     got = parse(b'{"events":[' + b",".join([EVENT, event, STATE]) + b"]}")
     assert [event.raw for event in got.events] == [EVENT, STATE]
     assert [raw for raw, _ in got.malformed] == [event]
+
+
+@pytest.mark.parametrize("field", ["room_id", "type", "sender", "event_id", "state_key"])
+def test_a_field_that_is_not_utf_8_spoils_nothing_for_its_neighbours(field):
+    """It was a bug's 500, for which a homeserver sends the transaction again, and nothing else."""
+    event = msgspec.json.encode({**msgspec.json.decode(EVENT), field: "$caf@"}).replace(b"@", b"\xe9")
+    got = parse(b'{"events":[' + b",".join([EVENT, event, STATE]) + b"]}")
+    assert [got.events[0].raw, got.events[-1].raw] == [EVENT, STATE]
 
 
 def test_what_is_for_devices_is_mended_as_well():
