@@ -34,7 +34,7 @@ from bridgekit.core.questions import (
     Weigh,
 )
 from bridgekit.core.rates import Buckets
-from bridgekit.core.scopes import Consent, Policy, Scope, in_force
+from bridgekit.core.scopes import Consent, Policy, Scope, in_force, without_person
 
 
 class Desk:
@@ -86,6 +86,21 @@ class Desk:
         """The link is gone, whoever saw to that: open questions are void. Its consents stay on record."""
         file = self._files.pop(side.chat, None)
         return [Drop(id) for id in file.asks] if file is not None else []
+
+    def erase(self, network: NetworkId, person: PersonId, now: int) -> list[Decision]:
+        """Somebody of the network, or of Matrix, is to be known no more. What they agreed to holds on as the word of
+        one who is no operator any more: somebody else is asked in time."""
+        out: list[Decision] = []
+        for file in self._files.values():
+            if network == self.network:
+                out += file.void(person)
+            elif file.by == person:
+                file.by = wording.ERASED
+            for consent in list(file.consents.values()):
+                if (kept := without_person(consent, network, person)) != consent:
+                    out.append(file.keep(kept))
+            file.count_lost(now)
+        return out
 
     def consents(self, side: PortalKey) -> tuple[Consent, ...]:
         """What was answered for the chat, for `exposure.LinkView`."""

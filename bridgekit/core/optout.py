@@ -112,7 +112,7 @@ def omitted(context: Context, fact: Fact, covers: Covers, omission: Omission) ->
     if isinstance(fact, facts.Message) and word_in(fact.content) in (Word.OPTOUT, Word.OPTIN):
         return NOTHING  # words for the bridge
     who = _doer(fact)
-    if who is None or not covers(network, who):
+    if who is None or not (covers(network, who) or _is_unspoken(fact)):
         return None
     if isinstance(fact, facts.Membership) and fact.change in (
         facts.Change.LEAVE,
@@ -137,6 +137,21 @@ def omitted(context: Context, fact: Fact, covers: Covers, omission: Omission) ->
         if side.key != context.origin and side.open
     ]
     return Plan(actions=tuple(actions), unsaid=True)
+
+
+def unspoken(fact: Fact, network: NetworkId, covers: Covers) -> Fact:
+    """What may be kept of a fact: of words of somebody who opted out nothing but that there were some, which stays so
+    should they opt in again before it is planned."""
+    if not isinstance(fact, facts.Message | facts.Edit) or not covers(network, fact.sender):
+        return fact
+    if isinstance(fact, facts.Message) and word_in(fact.content) in (Word.OPTOUT, Word.OPTIN):
+        return fact
+    nobody = Person(id=fact.sender.id, name="", account=fact.sender.account)
+    return msgspec.structs.replace(fact, sender=nobody, content=Content())
+
+
+def _is_unspoken(fact: Fact) -> bool:
+    return isinstance(fact, facts.Message | facts.Edit) and fact.content == Content() and not fact.sender.name
 
 
 def without(fact: Fact, network: NetworkId, covers: Covers) -> Fact:

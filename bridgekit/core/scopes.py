@@ -7,7 +7,8 @@ from enum import StrEnum
 
 import msgspec
 
-from bridgekit.contract.ids import PersonId, PortalKey
+from bridgekit.contract.ids import MATRIX, NetworkId, PersonId, PortalKey
+from bridgekit.core.wording import ERASED
 
 
 class Scope(StrEnum):
@@ -65,6 +66,20 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def refuses(self) -> bool:
         """Whether it is a no that stands."""
         return not self.granted and not self.ended
+
+
+def without_person(consent: Consent, network: NetworkId, person: PersonId) -> Consent:
+    """The consent without a word of somebody who is erased, of its network or of Matrix: that the chat has agreed, when
+    and to what, stays for who asks later."""
+    if network != MATRIX and network != consent.side.network:
+        return consent
+    if network == MATRIX:
+        by = ERASED if consent.ended_by == person else consent.ended_by
+        return msgspec.structs.replace(consent, ended_by=by, wording=consent.wording.replace(person, ERASED))
+    if consent.person != person:
+        return consent
+    by = ERASED if consent.ended_by == consent.name else consent.ended_by
+    return msgspec.structs.replace(consent, person=PersonId(""), name=ERASED, account="", ended_by=by)
 
 
 def agreed_since(consents: Iterable[Consent], now: int) -> int:

@@ -106,6 +106,8 @@ def listed(parts: Iterable[str]) -> str:
 
 
 SOMEBODY = "Somebody"
+ERASED = "somebody who was erased"
+"""What stands in the place of a name that is kept no more."""
 
 
 def undone(what: str, by: str) -> str:

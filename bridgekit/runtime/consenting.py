@@ -14,7 +14,7 @@ import structlog
 from bridgekit.contract import verbs
 from bridgekit.contract.connector import Manifest, Network
 from bridgekit.contract.facts import Fact, Message
-from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Content, Kind, Person
 from bridgekit.contract.text import plain
 from bridgekit.core.answers import CODE_BYTES, answer_in, code_of
@@ -35,7 +35,7 @@ from bridgekit.core.questions import (
     Throw,
     Weigh,
 )
-from bridgekit.core.scopes import Consent, Policy, Scope, agreed_since
+from bridgekit.core.scopes import Consent, Policy, Scope, agreed_since, without_person
 from bridgekit.runtime.accounts import Key
 from bridgekit.runtime.lenient import now, quiet
 from bridgekit.runtime.registry import Registry
@@ -185,6 +185,17 @@ class Consenting:
         """Take back what was agreed to, in the name of somebody on Matrix who may do that; the link closes at once."""
         desk = self._desks[side.network]
         self._carry(desk, desk.revoke(side, by, now()))
+
+    def erase(self, network: NetworkId, person: PersonId) -> None:
+        """Keep that chats have agreed, and forget that somebody who is erased had a part in it."""
+        for desk in self._desks.values():
+            if network in (desk.network, MATRIX):
+                self._carry(desk, desk.erase(network, person, now()))
+        for record in self._record.values():  # also of chats that are linked no more
+            for consent in list(record.values()):
+                if (kept := without_person(consent, network, person)) != consent:
+                    record[consent.id] = kept
+                    self._store.commit(self._store.consents.put(kept))
 
     # What happens ---------------------------------------------------------------------------------------------
 

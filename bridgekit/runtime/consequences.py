@@ -98,6 +98,10 @@ class Consequences:
         """What was kept of somebody who is erased: of a network, or of Matrix."""
         if side != MATRIX:
             await self._parts.shields.erase(side, person)
+        else:
+            for room in {link.room for link in self._parts.registry.links.values()}:
+                self._parts.rooms.silence(room, person)
+        self._parts.consenting.erase(side, person)
         await self._parts.directs.erase(side, person)
 
     def opted_out(self, network: NetworkId, person: PersonId) -> None:

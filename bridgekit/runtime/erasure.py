@@ -34,7 +34,7 @@ from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.powers import GIVEN
 from bridgekit.runtime.registry import Registry
 from bridgekit.store import Store
-from bridgekit.store.rows import Copy
+from bridgekit.store.rows import Copy, Link
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +62,8 @@ class Report(msgspec.Struct, kw_only=True):
 class Erasure:
     """Erases people of networks by their ghosts' user ids, and Matrix users by their own; taken up after a restart.
 
-    `forget` and `unknown` make other parts forget a person, and one message of a room.
+    `forget` and `unknown` make other parts forget a person, and one message of a room; `describe` lets a link's room
+    say anew what it is bridged to.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Erasure:
         optouts: Callable[[], OptOuts],
         forget: Callable[[NetworkId, PersonId], Awaitable[None]],
         unknown: Callable[[ChatId, int], None],
+        describe: Callable[[Link], Awaitable[None]],
         label: Callable[[NetworkId], str],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
@@ -93,6 +95,7 @@ class Erasure:
         self._optouts = optouts
         self._forget = forget
         self._unknown = unknown
+        self._describe = describe
         self._label = label
         self._spawn = spawn
         self._reports: dict[PersonId, Report] = {}
@@ -295,8 +298,16 @@ class Erasure:
         if mine:
             await self._store.commit(*(self._store.kv.put(GIVEN, key, None) for key in mine))
         for room, portal in list(self._registry.portals.items()):
-            if portal.kind == "management" and portal.creator == user:
+            if portal.creator != user:
+                continue
+            if portal.kind == "management":
                 await self._leave(room)
+            else:
+                await self._registry.put_portal(msgspec.structs.replace(portal, creator=self._bot))
+        for asked_for in [row for row in self._registry.links.values() if row.creator == user]:
+            kept = msgspec.structs.replace(asked_for, creator=self._bot)
+            await self._registry.put_link(kept)
+            await self._describe(kept)
 
     async def _leave(self, room: ChatId) -> None:
         try:

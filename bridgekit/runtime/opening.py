@@ -169,6 +169,11 @@ class Opening:
             else:
                 self._spawn(self._spaces.let_go(link.key.network, link.room))
 
+    async def described_anew(self, link: Link) -> None:
+        """Something that the room says of the link is different now; a room that says nothing of it goes on so."""
+        if self._shown.get(link.key):
+            await self.describe(link)
+
     async def describe(self, link: Link) -> None:
         """MSC2346: what this room is bridged to, for clients and for other bridges."""
         network = link.key.network

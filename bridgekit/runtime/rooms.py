@@ -56,6 +56,7 @@ class Rooms:
         invitation: Invited,
         overhear: Callable[[PortalKey, Fact], None],
         hear: Callable[[PortalKey, Fact], bool],
+        kept: Callable[[NetworkId, Fact], Fact],
         passes: Callable[[PortalKey, Fact], bool],
         verification: Callable[[bytes], object],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
@@ -64,6 +65,7 @@ class Rooms:
         self._verification = verification
         self._overhear = overhear
         self._hear = hear
+        self._kept = kept
         self._passes = passes
         self._invitation = invitation
         self._store = store
@@ -103,6 +105,7 @@ class Rooms:
                 return  # it was meant for the bridge alone, or for nobody
             if side not in self._registry.links:
                 self._overhear(side, fact)
+            fact = self._kept(network, fact)
         try:
             body = facts.encode(fact)
         except (msgspec.MsgspecError, UnicodeEncodeError, OverflowError, TypeError) as error:

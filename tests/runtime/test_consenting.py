@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import structlog
 
-from bridgekit.contract.facts import Change, Fact, Membership, RoleChange, Roster
+from bridgekit.contract.facts import Change, ChatVisibility, Fact, Membership, RoleChange, Roster
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Kind, Member, Person, Role
 from bridgekit.contract.policy import Entry, Exposure, Visibility
@@ -613,3 +613,30 @@ async def agrees_again(place: World, town: Town) -> None:
             await asyncio.sleep(0.02)
     town.emit(whispers("Olga", f"{new} yes", OLGA))
     await place.homeserver.wait_for(by(BOT, "has agreed to: "), since=since)
+
+
+async def test_what_somebody_says_who_opted_out_reaches_no_disk(tmp_path: Path) -> None:
+    """Not even while it waits; that they opt in again before it is planned shows nothing of it either."""
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        room = await invited(place, alice)
+        await alice.send(room, "!bridge link town #talk")
+        await said(place, by(BOT, "now linked"))
+        rule = place.homeserver.fault("PUT */directory/list/room/*", Fail(status=403, errcode="M_FORBIDDEN"))
+        place.homeserver.room(room).published = True
+        town.emit(
+            ChatVisibility(chat=TALK, at=now(), visibility=Visibility(known=True, exposure=Exposure.JOINED))
+        )
+        await said(place, by(BOT, "are held back"))
+        town.emit(says("Bob", "!optout"), says("Bob", "an xyzzy secret"), says("Bob", "!optin"))
+        await until(lambda: bridge.parts.holding.count(SIDE, PersonId("bob")) >= 2)
+        await bridge.store.commit()
+        rows = await bridge.store.inbox.of(SIDE)
+        assert rows
+        assert not any(b"xyzzy" in row.body for row in rows)
+        place.homeserver.heal(rule)
+        bridge.parts.exposures.weigh(ChatId(room))
+        await said(place, by(BOT, "A message is not shown here"))
+        await nothing_left(bridge)
+        assert "xyzzy" not in str(place.homeserver.events())

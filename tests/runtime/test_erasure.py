@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import msgspec
 import pytest
 
 from bridgekit.cli import erase as command
-from bridgekit.contract.facts import Reaction, Retraction
-from bridgekit.contract.ids import LoginId, MessageId, NetworkId, PersonId
-from bridgekit.contract.people import File
+from bridgekit.contract.facts import Reaction, Retraction, Roster
+from bridgekit.contract.ids import LoginId, MessageId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.people import File, Member, Role
 from bridgekit.contract.verbs import PostMessage, Retract, Verb
 from bridgekit.core import wording
 from bridgekit.runtime.bridge import Bridge
@@ -225,3 +226,64 @@ async def test_what_was_taken_back_is_quoted_no_more(tmp_path: Path, how: str) -
 async def _posted(town: Town, words: str) -> PostMessage:
     await town.until(lambda: any(_words(deed.verb) == words for deed in town.deeds))
     return next(post for post in town.done(PostMessage) if _words(post) == words)
+
+
+async def test_that_a_chat_has_agreed_stays_and_who_agreed_or_linked_it_does_not(tmp_path: Path) -> None:
+    """Nothing that is kept names the operator, or the Matrix user who wanted the link."""
+    town, side = Town(), PortalKey(NetworkId("town"), TALK)
+    olga = person("Olga", account="olga-account")
+    async with town_world(tmp_path, town, consent="required") as place, place.bridge() as bridge:
+        zoe = place.homeserver.user("zoe")
+        room = await invited(place, zoe)
+        await until(lambda: None in town.sessions)
+        members = (Member(person=olga, role=Role.MODERATOR),)
+        town.emit(Roster(chat=TALK, at=now(), members=members))
+        await zoe.send(room, "!bridge link town #talk")
+        await town.until(lambda: re.search(r"bk-\w{4}-\w{4}", str(town.deeds)))
+        [code] = re.findall(r"bk-\w{4}-\w{4}", str(town.deeds))[-1:]
+        town.emit(says("Olga", f"{code} yes", chat="dm:olga", private=True, sender=olga))
+        await said(place, by(BOT, "has agreed to: "))
+        await until(lambda: side in bridge.parts.exposures.cleared)
+        await until(lambda: place.homeserver.state(room, "m.bridge", "org.bridgekit://town/#talk"))
+        town.emit(says("Olga", "hello", sender=olga))
+        await said(place, by(ghost("olga"), "hello"))
+
+        await erased(bridge, ghost("olga"))
+        await erased(bridge, zoe.id)
+
+        await bridge.store.commit()
+        [consent] = await bridge.store.consents.all()
+        assert (consent.person, consent.name, consent.account) == ("", wording.ERASED, "")
+        assert consent.granted
+        assert not consent.ended
+        assert consent.at
+        assert zoe.id not in consent.wording
+        assert side in bridge.parts.exposures.cleared
+        assert [link.creator for link in await bridge.store.links.all()] == [BOT]
+        assert zoe.id not in [portal.creator for portal in await bridge.store.portals.all()]
+        told = place.homeserver.state(room, "m.bridge", "org.bridgekit://town/#talk") or {}
+        assert told["creator"] == BOT
+
+
+async def test_what_a_matrix_user_who_is_erased_has_said_and_no_network_has_yet_is_not_said(
+    tmp_path: Path,
+) -> None:
+    town, goes_on = Town(), asyncio.Event()
+
+    async def slow(_: LoginId | None, verb: Verb) -> None:
+        if _words(verb) == "one":
+            await goes_on.wait()
+
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        zoe = place.homeserver.user("zoe")
+        await zoe.join(room)
+        town.behave = slow
+        await alice.send(room, "one")
+        await zoe.send(room, "two")
+        await until(lambda: [w.under_way for w in bridge.rooms._workers.values()] == [2])
+        await erased(bridge, zoe.id)
+        goes_on.set()
+        await alice.send(room, "three")
+        await town.until(lambda: "<alice> three" in town.said())
+        assert town.said() == ["<alice> one", "<alice> three"]

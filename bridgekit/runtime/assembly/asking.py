@@ -51,6 +51,7 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
         bot=parts.me,
         optouts=lambda: parts.consenting.optouts,
         forget=consequences.forget,
+        describe=parts.opening.described_anew,
         unknown=lambda room, number: parts.rooms.forget(room, number),
         label=parts.label,
         spawn=parts.spawn,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bridgekit.config import StatusEvents
+from bridgekit.core.optout import unspoken
 from bridgekit.runtime.arrivals import Arrivals
 from bridgekit.runtime.doorstep import Doorstep
 from bridgekit.runtime.fates import Fates
@@ -84,6 +85,7 @@ def assemble(parts: Parts) -> None:
         invitation=parts.owners.invited,
         overhear=parts.doorstep.overhear,
         hear=parts.passage.hear,
+        kept=lambda network, fact: unspoken(fact, network, parts.consenting.optouts.covers),
         passes=parts.passage.lets,
         verification=parts.engine.verifying.in_room,  # clients on matrix-js-sdk say these things in clear
         spawn=parts.spawn,
