@@ -229,6 +229,27 @@ def standing(role: Role | None) -> Standing:
     return Standing.VOICE if Capability.SEND_MESSAGE in allowed else Standing.NONE
 
 
+def role_for(state: Room, user: str, wanted: Standing, *, by: str) -> int | None:
+    """The role nearest to what somebody is to be, of those that `by` may give them; None where there is none.
+
+    Whoever has one that is as near keeps it. Who is to be mute gets a role without a voice, or none.
+    """
+    now, giver = state.role_of(user), state.roles.get(state.role_of(by))
+    targets = (
+        {t for change in giver.changes if change.source == now for t in change.targets} if giver else set()
+    )
+    offered = [
+        state.roles[index]
+        for index in [now, *sorted(targets)]
+        if index in state.roles and index not in (NOBODY, BANNED)
+    ]
+    mute = wanted is Standing.MUTED
+    fitting = [role for role in offered if (Capability.SEND_MESSAGE not in role.capabilities) is mute]
+    # The nearest, of two that are as near the lesser: `min` takes the first, which is the present one.
+    nearest = min(fitting, key=lambda role: (abs(standing(role) - wanted), standing(role)), default=None)
+    return None if nearest is None else nearest.index
+
+
 def entry(state: Room, code: bytes | None = None) -> int | None:
     """The role in which anybody may come in, or whoever has a code; None where the door is closed."""
     nobody = state.roles.get(NOBODY)

@@ -14,7 +14,7 @@ from bridgekit.contract.people import Kind, Person
 from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import Sent, Verb, VerbBase
 from connectors.mimi.markdown_out import STYLES
-from connectors.mimi.room import BANNED, NOBODY
+from connectors.mimi.room import BANNED, NOBODY, role_for
 from connectors.mimi.seat import Seat
 from connectors.mimi.speaking import Deeds, Speaking
 from connectors.mimi.tenants import BRIDGE, Tenants
@@ -36,6 +36,7 @@ _VERBS: frozenset[type[VerbBase]] = frozenset(
         verbs.Kick,
         verbs.Ban,
         verbs.Unban,
+        verbs.SetRole,
     }
 )
 
@@ -132,9 +133,25 @@ class MimiSession:
                 if tenants.role(room, verb.person.id) == BANNED:
                     people = tenants.people
                     await tenants.change(room, lambda seat: seat.remove(verb.person.id, people))
+            case verbs.SetRole():
+                await self._give_role(room, verb)
             case _:
                 raise SendRejected("Nobody on this network can do that.")
         return None
+
+    async def _give_role(self, room: ChatId, verb: verbs.SetRole) -> None:
+        """Of the room's own roles the one that is nearest (room-policy 4). Raises SendRejected."""
+        tenants, user = self.tenants, verb.person.id
+        seat = tenants.seat(room)
+        now = tenants.role(room, user)
+        if seat is None or now in (NOBODY, BANNED):
+            return
+        role = role_for(seat.state, user, verb.role, by=seat.user)
+        if role is None:
+            raise SendRejected("That room has no such role, or does not let the bridge give it.")
+        if role != now:
+            people = tenants.people
+            await tenants.change(room, lambda seat: seat.give_role(user, role, people))
 
 
 def capabilities(can: frozenset[type[VerbBase]], *, speakers: bool) -> Capabilities:

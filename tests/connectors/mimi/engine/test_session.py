@@ -322,6 +322,27 @@ async def test_who_is_banned_is_out_until_they_are_unbanned(scene: Scene):
         assert session.tenants.role(ROOM, scene.carl.user) == presets.MEMBER
 
 
+async def test_a_power_level_of_matrix_is_the_nearest_role_of_the_room(scene: Scene):
+    """room-policy 4: roles are the room's own. A level that means the present role changes nothing."""
+    async with scene.bridge() as session:
+        await scene.invite()
+        carl = Person(id=PersonId(scene.carl.user), name="carl")
+        for role, given in (
+            (Role.VOICE, presets.MEMBER),
+            (Role.MODERATOR, presets.MODERATOR),
+            (Role.OWNER, presets.ADMIN),
+            (Role.NONE, presets.MEMBER),
+        ):
+            await session.perform(verbs.SetRole(chat=ROOM, person=carl, role=role, speaker=ANN))
+            assert session.tenants.role(ROOM, scene.carl.user) == given, role
+        seen = [(f.person.id, f.role) for f in scene.heard if isinstance(f, facts.RoleChange)][-3:]
+        assert seen == [(carl.id, Role.ADMIN), (carl.id, Role.OWNER), (carl.id, Role.VOICE)]
+        with pytest.raises(SendRejected, match="no such role"):
+            await session.perform(verbs.SetRole(chat=ROOM, person=carl, role=Role.MUTED, speaker=ANN))
+        stranger = Person(id=PersonId("mimi://c.example/u/nobody"), name="nobody")
+        await session.perform(verbs.SetRole(chat=ROOM, person=stranger, role=Role.OWNER, speaker=ANN))
+
+
 async def test_somebody_who_leaves_is_let_go(scene: Scene):
     async with scene.bridge():
         await scene.invite()
