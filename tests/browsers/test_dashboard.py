@@ -27,7 +27,7 @@ async def test_it_shows_the_label_of_an_encrypted_room_and_how_its_network_does(
         await expect(room.locator("header")).to_contain_text(now.room)
         await expect(room.locator(".label")).to_have_text("in clear")
         await expect(room).to_contain_text("Messages in this room are encrypted up to the bridge.")
-        await expect(room.locator("li")).to_contain_text("#talk on town")
+        await expect(room.locator("li")).to_contain_text("#talk on Town")
         await expect(page.locator("#networks tbody tr")).to_contain_text("1 delivered")
         await expect(page.locator("#devices tbody tr")).to_have_count(2)
         await expect(page.locator("#state")).to_contain_text("well")

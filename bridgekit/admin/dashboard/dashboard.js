@@ -17,6 +17,7 @@ const READERS = {
   world_readable: "everybody in the world",
   unknown: "unknown: counts as secret",
 };
+const names = new Map(); // of the networks, as people call them
 const $ = (id) => document.getElementById(id);
 
 // The token comes behind the #, which no server is told, and stays in this tab.
@@ -40,8 +41,12 @@ function table(id, heads, rows, none) {
   $(id).replaceChildren(...(rows.length ? [head, made("tbody", "", ...lines)] : [made("caption", "soft", none)]));
 }
 
-function state(word, reason) {
-  const cls = { ready: "good", open: "good", connecting: "warn", waiting: "warn", paused: "warn" }[word] || "bad";
+function called(network) {
+  return names.get(network) || network;
+}
+
+function state(word, reason, trouble) {
+  const cls = trouble || { ready: "good", open: "good", connecting: "warn", waiting: "warn", paused: "warn" }[word] || "bad";
   return made("span", "", made("span", `state ${cls}`, word), reason ? made("span", "soft", ` ${reason}`) : "");
 }
 
@@ -50,7 +55,7 @@ function since(at) {
 }
 
 function link(one) {
-  const where = made("p", "", made("strong", "", one.name), ` on ${one.network} `, state(one.state, one.reason || one.obstacle));
+  const where = made("p", "", made("strong", "", one.name), ` on ${called(one.network)} `, state(one.state, one.reason || one.obstacle, one.obstacle && "warn"));
   const readers = `${one.modes ? `modes ${one.modes}, ` : ""}its readers: ${READERS[one.exposure]}`;
   const facts = [
     ...(one.account ? [`a conversation of ${one.account}`] : [`linked by ${one.creator}`, readers]),
@@ -69,7 +74,8 @@ function room(one) {
 }
 
 function fates(counts) {
-  return ["delivered", "failed", "uncertain"].map((fate) => `${(counts[fate] || 0).toLocaleString()} ${fate}`).join(", ");
+  const each = ["delivered", "failed", "uncertain"].map((fate) => made("span", "fate", `${(counts[fate] || 0).toLocaleString()} ${fate}`));
+  return made("span", "", ...each.flatMap((one, place) => (place ? [", ", one] : [one])));
 }
 
 async function ask(path) {
@@ -83,6 +89,7 @@ async function look() {
   const [health, networks, rooms, accounts, devices] = await Promise.all(
     ["health/ready", "api/v1/networks", "api/v1/rooms", "api/v1/accounts", "api/v1/devices"].map(ask),
   );
+  networks.networks.forEach((n) => names.set(n.network, n.name));
   const parts = Object.entries(health.parts);
   $("health").replaceChildren(
     ...parts.map(([name, part]) => made("li", part.ok ? "good" : part.needed === false ? "warn" : "bad", name, part.detail ? made("span", "soft", ` ${part.detail}`) : "")),
@@ -91,7 +98,7 @@ async function look() {
     "networks",
     ["network", "connection", "links", "accounts", "waiting", "turned away", "to Matrix", "to the network"],
     networks.networks.map((n) => [
-      made("span", "", n.name, " ", made("span", "soft", `${n.network}, ${n.connector}`)),
+      made("span", "", n.name, " ", made("span", "soft", [...new Set([n.network, n.connector])].join(", "))),
       state(n.state, n.reason),
       n.links,
       n.accounts,
@@ -105,7 +112,7 @@ async function look() {
   $("rooms").replaceChildren(
     ...(rooms.rooms.length ? rooms.rooms.map(room) : [made("p", "soft", "No room is linked: invite the bot to one and say !bridge link.")]),
   );
-  table("accounts", ["user", "network", "connection"], accounts.accounts.map((a) => [made("span", "id", a.user), a.network, state(a.state, a.reason)]), "None.");
+  table("accounts", ["user", "network", "connection"], accounts.accounts.map((a) => [made("span", "id", a.user), called(a.network), state(a.state, a.reason)]), "None.");
   table("devices", ["user", "device"], devices.devices.map((d) => [made("span", "id", d.user), made("span", "id", d.device)]), "None: no encrypted room has needed one.");
   const well = health.ready ? "well" : "not ready";
   $("state").replaceChildren(made("span", `state ${health.ready ? "good" : "bad"}`, well), made("span", "soft", ` version ${health.version}, seen ${new Date().toLocaleTimeString()}`));
