@@ -149,6 +149,9 @@ _CLOSINGS: tuple[tuple[Closing, re.Pattern[str]], ...] = tuple(
     )
 )
 
+_WHOSE = re.compile(r"closing link:? \S+ (?:by \S+ )?(?=[(\[])", re.IGNORECASE)
+"""What servers put before their reason: our own nick, user name and host, in which any word may stand."""
+
 
 def explain(line: Line, channel: str = "") -> str:
     """A whole sentence for the person concerned, for a numeric error or a FAIL; never only the number.
@@ -184,6 +187,7 @@ def cannot_join(line: Line) -> bool | None:
 
 def closing(reason: str) -> Closing:
     """What an ERROR line, or a numeric 463-466, says about the next connection."""
+    reason = _WHOSE.sub("", reason)
     return next((found for found, words in _CLOSINGS if words.search(reason)), Closing.OTHER)
 
 

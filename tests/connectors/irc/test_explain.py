@@ -110,3 +110,17 @@ def test_a_mask_singles_out_a_few_and_never_us() -> None:
     for name in ("p", "q", "r", "s"):
         one.state.roll.enter(channel, name).host = "same.host"
     assert singled_out("*!*@same.host", channel, one.state) == []
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "Closing Link: bridge[~b@proxy.example.org] (Ping timeout: 240 seconds)",
+        "Closing link: (banned@drone-ci.example.org) [Server shutting down]",
+        "Closing Link: proxy.example.org (Connection reset by peer)",
+        "Closing Link: kill[throttle.example.org] by irc.example.org (Excess Flood)",
+    ],
+)
+def test_what_we_are_called_is_no_reason_why_the_server_hangs_up(reason):
+    """A bridge on proxy.example.org stayed away for ever after the server's first restart."""
+    assert closing(reason) is Closing.OTHER
