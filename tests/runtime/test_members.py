@@ -261,15 +261,25 @@ async def test_joins_slow_down_when_everything_else_gets_slow_and_speakers_do_no
     town = Town()
     async with town_world(tmp_path, town) as place, place.bridge():
         _, room = await linked(place)
-        town.emit(roster(*(f"m{n}" for n in range(30))))
-        await until(lambda: len(place.homeserver.joined(room)) == 32)
+
+        def count() -> int:
+            return len(place.homeserver.joined(room))
+
+        names = [f"m{n}" for n in range(300)]
+        everybody = len(names) + 2
+        began = time.monotonic()
+        town.emit(roster(*names))
+        await until(lambda: count() >= 50)
+        quick = count() / (time.monotonic() - began)
         slow = place.homeserver.fault("GET */profile/*", Delay(seconds=0.3))
-        town.emit(roster(*(f"m{n}" for n in range(400))))
-        await asyncio.sleep(5)
-        before, began = len(place.homeserver.joined(room)), time.monotonic()
-        town.emit(says("m399", "me first"))
-        await said(place, by(ghost("m399"), "me first"))
-        await asyncio.sleep(3)
-        assert (len(place.homeserver.joined(room)) - before) / (time.monotonic() - began) < 8
+        pace = quick
+        while pace > quick / 2:
+            before, began = count(), time.monotonic()
+            await asyncio.sleep(1)
+            pace = (count() - before) / (time.monotonic() - began)
+        assert count() < everybody
+        town.emit(says("m299", "me first"))
+        await said(place, by(ghost("m299"), "me first"))
+        assert count() < everybody
         place.homeserver.heal(slow)
-        await until(lambda: len(place.homeserver.joined(room)) == 402, 120)
+        await until(lambda: count() == everybody, 120)
