@@ -12,7 +12,7 @@ from bridgekit.contract.text import Span, Style, Text
 from connectors.xmpp import bits, styling, wire, xhtml
 from connectors.xmpp import files as sharing
 from connectors.xmpp.files import Shared
-from connectors.xmpp.jids import bare, resource
+from connectors.xmpp.jids import bare, normal, resource
 from connectors.xmpp.wire import children, core, find, words
 
 ENCRYPTED = (
@@ -283,10 +283,11 @@ def _invited(stanza: Element, muc: Element | None) -> tuple[str, str]:
     """The room and who asks, of a mediated invitation (XEP-0045, 7.8.2) or a direct one (XEP-0249)."""
     invite = find(muc, wire.MUC_USER, "invite")
     if invite is not None:
-        return bare(stanza.get("from", "")), bare(invite.get("from", ""))
+        room = bare(stanza.get("from", ""))
+        return room, normal(bare(invite.get("from", ""))) or room
     direct = find(stanza, wire.CONFERENCE, "x")
-    if direct is not None and direct.get("jid"):
-        return bare(direct.get("jid", "")), bare(stanza.get("from", ""))
+    if direct is not None and (named := normal(bare(direct.get("jid", "")))) and "@" in named:
+        return named, bare(stanza.get("from", ""))
     return "", ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xml.etree.ElementTree import fromstring
+from xml.sax.saxutils import quoteattr
 
 import pytest
 
@@ -438,3 +439,14 @@ def test_a_subject_without_end_ends_in_an_ellipsis(reader: Reader):
     assert isinstance(told, facts.Topic)
     assert len(told.topic) == heard.LONGEST_SUBJECT + 2
     assert told.topic.endswith("ä …")
+
+
+@pytest.mark.parametrize("jid", ["", "x" * 5000 + "@muc.test", "den@muc.test ask @admin", "<b>@muc.test"])
+def test_what_is_no_rooms_address_is_no_invitation(jid: str):
+    """XEP-0249, 2: `jid` is whatever the sender writes there; it is told to a person with a command to copy."""
+    direct = stanza(
+        f"<message from='eve@x.test/a' to='x@y'><x xmlns='{wire.CONFERENCE}' jid={quoteattr(jid)}/></message>"
+    )
+    assert direct.invites_to == ""
+    asked = f"<x xmlns='{wire.MUC_USER}'><invite from={quoteattr(jid)}/></x>"
+    assert stanza(f"<message from='{ROOM}' to='x@y'>{asked}</message>").invited_by == ROOM
