@@ -134,7 +134,7 @@ class Ejabberd:
         await self.service.start()
 
     async def stop(self) -> None:
-        self.service.kill()  # it has no client of its own that asks it to end
+        await self.service.stop()
 
     async def register(self, name: str, password: str = "") -> tuple[str, str]:
         """An account called `name`, made if there is none; its JID and password."""

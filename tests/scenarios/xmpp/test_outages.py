@@ -12,8 +12,9 @@ import pytest
 from slixmpp.xmlstream.xmlstream import NotConnectedError
 
 from bridgekit.testing.person import Person as MatrixPerson
+from connectors.xmpp.testing.ejabberd import Ejabberd
 from connectors.xmpp.testing.person import Person
-from tests.scenarios.xmpp.lab import Lab, until
+from tests.scenarios.xmpp.lab import EJABBERD, XMPP, Lab, until
 from tests.scenarios.xmpp.scene import scenery
 
 PACE = 0.4
@@ -97,9 +98,10 @@ async def check(lab: Lab, talk: Talk, bob: Person) -> None:
         assert (await lab.fate(talk.alice, talk.room, event))["status"] == "SUCCESS"
 
 
-async def test_what_was_said_while_the_bridge_was_dead_comes_from_the_archive(lab: Lab):
+@pytest.mark.parametrize("network", [XMPP, EJABBERD])
+async def test_what_was_said_while_the_bridge_was_dead_comes_from_the_archive(lab: Lab, network: str):
     """XEP-0313: from the last stanza-id that was handed on, in order, once."""
-    async with scenery(lab) as scene:
+    async with scenery(lab, network) as scene:
         alice, bob = scene.alice, scene.bob
         bob.say(scene.muc, "before the crash")
         await alice.reads(scene.room, "before the crash")
@@ -134,33 +136,40 @@ async def test_the_bridge_is_killed_while_both_sides_talk(lab: Lab):
         await check(lab, talk, scene.bob)
 
 
-@pytest.mark.parametrize("bridge_too", [False, True], ids=["prosody", "prosody-and-bridge"])
-async def test_prosody_is_killed_for_half_a_minute_while_both_sides_talk(lab: Lab, bridge_too: bool):
+@pytest.mark.parametrize(
+    ("network", "bridge_too"),
+    [(XMPP, False), (XMPP, True), (EJABBERD, False)],
+    ids=["prosody", "prosody-and-bridge", "ejabberd"],
+)
+async def test_the_server_is_away_for_half_a_minute_while_both_sides_talk(
+    lab: Lab, network: str, bridge_too: bool
+):
     """What alice says waits; what was in the air when the server died is found in its archive, or said again. That the
-    bridge is killed in the middle of it changes nothing."""
-    account = await lab.account("bob")
-    muc = lab.room_name("outage")
+    bridge is killed in the middle of it changes nothing. ejabberd ends in good order: it writes its archive later."""
+    account = await lab.account("bob", network)
+    server, muc = lab.server(network), lab.room_name("outage")
     async with lab.matrix("alice") as alice, contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(contextlib.AsyncExitStack())
-        bob = await first.enter_async_context(lab.online(account))
+        bob = await first.enter_async_context(lab.online(account, network))
         await bob.join(muc)
-        await bob.configure(
-            muc, **{"muc#roomconfig_persistentroom": "1"}
-        )  # a killed Prosody forgets other rooms
-        talk = Talk(alice=alice, room=await lab.linked(alice, muc), muc=muc, bob=bob)
+        await bob.configure(muc, persistentroom="1")  # a killed Prosody forgets other rooms
+        talk = Talk(alice=alice, room=await lab.linked(alice, muc, network), muc=muc, bob=bob)
         async with talking(talk):
             await until(lambda: len(talk.events) > 20, 60)
-            lab.prosody.kill()
+            if isinstance(server, Ejabberd):
+                await server.stop()
+            else:
+                server.kill()
             talk.bob = None
             await first.aclose()
             await asyncio.sleep(15)
             if bridge_too:
                 lab.bridge.kill()
             await asyncio.sleep(15)
-            await lab.prosody.start()
+            await server.start()
             if bridge_too:
                 await lab.bridge.start()
-            bob = await stack.enter_async_context(lab.online(account))
+            bob = await stack.enter_async_context(lab.online(account, network))
             await bob.join(muc)
             talk.bob = bob
             await bob.reads(f"alice {len(talk.events) - 1}", seconds=90)
