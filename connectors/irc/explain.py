@@ -149,7 +149,7 @@ _CLOSINGS: tuple[tuple[Closing, re.Pattern[str]], ...] = tuple(
     )
 )
 
-_WHOSE = re.compile(r"closing link:? \S+ (?:by \S+ )?(?=[(\[])", re.IGNORECASE)
+_WHOSE = re.compile(r"closing link:? (?:\(\S+@\S+\)|[^\s(]\S*) (?:by \S+ )?(?=[(\[])", re.IGNORECASE)
 """What servers put before their reason: our own nick, user name and host, in which any word may stand."""
 
 

@@ -67,6 +67,7 @@ def test_every_sentence_is_whole_whatever_the_server_leaves_out(numeric: str) ->
         ("Closing link: (u@h) [G-Lined: go away]", Closing.BANNED),
         ("Closing link: (u@h) [Z-lined: x]", Closing.BANNED),
         ("Closing Link: host (AKILLed: spam)", Closing.BANNED),
+        ("Closing Link: (Z:lined (abuse))", Closing.BANNED),
         ("You are banned from this server- Temporary D-line", Closing.BANNED),
         ("Closing link: (u@h) [No more connections allowed from your host via this connect class (local)]",
          Closing.TOO_MANY),
