@@ -170,5 +170,12 @@ async def test_two_links_leave_the_room_as_open_as_the_more_secret_of_them() -> 
         event = await secret(here, alice, room, eve)
         assert await visibility(alice, room) == ("joined", "invite")
         await here.tries("one of two is secret", room, event, alice)
+
+        # Alice puts it into the public directory, of which no event tells: the bridge looks, and takes it out.
+        listing = f"/directory/list/room/{quote(room, safe='')}"
+        await alice.call("PUT", listing, {"visibility": "public"})
+        await alice.sees(room, lambda e: "Somebody made this room more open" in e.body, what="the unlisting")
+        assert (await alice.call("GET", listing))["visibility"] == "private"
+        await here.tries("was listed", room, event, alice)
         event = await secret(here, alice, room, bob)
         await here.tries("the other speaks", room, event, alice)
