@@ -135,6 +135,8 @@ class _Judge:
                 self._change_participants(act)
             case ChangeMetadata():
                 self._change_metadata(act)
+            case ChangePolicy(component=Component.FRANKING_AGENT):
+                raise NotAllowed("The stamp on messages is the hub's.")
             case ChangePolicy():
                 self._needs(act.by, _POLICIES.get(act.component, Capability.CHANGE_OTHER_POLICY))
             case ReInit():

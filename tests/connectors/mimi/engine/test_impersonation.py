@@ -17,9 +17,11 @@ from bridgekit.contract.errors import BridgeError, PeerMisbehaved, SendRejected
 from connectors.mimi import vouching
 from connectors.mimi.hub import HubRoom
 from connectors.mimi.presets import MEMBER, MODERATOR
-from connectors.mimi.seat import Seat
+from connectors.mimi.room import merge
+from connectors.mimi.seat import Seat, bundle
 from connectors.mimi.testing.cast import PEOPLE, Client
 from connectors.mimi.wire import rooms
+from connectors.mimi.wire.components import FRANKING_AGENT, Component, FrankingAgent
 from connectors.mimi.wire.mls import (
     GROUP_CONTEXT,
     KEY_PACKAGE,
@@ -163,6 +165,18 @@ def test_a_key_package_is_of_the_user_who_was_asked_for(client_uri: str, user: s
     answer = KeyMaterialResponse(UserCode.SUCCESS, user, (ClientMaterial(client_uri, package),))
     with pytest.raises(PeerMisbehaved):
         vouching.check_material(answer, "mimi://b.example/u/bob")
+
+
+def test_nobody_puts_their_own_stamp_in_the_place_of_the_hubs():
+    """protocol 5.4.1: by the key in the group, members believe who said what and when."""
+    stage = Stage()
+    agent = FrankingAgent(stage.alice.identity.signature_key, BasicCredential(b"mimi://a.example"))
+    update = (int(Component.FRANKING_AGENT), FRANKING_AGENT.encode(agent))
+    for operation in (update, (update[0], None)):
+        request = bundle(stage.seat.group.commit(app_data_updates=[operation], resolve=merge))
+        refused, _ = stage.ask(request, "a.example")
+        assert refused == rooms.NotAllowed("The stamp on messages is the hub's.")
+        stage.seat.refused()
 
 
 # Those who follow -------------------------------------------------------------------------------------------
