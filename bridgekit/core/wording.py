@@ -325,7 +325,9 @@ def expired(name: str, label: str) -> str:
     return f"No operator of {name} on {label} stands behind the link any more: it is closed."
 
 
-NO_SUCH_CODE = "That is no code that the bridge is waiting for: it was answered, has expired or never was."
+NO_SUCH_CODE = (
+    "The bridge waits for no such code: it was answered, has expired, its link is gone, or never was."
+)
 TOO_MANY_CODES = "Too many wrong codes: the bridge does not listen to codes from you for an hour."
 ANOTHER_ACCOUNT = (
     "You are not signed in to the account that the question went to: "

@@ -401,6 +401,18 @@ def test_a_code_is_good_once():
     assert bench.scopes == frozenset()
 
 
+def test_a_question_dies_with_its_link_and_a_late_answer_is_told_so():
+    bench = Bench()
+    bench.want()
+    code = bench.code()
+    assert [type(decision) for decision in bench.desk.close(SIDE)] == [Drop]
+    assert said(bench.says(OLGA, f"{code} yes", private=True)) == [wording.NO_SUCH_CODE]
+    assert "its link is gone" in wording.NO_SUCH_CODE
+    bench.desk.open(SIDE, name="#talk", room="another room", by="@ann:example.org")
+    assert said(bench.says(OLGA, f"{code} yes", private=True)) == [wording.NO_SUCH_CODE]
+    assert bench.scopes == frozenset()
+
+
 def test_a_replayed_answer_does_not_count():
     bench = Bench()
     bench.want()
