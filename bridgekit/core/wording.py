@@ -326,7 +326,8 @@ def expired(name: str, label: str) -> str:
 
 
 NO_SUCH_CODE = (
-    "The bridge waits for no such code: it was answered, has expired, its link is gone, or never was."
+    "That is no code that the bridge is waiting for: it was answered, it has expired, its link is gone, "
+    "or it never was one."
 )
 TOO_MANY_CODES = "Too many wrong codes: the bridge does not listen to codes from you for an hour."
 ANOTHER_ACCOUNT = (
