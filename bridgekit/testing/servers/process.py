@@ -24,8 +24,8 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-_claims: deque[socket.socket] = deque(maxlen=200)
-"""On the ports that were given out last, so that others see that they are taken."""
+_claims: deque[int] = deque(maxlen=200)
+"""Open sockets (file descriptors) on the ports that were given out last, so that others see that they are taken."""
 
 
 class ServerUnavailable(Exception):
@@ -54,8 +54,8 @@ def free_port() -> int:
                 claim.close()
                 continue
         if len(_claims) == _claims.maxlen:
-            _claims.popleft().close()
-        _claims.append(claim)
+            os.close(_claims.popleft())
+        _claims.append(claim.detach())
         return port
 
 
