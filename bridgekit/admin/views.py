@@ -96,7 +96,8 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeviceView(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the bridge's own users that has a device; its public keys where it alone was asked for."""
+    """A device of one of the bridge's own users, or of somebody for whom it speaks; its public keys where it alone was
+    asked for. `identity` is empty where that is in somebody's own clients."""
 
     user: str
     device: str

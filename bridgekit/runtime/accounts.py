@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from bridgekit.contract.connector import Manifest, Network, OwnAccounts
 from bridgekit.contract.errors import NotAllowed
@@ -29,8 +29,10 @@ class Accounts:
         *,
         emit: Callable[[NetworkId, LoginId | None, Fact], None],
         changed: Callable[[Supervised], None],
+        parted: Callable[[PersonId], Awaitable[None]],
         label: Callable[[NetworkId], str],
     ) -> None:
+        """`changed` is told of every session that has news, `parted` of who has no account any more."""
         self.sessions: dict[Key, Supervised] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._turns: dict[LoginId, asyncio.Lock] = {}  # one account is opened and closed by one at a time
@@ -39,6 +41,7 @@ class Accounts:
         self._registry = registry
         self._emit = emit
         self._changed = changed
+        self._parted = parted
         self._label = label
 
     def place_all(self) -> None:
@@ -155,6 +158,8 @@ class Accounts:
             if row is not None and isinstance(there, TakesLeave):
                 await there.take_leave(row.login)
             await self._registry.remove_login(login)
+        if row is not None and not self._registry.is_owner(row.login.owner):
+            await self._parted(row.login.owner)
 
     # How they are ----------------------------------------------------------------------------------------------
 

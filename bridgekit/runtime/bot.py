@@ -169,6 +169,7 @@ class Bot:
                 "  !bridge distrust <fingerprint>   nothing more is encrypted to that device or read from it",
                 f"  !bridge login {network} [field=value ...]   speak with an account of your own",
                 f"  !bridge logout {network}",
+                "  !bridge puppet on|off   what you say elsewhere carries your own name in encrypted rooms, too",
                 f"  !bridge chat {network} <name>   a direct conversation, with your own account",
                 f"  !bridge find {network} <who>   look for people, where they let themselves be found",
                 f"  !bridge decline {network} <chat>   to who asked your account into it; linking it agrees",

@@ -8,6 +8,7 @@ import structlog
 
 from bridgekit.admin.metrics import Direction
 from bridgekit.contract import facts
+from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.core import wording
 from bridgekit.core.scopes import Scope
@@ -52,6 +53,13 @@ class Consequences:
         self._parts.readers.session_changed(supervised)
         self._parts.policies.session_changed(supervised)
         self._parts.pending.session_changed(supervised)
+
+    async def parted(self, owner: PersonId) -> None:
+        """Somebody has no account of their own any more: there is nothing that they could say from elsewhere."""
+        try:
+            await self._parts.engine.puppets.remove(owner)
+        except BridgeError as error:
+            log.warning("puppet_device_not_signed_out", reason=error.notice)
 
     def scopes_changed(self, side: PortalKey, scopes: frozenset[Scope]) -> None:
         """What a chat's people agree to has changed: what may not pass any more stops this moment."""

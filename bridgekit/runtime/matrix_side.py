@@ -118,10 +118,13 @@ class MatrixSide:
         """Do it, and where that is refused, see what was in the way."""
         speaker = verb.speaker
         writes = self._powers.writes(room)
+        is_puppet = speaker is None and actor != self._bot
+        if is_puppet and await self._is_of_another(room, actor, verb, ids):
+            return await self._stand_in(room, step, actor, network, verb, ids)
         try:
             return await self._do(room, step, actor, network, verb, ids)
         except MatrixForbidden:
-            if speaker is None and actor != self._bot:
+            if is_puppet:
                 return await self._without_puppet(room, step, actor, network, verb, ids)
             if speaker is None or isinstance(verb, verbs.Leave | verbs.SetTopic):
                 raise
@@ -190,14 +193,32 @@ class MatrixSide:
         with contextlib.suppress(MatrixRefused):
             await self._client.patient.join(room, user=actor)
             return await self._do(room, step, actor, network, verb, ids)
+        return await self._stand_in(room, step, actor, network, verb, ids)
+
+    async def _stand_in(
+        self, room: ChatId, step: Step, actor: PersonId, network: NetworkId, verb: Verb, ids: Ids
+    ) -> Sent | None:
+        """The ghost of somebody does it in place of their own user."""
         sender: Person | None = getattr(step.case.fact, "sender", None)
         if sender is None:
             raise SendRejected("The room does not let its owner in.")
         ghost = self._ghosts.of(network, sender.id)
         await self._ghosts.ready(ghost, network, sender, room)
+        if isinstance(verb, verbs.EditMessage) and await self._is_of_another(room, ghost, verb, ids):
+            verb = _anew(room, verb)
         sent = await self._do(room, step, ghost, network, verb, ids)
         self._stood_in(room, actor)
         return sent
+
+    async def _is_of_another(self, room: ChatId, actor: PersonId, verb: Verb, ids: Ids) -> bool:
+        """Whether an edit is of what another has said, which no client would show: in an encrypted room somebody may
+        have said the one by their ghost and the other by themselves."""
+        if not isinstance(verb, verbs.EditMessage) or ids.target is None:
+            return False
+        if not await self._client.is_encrypted(room, actor):
+            return False
+        event = await self._client.patient.event(room, ids.target)
+        return event is not None and event.get("sender") != actor
 
     async def _do(
         self, room: ChatId, step: Step, actor: PersonId, network: NetworkId, verb: Verb, ids: Ids
@@ -208,10 +229,7 @@ class MatrixSide:
                 return await self._post(room, step, actor, verb, ids)
             case verbs.EditMessage():
                 if ids.target is None:
-                    post = verbs.PostMessage(
-                        chat=room, speaker=verb.speaker, content=verb.content, key=verb.key
-                    )
-                    return await self._post(room, step, actor, post, ids)
+                    return await self._post(room, step, actor, _anew(room, verb), ids)
                 edit = msgspec.structs.replace(verb, target=ids.target)
                 return await self._send(room, step, actor, translate.contents(edit))
             case verbs.React():
@@ -352,3 +370,8 @@ class MatrixSide:
                 await client.redact(room, target, txn=txn, reason=reason, user=actor)
             except MatrixForbidden:
                 await client.redact(room, target, txn=f"{txn}.bot", reason=reason)
+
+
+def _anew(room: ChatId, edit: verbs.EditMessage) -> verbs.PostMessage:
+    """What an edit says as a message of its own."""
+    return verbs.PostMessage(chat=room, speaker=edit.speaker, content=edit.content, key=edit.key)

@@ -17,8 +17,12 @@ KEPT = "bridge.stand-ins"
 """Where it is kept who was told; no network is called so."""
 WHY = (
     "What you say from elsewhere carries your own name in Matrix, but not in encrypted rooms: there your ghost says "
-    "it. A device that the bridge made for you would not be signed by your identity, so that others' clients would "
-    "warn of your words or not show them."
+    "it. Others' clients warn of what comes from a device that your identity has not signed, or do not show it. Say "
+    "`!bridge puppet on` to me, and you get a device here that you can verify from your own client."
+)
+GONE = (
+    "The device with which the bridge spoke for you in encrypted rooms was signed out, and its keys are forgotten: "
+    "from now on your ghost says there what you say from elsewhere. `!bridge puppet on` makes another device."
 )
 
 
@@ -44,6 +48,16 @@ class StandIns:
         if owner not in self._told and self._is_encrypted(room):
             self._told.add(owner)
             self._spawn(self._say(owner))
+
+    def signed_out(self, owner: PersonId) -> None:
+        """The device of `owner`'s own user is gone: they, or an admin of the homeserver, have signed it out."""
+        self._spawn(self._say_gone(owner))
+
+    async def _say_gone(self, owner: PersonId) -> None:
+        try:
+            await self._tell(owner, GONE)
+        except BridgeError as error:
+            log.warning("stand_in_not_told", reason=error.notice)
 
     async def _say(self, owner: PersonId) -> None:
         if await self._store.kv.get(KEPT, owner) is not None:

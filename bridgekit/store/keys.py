@@ -11,7 +11,7 @@ import msgspec
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.store.driver import Reader
 from bridgekit.store.sealing import SealingKey
-from bridgekit.store.statements import Write, delete, insert, upsert
+from bridgekit.store.statements import Statement, Write, delete, insert, upsert
 from bridgekit.store.tables import (
     ENCRYPTED_ROOMS,
     MEGOLM_IN,
@@ -28,10 +28,15 @@ _DEVICE_PUT = upsert(OUR_DEVICES)
 _DEVICE_REMOVE = delete(OUR_DEVICES)
 _OLM_PUT = upsert(OLM)
 _OLM_FORGET = delete(OLM, keys=3)
+_OLM_FORGET_ALL = delete(OLM)
 _OUT_PUT = upsert(MEGOLM_OUT)
+_OUT_FORGET_ALL = Statement(MEGOLM_OUT, "DELETE FROM megolm_out WHERE sender = $1", wide=True)
 _SHARED_PUT = upsert(MEGOLM_SHARED)
 _SHARED_FORGET = delete(MEGOLM_SHARED)
 _IN_PUT = upsert(MEGOLM_IN)
+_IN_FORGET_ALL = Statement(
+    MEGOLM_IN, "DELETE FROM megolm_in WHERE sender = $1 AND sender_key = $2", wide=True
+)
 _SEEN_ADD = insert(MEGOLM_SEEN)
 _THEIRS_PUT = upsert(THEIR_KEYS)
 _TO_DEVICE_ADD = insert(TO_DEVICE)
@@ -42,7 +47,8 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """What makes one of our users who they are: the Olm account's pickle, and the seeds of the cross-signing keys."""
+    """What makes one of our users who they are: the Olm account's pickle, and the seeds of the cross-signing keys; they
+    are b"" for somebody's own user, whose identity is in their clients."""
 
     account: str
     master: bytes
@@ -51,7 +57,7 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class OurDevice(msgspec.Struct, frozen=True, kw_only=True):
-    """The one device of the bot or of a ghost. `published`: the homeserver has had its keys."""
+    """The one device of the bot, a ghost or somebody's own user. `published`: the homeserver has had its keys."""
 
     mxid: PersonId
     device: str
@@ -101,8 +107,8 @@ class SharedWith(msgspec.Struct, frozen=True, kw_only=True):
 class Inbound(msgspec.Struct, frozen=True, kw_only=True):
     """A key that opens a room's messages. `sender` and the two keys say whose device made it, as its Olm message did.
 
-    `signing_key` is "" and `sender_key` our own where the session is one of ours. `device` is that device's keys as
-    they came along (MSC4147), JSON; b"" where none did.
+    Of a session of ours the keys are our device's. `device` is that device's keys as they came along (MSC4147), JSON;
+    b"" where none did.
     """
 
     room: ChatId
@@ -133,9 +139,14 @@ class Keys:
         sealed = self._key.seal(_encode(row.secrets), "our_devices.secrets", row.mxid)
         return Write(_DEVICE_PUT, (row.mxid, row.device, sealed, int(row.published)))
 
-    def remove_device(self, mxid: PersonId) -> Write:
-        """Forget the device."""
-        return Write(_DEVICE_REMOVE, (mxid,))
+    def forget_device(self, mxid: PersonId, curve25519: str) -> list[Write]:
+        """Forget the device with this identity key, its sessions with others, and what it has encrypted with."""
+        return [
+            Write(_OLM_FORGET_ALL, (mxid,)),
+            Write(_OUT_FORGET_ALL, (mxid,)),
+            Write(_IN_FORGET_ALL, (mxid, curve25519)),
+            Write(_DEVICE_REMOVE, (mxid,)),
+        ]
 
     async def device(self, mxid: PersonId) -> OurDevice | None:
         """The user's device; None if they have none."""

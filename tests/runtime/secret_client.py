@@ -47,11 +47,15 @@ class SecretClient:
 
     def vouched_for_by(self, other: SecretClient) -> None:
         """Have the identity of another device of the same person sign this one."""
-        keys = {key: part for key, part in self.machine.device_keys.items() if key != "signatures"}
-        name = f"ed25519:{self.machine.device}"
-        own = self.machine.device_keys["signatures"][self.id][name]
-        signed = other.machine._self_signing.sign({**keys, "signatures": {self.id: {name: own}}}, self.id)
-        self.homeserver.keys.upload(self.id, self.machine.device, {"device_keys": signed})
+        other.vouch_for(self.machine.device)
+
+    def vouch_for(self, device: str) -> None:
+        """Have this person's identity sign another device of theirs, as clients do after a verification."""
+        assert self.machine._identity is not None
+        keys = self.homeserver.keys.devices[self.id][device]
+        signature = keys["signatures"][self.id][f"ed25519:{device}"]
+        bare = {**keys, "signatures": {self.id: {f"ed25519:{device}": signature}}}
+        self.homeserver.keys.sign({self.id: {device: self.machine._identity.sign(bare)}})
 
     def devices_in(self, room: str) -> list[Device]:
         """Everybody's devices in a room, but this one."""

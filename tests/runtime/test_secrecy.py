@@ -961,7 +961,7 @@ async def test_a_ghost_can_be_verified_in_the_room(tmp_path: Path) -> None:
 
 
 async def test_where_a_double_puppet_could_not_be_believed_the_ghost_speaks(tmp_path: Path) -> None:
-    """A device that the bridge made for somebody's own user would not be signed by their identity."""
+    """Nobody gets a device for their own user unasked: it would not be signed by their identity."""
     town = Town()
     async with town_world(tmp_path, town, double_puppets=True) as place, running(place) as bridge:
         alice, room = await linked(place)

@@ -18,8 +18,23 @@ async def test_a_device_is_one_for_each_user_and_replaced_whole(store: Store) ->
     await store.commit(keys.put_device(our_device()), keys.put_device(changed))
     assert await keys.device(our_device().mxid) == changed
     assert await keys.device_names() == {our_device().mxid: "BK1"}
-    await store.commit(keys.remove_device(our_device().mxid))
+    await store.commit(*keys.forget_device(our_device().mxid, "curve"))
     assert await keys.device_names() == {}
+
+
+async def test_a_device_that_is_forgotten_takes_its_sessions_and_keys_along(store: Store) -> None:
+    keys, gone = store.keys, our_device().mxid
+    other = msgspec.structs.replace(outbound(), sender=BOB)
+    made = msgspec.structs.replace(inbound(), sender=gone, sender_key="ours")
+    elsewhere = msgspec.structs.replace(made, session="in-2", sender_key="of another device")
+    writes = [keys.put_device(our_device()), keys.put_olm(olm_row()), keys.put_outbound(outbound())]
+    writes += [keys.put_outbound(other), keys.put_inbound(made), keys.put_inbound(elsewhere)]
+    await store.commit(*writes)
+    await store.commit(*keys.forget_device(gone, "ours"))
+    assert (await keys.device(gone), await keys.olm(gone)) == (None, [])
+    assert [await keys.outbound(ROOM, who) for who in (gone, BOB)] == [None, other]
+    found = [await keys.inbound(ROOM, session, gone) for session in ("in-1", "in-2")]
+    assert found == [None, elsewhere]
 
 
 async def test_olm_sessions_come_back_with_the_one_first_that_heard_last(store: Store) -> None:

@@ -76,7 +76,7 @@ class CatchUp:
                 log.info("to_device_unreadable")
                 continue
             key = digest(event)
-            if key in self._recent or not self._machines.has(event.get("to_user_id")):
+            if key in self._recent or not self._is_for_us(event):
                 continue
             raws.append(raw)
             self._recent[key] = None
@@ -84,6 +84,11 @@ class CatchUp:
         while len(self._recent) > REMEMBERED:
             del self._recent[next(iter(self._recent))]
         return tuple(raws), writes
+
+    def _is_for_us(self, event: dict[str, Any]) -> bool:
+        user = event.get("to_user_id")
+        device = self._machines.names.get(PersonId(user)) if isinstance(user, str) else None
+        return device is not None and device == event.get("to_device_id")
 
     async def run(self, user: PersonId) -> None:
         """Take what waits for the user's device; a moment after the last time it does nothing. Raises nothing."""

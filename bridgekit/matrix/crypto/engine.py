@@ -25,9 +25,10 @@ from bridgekit.matrix.crypto.machines import Machines
 from bridgekit.matrix.crypto.meeting import Meetings
 from bridgekit.matrix.crypto.members import Members
 from bridgekit.matrix.crypto.outgoing import Outgoing
+from bridgekit.matrix.crypto.puppets import Puppets
 from bridgekit.matrix.crypto.tally import Tally
 from bridgekit.matrix.crypto.tracking import Tracking
-from bridgekit.matrix.crypto.verifying import Say, Show, Verifying
+from bridgekit.matrix.crypto.verifying import Say, Show, Tell, Verifying
 from bridgekit.matrix.speakers import Speakers
 from bridgekit.matrix.transactions import Encryption, RawEvent
 from bridgekit.matrix.transport import Homeserver
@@ -86,12 +87,14 @@ class Engine:
         encrypted: Callable[[ChatId], None],
         say: Say,
         show: Show,
+        tell: Tell,
         speakers: Speakers,
         spawn: Spawn,
     ) -> None:
         """`is_ours` knows the bot and the ghosts, `is_ours_alone` raises MatrixError where another process makes keys
         for them; `reset` is told of everybody whose identity was replaced, `encrypted` of every room that turns out to
-        be. `say` sends an event into a room as one of ours, `show` a picture."""
+        be. `say` sends an event into a room as one of ours, `show` a picture; `tell` says what concerns only them to
+        somebody in private."""
         self._store = store
         self._bot = bot
         self._is_ours = is_ours
@@ -126,7 +129,18 @@ class Engine:
             self._members,
             trust=trust,
             is_ours=is_ours,
+            is_our_device=lambda device: self.machines.names.get(device.user) == device.id,
             tally=self.tally,
+        )
+        self.puppets = Puppets(
+            store,
+            self._calls,
+            self.machines,
+            self.tracking,
+            bot=bot,
+            is_ours_alone=is_ours_alone,
+            signed=self._meetings.begin,
+            forgotten=self._outgoing.forget,
         )
         self.incoming = Incoming(
             store,
@@ -139,7 +153,9 @@ class Engine:
             spawn=spawn,
         )
 
-        self.verifying = Verifying(self.machines, self.tracking, self._calls, say=say, show=show, spawn=spawn)
+        self.verifying = Verifying(
+            self.machines, self.tracking, self._calls, say=say, show=show, tell=tell, spawn=spawn
+        )
         self._giving = Giving(store, self.tracking, self._outgoing, trust=trust, spawn=spawn)
         self._catchup = CatchUp(store, self._calls, self.machines, self.tracking, self.incoming)
 
@@ -268,14 +284,21 @@ class Engine:
         if not settings.supported:
             raise EncryptionError(UNKNOWN_ALGORITHM)
         with contextlib.nullcontext() if self.has_spoken(room, user) else self._speakers.one():
-            machine = await self.machines.of(user)
+            machine = await self._machine(user)
             sealed = await self._outgoing.seal(room, machine, settings, type, content)
             await self._meetings.over(user)
         return Sealed("m.room.encrypted", sealed, machine.device)
 
     def lost(self, user: PersonId) -> None:
-        """The homeserver does not know the user's device any more: before it is used again it is published anew."""
+        """The homeserver does not know the user's device any more: one of ours is published anew before it is used
+        again, and that of somebody's own user is looked for."""
         self.machines.lost(user)
+        if self.puppets.has(user):
+            self.tracking.changed([user])
+
+    async def _machine(self, user: PersonId) -> Machine:
+        """What the user speaks with in encrypted rooms. Raises MatrixError with a sentence."""
+        return await (self.machines if self._is_ours(user) else self.puppets).of(user)
 
     async def introduce(self, room: ChatId, user: PersonId) -> None:
         """Give the user, who will speak in the room and is not in it yet, a device where it is known to be encrypted.
@@ -309,7 +332,7 @@ class Engine:
         """Do ahead what the user's next message in the room would have to wait for. Raises as `seal` does."""
         settings = await self._settings(room, user)
         if settings is not None and settings.supported:
-            await self._outgoing.prepare(room, await self.machines.of(user), settings)
+            await self._outgoing.prepare(room, await self._machine(user), settings)
 
     # In ------------------------------------------------------------------------------------------------------
 
@@ -331,7 +354,7 @@ class Engine:
         """
         others = [user for user in {*said.changed, *said.left} if not self._is_ours(user)]
         self.tracking.changed(others)
-        self._look_at(user for user in others if self._members.rooms_of(user))
+        self._look_at(user for user in others if self.puppets.has(user) or self._members.rooms_of(user))
         self.machines.changed([user for user in said.changed if self._is_ours(user)])
         if said.one_time_keys or said.fallback_keys:
             self.machines.counts(said.one_time_keys, said.fallback_keys)
@@ -349,6 +372,8 @@ class Engine:
         await asyncio.sleep(LOOK_SECONDS)
         users, self._looked_for = self._looked_for, set()
         await self.tracking.of(users)
+        for user in filter(self.puppets.has, users):
+            await self.puppets.standing(user)
 
     async def open(self, raw: bytes) -> bytes:
         """An encrypted event of a room in clear. Raises KeyMissing, Undecryptable, PeerMisbehaved with a sentence."""
@@ -376,7 +401,7 @@ class Engine:
 
     async def _unwedge(self, machine: Machine, device: Device) -> None:
         try:
-            await self._outgoing.tell(await self.machines.of(machine.user), device, "m.dummy", {}, anew=True)
+            await self._outgoing.tell(await self._machine(machine.user), device, "m.dummy", {}, anew=True)
         except BridgeError as error:
             log.warning("olm_not_mended", reason=error.notice)
 

@@ -183,7 +183,8 @@ class Incoming:
         if event.type == "m.room.encrypted":
             return await self._olm(machine, event)
         if event.type in ("m.room_key.withheld", "org.matrix.room_key.withheld"):
-            self._refused(event)
+            if not machine.only_sends:
+                self._refused(event)
         else:
             self._other(machine, event.sender, event.type, event.content, False)
         return []
@@ -194,7 +195,9 @@ class Incoming:
         except (msgspec.MsgspecError, RecursionError):
             raise PeerMisbehaved("an Olm message that is none") from None
         try:
-            key = _key(machine.peek(event.sender, content), content.sender_key)
+            found = machine.peek(event.sender, content)
+            # What is sent to somebody's own device is theirs to read, in rooms that may be none of ours.
+            key = None if machine.only_sends else _key(found, content.sender_key)
         except Undecryptable:
             self._wedged(machine, event.sender, content.sender_key)
             raise

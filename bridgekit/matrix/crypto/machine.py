@@ -1,4 +1,5 @@
-"""One device of ours: its Olm account, its owner's identity, and its sessions with other devices.
+"""One device of ours: its Olm account, its user's identity unless that is in their own clients, and its sessions with
+other devices.
 
 Nothing here waits or writes: what changes comes back as rows, to be committed before what was made with them is used.
 """
@@ -21,10 +22,10 @@ from bridgekit.contract.errors import PeerMisbehaved, Undecryptable
 from bridgekit.contract.ids import PersonId
 from bridgekit.matrix.crypto import contents
 from bridgekit.matrix.crypto.devices import MEGOLM, OLM, Device, Person
+from bridgekit.matrix.crypto.identity import Identity
 from bridgekit.matrix.crypto.signing import (
     SEED_BYTES,
     Json,
-    SigningKey,
     canonical,
     from_base64,
     is_signed,
@@ -60,12 +61,13 @@ class Machine:
             self.sessions.setdefault(session.theirs, []).append(session)
 
     @staticmethod
-    def new(user: PersonId, pickle_key: bytes) -> OurDevice:
-        """A device that nobody knows yet, with an identity of its own."""
+    def new(user: PersonId, pickle_key: bytes, *, identity: bool = True) -> OurDevice:
+        """A device that nobody knows yet; with an identity of its own unless the user has one elsewhere."""
+        account = Account().pickle(pickle_key)
         return OurDevice(
             mxid=user,
             device=MARK + secrets.token_hex(4).upper(),
-            secrets=_with_identity(Account().pickle(pickle_key)),
+            secrets=_with_identity(account) if identity else _without_identity(account),
             published=False,
         )
 
@@ -75,11 +77,14 @@ class Machine:
 
     def _take_identity(self, given: Secrets) -> None:
         self._secrets = given
-        self._master = SigningKey(given.master)
-        self._self_signing = SigningKey(given.self_signing)
-        self._user_signing = SigningKey(given.user_signing)
-        self.master = self._master.public
+        self._identity = Identity(self.user, given) if given.master else None
+        self.master = self._identity.master if self._identity is not None else ""
         self.device_keys = self._device_keys()
+
+    @property
+    def only_sends(self) -> bool:
+        """Whether it is a device of somebody's own user, whose identity is none of ours: it reads nothing for them."""
+        return self._identity is None
 
     def row(self) -> OurDevice:
         """The device as it is now."""
@@ -93,7 +98,7 @@ class Machine:
         return signed(value, self.user, self.device, signature)
 
     def _device_keys(self) -> Json:
-        """The device's keys, signed by itself and by its owner's identity."""
+        """The device's keys, signed by itself and by its owner's identity where we have that."""
         keys = {
             "user_id": self.user,
             "device_id": self.device,
@@ -103,36 +108,27 @@ class Machine:
                 f"ed25519:{self.device}": self.ed25519,
             },
         }
-        return self._self_signing.sign(self._sign(keys), self.user)
+        signed_by_itself = self._sign(keys)
+        return self._identity.sign(signed_by_itself) if self._identity is not None else signed_by_itself
 
     def identity(self) -> Json:
-        """The cross-signing keys, for device_signing/upload."""
+        """The cross-signing keys, for device_signing/upload; {} where the identity is none of ours."""
+        if self._identity is None:
+            return {}
+        keys = self._identity.keys()
+        # The master key also bears the device's signature, as clients make it.
+        return {**keys, "master_key": self._sign(keys["master_key"])}
 
-        def key(usage: str, key: SigningKey) -> Json:
-            name = f"ed25519:{key.public}"
-            return {"user_id": self.user, "usage": [usage], "keys": {name: key.public}}
-
-        return {
-            # The master key also bears the device's signature, as clients make it.
-            "master_key": self._sign(key("master", self._master)),
-            "self_signing_key": self._master.sign(key("self_signing", self._self_signing), self.user),
-            "user_signing_key": self._master.sign(key("user_signing", self._user_signing), self.user),
-        }
-
-    def vouch(self, user: PersonId, master: Json) -> Json:
-        """Somebody's master key with our user-signing key's signature: they are who they are said to be."""
-        bare = {key: part for key, part in master.items() if key != "signatures"}
-        return self._user_signing.sign(bare, self.user)
+    def shown(self, seen: Person) -> Device | None:
+        """The device as the homeserver shows it; None where it does not, or with other keys."""
+        device = seen.devices.get(self.device)
+        ours = (self.curve25519, self.ed25519)
+        return device if device is not None and (device.curve25519, device.ed25519) == ours else None
 
     def is_as_published(self, seen: Person) -> bool:
         """Whether the homeserver shows the device and the identity as they are."""
-        device = seen.devices.get(self.device)
-        return (
-            device is not None
-            and (device.curve25519, device.ed25519) == (self.curve25519, self.ed25519)
-            and device.cross_signed
-            and seen.master == self.master
-        )
+        device = self.shown(seen)
+        return device is not None and device.cross_signed and seen.master == self.master
 
     def more_keys(self, count: int, *, fallback: bool) -> None:
         """Make `count` one-time keys, and a fallback key; those that were not uploaded yet count."""
@@ -276,3 +272,7 @@ def _with_identity(account: str) -> Secrets:
     """An Olm account's pickle, and an identity that there never was."""
     master, self_signing, user_signing = (secrets.token_bytes(SEED_BYTES) for _ in range(3))
     return Secrets(account=account, master=master, self_signing=self_signing, user_signing=user_signing)
+
+
+def _without_identity(account: str) -> Secrets:
+    return Secrets(account=account, master=b"", self_signing=b"", user_signing=b"")

@@ -16,6 +16,7 @@ from bridgekit.matrix.crypto.calls import KeyCalls
 from bridgekit.matrix.crypto.devices import person
 from bridgekit.matrix.crypto.machine import MARK, Machine
 from bridgekit.store import Store
+from bridgekit.store.keys import OurDevice
 
 log = structlog.get_logger(__name__)
 
@@ -32,13 +33,12 @@ RECHECK_SECONDS = 2.0
 ASKED_AT_ONCE = 100
 SIGN_OUT_SECONDS = 10.0
 """After a ghost has got its device: whoever waits to speak comes first."""
-
-
+NONE = "The bridge has no device of this user's that could encrypt."
 _Counts = tuple[Mapping[str, Mapping[str, int]], Mapping[str, list[str]]]
 
 
 class Machines:
-    """The devices of the bot and of the ghosts."""
+    """The devices of the bot and of the ghosts; those of people's own users (`puppets`) are kept here, too."""
 
     def __init__(
         self,
@@ -94,7 +94,8 @@ class Machines:
         machine = await self.local(user)
         if machine is None:
             return {}
-        return {"device": machine.device, "device key": machine.ed25519, "identity": machine.master}
+        identity = {"identity": machine.master} if machine.master else {}
+        return {"device": machine.device, "device key": machine.ed25519, **identity}
 
     @property
     def names(self) -> Mapping[PersonId, str]:
@@ -105,7 +106,7 @@ class Machines:
         """Ask the homeserver for all of our devices, and publish those anew that it does not have as they are.
 
         Raises MatrixError where it does not say."""
-        users = sorted(self._known)
+        users = sorted(filter(self.may_have, self._known))
         for start in range(0, len(users), ASKED_AT_ONCE):
             some = users[start : start + ASKED_AT_ONCE]
             answer = await self._calls.query(some, user=self._bot)
@@ -149,19 +150,13 @@ class Machines:
         if user in self._checked and (found := await self.local(user)) is not None:
             return found
         if not self.may_have(user):
-            # Somebody's own user, in whose name the bridge may speak in clear rooms: their identity signs no device of
-            # ours. It is as if they might not speak here: their ghost does.
-            raise MatrixForbidden("The bridge has no device of this user's that could encrypt.", status=403)
+            raise MatrixForbidden(NONE, status=403)
         async with self.lock(user):
             if user not in self._checked:
                 await self._is_ours_alone()
             machine = await self.local(user)
             if machine is None:
-                row = Machine.new(user, self._store.keys.pickle_key)
-                await self._store.commit(self._store.keys.put_device(row))
-                self._known[user] = row.device
-                machine = self._machines[user] = Machine(row, [], self._store.keys.pickle_key)
-                self._recent[user] = machine
+                machine = await self.add(Machine.new(user, self._store.keys.pickle_key))
             if user not in self._checked:
                 is_new = not machine.published
                 await self._settle(machine)
@@ -169,6 +164,22 @@ class Machines:
                 if is_new:
                     self._spawn(self._sign_out_others(machine))
             return machine
+
+    async def add(self, row: OurDevice) -> Machine:
+        """Keep a new device, whose user's lock is held."""
+        await self._store.commit(self._store.keys.put_device(row))
+        self._known[row.mxid] = row.device
+        machine = self._machines[row.mxid] = Machine(row, [], self._store.keys.pickle_key)
+        self._recent[row.mxid] = machine
+        return machine
+
+    async def forget(self, machine: Machine) -> None:
+        """Know nothing of a device any more, whose user's lock is held."""
+        self._known.pop(machine.user, None)
+        self._machines.pop(machine.user, None)
+        self._recent.pop(machine.user, None)
+        self._checked.discard(machine.user)
+        await self._store.commit(*self._store.keys.forget_device(machine.user, machine.curve25519))
 
     async def _sign_out_others(self, machine: Machine) -> None:
         """End what an earlier bridge has left, whose store is lost: nobody can use it, clients warn of a device that

@@ -61,14 +61,17 @@ class Outgoing:
         *,
         trust: Trust,
         is_ours: Callable[[PersonId], bool],
+        is_our_device: Callable[[Device], bool],
         tally: Tally,
     ) -> None:
+        """`is_our_device` knows those of people's own users among theirs: they only send."""
         self._store = store
         self._calls = calls
         self._tracking = tracking
         self._members = members
         self._trust = trust
         self._is_ours = is_ours
+        self._is_our_device = is_our_device
         self._tally = tally
         self._live: OrderedDict[tuple[ChatId, PersonId], _Live] = OrderedDict()
         # A lock is here for as long as somebody holds it or waits for it.
@@ -95,6 +98,12 @@ class Outgoing:
                 sender_key=machine.curve25519,
                 device=machine.device,
             )
+
+    async def forget(self, sender: PersonId) -> None:
+        """Use no session of this sender's again: their device is gone."""
+        for key in [key for key in self._live if key[1] == sender]:
+            async with self._locks.setdefault(key, asyncio.Lock()):
+                self._live.pop(key, None)
 
     def is_live(self, room: ChatId, sender: PersonId) -> bool:
         """Whether the sender has a session in use for the room."""
@@ -145,7 +154,7 @@ class Outgoing:
             pickle=InboundGroupSession(group.session_key).pickle(pickle_key),
             sender=sender,
             sender_key=machine.curve25519,
-            signing_key="",
+            signing_key=machine.ed25519,
         )
         writes = [self._store.keys.put_outbound(row), self._store.keys.put_inbound(inbound)]
         if before is not None and before.row.before:
@@ -175,7 +184,10 @@ class Outgoing:
             return live
         members = await self._members.of(room, machine.user)
         people = await self._tracking.reachable(sorted(who for who in members if not self._is_ours(who)))
-        yes, no = wanted(people, self._trust)
+        yes, no = (
+            [device for device in some if not self._is_our_device(device)]
+            for some in wanted(people, self._trust)
+        )
         if rooms.has_lost(live.shared.values(), yes):
             live = self._live[key] = await self._new(key, machine, live)
         # Again at the latest when: a server may have been away, a device without a key.

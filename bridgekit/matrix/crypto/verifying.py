@@ -1,4 +1,5 @@
-"""Verification of the bot and of ghosts: whatever somebody's client asks for, over to-device events or in a room.
+"""Verification of the bot, of ghosts, and of what people's own users speak with from elsewhere: whatever somebody's
+client asks for, over to-device events or in a room.
 
 The bridge shows what is to be compared, and the person decides in their client. It answers for its own keys, and takes
 nothing away from the other's trust: whether a device counts is its owner's identity's business.
@@ -39,6 +40,8 @@ Say = Callable[[ChatId, PersonId, str, Json], Awaitable[None]]
 """Sends an event into a room as one of ours: (room, sender, type, content)."""
 Show = Callable[[ChatId, PersonId, qr.Picture, str], Awaitable[None]]
 """Shows a picture in a room as one of ours: (room, sender, picture, words); encrypted where the room is."""
+Tell = Callable[[PersonId, str], Awaitable[None]]
+"""Says something to somebody in private."""
 SCAN_THIS = "Scan this with the client that asked for the verification."
 
 
@@ -65,6 +68,7 @@ class Verifying:
         *,
         say: Say,
         show: Show,
+        tell: Tell,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._machines = machines
@@ -72,6 +76,7 @@ class Verifying:
         self._calls = calls
         self._say = say
         self._show = show
+        self._private = tell
         self._spawn = spawn
         self._all: OrderedDict[tuple[PersonId, str], Verification] = OrderedDict()
 
@@ -98,12 +103,21 @@ class Verifying:
         device = known.other.device if known is not None else content.get("from_device")
         if not isinstance(device, str):
             return
+        if known is None and machine.only_sends and not await self._is_owners(machine, sender, device):
+            return
 
         async def answer(type: str, content: Json) -> None:
             whole = {**content, "transaction_id": transaction}
             await self._calls.send(type, [(sender, device, whole)], user=machine.user, device=machine.device)
 
         await self._take(machine, sender, device, type, content, transaction, answer, None)
+
+    async def _is_owners(self, machine: Machine, sender: PersonId, device: str) -> bool:
+        """Whether a device of somebody's own user is asked by one that its owner has verified. A new login asks all
+        devices at once to vouch for it, and takes the first that answers: that shall be none of ours."""
+        person = (await self._tracking.of([sender])).get(sender) if sender == machine.user else None
+        theirs = person.devices.get(device) if person is not None else None
+        return theirs is not None and theirs.cross_signed
 
     # In a room -------------------------------------------------------------------------------------------------
 
@@ -176,7 +190,7 @@ class Verifying:
             for kind, made in _answers(one, type.removeprefix(PREFIX), content):
                 await answer(PREFIX + kind, made)
             if type == f"{PREFIX}key" and one.shown:
-                await self._tell(machine.user, room, " ".join(one.shown))
+                await self._tell(machine, room, " ".join(one.shown))
             if type == REQUEST and one.code and room is not None:
                 await self._show(room, machine.user, qr.drawn(one.code), SCAN_THIS)
             if one.done or type in (f"{PREFIX}cancel", f"{PREFIX}done"):
@@ -200,7 +214,9 @@ class Verifying:
         if person is None or theirs is None:
             raise Cancelled("m.user_error", "the device is not known")
         keys = {device: theirs.ed25519} | ({person.master: person.master} if person.master else {})
-        ours = {machine.device: machine.ed25519, machine.master: machine.master}
+        ours = {machine.device: machine.ed25519} | (
+            {machine.master: machine.master} if machine.master else {}
+        )
         return Verification(
             Party(machine.user, machine.device, ours, machine.master),
             Party(sender, device, keys, person.master),
@@ -208,16 +224,18 @@ class Verifying:
             can_show=in_room,
         )
 
-    async def _tell(self, ours: PersonId, room: ChatId | None, shown: str) -> None:
-        """Tell people what to compare: in the room, and the admin in the log, which no homeserver can change."""
+    async def _tell(self, machine: Machine, room: ChatId | None, shown: str) -> None:
+        """Tell people what to compare: in the room, or the owner in private, and the admin in the log, which no
+        homeserver can change."""
+        ours = machine.user
         log.info("verification_string", user=ours, shown=shown)
+        words = f"{shown} (if your client shows the same, in the same order, you are talking to this bridge)"
         if room is not None:
-            words = (
-                f"{shown} (if your client shows the same, in the same order, you are talking to this bridge)"
-            )
             await self._say(
                 room, ours, "m.room.message", {"msgtype": "m.notice", "body": words, "m.mentions": {}}
             )
+        elif machine.only_sends:
+            await self._private(ours, words)
 
     async def _cancel(self, answer: Answer, why: Cancelled) -> None:
         try:

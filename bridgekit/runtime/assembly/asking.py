@@ -7,6 +7,7 @@ from bridgekit.runtime.commands.accounts import AccountCommands
 from bridgekit.runtime.commands.devices import DeviceCommands
 from bridgekit.runtime.commands.links import LinkCommands
 from bridgekit.runtime.commands.overview import OverviewCommands
+from bridgekit.runtime.commands.puppets import PuppetCommands
 from bridgekit.runtime.commands.rights import Command, Rights
 from bridgekit.runtime.commands.strangers import StrangerCommands
 from bridgekit.runtime.consequences import Consequences
@@ -125,5 +126,12 @@ def _commands(parts: Parts, consequences: Consequences, rights: Rights) -> dict[
         label=parts.label,
         fingerprints=parts.engine.machines.fingerprints,
     )
-    families = overview, links, strangers, accounts, devices, parts.meeting
+    puppets = PuppetCommands(
+        rights,
+        parts.registry,
+        parts.engine.puppets,
+        offered=parts.config.appservice.double_puppets,
+        server=parts.config.homeserver.server_name,
+    )
+    families = overview, links, strangers, accounts, devices, puppets, parts.meeting
     return {name: command for family in families for name, command in family.commands.items()}

@@ -29,6 +29,7 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
         parts.registry,
         emit=lambda network, login, fact: parts.rooms.remote(network, login, fact),
         changed=consequences.session_changed,
+        parted=consequences.parted,
         label=parts.label,
     )
     parts.protecting = Protecting(

@@ -62,6 +62,7 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
         encrypted=consequences.encrypted,
         say=own.say,
         show=own.show,
+        tell=lambda owner, words: parts.management.tell(owner, words),
         speakers=parts.speakers,
         spawn=parts.spawn,
     )
@@ -71,6 +72,13 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
     parts.powers = Powers(
         parts.client, parts.registry, parts.store, parts.namespace, bot=parts.me, spawn=parts.spawn
     )
+    stand_ins = StandIns(
+        parts.store,
+        is_encrypted=parts.engine.knows_encrypted,
+        tell=lambda owner, words: parts.management.tell(owner, words),
+        spawn=parts.spawn,
+    )
+    parts.engine.puppets.lost = stand_ins.signed_out
     parts.matrix = MatrixSide(
         parts.client,
         parts.ghosts,
@@ -84,10 +92,5 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
         likely=parts.readying.likely,
         cleared=lambda side: side in parts.exposures.cleared and not parts.readers.blocked(side),
         is_replaced=lambda room: parts.upgrades.is_replaced(room),
-        stood_in=StandIns(
-            parts.store,
-            is_encrypted=parts.engine.knows_encrypted,
-            tell=lambda owner, words: parts.management.tell(owner, words),
-            spawn=parts.spawn,
-        ).spoke,
+        stood_in=stand_ins.spoke,
     )

@@ -37,6 +37,28 @@ def introduced() -> tuple[Machine, Machine]:
     return ann, bob
 
 
+def test_a_device_of_somebodys_own_user_has_no_identity_and_is_signed_by_theirs() -> None:
+    """It stays without one when it is written down, and signs nothing but itself."""
+    ann = machine(ANN)
+    puppet = Machine(Machine.new(ANN, KEY, identity=False), [], KEY)
+    assert (puppet.only_sends, ann.only_sends, puppet.identity(), puppet.master) == (True, False, {}, "")
+    assert list(puppet.device_keys["signatures"][ANN]) == [f"ed25519:{puppet.device}"]
+    again = Machine(puppet.row(), [], KEY)
+    assert (again.only_sends, again.device_keys) == (True, puppet.device_keys)
+    seen = answer(ann)
+    seen.device_keys[ANN][puppet.device] = puppet.device_keys
+    shown = puppet.shown(person(ANN, seen))
+    assert shown is not None
+    assert not shown.cross_signed
+    assert ann._identity is not None
+    seen.device_keys[ANN][puppet.device] = ann._identity.sign(puppet.device_keys)
+    shown = puppet.shown(person(ANN, seen))
+    assert shown is not None
+    assert shown.cross_signed
+    other = Machine(msgspec.structs.replace(ann.row(), device=puppet.device), [], KEY)
+    assert other.shown(person(ANN, seen)) is None, "another's keys under its name"
+
+
 def message(sender: Machine, to: Machine, content: dict[str, Any]) -> OlmContent:
     sealed, _ = sender.encrypt(device_of(to), "m.room_key", content)
     return msgspec.convert(sealed, OlmContent)

@@ -33,7 +33,7 @@ async def test_what_is_said_in_an_encrypted_room_crosses_both_ways(synapse: Syna
 async def test_what_somebody_says_from_elsewhere_is_said_by_a_ghost_that_is_believed(
     synapse: Synapse, tmp_path: Path
 ) -> None:
-    """Decision 0016: the bridge makes no device for Alice's own user, and leaves her identity alone."""
+    """Decision 0016: unasked, the bridge makes no device for Alice's own user, and leaves her identity alone."""
     place = await home(synapse, tmp_path, "alice", double_puppets=True)
     async with (
         place.bridge() as bridge,
