@@ -2,15 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from bridgekit.contract.errors import HomeserverUnavailable, MatrixRefused
+from bridgekit.contract.ids import ChatId, MessageId
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.crypto.attachments import Sealing
 from bridgekit.matrix.fetch import FetchRefused
 from bridgekit.matrix.gate import DOUBTS
 from bridgekit.matrix.links import Links
@@ -195,6 +200,101 @@ async def test_forged_links_are_404_and_expired_ones_410(stage):
     for link in (good, text):
         async with stage.http.get(link) as response:
             assert response.status == 410
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "end"),
+    [
+        ("bytes=0-0", 0, 1),
+        ("bytes=100-70000", 100, 70_001),
+        ("Bytes=65536-", 65_536, len(PNG)),
+        ("bytes=-10", len(PNG) - 10, len(PNG)),
+        (f"bytes=-{2 * len(PNG)}", 0, len(PNG)),
+        (f"bytes=500000-{10 * len(PNG)}", 500_000, len(PNG)),
+    ],
+)
+async def test_a_player_gets_the_part_it_asks_for(stage, asked, first, end):
+    """RFC 9110 14.2, 15.3.7: some players play nothing without."""
+    mxc = await stage.client.upload(PNG, "video/mp4")
+    async with stage.http.get(path(stage.links.media(mxc, "a.mp4")), headers={"Range": asked}) as response:
+        assert response.headers["Accept-Ranges"] == "bytes"
+        assert response.headers["Content-Range"] == f"bytes {first}-{end - 1}/{len(PNG)}"
+        assert response.headers["Content-Length"] == str(end - first)
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert (response.status, await response.read()) == (206, PNG[first:end])
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Range": "bytes=5-2"},
+        {"Range": "bytes=0-1,5-6"},
+        {"Range": "bytes=-"},
+        {"Range": "lines=0-1"},
+        {"Range": "bytes=١-"},
+        {"Range": "bytes=0-1", "If-Range": '"some tag"'},
+    ],
+)
+async def test_what_is_no_single_range_gets_the_whole_file(stage, headers):
+    """RFC 9110 14.2: an invalid Range is ignored, several may be; 13.1.5: no tag of ours is that one."""
+    mxc = await stage.client.upload(PNG, "video/mp4")
+    async with stage.http.get(path(stage.links.media(mxc, "a.mp4")), headers=headers) as response:
+        assert (response.status, await response.read()) == (200, PNG)
+        assert response.headers["Accept-Ranges"] == "bytes"
+
+
+@pytest.mark.parametrize("asked", [f"bytes={len(PNG)}-", "bytes=-0"])
+async def test_a_part_behind_the_end_is_416_and_says_where_the_end_is(stage, asked):
+    """RFC 9110 15.5.17."""
+    mxc = await stage.client.upload(PNG, "video/mp4")
+    async with stage.http.get(path(stage.links.media(mxc, "a.mp4")), headers={"Range": asked}) as response:
+        assert response.status == 416
+        assert response.headers["Content-Range"] == f"bytes */{len(PNG)}"
+
+
+class Agreed:
+    """Every room's people have agreed to links, and every event holds one file."""
+
+    def __init__(self, file: dict[str, Any]) -> None:
+        self._file = file
+
+    def holds(self, room: ChatId, agreement: int) -> bool:
+        return True
+
+    async def content(self, room: ChatId, event_id: MessageId) -> dict[str, Any]:
+        return {"file": self._file, "info": {"mimetype": "video/mp4"}}
+
+
+@asynccontextmanager
+async def sealed(stage: Stage, *, end: bytes = b"") -> AsyncIterator[tuple[TestClient[Any, Any], str]]:
+    """A listener, and a link to PNG as an encrypted file, whose last bytes the media store changed to `end`."""
+    sealing = Sealing()
+    whole = b"".join([piece async for piece in sealing.through(slowly(PNG))])
+    mxc = await stage.client.upload(whole[: len(whole) - len(end)] + end, "application/octet-stream")
+    file = {**msgspec.json.decode(sealing.key()), "url": mxc}
+    app = web.Application()
+    app.add_routes(PublicMedia(stage.links, stage.client, sealed=Agreed(file)).routes())
+    link = path(stage.links.sealed_media(ChatId(stage.room), MessageId("$e"), 1, "a.mp4"))
+    async with TestClient(TestServer(app)) as http:
+        yield http, link
+
+
+@pytest.mark.parametrize(("asked", "first", "end"), [("0-1", 0, 2), ("70000-80000", 70_000, 80_001)])
+async def test_a_part_of_an_encrypted_file_is_in_clear(stage, asked, first, end):
+    async with (
+        sealed(stage) as (http, link),
+        http.get(link, headers={"Range": f"bytes={asked}"}) as response,
+    ):
+        assert (response.status, await response.read()) == (206, PNG[first:end])
+
+
+@pytest.mark.parametrize("headers", [{}, {"Range": "bytes=70000-80000"}])
+async def test_an_encrypted_file_that_was_changed_is_never_whole_and_no_part_of_it_either(stage, headers):
+    """The hash is over all of it: nobody may take a part for whole before it is known."""
+    async with sealed(stage, end=b"changed") as (http, link):
+        with pytest.raises(aiohttp.ClientError):
+            async with http.get(link, headers=headers) as response:
+                await response.read()
 
 
 async def test_a_file_past_the_limit_is_refused(stage):
