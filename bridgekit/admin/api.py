@@ -218,7 +218,7 @@ def _handler(desk: Desk, call: Call) -> Callable[[web.Request], Awaitable[web.St
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
-            asked = read(await request.read()) if read is not None else Query(request.query)
+            asked = _read(read, await request.read()) if read is not None else Query(request.query)
             return answered(await call.do(desk, asked), call.status)
         except msgspec.MsgspecError as error:
             return answered(views.Refusal(f"That cannot be read: {error}."), 400)
@@ -231,3 +231,11 @@ def _handler(desk: Desk, call: Call) -> Callable[[web.Request], Awaitable[web.St
             return answered(views.Refusal(error.notice), 502)
 
     return handle
+
+
+def _read(read: Callable[[bytes], Any], body: bytes) -> Any:
+    """What a body says. Raises MsgspecError, whatever is wrong with it."""
+    try:
+        return read(body)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from None

@@ -59,7 +59,7 @@ def named(answer: Answer) -> MatrixError:
     status = answer.status
     try:
         body = _error(answer.body)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         body = None
     if status == 429 or (body is not None and body.errcode == "M_LIMIT_EXCEEDED"):
         return MatrixRateLimited(

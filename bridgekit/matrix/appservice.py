@@ -162,7 +162,7 @@ class Appservice:
         txn_id = request.match_info["txn_id"]
         body = await self._body(request)
         if body is None:
-            return _refused(413, "M_TOO_LARGE", f"a transaction may have {self._max_body} bytes")
+            return self._too_large()
         try:
             transaction = parse(body)
         except NotATransaction as error:
@@ -189,9 +189,11 @@ class Appservice:
 
     async def _ping(self, request: web.Request) -> web.Response:
         body = await self._body(request)
+        if body is None:
+            return self._too_large()
         try:
             self._receiver.pinged(_ping(body or b"{}").transaction_id)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return _refused(400, "M_NOT_JSON", "not a ping")
         return _done()
 
@@ -268,6 +270,9 @@ class Appservice:
             if size > self._max_body:
                 return None
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _too_large(self) -> web.Response:
+        return _refused(413, "M_TOO_LARGE", f"a body may have {self._max_body} bytes")
 
     def _remember(self, key: str) -> None:
         self._recent[key] = None

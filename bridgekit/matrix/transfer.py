@@ -141,7 +141,7 @@ class Transfer:
                 raise _broken(error) from error
             try:
                 return _uploaded(body).content_uri
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeDecodeError):
                 raise named(_answer(response, body)) from None
 
     @asynccontextmanager

@@ -200,7 +200,7 @@ class Homeserver:
             if 200 <= status < 300:
                 try:
                     result = decode(answer.body)
-                except msgspec.MsgspecError:
+                except (msgspec.MsgspecError, UnicodeDecodeError):
                     raise named(answer) from None
                 ok = True
                 if self.refused or not self.heard:

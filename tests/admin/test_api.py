@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 
 from bridgekit.admin import api, openapi
 from bridgekit.admin.views import Done
@@ -42,6 +45,23 @@ def test_every_reference_leads_somewhere_and_every_operation_has_its_own_name():
     assert {ref.removeprefix("#/components/schemas/") for ref in found} <= set(schemas)
     ids = [operation["operationId"] for path in DOCUMENT["paths"].values() for operation in path.values()]
     assert len(ids) == len(set(ids)) == len(CALLS)
+
+
+@pytest.mark.parametrize("value", [b'"\xff"}', b"[" * 100_000, b""], ids=["not UTF-8", "too deep", "cut off"])
+@pytest.mark.parametrize("known", [True, False], ids=["a field that it has", "another"])
+async def test_a_body_that_is_no_json_is_400_and_no_fault_of_ours(value, known):
+    app = api.application("token", object(), CALLS, DOCUMENT)  # type: ignore[arg-type]
+    async with TestClient(TestServer(app)) as http:
+        for call in CALLS:
+            if call.body is None:
+                continue
+            path = call.path.replace("{", "").replace("}", "")
+            field = msgspec.structs.fields(call.body)[0].name if known else "more\udcff"
+            body = b'{"%s":' % field.encode("utf-8", "surrogateescape") + value
+            async with http.request(
+                call.method, path, data=body, headers={"Authorization": "Bearer token"}
+            ) as response:
+                assert (response.status, list(await response.json())) == (400, ["error"]), call.path
 
 
 def test_the_description_is_json():

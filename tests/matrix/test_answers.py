@@ -41,6 +41,7 @@ def test_a_body_that_is_no_json_is_trouble_too(status):
     assert isinstance(
         of(status, b"<html>Sign in</html>", Location="https://elsewhere"), HomeserverUnavailable
     )
+    assert isinstance(of(status, b'{"errcode":"\xff"}'), HomeserverUnavailable)
 
 
 @pytest.mark.parametrize(

@@ -332,6 +332,22 @@ async def test_a_ping_is_heard(http, desk, path):
     assert desk.pings == ["mine", None]
 
 
+NESTED = b'{"more":' + b"[" * 50_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"transaction_id":"\xff"}', b'{"transaction_id":', b'{"transaction_id":7}', b"[]", NESTED],
+    ids=["not UTF-8", "cut off", "a number", "a list", "too deep"],
+)
+async def test_what_is_no_ping_is_refused_and_no_fault_of_ours(http, desk, body):
+    async with http.post("/_matrix/app/v1/ping", data=body, headers=AUTH) as response:
+        assert (response.status, (await response.json())["errcode"]) == (400, "M_NOT_JSON")
+    async with http.post("/_matrix/app/v1/ping", data=NESTED * 3, headers=AUTH) as response:
+        assert (response.status, (await response.json())["errcode"]) == (413, "M_TOO_LARGE")
+    assert desk.pings == []
+
+
 async def test_a_homeserver_delivers_its_events_in_order_and_pings(desk):
     app = web.Application()
     app.add_routes(Appservice("hs-secret", desk).routes())
