@@ -11,6 +11,7 @@ from typing import Any
 from bridgekit.contract.text import Span, Text
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")
+_LINK = re.compile(r"\S{0,8}https?://\S{1,2000}")
 
 
 @cache
@@ -52,8 +53,9 @@ def pieces(text: Text, limit: int, cost: Callable[[Text], int]) -> list[Text]:
     """Cut `text` into pieces whose `cost` is at most `limit`.
 
     `cost` should not fall when a piece grows (bytes on the wire, say). A cut is made at a newline in the second
-    half of a full piece, else at a space in its last third, else between two graphemes (UAX #29), and inside a
-    grapheme only where that grapheme alone is too long. The one newline or space at a cut is dropped, nothing
+    half of a full piece, else at a space in its last third, else before a link that the cut would break and that
+    fits a piece, else between two graphemes (UAX #29), and inside a grapheme only where that grapheme alone is too
+    long. The one newline or space at a cut is dropped, nothing
     else is. Raise ValueError where not even one code point fits.
     """
     body = text.body
@@ -95,9 +97,26 @@ def _next(
         if text.body[start + size] in " \n" and _is_boundary(text.body, start + size):
             return window.slice(0, size), 1, size * 2
         at = _last(" ", window.body, ends, max(1, size * 2 // 3), size)
+    if at <= 0:
+        at = _before_link(text, start, window, ends, size, limit, cost)
     if at > 0 and cost(shorter := window.slice(0, at)) <= limit:
         return shorter, 1, size * 2
     return window.slice(0, size), 0, size * 2
+
+
+def _before_link(
+    text: Text,
+    start: int,
+    window: Text,
+    ends: Sequence[int],
+    size: int,
+    limit: int,
+    cost: Callable[[Text], int],
+) -> int:
+    """Where the separator before a link is that a cut at `size` would break and a piece of its own has room for."""
+    at = max(_last(separator, window.body, ends, 1, size) for separator in "\n ")
+    link = _LINK.match(text.body, start + at + 1) if at > 0 else None
+    return at if link is not None and cost(text.slice(*link.span())) <= limit else -1
 
 
 def _last(separator: str, body: str, ends: Sequence[int], low: int, high: int) -> int:

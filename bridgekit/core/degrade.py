@@ -20,6 +20,8 @@ RECENT = 5 * 60_000
 QUOTE_CHARS = 60
 LONGEST_NAME = 32
 """Characters of a name before somebody's words: a longer one would leave no room for them in a line."""
+LONGEST_FILE_NAME = 80
+"""Characters of a file's name before its link."""
 LEAST = 8
 """Bytes of a shortened message that are worth showing before its link."""
 LONG_FACTOR = 5
@@ -130,7 +132,8 @@ def _worded(
 
 
 def _file_words(file: File, caption: Text, link: str) -> Text:
-    words = f"{file.name} ({_size(file.size)}): {link}" if file.size else f"{file.name}: {link}"
+    name = clipped(shown(file.name), LONGEST_FILE_NAME) or "file"
+    words = f"{name} ({_size(file.size)}): {link}" if file.size else f"{name}: {link}"
     return join(caption, "\n", words) if caption and caption.body != file.name else plain(words)
 
 

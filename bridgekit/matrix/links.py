@@ -22,6 +22,8 @@ from bridgekit.contract.ids import ChatId, MessageId
 MEDIA_PATH = "/_bridgekit/media"
 TEXT_PATH = "/_bridgekit/text"
 MAC_BYTES = 16
+LONGEST_SEGMENT = 80
+"""Characters of a file's name at the end of its link: the whole is to fit a line where lines are short."""
 HOUR = 3600
 EARLIEST = 1_000_000_000
 """Seconds since the epoch; a number below that is the hour at which a link of an earlier version ends."""
@@ -99,7 +101,7 @@ class Links:
         """A link to a file; None where no public address is configured or `mxc` is no mxc address."""
         if not self._base or parse_mxc(mxc) is None:
             return None
-        name = file_name(name)
+        name = _segment(name)
         token = self._sign(b"m", mxc.removeprefix("mxc://").encode(), name)
         return f"{self._base}{MEDIA_PATH}/{token}/{quote(name, safe='')}"
 
@@ -120,7 +122,7 @@ class Links:
         """A link to the file of an encrypted event, good while the agreement holds; None as for `text`."""
         if not self._base:
             return None
-        name = file_name(name)
+        name = _segment(name)
         token = self._sign_sealed(room, event_id, agreement, name)
         return f"{self._base}{MEDIA_PATH}/{token}/{quote(name, safe='')}"
 
@@ -174,6 +176,18 @@ def _place(what: bytes, *, packed: bool) -> tuple[ChatId, MessageId]:
         return ChatId(what[32:].decode()), MessageId("$" + _base(what[:32]))
     room, _, event_id = what.decode().partition("\n")
     return ChatId(room), MessageId(event_id)
+
+
+def _segment(name: str) -> str:
+    """The name that ends a link, shortened before its ending where, quoted, it is longer than LONGEST_SEGMENT."""
+    name = file_name(name)
+    stem, dot, ending = name.rpartition(".")
+    if not dot or len(quote(ending, safe="")) > 10:
+        stem = name
+    ending = name[len(stem) :]
+    while len(quote(stem + ending, safe="")) > LONGEST_SEGMENT:
+        stem = stem[:-1]
+    return stem + ending
 
 
 def file_name(name: str) -> str:

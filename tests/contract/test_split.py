@@ -117,6 +117,22 @@ def test_a_cut_is_made_at_the_last_space_of_the_last_third() -> None:
     assert [p.body for p in by_bytes(plain("a " + "b" * 20), 10)] == ["a bbbbbbbb", "bbbbbbbbbb", "bb"]
 
 
+LINK = "https://b.example/f/1"
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (f"cat.png: {LINK}", ["cat.png:", LINK]),
+        (f"a\nb\u00e9 {LINK} c", ["a\nb\u00e9", f"{LINK} c"]),
+        (f"({LINK})", [f"({LINK})"]),
+        (f"a {LINK}{'x' * 9}", [f"a {LINK}x", "x" * 8]),  # it fits no piece at all
+    ],
+)
+def test_a_link_is_not_cut_where_it_fits_a_piece(body: str, found: list[str]) -> None:
+    assert [p.body for p in by_bytes(plain(body), 24)] == found
+
+
 def test_a_cut_is_rather_made_at_a_newline() -> None:
     assert [p.body for p in by_bytes(plain("first line\nsecond of two"), 20)] == [
         "first line",

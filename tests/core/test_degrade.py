@@ -251,6 +251,17 @@ def test_a_file_becomes_a_link_where_there_are_no_files():
     assert body(post("look", file=FILE), can(), about) == "look\ncat.png (12.3 kB): https://b.example/f/1"
 
 
+def test_a_long_name_of_a_file_is_cut_and_its_link_is_not():
+    """A name may be as long as an event."""
+    file = File(uri="mxc://example.org/abc", name="cat\n" * 20_000, size=12_345)
+    words = body(
+        post("", file=file), can(max_lines=6), Aids(label="Example", file_link="https://b.example/f/1")
+    )
+    assert words.startswith("cat cat cat ")
+    assert words.endswith("… (12.3 kB): https://b.example/f/1")
+    assert len(words) < 150
+
+
 def test_a_file_that_nothing_can_link_to_is_refused_with_its_name():
     assert "cat.png was not sent" in refusal(post("", file=FILE), can())
 

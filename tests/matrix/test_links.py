@@ -1,6 +1,7 @@
 """Signed links: what they name comes back, whatever is changed does not, and they end."""
 
 import struct
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from bridgekit.contract.ids import ChatId, MessageId
 from bridgekit.matrix.links import (
+    MEDIA_PATH,
     Expired,
     Forged,
     Links,
@@ -182,6 +184,27 @@ def test_every_name_becomes_one_harmless_segment(name):
 
 def test_a_long_name_keeps_its_ending():
     assert file_name("x" * 300 + ".jpeg") == "x" * 95 + ".jpeg"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x" * 100 + ".jpeg", "猫" * 90 + ".jpeg", "🐈 " * 50, "%" * 100],
+    ids=["letters", "others", "pictures", "signs"],
+)
+def test_a_link_fits_one_line_whatever_the_file_is_called(name):
+    """RFC 1459 2.3: 512 bytes, of which the sender, the command, the channel and a speaker's name need some 150."""
+    links = Links("https://bridge.example.org", KEY, DAY, now=lambda: START)
+    room, event = ChatId("!" + "r" * 43), MessageId("$" + "e" * 43)
+    for link in (
+        links.media("mxc://matrix.example.org/" + "m" * 24, name),
+        links.sealed_media(room, event, 1, name),
+    ):
+        assert link is not None
+        assert len(link) <= 300
+        token, _, called = link.removeprefix(f"https://bridge.example.org{MEDIA_PATH}/").partition("/")
+        links.open(token, unquote(called))
+        assert unquote(called).startswith(name[:3])
+        assert unquote(called).endswith(".jpeg") is name.endswith(".jpeg")
 
 
 def test_a_short_key_is_refused():

@@ -59,6 +59,13 @@ def test_each_line_and_each_piece_begins_with_the_speaker() -> None:
     assert all(line.startswith("PRIVMSG #c :<Ann QUIT> ") for line in lines)
 
 
+@pytest.mark.parametrize("before", range(0, 200, 20))
+def test_a_link_is_whole_in_one_line_however_long_what_stands_before_it(before: int) -> None:
+    link = f"https://bridge.example/_bridgekit/media/{'t' * 200}/{'n' * 80}"
+    lines = wire(in_channel(), say(f"{'n' * before} (12.3 kB): {link}", prefix=f"<{'a' * 32}> "))
+    assert any(line.endswith(link) for line in lines)
+
+
 def test_a_mention_is_the_nick_of_today() -> None:
     one = in_channel(":bob!b@bob.host NICK :Robert")
     text = Text("hi Bobby!", (Span(3, 8, Style.MENTION, "bob"), Span(0, 9, Style.BOLD)))
