@@ -17,7 +17,6 @@ from connectors.irc import modes
 from connectors.irc.format import STYLES, encode
 from connectors.irc.identity import View
 from connectors.irc.masks import hits, muting
-from connectors.irc.nicks import wanted_nick
 from connectors.irc.outline import BanMask, OutLine, Settings, Urgency
 from connectors.irc.people import WHOX_FIELDS, WHOX_TOKEN
 from connectors.irc.saying import can_tag, post, separators
@@ -94,7 +93,7 @@ def lines(verb: Verb, state: State, people: View, settings: Settings, *, key: st
         case verbs.SetRole():
             return _set_role(verb, target, state, people)
         case verbs.ShowProfile():
-            return _show(verb, state)
+            raise SendRejected("Names on this network are nicks, and they stay as they are.")
         case verbs.FetchHistory():
             return [_history(verb, target, state)]
         case _:
@@ -326,13 +325,6 @@ def _mute(verb: verbs.SetRole, target: str, state: State, people: View, settings
         OutLine(command="MODE", params=(target, *params), urgency=Urgency.MODERATION)
         for params in modes.write(changes, state.support.modes)
     ]
-
-
-def _show(verb: verbs.ShowProfile, state: State) -> list[OutLine]:
-    if verb.speaker is None:
-        return []
-    nick = wanted_nick(verb.speaker.name, state)
-    return [] if nick == state.nick else [OutLine(command="NICK", params=(nick,), urgency=Urgency.MODERATION)]
 
 
 def _history(verb: verbs.FetchHistory, target: str, state: State) -> OutLine:

@@ -159,10 +159,8 @@ class IrcSession:
                 case Leave():
                     self._joining.leave(verb.chat)
                     return None
-                case SetTyping() | MarkRead():
+                case SetTyping() | MarkRead() | ShowProfile():
                     return None  # nobody goes into a channel for that
-                case ShowProfile():
-                    pass
                 case _:
                     await self._present(verb.chat)
         self.network.acquaint(self, verb)
@@ -170,8 +168,6 @@ class IrcSession:
         match verb:
             case Leave():
                 self._joining.leave(verb.chat)
-            case ShowProfile() if lines:
-                self._wanted.want(lines[0].params[0])
             case _ if self.login is not None:
                 self.network.spoke(self, lines)
             case _:

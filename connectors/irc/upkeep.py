@@ -59,10 +59,6 @@ class WantedNick:
         self._loop = asyncio.get_running_loop()
         self._asked_at = self._loop.time()
 
-    def want(self, nick: str) -> None:
-        """Another one from now on."""
-        self._nick = nick
-
     def notice(self, change: Change) -> None:
         """Somebody was renamed or left."""
         match change:

@@ -387,7 +387,7 @@ COMMANDS = {
     verbs.Ban: {"MODE", "KICK"},
     verbs.Unban: {"MODE"},
     verbs.SetRole: {"MODE"},
-    verbs.ShowProfile: {"NICK"},
+    verbs.ShowProfile: set(),
     verbs.FetchHistory: {"CHATHISTORY"},
 }
 ALL = enable(

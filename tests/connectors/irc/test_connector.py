@@ -418,12 +418,16 @@ async def test_a_puppet_that_was_put_out_does_not_come_back_by_itself(caps):
             assert not ircd.lines("JOIN")
 
 
-async def test_a_name_that_a_puppet_shows_by_itself_is_kept(caps):
+async def test_a_puppet_keeps_its_nick_whatever_its_person_is_called_now(caps):
+    """What ends a nick tells puppets from people (`puppets.nick`): a name alone would be somebody else's."""
     ircd = Ircd(caps=caps)
     async with ircd.serving(), running(network_of(ircd, puppets=FAST), login_of("alice")) as puppet:
+        assert ShowProfile not in puppet.session.capabilities(C).verbs
         speaker = Person(id=PersonId("@alice:example.org"), name="Alicia")
-        await puppet.session.perform(ShowProfile(chat=C, speaker=speaker))
-        await ircd.until(lambda: puppet.session.me.name == "Alicia")
+        await puppet.session.perform(Join(chat=C))
+        with pytest.raises(SendRejected):
+            await puppet.session.perform(ShowProfile(chat=C, speaker=speaker))
+        assert not ircd.lines("^NICK Alicia")
 
 
 async def test_what_a_bouncer_kept_is_replayed_also_without_a_batch():
