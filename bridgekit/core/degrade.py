@@ -28,6 +28,7 @@ LONG_FACTOR = 5
 """Without a public address for links, this many times the allowed lines are sent all the same."""
 
 NO_ADDRESS = "this bridge has no public address to link to"
+FOREIGN = "only what is said on Matrix is put under a link"
 SEALED_ROOM = (
     "what is said in an encrypted room is not laid open under a link before a moderator here agrees to that with "
     "`!bridge agree files`"

@@ -26,7 +26,7 @@ from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId
 from bridgekit.contract.people import Person
 from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import Sent, Verb
-from bridgekit.core.degrade import NO_ADDRESS, SEALED_FILE, SEALED_ROOM, Aids, Refusal, fit
+from bridgekit.core.degrade import FOREIGN, NO_ADDRESS, SEALED_FILE, SEALED_ROOM, Aids, Refusal, fit
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.membership import Mode
 from bridgekit.core.model import RELAY, Context, Permission, SideView, matrix_side
@@ -500,10 +500,10 @@ class Performing:
                 return self._links.sealed_text(room, event, agreement.id) or "", ""
             return self._links.sealed_media(room, event, agreement.id, file.name) or "", ""
         if file is None:
-            return (self._links.text(room, event) if event is not None else None) or "", NO_ADDRESS
+            return (self._links.text(room, event) if event is not None else None) or "", FOREIGN
         if file.key is not None:
             return "", SEALED_FILE
-        return self._links.media(file.uri, file.name) or "", NO_ADDRESS
+        return self._links.media(file.uri, file.name) or "", FOREIGN
 
     def _aids(
         self,

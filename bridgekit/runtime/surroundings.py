@@ -30,7 +30,7 @@ from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.bot import Bot
-from bridgekit.runtime.cases import Case, Fate, Step, Tracked
+from bridgekit.runtime.cases import Case, Fate, Outcome, Step, Tracked
 from bridgekit.runtime.directs import DIRECT, Directs
 from bridgekit.runtime.exposure import Exposures
 from bridgekit.runtime.fates import Fates
@@ -160,13 +160,13 @@ class RoomSurroundings:
         self._notices: Buckets[ChatId] = Buckets(TELL_ROOM)
         self._untold: dict[ChatId, int] = {}  # how much a room misses of which it has not heard
 
-    def _missed(self, room: ChatId, why: str) -> Work | None:
+    def _missed(self, room: ChatId, why: str, where: str) -> Work | None:
         """People of a network cannot be told what became of their words; the room hears each reason once in a while."""
         if not (self._reasons.take((room, why), now()) and self._notices.take(room, now())):
             self._untold[room] = self._untold.get(room, 0) + 1
             return None
         more = self._untold.pop(room, 0)
-        words = f"⚠ Something that was said on the other side could not be shown here: {why}"
+        words = f"⚠ Something that was said on the other side could not be shown {where}: {why}"
         return self._portals.say(room, f"{words} (And {more} more since I said so last.)" if more else words)
 
     def sides(self, room: ChatId) -> list[PortalKey]:
@@ -423,20 +423,22 @@ class RoomSurroundings:
         if isinstance(case.fact, facts.Membership) and case.fact.change in DEEDS and case.outcomes:
             return self._moderated(room, case, case.fact)
         if case.event is None:
-            why = _unheard(case)
-            if case.durable and why:
+            lost = _unheard(case)
+            if case.durable and lost is not None:
+                why = lost.notice
                 log.warning(
                     "not_delivered", network=case.origin.network, fact=type(case.fact).__name__, why=why
                 )
                 if isinstance(case.fact, facts.Message) and case.origin in self._registry.links:
-                    return self._missed(room, why)
+                    here = lost.side.network == MATRIX or lost.side == case.origin
+                    return self._missed(room, why, "here" if here else "everywhere")
             return None
         return self._fates.report(room, case) if self._fates.concerns(case) else None
 
 
-def _unheard(case: Case) -> str:
-    """Why a part of it failed of which nobody was told; "" where there is none."""
+def _unheard(case: Case) -> Outcome | None:
+    """A part of it that failed of which nobody was told why."""
     for outcome in case.outcomes:
         if outcome.fate is Fate.FAILED and not outcome.told and outcome.notice:
-            return outcome.notice
-    return ""
+            return outcome
+    return None

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from bridgekit.contract.filekeys import gcm
 from bridgekit.contract.people import File
 from bridgekit.contract.verbs import PostMessage
-from tests.runtime.fake_network import Town, says
+from tests.runtime.fake_network import Town, TownConfig, TownConnector, says
 from tests.runtime.running import (
     BOT,
     PNG,
@@ -21,6 +21,7 @@ from tests.runtime.running import (
     linked,
     said,
     town_world,
+    until,
     web_server,
 )
 
@@ -146,3 +147,26 @@ async def test_a_network_that_takes_files_is_given_the_file_itself(tmp_path: Pat
         network = place.connectors["town"].networks[-1]  # type: ignore[attr-defined]
         async with network.host.open_media(post.content.file) as chunks:
             assert b"".join([chunk async for chunk in chunks]) == PNG
+
+
+async def test_what_another_network_says_at_length_and_a_third_cannot_carry_is_no_fault_of_the_address(
+    tmp_path: Path,
+) -> None:
+    """Its words have no event yet to which a link could lead; that the bridge had no address was not true."""
+    town, village = Town(), Town()
+    village.can = msgspec.structs.replace(village.can, max_lines=2, max_bytes=2000)
+    async with town_world(tmp_path, town) as place:
+        place.networks["village"] = {"connector": "village", "config": TownConfig(), "name": "Village"}
+        place.connectors["village"] = TownConnector(village)
+        place.more["public"] = {"url": "https://bridge.example"}
+        async with place.bridge() as bridge:
+            alice, room = await linked(place)
+            await alice.send(room, "!bridge link village #talk")
+            await until(lambda: len(bridge.parts.passage.passing) == 2)
+            words = "\n".join(f"line {n}" for n in range(100))
+            town.emit(says("Bob", words))
+            await said(place, by(ghost("bob"), words))
+            told = await said(place, by(BOT, "too long for Village"))
+            assert "could not be shown everywhere: " in told.body
+            assert "only what is said on Matrix is put under a link: send it in parts." in told.body
+            assert village.said() == []
