@@ -23,6 +23,11 @@ def known(mapping: str) -> str:
     return mapping if mapping in _TABLES else RFC1459
 
 
+def is_plain(name: str) -> bool:
+    """Whether every casemapping folds it alike."""
+    return not any(c in "[]\\~" for c in name)
+
+
 @lru_cache(maxsize=2048)  # a line asks a dozen times for the same few names
 def fold(name: str, mapping: str = RFC1459) -> str:
     """The key of a nick or a channel: two names are one exactly if their keys are equal. Idempotent."""

@@ -52,9 +52,8 @@ class CatchUp:
         self._away_since = memory.present  # before this connection
         self._entered: set[ChatId] = set()
 
-    def came(self, channel: str) -> Coroutine[None, None, None] | None:
+    def came(self, channel: str, chat: ChatId) -> Coroutine[None, None, None] | None:
         """We are in the channel: what fetches that which was missed there, if anything was."""
-        chat = ChatId(self._state.fold(channel))
         again, first = self._memory.seen(chat), chat not in self._entered
         self._entered.add(chat)
         if not again:

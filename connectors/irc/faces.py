@@ -62,7 +62,7 @@ class Faces:
 
     def channel(self, name: str) -> ChatId:
         """The chat of a channel."""
-        return ChatId(self.state.fold(name))
+        return self.people.chat(name)
 
 
 def is_service(nick: str) -> bool:

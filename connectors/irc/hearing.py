@@ -81,7 +81,7 @@ class Hearing:
             words, kind = rest, Kind.EMOTE
         sender = self.faces.past_speaker(line) if history is not None else self.faces.speaker(line)
         chat, private, lead = self._place(line, sender, own=own)
-        channel = None if private else self.state.channel(chat)
+        channel = None if private else self.state.channel(line.param(0))
         text = _lines(words)
         message = Message(
             chat=chat,

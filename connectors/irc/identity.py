@@ -1,4 +1,5 @@
-"""Who is who: nicks change, persons do not. One `Identity` for a network, one `View` of it for each connection."""
+"""Who is who, and which chat a channel is: nicks and casemappings change, persons and chats do not. One `Identity` for
+a network, one `View` of it for each connection."""
 
 from __future__ import annotations
 
@@ -6,11 +7,12 @@ from collections import OrderedDict
 
 import msgspec
 
-from bridgekit.contract.ids import PersonId
+from bridgekit.contract.ids import ChatId, PersonId
 from connectors.irc import casemap
 
 MAX_REMEMBERED = 10_000
 MAX_STRANGERS = 1_000
+MAX_CHANNELS = 10_000
 
 
 class Trace(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
@@ -30,6 +32,8 @@ class Trace(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
 
 class _Memory(msgspec.Struct, array_like=True):
     people: dict[str, Trace]
+    channels: dict[str, str] = {}
+    mapping: str = casemap.RFC1459
 
 
 class Identity:
@@ -38,6 +42,9 @@ class Identity:
     A person's id is the folded nick at first sight, with `~2`, `~3` ... where that id is in use by somebody else.
     "In use" is what a connection maps now, or a nick that was taken over by a person of another name before a
     connection was lost and may come back with proof.
+
+    A chat's id is its channel's name as it was folded at first, too. Where that depends on the casemapping, the name is
+    remembered: a network that folds otherwise now means the same channel.
     """
 
     def __init__(self) -> None:
@@ -49,6 +56,8 @@ class Identity:
         self._lost: OrderedDict[PersonId, Trace] = OrderedDict()  # remembered, and to be proved
         self._lost_nicks: dict[str, PersonId] = {}
         self._lost_by: dict[PersonId, str] = {}  # the view that had them; "" is an earlier process
+        self._channels: dict[str, str] = {}  # chat -> its channel's name, where casemappings differ about it
+        self._chats: dict[str, str] = {}  # folded name -> chat, of the same
 
     def view(self, name: str) -> View:
         """The view of the connection called `name` (unique), a new and empty one each time."""
@@ -63,11 +72,41 @@ class Identity:
             for key in list(view._persons):
                 view._unmap(key, lost_by=name)
 
+    def chat(self, name: str) -> ChatId:
+        """The chat of the channel called `name`."""
+        key = self.fold(name)
+        known = self._chats.get(key)
+        if known is None:
+            known = f"{key}~2" if key in self._channels else key  # that id is another channel's
+        return ChatId(known)
+
+    def channel(self, chat: str) -> str:
+        """The name of a chat's channel, for whoever means it before the network."""
+        return self._channels.get(chat, chat)
+
+    def learn(self, name: str) -> None:
+        """The network has, or somebody means, a channel that is written so."""
+        chat = self.chat(name)
+        if chat in self._channels or chat != self.fold(name) or not casemap.is_plain(name):
+            if self._channels.get(chat) == name:
+                return
+            self._channels[chat] = name
+            while len(self._channels) > MAX_CHANNELS:
+                del self._channels[next(iter(self._channels))]
+            self._index()
+            self.version += 1
+
+    def _index(self) -> None:
+        self._chats = {}
+        for chat, name in self._channels.items():
+            self._chats.setdefault(self.fold(name), chat)
+
     def export(self) -> bytes:
         """Everything that must outlive the process, for `Host.put`; bounded in size."""
         people = {str(p): t for p, t in self._lost.items()}
         people |= {str(p): t for p, t in self._traces.items() if self._worth(p, t)}
-        return msgspec.msgpack.encode(_Memory(dict(list(people.items())[-MAX_REMEMBERED:])))
+        kept = dict(list(people.items())[-MAX_REMEMBERED:])
+        return msgspec.msgpack.encode(_Memory(kept, self._channels, self.mapping))
 
     def restore(self, data: bytes) -> None:
         """Take an export back in; one that cannot be read is nothing."""
@@ -75,6 +114,9 @@ class Identity:
             memory = msgspec.msgpack.decode(data, type=_Memory)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
+        self._channels = memory.channels | self._channels
+        self._index()
+        self.set_casemapping(memory.mapping)
         for person, trace in memory.people.items():
             if PersonId(person) not in self._uses:
                 self._remember(PersonId(person), trace, "")
@@ -85,6 +127,8 @@ class Identity:
         if mapping == self.mapping:
             return
         self.mapping = mapping
+        self.version += 1
+        self._index()
         for view in self._views.values():
             view._refold()
         self._lost_nicks = {self.fold(trace.nick): person for person, trace in self._lost.items()}
@@ -95,7 +139,7 @@ class Identity:
 
     def _worth(self, person: PersonId, trace: Trace) -> bool:
         # Somebody under their first name is found again without a memory, unless the account finds them elsewhere
-        return person != self.fold(trace.nick) or bool(trace.account)
+        return person != self.fold(trace.nick) or bool(trace.account) or not casemap.is_plain(trace.nick)
 
     def _remember(self, person: PersonId, trace: Trace, by: str) -> None:
         if not self._worth(person, trace):
@@ -239,6 +283,10 @@ class View:
         if lost is not None and whole.fold(lost.nick) != key:
             return None  # when last seen, they had another name
         return str(person)
+
+    def chat(self, name: str) -> ChatId:
+        """The chat of a channel."""
+        return self._identity.chat(name)
 
     def set_casemapping(self, mapping: str) -> None:
         """Fold by `mapping` from now on; it is the network's, so in every view."""

@@ -20,7 +20,7 @@ NICKLEN = 30
 
 
 class _Record(msgspec.Struct, array_like=True):
-    """As it is stored. Times are milliseconds since the epoch; channels are folded names."""
+    """As it is stored. Times are milliseconds since the epoch; channels are chats' ids."""
 
     keys: dict[str, str] = {}
     seen: dict[str, int] = {}
@@ -74,11 +74,11 @@ class Memory:
 
     def key(self, channel: str) -> str:
         """The password of a channel, "" where none is known."""
-        return self._now.keys.get(self._identity.fold(channel), "")
+        return self._now.keys.get(self._identity.chat(channel), "")
 
     def keep_key(self, channel: str, key: str) -> None:
         """Remember a channel's password."""
-        channel = self._identity.fold(channel)
+        channel = self._identity.chat(channel)
         if self._now.keys.get(channel) != key:
             self._now.keys[channel] = key
             self._dirty = True
@@ -135,10 +135,10 @@ class Memory:
 
     def keep_channels(self, login: str, *, came: str = "", left: str = "") -> None:
         """The puppet is in one more, or in one less."""
-        left = self._identity.fold(left)
+        left = self._identity.chat(left)
         before = self._now.channels.get(login, [])
         after = [c for c in before if c != left]
-        if came and (came := self._identity.fold(came)) not in after:
+        if came and (came := self._identity.chat(came)) not in after:
             after.append(came)
         if after != before:
             self._now.channels[login] = after

@@ -102,7 +102,14 @@ class IrcNetwork:
         """`#chan` is shared, a nick is private."""
         name = name.strip()
         if name[:1] in self._chantypes:
-            return (ChatId(self.identity.fold(name)), False) if _CHANNEL.fullmatch(name) else None
+            if not _CHANNEL.fullmatch(name):
+                return None
+            chat = self.identity.chat(name)
+            if self.relay is None or chat != self.identity.fold(
+                name
+            ):  # how names fold is not, or may not stay, so
+                self.identity.learn(name)
+            return chat, False
         if not NICK.fullmatch(name):
             return None
         person = self.relay.people.peek(name) if self.relay is not None else None
@@ -110,21 +117,24 @@ class IrcNetwork:
 
     def chat_name(self, chat: ChatId) -> str:
         """A channel as it writes itself; a person's present nick."""
+        name = self.identity.channel(chat)
         if self.relay is not None:
-            if (channel := self.relay.state.channel(chat)) is not None:
+            if (channel := self.relay.state.channel(name)) is not None:
                 return channel.name
             if (
                 chat[:1] not in self._chantypes
                 and (nick := self.relay.people.nick(PersonId(chat))) is not None
             ):
                 return nick
-        return chat if chat[:1] in self._chantypes else chat.partition("~")[0] or chat
+        return name if chat[:1] in self._chantypes else chat.partition("~")[0] or chat
 
     def whereabouts(self, chat: ChatId) -> str:
         """By the name that the network gives itself (RPL_ISUPPORT NETWORK); by the server where it gives none."""
         named = self.relay.state.support.network if self.relay is not None else ""
         server = self.config.servers[0]
-        return f"irc:{named or f'{server.host}:{server.port}'}/{chat}"
+        return (
+            f"irc:{named or f'{server.host}:{server.port}'}/{self.identity.fold(self.identity.channel(chat))}"
+        )
 
     def direct(self, person: PersonId) -> ChatId | None:
         """The conversation with a person has the person's id."""
@@ -151,7 +161,8 @@ class IrcNetwork:
             chats: Sequence[str] = [chat for chat in await self.host.chats() if chat[:1] in self._chantypes]
         else:
             chats = self.memory.channels(session.login.id)
-        return [(chat, self.memory.key(chat)) for chat in chats]
+        names = [self.identity.channel(chat) for chat in chats]
+        return [(name, self.memory.key(name)) for name in names]
 
     def plea(self, session: IrcSession, *, secure: bool) -> Plea | None:
         """Whom to tell what, to be identified after the welcome; None where nobody is to be told."""
@@ -178,7 +189,7 @@ class IrcNetwork:
         said = self._said.setdefault(session.login.id, deque(maxlen=200))
         for line in lines:
             if line.command in ("PRIVMSG", "NOTICE") and len(line.params) > 1:
-                said.append((self.identity.fold(line.params[0]), _words(line.params[1])))
+                said.append((self.identity.chat(line.params[0]), _words(line.params[1])))
 
     def from_relay(self, fact: Fact) -> Fact | None:
         """What the relay heard, unless one of our own puppets said it through us."""

@@ -149,6 +149,8 @@ class IrcSession:
 
     async def perform(self, verb: Verb) -> Sent | None:
         """Do one verb; several at once keep their order on the wire."""
+        if (name := self.network.identity.channel(verb.chat)) != verb.chat:
+            verb = msgspec.structs.replace(verb, chat=ChatId(name))
         match verb:
             case FetchHistory():
                 return await self._fetch(verb)
@@ -324,6 +326,7 @@ class IrcSession:
                     self._joining.leave(channel.name)
                     self._send(Priority.MODERATION, build("PART", channel.name, "Sent on to here unasked"))
                     return
+                self.network.identity.learn(channel.name)
                 if self.login is not None:
                     self.network.memory.keep_channels(self.login.id, came=channel.name)
                 for line in compose.after_join(self.state, channel.name) if self.login is None else ():
@@ -331,7 +334,7 @@ class IrcSession:
                 if (
                     self.login is None
                     and self._tasks is not None
-                    and (missed := self._catching_up.came(channel.name))
+                    and (missed := self._catching_up.came(channel.name, self.people.chat(channel.name)))
                 ):
                     self._tasks.create_task(missed, name="irc-history")
             case NamesEnded(channel=channel) if self.login is None:

@@ -368,6 +368,47 @@ async def test_the_wanted_nick_of_a_puppet_is_longer_than_nine_letters():
             assert session.me.name == "averylong[m]"
 
 
+@pytest.mark.parametrize(("before", "after"), [("rfc1459", "ascii"), ("ascii", "rfc1459")])
+async def test_a_chat_is_the_same_where_the_network_folds_names_in_another_way(before, after):
+    """ISUPPORT CASEMAPPING: a server of another make, or of another version, may have another one."""
+    host = MemoryHost()
+    chats: set[str] = set()
+    for mapping in (before, after):
+        ircd = Ircd()
+        ircd.isupport = f"CASEMAPPING={mapping}"
+        dan = ircd.user("dan", "#Foo[1]")
+        async with ircd.serving():
+            network = network_of(ircd, MemoryHost(chats or ["#foo[1]"], host.kept))
+            async with running(network) as relay:
+                opened = await relay.fact(ChatOpened)
+                chats.add(opened.chat)
+                dan.say("#Foo[1]", "hello")
+                assert (await relay.fact(Message)).chat == opened.chat
+                assert network.chat_id("#foo[1]") == (opened.chat, False)
+                assert network.chat_name(opened.chat) == "#Foo[1]"
+                await relay.session.perform(PostMessage(chat=opened.chat, content=Content(text=plain("hi"))))
+                await ircd.heard(r"^PRIVMSG #Foo\[1\] hi")
+                (joined,) = ircd.lines("^JOIN")
+                assert joined.split()[1].lower() == "#foo[1]"
+    assert len(chats) == 1
+
+
+async def test_a_link_of_the_config_means_the_channel_as_it_is_written_there():
+    """It is read before the network says how it folds names."""
+    ircd = Ircd()
+    ircd.isupport = "CASEMAPPING=ascii"
+    ircd.user("dan", "#Foo[1]")
+    async with ircd.serving():
+        host = MemoryHost()
+        network = network_of(ircd, host)
+        named = network.chat_id("#foo[1]")
+        assert named is not None
+        host.linked.append(named[0])
+        async with running(network) as relay:
+            assert (await relay.fact(ChatOpened)).chat == named[0]
+            assert ircd.lines("^JOIN") == ["JOIN #foo[1]"]
+
+
 async def test_people_are_the_same_after_a_restart():
     ircd = Ircd(caps=FULL)
     bob = ircd.user("bob", "#c", account="bob")

@@ -264,3 +264,28 @@ def test_an_export_that_cannot_be_read_is_nothing() -> None:
     whole = Identity()
     whole.restore(b"\xc1nonsense")
     assert whole.view("relay").person("alice") == "alice"
+
+
+def test_whoever_is_proved_is_the_same_person_where_names_fold_in_another_way():
+    """And whoever is not gets none of what is said to them."""
+    whole = Identity()
+    person = whole.view("relay").person("Dan[x]", user="dan", host="dans.host")
+    later = Identity()
+    later.restore(whole.export())
+    later.set_casemapping("ascii")
+    view = later.view("relay")
+    assert view.nick(person) is None
+    assert view.person("dan[x]", user="eve", host="eves.host") != person
+    view.forget("dan[x]")
+    assert view.person("Dan[x]", user="dan", host="dans.host") == person
+
+
+def test_a_channel_whose_name_is_anothers_id_is_a_chat_of_its_own():
+    identity = Identity()
+    identity.learn("#a[")
+    assert (identity.chat("#A["), identity.chat("#a{")) == ("#a{", "#a{")
+    identity.set_casemapping("ascii")
+    assert (identity.chat("#A["), identity.channel(identity.chat("#a["))) == ("#a{", "#a[")
+    identity.learn("#a{")
+    other = identity.chat("#a{")
+    assert (other == "#a{", identity.channel(other), identity.chat("#a[")) == (False, "#a{", "#a{")
