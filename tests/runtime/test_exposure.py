@@ -281,6 +281,44 @@ async def test_what_was_taken_back_while_it_was_held_is_not_said_however_much_is
         assert await bridge.store.held.all() == []
 
 
+async def test_what_was_said_is_taken_back_at_once_also_while_the_link_pauses(tmp_path: Path) -> None:
+    """It shows nothing, and the room is more open than it may be: so much the better."""
+    town = Town()
+    async with talking(tmp_path, town, power=50) as (place, bridge, alice, room):
+        town.emit(says("Bob", "sorry", id="t0"))
+        await said(place, by(ghost("bob"), "sorry"))
+        town.emit(says_of_itself(SECRET), says("Bob", "oh", id="t1"), says("Bob", "no", id="t2"))
+        meant = Content(text=plain("very sorry"))
+        town.emit(Edit(chat=TALK, at=now(), sender=person("Bob"), target=MessageId("t0"), content=meant))
+        await until(lambda: bridge.parts.holding.count(SIDE) == 3)
+        for gone in ("t0", "t1"):
+            town.emit(Retraction(chat=TALK, at=now(), sender=person("Bob"), target=MessageId(gone), own=True))
+        await said(place, lambda e: e.type == "m.room.redaction" and e.sender == ghost("bob"))
+        assert lines(place, room) == [""]
+        await until(lambda: bridge.parts.holding.count(SIDE) == 3)  # t1, and what takes it back
+        await alice.set_power(room, BOT, 100)
+        await said(place, by(ghost("bob"), "no"))
+        await emptied(bridge)
+        assert lines(place, room) == ["", "no"]
+        assert await bridge.store.held.all() == []
+
+
+async def test_nobody_ends_what_waits_of_another_by_taking_back_what_is_not_theirs(tmp_path: Path) -> None:
+    town = Town()
+    async with talking(tmp_path, town, power=50) as (place, bridge, alice, room):
+        town.emit(says("Bob", "hello", id="t0"))
+        await said(place, by(ghost("bob"), "hello"))
+        meant = Content(text=plain("hello, all"))
+        town.emit(says_of_itself(SECRET))
+        town.emit(Edit(chat=TALK, at=now(), sender=person("Bob"), target=MessageId("t0"), content=meant))
+        forged = Retraction(chat=TALK, at=now(), sender=person("Eve"), target=MessageId("t0"), own=True)
+        town.emit(forged, says("Bob", "bye"))
+        await until(lambda: bridge.parts.holding.count(SIDE) == 3)
+        await alice.set_power(room, BOT, 100)
+        await said(place, by(ghost("bob"), "bye"))
+        assert [words.removeprefix("* ") for words in lines(place, room)] == ["hello", "hello, all", "bye"]
+
+
 async def test_what_is_held_outlives_a_restart_and_keeps_its_age(tmp_path: Path) -> None:
     town = Town()
     async with town_world(tmp_path, town) as place:
