@@ -291,8 +291,9 @@ class Exposures:
         except BridgeError as error:
             log.info("directory_not_read", reason=error.notice)
             return
-        if listed != left.listed:
-            self.weigh(room)
+        bound = self._bounds.get(room, SECRET)
+        if listed != left.listed or left.join is bound.join is JoinRule.RESTRICTED:
+            self.weigh(room)  # no event tells either that a room which it names lets everybody in now
 
     def shut(self, side: PortalKey) -> None:
         """The chat's consent is gone: nothing passes from this moment on."""
@@ -361,7 +362,8 @@ class Exposures:
             if not may_open(seen, decided, link.key):
                 self._clear(link.key, False)  # before anything is said or put back
         self._bounds[room] = limits(decided.standing) if decided.standing else OPEN
-        raised = left is not None and not left.allows(seen.shown)
+        shown = seen.exposed if self._bounds[room].join is JoinRule.RESTRICTED else seen.shown
+        raised = left is not None and not left.allows(shown)
         unlisted = left is not None and seen.listed and not left.listed
         undone: list[str] = []
         refused: set[str] = set()

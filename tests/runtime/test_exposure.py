@@ -20,7 +20,7 @@ from bridgekit.contract.verbs import PostMessage
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Delay, Fail, Human
 from tests.runtime.fake_network import EVERYBODYS, TALK, Town, TownConfig, TownConnector, now, person, says
-from tests.runtime.running import BOT, World, by, emptied, ghost, linked, said, town_world, until
+from tests.runtime.running import BOT, World, by, emptied, ghost, invited, linked, said, town_world, until
 
 SECRET = Visibility(known=True, exposure=Exposure.JOINED, entry=Entry.OPEN, listed=False, detail="+s")
 HISTORY, JOINS, GUESTS = "m.room.history_visibility", "m.room.join_rules", "m.room.guest_access"
@@ -399,6 +399,30 @@ async def test_the_admins_ceiling_holds_whatever_chat_and_people_allow(tmp_path:
     ceiling = {"history": "invited", "join": "knock"}
     async with talking(tmp_path, town, ceiling=ceiling) as (place, _, _, room):
         assert (history(place, room), joins(place, room)) == ("invited", "knock")
+
+
+async def test_where_the_admin_allows_members_of_other_rooms_those_rooms_must_not_let_everybody_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No event tells that another room was opened: it is looked at."""
+    monkeypatch.setattr("bridgekit.runtime.exposure.LOOK_AGAIN", 0.2)
+    town = Town()
+
+    def members_of(*rooms: str) -> dict[str, Any]:
+        named = [{"type": "m.room_membership", "room_id": other} for other in rooms]
+        return {"join_rule": "restricted", "allow": named}
+
+    async with talking(tmp_path, town, ceiling={"join": "restricted"}) as (place, _, alice, room):
+        club = await invited(place, alice)
+        await alice.set_state(club, JOINS, {"join_rule": "invite"})
+        unseen = await alice.create_room(preset="private_chat")
+        await alice.set_state(room, JOINS, members_of(club, unseen))
+        await until(lambda: place.homeserver.state(room, JOINS) == members_of(club))
+        assert "join_rules is restricted" in (await said(place, by(BOT, "more open than its chats"))).body
+        town.emit(says("Bob", "hello"))
+        await said(place, by(ghost("bob"), "hello"))
+        await alice.set_state(club, JOINS, {"join_rule": "public"})
+        await until(lambda: joins(place, room) == "knock")
 
 
 async def test_files_are_not_passed_on_where_the_admin_does_not_allow_them(tmp_path: Path) -> None:
