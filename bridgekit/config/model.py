@@ -272,7 +272,8 @@ class Ceiling(Section):
     """`joined`: nobody reads what was said before they came. `invited`. `shared`: who joins later reads it as well.
     `world_readable`: everybody in the world, without joining."""
     join: Join = Join.PUBLIC
-    """Who may come in: `invite`, `knock`, `restricted` or `public`."""
+    """Who may come in: `invite`, `knock`, `restricted` (members of other rooms, if the bot sees that not everybody
+    enters those) or `public`."""
     listed: bool = True
     """Whether rooms may stand in a public room directory; their chats have to agree to that too."""
     media: bool = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -45,6 +45,7 @@ class Room(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     listed: bool = False
     alias: bool = False
     allow: tuple[str, ...] = ()  # rooms whose members may enter a restricted one
+    ajar: tuple[str, ...] = ()  # those of them that anybody may enter, or of which nobody knows
     knocking: bool = True  # this room's version knows the join rule "knock" (7 and later)
 
     @property
@@ -58,18 +59,48 @@ class Room(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             findable=self.alias,
         )
 
+    @property
+    def exposed(self) -> Bound:
+        """How open the room is to who goes through the rooms that it names."""
+        if self.join is JoinRule.RESTRICTED and self.ajar:
+            return msgspec.structs.replace(self.shown, join=JoinRule.PUBLIC)
+        return self.shown
 
-def room_of(state: Mapping[str, Mapping[str, Any] | None], *, listed: bool, version: str = "10") -> Room:
+
+def named_rooms(rules: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The rooms whose members may enter a restricted one (MSC3083), from m.room.join_rules. Raises nothing."""
+    allow = (rules or {}).get("allow")
+    return tuple(
+        one["room_id"]
+        for one in (allow if isinstance(allow, list) else ())
+        if isinstance(one, dict) and isinstance(one.get("room_id"), str)
+    )
+
+
+def lets_everybody_in(rules: Mapping[str, Any] | None) -> bool:
+    """Whether a room with these m.room.join_rules may be entered by who was not let in by anybody there. One for the
+    members of yet other rooms counts so, too: those are not followed any further."""
+    return room_of({JOIN_TYPE: rules}, listed=False).join >= JoinRule.RESTRICTED
+
+
+def room_of(
+    state: Mapping[str, Mapping[str, Any] | None],
+    *,
+    listed: bool,
+    version: str = "10",
+    closed: Container[str] = (),
+) -> Room:
     """Read the contents of the `WATCHED` state events (None or missing: there is none). Raises nothing.
 
-    The homeserver was asked for `listed` (room directory) and for the room's `version` (m.room.create).
+    The homeserver was asked for `listed` (room directory), for the room's `version` (m.room.create), and which of the
+    rooms that it names are `closed` to who was not let in there.
     """
     history = (state.get(HISTORY_TYPE) or {}).get("history_visibility", "shared")
     rules = state.get(JOIN_TYPE) or {}
     rule = rules.get("join_rule", "invite")
     guest = (state.get(GUEST_TYPE) or {}).get("guest_access", "forbidden")
     alias = state.get(ALIAS_TYPE) or {}
-    allow = rules.get("allow")
+    allow = named_rooms(rules)
     return Room(
         history=_HISTORIES.get(history, Exposure.WORLD_READABLE)
         if isinstance(history, str)
@@ -78,11 +109,8 @@ def room_of(state: Mapping[str, Mapping[str, Any] | None], *, listed: bool, vers
         guests=guest != "forbidden",
         listed=listed,
         alias=bool(alias.get("alias") or alias.get("alt_aliases")),
-        allow=tuple(
-            one["room_id"]
-            for one in (allow if isinstance(allow, list) else ())
-            if isinstance(one, dict) and isinstance(one.get("room_id"), str)
-        ),
+        allow=allow,
+        ajar=tuple(one for one in allow if one not in closed),
         knocking=not (version.isdecimal() and int(version) < 7),
     )
 
@@ -94,7 +122,7 @@ def exceeds(type: str, content: Mapping[str, Any], bound: Bound) -> bool:
         case "m.room.history_visibility":
             return room.history > max(bound.history, Exposure.JOINED)
         case "m.room.join_rules":
-            return room.join > bound.join
+            return room.exposed.join > bound.join
         case "m.room.guest_access":
             return room.guests and not bound.guests
         case "m.room.canonical_alias":
@@ -187,6 +215,7 @@ def corrections(
         tuple[Bound, str, str]
     ] = []  # a bound that shows one setting alone, in words, and how to mend it
     bound = allowed.bound
+    most = limits(allowed.standing).join
 
     def lower(type: str, change: Change, shown: Bound, words: str, mend: str) -> None:
         if type not in refused and power.may(type or ALIAS_TYPE):
@@ -202,13 +231,14 @@ def corrections(
             wording.HISTORY_IS[room.history],
             wording.mend(HISTORY_TYPE, allowed.history_visibility),
         )
-    if room.join > bound.join:
-        target = _rule(bound.join, room)
+    if room.join > bound.join or room.exposed.join > most:
+        allow = _allowing(room, most)
+        target = _rule(bound.join, room, allow)
         lower(
             JOIN_TYPE,
-            SetState(JOIN_TYPE, _join_content(target, room.allow)),
-            Bound(join=room.join),
-            wording.JOIN_IS[room.join],
+            SetState(JOIN_TYPE, _join_content(target, allow)),
+            Bound(join=room.exposed.join),
+            wording.JOIN_IS[room.exposed.join],
             wording.mend(JOIN_TYPE, target.name.lower()),
         )
     if room.guests and not bound.guests:
@@ -253,9 +283,10 @@ def openings(
     history = max(bound.history, Exposure.JOINED)
     if room.history < history and _may(power, HISTORY_TYPE, refused):
         found.append(SetState(HISTORY_TYPE, {"history_visibility": HISTORY[history]}))
-    target = _rule(bound.join, room)
+    allow = _allowing(room, limits(allowed.standing).join)
+    target = _rule(bound.join, room, allow)
     if room.join < target and _may(power, JOIN_TYPE, refused):
-        found.append(SetState(JOIN_TYPE, _join_content(target, room.allow)))
+        found.append(SetState(JOIN_TYPE, _join_content(target, allow)))
     if bound.guests and not room.guests and _may(power, GUEST_TYPE, refused):
         found.append(SetState(GUEST_TYPE, {"guest_access": "can_join"}))
     if bound.listed and not room.listed and "" not in refused and power.may(ALIAS_TYPE):
@@ -285,14 +316,19 @@ def may_open(room: Room, allowed: Allowed, link: PortalKey) -> bool:
         if standing.link.key == link:
             own = standing.bound
             history = max(own.history, Exposure.JOINED)
-            return msgspec.structs.replace(own, history=history).allows(room.shown)
+            return msgspec.structs.replace(own, history=history).allows(room.exposed)
     return False
 
 
-def _rule(bound: JoinRule, room: Room) -> JoinRule:
+def _allowing(room: Room, most: JoinRule) -> tuple[str, ...]:
+    """The rooms whose members may enter, where a room's links allow a join rule of `most`."""
+    return tuple(one for one in room.allow if most is JoinRule.PUBLIC or one not in room.ajar)
+
+
+def _rule(bound: JoinRule, room: Room, allow: Sequence[str]) -> JoinRule:
     """The most open join rule that this room can have within the bound."""
     rule = bound
-    if rule is JoinRule.RESTRICTED and not room.allow:
+    if rule is JoinRule.RESTRICTED and not allow:
         rule = JoinRule.KNOCK
     if rule is JoinRule.KNOCK and not room.knocking:
         rule = JoinRule.INVITE

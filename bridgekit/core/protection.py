@@ -16,6 +16,7 @@ import msgspec
 from bridgekit.contract.ids import ChatId, PersonId, PortalKey
 from bridgekit.contract.policy import Protection
 from bridgekit.core.model import Downgrade, SideView, Toward, matrix_side
+from bridgekit.core.wording import ERASED
 
 SEALED = Protection.BRIDGE
 """From here on nobody between the people and the bridge can read along."""
@@ -53,6 +54,15 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     ended: int = 0
     ended_by: str = ""
     scope: AgreementScope = AgreementScope.WORDS
+
+
+def without_agreed(agreement: Agreement, person: PersonId) -> Agreement:
+    """The agreement without a Matrix user who is erased: that the room has agreed, when and to what, stays."""
+    return msgspec.structs.replace(
+        agreement,
+        person=PersonId("") if agreement.person == person else agreement.person,
+        ended_by=ERASED if agreement.ended_by == person else agreement.ended_by,
+    )
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

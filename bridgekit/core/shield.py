@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
-from bridgekit.contract.ids import PersonId, PortalKey
+from bridgekit.contract.ids import MATRIX, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Person, Role
 from bridgekit.core import wording
 from bridgekit.core.rates import Bucket, Buckets, Rate
@@ -36,7 +36,7 @@ class ShieldRules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Nod(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator decided about a stranger in one chat, `at` (ms). `by` is who, for people."""
+    """What an operator decided about a stranger in one chat, `at` (ms). `by` is who: their id on their own side."""
 
     side: PortalKey
     person: PersonId
@@ -44,6 +44,14 @@ class Nod(msgspec.Struct, frozen=True, kw_only=True):
     accepted: bool
     by: str
     at: int
+
+
+def without_nodder(nod: Nod, network: NetworkId, person: PersonId) -> Nod:
+    """What was decided, without a word of who decided it where that is somebody who is erased, of the chat's network or
+    of Matrix."""
+    if network not in (MATRIX, nod.side.network) or nod.by != person:
+        return nod
+    return msgspec.structs.replace(nod, by=wording.ERASED)
 
 
 class Pass(msgspec.Struct, frozen=True):

@@ -108,6 +108,7 @@ def listed(parts: Iterable[str]) -> str:
 SOMEBODY = "Somebody"
 ERASED = "somebody who was erased"
 """What stands in the place of a name that is kept no more."""
+ERASED_WORDS = "Who said it was erased."
 
 
 def undone(what: str, by: str) -> str:

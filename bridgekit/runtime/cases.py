@@ -225,6 +225,7 @@ class Case:
         "durable",
         "event",
         "fact",
+        "hides",
         "linked",
         "number",
         "open",
@@ -261,6 +262,7 @@ class Case:
         self.recovering = recovering  # read back after a restart: parts of it may be done
         self.ahead = False  # it amends what waits, and is planned right behind that
         self.released = False  # it was held back, and comes again
+        self.hides = False  # it only takes out of the room what was said there: nothing has to be in its way
         self.returns = (
             False  # a part of it could not be done here: it is held back, and planned again elsewhere
         )
@@ -350,7 +352,9 @@ class Step:
     @property
     def shows(self) -> bool:
         """Whether something of what is said or done in a chat would be seen in the room."""
-        return not isinstance(self.action.verb, Leave) and not isinstance(self.case.fact, ABOUT_LINK)
+        if self.case.hides or isinstance(self.action.verb, Leave):
+            return False
+        return not isinstance(self.case.fact, ABOUT_LINK)
 
 
 class Overtaken(Exception):

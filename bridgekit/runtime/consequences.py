@@ -104,9 +104,11 @@ class Consequences:
 
     async def forget(self, side: NetworkId, person: PersonId) -> None:
         """What was kept of somebody who is erased: of a network, or of Matrix."""
-        if side != MATRIX:
-            await self._parts.shields.erase(side, person)
-        else:
+        await self._parts.shields.erase(side, person)
+        for key in [key for key in self._parts.registry.links if key.network == side]:
+            await self._parts.holding.fail(key, wording.ERASED_WORDS, lambda row: row.person == person)
+        if side == MATRIX:
+            await self._parts.protecting.erase(person)
             for room in {link.room for link in self._parts.registry.links.values()}:
                 self._parts.rooms.silence(room, person)
         self._parts.consenting.erase(side, person)

@@ -259,6 +259,12 @@ class Exposures:
             self._raised[room] = by
             self.weigh(room)
 
+    async def replaces(self, old: ChatId, new: ChatId) -> None:
+        """A room is about to be replaced: what its people wanted is what they want there, until they change it."""
+        if await self._known_wish(new) is None and (wish := await self._known_wish(old)) is not None:
+            self._raised[new] = PersonId(wording.SOMEBODY)  # no event tells how the new room began
+            await self._store.commit(self._store.kv.put(WISHES, new, msgspec.json.encode(wish)))
+
     # Weighing -------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -285,8 +291,9 @@ class Exposures:
         except BridgeError as error:
             log.info("directory_not_read", reason=error.notice)
             return
-        if listed != left.listed:
-            self.weigh(room)
+        bound = self._bounds.get(room, SECRET)
+        if listed != left.listed or left.join is bound.join is JoinRule.RESTRICTED:
+            self.weigh(room)  # no event tells either that a room which it names lets everybody in now
 
     def shut(self, side: PortalKey) -> None:
         """The chat's consent is gone: nothing passes from this moment on."""
@@ -355,7 +362,8 @@ class Exposures:
             if not may_open(seen, decided, link.key):
                 self._clear(link.key, False)  # before anything is said or put back
         self._bounds[room] = limits(decided.standing) if decided.standing else OPEN
-        raised = left is not None and not left.allows(seen.shown)
+        shown = seen.exposed if self._bounds[room].join is JoinRule.RESTRICTED else seen.shown
+        raised = left is not None and not left.allows(shown)
         unlisted = left is not None and seen.listed and not left.listed
         undone: list[str] = []
         refused: set[str] = set()
@@ -400,9 +408,7 @@ class Exposures:
 
     async def _wish(self, room: ChatId, seen: Room, views: list[LinkView], *, made: bool) -> Bound:
         """How open the room's own people want it."""
-        known = self._wishes.get(room)
-        if known is None and (kept := await self._store.kv.get(WISHES, room)) is not None:
-            known = self._wishes[room] = msgspec.json.decode(kept, type=Wish)
+        known = await self._known_wish(room)
         if known is None:
             return OPEN if made else msgspec.structs.replace(seen.shown, media=True)
         if known.left is None or known.left == seen.shown:
@@ -415,6 +421,12 @@ class Exposures:
             if getattr(known.left, name) != getattr(seen.shown, name)
         }
         return msgspec.structs.replace(known.bound, **changed)
+
+    async def _known_wish(self, room: ChatId) -> Wish | None:
+        known = self._wishes.get(room)
+        if known is None and (kept := await self._store.kv.get(WISHES, room)) is not None:
+            known = self._wishes[room] = msgspec.json.decode(kept, type=Wish)
+        return known
 
     def _left(self, room: ChatId) -> Bound | None:
         """How open the bridge left the room when it last looked; None where it never did."""

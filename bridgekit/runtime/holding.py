@@ -148,6 +148,17 @@ class Holding:
             self._releasing.discard(side)
             self._changed(side)
 
+    async def hide(self, case: Case, why: str) -> bool:
+        """Let a case go on that takes back what was said already, whatever waits; what waits and edits that ends, with
+        the reason. False where the case is not held (any more)."""
+        rows = [row for row in self.ledger.of(case.origin) if row.number == case.number]
+        if case.amends is None or not self.ledger.release(rows):
+            return False
+        edits = self._amending.pop((case.origin, case.amends), [])
+        self._store.commit(self._store.held.remove(case.number))
+        await self.fail(case.origin, why, lambda row: row.number in edits)
+        return True
+
     async def fail(self, side: PortalKey, why: str, wanted: Callable[[Held], bool] = lambda row: True) -> int:
         """End what is `wanted` undelivered; says how many messages that were."""
         count = 0

@@ -67,6 +67,7 @@ class Passage:
         self._consenting = consenting
         self._directs = directs
         self._holding = holding
+        self.hide = holding.hide
         self._readers = readers
         self._protecting = protecting
         self._shields = shields

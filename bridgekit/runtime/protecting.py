@@ -27,6 +27,7 @@ from bridgekit.core.protection import (
     needs_agreement,
     question,
     reason,
+    without_agreed,
 )
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Key
@@ -345,6 +346,15 @@ class Protecting:
         log.info("downgrade_ended", network=side.network, scope=agreement.scope.value, room=agreement.room)
         self.changed(ChatId(agreement.room))
         return True
+
+    async def erase(self, person: PersonId) -> None:
+        """Keep that rooms have agreed, and forget that a Matrix user who is erased had a part in it."""
+        for agreement in await self._store.agreements.all():
+            kept = without_agreed(agreement, person)
+            if kept != agreement:
+                await self._store.commit(self._store.agreements.put(kept))
+                if (holds := self._agreements.get(kept.side)) is not None and holds.id == kept.id:
+                    self._agreements[kept.side] = kept
 
 
 def _word(key: PortalKey) -> str:

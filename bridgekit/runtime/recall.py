@@ -9,6 +9,7 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MATRIX, ChatId, MessageId, PortalKey
 from bridgekit.contract.text import excerpt
 from bridgekit.contract.verbs import Retract
+from bridgekit.core.model import matrix_side
 from bridgekit.runtime.cases import Case, Recent, Step, Tracked
 from bridgekit.store import Store
 from bridgekit.store.rows import Copy
@@ -84,6 +85,13 @@ class Recall:
         if (tracked := self._recent.find(side, id)) is not None:
             return tracked
         return await self._recalled(await self._store.copies.of(side.network, side.chat, id))
+
+    async def is_shown(self, side: PortalKey, fact: facts.Retraction) -> bool:
+        """Whether the room has what is taken back, once that is known, and whoever does it may."""
+        tracked = await self.find(side, fact.target)
+        if tracked is None or (fact.own and tracked.sender != fact.sender.id):
+            return False
+        return bool(await tracked.arrived(matrix_side(self.room)))
 
     async def _reaction_of(self, origin: PortalKey, fact: facts.Unreaction) -> Tracked | None:
         parent = await self.find(origin, fact.target)

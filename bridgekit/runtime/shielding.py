@@ -17,7 +17,18 @@ from bridgekit.core.commands import command_in
 from bridgekit.core.crowd import Crowds
 from bridgekit.core.gate import Cause, Held
 from bridgekit.core.rates import Bucket, Buckets, Rate
-from bridgekit.core.shield import PASS, Nod, Pass, Quarantined, Refused, Ruling, Shield, ShieldRules, Wait
+from bridgekit.core.shield import (
+    PASS,
+    Nod,
+    Pass,
+    Quarantined,
+    Refused,
+    Ruling,
+    Shield,
+    ShieldRules,
+    Wait,
+    without_nodder,
+)
 from bridgekit.runtime.cases import Case
 from bridgekit.runtime.holding import Holding
 from bridgekit.runtime.lenient import now
@@ -115,12 +126,18 @@ class Shields:
             self._store.commit(*(self._store.nods.remove(nod) for nod in gone))
 
     async def erase(self, network: NetworkId, person: PersonId) -> None:
-        """Forget all that was decided about a person."""
+        """Forget all that was decided about a person, and that they decided about others."""
         gone = [n for n in self._nods.values() if (n.side.network, n.person) == (network, person)]
         for nod in gone:
             del self._nods[nod.side, nod.person]
             self._shields.pop(nod.side, None)
-        await self._store.commit(*(self._store.nods.remove(nod) for nod in gone))
+            self._names.pop((nod.side, nod.person), None)
+        writes = [self._store.nods.remove(nod) for nod in gone]
+        for where, nod in list(self._nods.items()):
+            if (kept := without_nodder(nod, network, person)) != nod:
+                self._nods[where] = kept
+                writes.append(self._store.nods.put(kept))
+        await self._store.commit(*writes)
 
     # What is said ----------------------------------------------------------------------------------------------
 
@@ -245,8 +262,11 @@ class Shields:
             (p for p, name in named.items() if who.casefold() in (p.casefold(), name.casefold())), None
         )
 
-    async def nod(self, side: PortalKey, person: PersonId, *, accepts: bool, by: str) -> str:
-        """An operator decides about a stranger; on disk when it returns, with what there is to say of it."""
+    async def nod(
+        self, side: PortalKey, person: PersonId, *, accepts: bool, by: PersonId, called: str = ""
+    ) -> str:
+        """An operator, `called` so, decides about a stranger; on disk when it returns, with what there is to say of
+        it."""
         link, shield = self._registry.links[side], self.of(side)
         if shield is None:
             return wording.NO_STRANGERS
@@ -260,13 +280,13 @@ class Shields:
         log.info("nodded", network=side.network, accepted=accepts)
         if accepts:
             self.tend(side)
-            return wording.nodded(name, link.name, by)
+            return wording.nodded(name, link.name, called or by)
         count = await self._holding().fail(
             side,
             wording.REJECTED,
             lambda row: row.person == person and row.cause in (Cause.QUARANTINE, Cause.RATE),
         )
-        return wording.shaken(name, link.name, by, count)
+        return wording.shaken(name, link.name, called or by, count)
 
     async def heard(self, side: PortalKey, sender: Person, word: NodWord) -> None:
         """Somebody in a chat nods, or shakes their head: heeded if they are an operator there."""
@@ -282,7 +302,7 @@ class Shields:
         if person is None:
             await self._tell(side.network, sender, wording.nobody_waits(word.who))
             return
-        words = await self.nod(side, person, accepts=word.accepts, by=sender.name)
+        words = await self.nod(side, person, accepts=word.accepts, by=sender.id, called=sender.name)
         await self._say(link.room, words)
         await self._announce(side, words)
 

@@ -119,6 +119,7 @@ class RoomSurroundings:
         self.stop: Callable[[Case], bool] = passage.stop
         self.is_elsewhere: Callable[[ChatId, PortalKey], bool] = passage.is_elsewhere
         self.hold_back: Callable[[Case], None] = passage.hold_back
+        self.hide: Callable[[Case, str], Coroutine[Any, Any, bool]] = passage.hide
         self.passing = passage.passing
         self.withdrawn: Callable[[ChatId, int], Coroutine[Any, Any, frozenset[MessageId]]] = withdrawn.of
         self._passage = passage

@@ -34,8 +34,8 @@ class Upgrades:
 
     From the moment that a room is known to be replaced until the bridge is in the new one, nothing that a chat says
     goes into either: it waits, on disk. `changed` is told of each link that has begun to wait, `doubt` of each that is
-    about to be in another room; `settled` returns when nothing is on its way to the old room any more; `emptied` is
-    told when its links are gone, and why.
+    about to be in another room, `replaces` of which room is about to be replaced by which; `settled` returns when
+    nothing is on its way to the old room any more; `emptied` is told when its links are gone, and why.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Upgrades:
         bot: PersonId,
         changed: Callable[[PortalKey], None],
         doubt: Callable[[PortalKey], None],
+        replaces: Callable[[ChatId, ChatId], Awaitable[None]],
         settled: Callable[[ChatId], Awaitable[None]],
         moved: Callable[[ChatId], None],
         emptied: Callable[[ChatId, str], Awaitable[None]],
@@ -65,6 +66,7 @@ class Upgrades:
         self._bot = bot
         self._changed = changed
         self._doubt = doubt
+        self._replaces = replaces
         self._settled = settled
         self._moved = moved
         self._emptied = emptied
@@ -168,6 +170,7 @@ class Upgrades:
         if self._is_ours(old):
             for link in self._registry.links_of(old):
                 self._doubt(link.key)  # until the new room was compared with what the chat allows
+            await self._replaces(old, new)
             await self._registry.move(old, new)
             await self._emptied(old, "the room was replaced")
             self._moved(new)

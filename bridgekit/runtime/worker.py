@@ -16,7 +16,7 @@ from bridgekit.core.commands import command_in
 from bridgekit.core.protection import given
 from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
 from bridgekit.runtime.around import Surroundings
-from bridgekit.runtime.carrying import STOPPED, Carrying
+from bridgekit.runtime.carrying import STOPPED, TAKEN_BACK, Carrying
 from bridgekit.runtime.cases import TOLD, Case, Fate, Outcome
 from bridgekit.runtime.endings import Endings
 from bridgekit.runtime.glances import Glances, stops
@@ -215,7 +215,9 @@ class Worker:
         if self._around.is_elsewhere(self.room, case.origin):
             self._around.hold_back(case)
             return
-        if self._may_be_held(case) and self._around.stop(case):
+        if not case.hides and self._may_be_held(case) and self._around.stop(case):
+            if isinstance(case.fact, facts.Retraction) and case.durable:
+                self._around.spawn(self._hide(case, case.fact))
             return
         if case.recovering or case.released:
             case.performed = await self._around.store.outbox.of(case.number)
@@ -267,6 +269,12 @@ class Worker:
             return
         said = _unsaid(fact) if decided.unsaid else fact
         self._carrying.put(case, said, actions, known)
+
+    async def _hide(self, case: Case, fact: facts.Retraction) -> None:
+        """What the room has already is taken back at once, whatever is in the way of words."""
+        if await self._recall.is_shown(case.origin, fact) and await self._around.hide(case, TAKEN_BACK):
+            case.hides = True
+            self.offer(case)
 
     def _was_stopped(self, case: Case) -> bool:
         """Whether its sender has said, later, that nothing more of it shall be said."""

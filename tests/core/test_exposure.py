@@ -200,6 +200,7 @@ def test_a_room_is_read_from_its_state():
         listed=True,
         alias=True,
         allow=("!s:x",),
+        ajar=("!s:x",),
         knocking=False,
     )
 
@@ -297,6 +298,40 @@ def test_a_restricted_room_becomes_one_that_can_be_knocked_at():
     room = Room(history=Exposure.JOINED, join=JoinRule.RESTRICTED, allow=("!s:x",))
     knock = allowed(OPEN, [view(KNOCK_MODE, consent(*Scope))], NOW, made=True)
     assert corrections(room, knock, FULL) == (SetState(JOIN_TYPE, {"join_rule": "knock"}),)
+
+
+def ajar(*allow: str) -> Room:
+    """A room for the members of others, of which only "!closed:x" is known to let not everybody in."""
+    named = [{"type": "m.room_membership", "room_id": room} for room in allow]
+    content = {"join_rule": "restricted", "allow": named}
+    shut = {HISTORY_TYPE: {"history_visibility": "joined"}}
+    return room_of({JOIN_TYPE: content, **shut}, listed=False, closed=frozenset({"!closed:x"}))
+
+
+RESTRICTED = allowed(
+    OPEN, [view(WIDE, consent(*Scope), ceiling=Bound(join=JoinRule.RESTRICTED))], NOW, made=True
+)
+
+
+def test_a_room_for_the_members_of_one_that_anybody_enters_is_public():
+    assert ajar("!open:x").exposed.join is JoinRule.PUBLIC
+    assert ajar("!closed:x").exposed.join is JoinRule.RESTRICTED
+    assert not may_open(ajar("!closed:x", "!open:x"), RESTRICTED, A)
+    assert may_open(ajar("!closed:x"), RESTRICTED, A)
+    assert corrections(ajar("!closed:x"), RESTRICTED, FULL) == ()
+    named = [{"type": "m.room_membership", "room_id": "!closed:x"}]
+    kept = SetState(JOIN_TYPE, {"join_rule": "restricted", "allow": named})
+    assert corrections(ajar("!closed:x", "!open:x"), RESTRICTED, FULL) == (kept,)
+    assert corrections(ajar("!open:x"), RESTRICTED, FULL) == (SetState(JOIN_TYPE, {"join_rule": "knock"}),)
+    [pause] = corrections(ajar("!open:x"), RESTRICTED, NONE)
+    assert isinstance(pause, Pause)
+
+
+def test_where_anybody_may_come_in_a_room_for_the_members_of_others_is_left_as_it_is():
+    """It is not opened to everybody for that either: its people want less."""
+    wide = allowed(ajar("!open:x").shown, [view(WIDE, consent(*Scope))], NOW, made=False)
+    assert corrections(ajar("!open:x"), wide, FULL) == ()
+    assert openings(ajar("!open:x"), wide, FULL) == ()
 
 
 def test_an_old_room_that_cannot_be_knocked_at_becomes_invite_only():

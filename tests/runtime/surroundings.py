@@ -86,6 +86,9 @@ class Around:
     def stop(self, case: Case) -> bool:
         return self.stopped[case.origin](case) if case.origin in self.stopped else False
 
+    async def hide(self, case: Case, why: str) -> bool:
+        return False
+
     def is_elsewhere(self, room: ChatId, side: PortalKey) -> bool:
         return False
 

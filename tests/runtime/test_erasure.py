@@ -15,8 +15,11 @@ from bridgekit.cli import erase as command
 from bridgekit.contract.facts import Reaction, Retraction, Roster
 from bridgekit.contract.ids import LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import File, Member, Role
+from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import PostMessage, Retract, Verb
 from bridgekit.core import wording
+from bridgekit.core.model import Downgrade, Toward
+from bridgekit.core.protection import Agreement
 from bridgekit.runtime.bridge import Bridge
 from tests.runtime.fake_network import TALK, Town, TownConfig, TownConnector, now, person, says
 from tests.runtime.running import BOT, World, by, ghost, invited, linked, said, town_world, until
@@ -287,3 +290,59 @@ async def test_what_a_matrix_user_who_is_erased_has_said_and_no_network_has_yet_
         await alice.send(room, "three")
         await town.until(lambda: "<alice> three" in town.said())
         assert town.said() == ["<alice> one", "<alice> three"]
+
+
+async def test_who_has_nodded_or_agreed_and_is_erased_is_named_nowhere(tmp_path: Path) -> None:
+    town = Town()
+    quarantine = {"quarantine": "strangers"}
+    async with town_world(tmp_path, town, shield=quarantine) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        town.emit(says("Eve", "one"), says("Mia", "two"))
+        await said(place, by(BOT, wording.quarantined("Mia", TALK)))
+        await alice.send(room, "!bridge accept Eve")
+        await said(place, by(ghost("eve"), "one"))
+        boss = person("Boss", account="boss")
+        members = (Member(person=boss, role=Role.MODERATOR),)
+        town.emit(Roster(chat=TALK, at=now(), members=members))
+        town.emit(says("Boss", "!bridge accept Mia", sender=boss))
+        await said(place, by(ghost("mia"), "two"))
+        agreement = Agreement(
+            id=7,
+            room=room,
+            side=PortalKey(NetworkId("town"), TALK),
+            person=alice.id,
+            at=1,
+            wording="it goes on in clear",
+            to=Downgrade(toward=Toward.LINK, least=Protection.CLEAR),
+            ended=2,
+            ended_by=alice.id,
+        )
+        await bridge.store.commit(bridge.store.agreements.put(agreement))
+
+        await erased(bridge, alice.id)
+        await erased(bridge, ghost("boss"))
+
+        await bridge.store.commit()
+        assert [nod.by for nod in await bridge.store.nods.all()] == [wording.ERASED] * 2
+        [kept] = await bridge.store.agreements.all()
+        assert (kept.person, kept.ended_by) == ("", wording.ERASED)
+
+
+async def test_what_an_erased_stranger_has_said_and_nobody_let_through_is_gone_from_the_disk(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    quarantine = {"quarantine": "strangers"}
+    async with town_world(tmp_path, town, shield=quarantine) as place, place.bridge() as bridge:
+        await linked(place)
+        town.emit(says("Eve", "one"), says("Mia", "two"))
+        await said(place, by(BOT, wording.quarantined("Mia", TALK)))
+        side = PortalKey(NetworkId("town"), TALK)
+        await until(lambda: bridge.parts.holding.count(side) == 2)
+
+        await bridge.store.commit()
+        await erased(bridge, ghost("eve"))
+
+        await bridge.store.commit()
+        assert [row.person for row in await bridge.store.held.all()] == ["mia"]
+        assert await bridge.store.inbox.count() == 1

@@ -20,7 +20,7 @@ from bridgekit.contract.verbs import PostMessage
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Delay, Fail, Human
 from tests.runtime.fake_network import EVERYBODYS, TALK, Town, TownConfig, TownConnector, now, person, says
-from tests.runtime.running import BOT, World, by, emptied, ghost, linked, said, town_world, until
+from tests.runtime.running import BOT, World, by, emptied, ghost, invited, linked, said, town_world, until
 
 SECRET = Visibility(known=True, exposure=Exposure.JOINED, entry=Entry.OPEN, listed=False, detail="+s")
 HISTORY, JOINS, GUESTS = "m.room.history_visibility", "m.room.join_rules", "m.room.guest_access"
@@ -281,6 +281,44 @@ async def test_what_was_taken_back_while_it_was_held_is_not_said_however_much_is
         assert await bridge.store.held.all() == []
 
 
+async def test_what_was_said_is_taken_back_at_once_also_while_the_link_pauses(tmp_path: Path) -> None:
+    """It shows nothing, and the room is more open than it may be: so much the better."""
+    town = Town()
+    async with talking(tmp_path, town, power=50) as (place, bridge, alice, room):
+        town.emit(says("Bob", "sorry", id="t0"))
+        await said(place, by(ghost("bob"), "sorry"))
+        town.emit(says_of_itself(SECRET), says("Bob", "oh", id="t1"), says("Bob", "no", id="t2"))
+        meant = Content(text=plain("very sorry"))
+        town.emit(Edit(chat=TALK, at=now(), sender=person("Bob"), target=MessageId("t0"), content=meant))
+        await until(lambda: bridge.parts.holding.count(SIDE) == 3)
+        for gone in ("t0", "t1"):
+            town.emit(Retraction(chat=TALK, at=now(), sender=person("Bob"), target=MessageId(gone), own=True))
+        await said(place, lambda e: e.type == "m.room.redaction" and e.sender == ghost("bob"))
+        assert lines(place, room) == [""]
+        await until(lambda: bridge.parts.holding.count(SIDE) == 3)  # t1, and what takes it back
+        await alice.set_power(room, BOT, 100)
+        await said(place, by(ghost("bob"), "no"))
+        await emptied(bridge)
+        assert lines(place, room) == ["", "no"]
+        assert await bridge.store.held.all() == []
+
+
+async def test_nobody_ends_what_waits_of_another_by_taking_back_what_is_not_theirs(tmp_path: Path) -> None:
+    town = Town()
+    async with talking(tmp_path, town, power=50) as (place, bridge, alice, room):
+        town.emit(says("Bob", "hello", id="t0"))
+        await said(place, by(ghost("bob"), "hello"))
+        meant = Content(text=plain("hello, all"))
+        town.emit(says_of_itself(SECRET))
+        town.emit(Edit(chat=TALK, at=now(), sender=person("Bob"), target=MessageId("t0"), content=meant))
+        forged = Retraction(chat=TALK, at=now(), sender=person("Eve"), target=MessageId("t0"), own=True)
+        town.emit(forged, says("Bob", "bye"))
+        await until(lambda: bridge.parts.holding.count(SIDE) == 3)
+        await alice.set_power(room, BOT, 100)
+        await said(place, by(ghost("bob"), "bye"))
+        assert [words.removeprefix("* ") for words in lines(place, room)] == ["hello", "hello, all", "bye"]
+
+
 async def test_what_is_held_outlives_a_restart_and_keeps_its_age(tmp_path: Path) -> None:
     town = Town()
     async with town_world(tmp_path, town) as place:
@@ -361,6 +399,30 @@ async def test_the_admins_ceiling_holds_whatever_chat_and_people_allow(tmp_path:
     ceiling = {"history": "invited", "join": "knock"}
     async with talking(tmp_path, town, ceiling=ceiling) as (place, _, _, room):
         assert (history(place, room), joins(place, room)) == ("invited", "knock")
+
+
+async def test_where_the_admin_allows_members_of_other_rooms_those_rooms_must_not_let_everybody_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No event tells that another room was opened: it is looked at."""
+    monkeypatch.setattr("bridgekit.runtime.exposure.LOOK_AGAIN", 0.2)
+    town = Town()
+
+    def members_of(*rooms: str) -> dict[str, Any]:
+        named = [{"type": "m.room_membership", "room_id": other} for other in rooms]
+        return {"join_rule": "restricted", "allow": named}
+
+    async with talking(tmp_path, town, ceiling={"join": "restricted"}) as (place, _, alice, room):
+        club = await invited(place, alice)
+        await alice.set_state(club, JOINS, {"join_rule": "invite"})
+        unseen = await alice.create_room(preset="private_chat")
+        await alice.set_state(room, JOINS, members_of(club, unseen))
+        await until(lambda: place.homeserver.state(room, JOINS) == members_of(club))
+        assert "join_rules is restricted" in (await said(place, by(BOT, "more open than its chats"))).body
+        town.emit(says("Bob", "hello"))
+        await said(place, by(ghost("bob"), "hello"))
+        await alice.set_state(club, JOINS, {"join_rule": "public"})
+        await until(lambda: joins(place, room) == "knock")
 
 
 async def test_files_are_not_passed_on_where_the_admin_does_not_allow_them(tmp_path: Path) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from bridgekit.contract.ids import NetworkId, PortalKey
+from bridgekit.contract.ids import ChatId, NetworkId, PortalKey
+from bridgekit.contract.policy import Entry, Exposure, Visibility
 from bridgekit.contract.verbs import PostMessage
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Human
 from tests.runtime.fake_network import TALK, Town, TownConfig, TownConnector, says
-from tests.runtime.running import BOT, World, by, ghost, linked, said, town_world, until
+from tests.runtime.running import BOT, World, by, emptied, ghost, linked, said, town_world, until
 from tests.runtime.test_protecting import label_of
 from tests.runtime.test_secrecy import scene
 
@@ -186,3 +188,47 @@ async def test_a_room_that_only_refuses_is_not_taken_for_replaced(
         town.emit(says("Bob", "one"))
         await said(place, by(BOT, "could not be shown"))
         assert bridge.parts.holding.count(SIDE) == 0
+
+
+async def test_what_the_people_of_a_room_want_more_secret_stays_so_in_the_room_that_replaces_it(
+    tmp_path: Path,
+) -> None:
+    """A room that the bridge made wants to be as open as its chats allow, until its people choose less."""
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        portal = bridge.registry.portals[ChatId(room)]
+        await bridge.registry.put_portal(msgspec.structs.replace(portal, made=True))
+        await alice.set_state(room, "m.room.history_visibility", {"history_visibility": "joined"})
+        await place.homeserver.settled()
+        await emptied(bridge)
+        new = await alice.upgrade(room, "11")
+        await alice.set_state(new, "m.room.history_visibility", {"history_visibility": "joined"})
+        await let_in(place, alice, new)
+        await until(lambda: bridge.registry.links[SIDE].room == new)
+        town.emit(says("Bob", "hello"))
+        await until(lambda: words_of(place, new) == ["hello"])
+        state = place.homeserver.state(new, "m.room.history_visibility") or {}
+        assert state["history_visibility"] == "joined"
+
+
+async def test_a_room_that_is_replaced_by_one_that_is_too_open_says_nothing_until_it_is_closed(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    town.visibility = Visibility(known=True, exposure=Exposure.JOINED, entry=Entry.INVITE, listed=False)
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await closed(place, town)
+        new = await alice.upgrade(room, "11")
+        await alice.set_state(new, "m.room.history_visibility", {"history_visibility": "world_readable"})
+        await alice.set_state(new, "m.room.guest_access", {"guest_access": "can_join"})
+        await alice.set_state(new, "m.room.join_rules", {"join_rule": "public"})
+        await let_in(place, alice, new)
+        town.emit(says("Bob", "two"))
+        await until(lambda: words_of(place, new) == ["two"])
+        timeline = place.homeserver.timeline(new)
+        spoken = next(n for n, e in enumerate(timeline) if e.body == "two")
+        settings = {e.type: list(e.content.values()) for e in timeline[:spoken] if e.state_key == ""}
+        assert settings["m.room.history_visibility"] == ["joined"]
+        assert settings["m.room.guest_access"] == ["forbidden"]
+        assert settings["m.room.join_rules"] == ["invite"]

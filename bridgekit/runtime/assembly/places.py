@@ -80,6 +80,7 @@ def assemble(parts: Parts) -> None:
         bot=parts.me,
         changed=parts.passage.changed,
         doubt=parts.exposures.doubt,
+        replaces=parts.exposures.replaces,
         settled=lambda room: parts.rooms.settled(room),
         moved=parts.opening.moved,
         emptied=parts.protecting.emptied,
