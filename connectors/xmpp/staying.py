@@ -120,11 +120,14 @@ class Staying:
         watch.looking = self._session.spawn(self._look(watch), "xmpp-look")
 
     async def _look(self, watch: Watch) -> None:
-        pause, moderated = LOOK, watch.room.moderated
+        pause, moderated, name = LOOK, watch.room.moderated, watch.room.name
         while watch.room.joined and not self._session.is_ending:
             with contextlib.suppress(RemoteError):
                 await self._ask_about(watch)
             self._session.tell(self.visibility(watch))
+            if watch.answered and watch.room.name != name:
+                name = watch.room.name
+                self._session.tell(facts.ChatName(chat=watch.room.chat, at=self._session.now(), name=name))
             if watch.room.moderated is not moderated:  # what a role means is another now
                 moderated = watch.room.moderated
                 self._session.tell(watch.room.roster(self._session.now()))
