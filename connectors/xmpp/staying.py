@@ -120,24 +120,34 @@ class Staying:
         watch.looking = self._session.spawn(self._look(watch), "xmpp-look")
 
     async def _look(self, watch: Watch) -> None:
-        pause, moderated, name = LOOK, watch.room.moderated, watch.room.name
+        pause, moderated = LOOK, watch.room.moderated
         while watch.room.joined and not self._session.is_ending:
             with contextlib.suppress(RemoteError):
                 await self._ask_about(watch)
             self._session.tell(self.visibility(watch))
-            if watch.answered and watch.room.name != name:
-                name = watch.room.name
-                self._session.tell(facts.ChatName(chat=watch.room.chat, at=self._session.now(), name=name))
             if watch.room.moderated is not moderated:  # what a role means is another now
                 moderated = watch.room.moderated
                 self._session.tell(watch.room.roster(self._session.now()))
             watch.release(READERS)
             self._session.sealing.weigh(watch)
+            await self._named(watch)
             if watch.answered:
                 return
             await asyncio.sleep(pause)
             pause = min(RETRY, 2 * pause)
         watch.release(READERS)
+
+    async def _named(self, watch: Watch) -> None:
+        """Tell the room's name where it is another than it was, also before a restart."""
+        if not watch.answered or self._session.login is not None:
+            return
+        network, room = self._session.network, watch.room
+        before, name = await network.name_of(room.jid), room.name
+        if before == name:
+            return
+        if before:
+            self._session.tell(facts.ChatName(chat=room.chat, at=self._session.now(), name=name))
+        await network.keep_name(room.jid, name)
 
     def visibility(self, watch: Watch) -> Fact:
         return facts.ChatVisibility(
@@ -149,6 +159,7 @@ class Staying:
     async def settle(self, watch: Watch) -> None:
         """Just in: what was missed comes first, then what was said meanwhile."""
         try:
+            await self._named(watch)
             if watch.room.about.archived and self._session.login is None:
                 await self._catching_up.run(watch)
         finally:

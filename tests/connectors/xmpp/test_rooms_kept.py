@@ -93,6 +93,17 @@ async def test_a_room_that_is_renamed_is_told_once(server: ScriptedServer):
     assert [fact.name for fact in place.all(facts.ChatName)] == ["Lair", ROOM]
 
 
+async def test_a_room_that_was_renamed_while_the_bridge_was_away_is_told_of(server: ScriptedServer):
+    host, told = FakeHost(), list[str]()
+    for name in ("Den", "Den", "Lair", "Lair"):
+        server.name = name
+        async with inside(server, host) as place:
+            assert isinstance(place.session, sessions.XmppSession)
+            await place.session.watches[ROOM].settled.wait()
+            told += [f"{name}: {fact.name}" for fact in place.all(facts.ChatName)]
+    assert told == ["Lair: Lair"]
+
+
 @pytest.mark.parametrize("known", [True, False])
 async def test_what_is_said_after_a_room_changed_waits_until_it_is_known_who_may_read_it(
     server: ScriptedServer, known: bool
