@@ -147,6 +147,13 @@ class Topic(FactBase, frozen=True, kw_only=True):
     actor: Person | None = None
 
 
+class ChatName(FactBase, frozen=True, kw_only=True):
+    """The chat is now called `name`. `actor` is None where that was only read."""
+
+    name: str
+    actor: Person | None = None
+
+
 class ChatVisibility(FactBase, frozen=True, kw_only=True):
     """Who may read the chat, as its network says today."""
 
@@ -225,6 +232,7 @@ Fact = (
     | RoleChange
     | RolesGiven
     | Topic
+    | ChatName
     | ChatVisibility
     | Typing
     | Receipt

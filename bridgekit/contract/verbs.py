@@ -74,6 +74,12 @@ class SetTopic(VerbBase, frozen=True, kw_only=True):
     topic: str
 
 
+class SetName(VerbBase, frozen=True, kw_only=True):
+    """Call the chat `name`, which is not empty."""
+
+    name: str
+
+
 class SetTyping(VerbBase, frozen=True, kw_only=True):
     """Show that the speaker types, or no longer does."""
 
@@ -152,6 +158,7 @@ Verb = (
     | Unreact
     | Retract
     | SetTopic
+    | SetName
     | SetTyping
     | MarkRead
     | Join

@@ -75,6 +75,8 @@ def fit(verb: Verb, can: Capabilities, aids: Aids) -> tuple[Verb, ...] | Refusal
             return Refusal(f"{aids.label} cannot take messages back: it can still be read there.")
         case verbs.SetTopic():
             return Refusal(f"The topic cannot be changed from here on {aids.label}.")
+        case verbs.SetName():
+            return Refusal(f"The name of the chat cannot be changed from here on {aids.label}.")
         case verbs.Kick() | verbs.Ban() | verbs.Unban() | verbs.Invite() | verbs.SetRole():
             deed = type(verb).__name__.lower()
             return Refusal(f"The bridge cannot do that on {aids.label}: {deed} {verb.person.name}.")

@@ -26,6 +26,7 @@ from bridgekit.core.model import (
 )
 from bridgekit.core.moderation import about_puppet
 from bridgekit.core.protection import barred, may_not_reach, speaking
+from bridgekit.core.roomnames import chat_name
 from bridgekit.core.roster import arrival, is_nobodys_ghost, roles, roster
 
 PENDING = MessageId("")
@@ -66,6 +67,8 @@ def plan(context: Context, fact: Fact) -> Plan:
             return _roles_given(context, fact)
         case facts.Topic():
             return _topic(context, fact)
+        case facts.ChatName():
+            return _name(context, fact)
         case facts.Typing(sender=sender, active=active):
             shown = _everywhere(
                 context, sender, lambda s, who: verbs.SetTyping(chat=s.key.chat, speaker=who, active=active)
@@ -531,4 +534,25 @@ def _topic(context: Context, fact: facts.Topic) -> Plan:
     if matrix is None or not (told or context.made):
         return NOTHING  # a room that people made keeps the topic that they gave it
     verb = verbs.SetTopic(chat=matrix.key.chat, topic=fact.topic)
+    return Plan(actions=(Action(side=matrix.key, actor="", verb=verb),))
+
+
+def _name(context: Context, fact: facts.ChatName) -> Plan:
+    """A room that was made for a chat is called as that is; what a Matrix user calls a room, its chats are called.
+
+    A room that people made keeps the name that they gave it, and of several links the first is what a room was made
+    for. No chat is called as another network's is. A conversation of two is called by its person.
+    """
+    matrix, *links = context.sides
+    made_for = links[0] if links and context.made else None
+    name = chat_name(fact.name, made_for.label if made_for is not None else "")
+    if context.owner is not None or not name:
+        return NOTHING
+    if context.origin.network == MATRIX and fact.actor is not None:
+        return _everywhere(
+            context, fact.actor, lambda s, who: verbs.SetName(chat=s.key.chat, speaker=who, name=name)
+        )
+    if made_for is None or made_for.key != context.origin:
+        return NOTHING
+    verb = verbs.SetName(chat=matrix.key.chat, name=name)
     return Plan(actions=(Action(side=matrix.key, actor="", verb=verb),))

@@ -128,6 +128,12 @@ class TopicContent(msgspec.Struct, frozen=True):
     rich: TopicText = msgspec.field(default=TopicText(), name="m.topic")
 
 
+class NameContent(msgspec.Struct, frozen=True):
+    """The content of m.room.name."""
+
+    name: str = ""
+
+
 class Redaction(msgspec.Struct, frozen=True):
     """The content of m.room.redaction; `redacts` stands here since room version 11."""
 

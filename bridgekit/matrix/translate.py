@@ -19,6 +19,7 @@ from bridgekit.contract.text import Text
 from bridgekit.matrix.contents import content, contents
 from bridgekit.matrix.events import (
     Event,
+    NameContent,
     Names,
     PollAnswer,
     Redaction,
@@ -319,6 +320,15 @@ def _topic(event: Event, names: Names) -> Fact:
     )
 
 
+def _name(event: Event, names: Names) -> Fact:
+    return facts.ChatName(
+        chat=event.room_id,
+        at=event.origin_server_ts,
+        name=clean(read(NameContent, event.content).name),
+        actor=person_of(event, names),
+    )
+
+
 def _state_changed(event: Event) -> StateChanged | None:
     found = plain_object(event.content)
     if found is None:
@@ -345,4 +355,5 @@ _MESSAGES: dict[str, Callable[[Event, Names], Fact | None]] = {
 _STATES: dict[str, Callable[[Event, Names], Fact | None]] = {
     "m.room.member": membership,
     "m.room.topic": _topic,
+    "m.room.name": _name,
 }

@@ -23,6 +23,7 @@ from bridgekit.core.exposure import HISTORY
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.protection import SEALED
 from bridgekit.core.rates import Buckets, Rate
+from bridgekit.core.roomnames import room_name
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.directs import Directs
@@ -180,7 +181,7 @@ class Making:
         room = await self._client.create_room(
             preset="private_chat",
             visibility="private",
-            name=f"{name} ({self._label(side.network)})",
+            name=room_name(name, self._label(side.network)),
             topic=opened.topic,
             power_level_content_override={"events": GUARDED},
             initial_state=self._begins(side),

@@ -19,6 +19,7 @@ from bridgekit.contract.text import join, plain
 from bridgekit.contract.verbs import Sent, Verb
 from bridgekit.core.membership import Mode
 from bridgekit.core.roles import speaks
+from bridgekit.core.roomnames import room_name
 from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.fetch import FetchRefused
@@ -67,6 +68,7 @@ class MatrixSide:
         powers: Powers,
         joins: Joins,
         speakers: Speakers,
+        label: Callable[[NetworkId], str],
         mode: Callable[[PortalKey], Mode],
         likely: Callable[[ChatId, PersonId], None],
         cleared: Callable[[PortalKey], bool],
@@ -83,6 +85,7 @@ class MatrixSide:
         self._powers = powers
         self._joins = joins
         self._speakers = speakers
+        self._label = label
         self._mode = mode
         self._likely = likely
         self._cleared = cleared
@@ -126,7 +129,7 @@ class MatrixSide:
         except MatrixForbidden:
             if is_puppet:
                 return await self._without_puppet(room, step, actor, network, verb, ids)
-            if speaker is None or isinstance(verb, verbs.Leave | verbs.SetTopic):
+            if speaker is None or isinstance(verb, verbs.Leave | verbs.SetTopic | verbs.SetName):
                 raise
             if not await self._is_member(room, actor):
                 # Somebody removed the ghost: it may have been let back in, or it may not come back.
@@ -246,6 +249,11 @@ class MatrixSide:
                 current = await client.state(room, "m.room.topic")
                 if (current or {}).get("topic", "") != verb.topic:
                     await client.put_state(room, "m.room.topic", {"topic": verb.topic})
+            case verbs.SetName():
+                current = (await client.state(room, "m.room.name") or {}).get("name")
+                title = room_name(verb.name, self._label(network))
+                if current not in (verb.name, title):  # the one is what somebody here has just called it
+                    await client.put_state(room, "m.room.name", {"name": title})
             case verbs.SetTyping():
                 if verb.active:
                     self._likely(room, actor)

@@ -544,6 +544,7 @@ _TELLING = (
     verbs.EditMessage,
     verbs.React,
     verbs.SetTopic,
+    verbs.SetName,
     verbs.SetTyping,
     verbs.MarkRead,
 )

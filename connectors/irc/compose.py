@@ -66,6 +66,8 @@ def lines(verb: Verb, state: State, people: View, settings: Settings, *, key: st
         case verbs.SetTopic():
             topic = _shorter(verb.topic, min(state.support.topiclen, state.budget("TOPIC", target)))
             return [OutLine(command="TOPIC", params=(target, topic), urgency=Urgency.MODERATION)]
+        case verbs.SetName():
+            raise SendRejected("A channel cannot be renamed on this network.")
         case verbs.SetTyping():
             if not can_tag("typing", state):
                 raise SendRejected("This network does not show who is typing.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 
+import msgspec
+
 from bridgekit.contract import verbs
 from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.connector import Emit, Host
@@ -30,6 +32,7 @@ _VERBS: frozenset[type[VerbBase]] = frozenset(
         verbs.Retract,
         verbs.MarkRead,
         verbs.SetTopic,
+        verbs.SetName,
         verbs.Join,
         verbs.Leave,
         verbs.Invite,
@@ -110,9 +113,9 @@ class MimiSession:
             case verbs.MarkRead():
                 await self.speaking.has_read(verb, room=room, user=tenants.user(verb.speaker))
             case verbs.SetTopic():
-                await tenants.change(
-                    room, lambda seat: seat.describe(_with_topic(seat.state.metadata, room, verb.topic))
-                )
+                await self._describe(room, subject=verb.topic)
+            case verbs.SetName():
+                await self._describe(room, name=verb.name)
             case verbs.Join():
                 if tenants.directs.of(room) is not None:
                     raise SendRejected("That is a conversation of two.")
@@ -138,6 +141,17 @@ class MimiSession:
             case _:
                 raise SendRejected("Nobody on this network can do that.")
         return None
+
+    async def _describe(self, room: ChatId, **fields: str) -> None:
+        """Change some of the room's metadata (its component 0x0023). Raises SendRejected."""
+        clean = {field: _clean(words) for field, words in fields.items()}
+
+        def anew(seat: Seat) -> RoomMetadata:
+            return msgspec.structs.replace(seat.state.metadata or RoomMetadata(room), **clean)
+
+        seat = self.tenants.seat(room)
+        if seat is None or anew(seat) != seat.state.metadata:
+            await self.tenants.change(room, lambda seat: seat.describe(anew(seat)))
 
     async def _give_role(self, room: ChatId, verb: verbs.SetRole) -> None:
         """Of the room's own roles the one that is nearest (room-policy 4). Raises SendRejected."""
@@ -170,7 +184,5 @@ def capabilities(can: frozenset[type[VerbBase]], *, speakers: bool) -> Capabilit
     )
 
 
-def _with_topic(metadata: RoomMetadata | None, room: str, topic: str) -> RoomMetadata:
-    old = metadata or RoomMetadata(room)
-    clean = topic.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-    return RoomMetadata(old.room_uri, old.name, old.descriptions, old.avatar, clean, old.mood)
+def _clean(words: str) -> str:
+    return words.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -60,9 +60,11 @@ def changes(old: Room, new: Room, room: str, *, at: int, domain: str) -> list[Fa
         if now not in (NOBODY, BANNED):
             role = state_of.standing(new.roles.get(now))
             found.append(facts.RoleChange(chat=chat, at=at, person=who, role=role))
-    subject = (new.metadata or RoomMetadata(room)).subject
-    if (old.metadata or RoomMetadata(room)).subject != subject:
-        found.append(facts.Topic(chat=chat, at=at, topic=subject))
+    was_said, is_said = old.metadata or RoomMetadata(room), new.metadata or RoomMetadata(room)
+    if was_said.name != is_said.name:
+        found.append(facts.ChatName(chat=chat, at=at, name=is_said.name))
+    if was_said.subject != is_said.subject:
+        found.append(facts.Topic(chat=chat, at=at, topic=is_said.subject))
     seen = state_of.visibility(new)
     if seen != state_of.visibility(old):
         found.append(facts.ChatVisibility(chat=chat, at=at, visibility=seen))

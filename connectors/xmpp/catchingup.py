@@ -95,7 +95,7 @@ class CatchingUp:
             self._session.network.host.log.info("xmpp_gap_filled", messages=count, skipped=skipped)
         if skipped:
             words = f"{skipped} more messages were said here while the bridge was away; they are not shown."
-            room = Person(id=PersonId(watch.room.jid), name=watch.room.about.name or watch.room.jid, bot=True)
+            room = Person(id=PersonId(watch.room.jid), name=watch.room.name, bot=True)
             self._session.tell(
                 facts.Message(
                     chat=watch.room.chat,

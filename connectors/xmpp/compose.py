@@ -15,11 +15,12 @@ from bridgekit.contract.text import Text, plain
 from bridgekit.contract.verbs import VerbBase
 from connectors.xmpp import styling, wire
 from connectors.xmpp.jids import bare
-from connectors.xmpp.wire import CLIENT, add, make
+from connectors.xmpp.wire import CLIENT, add, children, find, make
 
 MAX_BYTES = 20_000
 """UTF-8 bytes of one body: servers take stanzas of 10,000 bytes at the least (RFC 6120, 13.12), most 256 KiB."""
 HARD_LIMIT = 60_000
+ROOM_NAME = "muc#roomconfig_roomname"
 RETRACTED = "This person took back an earlier message, but your client does not support that."
 
 _ALWAYS: frozenset[type[VerbBase]] = frozenset(
@@ -41,6 +42,7 @@ _ROOM: frozenset[type[VerbBase]] = frozenset(
 def capabilities(
     *,
     room: bool,
+    owned: bool,
     speakers: bool,
     archived: bool,
     certain: bool,
@@ -49,11 +51,13 @@ def capabilities(
     sealed: bool,
     own: bool,
 ) -> Capabilities:
-    """What can be done in a chat. `own`: the session is one person's; `certain`: the archive tells what arrived;
-    `sealed`: what is said is encrypted for the people there."""
+    """What can be done in a chat. `owned`: who reads for the session is an owner of the room; `own`: the session is one
+    person's; `certain`: the archive tells what arrived; `sealed`: what is said is encrypted for the people there."""
     can = set(_ALWAYS)
     if room:
         can |= _ROOM
+        if owned:
+            can.add(verbs.SetName)
         if archived:
             can.add(verbs.FetchHistory)
         if speakers or own:
@@ -262,6 +266,34 @@ def administer(
     item = add(query, "item", wire.MUC_ADMIN, nick=nick, jid=jid, role=role, affiliation=affiliation)
     if reason:
         add(item, "reason", wire.MUC_ADMIN, reason[:500])
+    return iq
+
+
+def configuration(room: str, sender: str, id: str) -> Element:
+    """XEP-0045, 10.2: an owner asks for the form that the room is configured by."""
+    iq = make("iq", CLIENT, to=room, from_=sender, id=id, type="get")
+    add(iq, "query", wire.MUC_OWNER)
+    return iq
+
+
+def renamed(answer: Element, room: str, sender: str, id: str, name: str) -> Element | None:
+    """The answer to `configuration`, filled in as it is but for the room's name; None where the form has no name."""
+    form = find(find(answer, wire.MUC_OWNER, "query"), wire.DATA, "x")
+    fields = {
+        field.get("var", ""): [wire.words(value) for value in children(field, wire.DATA, "value")]
+        for field in children(form, wire.DATA, "field")
+    }
+    if ROOM_NAME not in fields:
+        return None
+    fields[ROOM_NAME] = [wire.line(name)]
+    iq = make("iq", CLIENT, to=room, from_=sender, id=id, type="set")
+    filled = add(add(iq, "query", wire.MUC_OWNER), "x", wire.DATA, type="submit")
+    for var, values in fields.items():
+        if not (var and values):
+            continue  # words for whoever fills it in by hand, and what is set to nothing
+        field = add(filled, "field", wire.DATA, var=var)
+        for value in values:
+            add(field, "value", wire.DATA, value)
     return iq
 
 

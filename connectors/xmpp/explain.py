@@ -50,6 +50,7 @@ _INVITE = {
     "not-allowed": "{chat} lets nobody invite people: ask its admins to allow that.",
 }
 _NAME = {"forbidden": "{chat} lets its moderators alone change the subject, and the bridge is none."}
+_CONFIGURE = {"forbidden": "{chat} lets its owners alone change its name, and the bridge is none."}
 _READ = {
     "forbidden": "{chat} does not let the bridge read its archive.",
     "not-allowed": "{chat} does not let the bridge read its archive.",
@@ -102,6 +103,11 @@ def inviting(stanza: Element, chat: str) -> str:
 def naming(stanza: Element, chat: str) -> str:
     """Why a room kept its subject."""
     return _refused(stanza, chat, _NAME)
+
+
+def configuring(stanza: Element, chat: str) -> str:
+    """Why a room is configured as it was."""
+    return _refused(stanza, chat, _CONFIGURE)
 
 
 def reading(stanza: Element, chat: str) -> str:

@@ -206,6 +206,7 @@ class XmppNetwork:
         self.places_of_guests.forget(room)
         self.host.put_later(f"reactions/{room}", None)
         self.host.put_later(f"last/{room}", None)
+        self.host.put_later(f"name/{room}", None)
 
     def guest(self, address: str) -> Guest | None:
         """Who is here under one of a component's addresses."""
@@ -396,6 +397,13 @@ class XmppNetwork:
         """Write them down."""
         sets = index.own_sets()
         self.host.put_later(f"reactions/{chat}", msgspec.json.encode(sets) if sets else None)
+
+    async def name_of(self, room: str) -> str:
+        """What the room was called when it was last looked at; "" where it never was."""
+        return (await self.host.get(f"name/{room}") or b"").decode("utf-8", "replace")
+
+    async def keep_name(self, room: str, name: str) -> None:
+        await self.host.put(f"name/{room}", name.encode("utf-8", "replace"))
 
     async def secret(self, room: str) -> str:
         """The room's password, if it was given one."""

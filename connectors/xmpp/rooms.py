@@ -208,6 +208,17 @@ class Room:
     def moderated(self) -> bool:
         return "muc_moderated" in self.about.features
 
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.about.name or self.jid
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether the occupant who reads for us is an owner of it."""
+        there = self.occupants.get(self.nick)
+        return there is not None and there.affiliation == "owner"
+
     def left(self) -> None:
         """We are not in the room any more: what we knew of who is there is old."""
         self.joined = False
@@ -370,7 +381,7 @@ class Room:
         ]
 
     def _opened(self, at: int) -> Fact:
-        return facts.ChatOpened(chat=self.chat, at=at, name=self.about.name or self.jid)
+        return facts.ChatOpened(chat=self.chat, at=at, name=self.name)
 
     def roster(self, at: int) -> Fact:
         """Everybody who is there, less our own."""

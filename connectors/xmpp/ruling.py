@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, assert_never
 from xml.etree.ElementTree import Element
 
@@ -36,6 +37,15 @@ class Ruling:
         except SendRejected:
             watch.room.topic = before
             raise
+
+    async def name(self, watch: Watch, verb: verbs.SetName) -> None:
+        """An owner's right: the room's form is sent back as it is, but for its name (XEP-0045, 10.2)."""
+        room, me = watch.room.jid, self._session.jid
+        form = await self._ask(compose.configuration(room, me, new_id()), room, explain.configuring)
+        iq = compose.renamed(form, room, me, new_id(), verb.name)
+        if iq is None:
+            raise SendRejected(f"{room} has no name that could be changed.")
+        await self._ask(iq, room, explain.configuring)
 
     async def invite(self, watch: Watch, verb: verbs.Invite) -> None:
         session, room, me, id = self._session, watch.room, self._session.jid, new_id()
@@ -124,10 +134,12 @@ class Ruling:
         async with session.sealing.page(watch, found) as opened:
             return Sent(note=f"{watch.archived(opened, again=True)} messages")
 
-    async def _ask(self, iq: Element, chat: str) -> None:
+    async def _ask(
+        self, iq: Element, chat: str, why: Callable[[Element, str], str] = explain.administering
+    ) -> Element:
         try:
-            await self._session.stream.ask(iq)
+            return await self._session.stream.ask(iq)
         except Refused as refused:
-            raise SendRejected(explain.administering(refused.stanza, chat)) from None
+            raise SendRejected(why(refused.stanza, chat)) from None
         except TimeoutError:
             raise SendUncertain(f"{chat} did not say whether it was done.") from None

@@ -65,6 +65,8 @@ class Saying:
         match verb:
             case verbs.SetTopic():
                 await self._ruling.subject(watch, verb)
+            case verbs.SetName():
+                await self._ruling.name(watch, verb)
             case verbs.Invite():
                 await self._ruling.invite(watch, verb)
             case verbs.Kick() | verbs.Ban() | verbs.Unban() | verbs.SetRole():

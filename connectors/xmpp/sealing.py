@@ -270,7 +270,7 @@ class Sealing:
             if (watch is None and self._session.login is not None) or (
                 watch is not None and watch.room.joined
             ):
-                name = watch.room.about.name or watch.room.jid if watch is not None else chat
+                name = watch.room.name if watch is not None else chat
                 self._session.tell(
                     facts.ChatOpened(
                         chat=ChatId(chat), at=self._session.now(), private=watch is None, name=name

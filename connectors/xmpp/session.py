@@ -91,6 +91,7 @@ class XmppSession:
         sealed = self.sealing.is_on(chat)
         return compose.capabilities(
             room=self.network.is_room(chat),
+            owned=watch is not None and watch.room.is_owned,
             speakers=self.network.is_component and not own,
             archived=watch is not None and watch.room.about.archived and not watch.unreadable,
             certain=watch is not None and watch.is_certain and self.login is None,

@@ -130,11 +130,24 @@ class Staying:
                 self._session.tell(watch.room.roster(self._session.now()))
             watch.release(READERS)
             self._session.sealing.weigh(watch)
+            await self._named(watch)
             if watch.answered:
                 return
             await asyncio.sleep(pause)
             pause = min(RETRY, 2 * pause)
         watch.release(READERS)
+
+    async def _named(self, watch: Watch) -> None:
+        """Tell the room's name where it is another than it was, also before a restart."""
+        if not watch.answered or self._session.login is not None:
+            return
+        network, room = self._session.network, watch.room
+        before, name = await network.name_of(room.jid), room.name
+        if before == name:
+            return
+        if before:
+            self._session.tell(facts.ChatName(chat=room.chat, at=self._session.now(), name=name))
+        await network.keep_name(room.jid, name)
 
     def visibility(self, watch: Watch) -> Fact:
         return facts.ChatVisibility(
@@ -146,6 +159,7 @@ class Staying:
     async def settle(self, watch: Watch) -> None:
         """Just in: what was missed comes first, then what was said meanwhile."""
         try:
+            await self._named(watch)
             if watch.room.about.archived and self._session.login is None:
                 await self._catching_up.run(watch)
         finally:

@@ -259,6 +259,7 @@ QUIET = [
     facts.Retraction(chat=ROOM, at=1, sender=ANN, target=MessageId("$e1")),
     facts.Unreaction(chat=ROOM, at=1, sender=ANN, target=MessageId("$e1"), key="👍"),
     facts.Topic(chat=ROOM, at=1, actor=ANN, topic="mine now"),
+    facts.ChatName(chat=ROOM, at=1, actor=ANN, name="mine now"),
 ]
 
 
@@ -537,6 +538,46 @@ def test_the_echo_of_a_topic_brings_no_ghost_of_the_bridge_and_goes_to_no_other_
     assert [(a.side, a.actor, a.verb) for a in plan(around, fact).actions] == [
         (MATRIX_SIDE, "", verbs.SetTopic(chat=ROOM, topic="news"))
     ]
+
+
+def test_a_room_that_was_made_for_a_chat_is_called_as_that_is_and_no_other_chat_is():
+    read = facts.ChatName(chat=CHANNEL.chat, at=1, name="The Den")
+    around = context(CHANNEL, side(CHANNEL), side(PARROT), made=True)
+    assert [(a.side, a.actor, a.verb) for a in plan(around, read).actions] == [
+        (MATRIX_SIDE, "", verbs.SetName(chat=ROOM, name="The Den"))
+    ]
+    later = facts.ChatName(chat=PARROT.chat, at=1, name="The Cage")
+    assert plan(context(PARROT, side(CHANNEL), side(PARROT), made=True), later) == NOTHING
+
+
+@pytest.mark.parametrize("actor", [None, ADA])
+def test_a_room_that_people_made_keeps_the_name_that_they_gave_it(actor: Person | None):
+    renamed = facts.ChatName(chat=CHANNEL.chat, at=1, name="The Den", actor=actor)
+    assert plan(context(CHANNEL, side(CHANNEL), side(PARROT)), renamed) == NOTHING
+
+
+def test_what_a_matrix_user_calls_a_room_its_chats_are_called():
+    renamed = facts.ChatName(chat=ROOM, at=1, name="Our  Den", actor=ANN)
+    around = context(MATRIX_SIDE, side(CHANNEL, logins={ANN.id: ANNS_LOGIN}), side(PARROT))
+    assert [(a.actor, a.verb) for a in plan(around, renamed).actions] == [
+        (ANNS_LOGIN, verbs.SetName(chat=CHANNEL.chat, name="Our Den")),
+        (RELAY, verbs.SetName(chat=PARROT.chat, speaker=ANN, name="Our Den")),
+    ]
+
+
+def test_what_the_bridge_puts_behind_a_name_goes_to_no_chat():
+    renamed = facts.ChatName(chat=ROOM, at=1, name="Our Den (Ircnet)", actor=ANN)
+    for made, name in ((True, "Our Den"), (False, "Our Den (Ircnet)")):
+        around = context(MATRIX_SIDE, side(CHANNEL), side(PARROT), made=made)
+        assert [a.verb for a in plan(around, renamed).actions] == [
+            verbs.SetName(chat=key.chat, speaker=ANN, name=name) for key in (CHANNEL, PARROT)
+        ]
+
+
+def test_no_name_is_no_name_for_a_chat_and_a_conversation_of_two_is_called_by_its_person():
+    for name, more in (("", {}), (" \u200b\n", {}), ("My friend", {"owner": ANN.id})):
+        renamed = facts.ChatName(chat=ROOM, at=1, name=name, actor=ANN)
+        assert plan(context(MATRIX_SIDE, side(CHANNEL), made=True, **more), renamed) == NOTHING
 
 
 def test_a_new_name_is_a_rename_of_the_same_ghost_and_a_matrix_users_own_business():

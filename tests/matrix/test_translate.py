@@ -12,6 +12,7 @@ from bridgekit.contract import facts
 from bridgekit.contract.errors import PeerMisbehaved
 from bridgekit.contract.facts import (
     Change,
+    ChatName,
     Edit,
     Fact,
     Membership,
@@ -516,6 +517,13 @@ def test_a_topic_is_its_plain_text() -> None:
     assert found.topic == "plain"
 
 
+def test_a_rooms_name_is_its_name() -> None:
+    found = fact("m.room.name", {"name": "The\0 Den"}, state_key="")
+    alice = Person(id=ALICE, name="Alice")
+    assert found == ChatName(chat=ROOM, at=1_700_000_000_000, name="The Den", actor=alice)
+    assert fact("m.room.name", {}, state_key="") == msgspec.structs.replace(found, name="")
+
+
 def test_other_state_is_told_as_it_is() -> None:
     content = {"replacement_room": "!new:example.org", "body": "moved"}
     assert fact(
@@ -577,7 +585,7 @@ JSON = st.recursive(
     max_leaves=6,
 )
 TYPES = st.sampled_from(
-    "m.room.message m.sticker m.reaction m.room.redaction m.room.member m.room.topic m.poll.start "
+    "m.room.message m.sticker m.reaction m.room.redaction m.room.member m.room.topic m.room.name m.poll.start "
     "org.matrix.msc3381.poll.start m.room.power_levels m.room.encrypted".split()
 )
 STRINGS = st.sampled_from(
@@ -603,7 +611,7 @@ STRINGS = st.sampled_from(
 FIELDS = (
     "msgtype body format formatted_body filename url file info geo_uri m.relates_to m.mentions m.new_content rel_type "
     "event_id key is_falling_back m.in_reply_to user_ids membership displayname avatar_url reason topic m.topic m.text "
-    "redacts mimetype size w h duration prev_content redacted_because m.read ts"
+    "redacts name mimetype size w h duration prev_content redacted_because m.read ts"
 ).split()
 CONTENT = st.recursive(
     STRINGS | JSON,

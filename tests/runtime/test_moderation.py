@@ -10,6 +10,7 @@ import pytest
 
 from bridgekit.contract.facts import (
     Change,
+    ChatName,
     ChatVisibility,
     Membership,
     Receipt,
@@ -28,6 +29,7 @@ from bridgekit.contract.verbs import (
     Leave,
     MarkRead,
     PostMessage,
+    SetName,
     SetRole,
     SetTopic,
     SetTyping,
@@ -297,6 +299,57 @@ async def test_a_topic_that_the_network_does_not_take_is_refused_with_a_sentence
         alice, room = await linked(place)
         await alice.set_topic(room, "tea at five")
         await said(place, by(BOT, "The topic cannot be changed from here on Town."))
+
+
+# Names -------------------------------------------------------------------------------------------------------
+
+
+async def test_the_name_of_a_room_that_the_bridge_made_crosses_both_ways_and_comes_back_neither_way(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, zoe, room = await made_room(place, town)
+
+        def called() -> object:
+            return (place.homeserver.state(room, "m.room.name") or {}).get("name")
+
+        assert called() == f"{TALK} (Town)"
+        town.emit(ChatName(chat=TALK, at=now(), name="Small talk"))
+        await until(lambda: called() == "Small talk (Town)")
+        town.emit(RoleChange(chat=TALK, at=now(), person=ZOES, role=Role.OWNER))
+        await until(lambda: levels(place, room).get(zoe.id, 0) >= 50)
+        with pytest.raises(Refused):
+            await alice.set_name(room, "Alice was here")
+        await zoe.set_name(room, "Large talk")
+        await town.until(lambda: town.done(SetName))
+        town.emit(ChatName(chat=TALK, at=now(), name="Large talk"), says("Bob", "hello"))
+        await said(place, by(ghost("bob"), "hello"))
+        assert called() == "Large talk", "as she wrote it"
+        await zoe.set_name(room, "Weather (Town)")
+        await town.until(lambda: len(town.done(SetName)) == 2)
+        assert [verb.name for verb in town.done(SetName)] == ["Large talk", "Weather"]
+
+
+async def test_a_room_that_people_made_keeps_its_name_and_gives_it_to_its_chat(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        await alice.set_name(room, "ours")
+        await town.until(lambda: town.done(SetName))
+        assert [(v.name, v.speaker and v.speaker.name) for v in town.done(SetName)] == [("ours", "alice")]
+        town.emit(ChatName(chat=TALK, at=now(), name="theirs"), says("Bob", "hello"))
+        await said(place, by(ghost("bob"), "hello"))
+        assert place.homeserver.state(room, "m.room.name") == {"name": "ours"}
+
+
+async def test_a_name_that_the_network_does_not_take_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    town = Town()
+    town.can = msgspec.structs.replace(town.can, verbs=town.can.verbs - {SetName})
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        await alice.set_name(room, "ours")
+        await said(place, by(BOT, "The name of the chat cannot be changed from here on Town."))
 
 
 # Kicks, bans, invitations ------------------------------------------------------------------------------------

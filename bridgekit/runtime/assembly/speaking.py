@@ -88,6 +88,7 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
         powers=parts.powers,
         joins=parts.joins,
         speakers=parts.speakers,
+        label=parts.label,
         mode=parts.rules.mode,
         likely=parts.readying.likely,
         cleared=lambda side: side in parts.exposures.cleared and not parts.readers.blocked(side),

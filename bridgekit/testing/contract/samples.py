@@ -81,6 +81,7 @@ def one_of_each(chat: ChatId, person: Person, words: str, target: MessageId) -> 
         verbs.Unreact(chat=chat, target=target, reaction=words),
         verbs.Retract(chat=chat, target=target, reason=words),
         verbs.SetTopic(chat=chat, topic=words),
+        verbs.SetName(chat=chat, name=words),
         verbs.SetTyping(chat=chat, active=True),
         verbs.MarkRead(chat=chat, target=target),
         verbs.Invite(chat=chat, person=person, reason=words),

@@ -35,6 +35,7 @@ class ScriptedServer:
     def __init__(self) -> None:
         self.port = 0
         self.heard = ""
+        self.name = "Den"
         self.features: tuple[str, ...] = _FEATURES
         self.before_us: Callable[[str], str] = lambda to: ""
         self.connections = 0
@@ -135,7 +136,7 @@ class ScriptedServer:
             return back.replace("'result'", "'error'") + _error("forbidden") + "</iq>"
         features = (*self.features, "urn:xmpp:mam:2") if self.archived else self.features
         listed = "".join(f"<feature var='{one}'/>" for one in features)
-        about = "<identity category='conference' type='text' name='Den'/>"
+        about = f"<identity category='conference' type='text' name='{self.name}'/>"
         return f"{back}<query xmlns='http://jabber.org/protocol/disco#info'>{about}{listed}</query></iq>"
 
     def _message(self, message: str) -> str:

@@ -75,6 +75,35 @@ async def test_a_room_that_becomes_members_only_is_told_at_once(server: Scripted
     ]
 
 
+async def test_a_room_that_is_renamed_is_told_once(server: ScriptedServer):
+    """XEP-0045, 10.2.1: status 104; the name is that of the room's identity (6.4), its address where it has none."""
+    changed = (
+        f"<message type='groupchat' from='{ROOM}' to='bridge@{COMPONENT}/bridge'>"
+        f"<x xmlns='{wire.MUC_USER}'><status code='104'/></x></message>"
+    )
+    async with inside(server) as place:
+        await until(lambda: place.all(facts.ChatOpened))
+        for name in ("Lair", "Lair", ""):
+            looks = len(place.all(facts.ChatVisibility))
+            server.name = name
+            server.say(changed)
+            await until(lambda: len(place.all(facts.ChatVisibility)) > looks)  # noqa: B023
+        await until(lambda: len(place.all(facts.ChatName)) == 2)
+    assert place.all(facts.ChatOpened)[0].name == "Den"
+    assert [fact.name for fact in place.all(facts.ChatName)] == ["Lair", ROOM]
+
+
+async def test_a_room_that_was_renamed_while_the_bridge_was_away_is_told_of(server: ScriptedServer):
+    host, told = FakeHost(), list[str]()
+    for name in ("Den", "Den", "Lair", "Lair"):
+        server.name = name
+        async with inside(server, host) as place:
+            assert isinstance(place.session, sessions.XmppSession)
+            await place.session.watches[ROOM].settled.wait()
+            told += [f"{name}: {fact.name}" for fact in place.all(facts.ChatName)]
+    assert told == ["Lair: Lair"]
+
+
 @pytest.mark.parametrize("known", [True, False])
 async def test_what_is_said_after_a_room_changed_waits_until_it_is_known_who_may_read_it(
     server: ScriptedServer, known: bool

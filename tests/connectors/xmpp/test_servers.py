@@ -14,7 +14,7 @@ from bridgekit.contract.people import Content, Role
 from bridgekit.contract.people import Person as Someone
 from bridgekit.contract.policy import Entry
 from bridgekit.contract.text import plain
-from bridgekit.contract.verbs import Invite, PostMessage
+from bridgekit.contract.verbs import Invite, PostMessage, SetName
 from bridgekit.testing.host import FakeHost
 from connectors.xmpp import wire
 from connectors.xmpp.session import XmppSession
@@ -101,6 +101,28 @@ async def test_a_room_that_is_shut_while_we_are_in_it_is_told_of(place: Place):
     await place.bob.configure(place.room, membersonly="1", passwordprotectedroom="0")
     await until(lambda: place.inside.all(facts.ChatClosed))
     assert "members only" in place.inside.all(facts.ChatClosed)[-1].reason
+
+
+async def test_a_room_is_renamed_by_its_owners_and_by_the_bridge_where_it_is_one(place: Place):
+    """XEP-0045, 10.2: the form is an owner's, and whatever else it says stays as it is."""
+    session, room = place.session, place.room
+
+    async def called(name: str) -> None:
+        await until(lambda: name in [fact.name for fact in place.inside.all(facts.ChatName)])
+
+    await place.bob.configure(room, moderatedroom="1", roomname="The Den")
+    await called("The Den")
+    assert SetName not in session.capabilities(room).verbs
+    with pytest.raises(SendRejected, match="lets its owners alone change its name"):
+        await session.perform(SetName(chat=room, name="Mine"))
+    await place.bob.administer(room, f"<item jid='{session.me.id}' affiliation='owner'/>")
+    await until(lambda: SetName in session.capabilities(room).verbs)
+    before = session.watches[room].room.about
+    await session.perform(SetName(chat=room, name="Our <Den>\n&c"))
+    await called("Our <Den> &c")
+    after = session.watches[room].room.about
+    assert "muc_moderated" in after.features
+    assert after.features == before.features
 
 
 async def test_in_a_room_that_becomes_moderated_who_may_speak_has_a_voice(place: Place):

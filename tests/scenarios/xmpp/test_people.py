@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from xml.etree.ElementTree import tostring
 from xml.sax.saxutils import quoteattr
 
 import pytest
 
-from connectors.xmpp import cards, wire
+from bridgekit.contract.ids import ChatId, NetworkId
+from bridgekit.core.ghosts import Namespace
+from connectors.xmpp import cards, disco, wire
 from connectors.xmpp.testing.person import Seen, codes
+from connectors.xmpp.testing.prosody import COMPONENT
 from tests.browsers.picture import png
 from tests.scenarios.xmpp.lab import ACCOUNT, EJABBERD, XMPP, Lab, until
 from tests.scenarios.xmpp.scene import Scene, scenery
@@ -184,6 +188,33 @@ async def test_the_subject_is_the_topic_both_ways(scene: Scene):
     await scene.alice.set_state(scene.room, "m.room.topic", {"topic": "from Matrix"})
     changed = await scene.bob.sees(lambda s: s.subject == "from Matrix", "the subject")
     assert changed.type == "groupchat"
+
+
+async def test_a_room_is_called_as_its_chat_is_and_a_chat_as_its_room(scene: Scene):
+    """XEP-0045, 10.2 and 10.2.1: owners change the name, and the room says so with status 104."""
+    bob, alice, lab = scene.bob, scene.alice, scene.lab
+    den = lab.room_name("den")
+    await bob.join(den)
+    await bob.configure(den, roomname="The Den")
+    alias = Namespace("_bk_", lab.synapse.server_name).alias(NetworkId(scene.network), ChatId(den))
+    room = await alice.join(alias)
+    assert (await alice.state(room, "m.room.name"))["name"] == "The Den (XMPP)"
+    await bob.configure(den, roomname="The Lair")
+    renamed = await alice.sees(
+        room, lambda e: e.type == "m.room.name" and "Lair" in e.content["name"], what="the name"
+    )
+    assert renamed.content["name"] == "The Lair (XMPP)"
+
+    bridge = f"bridge@{COMPONENT}"
+    await bob.administer(scene.muc, f"<item jid='{bridge}' affiliation='owner'/>")
+    await bob.sees(
+        lambda s: s.nick == "bridge" and 'affiliation="owner"' in tostring(s.xml, "unicode"),
+        "the bridge as an owner",
+    )
+    await alice.set_state(scene.room, "m.room.name", {"name": "Our Den"})
+    await bob.sees(lambda s: s.sender == scene.muc and 104 in codes(s), "104")
+    about = await bob.ask(scene.muc, f"<query xmlns='{wire.DISCO_INFO}'/>", "get")
+    assert disco.read(about).name == "Our Den"
 
 
 async def test_two_people_talk_alone(lab: Lab, network: str):

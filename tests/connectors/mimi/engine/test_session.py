@@ -372,6 +372,23 @@ async def test_after_a_restart_everybody_is_where_they_were_and_nothing_is_lost(
     assert said == ["before", "after"]
 
 
+async def test_a_name_is_given_and_the_rest_of_what_describes_the_room_stays(scene: Scene):
+    async with scene.bridge() as session:
+        await scene.invite()
+        seat = scene.household.seats[scene.carl.uri, ROOM]
+        await session.perform(verbs.SetTopic(chat=ROOM, topic="cats", speaker=ANN))
+        await session.perform(verbs.SetName(chat=ROOM, name="The\0 Den", speaker=ANN))
+        assert (await scene.hear(facts.ChatName)).name == "The\ufffd Den"
+        assert await scene.household.until(
+            lambda: seat.state.metadata is not None and seat.state.metadata.name == "The\ufffd Den"
+        )
+        assert seat.state.metadata is not None
+        assert seat.state.metadata.subject == "cats"
+        commits = len(scene.snapshots)
+        await session.perform(verbs.SetName(chat=ROOM, name="The\0 Den", speaker=ANN))
+        assert len(scene.snapshots) == commits, "it is called so already"
+
+
 @pytest.mark.parametrize("accepted", [False, True])
 async def test_a_crash_in_the_middle_of_a_commit_loses_nobody(scene: Scene, accepted: bool):
     """The process ends just before, or just after, the hub has stored the commit; its committer knows neither."""
