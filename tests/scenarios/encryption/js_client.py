@@ -166,7 +166,7 @@ class JsClient:
         return str(sent)
 
     async def opens(self, room: str, user: str, seconds: float = 60) -> bytes:
-        """Somebody's last picture in a room, in clear: fetched where a login is asked for. Raises TimeoutError."""
+        """Somebody's last file in a room, in clear: fetched where a login is asked for. Raises TimeoutError."""
         async with asyncio.timeout(seconds):
             while not (found := await self._call("open", room=room, user=user)):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)

@@ -11,8 +11,8 @@ from tests.runtime.running import PNG
 from tests.scenarios.encryption.lab import Lab, answered, gathering
 
 
-async def fetched(link: str) -> tuple[int, bytes]:
-    async with aiohttp.ClientSession() as session, session.get(link) as response:
+async def fetched(link: str, **headers: str) -> tuple[int, bytes]:
+    async with aiohttp.ClientSession() as session, session.get(link, headers=headers) as response:
         return response.status, await response.read()
 
 
@@ -46,6 +46,7 @@ async def test_an_encrypted_picture_is_under_no_address_until_that_is_agreed_and
         shown = await bob.sees(lambda h: "obsidian-heron.png" in h.words, 60)
         link = shown.words.split()[-1]
         assert await fetched(link) == (200, picture)
+        assert await fetched(link, Range="bytes=70000-70999") == (206, picture[70_000:71_000])
         assert not await lab.where("walrus in a vestry"), (
             "it is opened for who follows the link, and kept nowhere"
         )

@@ -12,6 +12,7 @@ from connectors.xmpp.testing.omemo_person import OmemoPerson, Words
 from connectors.xmpp.testing.prosody import Prosody
 from connectors.xmpp.testing.prosody import prosody as run_prosody
 from tests.conftest import run_for_all_tests
+from tests.scenarios.encryption.js_client import driver
 from tests.scenarios.xmpp.lab import ACCOUNT, Lab, loopback_laboratory
 from tests.scenarios.xmpp.sealed import pair, sealed
 
@@ -64,9 +65,10 @@ async def bob_gets_the_file(bob: OmemoPerson) -> bytes:
 
 
 async def test_in_a_room(lab: Lab, tmp_path: Path):
-    """XEP-0384 and XEP-0454 on one side and Megolm on the other; the room is for members who see each other."""
+    """XEP-0384 and XEP-0454 on one side and Megolm on the other; the room is for members who see each other. Carol has
+    matrix-js-sdk."""
     there, back = "xylographers quarrel in the archive", "zeppelins over quicksand"
-    async with sealed(lab, tmp_path) as here:
+    async with sealed(lab, tmp_path) as here, driver(tmp_path) as process:
         label = await here.label()
         assert label["protection"] == "bridge"
         assert label["links"] == [{"network": ACCOUNT, "chat": here.muc, "protection": "bridge"}]
@@ -76,8 +78,13 @@ async def test_in_a_room(lab: Lab, tmp_path: Path):
         await here.alice_reads(back)
         await here.alice.share(here.room, FILE, "minutes.txt", "text/plain")
         assert await bob_gets_the_file(here.bob) == FILE
+        carol = await process.login(lab.synapse, await lab.synapse.register(lab.new("carol")))
+        await here.alice.call("POST", f"/rooms/{here.room}/invite", {"user_id": carol.id})
+        await carol.join(here.room)
         await here.bob.share(here.muc, FILE[::-1], "sun.txt", here.relay)
-        assert await here.alice.open_file(await here.alice_reads("sun.txt")) == FILE[::-1]
+        shared = await here.alice_reads("sun.txt")
+        assert await here.alice.open_file(shared) == FILE[::-1]
+        assert await carol.opens(here.room, shared.sender) == FILE[::-1]
         here.bob.say_in_clear(here.muc, CONTROL, room=True)
         await here.alice_reads(f"(not encrypted) {CONTROL}")
         secrets = (there, back, FILE[:30].decode(), FILE[::-1][:30].decode())

@@ -229,10 +229,10 @@ const deeds = {
     return (await of(client).matrix.getCrypto().getUserVerificationStatus(user)).isCrossSigningVerified();
   },
 
-  // The content of somebody's last picture in a room; null where there is none that can be read.
+  // The content of somebody's last picture or other file in a room; null where there is none that can be read.
   async picture({ client, room, user }) {
     const events = [...(of(client).timelines.get(room)?.values() ?? [])].reverse();
-    const found = events.find((event) => event.getSender() === user && event.getContent().msgtype === "m.image");
+    const found = events.find((event) => event.getSender() === user && ["m.image", "m.file"].includes(event.getContent().msgtype));
     return found?.getContent() ?? null;
   },
 
@@ -256,7 +256,7 @@ const deeds = {
     return (await matrix.sendMessage(room, { msgtype: "m.image", body: name, info, file })).event_id;
   },
 
-  // The bytes of somebody's last picture in a room, in clear, over the authenticated endpoint.
+  // The bytes of somebody's last picture or other file in a room, in clear, over the authenticated endpoint.
   async open({ client, room, user }) {
     const { matrix } = of(client);
     const { file } = (await deeds.picture({ client, room, user })) ?? {};
