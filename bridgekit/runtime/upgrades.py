@@ -164,13 +164,14 @@ class Upgrades:
     async def _move(self, old: ChatId, new: ChatId) -> None:
         if self._leaving.get(old) != new:
             await self._leave(old, new)
+        if self._is_ours(old):
+            await self._replaces(old, new)
         await self._settled(old)
         if self._leaving.pop(old, None) is None:
             return  # somebody else was faster
         if self._is_ours(old):
             for link in self._registry.links_of(old):
                 self._doubt(link.key)  # until the new room was compared with what the chat allows
-            await self._replaces(old, new)
             await self._registry.move(old, new)
             await self._emptied(old, "the room was replaced")
             self._moved(new)

@@ -310,7 +310,7 @@ async def test_who_has_nodded_or_agreed_and_is_erased_is_named_nowhere(tmp_path:
             id=7,
             room=room,
             side=PortalKey(NetworkId("town"), TALK),
-            person=alice.id,
+            person=PersonId(alice.id),
             at=1,
             wording="it goes on in clear",
             to=Downgrade(toward=Toward.LINK, least=Protection.CLEAR),
