@@ -77,7 +77,9 @@ class Readers:
         self._called: set[tuple[PortalKey, PersonId]] = set()  # whose account was told to come in
         self._removing: set[tuple[ChatId, PersonId]] = set()  # who is being taken out, or will be tried again
         self._stuck: set[tuple[ChatId, PersonId]] = set()  # who could not be taken out, and is still there
-        self._told: dict[PortalKey, frozenset[PersonId]] = {}
+        self._told: dict[
+            PortalKey, tuple[frozenset[PersonId], frozenset[PersonId]]
+        ] = {}  # who blocks, who is stuck
         self._timers: dict[PortalKey, asyncio.TimerHandle] = {}
         # Rooms that are being asked who is there, and who has come (True) or gone meanwhile.
         self._reading: dict[ChatId, dict[PersonId, bool]] = {}
@@ -238,13 +240,14 @@ class Readers:
             log.info("reader_not_let_in", network=side.network, reason=error.notice)
 
     def _set(self, side: PortalKey, verdict: Verdict) -> None:
-        was = side in self._verdicts
+        before = self._verdicts.get(side)
+        was = before is not None
         if verdict.passes:
             self._verdicts.pop(side, None)
             self._told.pop(side, None)
         else:
             self._verdicts[side] = verdict
-            if not was or self._timers.get(side) is None:
+            if before is None or before.stuck != verdict.stuck or self._timers.get(side) is None:
                 asyncio.get_running_loop().call_later(PATIENT, self._tell, side)
         if (timer := self._timers.pop(side, None)) is not None:
             timer.cancel()
@@ -300,13 +303,15 @@ class Readers:
             self._ask(room)
 
     def _tell(self, side: PortalKey) -> None:
-        """Say in the room what is held, once for each set of people who block."""
+        """Say in the room what is held, once for each set of people who block, and again where one of them cannot be
+        taken out."""
         verdict, link = self._verdicts.get(side), self._registry.links.get(side)
         if verdict is None or link is None or not verdict.blockers or not self._held(side):
             return
         blockers = frozenset(b.user for b in verdict.blockers)
-        if self._told.get(side) == blockers:
+        telling = (blockers, frozenset(verdict.stuck))
+        if self._told.get(side) == telling:
             return
-        self._told[side] = blockers
+        self._told[side] = telling
         log.warning("gate_holds", network=side.network, held=self._held(side), blockers=len(blockers))
         self._spawn(self._say(link.room, f"⚠ {self.explained(side)}"))

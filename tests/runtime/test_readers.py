@@ -13,7 +13,7 @@ from bridgekit.contract.ids import NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Member
 from bridgekit.core.gate import GateRules
 from bridgekit.runtime.bridge import Bridge
-from bridgekit.testing.homeserver.faults import Delay
+from bridgekit.testing.homeserver.faults import Delay, Fail
 from tests.runtime.fake_network import TALK, Town, now, person, says
 from tests.runtime.running import BOT, World, by, emptied, ghost, linked, membership, said, town_world, until
 
@@ -159,6 +159,57 @@ async def test_where_the_bridges_own_presence_is_enough_nothing_waits(tmp_path: 
         await linked(place)
         town.emit(there("Bob"), says("Bob", "hello"))
         await said(place, by(ghost("bob"), "hello"))
+
+
+@pytest.mark.parametrize(
+    ("status", "errcode"), [(404, "M_NOT_FOUND"), (400, "M_UNKNOWN"), (403, "M_FORBIDDEN")]
+)
+async def test_the_gate_stays_closed_while_the_homeserver_does_not_take_out_who_is_unseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, errcode: str
+) -> None:
+    """Whatever the refusal: who is still in the room reads on, so nothing is shown; and it is tried again."""
+    monkeypatch.setattr("bridgekit.runtime.readers.REMOVE_AGAIN", 0.3)
+    town = Town(OwnAccounts.AUTOMATIC)
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        patience(bridge, grace=60_000)
+        _, room = await linked(place)
+        carol = place.homeserver.user("carol")
+        town.emit(there("Bob", "own-alice"))
+        rule = place.homeserver.fault("POST */kick", Fail(status=status, errcode=errcode))
+        patience(bridge, grace=100)
+        await carol.join(room)
+        await until(lambda: SIDE not in bridge.parts.passage.passing)
+        town.emit(says("Bob", "hello"))
+        await until(lambda: rule.hits >= 2)
+        await said(place, by(BOT, "does not let the bridge take them out"))
+        assert lines(place, room) == []
+        place.homeserver.heal(rule)
+        await said(place, membership(carol.id, "leave"))
+        await said(place, by(ghost("bob"), "hello"))
+        left = place.homeserver.timeline(room)
+        assert [e.body for e in left if e.body == "hello" or e.state_key == carol.id][-1] == "hello"
+
+
+async def test_the_room_is_told_again_once_somebody_cannot_be_taken_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first words promised that they would be."""
+    monkeypatch.setattr("bridgekit.runtime.readers.PATIENT", 0.05)
+    town = Town(OwnAccounts.AUTOMATIC)
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        patience(bridge, grace=60_000)
+        _, room = await linked(place)
+        carol = place.homeserver.user("carol")
+        town.emit(there("Bob", "own-alice"))
+        place.homeserver.fault("POST */kick", Fail(status=403, errcode="M_FORBIDDEN"))
+        patience(bridge, grace=2_000)
+        town.emit(says("Bob", "before"))
+        await said(place, by(ghost("bob"), "before"))
+        await carol.join(room)
+        await until(lambda: SIDE not in bridge.parts.passage.passing)
+        town.emit(says("Bob", "hello"), there("Bob", "own-alice"))
+        await said(place, by(BOT, "who stays unseen is taken out of the room"))
+        await said(place, by(BOT, "does not let the bridge take them out"))
 
 
 async def test_who_comes_in_while_the_bridge_asks_who_is_there_is_not_overlooked(tmp_path: Path) -> None:
