@@ -522,6 +522,21 @@ async def test_an_encrypted_event_under_anothers_name_is_not_passed_on(tmp_path:
         assert now.town.said() == ["<alice> hello", "<mallory> honest"]
 
 
+async def test_a_redaction_that_came_encrypted_takes_back_nothing(tmp_path: Path) -> None:
+    """Whether somebody may redact is the homeserver's to decide, and it has not seen this one."""
+    async with scene(tmp_path) as now:
+        event = await now.alice.say(now.room, "hello")
+        await now.town.until(lambda: now.town.said())
+        mallory = SecretClient(now.place.homeserver, now.place.homeserver.user("mallory"))
+        await mallory.human.join(now.room)
+        mallory.share(now.room)
+        sealed = mallory.sealed(now.room, {"redacts": event}, "m.room.redaction")
+        await mallory.human.send(now.room, sealed, "m.room.encrypted")
+        await mallory.say(now.room, "honest")
+        await now.town.until(lambda: "<mallory> honest" in now.town.said())
+        assert now.town.done(Retract) == []
+
+
 async def test_twenty_ghosts_at_once(tmp_path: Path) -> None:
     async with scene(tmp_path) as now:
         names = [f"p{n}" for n in range(20)]

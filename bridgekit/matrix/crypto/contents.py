@@ -15,6 +15,8 @@ Json = dict[str, Any]
 
 # What a homeserver or the bridge itself must be able to read of an encrypted message.
 _OUTSIDE = ("m.relates_to", SOURCE)
+# What the homeserver itself decides about: inside, nobody has looked whether its sender may do it.
+_NEVER_INSIDE = ("m.room.encrypted", "m.room.redaction")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -241,7 +243,7 @@ def decrypted(raw: bytes, inner: bytes) -> bytes:
         raise PeerMisbehaved("an encrypted event with nothing readable in it") from None
     if _encode(found.room_id) != bytes(event.get("room_id", b"")).strip():
         raise PeerMisbehaved("an encrypted event that was made for another room")
-    if "state_key" in event or found.type == "m.room.encrypted":
+    if "state_key" in event or found.type in _NEVER_INSIDE:
         raise PeerMisbehaved("an encrypted event that holds what must not be encrypted")
     # The relation outside is what the homeserver has worked with (edits, threads): it counts.
     relation = outer.get("m.relates_to")

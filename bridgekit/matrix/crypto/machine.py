@@ -239,7 +239,8 @@ class Machine:
             try:
                 return session.decrypt(parsed), session, False
             except ValueError:
-                continue
+                if begins is not None:  # a fallback key would open it once more, and put the session back
+                    raise Undecryptable("The session that this message begins is past it.") from None
         if begins is None:
             raise Undecryptable("No session opens this message.")
         try:

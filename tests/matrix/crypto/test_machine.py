@@ -95,6 +95,25 @@ def test_a_one_time_key_opens_one_session() -> None:
         bob.decrypt(carol.user, message(carol, bob, {}), 2)
 
 
+def test_a_message_that_comes_again_puts_no_session_back() -> None:
+    """A fallback key opens what begins with it as often as it comes: a homeserver that repeats it would break what both
+    have come to since."""
+    ann, bob = machine(ANN), machine(BOB)
+    bob.more_keys(0, fallback=True)
+    (fallback,) = bob.unpublished()["fallback_keys"].values()
+    bob.confirm()
+    assert ann.begin(device_of(bob), fallback, 1) is not None
+    first = message(ann, bob, {"n": 1})
+    bob.decrypt(ANN, first, 2)
+    ann.decrypt(BOB, message(bob, ann, {"n": 2}), 3)
+    bob.decrypt(ANN, message(ann, bob, {"n": 3}), 4)
+    for _ in range(2):
+        with pytest.raises(Undecryptable):
+            bob.decrypt(ANN, first, 5)
+    found, _, _ = bob.decrypt(ANN, message(ann, bob, {"n": 4}), 6)
+    assert bytes(found.content) == b'{"n":4}'
+
+
 def test_a_key_that_is_not_signed_by_its_device_begins_nothing() -> None:
     ann, bob = machine(ANN), machine(BOB)
     key = one_time_key(bob)
