@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bridgekit.config import Ceiling, Config, NetworkSection
+from bridgekit.config import Ceiling, Config
 from bridgekit.config.types import rate_of
 from bridgekit.contract.connector import Network, OwnAccounts
 from bridgekit.contract.ids import NetworkId, PortalKey
@@ -75,15 +75,15 @@ class Rules:
         section = self._sections.get(link.key.network)
         if section is None:
             return SECRET
-        own = next((one.ceiling for one in section.links if _names(one.chat, link)), None)
+        own = next((one.ceiling for one in section.links if self._is_of(one.chat, link.key)), None)
         return _bound(section.ceiling).meet(_bound(own)) if own is not None else _bound(section.ceiling)
 
     def shield(self, link: Link) -> ShieldRules | None:
         """The shield of a link: its own, or the network's; None where there is none."""
-        section: NetworkSection | None = self._sections.get(link.key.network)
+        section = self._sections.get(link.key.network)
         if section is None:
             return None
-        own = next((one.shield for one in section.links if _names(one.chat, link)), None)
+        own = next((one.shield for one in section.links if self._is_of(one.chat, link.key)), None)
         wanted = own or section.shield
         if wanted is None:
             return None
@@ -95,9 +95,11 @@ class Rules:
             quarantine=wanted.quarantine,
         )
 
-
-def _names(chat: str, link: Link) -> bool:
-    return chat.casefold() == link.name.casefold()
+    def _is_of(self, name: str, side: PortalKey) -> bool:
+        """Whether the config means this chat by `name`: what the chat calls itself is for its own people to choose."""
+        network = self._networks.get(side.network)
+        found = network.chat_id(name) if network is not None else None
+        return found is not None and side == PortalKey(side.network, found[0])
 
 
 def _bound(ceiling: Ceiling) -> Bound:

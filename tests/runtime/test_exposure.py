@@ -234,6 +234,7 @@ async def test_without_power_the_chats_words_are_held_both_sides_hear_why_and_no
 ) -> None:
     town = Town()
     async with talking(tmp_path, town, power=50) as (place, bridge, alice, room):
+        town.visibility = SECRET  # it says the same to whoever enters it later
         town.emit(says_of_itself(SECRET), *(says("Bob", f"line {n}") for n in range(5)))
         told = await said(place, by(BOT, "are held back"))
         assert "who joins later can read what was said before" in told.body
