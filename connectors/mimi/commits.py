@@ -52,7 +52,10 @@ class Commits:
         seat = self._readers.seat(room)
         if seat is None:
             raise SendRejected("The bridge is not in that room.")
-        bundle = make(seat)
+        try:
+            bundle = make(seat)
+        except self._engine.MlsError as problem:
+            raise SendRejected(f"The room cannot be changed so now: {problem}"[:300]) from None
         asked = Asked(seat.user, seat.group.epoch, MLS_MESSAGE.encode(bundle.message))
         await self._seats.asking(room, asked, seat)
         answer = await self._put(room, bundle)

@@ -28,15 +28,19 @@ from connectors.mimi.wire.mls import (
     KEY_PACKAGE,
     MLS_MESSAGE,
     RATCHET_TREE,
+    Add,
     AppDataUpdate,
     BasicCredential,
     Commit,
     ComponentUpdate,
     GroupInfo,
+    MemberSender,
     MlsMessage,
     NewMemberCommit,
     PublicMessage,
+    Remove,
     SelfRemove,
+    Update,
     Welcome,
 )
 from connectors.mimi.wire.rooms import (
@@ -58,6 +62,8 @@ MAX_PENDING, MAX_PROPOSAL = 16, 64 * 1024
 MAX_STATE = 2 * 1024 * 1024
 """Octets of what a group says of its room."""
 
+_OPTIONAL = ("add", "update")
+"""Proposals that a commit may leave out."""
 _GROUP_INFO_FRAME = b"\x00\x01\x00\x04"  # RFC 9420 6: mls10, mls_group_info
 
 
@@ -270,17 +276,37 @@ class HubRoom:
             received = group.process(octets, resolve=rooms_state.merge)
             self._of(received.sender, provider)
             self._vouched(message, received.sender, names, provider, people, routes)
+            _not_there(message, group, pending)
             acts += _acts([received.proposal], received.sender, names, people, state)
             group.accept(received)
             pending.append(Pending(received.proposal.reference, octets, now))
         _bounded(pending)
         self._not_gone(acts)
-        policy.judge(state, self.clients(people), acts)
+        self._fits(group, acts, names, people)
         first = messages[0]
         assert isinstance(first, PublicMessage)
         fanout = ProposalFanout(now, first, tuple(messages[1:]))
         room = self._after(group, self.kept.group_info, tuple(pending))
         return Accepted(room, self._to(self.providers(people) - {provider}, fanout))
+
+    def _fits(
+        self, group: PublicGroup, acts: Sequence[Act], names: Mapping[int, bytes], people: People
+    ) -> None:
+        """Allow `acts` as the last of what waits in `group`: one commit has to cover all of it."""
+        before = self._group.pending_proposals
+        waiting = [each for each in before if each.kind not in _OPTIONAL]
+        first = [act for each in waiting for act in _acts([each], each.sender, names, people, self.state)]
+        policy.judge(self.state, self.clients(people), [*first, *acts])
+        app_data = dict(self._group.app_data)
+        updates: dict[int, list[bytes | None]] = {}
+        for proposal in group.pending_proposals:
+            if proposal.kind == "app_data_update" and proposal.component is not None:
+                updates.setdefault(proposal.component, []).append(proposal.data)
+        for component, given in updates.items():
+            after = rooms_state.merge(component, app_data.pop(component, None), given)
+            if after is not None:
+                app_data[component] = after
+        rooms_state.read(app_data)
 
     def _commit(
         self,
@@ -330,12 +356,17 @@ class HubRoom:
         return Accepted(room, deliveries + welcomes)
 
     def _covers_what_waits(self, proposals: Sequence[Proposal], *, external: bool) -> None:
-        """A commit covers every leave that was accepted; an external one can cover SelfRemoves only (RFC 9420 12.2)."""
+        """A commit covers what was accepted, every leave above all; an external one can cover SelfRemoves only.
+
+        RFC 9420 12.2: of the proposals about one leaf it covers one, and none of its maker's fresh keys; whether
+        somebody can be added shows there only. So those may be left out, and where a leaf goes, how it does.
+        """
         covered = {proposal.reference for proposal in proposals if proposal.by_reference}
+        removed = {proposal.leaf for proposal in proposals if proposal.kind in ("remove", "self_remove")}
         omitted = [
             pending.reference
             for pending in self.kept.pending
-            if pending.reference not in covered and (not external or _is_self_remove(pending))
+            if pending.reference not in covered and _is_due(pending, removed, external=external)
         ]
         if omitted:
             raise _Invalid("The commit leaves out proposals that were accepted.", tuple(omitted))
@@ -457,9 +488,32 @@ def _bounded(pending: Sequence[Pending]) -> None:
         raise NotAllowed("A proposal is longer than a hub keeps.")
 
 
-def _is_self_remove(pending: Pending) -> bool:
-    message = pending.decoded
-    return isinstance(message, PublicMessage) and isinstance(message.content, SelfRemove)
+def _is_due(pending: Pending, removed: set[int | None], *, external: bool) -> bool:
+    """Whether a commit that removes those leaves has to cover it."""
+    match pending.decoded:
+        case PublicMessage(content=SelfRemove(), sender=MemberSender(leaf=leaf)):
+            return leaf not in removed
+        case PublicMessage(content=Remove(leaf=leaf)):
+            return not external and leaf not in removed
+        case PublicMessage(content=Add() | Update()):
+            return False
+        case _:
+            return not external
+
+
+def _not_there(message: MlsMessage, group: PublicGroup, pending: Sequence[Pending]) -> None:
+    """Whoever is proposed to be added has a key that nobody else in the group has, or will have (RFC 9420 12.2)."""
+    if not isinstance(message, PublicMessage) or not isinstance(message.content, Add):
+        return
+    keys = {member.signature_key for member in group.members}
+    for each in pending:
+        match each.decoded:
+            case PublicMessage(content=Add(key_package=package)):
+                keys.add(package.leaf_node.signature_key)
+            case _:
+                pass
+    if message.content.key_package.leaf_node.signature_key in keys:
+        raise NotAllowed("That client is in the room already, or about to be.")
 
 
 def _acts(

@@ -160,10 +160,13 @@ class Outbox:
         return taken, body
 
     async def _try(self, to: str, room: str, body: bytes) -> Answer:
-        """Status 0 where there was no answer."""
+        """Status 0 where there was no answer. Whatever goes wrong with one peer is no other's business."""
         try:
             return await self._send(to, room, body)
         except Disconnected as problem:
             return Answer(0, b"", problem.retry_after)
         except BridgeError:
+            return Answer(0, b"")
+        except Exception:
+            self._host.log.exception("delivery_failed", peer=to, room=room)
             return Answer(0, b"")

@@ -208,7 +208,7 @@ class Peers:
             raise Disconnected(f"{domain} does not say where its endpoints are (HTTP {answer.status}).")
         try:
             found = msgspec.json.decode(answer.body, type=dict[str, str])
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             raise PeerMisbehaved(f"{domain} has a directory that cannot be read.") from None
         self._directories.pop(domain, None)
         while len(self._directories) >= DIRECTORIES:
@@ -220,7 +220,15 @@ class Peers:
         template = (await self.directory(domain)).get(endpoint)
         if template is None or not template.startswith("https://"):
             raise PeerMisbehaved(f"{domain} has no {endpoint} endpoint.")
-        return URL(template.replace(f"{{{endpoint.variable}}}", quote(target, safe="")), encoded=True)
+        address = template.replace(f"{{{endpoint.variable}}}", quote(target, safe=""))
+        try:
+            url = URL(address, encoded=True)
+            leads_somewhere = bool(url.host and url.port)
+        except ValueError:
+            leads_somewhere = False
+        if not leads_somewhere:
+            raise PeerMisbehaved(f"The address of {domain}'s {endpoint} endpoint is none.")
+        return url
 
     async def _call(self, method: str, domain: str, url: URL, body: bytes | None) -> Answer:
         if self._session is None:

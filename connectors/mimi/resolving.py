@@ -27,7 +27,10 @@ class Resolver(AbstractResolver):
             if place != host:
                 return [{**each, "hostname": host} for each in await self._inner.resolve(place, port, family)]
             return await self._inner.resolve(host, port, family)
-        found = await self._inner.resolve(host, port, family)
+        try:
+            found = await self._inner.resolve(host, port, family)
+        except UnicodeError:  # RFC 1035 2.3.4: a label that is empty or too long
+            raise OSError("no name of a host") from None
         if self._public_only and not all(ipaddress.ip_address(each["host"]).is_global for each in found):
             raise OSError("no public address")
         return found

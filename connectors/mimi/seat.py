@@ -222,10 +222,7 @@ class Seat:
     def describe(self, metadata: RoomMetadata) -> CommitBundle:
         """Change the room's name, topic, picture."""
         data = components.ROOM_METADATA.encode(metadata)
-        commit = self.group.commit(
-            app_data_updates=[(int(Component.ROOM_METADATA), data)], resolve=room.merge
-        )
-        return bundle(commit)
+        return self._staged(app_data_updates=[(int(Component.ROOM_METADATA), data)])
 
     @property
     def codes(self) -> tuple[bytes, ...]:
@@ -245,11 +242,11 @@ class Seat:
 
     def _relink(self, update: policies.JoinLinksUpdate) -> CommitBundle:
         data = (int(Component.JOIN_LINKS), policies.JOIN_LINKS_UPDATE.encode(update))
-        return bundle(self.group.commit(app_data_updates=[data], resolve=room.merge))
+        return self._staged(app_data_updates=[data])
 
     def tidy(self) -> CommitBundle:
         """Commit what others proposed, and have fresh keys."""
-        return bundle(self.group.commit(update=True, resolve=room.merge))
+        return self._staged(update=True)
 
     def leave(self) -> ProposalBundle:
         """Ask to be let go: the client and, as a participant, its user (draft-ietf-mimi-protocol 5.3).
@@ -278,7 +275,35 @@ class Seat:
             if update is None
             else [(int(Component.PARTICIPANT_LIST), components.PARTICIPANT_UPDATE.encode(update))]
         )
-        return bundle(self.group.commit(add=add, remove=remove, app_data_updates=updates, resolve=room.merge))
+        return self._staged(add=add, remove=remove, app_data_updates=updates)
+
+    def _staged(
+        self,
+        *,
+        add: Sequence[bytes] = (),
+        remove: Sequence[int] = (),
+        app_data_updates: Sequence[tuple[int, bytes | None]] = (),
+        update: bool = False,
+    ) -> CommitBundle:
+        """A commit that covers what waits. Raises what the engine raises."""
+        if self.group.pending_proposals:
+            self._drop_impossible()
+        commit = self.group.commit(
+            add=add, remove=remove, app_data_updates=app_data_updates, update=update, resolve=room.merge
+        )
+        return bundle(commit)
+
+    def _drop_impossible(self) -> None:
+        """Forget proposals to add clients by which no commit would be valid, the latest first (RFC 9420 12.2)."""
+        adds = [each.reference for each in self.group.pending_proposals if each.kind == "add"]
+        while adds:
+            try:
+                self.group.commit(resolve=room.merge)
+            except (self._engine.MlsError, PeerMisbehaved):
+                self.group.drop_proposal(adds.pop())
+            else:
+                self.group.clear_commit()
+                return
 
     def _place(self, user: str) -> int:
         for index, participant in enumerate(self.state.participants):

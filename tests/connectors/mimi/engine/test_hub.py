@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -13,9 +15,9 @@ from connectors.mimi.presets import ADMIN, MEMBER, MODERATOR
 from connectors.mimi.room import BANNED
 from connectors.mimi.seat import Changed, Proposed, Said, Seat
 from connectors.mimi.testing.cast import PEOPLE, ROOM, Client, create, hub_identity
-from connectors.mimi.wire import rooms
-from connectors.mimi.wire.components import RoomMetadata
-from connectors.mimi.wire.mls import AES128_X25519, KEY_PACKAGE, MLS_MESSAGE, RATCHET_TREE
+from connectors.mimi.wire import components, rooms
+from connectors.mimi.wire.components import Component, RoomMetadata
+from connectors.mimi.wire.mls import AES128_X25519, KEY_PACKAGE, MLS_MESSAGE, RATCHET_TREE, PublicMessage
 from connectors.mimi.wire.rooms import (
     ApplicationFanout,
     CommitBundle,
@@ -25,6 +27,7 @@ from connectors.mimi.wire.rooms import (
     GroupInfoAndTree,
     PartialGroupInfo,
     PendingProposal,
+    ProposalBundle,
     ProposalFanout,
     UpdateRequest,
     WelcomeFanout,
@@ -332,3 +335,84 @@ def test_what_the_hub_fans_out_again_is_told_apart(stage: Stage, kind: type[room
     if kind is CommitFanout:
         with pytest.raises(stage.engine.WrongEpoch):
             seat.hear(delivery.fanout, PEOPLE)
+
+
+# Proposals that stand in each other's way -------------------------------------------------------------------
+
+
+def proposing(octets: bytes) -> ProposalBundle:
+    message = MLS_MESSAGE.decode(octets)
+    assert isinstance(message, PublicMessage)
+    return ProposalBundle(message, ())
+
+
+def propose(stage: Stage, bundle: ProposalBundle) -> rooms.UpdateResponse:
+    """Bob does, and alice hears of it."""
+    response, deliveries = stage.ask(bundle, "b.example")
+    for delivery in deliveries:
+        stage.seat.hear(delivery.fanout, PEOPLE)
+    return response
+
+
+def test_nobody_holds_a_room_up_by_updates_of_which_a_commit_covers_only_one(stage: Stage):
+    """RFC 9420 12.2: of several Updates and Removes of one leaf a commit covers one."""
+    group: Any = stage.bring_in(bob()).group
+    for _ in range(3):
+        assert isinstance(propose(stage, proposing(group.propose_update())), rooms.Updated)
+    response, _ = stage.ask(stage.seat.tidy(), "a.example")
+    assert isinstance(response, rooms.Updated)
+
+
+@pytest.mark.parametrize("update_first", [True, False])
+def test_who_has_fresh_keys_and_leaves_is_let_go(stage: Stage, update_first: bool):
+    """draft-ietf-mls-extensions 6.4: the SelfRemove counts, the Update of that leaf does not."""
+    group: Any = (seat := stage.bring_in(bob())).group
+    for step in ("update", "self_remove") if update_first else ("self_remove", "update"):
+        propose(stage, proposing(getattr(group, f"propose_{step}")()))
+    response, _ = stage.ask(stage.seat.tidy(), "a.example")
+    assert isinstance(response, rooms.Updated)
+    assert stage.room.clients(PEOPLE) == {stage.alice.user: 1}
+    assert seat.user in stage.room.state.takes_part
+
+
+def test_a_client_that_is_there_already_is_proposed_in_vain(stage: Stage):
+    """RFC 9420 12.2: an Add of a key that is in the group makes every commit that covers it invalid."""
+    client = bob()
+    group: Any = stage.bring_in(client).group
+    again = KEY_PACKAGE.decode(client.package().octets)
+    proposal = proposing(group.propose_add(MLS_MESSAGE.encode(again)))
+    refused = propose(stage, proposal)
+    assert refused == rooms.NotAllowed("That client is in the room already, or about to be.")
+    # Nor does it hold up who hears it from a hub that lets it pass.
+    assert isinstance(proposal.message, PublicMessage)
+    stage.seat.hear(ProposalFanout(NOW, proposal.message, ()), PEOPLE)
+    response, _ = stage.ask(stage.seat.tidy(), "a.example")
+    assert isinstance(response, rooms.Updated)
+    assert stage.room.clients(PEOPLE) == {stage.alice.user: 1, client.user: 1}
+
+
+def test_a_name_is_not_proposed_beside_another_that_waits(stage: Stage):
+    """One commit, which covers what waits, can give the room one name."""
+    seat = stage.bring_in(bob(), MODERATOR)
+    names = [components.ROOM_METADATA.encode(RoomMetadata(ROOM, name=name)) for name in ("One", "Two")]
+    first, second = (proposing(seat.group.propose_app_data(Component.ROOM_METADATA, n)) for n in names)
+    assert isinstance(propose(stage, first), rooms.Updated)
+    refused = propose(stage, second)
+    assert refused == rooms.InvalidProposal("One commit changes the room's metadata twice.", ())
+    response, _ = stage.ask(stage.seat.tidy(), "a.example")
+    assert isinstance(response, rooms.Updated)
+    assert stage.room.state.metadata == RoomMetadata(ROOM, name="One")
+
+
+def test_a_user_with_two_clients_leaves_by_both(stage: Stage):
+    """protocol 5.3: the user's removal goes with that of the last client; the first one's waits already."""
+    seat = stage.bring_in(bob())
+    other, commit = joining(stage, Client("bob", "b.example", "2"), None)
+    _, (delivery,) = stage.ask(commit, "b.example")
+    for each in (seat, stage.seat):
+        each.hear(delivery.fanout, PEOPLE)
+    propose(stage, proposing(other.group.propose_self_remove()))
+    assert isinstance(propose(stage, seat.leave()), rooms.Updated)
+    response, _ = stage.ask(stage.seat.tidy(), "a.example")
+    assert isinstance(response, rooms.Updated)
+    assert stage.room.state.takes_part == [stage.alice.user]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridgekit.contract import verbs
+from bridgekit.contract.errors import SendRejected
 from connectors.mimi import uris
 from connectors.mimi.peers import Answer, Endpoint, Peers
 from tests.connectors.mimi.engine.pair import ROOM, Pair, Side
@@ -51,6 +52,15 @@ async def test_the_hub_is_answered_before_what_it_tells_of_is_committed(
             await until(lambda: pair.a.tenants._provider.outbox.waiting == 0)
             may.set()
             await until(lambda: clients(pair.b) == {"bridge", "bob:hs"})
+
+
+async def test_a_change_of_which_no_valid_commit_can_be_made_is_refused_with_a_sentence(tmp_path: Path):
+    """RFC 9420 12.4.1: nobody removes themselves by their own commit."""
+    pair = Pair(tmp_path)
+    async with pair.a.up():
+        with pytest.raises(SendRejected, match="cannot be changed so now"):
+            await pair.a.tenants.change(ROOM, lambda seat: seat._commit(None, remove=[seat.group.leaf]))
+        await pair.a.says("alice", "still here")
 
 
 async def until(true: Callable[[], bool]) -> None:
