@@ -11,6 +11,7 @@ from bridgekit.contract.ids import PortalKey
 from bridgekit.contract.policy import Exposure
 from bridgekit.core import wording
 from bridgekit.core.exposure import HISTORY, OPEN, Allowed, Bound, JoinRule, limits
+from bridgekit.core.roles import number
 
 HISTORY_TYPE = "m.room.history_visibility"
 JOIN_TYPE = "m.room.join_rules"
@@ -155,24 +156,8 @@ def power_of(content: Mapping[str, Any] | None, bot: str, *, created: bool = Fal
     if level is None:
         level = content.get("users_default", 0)
     events = content.get("events")
-    needs = {k: _number(v, 2**53) for k, v in events.items()} if isinstance(events, dict) else {}
-    return Power(
-        level=_number(level, 0), needs=needs, default=_number(content.get("state_default", 50), 2**53)
-    )
-
-
-def _number(value: object, otherwise: int) -> int:
-    """A power level; old rooms may have them as strings."""
-    if isinstance(value, bool):
-        return otherwise
-    if isinstance(value, int):
-        return value
-    if isinstance(value, str):
-        try:
-            return int(value)
-        except ValueError:
-            return otherwise
-    return otherwise
+    needs = {k: number(v, 2**53) for k, v in events.items()} if isinstance(events, dict) else {}
+    return Power(level=number(level, 0), needs=needs, default=number(content.get("state_default", 50), 2**53))
 
 
 # What follows -----------------------------------------------------------------------------------------------
