@@ -161,8 +161,9 @@ class Overdue:
             if kept:
                 read[room] = kept
 
+        readers = await self._readers()  # before the group, which would wrap what this raises
         async with asyncio.TaskGroup() as group:
-            for room, reader in (await self._readers()).items():
+            for room, reader in readers.items():
                 group.create_task(one(room, reader))
         return read
 

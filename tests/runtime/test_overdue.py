@@ -16,6 +16,7 @@ from bridgekit.runtime import arrivals, overdue
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.store import copy
 from bridgekit.store.urls import sqlite_path
+from bridgekit.testing.homeserver import Fail
 from tests.runtime.fake_network import Town, says
 from tests.runtime.running import BOT, World, by, ghost, invited, linked, said, town_world, until
 from tests.runtime.secret_client import SecretClient
@@ -195,6 +196,25 @@ async def test_after_the_homeserver_was_away_rooms_are_compared(tmp_path: Path, 
         await town.until(lambda: town.said() == ["<alice> one"])
         await nothing_more(place, town, alice, room)
         assert town.said() == ["<alice> one", "<alice> the end"]
+
+
+async def test_a_homeserver_that_did_not_say_which_rooms_there_are_is_asked_again(
+    tmp_path: Path, look: asyncio.Event
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            alice, room = await linked(place)
+            await place.homeserver.settled()
+        async with place.bridge():
+            await left_behind(place, alice.send(room, "one"))
+            refused = place.homeserver.faults.add(
+                "GET */joined_rooms", Fail(status=403, errcode="M_FORBIDDEN"), times=1
+            )
+            look.set()
+            await town.until(lambda: town.said() == ["<alice> one"])
+            assert refused.hits == 1
+            await nothing_more(place, town, alice, room)
 
 
 async def test_a_crash_after_it_was_taken_in_neither_loses_nor_doubles_it(
