@@ -77,7 +77,7 @@ class Portals:
         self._members = members
         self._protecting = protecting
         self._spawn = spawn
-        self._entering: dict[PortalKey, asyncio.Future[facts.ChatOpened]] = {}
+        self._entering: dict[PortalKey, list[asyncio.Future[facts.ChatOpened]]] = {}
         self.making: dict[PortalKey, asyncio.Future[ChatId | None]] = {}
 
     # What the network says of chats ---------------------------------------------------------------------------
@@ -85,12 +85,18 @@ class Portals:
     def overhear(self, side: PortalKey, fact: Fact) -> None:
         """Facts about chats that have no room yet: how a chat is learnt before its room is made."""
         match fact:
-            case facts.ChatOpened() if (waiter := self._entering.get(side)) and not waiter.done():
-                waiter.set_result(fact)
-            case facts.ChatClosed() if (waiter := self._entering.get(side)) and not waiter.done():
-                waiter.set_exception(SendRejected(fact.reason))
+            case facts.ChatOpened():
+                for waiter in self._waiters(side):
+                    waiter.set_result(fact)
+            case facts.ChatClosed():
+                for waiter in self._waiters(side):
+                    waiter.set_exception(SendRejected(fact.reason))
             case _:
                 pass
+
+    def _waiters(self, side: PortalKey) -> list[asyncio.Future[facts.ChatOpened]]:
+        """Whoever waits to hear whether the relay was let into a chat."""
+        return [waiter for waiter in self._entering.get(side, ()) if not waiter.done()]
 
     async def observe(self, side: PortalKey, fact: Fact) -> None:
         """Facts about a link itself."""
@@ -138,7 +144,8 @@ class Portals:
         if relay is None:
             raise NotAllowed(f"There is no network called {side.network}.")
         waiter: asyncio.Future[facts.ChatOpened] = asyncio.get_running_loop().create_future()
-        self._entering[side] = waiter
+        waiters = self._entering.setdefault(side, [])
+        waiters.append(waiter)
         name = self._networks[side.network].chat_name(side.chat)
         try:
             async with asyncio.timeout(ENTER_SECONDS):
@@ -152,7 +159,9 @@ class Portals:
                 )
             ) from None
         finally:
-            del self._entering[side]
+            waiters.remove(waiter)
+            if not waiters:
+                self._entering.pop(side, None)
             if waiter.done() and not waiter.cancelled():
                 waiter.exception()  # seen
             else:

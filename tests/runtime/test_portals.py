@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from bridgekit.contract.connector import OwnAccounts
 from bridgekit.contract.facts import ChatClosed, ChatOpened, Missed, Profile, Resync
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PortalKey
 from bridgekit.contract.policy import Entry, Exposure, Visibility
-from bridgekit.contract.verbs import FetchHistory, Join, Leave, PostMessage
+from bridgekit.contract.verbs import FetchHistory, Join, Leave, PostMessage, Verb
 from bridgekit.core.protection import STATE_TYPE
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Delay, Fail, Human, Refused
@@ -291,6 +292,32 @@ async def test_a_chat_that_was_lost_is_linked_again_by_the_same_words(tmp_path: 
         assert (link.state, link.reason) == ("open", "")
         await alice.send(room, "back again")
         await town.until(lambda: town.said() == ["<alice> back again"])
+
+
+async def test_two_who_link_a_lost_chat_again_at_once_are_both_answered(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        town.emit(ChatClosed(chat=TALK, at=now(), reason="The bridge was put out of #talk."))
+        await said(place, by(BOT, "put out of #talk"))
+        asked, both = itertools.count(1), asyncio.Event()
+
+        async def together(_: LoginId | None, verb: Verb) -> None:
+            if isinstance(verb, Join):
+                if next(asked) == 2:
+                    both.set()
+                await both.wait()
+
+        town.behave = together
+        before = _answers(place, room)
+        for _ in range(2):
+            await alice.send(room, "!bridge link town #talk")
+        await until(lambda: _answers(place, room) == before + 2, 20)
+
+
+def _answers(place: World, room: str) -> int:
+    """How often the bot has said in a room that it is linked."""
+    return len([e for e in place.homeserver.messages(room) if "now linked" in e.body])
 
 
 async def test_a_chat_that_closes_refuses_messages_with_the_reason_until_it_opens(tmp_path: Path) -> None:
