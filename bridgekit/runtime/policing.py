@@ -55,6 +55,7 @@ class PolicyLists:
         self._spawn = spawn
         self._policies = Policies()
         self._wanted: frozenset[str] = frozenset()
+        self._lists: frozenset[str] = frozenset()  # those of them that are applied, and not only written to
         self._rooms: dict[str, ChatId] = {}  # by how the config names them
         self._applied: set[ChatId] = set()
         self._write_to = ""
@@ -70,23 +71,25 @@ class PolicyLists:
     def follow(self, lists: tuple[str, ...], write_to: str) -> None:
         """Follow exactly these rooms (ids or aliases), and write bans of networks to `write_to`; "" is nowhere."""
         wanted = frozenset((*lists, *((write_to,) if write_to else ())))
-        new, self._wanted, self._write_to = wanted - self._wanted, wanted, write_to
-        for name in [name for name in self._rooms if name not in lists]:
+        # One that was only written to until now is read as a new one is.
+        new = (wanted - self._wanted) | ((frozenset(lists) - self._lists) & self._rooms.keys())
+        self._wanted, self._lists, self._write_to = wanted, frozenset(lists), write_to
+        for name in [name for name in self._rooms if name not in self._lists]:
             self._policies.forget(self._rooms[name])
             self._applied.discard(self._rooms[name])
         for name in [name for name in self._rooms if name not in wanted]:
             del self._rooms[name]
         self._known.clear()
         for name in sorted(new):
-            self._spawn(self._enter(name, applied=name in lists))
+            self._spawn(self._enter(name))
 
-    async def _enter(self, name: str, *, applied: bool) -> None:
+    async def _enter(self, name: str) -> None:
         wait = FIRST_WAIT
         while name in self._wanted:
             try:
                 room = await self._client.join(name)
                 self._rooms[name] = room
-                if applied:
+                if name in self._lists:
                     self._applied.add(room)
                     await self._read(room)
                 log.info("policy_list_followed", rules=len(self._policies))

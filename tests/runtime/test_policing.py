@@ -7,7 +7,7 @@ from typing import Any
 
 from bridgekit.contract.errors import LoginBanned
 from bridgekit.contract.facts import Retraction, Roster
-from bridgekit.contract.ids import LoginId, MessageId
+from bridgekit.contract.ids import LoginId, MessageId, PersonId
 from bridgekit.contract.people import Member
 from bridgekit.testing.homeserver import Human
 from tests.runtime.fake_network import TALK, Town, now, person, says
@@ -98,6 +98,25 @@ async def test_an_admin_is_never_barred_and_a_ban_of_the_own_server_is_none_of_t
             await town.until(lambda: town.said() == ["<alice> hello"])
             town.emit(says("Bob", "hello back"))
             await said(place, by(ghost("bob"), "hello back"))
+
+
+async def test_a_list_that_bans_were_only_written_to_is_followed_from_when_the_config_says_so(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        carla, bans = await a_list(place)
+        await carla.set_state(bans, RULE, ban("@_bk_town_bob:*"), "rule:bob")
+        place.more["moderation"] = {"write_bans_to": "#bans:hs.test"}
+        async with place.bridge() as bridge:
+            await until(lambda: BOT in place.homeserver.joined(bans))
+            assert not bridge.policies
+            place.more["moderation"] = {"write_bans_to": "#bans:hs.test", "policy_lists": ["#bans:hs.test"]}
+            bridge.reload(place.config())
+            await until(lambda: bridge.policies.barred(PersonId(ghost("bob"))), 20)
+            place.more["moderation"] = {"write_bans_to": "#bans:hs.test"}
+            bridge.reload(place.config())
+            assert not bridge.policies
 
 
 async def test_a_users_ban_by_a_network_is_written_into_the_list(tmp_path: Path) -> None:
