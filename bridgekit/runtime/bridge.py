@@ -236,10 +236,9 @@ class Bridge:
             await client.register(self.config.appservice.bot)
             await client.set_displayname("bridgekit")
             await self._parts.addressee.ask()
+            await self._parts.succession.follow()
         except MatrixError as error:
             log.warning("homeserver_check", reason=error.notice)
-        else:
-            await self._parts.succession.follow()
         self._tasks.spawn(self._ready_devices())
         self._parts.standing.stand(self.config)
         await self._parts.erasure.resume()

@@ -9,6 +9,7 @@ import structlog
 
 from bridgekit.contract.errors import BridgeError, MatrixRefused
 from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.core.roles import number
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.lenient import allowed
@@ -105,12 +106,12 @@ class Succession:
         """Have the power level that the bot before had."""
         content: dict[str, Any] = await self._client.state(room, "m.room.power_levels") or {}
         users = content.get("users", {})
-        wanted, have = users.get(before, 0), users.get(self._bot, 0)
+        wanted, have = number(users.get(before), 0), number(users.get(self._bot), 0)
         if have >= wanted:
             return True
         raised = {**content, "users": {**users, self._bot: wanted}}
         for ghost in self._helpers(room):
-            if users.get(ghost, 0) < wanted:
+            if number(users.get(ghost), 0) < wanted:
                 continue
             try:
                 await self._client.put_state(room, "m.room.power_levels", raised, user=ghost)

@@ -8,7 +8,9 @@ from pathlib import Path
 import msgspec
 from structlog.testing import capture_logs
 
+from bridgekit.contract.ids import ChatId, NetworkId, PortalKey
 from bridgekit.runtime.succession import bot_before
+from bridgekit.testing.homeserver import Fail
 from tests.runtime.fake_network import Town, says
 from tests.runtime.running import BOT, SERVER, World, by, ghost, linked, membership, said, town_world, until
 
@@ -68,6 +70,41 @@ async def test_a_ghost_asks_the_new_bot_in_and_passes_on_the_power_that_it_has_i
             await alice.send(room, "!bridge status")
             await said(place, by(NEW, "#talk on Town: open"))
         assert not [e for e in place.homeserver.messages(room) if "Please ask me into" in e.body]
+
+
+async def test_power_levels_that_are_strings_are_passed_on_as_old_rooms_mean_them(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            alice, room = await linked(place)
+            town.emit(says("Bob", "hello"))
+            await said(place, by(ghost("bob"), "hello"))
+            users = {alice.id: 100, BOT: 100, ghost("bob"): "100"}
+            await alice.set_state(room, "m.room.power_levels", {"users": users, "state_default": "50"})
+        rename(place)
+        async with place.bridge():
+            levels = await said(
+                place, lambda e: e.type == "m.room.power_levels" and e.content["users"].get(NEW) == 100, 20
+            )
+            assert levels.sender == ghost("bob")
+
+
+async def test_a_homeserver_that_is_away_at_the_wrong_moment_keeps_nothing_else_from_starting(
+    tmp_path: Path,
+) -> None:
+    """What the config links stands all the same; the rooms are taken over at the next start."""
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            alice, _ = await linked(place)
+        other = await alice.create_room(preset="public_chat")
+        place.networks["town"]["links"] = [{"chat": "#other", "room": other}]
+        rename(place)
+        # It is asked whose token that is at the start, and then who the bot is.
+        place.homeserver.faults.add("GET */account/whoami", Fail(status=502), user=None)
+        async with place.bridge() as bridge:
+            await until(lambda: PortalKey(NetworkId("town"), ChatId("#other")) in bridge.registry.links, 20)
+            assert await bot_before(bridge.store, bridge.bot) == BOT
 
 
 async def test_where_the_homeserver_knows_only_the_old_bot_nothing_is_taken_over_yet(tmp_path: Path) -> None:
