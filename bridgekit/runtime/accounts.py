@@ -143,11 +143,16 @@ class Accounts:
 
     async def suspend(self, network: NetworkId, login: Login, *, because: str) -> None:
         """Keep the account offline for as long as there is a reason; "": let it back. Nothing of it is forgotten."""
-        running = (network, login.id) in self.sessions
-        if because and running:
-            await self._stop(network, login.id)
-        elif not because and not running and network in self._networks:
-            self._start(self._place(network, login))
+        async with self._turn(login.id):
+            running = (network, login.id) in self.sessions
+            if because and running:
+                await self._stop(network, login.id)
+            elif not because and not running and network in self._networks and self._is_kept(login):
+                self._start(self._place(network, login))
+
+    def _is_kept(self, login: Login) -> bool:
+        row = self._registry.logins.get(login.id)
+        return row is not None and row.login == login
 
     async def close(self, network: NetworkId, login: LoginId) -> None:
         """End the account's session and forget it with its password, and with what its network keeps of it."""

@@ -66,6 +66,19 @@ async def test_who_asks_for_an_account_speaks_with_it(tmp_path: Path) -> None:
         await town.until(lambda: town.said()[-1] == "<alice> relayed again")
 
 
+async def test_an_account_that_is_gone_is_not_let_back_by_who_still_knows_of_it(tmp_path: Path) -> None:
+    """A policy list that is read meanwhile goes through the accounts that there were."""
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        await alice.send(room, "!bridge login town")
+        await until(lambda: ALICE in town.sessions)
+        known = bridge.registry.logins[ALICE].login
+        await bridge.accounts.close(TOWN, ALICE)
+        await bridge.accounts.suspend(TOWN, known, because="")
+        assert (TOWN, ALICE) not in bridge.accounts.sessions
+
+
 async def test_where_there_are_no_own_accounts_nobody_logs_in(tmp_path: Path) -> None:
     town = Town(OwnAccounts.OFF)
     async with town_world(tmp_path, town) as place, place.bridge() as bridge:
