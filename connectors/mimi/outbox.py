@@ -9,21 +9,24 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from itertools import islice
 from urllib.parse import quote
 
 import msgspec
 
 from bridgekit.contract.connector import Host
-from bridgekit.contract.errors import BridgeError, Disconnected
+from bridgekit.contract.errors import BridgeError, Disconnected, NotAllowed
 from connectors.mimi.hub import Delivery
-from connectors.mimi.peers import Answer
+from connectors.mimi.peers import MAX_BODY, Answer
 from connectors.mimi.wire.rooms import FANOUT
 
 PREFIX = "outbox/"
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 300.0
 GIVE_UP = 14 * 24 * 3600 * 1000  # ms: a peer that was away for longer joins its rooms anew
-BATCH = 512 * 1024
+BATCH, TOGETHER = 512 * 1024, 64
+"""Octets and letters that are sent as one."""
+TOO_LARGE = 413  # RFC 9110 15.5.14
 
 
 class Letter(msgspec.Struct, frozen=True, array_like=True):
@@ -60,13 +63,18 @@ class Outbox:
     def prepare(
         self, deliveries: Iterable[Delivery], now: int
     ) -> tuple[dict[str, bytes], Callable[[], None]]:
-        """The rows to store together with what they tell of, and what to call once that is done."""
+        """The rows to store together with what they tell of, and what to call once that is done.
+
+        Raises NotAllowed for what is longer than any peer takes: it would keep whatever comes after it from arriving.
+        """
         rows: dict[str, bytes] = {}
         lanes: list[tuple[tuple[str, str], str]] = []
         for delivery in deliveries:
             key = f"{PREFIX}{self._next:016d}/{quote(delivery.to, safe='')}"
             self._next += 1
             letter = Letter(delivery.to, delivery.room, FANOUT.encode(delivery.fanout), now)
+            if len(letter.body) > MAX_BODY:
+                raise NotAllowed("That is longer than any provider takes.")
             rows[key] = msgspec.msgpack.encode(letter)
             lanes.append(((delivery.to, delivery.room), key))
 
@@ -106,17 +114,22 @@ class Outbox:
 
     async def _work(self, lane: tuple[str, str]) -> None:
         to, room = lane
-        keys, wait, lost = self._lanes[lane], FIRST_WAIT, False
+        keys, wait, lost, most = self._lanes[lane], FIRST_WAIT, False, TOGETHER
         while keys:
-            batch, body = await self._batch(keys)
+            batch, body = await self._batch(keys, most)
             answer = await self._try(to, room, body) if body else Answer(201, b"")
-            if answer.status == 201:
+            if answer.status == TOO_LARGE and len(batch) > 1:
+                most = 1
+                continue
+            if answer.status == TOO_LARGE:
+                self._host.log.error("delivery_given_up", peer=to, room=room, octets=len(body))
+            if answer.status in (201, TOO_LARGE):
                 await self._host.put_all(dict.fromkeys(batch))
                 for _ in batch:
                     keys.popleft()
                 if lost:
                     self._host.log.info("peer_back", peer=to)
-                wait, lost = FIRST_WAIT, False
+                wait, lost, most = FIRST_WAIT, False, TOGETHER
                 continue
             if not lost:
                 self._host.log.warning("peer_lost", peer=to, waiting=len(keys), status=answer.status or None)
@@ -141,12 +154,12 @@ class Outbox:
         finally:
             del self._resting[lane]
 
-    async def _batch(self, keys: deque[str]) -> tuple[list[str], bytes]:
-        """The next letters as one body: several fan-outs of a room may be sent as one."""
+    async def _batch(self, keys: deque[str], most: int) -> tuple[list[str], bytes]:
+        """The next letters, `most` of them, as one body: several fan-outs of a room may be sent as one."""
         taken: list[str] = []
         body = b""
         oldest = self._host.now() * 1000 - GIVE_UP
-        for key in list(keys)[:64]:
+        for key in list(islice(keys, most)):
             raw = await self._host.get(key)
             letter = None if raw is None else msgspec.msgpack.decode(raw, type=Letter)
             if letter is not None and letter.at < oldest:

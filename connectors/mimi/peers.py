@@ -24,7 +24,8 @@ DIRECTORY_PATH = "/.well-known/mimi-protocol-directory"
 DIRECTORY_KEPT = 3600.0
 DIRECTORIES, MAX_DIRECTORY = 1000, 64 * 1024
 """How many are remembered, and how large (octets) one may be."""
-MAX_ANSWER = 8 * 1024 * 1024
+MAX_BODY = MAX_ANSWER = 8 * 1024 * 1024
+"""Octets of a request, and of what is answered."""
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 DOWNLOAD_TIMEOUT = aiohttp.ClientTimeout(total=300, connect=10, sock_read=30)
 PIECE = 64 * 1024

@@ -20,7 +20,7 @@ from bridgekit.contract.connector import Host
 from bridgekit.contract.errors import BridgeError, NotAllowed, PeerMisbehaved
 from connectors.mimi import uris
 from connectors.mimi.assets import Assets
-from connectors.mimi.peers import DIRECTORY_PATH, MEDIA_TYPE, Endpoint, directory
+from connectors.mimi.peers import DIRECTORY_PATH, MAX_BODY, MEDIA_TYPE, Endpoint, directory
 from connectors.mimi.provider import NoSuchRoom, Provider
 from connectors.mimi.punctual import Punctual
 from connectors.mimi.wire import rooms, users
@@ -29,7 +29,6 @@ from connectors.mimi.wire.users import KeyMaterialResponse, UserCode
 
 BASE = "/v1"
 FILES = f"{BASE}/files/"
-MAX_BODY = 8 * 1024 * 1024
 BODY_WITHIN = 30.0
 TLS_WITHIN = 15.0
 AT_ONCE = 32

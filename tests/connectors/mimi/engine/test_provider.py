@@ -13,11 +13,11 @@ import aiohttp
 import msgspec
 import pytest
 
-from bridgekit.contract.errors import Disconnected
+from bridgekit.contract.errors import Disconnected, NotAllowed
 from connectors.mimi import server
 from connectors.mimi.content import encode
 from connectors.mimi.mls import installed
-from connectors.mimi.peers import DIRECTORY_PATH, Endpoint
+from connectors.mimi.peers import DIRECTORY_PATH, MAX_BODY, Endpoint
 from connectors.mimi.presets import MEMBER
 from connectors.mimi.seat import Said, Seat
 from connectors.mimi.server import Rates
@@ -458,7 +458,7 @@ async def test_a_provider_with_another_authority_is_neither_called_nor_heard(sce
 
 async def test_a_body_that_is_too_large_is_refused(scene: Scene):
     headers = {"Host": "a.example", "From": "mimi@b.example"}
-    assert await raw(scene, UPDATE, source=scene.b, headers=headers, body=bytes(server.MAX_BODY + 1)) == 413
+    assert await raw(scene, UPDATE, source=scene.b, headers=headers, body=bytes(MAX_BODY + 1)) == 413
 
 
 async def test_a_body_that_never_ends_is_given_up(scene: Scene, monkeypatch: pytest.MonkeyPatch):
@@ -518,3 +518,17 @@ async def test_a_hub_fetches_files_of_its_peers_and_of_nobody_else(scene: Scene)
     # That host is b's; it does not exist.
     answer = await scene.b.peers.get("a.example", Endpoint.PROXY_DOWNLOAD, "https://files.b.example/x")
     assert answer.status == 503
+
+
+async def test_a_message_that_no_provider_takes_holds_nothing_up(scene: Scene):
+    """What the hub fans out is a little longer than what it was given; a letter that is refused blocks its lane."""
+    seat = await scene.bring_in_bob()
+    request = scene.seat.say(b"x", b"s" * 16)
+    padding = MAX_BODY - len(rooms.SUBMIT_REQUEST.encode(request))
+    message = msgspec.structs.replace(request.message, ciphertext=request.message.ciphertext + bytes(padding))
+    with pytest.raises(NotAllowed, match="longer than"):
+        await scene.a.provider.submit(ROOM, msgspec.structs.replace(request, message=message), "a.example")
+    await scene.a.provider.submit(ROOM, scene.seat.say(b"hello", b"s" * 16), "a.example")
+    (said,) = seat.hear(await ears(scene.b).next(), PEOPLE)
+    assert isinstance(said, Said)
+    assert said.data == b"hello"

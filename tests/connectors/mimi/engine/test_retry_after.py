@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -18,7 +19,7 @@ from connectors.mimi.server import Server
 from connectors.mimi.testing.cast import ROOM
 from connectors.mimi.wire import users
 from connectors.mimi.wire.mls import ContentType, PrivateMessage
-from connectors.mimi.wire.rooms import ApplicationFanout
+from connectors.mimi.wire.rooms import FANOUTS, ApplicationFanout
 from tests.connectors.mimi.engine.ears import town
 from tests.connectors.mimi.engine.test_provider import Scene
 
@@ -97,6 +98,41 @@ async def test_what_waits_is_not_sent_sooner_because_the_peer_was_heard_of(monke
                 outbox.alive("busy.example")
                 await asyncio.sleep(0.01)
         assert calls.count("busy.example") == 1
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_letter_that_is_too_large_for_the_peer_is_given_up_and_the_next_one_is_sent():
+    """RFC 9110 15.5.14: it gets no smaller; what was sent together with others is tried alone first."""
+    taken: list[int] = []
+    done = asyncio.Event()
+    message = PrivateMessage(b"g", 1, ContentType.APPLICATION, b"", b"", b"")
+    fanouts = [
+        ApplicationFanout(at, msgspec.structs.replace(message, ciphertext=bytes(size)))
+        for at, size in ((1, 10), (2, 900), (3, 10))
+    ]
+
+    async def send(to: str, room: str, body: bytes) -> Answer:
+        if len(body) > 500:
+            return Answer(413, b"")
+        taken.extend(fanout.accepted for fanout in FANOUTS.decode(body))
+        if 3 in taken:
+            done.set()
+        return Answer(201, b"")
+
+    outbox = Outbox(host := FakeHost(), send)
+    rows, go = outbox.prepare([Delivery("b.example", ROOM, each) for each in fanouts], int(host.now() * 1000))
+    await host.put_all(rows)
+    go()
+    running = asyncio.create_task(outbox.run())
+    try:
+        async with asyncio.timeout(60):
+            await done.wait()
+            while outbox.waiting:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        assert taken == [1, 3]
+        assert not host.kept
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
