@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from bridgekit.contract import facts
 from bridgekit.contract.connector import Host
-from bridgekit.contract.errors import BridgeError, PeerMisbehaved, SendRejected, SendUncertain
+from bridgekit.contract.errors import BridgeError, Disconnected, PeerMisbehaved, SendRejected, SendUncertain
 from bridgekit.contract.ids import ChatId
 from connectors.mimi import presets
 from connectors.mimi.hearing import Hearing
@@ -28,7 +28,10 @@ from connectors.mimi.wire.rooms import CommitBundle, CommitFanout, Fanout, Propo
 
 
 class Commits:
-    """`left` are those, by user and room, whose leaving waits for somebody's commit."""
+    """`left` are those, by user and room, whose leaving waits for somebody's commit.
+
+    `returning` are rooms that had to be given up and are to be entered again, which `come_back` is to do.
+    """
 
     def __init__(
         self,
@@ -38,8 +41,11 @@ class Commits:
         readers: Readers,
         hubs: Hubs,
         hearing: Hearing,
+        come_back: Callable[[str], None],
     ) -> None:
         self.left: set[tuple[str, str]] = set()
+        self.returning: set[str] = set()
+        self._come_back = come_back
         self._host = host
         self._engine = engine
         self._seats = seats
@@ -49,9 +55,7 @@ class Commits:
 
     async def commit(self, room: str, make: Callable[[Seat], CommitBundle]) -> None:
         """By the bridge's own client. The room is locked. Raises Stale where it was made for another epoch."""
-        seat = self._readers.seat(room)
-        if seat is None:
-            raise SendRejected("The bridge is not in that room.")
+        seat = self._own(room)
         try:
             bundle = make(seat)
         except self._engine.MlsError as problem:
@@ -70,6 +74,15 @@ class Commits:
                 raise Stale
             raise SendRejected(f"The room's provider refuses that: {answer.description or 'not allowed'}")
         await self._taken(room, asked, answer.accepted)
+
+    def _own(self, room: str) -> Seat:
+        """The reader's. Raises SendRejected, and Stale where it is to be taken again."""
+        seat = self._readers.seat(room)
+        if seat is not None:
+            return seat
+        if room in self.returning:
+            raise Stale
+        raise SendRejected("The bridge is not in that room.")
 
     async def _put(self, room: str, bundle: CommitBundle) -> rooms.UpdateResponse | None:
         """What the hub answers. None: it may have heard and did not answer, and now it is settled, if it can be."""
@@ -152,9 +165,7 @@ class Commits:
         seat = self._seats.get(user, room)
         if seat is not None:
             return seat
-        own = self._readers.seat(room)
-        if own is None:
-            raise SendRejected("The bridge is not in that room.")
+        own = self._own(room)
         if own.state.role_of(user) == BANNED:
             raise SendRejected("You are banned from that room.")
         if own.state.role_of(user) == NOBODY and own.state.may(
@@ -251,9 +262,17 @@ class Commits:
         for seat in self._seats.in_room(room):
             await self._seats.forget(seat.user, room)
         try:
-            await self.join(room, own.user)
-        except (BridgeError, Stale) as problem:
-            self._host.log.error("room_lost", room=room, why=type(problem).__name__)
+            self._hearing.opened(room, await self.join(room, own.user))
+        except (Stale, Disconnected, SendUncertain):
+            self.returning.add(room)
+            self._come_back(room)
+            return
+        except BridgeError as problem:
+            self._host.log.error("room_lost", room=room, why=problem.notice[:200])
+        self.missed(room)
+
+    def missed(self, room: str) -> None:
+        """Say that words are missing from before now."""
         reason = "This provider missed changes of the room, so what was said in between could not be read."
         self._hearing.tell(
             facts.Missed(chat=ChatId(room), at=self._now(), since=0, until=self._now(), reason=reason)

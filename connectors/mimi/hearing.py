@@ -165,6 +165,10 @@ class Hearing:
         direct = self._directs.of(seat.room_uri)
         return direct is not None and not seat.leaves(direct.other, self._seats.people)
 
+    def opened(self, room: str, seat: Seat) -> None:
+        """Somebody of ours has come in: what the room is, is told."""
+        self.tell(*telling.opened(seat.state, room, at=self._now(), domain=self._domain))
+
     def changed(self, room: str, changed: Changed, *, alone: bool) -> None:
         """The room is in its next epoch: what has become of it is told. `alone`: so it was before, too."""
         self.tell(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from bridgekit.contract.connector import Host
 from bridgekit.contract.errors import BridgeError, Disconnected, SendUncertain
-from connectors.mimi import presets, telling, uris
+from connectors.mimi import presets, uris
 from connectors.mimi.commits import Commits
 from connectors.mimi.directs import Directs
 from connectors.mimi.hearing import Hearing
@@ -31,7 +31,6 @@ class Membership:
 
     def __init__(
         self,
-        domain: str,
         *,
         host: Host,
         engine: MemberEngine,
@@ -47,7 +46,6 @@ class Membership:
         hearing: Hearing,
         tidy: Callable[[str], None],
     ) -> None:
-        self._domain = domain
         self._host = host
         self._engine = engine
         self._provider = provider
@@ -71,9 +69,7 @@ class Membership:
             await self._host.put(f"code/{room}", code)
 
         async def entered() -> None:
-            seat = await self._entered(room)
-            at = int(self._host.now() * 1000)
-            self._hearing.tell(*telling.opened(seat.state, room, at=at, domain=self._domain))
+            self._hearing.opened(room, await self._entered(room))
 
         await self._turns.take(room, entered, TOO_QUICK)
 

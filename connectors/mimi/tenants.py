@@ -103,10 +103,15 @@ class Tenants:
         self._provider = provider
         self._hubs = Hubs(self.domain, provider, self._peers, self._engine)
         self._commits = Commits(
-            self._host, self._engine, self._seats, self._readers, self._hubs, self._hearing
+            self._host,
+            self._engine,
+            self._seats,
+            self._readers,
+            self._hubs,
+            self._hearing,
+            lambda room: self._later(partial(self._come_back, room)),
         )
         self.membership = Membership(
-            self.domain,
             host=self._host,
             engine=self._engine,
             provider=provider,
@@ -262,8 +267,6 @@ class Tenants:
         """A commit of the reader's client. Raises SendRejected."""
 
         async def changed() -> None:
-            if self.seat(room) is None:
-                raise SendRejected("The bridge is not in that room.")
             await self._commits.settle(room)
             await self._commits.commit(room, make)
 
@@ -327,6 +330,22 @@ class Tenants:
             while True:
                 chore = await self._chores.get()
                 group.create_task(chore(), name="mimi chore")
+
+    async def _come_back(self, room: str) -> None:
+        """Enter a room again that had to be given up; while its hub is away, wait for it."""
+        wait = FIRST_WAIT
+        while self.directs.of(room) is not None or room in await self._host.chats():
+            try:
+                await self.membership.enter(room)
+            except (Disconnected, SendUncertain) as problem:
+                await asyncio.sleep(max(wait, problem.retry_after or 0.0))
+                wait = min(wait * 2, LONGEST_WAIT)
+                continue
+            except BridgeError as problem:
+                self._host.log.error("room_lost", room=room, why=problem.notice[:200])
+            self._commits.missed(room)
+            break
+        self._commits.returning.discard(room)
 
     async def _tidy(self, room: str) -> None:
         """Commit what others proposed; if somebody else was quicker, that is as good."""
