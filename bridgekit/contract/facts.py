@@ -12,7 +12,7 @@ from enum import StrEnum
 import msgspec
 
 from bridgekit.contract.ids import ChatId, LoginId, MessageId, PersonId
-from bridgekit.contract.people import Content, Member, Person, Role
+from bridgekit.contract.people import Content, File, Member, Person, Role
 from bridgekit.contract.policy import Visibility
 
 
@@ -154,6 +154,17 @@ class ChatName(FactBase, frozen=True, kw_only=True):
     actor: Person | None = None
 
 
+class ChatAvatar(FactBase, frozen=True, kw_only=True):
+    """The chat now shows `avatar`; None: no picture. `actor` is None where that was only read.
+
+    A picture that the bridge itself put there (`verbs.SetAvatar`) is not told: it lies at another address now, and
+    nobody could see that it is the same.
+    """
+
+    avatar: File | None
+    actor: Person | None = None
+
+
 class ChatVisibility(FactBase, frozen=True, kw_only=True):
     """Who may read the chat, as its network says today."""
 
@@ -233,6 +244,7 @@ Fact = (
     | RolesGiven
     | Topic
     | ChatName
+    | ChatAvatar
     | ChatVisibility
     | Typing
     | Receipt

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from bridgekit.contract.ids import ChatId, MessageId
-from bridgekit.contract.people import Content, Person, Quote, Role
+from bridgekit.contract.people import Content, File, Person, Quote, Role
 
 
 class VerbBase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
@@ -78,6 +78,12 @@ class SetName(VerbBase, frozen=True, kw_only=True):
     """Call the chat `name`, which is not empty."""
 
     name: str
+
+
+class SetAvatar(VerbBase, frozen=True, kw_only=True):
+    """Show `avatar`, a file of the other side, as the chat's picture; None: show none."""
+
+    avatar: File | None
 
 
 class SetTyping(VerbBase, frozen=True, kw_only=True):
@@ -159,6 +165,7 @@ Verb = (
     | Retract
     | SetTopic
     | SetName
+    | SetAvatar
     | SetTyping
     | MarkRead
     | Join

@@ -81,7 +81,8 @@ def fit(verb: Verb, can: Capabilities, aids: Aids) -> tuple[Verb, ...] | Refusal
             deed = type(verb).__name__.lower()
             return Refusal(f"The bridge cannot do that on {aids.label}: {deed} {verb.person.name}.")
         case (
-            verbs.SetTyping()
+            verbs.SetAvatar()  # a chat without pictures is none the worse
+            | verbs.SetTyping()
             | verbs.MarkRead()
             | verbs.Join()
             | verbs.Leave()

@@ -69,6 +69,8 @@ def plan(context: Context, fact: Fact) -> Plan:
             return _topic(context, fact)
         case facts.ChatName():
             return _name(context, fact)
+        case facts.ChatAvatar():
+            return _avatar(context, fact)
         case facts.Typing(sender=sender, active=active):
             shown = _everywhere(
                 context, sender, lambda s, who: verbs.SetTyping(chat=s.key.chat, speaker=who, active=active)
@@ -538,21 +540,36 @@ def _topic(context: Context, fact: facts.Topic) -> Plan:
 
 
 def _name(context: Context, fact: facts.ChatName) -> Plan:
-    """A room that was made for a chat is called as that is; what a Matrix user calls a room, its chats are called.
-
-    A room that people made keeps the name that they gave it, and of several links the first is what a room was made
-    for. No chat is called as another network's is. A conversation of two is called by its person.
-    """
-    matrix, *links = context.sides
-    made_for = links[0] if links and context.made else None
+    """What a room or a chat is called now. No chat is called as another network's is."""
+    made_for = _made_for(context)
     name = chat_name(fact.name, made_for.label if made_for is not None else "")
-    if context.owner is not None or not name:
+    if not name:
+        return NOTHING
+    return _described(context, fact, lambda s, who: verbs.SetName(chat=s.key.chat, speaker=who, name=name))
+
+
+def _avatar(context: Context, fact: facts.ChatAvatar) -> Plan:
+    return _described(
+        context, fact, lambda s, who: verbs.SetAvatar(chat=s.key.chat, speaker=who, avatar=fact.avatar)
+    )
+
+
+def _described(context: Context, fact: facts.ChatName | facts.ChatAvatar, make: Make) -> Plan:
+    """A room that was made for a chat looks as that does; as a Matrix user lets a room look, its chats do.
+
+    A room that people made stays as they made it, and of several links the first is what a room was made for. A
+    conversation of two looks as its person does.
+    """
+    if context.owner is not None:
         return NOTHING
     if context.origin.network == MATRIX and fact.actor is not None:
-        return _everywhere(
-            context, fact.actor, lambda s, who: verbs.SetName(chat=s.key.chat, speaker=who, name=name)
-        )
+        return _everywhere(context, fact.actor, make)
+    made_for, matrix = _made_for(context), context.sides[0]
     if made_for is None or made_for.key != context.origin:
         return NOTHING
-    verb = verbs.SetName(chat=matrix.key.chat, name=name)
-    return Plan(actions=(Action(side=matrix.key, actor="", verb=verb),))
+    return Plan(actions=(Action(side=matrix.key, actor="", verb=make(matrix, None)),))
+
+
+def _made_for(context: Context) -> SideView | None:
+    """The chat that the bridge made the room for."""
+    return context.sides[1] if context.made and len(context.sides) > 1 else None

@@ -166,6 +166,15 @@ def _with_file(file: File, caption: Text) -> dict[str, Any]:
     return made
 
 
+def avatar_content(file: File | None, source: str = "") -> dict[str, Any]:
+    """m.room.avatar with a Matrix file, and the mark of where that came from; without a file, nothing is shown."""
+    if file is None:
+        return {}
+    numbers = {"size": file.size, "w": file.width, "h": file.height}
+    info = {"mimetype": file.mime[:100]} | {key: value for key, value in numbers.items() if value}
+    return {"url": file.uri, "info": info} | ({SOURCE: source} if source else {})
+
+
 def _relation(verb: PostMessage) -> dict[str, Any]:
     """`m.relates_to`; {} for a message on its own. No fallback quote is written (MSC2781)."""
     answered = verb.reply.id if verb.reply is not None else None

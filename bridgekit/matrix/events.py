@@ -134,6 +134,13 @@ class NameContent(msgspec.Struct, frozen=True):
     name: str = ""
 
 
+class AvatarContent(msgspec.Struct, frozen=True):
+    """The content of m.room.avatar, which is in clear in encrypted rooms, too: there is no other form of it."""
+
+    url: str = ""
+    info: Info = Info()
+
+
 class Redaction(msgspec.Struct, frozen=True):
     """The content of m.room.redaction; `redacts` stands here since room version 11."""
 

@@ -18,6 +18,7 @@ from bridgekit.contract.people import Content
 from bridgekit.contract.text import Text
 from bridgekit.matrix.contents import content, contents
 from bridgekit.matrix.events import (
+    AvatarContent,
     Event,
     NameContent,
     Names,
@@ -36,7 +37,7 @@ from bridgekit.matrix.events import (
 from bridgekit.matrix.fleeting import ephemeral, receipts, typing
 from bridgekit.matrix.membership import membership
 from bridgekit.matrix.uncarried import refusal
-from bridgekit.matrix.words import clean
+from bridgekit.matrix.words import clean, picture
 from bridgekit.matrix.words import content as words_of
 
 __all__ = [
@@ -329,6 +330,15 @@ def _name(event: Event, names: Names) -> Fact:
     )
 
 
+def _avatar(event: Event, names: Names) -> Fact:
+    return facts.ChatAvatar(
+        chat=event.room_id,
+        at=event.origin_server_ts,
+        avatar=picture(read(AvatarContent, event.content)),
+        actor=person_of(event, names),
+    )
+
+
 def _state_changed(event: Event) -> StateChanged | None:
     found = plain_object(event.content)
     if found is None:
@@ -356,4 +366,5 @@ _STATES: dict[str, Callable[[Event, Names], Fact | None]] = {
     "m.room.member": membership,
     "m.room.topic": _topic,
     "m.room.name": _name,
+    "m.room.avatar": _avatar,
 }

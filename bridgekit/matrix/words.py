@@ -10,7 +10,7 @@ from bridgekit.contract.ids import PersonId
 from bridgekit.contract.people import Content, File, Kind
 from bridgekit.contract.text import Span, Style, Text, join, styled
 from bridgekit.matrix import permalinks
-from bridgekit.matrix.events import EncryptedFile, Said, present, read
+from bridgekit.matrix.events import AvatarContent, EncryptedFile, Info, Said, present, read
 from bridgekit.matrix.html import from_html
 
 HTML = "org.matrix.custom.html"
@@ -118,13 +118,22 @@ def _file(said: Said, msgtype: str) -> File | None:
             key = bytes(said.file)
         except PeerMisbehaved:
             return None
+    name = _file_name(said.filename or said.body or "")
+    return _at(url, name, said.info, _MIMES.get(msgtype, "application/octet-stream"), key)
+
+
+def picture(content: AvatarContent) -> File | None:
+    """What a room shows for itself; None where that is nothing that a homeserver serves."""
+    return _at(content.url, "avatar", content.info, "application/octet-stream")
+
+
+def _at(url: str, name: str, info: Info, mime: str, key: bytes | None = None) -> File | None:
     if not _MXC.fullmatch(url):
         return None
-    info = said.info
     return File(
         uri=url,
-        name=_file_name(said.filename or said.body or ""),
-        mime=info.mimetype if _is_mime(info.mimetype) else _MIMES.get(msgtype, "application/octet-stream"),
+        name=name,
+        mime=info.mimetype if _is_mime(info.mimetype) else mime,
         size=info.size,
         width=info.w,
         height=info.h,

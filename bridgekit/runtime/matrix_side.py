@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ import structlog
 from bridgekit.contract import verbs
 from bridgekit.contract.errors import MatrixForbidden, MatrixRefused, SendRejected
 from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId, PortalKey
-from bridgekit.contract.people import Content, Person, Role
+from bridgekit.contract.people import Content, File, Person, Role
 from bridgekit.contract.text import join, plain
 from bridgekit.contract.verbs import Sent, Verb
 from bridgekit.core.membership import Mode
@@ -22,6 +23,7 @@ from bridgekit.core.roles import speaks
 from bridgekit.core.roomnames import room_name
 from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.contents import SOURCE, avatar_content
 from bridgekit.matrix.fetch import FetchRefused
 from bridgekit.matrix.speakers import Speakers
 from bridgekit.runtime.cases import Overtaken, Step, source_of
@@ -29,6 +31,7 @@ from bridgekit.runtime.files import Files
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.joins import Joins
 from bridgekit.runtime.lenient import now
+from bridgekit.runtime.pictures import LIMIT as PICTURE_LIMIT
 from bridgekit.runtime.pictures import Pictures
 from bridgekit.runtime.powers import Powers
 from bridgekit.runtime.recall import Ids
@@ -46,6 +49,7 @@ FRESH = 0.1
 _UNSPOKEN = (verbs.Leave, verbs.ShowProfile, verbs.SetRole)
 """What is about somebody who need not be in the room for it."""
 _MESSAGE = "m.room.message"
+AVATAR_TYPE = "m.room.avatar"
 _SAID_AS: dict[type[Verb], str] = {
     verbs.PostMessage: _MESSAGE,
     verbs.EditMessage: _MESSAGE,
@@ -129,7 +133,9 @@ class MatrixSide:
         except MatrixForbidden:
             if is_puppet:
                 return await self._without_puppet(room, step, actor, network, verb, ids)
-            if speaker is None or isinstance(verb, verbs.Leave | verbs.SetTopic | verbs.SetName):
+            if speaker is None or isinstance(
+                verb, verbs.Leave | verbs.SetTopic | verbs.SetName | verbs.SetAvatar
+            ):
                 raise
             if not await self._is_member(room, actor):
                 # Somebody removed the ghost: it may have been let back in, or it may not come back.
@@ -254,6 +260,8 @@ class MatrixSide:
                 title = room_name(verb.name, self._label(network))
                 if current not in (verb.name, title):  # the one is what somebody here has just called it
                     await client.put_state(room, "m.room.name", {"name": title})
+            case verbs.SetAvatar():
+                await self._set_avatar(room, step, verb.avatar)
             case verbs.SetTyping():
                 if verb.active:
                     self._likely(room, actor)
@@ -284,6 +292,26 @@ class MatrixSide:
                     None  # ghosts are let in by `Joins`; and nothing is asked of Matrix that it already has
                 )
         return None
+
+    async def _set_avatar(self, room: ChatId, step: Step, avatar: File | None) -> None:
+        """Let the room show a picture; the one that it shows already, for which nothing is fetched, stays.
+
+        Not sealed where the room is encrypted: clients show m.room.avatar from a plain address alone.
+        """
+        now = await self._client.patient.state(room, AVATAR_TYPE) or {}
+        if avatar is None:
+            if now.get("url"):
+                await self._client.patient.put_state(room, AVATAR_TYPE, avatar_content(None))
+            return
+        source = hashlib.sha256(f"{avatar.via or ''} {avatar.uri}".encode()).hexdigest()
+        if source == now.get(SOURCE) or avatar.uri == now.get("url"):
+            return
+        try:
+            stored = await self._files.bring(avatar, None, limit=PICTURE_LIMIT, only="image/")
+        except FetchRefused as error:
+            raise SendRejected(error.notice) from error
+        self._check_way(step)
+        await self._client.patient.put_state(room, AVATAR_TYPE, avatar_content(stored, source))
 
     async def _post(
         self, room: ChatId, step: Step, actor: PersonId, verb: verbs.PostMessage, ids: Ids

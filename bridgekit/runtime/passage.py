@@ -236,6 +236,8 @@ class Passage:
 
     def admitted(self, side: PortalKey, fact: Fact) -> Fact:
         """The fact with what may be passed on: without its file, where files may not be."""
+        if isinstance(fact, facts.ChatAvatar) and side not in self._exposures.media:
+            return msgspec.structs.replace(fact, avatar=None)
         if not isinstance(fact, facts.Message) or fact.content.file is None or side in self._exposures.media:
             return fact
         words = plain(wording.without_file(fact.content.file.name))

@@ -545,6 +545,7 @@ _TELLING = (
     verbs.React,
     verbs.SetTopic,
     verbs.SetName,
+    verbs.SetAvatar,
     verbs.SetTyping,
     verbs.MarkRead,
 )

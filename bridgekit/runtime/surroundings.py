@@ -225,6 +225,9 @@ class RoomSurroundings:
             case facts.Message(content=content) if content.file is not None:
                 case.fact = self._passage.admitted(case.origin, case.fact)
                 return None
+            case facts.ChatAvatar() if case.origin.network != MATRIX:
+                case.fact = self._passage.admitted(case.origin, case.fact)
+                return None
             case facts.ChatOpened() | facts.ChatClosed() | facts.Resync():
                 return self._portals.observe(case.origin, case.fact)
             case _:

@@ -23,16 +23,24 @@ from connectors.mimi.peers import Peers
 KEPT = 180 * 24 * 3600
 """Seconds for which a file can be fetched."""
 SEED = 64
+MAX_PICTURE = 10 * 1024 * 1024
+"""Octets of a room's picture: as much as a bridge takes of one."""
 
 
 class Asset(msgspec.Struct, frozen=True, array_like=True):
-    """A file that peers may fetch; `size` is in octets, sealed, and `expires` in seconds since the epoch."""
+    """A file that peers may fetch; `size` is in octets, as it is given out, and `expires` in seconds since the epoch.
+
+    Without a key it is given out in clear; where `expires` is 0, until somebody takes it away.
+    """
 
     file: File
     key: bytes
     nonce: bytes
     size: int
     expires: int
+
+    def has_expired(self, now: float) -> bool:
+        return 0 < self.expires < now
 
 
 class Assets:
@@ -52,7 +60,7 @@ class Assets:
             key: msgspec.msgpack.decode(raw, type=Asset)
             for key, raw in (await self._host.items("asset/")).items()
         }
-        await self._host.put_all({key: None for key, asset in assets.items() if asset.expires < now})
+        await self._host.put_all({key: None for key, asset in assets.items() if asset.has_expired(now)})
 
     # Ours ---------------------------------------------------------------------------------------------------
 
@@ -72,14 +80,35 @@ class Assets:
         await self._host.put(f"asset/{token}", msgspec.msgpack.encode(asset))
         return part
 
-    async def _sealed(self, file: File, sealing: Sealing) -> AsyncIterator[bytes]:
+    async def show(self, picture: File, token: bytes) -> str:
+        """The address at which everybody who knows it sees a Matrix picture, until `hide`: there it lies in clear.
+
+        `token`: octets that nobody can guess, for this picture only. Raises MatrixError, RemoteError.
+        """
+        size = 0
+        async for chunk in self._plain(picture, MAX_PICTURE):
+            size += len(chunk)
+        asset = Asset(picture, b"", b"", size, 0)
+        await self._host.put(f"asset/{token.hex()}", msgspec.msgpack.encode(asset))
+        return f"{self._base}{token.hex()}"
+
+    async def hide(self, address: str) -> None:
+        """What `show` laid open is there no more; an address of somebody else's stays as it is."""
+        if address.startswith(self._base):
+            await self._host.put(f"asset/{address.removeprefix(self._base)}", None)
+
+    async def _plain(self, file: File, limit: int) -> AsyncIterator[bytes]:
         seen = 0
         async with self._host.open_media(file) as chunks:
             async for chunk in chunks:
                 seen += len(chunk)
-                if seen > MAX_OCTETS:
+                if seen > limit:
                     raise RemoteError("The file is larger than any that is sent to this network.")
-                yield sealing.update(chunk)
+                yield chunk
+
+    async def _sealed(self, file: File, sealing: Sealing) -> AsyncIterator[bytes]:
+        async for chunk in self._plain(file, MAX_OCTETS):
+            yield sealing.update(chunk)
         yield sealing.finish()
 
     @asynccontextmanager
@@ -87,9 +116,12 @@ class Assets:
         """One of ours: how many octets, and the octets. Raises NotAllowed where there is none (any more)."""
         raw = await self._host.get(f"asset/{token}")
         asset = None if raw is None else msgspec.msgpack.decode(raw, type=Asset)
-        if asset is None or asset.expires < self._host.now():
+        if asset is None or asset.has_expired(self._host.now()):
             raise NotAllowed("There is no such file, or it is not kept any longer.")
-        yield asset.size, self._sealed(asset.file, Sealing(asset.key, asset.nonce))
+        if asset.key:
+            yield asset.size, self._sealed(asset.file, Sealing(asset.key, asset.nonce))
+        else:
+            yield asset.size, self._plain(asset.file, MAX_PICTURE)
 
     @asynccontextmanager
     async def fetch(self, address: str) -> AsyncIterator[tuple[int | None, AsyncIterator[bytes]]]:

@@ -134,6 +134,11 @@ def to_file(part: ExternalPart) -> File:
     )
 
 
+def in_clear(uri: str, name: str) -> File:
+    """A file that lies at an address as it is, with nothing to open or to check it by."""
+    return File(uri=uri, name=name, key=msgspec.msgpack.encode(Seal(NONE, b"", b"", b"", 0, b"")))
+
+
 def by_way_of(file: File, network: NetworkId, hub: str) -> File:
     """The file as one that `network` fetches through the provider `hub` and opens."""
     seal = msgspec.structs.replace(seal_of(file), hub=hub)

@@ -43,7 +43,7 @@ class Hearing:
 
     def __init__(
         self,
-        domain: str,
+        home: telling.Home,
         *,
         host: Host,
         engine: MemberEngine,
@@ -55,7 +55,8 @@ class Hearing:
         owner: Callable[[str], Owner],
     ) -> None:
         self.emit: Callable[[Fact], None] | None = None
-        self._domain = domain
+        self.showing: dict[str, str] = {}  # by room: the picture that we are giving it just now
+        self._home = home
         self._host = host
         self._engine = engine
         self._seats = seats
@@ -136,7 +137,7 @@ class Hearing:
     async def _said(self, room: str, said: Said) -> list[Fact]:
         user = self._seats.people.user_of(said.client.encode())
         seat = self._readers.seat(room)
-        if telling.is_of(user, self._domain) or seat is None:
+        if telling.is_of(user, self._home.domain) or seat is None:
             return []
         chat, sender = ChatId(room), telling.person(user)
         kind, data = seat.unframed(said.data)
@@ -167,13 +168,19 @@ class Hearing:
 
     def opened(self, room: str, seat: Seat) -> None:
         """Somebody of ours has come in: what the room is, is told."""
-        self.tell(*telling.opened(seat.state, room, at=self._now(), domain=self._domain))
+        self.tell(*telling.opened(seat.state, room, at=self._now(), home=self._home))
 
     def changed(self, room: str, changed: Changed, *, alone: bool) -> None:
         """The room is in its next epoch: what has become of it is told. `alone`: so it was before, too."""
-        self.tell(
-            *telling.changes(changed.before, changed.after, room, at=changed.accepted, domain=self._domain)
+        told = telling.changes(
+            changed.before,
+            changed.after,
+            room,
+            at=changed.accepted,
+            home=self._home,
+            showing=self.showing.get(room),
         )
+        self.tell(*told)
         direct, seat = self._directs.of(room), self._readers.seat(room)
         if direct is not None and seat is not None and self.alone(seat) and not alone:
             self._owner(direct.user).left_by(direct.other)

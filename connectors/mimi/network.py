@@ -91,12 +91,15 @@ class MimiNetwork:
             except OSError as error:
                 raise Disconnected(f"The provider cannot listen: {error.strerror or error}.") from error
             signer, hub_key, seed = await self._own()
+            base = config.public_url or f"https://{config.domain}:{listening.getsockname()[1]}"
+            files = base.rstrip("/") + FILES
             tenants = Tenants(
                 config.domain,
                 host=self._host,
                 engine=self._engine,
                 peers=peers,
                 hub=signer,
+                files=files,
                 open_rooms=config.open_rooms,
             )
             provider = Provider(
@@ -110,17 +113,16 @@ class MimiNetwork:
             )
             await provider.load()
             await tenants.load(provider)
-            base = config.public_url or f"https://{config.domain}:{listening.getsockname()[1]}"
             downloads = Downloads(provider.asset_domains, provider.peers_of_rooms, peers.outside)
             self._assets = assets = Assets(
-                config.domain, self._host, base=base.rstrip("/") + FILES, peers=peers, downloads=downloads
+                config.domain, self._host, base=files, peers=peers, downloads=downloads
             )
             await assets.load()
             server = Server(provider, self._host, base=base, assets=assets)
             await stack.enter_async_context(server.listening(listening, context))
             sending = asyncio.create_task(provider.outbox.run(), name="mimi outbox")
             stack.push_async_callback(_stop, sending)
-            session = MimiSession(self._host, tenants, Speaking(tenants, assets, seed=seed))
+            session = MimiSession(self._host, tenants, Speaking(tenants, assets, seed=seed), assets)
             stack.push_async_callback(session.close)
             yield session
 

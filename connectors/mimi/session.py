@@ -12,9 +12,10 @@ from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.connector import Emit, Host
 from bridgekit.contract.errors import BridgeError, SendRejected
 from bridgekit.contract.ids import ChatId, PersonId
-from bridgekit.contract.people import Kind, Person
+from bridgekit.contract.people import File, Kind, Person
 from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import Sent, Verb, VerbBase
+from connectors.mimi.assets import Assets
 from connectors.mimi.markdown_out import STYLES
 from connectors.mimi.room import BANNED, NOBODY, role_for
 from connectors.mimi.seat import Seat
@@ -33,6 +34,7 @@ _VERBS: frozenset[type[VerbBase]] = frozenset(
         verbs.MarkRead,
         verbs.SetTopic,
         verbs.SetName,
+        verbs.SetAvatar,
         verbs.Join,
         verbs.Leave,
         verbs.Invite,
@@ -47,10 +49,11 @@ _VERBS: frozenset[type[VerbBase]] = frozenset(
 class MimiSession:
     """`contract.Session` over the clients that are hosted here."""
 
-    def __init__(self, host: Host, tenants: Tenants, speaking: Speaking) -> None:
+    def __init__(self, host: Host, tenants: Tenants, speaking: Speaking, assets: Assets) -> None:
         self.me = Person(id=PersonId(tenants.bridge), name=BRIDGE, bot=True)
         self.tenants = tenants
         self.speaking = speaking
+        self._assets = assets
         self.deeds = Deeds()
         self.closed = asyncio.Event()
         self._host = host
@@ -116,6 +119,8 @@ class MimiSession:
                 await self._describe(room, subject=verb.topic)
             case verbs.SetName():
                 await self._describe(room, name=verb.name)
+            case verbs.SetAvatar():
+                await self._show(room, verb.avatar)
             case verbs.Join():
                 if tenants.directs.of(room) is not None:
                     raise SendRejected("That is a conversation of two.")
@@ -152,6 +157,23 @@ class MimiSession:
         seat = self.tenants.seat(room)
         if seat is None or anew(seat) != seat.state.metadata:
             await self.tenants.change(room, lambda seat: seat.describe(anew(seat)))
+
+    async def _show(self, room: ChatId, picture: File | None) -> None:
+        """The room's picture lies at an address of ours (7.6: "an https URI"), and an earlier one no more."""
+        seat = self.tenants.seat(room)
+        before = seat.state.metadata.avatar if seat is not None and seat.state.metadata is not None else ""
+        address = ""
+        if picture is not None:
+            address = await self._assets.show(picture, self.speaking.token(room, picture))
+        try:
+            with self.tenants.showing(room, address):
+                await self._describe(room, avatar=address)
+        except SendRejected:
+            if address != before:
+                await self._assets.hide(address)
+            raise
+        if address != before:
+            await self._assets.hide(before)
 
     async def _give_role(self, room: ChatId, verb: verbs.SetRole) -> None:
         """Of the room's own roles the one that is nearest (room-policy 4). Raises SendRejected."""

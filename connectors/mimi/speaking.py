@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from bridgekit.contract import verbs
 from bridgekit.contract.errors import SendRejected
+from bridgekit.contract.people import File
 from bridgekit.contract.verbs import Sent
 from connectors.mimi import content, status
 from connectors.mimi.assets import Assets
@@ -68,6 +69,11 @@ class Speaking:
         report = [status.Report(octets(verb.target), status.Status.READ)]
         if self._tenants.seat(room, user) is not None and self._tenants.carries(room, STATUS):
             await self._tenants.say(room, user, STATUS, status.encode(report), secrets.token_bytes(SALT))
+
+    def token(self, room: str, picture: File) -> bytes:
+        """32 octets that nobody can guess, the same each time that this is to be the room's picture."""
+        told = "\0".join(("avatar", room, picture.uri))
+        return hmac.digest(self._seed, told.encode("utf-8", "surrogatepass"), "sha256")
 
     def _derived(self, purpose: str, room: str, verb: Said) -> bytes:
         """64 octets that nobody can guess, the same each time that this verb is done."""

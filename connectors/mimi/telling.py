@@ -5,15 +5,29 @@ Our own users are people of other sides: what they do, the bridge knows already.
 
 from __future__ import annotations
 
+import msgspec
+
 from bridgekit.contract import facts
 from bridgekit.contract.errors import PeerMisbehaved
 from bridgekit.contract.facts import Change, Fact, Membership
-from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.contract.people import Member, Person
+from connectors.mimi import attachment, uris
 from connectors.mimi import room as state_of
-from connectors.mimi import uris
 from connectors.mimi.room import BANNED, NOBODY, Room
 from connectors.mimi.wire.components import RoomMetadata
+
+
+class Home(msgspec.Struct, frozen=True):
+    """Who we are: the network as the bridge calls it, our domain, and what the addresses of our files begin with."""
+
+    network: NetworkId
+    domain: str
+    files: str
+
+    def shows(self, metadata: RoomMetadata) -> bool:
+        """Whether a room's picture is one that we gave it."""
+        return metadata.avatar.startswith(self.files)
 
 
 def person(user: str) -> Person:
@@ -30,26 +44,31 @@ def is_of(user: str, domain: str) -> bool:
     return user.startswith(f"mimi://{domain}/")
 
 
-def opened(state: Room, room: str, *, at: int, domain: str) -> list[Fact]:
-    """What a room is, for one who comes into it. `domain` is ours, `at` in ms."""
+def opened(state: Room, room: str, *, at: int, home: Home) -> list[Fact]:
+    """What a room is, for one who comes into it. `at` in ms."""
     chat, metadata = ChatId(room), state.metadata or RoomMetadata(room)
     members = tuple(
         Member(person=person(p.user), role=state_of.standing(state.roles.get(p.role)))
         for p in state.participants
-        if p.role not in (NOBODY, BANNED) and not is_of(p.user, domain)
+        if p.role not in (NOBODY, BANNED) and not is_of(p.user, home.domain)
     )
-    return [
+    found: list[Fact] = [
         facts.ChatOpened(chat=chat, at=at, name=metadata.name, topic=metadata.subject),
         facts.ChatVisibility(chat=chat, at=at, visibility=state_of.visibility(state)),
         facts.Roster(chat=chat, at=at, members=members),
     ]
+    if metadata.avatar and not home.shows(metadata):
+        found.append(_avatar(metadata, chat, at=at, home=home))
+    return found
 
 
-def changes(old: Room, new: Room, room: str, *, at: int, domain: str) -> list[Fact]:
-    """What became of a room by a commit."""
+def changes(
+    old: Room, new: Room, room: str, *, at: int, home: Home, showing: str | None = None
+) -> list[Fact]:
+    """What became of a room by a commit. `showing` is the picture that we are giving it just now, if we are."""
     chat, found = ChatId(room), list[Fact]()
-    before = {p.user: p.role for p in old.participants if not is_of(p.user, domain)}
-    after = {p.user: p.role for p in new.participants if not is_of(p.user, domain)}
+    before = {p.user: p.role for p in old.participants if not is_of(p.user, home.domain)}
+    after = {p.user: p.role for p in new.participants if not is_of(p.user, home.domain)}
     for user in sorted(before.keys() | after.keys()):
         was, now = before.get(user, NOBODY), after.get(user, NOBODY)
         if was == now:
@@ -65,10 +84,21 @@ def changes(old: Room, new: Room, room: str, *, at: int, domain: str) -> list[Fa
         found.append(facts.ChatName(chat=chat, at=at, name=is_said.name))
     if was_said.subject != is_said.subject:
         found.append(facts.Topic(chat=chat, at=at, topic=is_said.subject))
+    if was_said.avatar != is_said.avatar and is_said.avatar != showing and not home.shows(is_said):
+        found.append(_avatar(is_said, chat, at=at, home=home))
     seen = state_of.visibility(new)
     if seen != state_of.visibility(old):
         found.append(facts.ChatVisibility(chat=chat, at=at, visibility=seen))
     return found
+
+
+def _avatar(metadata: RoomMetadata, chat: ChatId, *, at: int, home: Home) -> facts.ChatAvatar:
+    """By the room's hub, as all files (5.10): what is at that address learns nothing of who looks at it."""
+    avatar = None
+    if metadata.avatar:
+        hub = uris.parse(chat).domain
+        avatar = attachment.by_way_of(attachment.in_clear(metadata.avatar, "avatar"), home.network, hub)
+    return facts.ChatAvatar(chat=chat, at=at, avatar=avatar)
 
 
 def _change(was: int, now: int) -> Change | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -60,8 +61,10 @@ class Tenants:
         engine: MemberEngine,
         peers: Peers,
         hub: Signer,
+        files: str,
         open_rooms: bool = False,
     ) -> None:
+        """`files` is what the addresses of our files begin with."""
         self.domain = domain
         self.bridge = str(uris.Uri(domain, Thing.USER, BRIDGE))
         self.directs = Directs(domain, host)
@@ -87,7 +90,7 @@ class Tenants:
         self._turns = Turns()
         self._chores: asyncio.Queue[Callable[[], Coroutine[Any, Any, None]]] = asyncio.Queue()
         self._hearing = Hearing(
-            domain,
+            telling.Home(host.network, domain, files),
             host=host,
             engine=engine,
             seats=self._seats,
@@ -272,6 +275,15 @@ class Tenants:
 
         refusal = "The room changes so quickly that nothing can be changed there; try again later."
         await self._turns.take(room, changed, refusal)
+
+    @contextmanager
+    def showing(self, room: str, picture: str) -> Iterator[None]:
+        """While this lasts, nobody is told that the room has that picture: it is given on the bridge's behalf."""
+        self._hearing.showing[room] = picture
+        try:
+            yield
+        finally:
+            self._hearing.showing.pop(room, None)
 
     # Local: what the hub tells ------------------------------------------------------------------------------
 

@@ -67,6 +67,8 @@ class Saying:
                 await self._ruling.subject(watch, verb)
             case verbs.SetName():
                 await self._ruling.name(watch, verb)
+            case verbs.SetAvatar():
+                raise SendRejected("The bridge cannot change the pictures of rooms on XMPP.")
             case verbs.Invite():
                 await self._ruling.invite(watch, verb)
             case verbs.Kick() | verbs.Ban() | verbs.Unban() | verbs.SetRole():

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 
 from bridgekit.contract import facts, verbs
 from bridgekit.contract.facts import Change, Fact
 from bridgekit.contract.ids import ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
-from bridgekit.contract.people import Content, Kind, Member, Person, Quote, Role
+from bridgekit.contract.people import Content, File, Kind, Member, Person, Quote, Role
+from bridgekit.contract.policy import Protection
 from bridgekit.contract.text import Style, Text, plain, styled
 from bridgekit.core.membership import Mode, Urgency
 from bridgekit.core.model import (
@@ -260,6 +262,7 @@ QUIET = [
     facts.Unreaction(chat=ROOM, at=1, sender=ANN, target=MessageId("$e1"), key="👍"),
     facts.Topic(chat=ROOM, at=1, actor=ANN, topic="mine now"),
     facts.ChatName(chat=ROOM, at=1, actor=ANN, name="mine now"),
+    facts.ChatAvatar(chat=ROOM, at=1, actor=ANN, avatar=None),
 ]
 
 
@@ -578,6 +581,41 @@ def test_no_name_is_no_name_for_a_chat_and_a_conversation_of_two_is_called_by_it
     for name, more in (("", {}), (" \u200b\n", {}), ("My friend", {"owner": ANN.id})):
         renamed = facts.ChatName(chat=ROOM, at=1, name=name, actor=ANN)
         assert plan(context(MATRIX_SIDE, side(CHANNEL), made=True, **more), renamed) == NOTHING
+
+
+FACE = File(uri="https://a.example/face.png", name="avatar")
+
+
+@pytest.mark.parametrize("avatar", [FACE, None])
+def test_a_room_that_was_made_for_a_chat_looks_as_that_does_and_no_other_chat_does(avatar: File | None):
+    shown = facts.ChatAvatar(chat=CHANNEL.chat, at=1, avatar=avatar)
+    around = context(CHANNEL, side(CHANNEL), side(PARROT), made=True)
+    assert [(a.side, a.actor, a.verb) for a in plan(around, shown).actions] == [
+        (MATRIX_SIDE, "", verbs.SetAvatar(chat=ROOM, avatar=avatar))
+    ]
+    assert plan(context(CHANNEL, side(CHANNEL), side(PARROT)), shown) == NOTHING, "people made the room"
+    later = facts.ChatAvatar(chat=PARROT.chat, at=1, avatar=avatar)
+    assert plan(context(PARROT, side(CHANNEL), side(PARROT), made=True), later) == NOTHING
+
+
+def test_as_a_matrix_user_lets_a_room_look_its_chats_do_and_a_conversation_of_two_looks_as_its_person():
+    shown = facts.ChatAvatar(chat=ROOM, at=1, avatar=FACE, actor=ANN)
+    around = context(MATRIX_SIDE, side(CHANNEL, logins={ANN.id: ANNS_LOGIN}), side(PARROT))
+    assert [(a.actor, a.verb) for a in plan(around, shown).actions] == [
+        (ANNS_LOGIN, verbs.SetAvatar(chat=CHANNEL.chat, avatar=FACE)),
+        (RELAY, verbs.SetAvatar(chat=PARROT.chat, speaker=ANN, avatar=FACE)),
+    ]
+    assert plan(context(MATRIX_SIDE, side(CHANNEL), made=True, owner=ANN.id), shown) == NOTHING
+
+
+def test_how_an_encrypted_room_looks_goes_where_its_words_may():
+    """Homeservers can read it as it is; the people of a chat that is not encrypted still need not."""
+    sealed = msgspec.structs.replace(MATRIX, protection=Protection.BRIDGE)
+    around = context(MATRIX_SIDE, side(CHANNEL), side(PARROT, protection=Protection.BRIDGE))
+    around = msgspec.structs.replace(around, sides=(sealed, *around.sides[1:]))
+    decided = plan(around, facts.ChatAvatar(chat=ROOM, at=1, avatar=FACE, actor=ANN))
+    assert [action.side for action in decided.actions] == [PARROT]
+    assert "nothing crosses until a moderator here agrees" in decided.refused
 
 
 def test_a_new_name_is_a_rename_of_the_same_ghost_and_a_matrix_users_own_business():

@@ -12,6 +12,7 @@ from bridgekit.contract import facts
 from bridgekit.contract.errors import PeerMisbehaved
 from bridgekit.contract.facts import (
     Change,
+    ChatAvatar,
     ChatName,
     Edit,
     Fact,
@@ -524,6 +525,18 @@ def test_a_rooms_name_is_its_name() -> None:
     assert fact("m.room.name", {}, state_key="") == msgspec.structs.replace(found, name="")
 
 
+def test_a_rooms_picture_is_a_file_in_clear_or_none() -> None:
+    said = {"url": MXC, "info": {"mimetype": "image/webp", "size": 9, "w": 3}, "file": {"url": "mxc://hs/x"}}
+    found = fact("m.room.avatar", said, state_key="")
+    alice = Person(id=ALICE, name="Alice")
+    shown = File(uri=MXC, name="avatar", mime="image/webp", size=9, width=3)
+    assert found == ChatAvatar(chat=ROOM, at=1_700_000_000_000, avatar=shown, actor=alice)
+    for url in ("", "https://elsewhere.example/face.png"):
+        assert fact("m.room.avatar", {"url": url}, state_key="") == msgspec.structs.replace(
+            found, avatar=None
+        )
+
+
 def test_other_state_is_told_as_it_is() -> None:
     content = {"replacement_room": "!new:example.org", "body": "moved"}
     assert fact(
@@ -585,8 +598,8 @@ JSON = st.recursive(
     max_leaves=6,
 )
 TYPES = st.sampled_from(
-    "m.room.message m.sticker m.reaction m.room.redaction m.room.member m.room.topic m.room.name m.poll.start "
-    "org.matrix.msc3381.poll.start m.room.power_levels m.room.encrypted".split()
+    "m.room.message m.sticker m.reaction m.room.redaction m.room.member m.room.topic m.room.name m.room.avatar "
+    "m.poll.start org.matrix.msc3381.poll.start m.room.power_levels m.room.encrypted".split()
 )
 STRINGS = st.sampled_from(
     [

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from bridgekit.contract.facts import (
     Change,
+    ChatAvatar,
     ChatName,
     ChatVisibility,
     Membership,
@@ -20,7 +22,7 @@ from bridgekit.contract.facts import (
     Typing,
 )
 from bridgekit.contract.ids import MessageId
-from bridgekit.contract.people import Member, Role
+from bridgekit.contract.people import File, Member, Role
 from bridgekit.contract.policy import Entry, Exposure, Visibility
 from bridgekit.contract.verbs import (
     Ban,
@@ -29,6 +31,7 @@ from bridgekit.contract.verbs import (
     Leave,
     MarkRead,
     PostMessage,
+    SetAvatar,
     SetName,
     SetRole,
     SetTopic,
@@ -40,7 +43,18 @@ from bridgekit.testing.homeserver import Human
 from bridgekit.testing.homeserver.faults import Delay
 from bridgekit.testing.homeserver.refusals import Refused
 from tests.runtime.fake_network import TALK, Town, now, person, says
-from tests.runtime.running import BOT, World, by, ghost, linked, said, town_world, until
+from tests.runtime.running import (
+    BOT,
+    PNG,
+    World,
+    by,
+    ghost,
+    linked,
+    said,
+    town_world,
+    until,
+    web_server,
+)
 
 OPEN_TO_ALL = Visibility(known=True, exposure=Exposure.SHARED, entry=Entry.OPEN, listed=True)
 
@@ -350,6 +364,79 @@ async def test_a_name_that_the_network_does_not_take_is_refused_with_a_sentence(
         alice, room = await linked(place)
         await alice.set_name(room, "ours")
         await said(place, by(BOT, "The name of the chat cannot be changed from here on Town."))
+
+
+# Pictures ----------------------------------------------------------------------------------------------------
+
+
+async def test_the_picture_of_a_room_that_the_bridge_made_crosses_both_ways_and_is_fetched_once(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with web_server(tmp_path) as (url, asked), town_world(tmp_path, town) as place:
+        cat = File(uri=f"{url}/cat.png", name="avatar")
+
+        def look() -> dict[str, Any]:
+            return place.homeserver.state(room, "m.room.avatar") or {}
+
+        def shown() -> str:
+            return str(look().get("url", ""))
+
+        async with place.bridge():
+            _, zoe, room = await made_room(place, town)
+            town.emit(ChatAvatar(chat=TALK, at=now(), avatar=cat))
+            await until(shown)
+            medium = place.homeserver.app.media.get("hs.test", shown().rpartition("/")[2])
+            assert medium.content == PNG
+            assert look()["info"] == {"mimetype": "image/png", "size": len(PNG)}
+        first = shown()
+        async with place.bridge():
+            await until(lambda: None in town.sessions and len(town.sessions) > 1)
+            town.emit(ChatAvatar(chat=TALK, at=now(), avatar=cat), says("Bob", "hello"))
+            await said(place, by(ghost("bob"), "hello"))
+            assert (shown(), len(asked)) == (first, 1), "what it shows already is left"
+            town.emit(RoleChange(chat=TALK, at=now(), person=ZOES, role=Role.OWNER))
+            await until(lambda: levels(place, room).get(zoe.id, 0) >= 50)
+            mine = await zoe.upload(PNG)
+            await zoe.set_state(room, "m.room.avatar", {"url": mine})
+            await town.until(lambda: town.done(SetAvatar))
+            assert [verb.avatar and verb.avatar.uri for verb in town.done(SetAvatar)] == [mine]
+            town.emit(ChatAvatar(chat=TALK, at=now(), avatar=None))
+            await until(lambda: not shown())
+
+
+async def test_a_picture_that_cannot_be_had_leaves_the_room_as_it_is(tmp_path: Path) -> None:
+    town = Town()
+    async with web_server(tmp_path) as (url, _), town_world(tmp_path, town) as place, place.bridge():
+        await made_room(place, town)
+        for name in ("missing.png", "large.bin"):
+            town.emit(ChatAvatar(chat=TALK, at=now(), avatar=File(uri=f"{url}/{name}", name="avatar")))
+        town.emit(says("Bob", "hello"))
+        await said(place, by(ghost("bob"), "hello"))
+        assert not [e for e in place.homeserver.events() if e.type == "m.room.avatar"]
+
+
+async def test_where_files_stay_away_from_the_homeserver_a_chats_picture_does(tmp_path: Path) -> None:
+    town = Town()
+    quiet = town_world(tmp_path, town, ceiling={"media": False})
+    async with web_server(tmp_path) as (url, asked), quiet as place, place.bridge():
+        await made_room(place, town)
+        town.emit(ChatAvatar(chat=TALK, at=now(), avatar=File(uri=f"{url}/cat.png", name="avatar")))
+        town.emit(says("Bob", "hello"))
+        await said(place, by(ghost("bob"), "hello"))
+        assert asked == []
+
+
+async def test_a_network_without_pictures_of_chats_says_nothing_of_them(tmp_path: Path) -> None:
+    town = Town()
+    town.can = msgspec.structs.replace(town.can, verbs=town.can.verbs - {SetAvatar})
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        await alice.set_state(room, "m.room.avatar", {"url": await alice.upload(PNG)})
+        await alice.send(room, "hello")
+        await town.until(lambda: town.said())
+        told = [e.body for e in place.homeserver.events() if e.sender == BOT and e.room_id == room and e.body]
+        assert "picture" not in "".join(told)
 
 
 # Kicks, bans, invitations ------------------------------------------------------------------------------------

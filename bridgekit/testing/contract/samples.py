@@ -6,7 +6,7 @@ import re
 
 from bridgekit.contract import verbs
 from bridgekit.contract.ids import ChatId, MessageId
-from bridgekit.contract.people import Content, Kind, Person, Quote, Role
+from bridgekit.contract.people import Content, File, Kind, Person, Quote, Role
 from bridgekit.contract.text import Span, Style, Text, plain
 from bridgekit.contract.verbs import PostMessage, Verb
 
@@ -82,6 +82,8 @@ def one_of_each(chat: ChatId, person: Person, words: str, target: MessageId) -> 
         verbs.Retract(chat=chat, target=target, reason=words),
         verbs.SetTopic(chat=chat, topic=words),
         verbs.SetName(chat=chat, name=words),
+        verbs.SetAvatar(chat=chat, avatar=File(uri="mxc://hs.test/nothing", name=words)),
+        verbs.SetAvatar(chat=chat, avatar=None),
         verbs.SetTyping(chat=chat, active=True),
         verbs.MarkRead(chat=chat, target=target),
         verbs.Invite(chat=chat, person=person, reason=words),

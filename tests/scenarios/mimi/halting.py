@@ -73,13 +73,13 @@ def install() -> None:
     ) -> tuple[list[Seat], bool]:
         found = await take_in(self, room, fanout, but=but)
         if isinstance(fanout, CommitFanout) and not but and found[0]:
-            at("heard", _other(self._domain))
+            at("heard", _other(self._home.domain))
         return found
 
     async def halting_hear(self: Hearing, room: str, fanout: Fanout, *, but: str) -> bool:
         proposed = await keep_all(self, room, fanout, but=but)
         if isinstance(fanout, CommitFanout) and not but:
-            at("kept", _other(self._domain))
+            at("kept", _other(self._home.domain))
         return proposed
 
     replaced: Sequence[tuple[type, str, Any]] = (
