@@ -41,9 +41,16 @@ class Mxc(NamedTuple):
 
 
 class MediaClaim(NamedTuple):
-    """What a media link names."""
+    """What a link to a file of no event names."""
 
     mxc: str
+
+
+class FileClaim(NamedTuple):
+    """What a link to the file of an event names."""
+
+    room: ChatId
+    event_id: MessageId
 
 
 class TextClaim(NamedTuple):
@@ -60,6 +67,9 @@ class SealedClaim(NamedTuple):
     room: ChatId
     event_id: MessageId
     agreement: int
+
+
+Claim = MediaClaim | FileClaim | TextClaim | SealedClaim
 
 
 class Forged(Exception):
@@ -93,6 +103,11 @@ class Links:
         self._now = now
 
     @property
+    def lasting(self) -> int:
+        """Seconds that a link works at most."""
+        return self._lifetime + self._step
+
+    @property
     def are_public(self) -> bool:
         """Whether there are links at all."""
         return bool(self._base)
@@ -104,6 +119,14 @@ class Links:
         name = _segment(name)
         token = self._sign(b"m", mxc.removeprefix("mxc://").encode(), name)
         return f"{self._base}{MEDIA_PATH}/{token}/{quote(name, safe='')}"
+
+    def file(self, room: ChatId, event_id: MessageId, name: str) -> str | None:
+        """A link to the file of one event, good while that stands; None where no public address is configured."""
+        if not self._base:
+            return None
+        name = _segment(name)
+        packed, place = _placed(room, event_id)
+        return f"{self._base}{MEDIA_PATH}/{self._sign(b'F' if packed else b'f', place, name)}/{quote(name, safe='')}"
 
     def text(self, room: ChatId, event_id: MessageId) -> str | None:
         """A link to the words of one event; None where no public address is configured."""
@@ -130,7 +153,7 @@ class Links:
         packed, place = _placed(room, event_id)
         return self._sign(b"S" if packed else b"s", _AGREEMENT.pack(agreement) + place, name)
 
-    def open(self, token: str, name: str = "") -> MediaClaim | TextClaim | SealedClaim:
+    def open(self, token: str, name: str = "") -> Claim:
         """What a token names, with the name of its path. Raises Forged, Expired."""
         try:
             data = _unbase(token)
@@ -145,6 +168,8 @@ class Links:
         what = claim[_HEAD.size :]
         if kind == b"m":
             return MediaClaim(f"mxc://{what.decode()}")
+        if kind in b"Ff":
+            return FileClaim(*_place(what, packed=kind == b"F"))
         if kind in b"Tt":
             return TextClaim(*_place(what, packed=kind == b"T"))
         if kind in b"Ss":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -28,6 +28,7 @@ from bridgekit.matrix.links import (
     MEDIA_PATH,
     TEXT_PATH,
     Expired,
+    FileClaim,
     Forged,
     Links,
     MediaClaim,
@@ -35,11 +36,9 @@ from bridgekit.matrix.links import (
     TextClaim,
 )
 from bridgekit.matrix.ranges import Unsatisfiable, part_of
+from bridgekit.matrix.unredacted import Unredacted, said_in
 
 log = structlog.get_logger(__name__)
-
-ReadText = Callable[[ChatId, MessageId], Awaitable[str | None]]
-"""The words of an event for the public, None where there are none (any more)."""
 
 
 class Sealed(Protocol):
@@ -82,8 +81,8 @@ SAFE = {
 class PublicMedia:
     """GET and HEAD /_bridgekit/media/{token}/{name} and /_bridgekit/text/{token}.
 
-    `limit` bounds one file in bytes. `read_text` is what shows an event's words; by default the bot reads the
-    event and shows its body. `sealed` opens what was said in encrypted rooms, None: nothing of that is shown.
+    `limit` bounds one file in bytes. `unredacted` reads events as the bot sees them. `sealed` opens what was said in
+    encrypted rooms, None: nothing of that is shown.
     """
 
     def __init__(
@@ -92,13 +91,13 @@ class PublicMedia:
         client: MatrixClient,
         *,
         limit: int = 100 * 1024 * 1024,
-        read_text: ReadText | None = None,
+        unredacted: Unredacted | None = None,
         sealed: Sealed | None = None,
     ) -> None:
         self._links = links
         self._client = client
         self._limit = limit
-        self._read_text = read_text or self._body
+        self._unredacted = unredacted or Unredacted(client)
         self._sealed = sealed
 
     def routes(self) -> list[web.RouteDef]:
@@ -117,11 +116,20 @@ class PublicMedia:
             if isinstance(claim, SealedClaim):
                 async with self._unsealed(claim, name) as file:
                     return await self._stream(request, file, name, claim)
-            async with self._client.download(claim.mxc) as download:
+            mxc = claim.mxc if isinstance(claim, MediaClaim) else await self._file_of(claim)
+            async with self._client.download(mxc) as download:
                 file = RemoteFile(download.mime, name, download.size, download.chunks())
                 return await self._stream(request, file, name)
         except _REFUSALS as error:
             return _refusal(error)
+
+    async def _file_of(self, claim: FileClaim) -> str:
+        """Where the file of an event is; an edit may leave it to the message that it edits. Raises BridgeError,
+        _NoFile."""
+        for event in await self._unredacted.events(claim.room, claim.event_id):
+            if isinstance(mxc := said_in(event).get("url"), str):
+                return mxc
+        raise _NoFile
 
     @asynccontextmanager
     async def _unsealed(self, claim: SealedClaim, name: str) -> AsyncIterator[RemoteFile]:
@@ -218,24 +226,18 @@ class PublicMedia:
     async def _text(self, request: web.Request) -> web.StreamResponse:
         try:
             claim = self._links.open(request.match_info["token"])
-            if isinstance(claim, MediaClaim):
+            if isinstance(claim, MediaClaim | FileClaim):
                 raise Forged
             if isinstance(claim, SealedClaim):
                 words = _body_of(await self._content(claim))
             else:
-                words = await self._read_text(claim.room, claim.event_id)
+                events = await self._unredacted.events(claim.room, claim.event_id)
+                words = _body_of(said_in(events[0])) if events else None
         except _REFUSALS as error:
             return _refusal(error)
         if words is None:
             return _plain(404, "This message is no longer there.")
         return _plain(200, words, kept=isinstance(claim, TextClaim))
-
-    async def _body(self, room: ChatId, event_id: MessageId) -> str | None:
-        event = await self._client.event(room, event_id)
-        content = (event or {}).get("content")
-        if isinstance(content, dict) and isinstance(content.get("m.new_content"), dict):
-            content = content["m.new_content"]
-        return _body_of(content)
 
 
 def _part(request: web.Request, size: int | None) -> range | None:
@@ -246,8 +248,8 @@ def _part(request: web.Request, size: int | None) -> range | None:
     return part_of(size, request.headers.get("Range"))
 
 
-def _body_of(content: Any) -> str | None:
-    body = content.get("body") if isinstance(content, dict) else None
+def _body_of(content: dict[str, Any]) -> str | None:
+    body = content.get("body")
     return body if isinstance(body, str) else None
 
 

@@ -25,6 +25,7 @@ from bridgekit.matrix.appservice import Appservice
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.fetch import fetch_remote
 from bridgekit.matrix.media import PublicMedia
+from bridgekit.matrix.unredacted import Unredacted
 from bridgekit.runtime.assembly import assemble
 from bridgekit.runtime.erasure import Report
 from bridgekit.runtime.files import Fetch
@@ -152,6 +153,7 @@ class Bridge:
         await parts.shields.load()
         await parts.upgrades.load()
         await parts.standing.load()
+        await parts.erasure.load()
         parts.opening.load()
         for side in self.registry.links:
             parts.readers.linked(side)
@@ -214,8 +216,10 @@ class Bridge:
         appservice = Appservice(token, self._parts.reception, turn=self._parts.arrivals.turn)
         app = web.Application(client_max_size=0)
         app.add_routes(appservice.routes())
-        laid_open = LaidOpen(self.client, self.engine, self._parts.protecting.holds)
-        app.add_routes(PublicMedia(self._parts.links, self.client, sealed=laid_open).routes())
+        unredacted = Unredacted(self.client, is_erased=self.erasure.was_erased)
+        laid_open = LaidOpen(unredacted, self.engine, self._parts.protecting.holds)
+        public = PublicMedia(self._parts.links, self.client, unredacted=unredacted, sealed=laid_open)
+        app.add_routes(public.routes())
         app.add_routes(self._parts.routes)
         listen = admin.serve
         self.address = await self._stack.enter_async_context(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -40,6 +41,9 @@ log = structlog.get_logger(__name__)
 
 ASKED = "bridge.erase"
 """Where it is kept who is to be erased, until that is done; no network is called so."""
+ERASED = "bridge.erased"
+"""Where it is kept which Matrix users were erased, and when (ms), by a hash of theirs: links to their words and files
+that are on networks open nothing any more. Forgotten when the last of those links ends."""
 BATCH = 200
 AGAIN = 60.0
 """Seconds until a network that is away is asked again."""
@@ -63,7 +67,7 @@ class Erasure:
     """Erases people of networks by their ghosts' user ids, and Matrix users by their own; taken up after a restart.
 
     `forget` and `unknown` make other parts forget a person, and one message of a room; `describe` lets a link's room
-    say anew what it is bridged to.
+    say anew what it is bridged to. `lasting` (ms) is how long a link to a file works at most.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Erasure:
         unknown: Callable[[ChatId, int], None],
         describe: Callable[[Link], Awaitable[None]],
         label: Callable[[NetworkId], str],
+        lasting: int,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._client = client.patient
@@ -98,7 +103,21 @@ class Erasure:
         self._describe = describe
         self._label = label
         self._spawn = spawn
+        self._lasting = lasting
         self._reports: dict[PersonId, Report] = {}
+        self._erased: dict[str, int] = {}
+
+    async def load(self) -> None:
+        """Read whose links are dead; called once, before any is opened."""
+        for who, at in (await self._store.kv.items(ERASED)).items():
+            if int(at) + self._lasting > now():
+                self._erased[who] = int(at)
+            else:
+                self._store.commit(self._store.kv.put(ERASED, who, None))
+
+    def was_erased(self, user: PersonId, at: int) -> bool:
+        """Whether what somebody said at a time (ms) was erased after that."""
+        return bool(self._erased) and at <= self._erased.get(_hash(user), -1)
 
     async def resume(self) -> None:
         """Take up what an earlier run of the bridge has not ended."""
@@ -114,7 +133,11 @@ class Erasure:
             raise NotAllowed(f"{user} is no user id of a person: it looks like @name:example.org.")
         if self._namespace.is_ours(user) and self._ghosts.person(user) is None:
             raise NotAllowed(f"{user} is a ghost that the bridge does not know.")
-        await self._store.commit(self._store.kv.put(ASKED, user, b"1"))
+        writes = [self._store.kv.put(ASKED, user, b"1")]
+        if not self._namespace.is_ours(user):
+            self._erased[_hash(user)] = at = now()
+            writes.append(self._store.kv.put(ERASED, _hash(user), str(at).encode()))
+        await self._store.commit(*writes)
         return self._begin(user)
 
     def report(self, user: PersonId) -> Report | None:
@@ -315,3 +338,7 @@ class Erasure:
         except MatrixRefused:
             log.info("management_room_left_before")
         await self._registry.remove_portal(room)
+
+
+def _hash(user: PersonId) -> str:
+    return hashlib.sha256(user.encode()).hexdigest()

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from bridgekit.contract.ids import ChatId, MessageId
-from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.engine import Engine
+from bridgekit.matrix.unredacted import Unredacted
 
 
 class _Clear(msgspec.Struct):
@@ -22,8 +22,8 @@ _clear = msgspec.json.Decoder(_Clear).decode
 class LaidOpen:
     """`bridgekit.matrix.media.Sealed` over the bridge's own keys: nothing of it is kept."""
 
-    def __init__(self, client: MatrixClient, engine: Engine, holds: Callable[[ChatId, int], bool]) -> None:
-        self._client = client
+    def __init__(self, unredacted: Unredacted, engine: Engine, holds: Callable[[ChatId, int], bool]) -> None:
+        self._unredacted = unredacted
         self._engine = engine
         self._holds = holds
 
@@ -31,9 +31,11 @@ class LaidOpen:
         return self._holds(room, agreement)
 
     async def content(self, room: ChatId, event_id: MessageId) -> dict[str, Any]:
-        event = await self._client.event(room, event_id)
-        raw = msgspec.json.encode({**(event or {}), "room_id": room, "event_id": event_id})
-        if event is not None and event.get("type") == "m.room.encrypted" and event.get("content"):
+        events = await self._unredacted.events(room, event_id)
+        if not events:
+            return {}
+        raw = msgspec.json.encode({**events[0], "room_id": room, "event_id": event_id})
+        if events[0].get("type") == "m.room.encrypted":
             raw = await self._engine.open(raw)
         try:
             return _clear(raw).content

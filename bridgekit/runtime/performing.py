@@ -503,6 +503,8 @@ class Performing:
             return (self._links.text(room, event) if event is not None else None) or "", FOREIGN
         if file.key is not None:
             return "", SEALED_FILE
+        if event is not None and file.uri.startswith("mxc://"):
+            return self._links.file(room, event, file.name) or "", FOREIGN
         return self._links.media(file.uri, file.name) or "", FOREIGN
 
     def _aids(

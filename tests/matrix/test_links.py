@@ -11,6 +11,7 @@ from bridgekit.contract.ids import ChatId, MessageId
 from bridgekit.matrix.links import (
     MEDIA_PATH,
     Expired,
+    FileClaim,
     Forged,
     Links,
     MediaClaim,
@@ -99,6 +100,15 @@ def test_a_text_link_names_its_event_and_fits_into_a_line_of_chat(links, room, e
     (token,) = parts(link, "text")
     assert links.open(token) == TextClaim(ChatId(room), MessageId(event_id))
     assert len(link) <= 200
+
+
+@pytest.mark.parametrize("event_id", ["$" + "Az09_-" * 7 + "A", "$old:hs.test"])
+def test_a_link_to_the_file_of_an_event_names_the_event(links, event_id):
+    claim = FileClaim(ChatId("!abc:hs.test"), MessageId(event_id))
+    token, name = parts(links.file(*claim, "cat.png"), "media")
+    assert links.open(token, name) == claim
+    with pytest.raises(Forged):
+        links.open(token, "dog.png")
 
 
 @pytest.mark.parametrize("event_id", ["$" + "Az09_-" * 7 + "A", "$old:hs.test"])
@@ -198,6 +208,7 @@ def test_a_link_fits_one_line_whatever_the_file_is_called(name):
     for link in (
         links.media("mxc://matrix.example.org/" + "m" * 24, name),
         links.sealed_media(room, event, 1, name),
+        links.file(room, event, name),
     ):
         assert link is not None
         assert len(link) <= 300

@@ -325,19 +325,40 @@ async def test_a_long_message_is_shown_as_plain_text_to_people_and_not_to_search
         assert "noindex" in response.headers["X-Robots-Tag"]
 
 
-async def test_an_edit_shows_its_new_words_and_a_redacted_message_none(stage):
+async def edited(stage: Stage, original: MessageId) -> MessageId:
     content = {
         "body": "* new",
         "m.new_content": {"body": "new"},
-        "m.relates_to": {"rel_type": "m.replace", "event_id": "$x"},
+        "m.relates_to": {"rel_type": "m.replace", "event_id": original},
     }
-    event = await stage.client.send(stage.room, "m.room.message", content, txn="t")
+    return await stage.client.send(ChatId(stage.room), "m.room.message", content, txn="t")
+
+
+@pytest.mark.parametrize("taken", ["the edit", "the message"])
+async def test_an_edit_shows_its_new_words_until_it_or_its_message_is_redacted(stage, taken):
+    """Client-Server API, "Redactions": redacting a message does not touch its edits, and means them all the same."""
+    original = await stage.client.send(stage.room, "m.room.message", {"body": "old"}, txn="o")
+    event = await edited(stage, original)
     link = path(stage.links.text(stage.room, event))
     async with stage.http.get(link) as response:
         assert await response.text() == "new"
-    await stage.client.redact(stage.room, event, txn="r")
+    await stage.client.redact(stage.room, event if taken == "the edit" else original, txn="r")
     async with stage.http.get(link) as response:
         assert response.status == 404
+
+
+async def test_a_link_to_an_events_file_works_until_the_event_is_redacted(stage):
+    mxc = await stage.client.upload(PNG, "image/png", user=GHOST)
+    event = await stage.client.send(stage.room, "m.room.message", {"body": "a.png", "url": mxc}, txn="f")
+    edit = await edited(stage, event)  # its words alone: the file is where it was
+    links = [path(stage.links.file(stage.room, one, "a.png")) for one in (event, edit)]
+    for link in links:
+        async with stage.http.get(link) as response:
+            assert (response.status, await response.read()) == (200, PNG)
+    await stage.client.redact(stage.room, event, txn="r")
+    for link in links:
+        async with stage.http.get(link) as response:
+            assert (response.status, await response.text()) == (404, "This file is no longer there.")
 
 
 async def test_a_file_that_breaks_off_upstream_breaks_off_here(stage):

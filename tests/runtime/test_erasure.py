@@ -292,6 +292,33 @@ async def test_what_a_matrix_user_who_is_erased_has_said_and_no_network_has_yet_
         assert town.said() == ["<alice> one", "<alice> three"]
 
 
+async def test_the_links_to_the_files_of_who_is_erased_are_dead_also_after_a_restart(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, aiohttp.ClientSession() as session:
+        place.more["public"] = {"url": f"http://127.0.0.1:{place.port}"}
+
+        async def status(words: str) -> int:
+            async with session.get(words.rpartition(" ")[2]) as answer:
+                return answer.status
+
+        async with place.bridge() as bridge:
+            alice, room = await linked(place)
+            zoe = place.homeserver.user("zoe")
+            await zoe.join(room)
+            await alice.send_file(room, b"cat", name="cat.txt", mimetype="text/plain")
+            await zoe.send_file(room, b"dog", name="dog.txt", mimetype="text/plain")
+            await town.until(lambda: len(town.said()) == 2)
+            cat, dog = town.said()
+            assert [await status(cat), await status(dog)] == [200, 200]
+            await erased(bridge, zoe.id)
+            assert [await status(cat), await status(dog)] == [200, 404]
+        async with place.bridge() as bridge:
+            assert [await status(cat), await status(dog)] == [200, 404]
+            await zoe.send_file(room, b"bird", name="bird.txt", mimetype="text/plain")
+            await town.until(lambda: len(town.said()) == 3)
+            assert await status(town.said()[-1]) == 200
+
+
 async def test_who_has_nodded_or_agreed_and_is_erased_is_named_nowhere(tmp_path: Path) -> None:
     town = Town()
     quarantine = {"quarantine": "strangers"}

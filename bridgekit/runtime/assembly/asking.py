@@ -55,6 +55,7 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
         describe=parts.opening.described_anew,
         unknown=lambda room, number: parts.rooms.forget(room, number),
         label=parts.label,
+        lasting=parts.links.lasting * 1000,
         spawn=parts.spawn,
     )
     parts.desk = Desk(
