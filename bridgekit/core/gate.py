@@ -33,12 +33,18 @@ class Seen(StrEnum):
 
 class Reader(msgspec.Struct, frozen=True, kw_only=True):
     """A Matrix user who is joined to the room. `since` (ms): when they entered it or their account left the chat,
-    whichever came last. `why` says in people's words what is the matter with the account."""
+    whichever came last. `why` says in people's words what is the matter with the account. `turns`: how often in the
+    last hour (`TURN`) messages have waited for them until they left or were taken out."""
 
     user: PersonId
     seen: Seen
     since: int
     why: str = ""
+    turns: int = 0
+
+
+TURN = 60 * MINUTE
+"""So long it counts that somebody has held up a room in vain: whoever comes in again and again stops nobody."""
 
 
 class GateRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,8 +55,11 @@ class GateRules(msgspec.Struct, frozen=True, kw_only=True):
     split: int = 10 * MINUTE  # for a netsplit to heal
     grace: int = 5 * MINUTE  # PAUSE: for an account that is not there
 
-    def patience(self, seen: Seen) -> int:
-        """How long messages wait for an account in this state."""
+    def patience(self, seen: Seen, turns: int = 0) -> int:
+        """How long messages wait for an account in this state, after so many turns in vain: the second is for who has
+        mended what was the matter, and there is no third."""
+        if turns:
+            return min(self.coming, self.patience(seen)) if turns == 1 else 0
         match seen:
             case Seen.COMING:
                 return self.coming if self.mode is GateMode.KICK else max(self.coming, self.grace)
@@ -101,7 +110,7 @@ def judge(rules: GateRules, readers: Iterable[Reader], now: int, *, removable: b
     for reader in readers:
         if reader.seen is Seen.PRESENT:
             continue
-        until = reader.since + rules.patience(reader.seen)
+        until = reader.since + rules.patience(reader.seen, reader.turns)
         why = reader.why or _WHY[reader.seen]
         blockers.append(Blocker(user=reader.user, seen=reader.seen, since=reader.since, until=until, why=why))
         if now >= until:

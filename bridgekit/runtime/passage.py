@@ -156,7 +156,7 @@ class Passage:
                     return False
         if side.receiver is None:
             self._exposures.await_word(side)
-        self._holding.hold(case, person, *held)
+        self._hold(case, person, *held)
         if held[0] in (Cause.RATE, Cause.QUARANTINE):
             self._shields.tend(side)
         return True
@@ -190,8 +190,13 @@ class Passage:
             if not going:
                 del self._going_back[side]
         held = self.held_by(side)
-        self._holding.hold(case, _doer(case.fact), *(held or (Cause.PAUSE, wording.IN_ORDER)))
+        self._hold(case, _doer(case.fact), *(held or (Cause.PAUSE, wording.IN_ORDER)))
         self.changed(side)  # perhaps the new room is open already
+
+    def _hold(self, case: Case, person: PersonId, cause: Cause, why: str) -> None:
+        self._holding.hold(case, person, cause, why)
+        if cause is Cause.GATE:
+            self._readers.holds(case.origin)
 
     def held_by(self, side: PortalKey) -> tuple[Cause, str] | None:
         """What is in the way of a link now, and why."""

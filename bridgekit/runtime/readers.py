@@ -13,7 +13,7 @@ from bridgekit.contract.errors import BridgeError, MatrixError, RemoteError
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.core import wording
 from bridgekit.core.crowd import Crowds
-from bridgekit.core.gate import GateMode, GateRules, Reader, Seen, Verdict, explain, judge
+from bridgekit.core.gate import TURN, GateMode, GateRules, Reader, Seen, Verdict, explain, judge
 from bridgekit.core.model import Permission
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Accounts
@@ -74,9 +74,14 @@ class Readers:
         self._joined: dict[ChatId, set[PersonId]] = {}  # Matrix users in rooms that have a gate
         self._verdicts: dict[PortalKey, Verdict] = {}  # of links whose gate is closed
         self._since: dict[tuple[PortalKey, PersonId], int] = {}
+        self._turns: dict[
+            tuple[PortalKey, PersonId], list[int]
+        ] = {}  # when (ms) they went without being seen
         self._called: set[tuple[PortalKey, PersonId]] = set()  # whose account was told to come in
         self._removing: set[tuple[ChatId, PersonId]] = set()  # who is being taken out, or will be tried again
+        self._back: set[tuple[ChatId, PersonId]] = set()  # who came in while they were being taken out
         self._stuck: set[tuple[ChatId, PersonId]] = set()  # who could not be taken out, and is still there
+        self._telling: set[PortalKey] = set()  # of which the room will be told in a moment
         self._told: dict[
             PortalKey, tuple[frozenset[PersonId], frozenset[PersonId]]
         ] = {}  # who blocks, who is stuck
@@ -121,6 +126,7 @@ class Readers:
         if (timer := self._timers.pop(side, None)) is not None:
             timer.cancel()
         self._since = {key: at for key, at in self._since.items() if key[0] != side}
+        self._turns = {key: at for key, at in self._turns.items() if key[0] != side}
         self._called = {key for key in self._called if key[0] != side}
 
     def came(self, room: ChatId, user: PersonId) -> None:
@@ -128,6 +134,8 @@ class Readers:
         if room in self._reading:
             self._reading[room][user] = True
         if room in self._joined and not self._is_ours(user):
+            if (room, user) in self._removing:
+                self._back.add((room, user))
             self._joined[room].add(user)
             self._room(room)
 
@@ -139,7 +147,8 @@ class Readers:
             self._joined[room].discard(user)
             self._stuck.discard((room, user))
             for link in self._registry.links_of(room):
-                self._since.pop((link.key, user), None)
+                if self._since.pop((link.key, user), None) is not None:
+                    self._turns[link.key, user] = [*self._recent_turns(link.key, user), now()]
                 self._called.discard((link.key, user))
             self._room(room)
 
@@ -147,6 +156,12 @@ class Readers:
         """Somebody came into the chat or left it."""
         if side in self._registry.links and self.has_gate(side):
             self._judge(side)
+
+    def holds(self, side: PortalKey) -> None:
+        """Something of the link waits for its gate: the room hears of it, unless it is over in a moment."""
+        if side not in self._telling:
+            self._telling.add(side)
+            asyncio.get_running_loop().call_later(PATIENT, self._tell, side)
 
     def session_changed(self, supervised: Supervised) -> None:
         """A connection is up or lost. Without the one that reads, nobody is seen."""
@@ -197,7 +212,14 @@ class Readers:
             self._called.discard((side, user))
             return None
         since = self._since.setdefault((side, user), now())
-        return Reader(user=user, seen=seen, since=since, why=why)
+        turns = len(self._recent_turns(side, user))
+        return Reader(user=user, seen=seen, since=since, why=why, turns=turns)
+
+    def _recent_turns(self, side: PortalKey, user: PersonId) -> list[int]:
+        turns = [at for at in self._turns.get((side, user), ()) if at > now() - TURN]
+        if not turns:
+            self._turns.pop((side, user), None)
+        return turns[-2:]  # more of them make no difference
 
     def _look(self, side: PortalKey, user: PersonId) -> tuple[Seen, str]:
         """Where a Matrix user's own account is, and what is the matter with it."""
@@ -248,7 +270,7 @@ class Readers:
         else:
             self._verdicts[side] = verdict
             if before is None or before.stuck != verdict.stuck or self._timers.get(side) is None:
-                asyncio.get_running_loop().call_later(PATIENT, self._tell, side)
+                self.holds(side)
         if (timer := self._timers.pop(side, None)) is not None:
             timer.cancel()
         if verdict.again:
@@ -286,6 +308,7 @@ class Readers:
         try:
             await self._client.kick(room, user, reason=wording.removed(name, self._label(side.network), why))
         except MatrixError as error:
+            self._back.discard((room, user))
             if (room, user) not in self._stuck:
                 log.warning("reader_cannot_be_removed", network=side.network, reason=error.notice)
             self._stuck.add((room, user))
@@ -294,7 +317,11 @@ class Readers:
             return
         self._removing.discard((room, user))
         log.info("reader_removed", network=side.network)
-        self.went(room, user)
+        if (room, user) in self._back:  # perhaps after the kick, which is answered only now
+            self._back.discard((room, user))
+            self._ask(room)
+        else:
+            self.went(room, user)
 
     def _try_again(self, room: ChatId, user: PersonId) -> None:
         """Perhaps they have left, and the news of it was lost; or the bridge has the power by now."""
@@ -305,6 +332,7 @@ class Readers:
     def _tell(self, side: PortalKey) -> None:
         """Say in the room what is held, once for each set of people who block, and again where one of them cannot be
         taken out."""
+        self._telling.discard(side)
         verdict, link = self._verdicts.get(side), self._registry.links.get(side)
         if verdict is None or link is None or not verdict.blockers or not self._held(side):
             return

@@ -72,6 +72,15 @@ def test_kick_waits_only_for_who_is_on_the_way():
     assert judge(KICK, [reader(Seen.COMING)], NOW + 30_000).remove == (ANN,)
 
 
+@pytest.mark.parametrize("seen", [Seen.COMING, Seen.SPLIT, Seen.ABSENT])
+def test_who_was_waited_for_in_vain_has_one_short_turn_more_within_the_hour(seen: Seen):
+    again, once_more = (msgspec.structs.replace(reader(seen), turns=turns) for turns in (1, 2))
+    assert judge(PAUSE, [again], NOW + 29_000).remove == ()
+    assert judge(PAUSE, [again], NOW + 30_000).remove == (ANN,)
+    assert judge(PAUSE, [once_more], NOW).remove == (ANN,)
+    assert judge(KICK, [msgspec.structs.replace(reader(Seen.ABSENT), turns=1)], NOW).remove == (ANN,)
+
+
 def test_a_netsplit_is_waited_for_longer_but_nobody_reads_during_it():
     verdict = judge(KICK, [reader(Seen.SPLIT)], NOW + 9 * MINUTE)
     assert not verdict.passes

@@ -228,3 +228,64 @@ async def test_who_comes_in_while_the_bridge_asks_who_is_there_is_not_overlooked
             town.emit(there("Bob", "own-alice"), says("Bob", "hello"))
             await said(place, by(BOT, f"{carol.id} is in this room and is not seen"), 10)
             assert lines(place, room) == []
+
+
+async def test_who_comes_in_again_and_again_does_not_hold_up_the_room_each_time(tmp_path: Path) -> None:
+    """Each time within the grace, so that nobody takes them out."""
+    town = Town(OwnAccounts.AUTOMATIC)
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        patience(bridge, grace=60_000)
+        _, room = await linked(place)
+        carol = place.homeserver.user("carol")
+        town.emit(there("Bob", "own-alice"))
+        for _ in range(2):
+            await until(lambda: SIDE in bridge.parts.passage.passing)
+            await carol.join(room)
+            await until(lambda: SIDE not in bridge.parts.passage.passing)
+            await carol.leave(room)
+        await until(lambda: SIDE in bridge.parts.passage.passing)
+        await carol.join(room)
+        await said(place, lambda e: e.sender == BOT and membership(carol.id, "leave")(e))
+        town.emit(says("Bob", "hello"))
+        await said(place, by(ghost("bob"), "hello"))
+        # Seen in the chat, they are as welcome as anybody.
+        town.emit(came("own-carol"))
+        await carol.join(room)
+        town.emit(says("Bob", "welcome"))
+        await said(place, by(ghost("bob"), "welcome"))
+        assert carol.id in place.homeserver.joined(room)
+
+
+async def test_who_is_back_before_the_kick_is_answered_is_not_overlooked(tmp_path: Path) -> None:
+    town = Town(OwnAccounts.AUTOMATIC)
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        patience(bridge)
+        _, room = await linked(place)
+        carol = place.homeserver.user("carol")
+        town.emit(there("Bob", "own-alice"))
+        await until(lambda: SIDE in bridge.parts.passage.passing)
+        kick = place.homeserver.fault("POST */kick", Delay(seconds=2.0, after_effect=True), times=1)
+        await carol.join(room)
+        await until(lambda: kick.hits and carol.id not in place.homeserver.joined(room))
+        patience(bridge, grace=60_000)
+        await carol.join(room)
+        await until(lambda: not bridge.parts.readers._removing)
+        town.emit(says("Bob", "hello"))
+        await said(place, by(BOT, "is held"))
+        assert lines(place, room) == []
+
+
+async def test_what_is_said_long_after_the_gate_has_closed_is_told_of_as_well(tmp_path: Path) -> None:
+    town = Town(OwnAccounts.AUTOMATIC)
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        patience(bridge, grace=60_000)
+        _, room = await linked(place)
+        carol = place.homeserver.user("carol")
+        town.emit(there("Bob", "own-alice"))
+        await until(lambda: SIDE in bridge.parts.passage.passing)
+        await carol.join(room)
+        await until(lambda: SIDE not in bridge.parts.passage.passing)
+        await asyncio.sleep(0.5)  # nothing waited when it was looked whether something does
+        town.emit(says("Bob", "hello"))
+        told = await said(place, by(BOT, "is held"))
+        assert f"{carol.id} is in this room and is not seen in #talk on Town" in told.body
