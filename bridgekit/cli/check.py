@@ -68,6 +68,7 @@ def _registration(config: Config) -> bool:
 async def _store(config: Config) -> bool:
     """Look at the key and the database, and make neither."""
     from bridgekit.store import SealingKey, Store
+    from bridgekit.store.driver import LOCKED
     from bridgekit.store.urls import sqlite_path
 
     url, file = config.store.url.get_secret_value(), config.store.key_file
@@ -88,9 +89,10 @@ async def _store(config: Config) -> bool:
             finally:
                 await store.close()
     except ConfigError as error:
-        if await _running_bridge_has_it(config):
-            return _tell("store", [], f"{config.store.url} is open in the running bridge")
-        return _tell("store", [why for _, why in error.problems], "")
+        problems = [why for _, why in error.problems]
+        if problems == [LOCKED] and (part := (await _parts_of_running_bridge(config)).get("store")):
+            problems = [part.detail] * (not part.ok)
+        return _tell("store", problems, f"{config.store.url} is open in the running bridge")
     except TimeoutError:
         return _tell("store", [f"{config.store.url} does not answer"], "")
     well = _tell("store", [], f"{config.store.url} opens, and {file.name} fits")
@@ -131,12 +133,6 @@ async def _left(store: Store, config: Config) -> list[str]:
         f"{network} is not in the config, and {left} of it remain: an admin may say `!bridge forget {network}`"
         for network, left in remains(registry, config.networks).items()
     ]
-
-
-async def _running_bridge_has_it(config: Config) -> bool:
-    """Whether this config's bridge runs now, and says that its store is well."""
-    part = (await _parts_of_running_bridge(config)).get("store")
-    return part is not None and part.ok
 
 
 async def _parts_of_running_bridge(config: Config) -> Mapping[str, Part]:

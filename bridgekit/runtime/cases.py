@@ -23,6 +23,8 @@ from bridgekit.store import StoreError
 
 ABOUT_LINK = (facts.ChatVisibility, facts.ChatOpened, facts.ChatClosed, facts.Resync)
 """What is about the chat itself: the bridge hears it whether anything may pass or not."""
+ABOUT_CROWD = (facts.Membership, facts.Profile, facts.Roster, facts.RoleChange, facts.RolesGiven)
+"""Who is there, and as what: the bridge knows it by heart, and shows it when the link opens."""
 TOLD = 0
 """The step, in the outbox, under which it stands that the sender was told what was not the end; no verb has it."""
 

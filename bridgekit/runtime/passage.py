@@ -18,7 +18,7 @@ from bridgekit.core.commands import command_in
 from bridgekit.core.crowd import Crowds
 from bridgekit.core.gate import Cause
 from bridgekit.core.shield import Quarantined, Refused, Wait
-from bridgekit.runtime.cases import ABOUT_LINK, Case
+from bridgekit.runtime.cases import ABOUT_CROWD, ABOUT_LINK, Case
 from bridgekit.runtime.consenting import Consenting
 from bridgekit.runtime.directs import Directs
 from bridgekit.runtime.exposure import Exposures
@@ -131,7 +131,10 @@ class Passage:
             self._drop(case)
             return True
         if link.state == WAITING or self._was_unsaid(side, case):
-            self._end(case, wording.taken_with_consent(link.name))
+            if isinstance(fact, ABOUT_CROWD):
+                self._drop(case)
+            else:
+                self._end(case, wording.taken_with_consent(link.name))
             return True
         person = _doer(fact)
         ruling = self._shields.judge(case, person)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bridgekit.admin.metrics import Metrics
+from bridgekit.admin.server import Part, application, serve
 from bridgekit.cli import main
 from bridgekit.config import load
 from bridgekit.contract.ids import LoginId, NetworkId, PersonId
@@ -23,6 +25,7 @@ from bridgekit.testing.servers.process import free_port
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BRIDGEKIT__APPSERVICE__LISTEN", f"127.0.0.1:{free_port()}")
+    monkeypatch.setenv("BRIDGEKIT__ADMIN__LISTEN", f"127.0.0.1:{free_port()}")
     main(["init", "--dir", str(tmp_path), "--server-name", "hs.test", "--network", "parrot=echo"])
     main(["registration", "--write", "-c", str(tmp_path / "config.yaml")])
     return tmp_path
@@ -86,6 +89,20 @@ async def test_a_database_without_its_key_is_told(folder: Path, capsys: pytest.C
     assert await check(folder) == 1
     assert "cannot be read without the key that it was made with" in capsys.readouterr().out
     assert not config.store.key_file.exists()
+
+
+async def test_why_the_running_bridge_cannot_write_is_told(folder: Path, capsys: pytest.CaptureFixture[str]):
+    config = load(folder / "config.yaml")
+    key = SealingKey.load(config.store.key_file)
+    assert key is not None
+    store = await Store.open(config.store.url.get_secret_value(), key)
+    trouble = "The database cannot be written: database or disk is full."
+    app = application(Metrics(), lambda: {"store": Part(ok=False, detail=trouble)})
+    async with serve(app, config.admin.listen):
+        capsys.readouterr()
+        assert await check(folder) == 1
+    await store.close()
+    assert f"FAIL  store         {trouble}" in capsys.readouterr().out
 
 
 async def test_an_old_database_is_left_as_it_is(folder: Path, capsys: pytest.CaptureFixture[str]):

@@ -16,7 +16,7 @@ from bridgekit.contract.facts import Change, ChatVisibility, Fact, Membership, R
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Kind, Member, Person, Role
 from bridgekit.contract.policy import Entry, Exposure, Visibility
-from bridgekit.contract.verbs import FetchHistory, PostMessage, Verb
+from bridgekit.contract.verbs import FetchHistory, Join, PostMessage, Verb
 from bridgekit.core import wording
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.runtime.exposure import Exposures
@@ -231,6 +231,24 @@ async def test_what_somebody_opened_for_later_joiners_counts_only_if_the_operato
 
 def history(place: World, room: str) -> str:
     return str((place.homeserver.state(room, "m.room.history_visibility") or {})["history_visibility"])
+
+
+async def test_who_is_there_when_the_bridge_comes_is_no_loss_while_the_link_waits(tmp_path: Path) -> None:
+    town = Town()
+
+    async def tell_who_is_there(_: LoginId | None, verb: Verb) -> None:
+        if isinstance(verb, Join):
+            town.emit(roster((OLGA, Role.MODERATOR), (person("Bob"), Role.NONE)))
+
+    town.behave = tell_who_is_there
+    with structlog.testing.capture_logs() as logs:
+        async with asked(tmp_path, town) as (place, bridge, _, _):
+            await nothing_left(bridge)
+            town.emit(whispers("Olga", f"{await code(town)} yes", OLGA))
+            await said(place, by(BOT, "has agreed to: "))
+            town.emit(says("Bob", "hello"))
+            await said(place, by(ghost("bob"), "hello"))
+    assert not [entry for entry in logs if entry["event"] == "not_delivered"]
 
 
 async def test_an_operator_takes_it_back_in_the_chat_and_the_link_closes_at_once(tmp_path: Path) -> None:
