@@ -9,11 +9,15 @@ from typing import Any
 
 from bridgekit.core.protection import STATE_TYPE
 from bridgekit.testing.nio_client import NioClient, nio_client
-from tests.scenarios.mimi.lab import NETWORK, Lab, Provider
+from tests.scenarios.encryption.js_client import driver
+from tests.scenarios.mimi.lab import NETWORK, Lab, Provider, uri_of
+
+PICTURE = b"\x89PNG\r\n\x1a\n" + b"a kingfisher over the canal" * 2000
 
 
 async def test_what_two_people_say_encrypted_crosses_mls_and_both_rooms_say_so(lab: Lab, tmp_path: Path):
-    """Megolm to one bridge, MLS (RFC 9420) between the two, Megolm from the other: nobody agrees to anything."""
+    """Megolm to one bridge, MLS (RFC 9420) between the two, Megolm from the other: nobody agrees to anything. Carol
+    has matrix-js-sdk, which excludes insecure devices."""
     chat = lab.chat("sealed")
     accounts = [
         await side.synapse.register(name) for side, name in ((lab.a, "sealedann"), (lab.b, "sealedben"))
@@ -21,6 +25,7 @@ async def test_what_two_people_say_encrypted_crosses_mls_and_both_rooms_say_so(l
     async with (
         nio_client(lab.a.synapse, accounts[0], tmp_path / "ann") as ann,
         nio_client(lab.b.synapse, accounts[1], tmp_path / "ben") as ben,
+        driver(tmp_path) as process,
     ):
         at_a, at_b = await _linked(lab.a, ann, chat), await _linked(lab.b, ben, chat)
         link = {"network": NETWORK, "chat": chat, "protection": "bridge"}
@@ -36,6 +41,19 @@ async def test_what_two_people_say_encrypted_crosses_mls_and_both_rooms_say_so(l
             assert event.sender not in (ann.id, ben.id, lab.a.bot, lab.b.bot)
             assert await other.is_vouched_for(event)
             assert other.said_by(there, event.sender) == [words]
+        account = await lab.a.synapse.register("sealedcarol")
+        carol = await process.login(lab.a.synapse, account, strict=True)
+        await ann.call("POST", f"/rooms/{at_a}/invite", {"user_id": carol.id})
+        await carol.join(at_a)
+        await ben.share(at_b, PICTURE, "kingfisher.png", "image/png")
+        ghost = lab.a.bridge.ghost(NETWORK, uri_of(ben.id))
+        assert await carol.opens(at_a, ghost) == PICTURE
+        (shown,) = await carol.reads(at_a, "kingfisher.png")
+        assert shown.is_trusted
+        await carol.share(at_a, PICTURE[::-1], "canal.png", "image/png")
+        await ben.until(lambda: any(event.body == "canal.png" for event in ben.events))
+        (event,) = [event for event in ben.events if event.body == "canal.png"]
+        assert await ben.open_file(event) == PICTURE[::-1]
         assert ann.unread == ben.unread == []
 
 
