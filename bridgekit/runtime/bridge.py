@@ -244,6 +244,7 @@ class Bridge:
         except MatrixError as error:
             log.warning("homeserver_check", reason=error.notice)
         self._tasks.spawn(self._ready_devices())
+        self._parts.protecting.resume()
         self._parts.standing.stand(self.config)
         await self._parts.erasure.resume()
         self._follow_lists()

@@ -18,6 +18,7 @@ from bridgekit.core.protection import (
     SEALED,
     STATE_TYPE,
     Agreement,
+    AgreementScope,
     Label,
     Part,
     covered,
@@ -29,6 +30,7 @@ from bridgekit.core.protection import (
     reason,
     without_agreed,
 )
+from bridgekit.core.rates import Buckets, Rate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.accounts import Key
 from bridgekit.runtime.lenient import allowed, now
@@ -39,6 +41,8 @@ from bridgekit.store.rows import Link
 
 log = structlog.get_logger(__name__)
 
+PUT_BACK = Rate(3, 3600_000)
+"""So often a label is put up again that somebody has overwritten: it may be another bridge, which does so, too."""
 KEPT = "bridge.protection"
 """Where the last label of each room is kept; no network is called so."""
 
@@ -108,16 +112,29 @@ class Protecting:
         self._seen: dict[PortalKey, Protection] = {}
         self._published: dict[ChatId, _Published] = {}
         self._locks: dict[ChatId, asyncio.Lock] = {}
+        self._put_backs: Buckets[ChatId] = Buckets(PUT_BACK)
         self._answering: set[ChatId] = set()  # rooms where an answer will hold the label's words
         self.changes = 0  # counts up whenever an answer of this class has changed
 
     async def load(self) -> None:
-        """Read what was agreed to and published; called once."""
+        """Read what was agreed to and published; called once, when the links are known.
+
+        What was agreed to about a link that is gone ended with it, also where a crash came between."""
         for agreement in await self._store.agreements.all():
             if not agreement.ended:
                 self._agreements[agreement.side] = agreement
+        for side, agreement in list(self._agreements.items()):
+            of_room = agreement.scope is AgreementScope.FILES
+            if not (self._registry.links_of(ChatId(side.chat)) if of_room else side in self._registry.links):
+                await self.end(side, "the link is gone")
         for room, kept in (await self._store.kv.items(KEPT)).items():
             self._published[ChatId(room)] = _decode(kept)
+
+    def resume(self) -> None:
+        """Put up what became true when the last run ended, and was not put up any more."""
+        for room, published in self._published.items():
+            if not self._links_of(room) or self.label(room).content != published.content:
+                self._spawn(self.weigh(room))
 
     # What is so now ------------------------------------------------------------------------------------------
 
@@ -212,6 +229,20 @@ class Protecting:
         """The bridge may be let now to put up a label that it was not."""
         if (published := self._published.get(room)) is not None and not published.accepted:
             self._spawn(self.weigh(room))
+
+    def overwritten(self, room: ChatId, content: dict[str, Any]) -> None:
+        """Somebody else has put up a label: the true one comes back, at once where that does not happen all the
+        time."""
+        published = self._published.get(room)
+        if published is not None and published.accepted and content != published.content:
+            published.accepted = False
+            log.warning("label_overwritten", room=room)
+            self._spawn(self._put_back(room))
+
+    async def _put_back(self, room: ChatId) -> None:
+        at = now()
+        await asyncio.sleep(self._put_backs.of(room, at).owe(at) / 1000)
+        await self.weigh(room)
 
     async def weigh(self, room: ChatId) -> None:
         """Publish the room's label, and say it, where it is another than it was."""

@@ -23,6 +23,7 @@ from bridgekit.core.model import Context, Permission, Plan
 from bridgekit.core.moderation import Deed, Result, told
 from bridgekit.core.optout import Omission, OptOuts, omitted, without
 from bridgekit.core.plan import plan
+from bridgekit.core.protection import STATE_TYPE
 from bridgekit.core.rates import Buckets, Rate
 from bridgekit.core.roles import shifts
 from bridgekit.matrix import translate
@@ -262,6 +263,8 @@ class RoomSurroundings:
 
     async def _state_changed(self, room: ChatId, fact: translate.StateChanged) -> None:
         self._exposures.room_changed(room, fact.type, fact.sender)
+        if (fact.type, fact.key) == (STATE_TYPE, "") and fact.sender != self._me:
+            self._protecting.overwritten(room, fact.content)
         if fact.type == "m.room.tombstone":
             replacement = fact.content.get("replacement_room")
             if isinstance(replacement, str) and replacement:

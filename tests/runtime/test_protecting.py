@@ -10,11 +10,23 @@ from typing import Any
 import msgspec
 
 from bridgekit.contract.facts import ChatOpened
-from bridgekit.contract.ids import ChatId
+from bridgekit.contract.ids import ChatId, NetworkId, PortalKey
 from bridgekit.contract.policy import Protection
 from bridgekit.core.protection import STATE_TYPE
+from bridgekit.runtime.protecting import PUT_BACK
 from tests.runtime.fake_network import TALK, Town, says
-from tests.runtime.running import BOT, World, by, ghost, has_fate, membership, said, town_world, until
+from tests.runtime.running import (
+    BOT,
+    World,
+    by,
+    emptied,
+    ghost,
+    has_fate,
+    membership,
+    said,
+    town_world,
+    until,
+)
 from tests.runtime.running import linked as plainly_linked
 from tests.runtime.secret_client import ENCRYPTION, SecretClient
 from tests.runtime.test_secrecy import Scene, linked, running
@@ -160,3 +172,49 @@ async def test_a_label_that_the_room_did_not_let_the_bridge_put_up_is_put_up_whe
             assert label_of(place, room)["protection"] == "clear"
         words = [e.body for e in place.homeserver.messages(room) if e.sender == BOT]
         assert sum("not end-to-end encrypted" in body for body in words) == 1
+
+
+async def test_a_label_that_somebody_overwrites_is_put_back_and_not_said_again(tmp_path: Path) -> None:
+    async with town_world(tmp_path, Town()) as place, place.bridge():
+        alice, room = await plainly_linked(place)
+        await until(lambda: label_of(place, room).get("protection") == "clear")
+        true = label_of(place, room)
+        for false in ({"protection": "end_to_end"}, {}):
+            await alice.set_state(room, STATE_TYPE, false)
+            await until(lambda: label_of(place, room) == true)
+        words = [e.body for e in place.homeserver.messages(room) if e.sender == BOT]
+        assert sum("not end-to-end encrypted" in body for body in words) == 1
+
+
+async def test_two_bridges_that_overwrite_each_others_label_do_not_fight(tmp_path: Path) -> None:
+    async with town_world(tmp_path, Town()) as place, place.bridge() as bridge:
+        alice, room = await plainly_linked(place)
+        await until(lambda: label_of(place, room).get("protection") == "clear")
+        true = label_of(place, room)
+        for _ in range(PUT_BACK.count):
+            await alice.set_state(room, STATE_TYPE, {"protection": "bridge"})
+            await until(lambda: label_of(place, room) == true)
+        await alice.set_state(room, STATE_TYPE, {"protection": "bridge"})
+        await place.homeserver.settled()
+        await emptied(bridge)
+        assert label_of(place, room) == {"protection": "bridge"}
+
+
+async def test_what_was_agreed_to_ends_with_the_link_also_where_the_bridge_is_killed_between(
+    tmp_path: Path,
+) -> None:
+    """The link was gone from the disk, and what was agreed to about it held for whoever linked the chat next."""
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with running(place) as bridge:
+            alice, room = await linked(place)
+            await until(lambda: label_of(place, room)["links"][0]["agreed"])
+            await bridge.registry.remove_link(PortalKey(NetworkId("town"), TALK))
+        async with running(place):
+            await until(lambda: label_of(place, room) == {})
+            await alice.say(room, "!bridge link town #talk")
+            await until(lambda: label_of(place, room))
+            assert label_of(place, room)["links"][0]["agreed"] is False
+            fate = await said(place, has_fate(await alice.say(room, "not again")))
+            assert fate.content["status"] != "SUCCESS"
+        assert town.said() == []
