@@ -19,7 +19,7 @@ from bridgekit.matrix.crypto.contents import Sealed
 from bridgekit.matrix.sending import Sending
 from bridgekit.matrix.shapes import Identity, Json, Ping, Versions
 from bridgekit.matrix.transfer import Download, Transfer
-from bridgekit.matrix.transport import BACKOFF, SECONDS, Homeserver, Metrics, quoted
+from bridgekit.matrix.transport import BACKOFF, SECONDS, Homeserver, Metrics, Overtaken, quoted
 
 NO_SUCH_DEVICE = "M_UNKNOWN_DEVICE"
 """Of a device that an appservice speaks with (MSC4326): somebody has signed it out."""
@@ -146,19 +146,43 @@ class MatrixClient(Calls):
             recovering=recovering,
             patient=patient,
         )
-        if self.cipher is None or self.cipher.is_clear(room, type):
-            whole = content if isinstance(content, bytes) else _encode(content)
-            return await send(type, whole, user=user, device=None, after=after)
-        if after is not None:
+        cipher = self.cipher
+        if cipher is None:
+            return await send(type, _json(content), user=user, device=None, after=after, still=None)
+        if after is not None and not cipher.is_clear(room, type):
             await after()  # what is sealed goes at once
-        plain = _object(content) if isinstance(content, bytes) else dict(content)
-        try:
-            return await self._send_sealed(self.cipher, send, room, type, plain, user or self.bot)
-        except MatrixRefused as error:
-            if error.errcode != NO_SUCH_DEVICE:
-                raise
-            self.cipher.lost(user or self.bot)
-            return await self._send_sealed(self.cipher, send, room, type, plain, user or self.bot)
+            after = None
+        is_anew = False
+        while True:
+            try:
+                if cipher.is_clear(room, type):
+                    return await self._send_clear(cipher, send, room, type, _json(content), user, after)
+                plain = _object(content) if isinstance(content, bytes) else dict(content)
+                return await self._send_sealed(cipher, send, room, type, plain, user or self.bot)
+            except Overtaken:
+                after = None  # that is over
+            except MatrixRefused as error:
+                if error.errcode != NO_SUCH_DEVICE or is_anew:
+                    raise
+                cipher.lost(user or self.bot)
+                is_anew = True
+
+    async def _send_clear(
+        self,
+        cipher: Cipher,
+        send: Callable[..., Awaitable[MessageId]],
+        room: ChatId,
+        type: str,
+        content: bytes,
+        user: PersonId | None,
+        after: Callable[[], Awaitable[None]] | None,
+    ) -> MessageId:
+        """Raises Overtaken where the room has become encrypted while the event waited for its turn."""
+
+        def still() -> bool:
+            return cipher.is_clear(room, type)
+
+        return await send(type, content, user=user, device=None, after=after, still=still)
 
     async def _send_sealed(
         self,
@@ -171,8 +195,10 @@ class MatrixClient(Calls):
     ) -> MessageId:
         sealed = await cipher.seal(room, type, content, user)
         if sealed is None:
-            return await send(type, _encode(content), user=user, device=None, after=None)
-        return await send(sealed.type, _encode(sealed.content), user=user, device=sealed.device, after=None)
+            return await self._send_clear(cipher, send, room, type, _encode(content), user, None)
+        return await send(
+            sealed.type, _encode(sealed.content), user=user, device=sealed.device, after=None, still=None
+        )
 
     async def find_sent(
         self, room: ChatId, sources: Collection[str], since: int = 0, *, user: PersonId | None = None
@@ -252,3 +278,7 @@ class MatrixClient(Calls):
         """Open a file; the bytes are `async for chunk in download.chunks()` while the block lasts. `thumbnail`: a
         small copy of a picture, cropped to about so many pixels each way."""
         return self._transfer.download(mxc, user=user, thumbnail=thumbnail)
+
+
+def _json(content: Mapping[str, Any] | bytes) -> bytes:
+    return content if isinstance(content, bytes) else _encode(content)

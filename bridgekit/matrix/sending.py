@@ -85,8 +85,9 @@ class Sending:
         device: str | None,
         patient: bool,
         after: Callable[[], Awaitable[None]] | None,
+        still: Callable[[], bool] | None,
     ) -> MessageId:
-        """See MatrixClient.send; `content` is JSON."""
+        """See MatrixClient.send; `content` is JSON. Raises Overtaken where `still` says so before it is sent."""
         look = None
         if source is not None:
             if recovering:
@@ -112,6 +113,7 @@ class Sending:
             call="send",
             room=room,
             after=after,
+            still=still,
         )
         return answer.event_id
 

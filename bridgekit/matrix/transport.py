@@ -30,6 +30,11 @@ its ends only (Synapse 1.163: on the ten newest). Where the others hold that som
 what they say (of 48 first words: none with 10 at once, 8 with 16, 32 with 32, and the ends stay for long)."""
 T = TypeVar("T")
 
+
+class Overtaken(Exception):
+    """What a call is about has become something else before it was made; it was not made, at least not again."""
+
+
 decode_json = msgspec.json.Decoder().decode
 
 
@@ -121,6 +126,7 @@ class Homeserver:
         call: str = "",
         room: ChatId | None = None,
         after: Callable[[], Awaitable[None]] | None = None,
+        still: Callable[[], bool] | None = None,
     ) -> T:
         """Make a call and return its decoded answer.
 
@@ -132,7 +138,7 @@ class Homeserver:
         with `tries` when so many tries failed for what may be this call's own trouble. Where there is a `look`,
         it is asked before each repetition of what may have taken effect, with the time of the last failure (the
         event loop's); what it finds, if anything, is the answer. `after` is what the call waits for once it is all
-        ready to go.
+        ready to go. `still` is asked at the last moment before each try: Overtaken is raised where it says no.
         """
         request = self.pool.request(method, _target(path, user, device, query), self._headers, body)
         if after is not None:
@@ -142,7 +148,7 @@ class Homeserver:
         elsewhere = own = 0
         while True:
             try:
-                return await self._once(request, decode, user, timeout, patient, call, room)
+                return await self._once(request, decode, user, timeout, patient, call, room, still)
             except HomeserverUnavailable as error:
                 elsewhere += isinstance(error, ElsewhereUnavailable)
                 own += not error.certain
@@ -177,6 +183,7 @@ class Homeserver:
         patient: bool,
         call: str,
         room: ChatId | None,
+        still: Callable[[], bool] | None,
     ) -> T:
         gate = self.gate
         epoch = await gate.enter(user, patient=patient)
@@ -193,6 +200,8 @@ class Homeserver:
                     await self._turns.take(room)
                     started = clock()
                 try:
+                    if still is not None and not still():
+                        raise Overtaken
                     answer = await self.pool.exchange(request, seconds=timeout)
                 finally:
                     self._turns.give_back(room)

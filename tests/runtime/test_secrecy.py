@@ -31,7 +31,7 @@ from bridgekit.matrix.transactions import Encryption
 from bridgekit.runtime import keyless
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.runtime.standins import WHY
-from bridgekit.testing.homeserver import Delay, Drop, Event
+from bridgekit.testing.homeserver import Delay, Drop, Event, Fail
 from bridgekit.testing.homeserver.refusals import Refused
 from tests.matrix.crypto.test_sas import Peer
 from tests.runtime.fake_network import TALK, Town, TownNetwork, person, says
@@ -192,6 +192,31 @@ async def test_a_room_that_becomes_encrypted_hears_nothing_in_clear_from_then_on
         town.emit(says("Bob", "sealed"))
         await alice.say(room, "!bridge agree town #talk")  # until then it is held, and not lost
         await until(lambda: alice.words(room, BOB) == ["sealed"])
+
+
+async def test_what_waits_to_be_sent_when_its_room_becomes_encrypted_does_not_go_in_clear(
+    tmp_path: Path,
+) -> None:
+    """It was made ready in clear, and the homeserver asked to slow down."""
+    town = Town()
+    async with town_world(tmp_path, town) as place, running(place):
+        human = place.homeserver.user("alice")
+        alice = SecretClient(place.homeserver, human)
+        room = await human.create_room(preset="public_chat", invite=[BOT])
+        await said(place, membership(BOT, "join"))
+        await human.set_power(room, BOT, 100)
+        await human.send(room, "!bridge link town #talk")
+        await said(place, by(BOT, "now linked"))
+        town.emit(says("Bob", "in clear"))
+        await said(place, by(BOB, "in clear"))
+        slow = place.homeserver.fault("PUT */send/m.room.message/*", Fail(status=503), user=BOB)
+        town.emit(says("Bob", "on its way"))
+        await until(lambda: slow.hits)
+        await human.set_state(room, "m.room.encryption", ENCRYPTION)
+        await place.homeserver.settled()
+        place.homeserver.heal(slow)
+        await until(lambda: alice.words(room, BOB) == ["on its way"])
+        assert [e.body for e in place.homeserver.messages(room) if e.sender == BOB] == ["in clear"]
 
 
 async def test_a_room_that_became_encrypted_while_the_bridge_was_down(tmp_path: Path) -> None:
