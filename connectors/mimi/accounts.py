@@ -7,8 +7,8 @@ who is asked knows that it is about talking with them. Where they agree, the oth
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -21,6 +21,7 @@ from bridgekit.contract.people import Person
 from connectors.mimi import telling
 from connectors.mimi.consent import Scope
 from connectors.mimi.directs import Directs
+from connectors.mimi.errands import Errands
 from connectors.mimi.hubs import AwaitsConsent, Hubs
 from connectors.mimi.inviting import Inviting
 from connectors.mimi.membership import Membership
@@ -90,7 +91,7 @@ class Account:
         self._findable = Findable.NO
         self._sending: set[str] = set()
         self._opening: dict[str, asyncio.Lock] = {}
-        self._errands: asyncio.Queue[Callable[[], Coroutine[Any, Any, None]]] = asyncio.Queue()
+        self._errands = Errands(host.log)
 
     @property
     def listens(self) -> bool:
@@ -120,12 +121,9 @@ class Account:
                 await self._ask_owner(scope)
             for direct in self._directs.of_user(self.user):
                 await self._membership.greet(direct.room)
-            async with asyncio.TaskGroup() as group:
-                for key in await self._host.items(self._answer_key("")):
-                    group.create_task(self._send_answer(key), name="mimi answer")
-                while True:
-                    errand = await self._errands.get()
-                    group.create_task(errand(), name="mimi errand")
+            for key in await self._host.items(self._answer_key("")):
+                self._errands.later(partial(self._send_answer, key))
+            await self._errands.run()
         finally:
             self._emit = None
 
@@ -156,7 +154,7 @@ class Account:
     async def begin(self, other: str) -> None:
         """The owner wants to talk with `other`, or agrees to: answers who asked, and asks else. Raises SendRejected."""
         if not await self._answer(other, ConsentOperation.GRANT):
-            self._errands.put_nowait(lambda: self._try(other))
+            self._errands.later(partial(self._try, other))
 
     async def _try(self, other: str) -> None:
         try:
@@ -272,7 +270,7 @@ class Account:
             # Who did it stands nowhere; most likely somebody whom they let.
             agreed = {scope.requester for scope, yes in self._provider.consents(self.user).entries if yes}
             by = next((user for user in others if user in agreed), others[0])
-            self._errands.put_nowait(lambda: self._tell_invited(room, by))
+            self._errands.later(partial(self._tell_invited, room, by))
 
     async def _tell_invited(self, room: str, by: str) -> None:
         """Once, however often it is asked; what is not told now is told when the owner connects."""
@@ -312,7 +310,7 @@ class Account:
         key = self._answer_key(f"{scope.requester} {scope.room or ''}")
         await self._host.put(key, CONSENT_ENTRY.encode(entry))
         await self._provider.agree(entry)
-        self._errands.put_nowait(lambda: self._send_answer(key))
+        self._errands.later(partial(self._send_answer, key))
 
     def _answer_key(self, whose: str) -> str:
         return f"{ANSWERS}{self.user} {whose}"

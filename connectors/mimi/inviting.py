@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 from bridgekit.contract.connector import Host
 from bridgekit.contract.errors import BridgeError, Disconnected, SendRejected
 from connectors.mimi import presets
 from connectors.mimi.directs import Directs
+from connectors.mimi.errands import Errand
 from connectors.mimi.hubs import AwaitsConsent, Hubs, Unavailable
 from connectors.mimi.mls import MemberEngine
 from connectors.mimi.readers import Readers
@@ -35,7 +36,7 @@ class Asker(Protocol):
 
 
 class Inviting:
-    """`sit_down` gives a user of ours their seat, `change` makes a commit of the reader's, `later` does a chore.
+    """`sit_down` gives a user of ours their seat, `change` makes a commit of the reader's, `later` does an errand.
 
     `asker` is who asked for a direct room.
     """
@@ -51,7 +52,7 @@ class Inviting:
         directs: Directs,
         sit_down: Callable[[str, str], Awaitable[None]],
         change: Callable[[str, Callable[[Seat], CommitBundle]], Awaitable[None]],
-        later: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
+        later: Callable[[Errand], None],
         asker: Callable[[str], Asker],
     ) -> None:
         self._host = host

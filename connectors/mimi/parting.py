@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from bridgekit.contract.connector import Host
 from bridgekit.contract.errors import BridgeError, Disconnected, SendUncertain
 from connectors.mimi.accounts import Account
 from connectors.mimi.directs import Direct, Directs
+from connectors.mimi.errands import Errand
 from connectors.mimi.hubs import Hubs
 from connectors.mimi.inviting import Inviting
 from connectors.mimi.membership import Membership
@@ -30,7 +30,7 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0
 
 
 class Parting:
-    """`account` knows every account, `later` does a chore."""
+    """`account` knows every account, `later` does an errand."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Parting:
         membership: Membership,
         inviting: Inviting,
         account: Callable[[str], Account],
-        later: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
+        later: Callable[[Errand], None],
     ) -> None:
         self._host = host
         self._engine = engine
@@ -63,7 +63,7 @@ class Parting:
         self._under_way: dict[str, asyncio.Task[None]] = {}
 
     async def load(self) -> None:
-        """Take up what an earlier process began; it goes on as soon as chores are done."""
+        """Take up what an earlier process began; it goes on as soon as errands are done."""
         for key in await self._host.items(PREFIX):
             self._begin(key.removeprefix(PREFIX))
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 from bridgekit.contract.connector import Host
 from bridgekit.contract.errors import BridgeError, Disconnected, SendRejected, SendUncertain
@@ -16,6 +15,7 @@ from connectors.mimi import searching, telling, uris
 from connectors.mimi.accounts import Account
 from connectors.mimi.commits import Commits
 from connectors.mimi.directs import Directs, found_in
+from connectors.mimi.errands import Errands
 from connectors.mimi.expiring import Expiring
 from connectors.mimi.hearing import Hearing
 from connectors.mimi.hubs import Hubs
@@ -88,7 +88,7 @@ class Tenants:
         self._packages = Packages(host, engine, self._seats)
         self._accounts: dict[str, Account] = {}
         self._turns = Turns()
-        self._chores: asyncio.Queue[Callable[[], Coroutine[Any, Any, None]]] = asyncio.Queue()
+        self._errands = Errands(host.log)
         self._hearing = Hearing(
             telling.Home(host.network, domain, files),
             host=host,
@@ -112,7 +112,7 @@ class Tenants:
             self._readers,
             self._hubs,
             self._hearing,
-            lambda room: self._later(partial(self._come_back, room)),
+            lambda room: self._errands.later(partial(self._come_back, room)),
         )
         self.membership = Membership(
             host=self._host,
@@ -127,7 +127,7 @@ class Tenants:
             turns=self._turns,
             commits=self._commits,
             hearing=self._hearing,
-            tidy=lambda room: self._later(partial(self._tidy, room)),
+            tidy=lambda room: self._errands.later(partial(self._tidy, room)),
         )
         self.inviting = Inviting(
             self._host,
@@ -138,7 +138,7 @@ class Tenants:
             directs=self.directs,
             sit_down=self.membership.sit_down,
             change=self.change,
-            later=self._later,
+            later=self._errands.later,
             asker=self.account,
         )
         self.parting = Parting(
@@ -153,7 +153,7 @@ class Tenants:
             membership=self.membership,
             inviting=self.inviting,
             account=self.account,
-            later=self._later,
+            later=self._errands.later,
         )
         await self.directs.load()
         await self._readers.load()
@@ -297,7 +297,7 @@ class Tenants:
                     await self._commits.shown(room, fanout)
                     await self._commits.caught_up(room, fanout)
                     if await self._hearing.all_hear(room, fanout, but=""):
-                        self._later(partial(self._tidy, room))
+                        self._errands.later(partial(self._tidy, room))
 
     async def _ready_to_hear(self, room: str) -> None:
         """What is told now is told to somebody. Raises Disconnected where a direct room's user is not connected."""
@@ -323,7 +323,7 @@ class Tenants:
         direct = found_in(seat.state, room, seat.user)
         more = dict(rows) | ({} if direct is None else self.directs.take(direct))
         await self._seats.take(seat, more=more)
-        self._later(partial(self._packages.publish, seat.user, self._provider))
+        self._errands.later(partial(self._packages.publish, seat.user, self._provider))
         if direct is not None:
             self.account(seat.user).heard_of(direct.other, agrees=True)
         else:
@@ -339,9 +339,7 @@ class Tenants:
             group.create_task(self._expiring.run(self._hearing.tell), name="mimi expiring")
             group.create_task(self._reports.run(), name="mimi reports")
             group.create_task(self._packages.keep_fresh(self._provider), name="mimi key packages")
-            while True:
-                chore = await self._chores.get()
-                group.create_task(chore(), name="mimi chore")
+            await self._errands.run()
 
     async def _come_back(self, room: str) -> None:
         """Enter a room again that had to be given up; while its hub is away, wait for it."""
@@ -395,6 +393,3 @@ class Tenants:
 
     async def reported(self, room: str, report: AbuseReport, proven: int) -> None:
         await self._reports.take(room, report, proven)
-
-    def _later(self, chore: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._chores.put_nowait(chore)
