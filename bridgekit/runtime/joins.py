@@ -164,11 +164,13 @@ class Joins:
     async def _join(self, entry: Wanted) -> None:
         room, ghost = entry.room, entry.ghost
         began = self._began = time.monotonic()
-        try:
-            network, person = self._who[room, ghost]
-            await self._ghosts.let_in(ghost, network, person, room, self._client)
-        except KeyError:  # somebody else has let it in, or it is not wanted any more
+        wanted = self._who.get((room, ghost))
+        if wanted is None:  # somebody else has let it in, or it is not wanted any more
             self._queue.done(entry)
+            self._wake.set()
+            return
+        try:
+            await self._ghosts.let_in(ghost, *wanted, room, self._client)
         except BridgeError as error:
             load = isinstance(error, HomeserverUnavailable | MatrixRateLimited)
             log.info("ghost_join_failed", reason=type(error).__name__, tries=entry.tries)
@@ -182,6 +184,7 @@ class Joins:
             self._mark_tried(room, ghost)
         except Exception:  # a bug in letting in one ghost holds up no other
             self._queue.failed(entry, time.monotonic())
+            self._mark_tried(room, ghost)
             raise
         else:
             self._queue.done(entry)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 
 from bridgekit.contract.facts import Change, Membership, Roster
+from bridgekit.contract.ids import PersonId
 from bridgekit.contract.people import Member, Role
 from bridgekit.core import splits
 from bridgekit.runtime import ghosts
@@ -251,6 +255,26 @@ async def test_who_was_silent_for_long_is_retired_and_comes_back_with_a_word(
             assert ghost("bob") not in place.homeserver.joined(room)
             town.emit(says("Bob", "you thought I was gone"))
             await said(place, by(ghost("bob"), "you thought I was gone"))
+
+
+async def test_a_fault_in_letting_one_in_is_logged_and_it_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town = Town()
+    with structlog.testing.capture_logs() as logs:
+        async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+            _, room = await linked(place)
+            let_in, faults = bridge.ghosts.let_in, itertools.count()
+
+            async def faulty(mxid: PersonId, *args: Any, **more: Any) -> None:
+                if mxid == ghost("bob") and not next(faults):
+                    raise KeyError("bob")
+                await let_in(mxid, *args, **more)
+
+            monkeypatch.setattr(bridge.ghosts, "let_in", faulty)
+            town.emit(roster("bob", "dora"))
+            await until(lambda: {ghost("bob"), ghost("dora")} <= set(place.homeserver.joined(room)), 30)
+    assert [e["kind"] for e in logs if e["event"] == "task_failed"] == ["KeyError"]
 
 
 # The pace ----------------------------------------------------------------------------------------------------
