@@ -324,11 +324,13 @@ class Exposures:
                     await self.weighed(room)
                 except BridgeError as error:
                     log.warning("room_not_compared", kind=type(error).__name__, reason=error.notice)
-                    for link in self._registry.links_of(room):
-                        self._clear(link.key, False)
+                    self._clear_none(room)
                     await asyncio.sleep(TRY_AGAIN)
                     if self._registry.links_of(room):
                         continue
+                except Exception:  # a bug: what was cleared before proves nothing of the room as it is now
+                    self._clear_none(room)
+                    raise
                 if not self._weighing[room]:
                     return
         finally:
@@ -355,8 +357,7 @@ class Exposures:
         decided = allowed(wish, views, now(), made=portal.made)
         left = self._left(room)
         if left is not None and seen.history > max(left.history, decided.bound.history, Exposure.JOINED):
-            for link in links:
-                self._clear(link.key, False)
+            self._clear_none(room)
             await self._taking_back.mark(room, left.history)
         for link in heard:
             if not may_open(seen, decided, link.key):
@@ -511,6 +512,10 @@ class Exposures:
         """Nothing passes from this moment on, and no comparison that has begun opens the link again."""
         self._stops[side] = self._stops.get(side, 0) + 1
         self._clear(side, False)
+
+    def _clear_none(self, room: ChatId) -> None:
+        for link in self._registry.links_of(room):
+            self._clear(link.key, False)
 
     def _clear(self, side: PortalKey, yes: bool) -> None:
         if yes != (side in self.cleared):

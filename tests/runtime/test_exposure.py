@@ -17,6 +17,7 @@ from bridgekit.contract.people import Content, File
 from bridgekit.contract.policy import Entry, Exposure, Visibility
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import PostMessage
+from bridgekit.runtime import exposure, looking
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Delay, Fail, Human
 from tests.runtime.fake_network import EVERYBODYS, TALK, Town, TownConfig, TownConnector, now, person, says
@@ -393,6 +394,29 @@ async def test_two_links_leave_the_room_as_open_as_the_more_secret_of_them(tmp_p
             assert (history(place, room), joins(place, room)) == ("joined", "invite")
             await alice.send(room, "!bridge unlink hamlet #vault")
             await until(lambda: (history(place, room), joins(place, room)) == ("shared", "public"))
+
+
+async def test_a_fault_in_comparing_a_room_lets_nothing_into_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unknown means secret: what a comparison left open before proves nothing of the room as it is now."""
+    town = Town()
+    with structlog.testing.capture_logs() as logs:
+        async with talking(tmp_path, town) as (place, bridge, alice, room):
+            look = looking.look
+
+            async def faulty(*_: object) -> None:
+                raise ValueError("a setting that nobody has thought of")
+
+            monkeypatch.setattr(exposure, "look", faulty)
+            await alice.set_power(room, "@carla:hs.test", 1)
+            await until(lambda: any(e["event"] == "task_failed" for e in logs))
+            town.emit(says("Bob", "is anybody else here?"))
+            await until(lambda: bridge.parts.holding.count(SIDE) or lines(place, room))
+            assert lines(place, room) == []
+            monkeypatch.setattr(exposure, "look", look)
+            await alice.set_power(room, "@carla:hs.test", 2)
+            await said(place, by(ghost("bob"), "is anybody else here?"))
 
 
 async def test_the_admins_ceiling_holds_whatever_chat_and_people_allow(tmp_path: Path) -> None:
