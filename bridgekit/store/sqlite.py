@@ -50,11 +50,16 @@ _PASSING = {
 # Every so many pages a commit also writes the log back into the database, and whoever waits for that commit waits for
 # that too. A message that comes alone takes seven pages, so at SQLite's own 1,000 that struck one message in 135.
 _CHECKPOINT = 8000
+_FIRST_WAIT, _LONGEST_WAIT = 0.05, 5.0  # seconds until a try is repeated that may go better later
 _PRAGMAS = ("busy_timeout = 5000", "cache_size = -4096", "temp_store = MEMORY")
 
 
+# The file is damaged: no other try helps, and an admin has to see it.
+_BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
 class Passing(Exception):
-    """The database cannot be written just now."""
+    """The database cannot be used just now."""
 
 
 _PARAMETER = re.compile(r"\$(\d+)")
@@ -95,6 +100,7 @@ class SqliteDriver:
         self._queue: queue.SimpleQueue[list[Unit] | None] = queue.SimpleQueue()
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._giving_up = threading.Event()
+        self._closing = False
         self._connections = threading.local()
         self._opened: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(_READERS, "store-reader")
@@ -128,18 +134,26 @@ class SqliteDriver:
     # Reading
 
     async def fetch(self, sql: str, *params: Value) -> list[Sequence[Any]]:
-        try:
-            return await self._loop.run_in_executor(self._readers, self._read, sql, params)
-        except sqlite3.Error as error:
-            raise StoreError(f"The database could not be read: {error}") from error
+        wait = _FIRST_WAIT
+        while not self._closing:
+            try:
+                return await self._loop.run_in_executor(self._readers, self._read, sql, params)
+            except Passing:
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, _LONGEST_WAIT)
+            except sqlite3.Error as error:
+                raise StoreError(f"The database could not be read: {error}") from error
+        raise StoreError("The store is closed.")
 
     def _read(self, sql: str, params: Params) -> list[Sequence[Any]]:
-        connection: sqlite3.Connection | None = getattr(self._connections, "reader", None)
-        if connection is None:
-            connection = self._connections.reader = open_connection(self._path)
-            connection.execute("PRAGMA query_only = ON")
-            self._opened.append(connection)
-        return connection.execute(numbered(sql), params).fetchall()
+        with passing():
+            connection: sqlite3.Connection | None = getattr(self._connections, "reader", None)
+            if connection is None:
+                connection = open_connection(self._path)
+                self._opened.append(connection)
+                connection.execute("PRAGMA query_only = ON")
+                self._connections.reader = connection
+            return connection.execute(numbered(sql), params).fetchall()
 
     # Writing
 
@@ -176,6 +190,7 @@ class SqliteDriver:
         await future
 
     async def close(self, within: float = CLOSE_WITHIN) -> None:
+        self._closing = True
         self._queue.put(None)
         late = self._loop.call_later(within, self._giving_up.set)
         try:
@@ -215,7 +230,7 @@ class SqliteDriver:
 
     def _write(self, units: list[Unit]) -> dict[int, Exception]:
         """Write the group; return the error of each unit that could not be, by position."""
-        wait = 0.05
+        wait = _FIRST_WAIT
         while True:
             if self.trouble is not None and self._giving_up.is_set():
                 return dict.fromkeys(range(len(units)), StoreError(f"The store was closed. {self.trouble}"))
@@ -226,8 +241,17 @@ class SqliteDriver:
                     log.error("store_waits", reason=str(passing))
                 self.trouble = f"The database cannot be written: {passing}."
                 self._giving_up.wait(wait)
-                wait = min(wait * 2, 5.0)
+                wait = min(wait * 2, _LONGEST_WAIT)
                 continue
+            except Exception as error:
+                errors = dict.fromkeys(range(len(units)), error)
+            if (damage := next(filter(_is_damage, errors.values()), None)) is not None:
+                # Its name alone: a database's own words may quote the values.
+                name = getattr(damage, "sqlite_errorname", type(damage).__name__)
+                if self.trouble is None:
+                    log.error("store_broken", reason=name)
+                self.trouble = f"The database is damaged ({name}): stop the bridge and restore a backup."
+                return errors
             if self.trouble is not None:
                 self.trouble = None
                 log.info("store_writes_again")
@@ -306,6 +330,10 @@ def perform(connection: sqlite3.Connection, run: Run) -> None:
         size = next(size for size in _ROWS if size >= len(part))
         part += part[-1:] * (size - len(part))
         connection.execute(statement.rows(size), list(chain.from_iterable(part)))
+
+
+def _is_damage(error: Exception) -> bool:
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _BROKEN
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What a commit promises: all or nothing, in order, seen by the next read, and alone in its failure."""
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from structlog.testing import capture_logs
 from bridgekit.contract.ids import PersonId
 from bridgekit.store import InboxRow, SealingKey, Store, StoreError, Write, new_id
 from bridgekit.store.bench import idle_latency
+from bridgekit.store.urls import connect
 from tests.store.samples import ROOM, copies_of, inbox_row
 
 
@@ -40,6 +42,48 @@ async def test_a_unit_with_a_bad_write_leaves_nothing_and_spares_its_neighbours(
         assert [entry["event"] for entry in logs] == ["store_write_failed"]
     assert store.failures == 3
     assert store.trouble is None
+
+
+async def test_a_damaged_file_fails_what_is_written_to_it_and_is_told_of(tmp_path: Path, key: SealingKey):
+    """Who waits for the disk must not wait for ever, and an admin has to see why."""
+    store = await Store.open(f"sqlite:///{tmp_path / 'store.db'}", key)
+    try:
+        for part in range(5):  # more than the writer holds in memory
+            await store.commit(*(store.kv.put("a", f"{part}.{n}", bytes(5000)) for n in range(400)))
+        for name in ("store.db", "store.db-wal"):
+            file = tmp_path / name
+            with file.open("r+b") as opened:
+                opened.write(os.urandom(file.stat().st_size))
+        with capture_logs() as logs:
+            for n in range(3):
+                twice = (store.kv.put("a", f"{part}.{n * 100}", bytes(9000)) for part in range(2))
+                with pytest.raises(StoreError):
+                    async with asyncio.timeout(30):
+                        await store.commit(*twice)
+        assert store.trouble is not None
+        assert "SQLITE_" in store.trouble
+        assert {entry["event"] for entry in logs} == {"store_broken", "store_write_failed"}
+    finally:
+        await store.close()
+
+
+async def test_a_read_waits_while_the_file_cannot_be_opened(tmp_path: Path):
+    """Connections that read are opened when they are first needed."""
+    file, away = tmp_path / "store.db", tmp_path / "away.db"
+    driver = await connect(f"sqlite:///{file}")
+    try:
+        file.rename(away)
+        file.mkdir()
+        reading = asyncio.ensure_future(driver.fetch("SELECT 1"))
+        done, _ = await asyncio.wait([reading], timeout=0.5)
+        assert not done
+        file.rmdir()
+        away.rename(file)
+        assert [tuple(row) for row in await reading] == [(1,)]
+        with pytest.raises(StoreError, match="no such table"):
+            await driver.fetch("SELECT 1 FROM missing")
+    finally:
+        await driver.close()
 
 
 async def test_a_failure_that_nobody_awaits_is_logged_and_counted(store: Store):
