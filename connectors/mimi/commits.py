@@ -257,6 +257,16 @@ class Commits:
             return
         await self._sit_down_anew(room, own)
 
+    async def followed(self, room: str, fanout: Fanout) -> None:
+        """A commit was heard. Where it could not be followed, sit down anew: the hub is in its epoch all the same.
+
+        A hub can verify neither a confirmation tag nor the secrets of a path (RFC 9420 6.1, 7.6).
+        """
+        own = self._readers.seat(room)
+        if own is None or not isinstance(fanout, CommitFanout) or fanout.message.epoch != own.group.epoch:
+            return
+        await self._sit_down_anew(room, own)
+
     async def _sit_down_anew(self, room: str, own: Seat) -> None:
         self._host.log.warning("room_rejoined", room=room, epoch=own.group.epoch)
         for seat in self._seats.in_room(room):

@@ -298,6 +298,7 @@ class Tenants:
                     await self._commits.caught_up(room, fanout)
                     if await self._hearing.all_hear(room, fanout, but=""):
                         self._errands.later(partial(self._tidy, room))
+                    await self._commits.followed(room, fanout)
 
     async def _ready_to_hear(self, room: str) -> None:
         """What is told now is told to somebody. Raises Disconnected where a direct room's user is not connected."""

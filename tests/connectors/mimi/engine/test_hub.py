@@ -264,11 +264,11 @@ def test_a_partial_group_info_is_completed_by_the_hub(stage: Stage):
     assert stage.room.group_info == info
 
 
-def joining(stage: Stage, client: Client, role: int | None) -> tuple[Seat, CommitBundle]:
+def joining(room: HubRoom, client: Client, role: int | None) -> tuple[Seat, CommitBundle]:
     found = GroupInfoAndTree(
-        stage.room.group_info,
-        FullTree(RATCHET_TREE.decode(stage.room.ratchet_tree())),
-        tuple(PendingProposal(p.decoded, p.accepted) for p in stage.room.kept.pending),
+        room.group_info,
+        FullTree(RATCHET_TREE.decode(room.ratchet_tree())),
+        tuple(PendingProposal(p.decoded, p.accepted) for p in room.kept.pending),
     )
     return Seat.join_external(
         client.engine, client.identity, found, user=client.user, room_uri=ROOM, role=role
@@ -278,7 +278,7 @@ def joining(stage: Stage, client: Client, role: int | None) -> tuple[Seat, Commi
 def test_an_open_room_is_joined_from_outside():
     stage = Stage(open_=True)
     carol = Client("carol", "c.example")
-    seat, commit = joining(stage, carol, MEMBER)
+    seat, commit = joining(stage.room, carol, MEMBER)
     response, (delivery,) = stage.ask(commit, "c.example")
     assert isinstance(response, rooms.Updated), response
     (heard,) = stage.seat.hear(delivery.fanout, PEOPLE)
@@ -292,7 +292,7 @@ def test_an_open_room_is_joined_from_outside():
 
 def test_a_closed_room_is_joined_with_a_code_only(stage: Stage):
     carol = Client("carol", "c.example")
-    _, commit = joining(stage, carol, MEMBER)
+    _, commit = joining(stage.room, carol, MEMBER)
     refused, _ = stage.ask(commit, "c.example")
     assert isinstance(refused, rooms.NotAllowed)
     response, _ = stage.ask(commit, "c.example", has_code=True)
@@ -301,14 +301,14 @@ def test_a_closed_room_is_joined_with_a_code_only(stage: Stage):
 
 def test_nobody_promotes_themselves_by_joining():
     stage = Stage(open_=True)
-    _, commit = joining(stage, Client("carol", "c.example"), ADMIN)
+    _, commit = joining(stage.room, Client("carol", "c.example"), ADMIN)
     refused, _ = stage.ask(commit, "c.example")
     assert isinstance(refused, rooms.NotAllowed)
 
 
 def test_a_second_client_of_a_participant_joins_by_itself(stage: Stage):
     stage.bring_in(bob())
-    seat, commit = joining(stage, Client("bob", "b.example", "2"), None)
+    seat, commit = joining(stage.room, Client("bob", "b.example", "2"), None)
     response, deliveries = stage.ask(commit, "b.example")
     assert isinstance(response, rooms.Updated), response
     assert [d.to for d in deliveries] == ["a.example"]
@@ -319,7 +319,7 @@ def test_who_joins_from_outside_takes_a_pending_leave_along():
     stage = Stage(open_=True)
     seat = stage.bring_in(bob())
     stage.ask(seat.leave(), "b.example")
-    _, commit = joining(stage, Client("carol", "c.example"), MEMBER)
+    _, commit = joining(stage.room, Client("carol", "c.example"), MEMBER)
     response, _ = stage.ask(commit, "c.example")
     assert isinstance(response, rooms.Updated), response
     assert stage.room.clients(PEOPLE) == {stage.alice.user: 1, "mimi://c.example/u/carol": 1}
@@ -407,7 +407,7 @@ def test_a_name_is_not_proposed_beside_another_that_waits(stage: Stage):
 def test_a_user_with_two_clients_leaves_by_both(stage: Stage):
     """protocol 5.3: the user's removal goes with that of the last client; the first one's waits already."""
     seat = stage.bring_in(bob())
-    other, commit = joining(stage, Client("bob", "b.example", "2"), None)
+    other, commit = joining(stage.room, Client("bob", "b.example", "2"), None)
     _, (delivery,) = stage.ask(commit, "b.example")
     for each in (seat, stage.seat):
         each.hear(delivery.fanout, PEOPLE)

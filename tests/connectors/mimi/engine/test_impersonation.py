@@ -52,7 +52,7 @@ class Crowd:
         self.bob = Client("bob", "b.example")
         self.seat = self.stage.bring_in(self.bob, MODERATOR)
         self.carol = Client("carol", "c.example")
-        response, deliveries = self.stage.ask(joining(self.stage, self.carol, MEMBER)[1], "c.example")
+        response, deliveries = self.stage.ask(joining(self.stage.room, self.carol, MEMBER)[1], "c.example")
         assert isinstance(response, rooms.Updated)
         self.hears(deliveries)
 
@@ -107,7 +107,7 @@ def test_who_is_of_the_hubs_own_provider_is_forged_no_more_than_others():
 
 def test_nobody_joins_from_outside_under_a_name_of_another_provider():
     crowd = Crowd()
-    _, commit = joining(crowd.stage, Client("carol", "c.example", "evil"), None)
+    _, commit = joining(crowd.stage.room, Client("carol", "c.example", "evil"), None)
     assert crowd.refuses(commit) == "A provider speaks for its own clients only."
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bridgekit.contract import facts
@@ -13,9 +14,15 @@ from connectors.mimi.hubs import Hubs
 from connectors.mimi.mls import Signer
 from connectors.mimi.outbox import Outbox
 from connectors.mimi.peers import Answer
+from connectors.mimi.presets import MEMBER
+from connectors.mimi.seat import Seat
+from connectors.mimi.testing.cast import Client
 from connectors.mimi.turns import Stale
 from connectors.mimi.wire import rooms
-from tests.connectors.mimi.engine.pair import Pair
+from connectors.mimi.wire.mls import GROUP_INFO
+from connectors.mimi.wire.rooms import CommitBundle, FullGroupInfo
+from tests.connectors.mimi.engine.pair import ROOM, Pair
+from tests.connectors.mimi.engine.test_hub import joining
 
 
 def given_up(patch: pytest.MonkeyPatch) -> None:
@@ -61,3 +68,33 @@ async def test_who_missed_commits_sits_down_anew(
         await pair.a.reads("back again")
         await pair.a.says("anna", "good")
         await pair.b.reads("good")
+
+
+async def test_a_commit_that_nobody_can_follow_ends_no_room(tmp_path: Path):
+    """RFC 9420 6.1, 7.6: a hub can check neither the confirmation tag nor the secrets of a path."""
+    pair = Pair(tmp_path)
+    async with pair.up():
+        await pair.b.says("bob", "hello")
+        await pair.a.reads("hello")
+        hub, eve = pair.a.tenants._provider, Client("eve", "c.example")
+        seat, commit = joining(hub.room(ROOM), eve, MEMBER)
+        assert isinstance(await hub.update(ROOM, commit, "c.example"), rooms.Updated)
+        await pair.b.hears(facts.Membership, lambda m: m.person.id == eve.user)
+        assert isinstance(await hub.update(ROOM, damaged(seat, eve), "c.example"), rooms.Updated)
+        for side, other, words in ((pair.b, pair.a, "still here"), (pair.a, pair.b, "we, too")):
+            await side.says("bob", words)
+            await other.reads(words)
+
+
+def damaged(seat: Seat, client: Client) -> CommitBundle:
+    """A commit with a confirmation tag that is not its epoch's."""
+    bundle = seat.tidy()
+    assert isinstance(bundle.group_info, FullGroupInfo)
+    tag = bytes(32)
+    info = msgspec.structs.replace(bundle.group_info.group_info, confirmation_tag=tag, signature=b"")
+    signature = client.identity.sign("GroupInfoTBS", GROUP_INFO.encode(info)[:-1])
+    return msgspec.structs.replace(
+        bundle,
+        message=msgspec.structs.replace(bundle.message, confirmation_tag=tag),
+        group_info=FullGroupInfo(msgspec.structs.replace(info, signature=signature)),
+    )
