@@ -29,6 +29,7 @@ class _Record(msgspec.Struct, array_like=True):
     spoken: dict[str, int] = {}  # login -> when its owner last said something
     own: dict[str, int] = {}  # what we were called -> when that was so last
     present: int = 0  # when the relay last heard the network
+    signs_in: bool = False  # it has let somebody of ours sign in with SASL
 
 
 class Memory:
@@ -108,6 +109,16 @@ class Memory:
         if at > self._now.present:
             self._now.present = at
             self._dirty = True
+
+    @property
+    def signs_in(self) -> bool:
+        """Whether one of us has signed in there with SASL: where none is offered now, services are away."""
+        return self._now.signs_in
+
+    def keep_signed_in(self) -> None:
+        """One of us has."""
+        if not self._now.signs_in:
+            self._now.signs_in = self._dirty = True
 
     def begin(self, channel: str) -> None:
         """We read the channel from now on: what is said from here is ours to fetch, and nothing before."""

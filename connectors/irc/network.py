@@ -26,7 +26,7 @@ from connectors.irc.format import decode
 from connectors.irc.ident import IdentServer
 from connectors.irc.identity import Identity
 from connectors.irc.memory import Memory
-from connectors.irc.registering import Papers, register
+from connectors.irc.registering import NoSignIn, Papers, register
 from connectors.irc.services import Plea
 from connectors.irc.session import IrcSession
 from connectors.irc.state import State
@@ -36,6 +36,8 @@ MAX_EARLY = 200
 KILLED_AGAIN = 600.0
 """An operator who ends a connection twice within so many seconds means it."""
 FEWER_FOR = 3600.0
+SERVICES_AWAY = "The IRC network offers no sign-in for now: its services are away. Signing in is required."
+SERVICES_LATER = 60.0
 
 _ACCOUNTS = frozenset({"account-notify", "account-tag", "extended-join", "sasl"})
 """Who offers one of these knows of accounts, so there are services, and their nicks are kept for them."""
@@ -273,7 +275,9 @@ class IrcNetwork:
             raise LoginRejected(
                 "The administrator does not allow people's own connections to this IRC network."
             )
-        return puppets.papers_of(login, self.config.puppets, read_secret(self.config.password))
+        password = read_secret(self.config.password)
+        services = not self.memory.signs_in  # else it has SASL, and its services are only away
+        return puppets.papers_of(login, self.config.puppets, password, services=services)
 
     @contextlib.asynccontextmanager
     async def _turn(self, login: Login) -> AsyncIterator[None]:
@@ -323,7 +327,12 @@ class IrcNetwork:
             try:
                 reader = Reader(state, view, login=login.id if login is not None else None)
                 early: deque[Reading] = deque(maxlen=MAX_EARLY)
-                unread = await register(connection, reader, papers, early.append)
+                try:
+                    unread = await register(connection, reader, papers, early.append)
+                except NoSignIn as error:
+                    if self.memory.signs_in:
+                        raise Disconnected(SERVICES_AWAY, retry_after=SERVICES_LATER) from error
+                    raise
                 session = IrcSession(
                     self, connection, reader, papers, login=login, unread=unread, early=list(early)
                 )
@@ -340,6 +349,8 @@ class IrcNetwork:
     def _enter(self, session: IrcSession) -> None:
         self.memory.nicklen = session.state.support.nicklen
         self.memory.keep_own(session.state.nick)
+        if session.state.account and "sasl" in session.state.caps:
+            self.memory.keep_signed_in()
         self.memory.save()  # before anything is said under that nick
         if session.login is None:
             self.relay = session

@@ -69,8 +69,8 @@ def relay_papers(config: IrcConfig) -> Papers:
     )
 
 
-def papers_of(login: Login, config: Puppets, server_password: str = "") -> Papers:
-    """How `login` signs on."""
+def papers_of(login: Login, config: Puppets, server_password: str = "", *, services: bool = True) -> Papers:
+    """How `login` signs on; `services`: NickServ is told where the server offers no SASL."""
     mxid, fields = str(login.owner), login.fields
     words = {**_words(mxid), "displayname": fields.get("displayname") or _words(mxid)["displayname"]}
     chosen = fields.get("nick", "").strip()
@@ -80,7 +80,9 @@ def papers_of(login: Login, config: Puppets, server_password: str = "") -> Paper
     credentials = None
     if password:
         account = fields.get("account") or nick
-        credentials = Credentials(mechanism=Mechanism.AUTO, account=account, password=password, services=True)
+        credentials = Credentials(
+            mechanism=Mechanism.AUTO, account=account, password=password, services=services
+        )
     webirc = None
     if config.webirc is not None:
         gateway = config.webirc

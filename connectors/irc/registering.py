@@ -32,11 +32,15 @@ _SASL_DONE = {"903", "907"}
 _SASL_FAILED = {"902", "904", "905", "906"}
 
 
+class NoSignIn(LoginRejected):
+    """Signing in is required, and the server offers none that can be used: ever, or while its services are away."""
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """How to sign in; `certificate` says that the connection has a client certificate. No account: the nick's.
 
-    `services`: where the server has no SASL at all, and nobody can listen in, NickServ is told instead.
+    `services`: where the network has no SASL at all, and nobody can listen in, NickServ is told instead.
     """
 
     mechanism: Mechanism = Mechanism.AUTO
@@ -65,7 +69,8 @@ async def register(
 ) -> list[bytes]:
     """Sign on. `note` sees all that was read; the lines that came behind the welcome are returned unread.
 
-    Raises LoginRejected (bans, passwords, failed required SASL) and Disconnected (everything that may pass).
+    Raises LoginRejected (bans, passwords, failed required SASL; NoSignIn where none is offered) and Disconnected
+    (everything that may pass).
     """
     registering = _Registering(connection, reader, papers, note)
     try:
@@ -171,7 +176,7 @@ class _Registering:
     def _welcome(self) -> None:
         credentials = self._papers.sasl
         if credentials is not None and credentials.required and not self._signed_in and not self._by_services:
-            raise LoginRejected(
+            raise NoSignIn(
                 "This IRC server offers no sign-in that the bridge can use, and signing in is required."
             )
 
@@ -210,7 +215,7 @@ class _Registering:
             return
         credentials = self._papers.sasl
         if credentials is None or "sasl" not in self._state.caps:
-            self._give_up("offers no SASL")
+            self._give_up("offers no SASL", refused=False)
             return
         offered = self._state.caps.sasl_mechanisms()
         self._exchanges = iter(
@@ -226,11 +231,11 @@ class _Registering:
         refused = self._exchange is not None
         self._exchange = next(self._exchanges, None)
         if self._exchange is None:
-            self._give_up(
-                "refused the account's sign-in" if refused else "offers no SASL mechanism that can be used"
-            )
+            why = "refused the account's sign-in" if refused else "offers no SASL mechanism that can be used"
+            self._give_up(why, refused=refused)
             return
         self._assembler = sasl.Assembler()
+        self.silence = "The IRC network's services did not answer the sign-in."
         self._send("AUTHENTICATE", self._exchange.mechanism)
 
     def _authenticate(self, chunk: str) -> None:
@@ -250,13 +255,12 @@ class _Registering:
         offered = "sasl" in self._state.caps.offered
         return credentials is not None and credentials.services and self._connection.secure and not offered
 
-    def _give_up(self, why: str) -> None:
+    def _give_up(self, why: str, *, refused: bool) -> None:
         credentials = self._papers.sasl
         if credentials is not None and credentials.required and not self._by_services:
             self._send("QUIT")
-            raise LoginRejected(
-                f"The IRC server {why}, and signing in is required: check the account and password."
-            )
+            words = f"The IRC server {why}, and signing in is required: check the account and password."
+            raise LoginRejected(words) if refused else NoSignIn(words)
         self._end(signed_in=False)
 
 

@@ -293,6 +293,32 @@ async def test_external_signs_in_with_the_certificate(tmp_path):
             assert ircd.lines("^AUTHENTICATE")[0] == "AUTHENTICATE EXTERNAL"
 
 
+@pytest.mark.parametrize("restarted", [False, True], ids=["reconnected", "restarted"])
+async def test_services_that_are_away_are_waited_for_where_they_were_once(tmp_path, restarted):
+    """Servers offer no SASL while its agent is split off: no reason to stop for good, or to come in as nobody."""
+    ircd, certificate = secure_ircd(tmp_path, caps={**FULL, "sasl": "PLAIN"}, accounts=ACCOUNTS)
+    host = MemoryHost(["#a"])
+    sasl = {"account": "bridge", "password": "secretpassword"}
+    login = login_of("carol", password="carolspassword", account="carol")
+    async with ircd.serving():
+        server = {"host": "localhost", "port": ircd.port, "tls_ca_file": str(certificate)}
+        network = network_of(ircd, host, sasl=sasl, servers=[server])
+        async with running(network):
+            pass
+        ircd.caps = {name: value for name, value in FULL.items() if name != "sasl"}
+        if restarted:
+            network = network_of(ircd, host, sasl=sasl, servers=[server])
+        for who in (None, login):
+            error = await refused(network, who)
+            assert isinstance(error, Disconnected)
+            assert "services are away" in error.notice
+            assert error.retry_after
+        ircd.caps = {**FULL, "sasl": "PLAIN"}
+        async with running(network) as bridge:
+            assert bridge.session.me.account == "bridge"
+    assert not any("IDENTIFY" in line for line in ircd.lines())
+
+
 async def test_a_certificate_that_nobody_vouches_for_gets_no_word_from_us(tmp_path):
     ircd, _ = secure_ircd(tmp_path, caps=FULL)
     async with ircd.serving():
