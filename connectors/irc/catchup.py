@@ -19,8 +19,6 @@ from connectors.irc.state import State
 from connectors.irc.wire import Line
 
 TRIES = 3
-LEAST_AWAY = 1_000
-"""Milliseconds; who is away for less has missed what everybody misses who blinks."""
 
 
 class CatchUp:
@@ -68,7 +66,7 @@ class CatchUp:
     def _tell_of_absence(self, channel: str, chat: ChatId) -> None:
         """The server keeps nothing that could be read later: say between when nobody listened."""
         since, now = max(self._away_since, self._memory.seen(chat)), self._now()
-        if self._away_since and now - since >= LEAST_AWAY:
+        if self._away_since:
             why = f"The bridge was away from {channel} for {spelled((now - since) // 1000)}."
             self._offer(Missed(chat=chat, at=now, since=since, until=now, reason=why))
 

@@ -129,10 +129,6 @@ class Handed(msgspec.Struct, frozen=True):
     line: Line
 
 
-AWAY = 1.2
-"""Seconds for which a road that was cut stays so: from one on the room is told that the bridge was away."""
-
-
 class Road:
     """The one address of a network of two servers: who is called `relay` is led to the first, all others to the two in
     turn, each always to the same. What the relay's connection is given is written down.
@@ -150,7 +146,6 @@ class Road:
         self._relay = relay
         self._connections = 0
         self._cuts: dict[str, Callable[[], None]] = {}
-        self._shut_until: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -167,8 +162,7 @@ class Road:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def cut(self, nick: str) -> None:
-        """The connection of that nick breaks, for `AWAY`. What the bridge was given before, it can still read."""
-        self._shut_until[nick] = asyncio.get_running_loop().time() + AWAY
+        """The connection of that nick breaks. What the bridge was given before, it can still read."""
         self._cuts.pop(nick, lambda: None)()
 
     async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -183,7 +177,6 @@ class Road:
                     return
                 nick = re.search(rb"(?:^|\n)NICK :?(\S+)", first)
             name = nick[1].decode()
-            await asyncio.sleep(self._shut_until.get(name, 0.0) - asyncio.get_running_loop().time())
             side = self.side.setdefault(name, 0 if name == self._relay else len(self.side) % 2)
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._ports[side])
             up_writer.write(first)
