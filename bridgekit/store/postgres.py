@@ -22,6 +22,7 @@ _READERS = 2
 _GROUP = 4096  # units in one transaction at most
 _LOCK = 0x6272_6964_6765  # pg_try_advisory_lock takes any number; it is held per database
 _ANSWER_WITHIN = 60.0
+_ASK_AFTER = 10.0  # seconds without a write after which the server is asked whether it is there
 _SLOW = 10.0  # seconds after which a write that has no answer counts as one that waits
 _PARTING = 0.2  # seconds for the server to hear that we go, where no time is left
 _SETTINGS = {
@@ -140,27 +141,33 @@ class PostgresDriver:
         await asyncio.gather(*(_close(connection, left) for connection in connections))
 
     async def _write_forever(self) -> None:
-        loop = asyncio.get_running_loop()
         while not self._closing or self._units:
-            await self._work.wait()
+            try:
+                async with asyncio.timeout(_ASK_AFTER):
+                    await self._work.wait()
+            except TimeoutError:
+                await self._write([])  # is it still there, and its lock ours?
             self._work.clear()
             while units := self._units[:_GROUP]:
                 del self._units[:_GROUP]
-                errors: dict[int, Exception] = {}
-                slow = loop.call_later(_SLOW, self._wait, "it does not answer")
-                try:
-                    async with self._writing:
-                        errors = await self._persist(partial(self._group, units), writes=True)
-                except asyncio.CancelledError:  # `close` waits no longer
-                    units += self._units
-                    self._units = []
-                    errors = dict.fromkeys(range(len(units)), StoreError(_CLOSED))
-                    raise
-                except Exception as error:
-                    errors = dict.fromkeys(range(len(units)), error)
-                finally:
-                    slow.cancel()
-                    self.failures += settle(units, errors)
+                await self._write(units)
+
+    async def _write(self, units: list[Unit]) -> None:
+        errors: dict[int, Exception] = {}
+        slow = asyncio.get_running_loop().call_later(_SLOW, self._wait, "it does not answer")
+        try:
+            async with self._writing:
+                errors = await self._persist(partial(self._group, units), writes=True)
+        except asyncio.CancelledError:  # `close` waits no longer
+            units += self._units
+            self._units = []
+            errors = dict.fromkeys(range(len(units)), StoreError(_CLOSED))
+            raise
+        except Exception as error:
+            errors = dict.fromkeys(range(len(units)), error)
+        finally:
+            slow.cancel()
+            self.failures += settle(units, errors)
 
     def _wait(self, reason: str) -> None:
         """Writes wait just now."""

@@ -105,6 +105,27 @@ async def test_a_postgresql_that_restarts_in_the_middle_loses_and_reorders_nothi
         await store.close()
 
 
+async def away(store: Store, expected: bool) -> None:
+    """Return when the store knows it."""
+    while (store.trouble is not None) != expected:  # noqa: ASYNC110 - the writer tells nobody
+        await asyncio.sleep(0.02)
+
+
+async def test_a_store_that_has_nothing_to_write_notices_that_its_database_is_away(
+    key: SealingKey, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bridgekit.store.postgres._ASK_AFTER", 0.1)
+    async with run_postgres() as server:
+        store = await Store.open(await server.create_database(), key)
+        await store.commit(store.kv.put("a", "b", b""))
+        server.kill()
+        async with asyncio.timeout(60):
+            await away(store, True)
+            await server.start()
+            await away(store, False)
+        await store.close()
+
+
 async def test_a_store_whose_database_is_away_closes_and_says_what_was_not_written(key: SealingKey):
     async with run_postgres() as server:
         store = await Store.open(await server.create_database(), key)
