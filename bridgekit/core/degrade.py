@@ -106,7 +106,10 @@ def _post(verb: verbs.PostMessage, can: Capabilities, aids: Aids) -> tuple[Verb,
             return Refusal(
                 f"{aids.label} takes no files, and {aids.linkless}: {content.file.name} was not sent."
             )
-        content = Content(text=_file_words(content.file, content.text, aids.file_link), kind=content.kind)
+        text = _with_link(content.file, content.text, can, aids)
+        if isinstance(text, Refusal):
+            return text
+        content, aids = Content(text=text, kind=content.kind), msgspec.structs.replace(aids, text_link="")
     content, reply = _answering(verb, content, can, aids)
     worded = _worded(content, verb.speaker, can, aids)
     if isinstance(worded, Refusal):
@@ -135,10 +138,24 @@ def _worded(
     return Content(text=text, kind=content.kind, file=content.file), prefix
 
 
-def _file_words(file: File, caption: Text, link: str) -> Text:
+def _with_link(file: File, caption: Text, can: Capabilities, aids: Aids) -> Text | Refusal:
+    """A caption, shortened where it would leave no room, and below it the file's link."""
     name = clipped(shown(file.name), LONGEST_FILE_NAME) or "file"
-    words = f"{name} ({_size(file.size)}): {link}" if file.size else f"{name}: {link}"
-    return join(caption, "\n", words) if caption and caption.body != file.name else plain(words)
+    size = f" ({_size(file.size)})" if file.size else ""
+    words = f"{name}{size}: {aids.file_link}"
+    if not caption or caption.body == file.name:
+        return plain(words)
+    whole = join(caption, "\n", words)
+    if not aids.text_link or _fits(whole, can):
+        return whole
+    lines, size_left = can.max_lines - 1, can.max_bytes - split.utf8_size(plain(words)) - 1
+    room = msgspec.structs.replace(
+        can,
+        max_lines=max(1, lines) if can.max_lines else 0,
+        max_bytes=max(1, size_left) if can.max_bytes else 0,
+    )
+    short = _shortened(caption, room, aids)
+    return short if isinstance(short, Refusal) else join(short, "\n", words)
 
 
 def _size(count: int) -> str:
@@ -237,11 +254,16 @@ def _lines(text: Text, can: Capabilities) -> int:
     return sum(max(1, -(-split.utf8_size(plain(line)) // can.line_bytes)) for line in ends)
 
 
+def _fits(text: Text, can: Capabilities) -> bool:
+    if can.max_bytes and split.utf8_size(text) > can.max_bytes:
+        return False
+    return not can.max_lines or _lines(text, can) <= can.max_lines
+
+
 def _shortened(text: Text, can: Capabilities, aids: Aids) -> Text | Refusal:
-    lines = _lines(text, can)
-    size = split.utf8_size(text) if can.max_bytes else 0
-    if (not can.max_lines or lines <= can.max_lines) and size <= can.max_bytes:
+    if _fits(text, can):
         return text
+    lines, size = _lines(text, can), split.utf8_size(text) if can.max_bytes else 0
     if aids.text_link:
         tail = f" [{lines} line{'s' if lines > 1 else ''}: {aids.text_link} ]"
         lead = plain(excerpt(text, 200))

@@ -483,11 +483,12 @@ class Performing:
         if account is not None and isinstance(step.action.verb, verbs.Leave):
             account.leave_later(side.chat)
 
-    def _address(self, room: ChatId, step: Step, verb: Verb) -> tuple[str, str]:
-        """Where everybody can read a message's file, or its words where it has none; "", and why, where nobody can."""
+    def _address(self, room: ChatId, step: Step, verb: Verb, *, words: bool = False) -> tuple[str, str]:
+        """Where everybody can read a message's file, or its `words`, or those where it has no file; "", and why, where
+        nobody can."""
         if not isinstance(verb, verbs.PostMessage | verbs.EditMessage):
             return "", NO_ADDRESS
-        file, event = verb.content.file if isinstance(verb, verbs.PostMessage) else None, step.event
+        file, event = None if words or isinstance(verb, verbs.EditMessage) else verb.content.file, step.event
         if file is not None and file.key is None and file.uri.startswith(("https://", "http://")):
             return file.uri, ""
         if not self._links.are_public:
@@ -522,12 +523,15 @@ class Performing:
             room, about.origin, about.protection, step.action.side, protection
         ):
             about = None
-        has_file = isinstance(verb, verbs.PostMessage) and verb.content.file is not None
+        text_link, file_link = address, ""
+        if isinstance(verb, verbs.PostMessage) and verb.content.file is not None:
+            (text_link, why), file_link = self._address(room, step, verb, words=True), address
+            linkless = linkless or why
         return Aids(
             label=self._label(step.action.side.network),
             now=time.time_ns() // 1_000_000,
-            text_link="" if has_file else address,
-            file_link=address if has_file else "",
+            text_link=text_link,
+            file_link=file_link,
             linkless=linkless,
             before=about.words_on(step.action.side)
             if about is not None and isinstance(verb, verbs.EditMessage)

@@ -14,7 +14,7 @@ from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import Content, File, Kind, Person, Quote
 from bridgekit.contract.text import Span, Style, Text, plain, styled
 from bridgekit.contract.verbs import PostMessage, Verb, VerbBase
-from bridgekit.core.degrade import SEALED_ROOM, Aids, Refusal, fit, substitution
+from bridgekit.core.degrade import FOREIGN, SEALED_ROOM, Aids, Refusal, fit, substitution
 from bridgekit.core.model import Context
 from bridgekit.core.plan import plan
 from tests.core.strategies import aids, capabilities, contexts, some_facts
@@ -260,6 +260,26 @@ def test_a_long_name_of_a_file_is_cut_and_its_link_is_not():
     assert words.startswith("cat cat cat ")
     assert words.endswith("… (12.3 kB): https://b.example/f/1")
     assert len(words) < 150
+
+
+def test_a_caption_that_is_too_long_is_shortened_and_the_file_keeps_its_link():
+    caption = "\n".join(f"line {i}" for i in range(100))
+    both = Aids(label="Example", text_link="https://b.example/t/1", file_link="https://b.example/f/1")
+    link = "cat.png (12.3 kB): https://b.example/f/1"
+    short = "line 0 … [100 lines: https://b.example/t/1 ]"
+    assert body(post(caption, file=FILE), can(max_lines=6), both).split("\n") == [short, link]
+    assert body(post(caption, file=FILE), can(max_lines=1), both).split("\n") == [short, link]
+    fits = caption[: caption.index("\nline 5")]
+    assert body(post(fits, file=FILE), can(max_lines=6), both) == f"{fits}\n{link}"
+    said = body(post("é" * 200, file=FILE), can(max_bytes=150), both)
+    assert said.endswith(f" [1 line: https://b.example/t/1 ]\n{link}")
+    assert len(said.encode()) <= 150
+
+
+def test_a_caption_that_is_too_long_and_has_no_link_is_refused_with_the_reason():
+    aids = Aids(label="Example", file_link="https://b.example/f/1", linkless=FOREIGN)
+    notice = refusal(post("x\n" * 200, file=FILE), can(max_lines=6), aids)
+    assert notice.endswith("and only what is said on Matrix is put under a link: send it in parts.")
 
 
 def test_a_file_that_nothing_can_link_to_is_refused_with_its_name():
