@@ -81,6 +81,9 @@ class Bot:
             ):
                 await self.explain(case.origin)
             return
+        source = f"bk.{case.number:x}.answer"
+        if case.recovering and await self._client.find_sent(room, [source], case.accepted):
+            return  # an earlier run has obeyed
         sender: Person = getattr(case.fact, "sender")  # noqa: B009 - only what somebody said is a command
         parts = split_words(words) or ["help"]
         name, rest = parts[0].lower(), parts[1:]
@@ -96,7 +99,7 @@ class Bot:
             answer = await command(room, sender.id, rest)
         except BridgeError as error:
             answer = error.notice
-        await self._portals.say(room, answer)
+        await self._portals.say(room, answer, source=source, since=case.accepted)
 
     async def greet(self, room: ChatId, *, direct: bool) -> None:
         """Say who this is on entering a room."""

@@ -107,9 +107,11 @@ class Opening:
             log.warning("room_not_compared", kind=type(error).__name__)
             self._exposures().weigh(link.room)
 
-    def moved(self, room: ChatId) -> None:
+    def moved(self, old: ChatId, room: ChatId) -> None:
         """The links are in another room now, of which nothing is known."""
         for link in self._registry.links_of(room):
+            if self._spaces.wants(link):
+                self._spawn(self._spaces.let_go(link.key.network, old))
             self._shown[link.key] = False
             self._placed.pop(link.key, None)
             self._exposures().doubt(link.key)

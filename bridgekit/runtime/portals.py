@@ -22,6 +22,7 @@ from bridgekit.core.others import bridged_already
 from bridgekit.core.questions import WANTED
 from bridgekit.core.scopes import Scope
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.sending import SOURCE
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.ghosts import Ghosts
 from bridgekit.runtime.joins import Joins
@@ -371,12 +372,15 @@ class Portals:
         for ghost in ghosts:
             await quiet(self._ghosts.leave, ghost, room, reason)
 
-    async def say(self, room: ChatId, words: str) -> None:
-        """Something that the bridge itself has to say in a room."""
-        content = {"msgtype": "m.notice", "body": words, "m.mentions": {}}
+    async def say(self, room: ChatId, words: str, *, source: str | None = None, since: int = 0) -> None:
+        """Something that the bridge itself has to say in a room; with a `source`, once (see MatrixClient.send)."""
+        content: dict[str, Any] = {"msgtype": "m.notice", "body": words, "m.mentions": {}}
+        if source is not None:
+            content[SOURCE] = source
+        txn = source or f"bk.say.{time.time_ns():x}"
         await allowed(
             self._sending.send(
-                room, "m.room.message", content, txn=f"bk.say.{time.time_ns():x}", user=self._bot
+                room, "m.room.message", content, txn=txn, user=self._bot, source=source, since=since
             )
         )
 

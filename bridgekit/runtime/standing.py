@@ -156,14 +156,29 @@ class StandingLinks:
             return
         if self._out.get(_name(side)) == found:
             raise _PutOut
-        await self._client.join(room if room.startswith("#") else found)
-        if link is not None and await self._client.successor(found) == link.room:
+        found = await self._enter(side, room if room.startswith("#") else found)
+        if link is not None and link.room == found:
             return  # the config names the room as it was before it was replaced
         if link is not None and link.static:
             await self._portals.unlink(side, reason="its room in the bridge's configuration is another")
         await self._portals.link(found, network, chat, self._bot, static=True, secret=secret)
         if side not in self._sides():  # the config changed its mind meanwhile
             await self._take_away(side)
+
+    async def _enter(self, side: PortalKey, room: str) -> ChatId:
+        """Go into a room, or into the one that it has become: replaced once, or many times. Where that is; no further
+        than to the link's. Raises _PutOut where it does not want the bridge."""
+        link = self._registry.links.get(side)
+        been: list[ChatId] = []
+        after: ChatId | None = ChatId(room)
+        while after is not None and after not in been:
+            if self._out.get(_name(side)) == after:
+                raise _PutOut
+            been.append(await self._client.join(after))
+            if link is not None and link.room == been[-1]:
+                break
+            after = await self._client.successor(been[-1])
+        return been[-1]
 
 
 def _name(side: PortalKey) -> str:

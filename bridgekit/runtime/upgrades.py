@@ -52,7 +52,7 @@ class Upgrades:
         doubt: Callable[[PortalKey], None],
         replaces: Callable[[ChatId, ChatId], Awaitable[None]],
         settled: Callable[[ChatId], Awaitable[None]],
-        moved: Callable[[ChatId], None],
+        moved: Callable[[ChatId, ChatId], None],
         emptied: Callable[[ChatId, str], Awaitable[None]],
         tell: Callable[[PersonId, str], Awaitable[None]],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
@@ -174,7 +174,7 @@ class Upgrades:
                 self._doubt(link.key)  # until the new room was compared with what the chat allows
             await self._registry.move(old, new)
             await self._emptied(old, "the room was replaced")
-            self._moved(new)
+            self._moved(old, new)
             self._members.moved(old, new)
             self._joins.move(old, new)
             log.info("room_followed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -93,6 +94,31 @@ async def test_a_link_of_the_config_may_name_the_room_by_its_id_and_nobody_unlin
             await town.until(lambda: town.done(Leave))
 
 
+async def test_a_link_of_the_config_stays_where_its_room_has_moved_however_often(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        alice = place.homeserver.user("alice")
+        room = first = await alice.create_room(preset="public_chat")
+        place.networks["town"]["links"] = [{"chat": "#talk", "room": first}]
+        async with place.bridge() as bridge:
+            await until(lambda: bridge.registry.links_of(ChatId(first)))
+            for _ in range(2):
+                await alice.set_power(room, BOT, 50)
+                room = await alice.upgrade(room, "11")
+                await until(partial(bridge.registry.links_of, ChatId(room)))
+        kept = [{"chat": "#talk", "room": first}, {"chat": "#other", "room": first}]
+        place.networks["town"]["links"] = kept
+        async with place.bridge() as bridge:
+            await until(lambda: len(bridge.registry.links) == 2)
+            assert {link.room for link in bridge.registry.links.values()} == {room}
+            await alice.kick(room, BOT)
+            await until(lambda: not bridge.registry.links)
+        async with place.bridge() as bridge:
+            await until(lambda: len(bridge.parts.standing.missing()) == 2)
+            await asyncio.sleep(0.2)
+            assert place.homeserver.members(room)[BOT] == "leave"
+
+
 async def test_the_config_is_read_anew_while_the_bridge_runs(tmp_path: Path) -> None:
     town = Town()
     async with town_world(tmp_path, town) as place:
@@ -120,6 +146,23 @@ async def test_the_config_is_read_anew_while_the_bridge_runs(tmp_path: Path) -> 
 
 
 # Links of people ---------------------------------------------------------------------------------------------
+
+
+async def test_a_command_is_obeyed_and_answered_once_though_the_bridge_died_behind_its_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with town_world(tmp_path, Town()) as place:
+        async with place.bridge():
+            alice, room = await linked(place, "#talk")
+            with monkeypatch.context() as died:
+                died.setattr("bridgekit.runtime.endings.Endings.finish", lambda *_: None)
+                await alice.send(room, "!bridge unlink")
+                await said(place, by(BOT, "no longer linked"))
+        before = [e.body for e in place.homeserver.messages(room) if e.sender == BOT]
+        async with place.bridge() as bridge:
+            while await bridge.store.inbox.pending(limit=1):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert [e.body for e in place.homeserver.messages(room) if e.sender == BOT] == before
 
 
 async def test_one_of_two_links_is_taken_apart_by_its_name(tmp_path: Path) -> None:
@@ -479,6 +522,9 @@ async def test_a_network_has_one_space_that_holds_its_rooms(tmp_path: Path) -> N
         assert place.homeserver.members(space)[alice.id] == "invite"
         await alice.send(rooms[0], "!bridge unlink")
         await until(lambda: place.homeserver.state(space, "m.space.child", rooms[0]) == {})
+        new = await alice.upgrade(rooms[1], "11")
+        await until(lambda: place.homeserver.state(space, "m.space.child", new))
+        await until(lambda: place.homeserver.state(space, "m.space.child", rooms[1]) == {})
 
 
 # Aliases -----------------------------------------------------------------------------------------------------
