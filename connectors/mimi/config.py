@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from connectors.mimi.peers import Credentials
 from connectors.mimi.uris import is_domain
 
 
@@ -43,3 +44,16 @@ class MimiConfig(BaseModel):
         if not is_domain(value):
             raise ValueError("must be a domain in lower case, without a port")
         return value
+
+    @model_validator(mode="after")
+    def _readable(self) -> MimiConfig:
+        try:
+            self.credentials.server()
+        except OSError as error:  # with ssl.SSLError
+            raise ValueError(f"the certificate files are no use: {Credentials.why(error)}") from None
+        return self
+
+    @property
+    def credentials(self) -> Credentials:
+        """The files, as what connections are made with."""
+        return Credentials(self.certificate, self.key, self.authorities)

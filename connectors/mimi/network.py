@@ -19,8 +19,9 @@ from connectors.mimi.config import MimiConfig
 from connectors.mimi.downloads import Downloads
 from connectors.mimi.mls import Signer, installed
 from connectors.mimi.parting import parted
-from connectors.mimi.peers import Credentials, Peers
+from connectors.mimi.peers import Peers
 from connectors.mimi.provider import Provider
+from connectors.mimi.renewing import Renewing
 from connectors.mimi.searching import FINDABLE, Findable
 from connectors.mimi.server import FILES, Server
 from connectors.mimi.session import MimiSession
@@ -82,7 +83,7 @@ class MimiNetwork:
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[MimiSession]:
         config = self._config
-        credentials = Credentials(config.certificate, config.key, config.authorities)
+        credentials = config.credentials
         async with AsyncExitStack() as stack:
             try:
                 context = credentials.server()
@@ -120,8 +121,9 @@ class MimiNetwork:
             await assets.load()
             server = Server(provider, self._host, base=base, assets=assets)
             await stack.enter_async_context(server.listening(listening, context))
-            sending = asyncio.create_task(provider.outbox.run(), name="mimi outbox")
-            stack.push_async_callback(_stop, sending)
+            renewing = Renewing(credentials, (context, peers.context), self._host.log)
+            for running, name in ((provider.outbox.run(), "outbox"), (renewing.run(), "certificate")):
+                stack.push_async_callback(_stop, asyncio.create_task(running, name=f"mimi {name}"))
             session = MimiSession(self._host, tenants, Speaking(tenants, assets, seed=seed), assets)
             stack.push_async_callback(session.close)
             yield session

@@ -94,6 +94,17 @@ class Credentials(msgspec.Struct, frozen=True):
         context.load_cert_chain(self.certificate, self.key)
         return context
 
+    def state(self) -> object:
+        """Another one once the certificate or its key has been written anew. Raises OSError."""
+        found = [path.stat() for path in (self.certificate, self.key)]
+        return [(file.st_ino, file.st_mtime_ns, file.st_size) for file in found]
+
+    @staticmethod
+    def why(error: OSError) -> str:
+        """What is wrong with the files, in words for people."""
+        reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+        return (reason or type(error).__name__).replace("_", " ").lower()
+
 
 class Answer(msgspec.Struct, frozen=True):
     """What a peer answered. `retry_after` in seconds, where it says."""
@@ -104,14 +115,17 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Peers:
-    """The way to other providers. `addresses` says where a domain is to be reached, where it is not at itself."""
+    """The way to other providers. `addresses` says where a domain is to be reached, where it is not at itself.
+
+    `context` is what they are called with.
+    """
 
     def __init__(
         self, domain: str, credentials: Credentials, addresses: Mapping[str, str] | None = None
     ) -> None:
         self._domain = domain
         self._credentials = credentials
-        self._context = credentials.client()
+        self.context = credentials.client()
         self._addresses: Mapping[str, str] = {} if addresses is None else addresses
         self._session: aiohttp.ClientSession | None = None
         self._pauses: dict[tuple[str, Endpoint], float] = {}
@@ -169,7 +183,7 @@ class Peers:
             async with self._session.get(
                 url,
                 headers=self._headers(hub),
-                ssl=self._context,
+                ssl=self.context,
                 server_hostname=hub,
                 allow_redirects=False,
                 timeout=DOWNLOAD_TIMEOUT,
@@ -243,7 +257,7 @@ class Peers:
                 url,
                 data=None if body is None else io.BytesIO(body),
                 headers=headers,
-                ssl=self._context,
+                ssl=self.context,
                 # Wherever it is reached, its certificate is for the provider's domain (RFC 6125).
                 server_hostname=domain,
                 allow_redirects=False,

@@ -114,7 +114,9 @@ def test_every_event_that_the_log_section_names_is_logged_somewhere():
         for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
         for event in re.findall(r"`(\w+)`", row)
     }
-    code = "".join(path.read_text() for path in (ROOT / "bridgekit").rglob("*.py"))
+    code = "".join(
+        path.read_text() for room in ("bridgekit", "connectors") for path in (ROOT / room).rglob("*.py")
+    )
     assert len(named) > 8
     assert [event for event in sorted(named) if f'"{event}"' not in code] == []
 

@@ -109,7 +109,7 @@ class Pair:
     """`a` is the hub."""
 
     def __init__(self, folder: Path, *, open_rooms: bool = True) -> None:
-        authority = Authority(folder, now=datetime.datetime.now(datetime.UTC))
+        self.authority = authority = Authority(folder, now=datetime.datetime.now(datetime.UTC))
         ports = {"a.example": free_port(), "b.example": free_port()}
         peers = {domain: f"https://127.0.0.1:{port}" for domain, port in ports.items()}
         made = []
