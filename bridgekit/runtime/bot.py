@@ -127,7 +127,7 @@ class Bot:
             return
         others = [self._label(o.key.network) for o in self._registry.links_of(link.room) if o.key != side]
         also = f" and {', '.join(others)}" if others else ""
-        seen = self._exposures.visibility(side)
+        seen = self._exposures.visibilities.of(side)
         title = await self._titles.read(link.room)
         lines = [
             f"This chat is bridged to the Matrix room {title}{also} by {self._me}. Linked by {link.creator}."

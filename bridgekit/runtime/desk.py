@@ -125,7 +125,7 @@ class Desk:
 
     def _link(self, link: Link, label: Label) -> views.LinkView:
         side = link.key
-        seen = self._exposures.visibility(side)
+        seen = self._exposures.visibilities.of(side)
         held = self._holding.ledger.of(side)
         agreed = {(part["network"], part["chat"]): part.get("agreed") for part in label.content["links"]}
         return views.LinkView(

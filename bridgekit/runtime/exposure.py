@@ -10,11 +10,10 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
-from bridgekit.contract import facts
 from bridgekit.contract.errors import BridgeError, MatrixRefused, WouldExpose
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.policy import Exposure, Visibility
-from bridgekit.core import steady, wording
+from bridgekit.core import wording
 from bridgekit.core.corrections import (
     WATCHED,
     Change,
@@ -29,7 +28,6 @@ from bridgekit.core.corrections import (
 )
 from bridgekit.core.exposure import OPEN, SECRET, Allowed, Bound, JoinRule, LinkView, allowed, limits
 from bridgekit.core.scopes import Consent, Policy, Scope, in_force
-from bridgekit.core.steady import Steady
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.lenient import now
 from bridgekit.runtime.looking import look
@@ -37,6 +35,7 @@ from bridgekit.runtime.registry import CLOSED, PAUSED, WAITING, Registry
 from bridgekit.runtime.registry import OPEN as LINK_OPEN
 from bridgekit.runtime.takingback import TakingBack
 from bridgekit.runtime.underway import UnderWay
+from bridgekit.runtime.visibilities import Visibilities
 from bridgekit.store import Store
 from bridgekit.store.rows import Link
 
@@ -44,8 +43,6 @@ log = structlog.get_logger(__name__)
 
 WISHES = "bridge.wish"
 """Where it is kept how open a room's own people want it, and how it was left; no network is called so."""
-TOLD_SECONDS = 3.0
-"""A network that says nothing for so long of who may read a chat that is open keeps it secret."""
 PATIENCE = 10.0
 """Seconds that words under way wait for a room to be closed that somebody has opened too far."""
 TRY_AGAIN = 5.0
@@ -114,9 +111,6 @@ class Exposures:
         self._under_way = under_way
         self._spawn = spawn
         self._stops: dict[PortalKey, int] = {}  # how often a link was stopped, for comparisons under way
-        self._steady: dict[PortalKey, Steady] = {}
-        self._awaited: set[PortalKey] = set()
-        self._restless: set[PortalKey] = set()
         self._unclaimed: dict[ChatId, list[str]] = {}  # what was put back, and nobody was told of yet
         self._wishes: dict[ChatId, Wish] = {}
         self._weighing: dict[ChatId, bool] = {}  # True: look once more when done
@@ -126,40 +120,15 @@ class Exposures:
         ] = {}  # who changed a room's settings since they were last compared
         self._bounds: dict[ChatId, Bound] = {}  # how open a room was allowed to be when it was compared last
         self._taking_back = TakingBack(self._client, store, network_of=network_of)
+        self.visibilities = Visibilities(
+            registry,
+            lowered=self._stop,
+            changed=self._weigh_of,
+            flickered=lambda side, times: spawn(self._tell_flickered(side, times)),
+        )
         self._calmed: dict[PortalKey, asyncio.Event] = {}
         self._told: dict[PortalKey, Visibility] = {}  # what both sides know of who may read a chat
         self._pauses: dict[PortalKey, str] = {}
-
-    # What the networks say ------------------------------------------------------------------------------------
-
-    def hear(self, side: PortalKey, fact: facts.ChatVisibility | facts.ChatOpened) -> None:
-        """A chat was opened, or its network says who may read it. What is more secret counts this very moment."""
-        if isinstance(fact, facts.ChatOpened):
-            if side in self._steady:
-                self._weigh_of(side)
-            else:
-                self.await_word(side)
-            return
-        before = self._steady.get(side)
-        after = self._steady[side] = steady.heard(before, fact.visibility, now())
-        self._registry.visibility[side] = fact.visibility
-        if after.due:
-            self._wait_for_calm(side, after)
-        if before is None or after.shown != before.shown:
-            if before is not None and _is_lower(after.shown, before.shown):
-                self._stop(side)  # until its room is as secret
-            self._weigh_of(side)
-
-    def await_word(self, side: PortalKey) -> None:
-        """The bridge is in a chat, and has not heard who may read it: that is waited for a moment."""
-        if side not in self._steady and side not in self._awaited:
-            self._awaited.add(side)
-            asyncio.get_running_loop().call_later(TOLD_SECONDS, self._count_as_secret, side)
-
-    def visibility(self, side: PortalKey) -> Visibility | None:
-        """Who may read a chat, as far as it counts now; None where nothing was heard of it since the start."""
-        known = self._steady.get(side)
-        return known.shown if known is not None else None
 
     def may_be_linked(self, side: PortalKey) -> bool:
         """Whether nobody of the chat has to be asked before it is linked."""
@@ -175,17 +144,9 @@ class Exposures:
         wish = self._wishes.get(room)
         return wish is not None and wish.left is not None and wish.left.join < JoinRule.PUBLIC
 
-    async def told(self, side: PortalKey) -> None:
-        """Wait until the network has said who may read a chat that was just opened, a moment at most."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + TOLD_SECONDS
-        while side not in self._steady and loop.time() < deadline:  # noqa: ASYNC110 - the network tells when it does
-            await asyncio.sleep(0.02)
-        self._steady.setdefault(side, Steady())
-
     def forget(self, side: PortalKey) -> None:
         """The bridge is not in the chat any more."""
-        self._steady.pop(side, None)
+        self.visibilities.forget(side)
         self._pauses.pop(side, None)
         self._told.pop(side, None)
         self._stop(side)
@@ -193,33 +154,6 @@ class Exposures:
     def doubt(self, side: PortalKey) -> None:
         """Nothing passes from the link until its room was compared again."""
         self._stop(side)
-
-    def _count_as_secret(self, side: PortalKey) -> None:
-        self._awaited.discard(side)
-        if side not in self._steady:
-            self._steady[side] = Steady()
-            self._weigh_of(side)
-
-    def _wait_for_calm(self, side: PortalKey, known: Steady) -> None:
-        if side not in self._restless:
-            self._restless.add(side)
-            delay = max(0, known.due - now()) / 1000 + 0.01
-            asyncio.get_running_loop().call_later(delay, self._calm, side)
-
-    def _calm(self, side: PortalKey) -> None:
-        self._restless.discard(side)
-        known = self._steady.get(side)
-        if known is None or not known.due:
-            return
-        calmed = self._steady[side] = steady.calmed(known, now())
-        if calmed.due:
-            self._wait_for_calm(side, calmed)
-            return
-        if known.flickered:
-            log.warning("visibility_flipped", network=side.network, times=known.flips)
-            self._spawn(self._tell_flickered(side, known.flips))
-        if known.restless:
-            self._weigh_of(side)
 
     def _awaiting(self, side: PortalKey) -> asyncio.Event:
         return self._calmed.setdefault(side, asyncio.Event())
@@ -346,7 +280,7 @@ class Exposures:
         portal = self._registry.portals.get(room)
         if portal is None:
             return
-        heard = [link for link in links if link.key.receiver is not None or link.key in self._steady]
+        heard = [link for link in links if link.key.receiver is not None or link.key in self.visibilities]
         if not heard:
             return  # nothing passes yet, and the room is left as it is
         by: str | None = self._raised.pop(room, None)  # before the look: it sees what they did
@@ -396,12 +330,11 @@ class Exposures:
         return self._stops.get(side, 0) != stops[side]
 
     def _view(self, link: Link) -> LinkView:
-        known = self._steady.get(link.key)
         return LinkView(
             key=link.key,
             name=link.name,
             label=self._label(link.key.network),
-            visibility=known.shown if known is not None else Visibility(),
+            visibility=self.visibilities.of(link.key) or Visibility(),
             policy=self._policy(link.key.network),
             consents=self._consents(link.key),
             ceiling=self._ceiling(link),
@@ -562,10 +495,6 @@ class Exposures:
             await self._doorkeeper.say(room, wording.undone(", ".join(undone), by))
         elif undone and not told:
             self._unclaimed[room] = undone
-
-
-def _is_lower(one: Visibility, other: Visibility) -> bool:
-    return steady.more_secret(other, one) != other
 
 
 def _type(change: Change) -> str:

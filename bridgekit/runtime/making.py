@@ -141,7 +141,7 @@ class Making:
         room: ChatId | None = None
         try:
             opened = await self._portals.enter(side)
-            await self._exposures().told(side)
+            await self._exposures().visibilities.told(side)
             if not self._is_open(side):
                 relay = self._sessions[(network, None)]
                 self._spawn(quiet(relay.perform, verbs.Leave(chat=side.chat, reason="not open to everybody")))
@@ -165,7 +165,7 @@ class Making:
     def _is_open(self, side: PortalKey) -> bool:
         """Whether the chat's network says that anybody may find it, enter it and read it, and the chat's people may
         be linked. Unknown means secret."""
-        seen = self._exposures().visibility(side)
+        seen = self._exposures().visibilities.of(side)
         return (
             seen is not None
             and seen.known

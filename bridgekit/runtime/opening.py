@@ -98,7 +98,7 @@ class Opening:
     async def begin(self, link: Link, wanted: frozenset[Scope] = WANTED) -> None:
         """The link was made: it is open when this returns, or says why it is not."""
         if link.key.receiver is None:
-            await self._exposures().told(link.key)
+            await self._exposures().visibilities.told(link.key)
         self._readers().linked(link.key)
         await self._consenting().linked(link, wanted)
         try:

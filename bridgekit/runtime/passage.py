@@ -93,7 +93,7 @@ class Passage:
             if come_or_gone is None or come_or_gone:
                 self._readers.moved(side)
             if isinstance(fact, facts.ChatVisibility | facts.ChatOpened):
-                self._exposures.hear(side, fact)
+                self._exposures.visibilities.hear(side, fact)
         if self._consenting.hear(side, fact) or self._loops.is_ours(side, fact):
             return True
         if self._directs.hear(side, fact):
@@ -158,7 +158,7 @@ class Passage:
                     self._holding.passed(case.number)
                     return False
         if side.receiver is None:
-            self._exposures.await_word(side)
+            self._exposures.visibilities.await_word(side)
         self._hold(case, person, *held)
         if held[0] in (Cause.RATE, Cause.QUARANTINE):
             self._shields.tend(side)

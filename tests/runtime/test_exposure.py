@@ -31,7 +31,7 @@ SIDE = PortalKey(NetworkId("town"), TALK)
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bridgekit.core.steady.CALM", 300)
-    monkeypatch.setattr("bridgekit.runtime.exposure.TOLD_SECONDS", 0.3)
+    monkeypatch.setattr("bridgekit.runtime.visibilities.TOLD_SECONDS", 0.3)
     monkeypatch.setattr("bridgekit.runtime.exposure.TRY_AGAIN", 0.2)
 
 

@@ -280,7 +280,7 @@ class Game(RuleBasedStateMachine):
             self.registry.links[key] = self.link(key)
             self.registry._index()
             self.bridge.doubt(key)
-            self.bridge.hear(key, ChatOpened(chat=key.chat, at=0))
+            self.bridge.visibilities.hear(key, ChatOpened(chat=key.chat, at=0))
             self.bridge.weigh(ROOM)
 
         self.act(seconds, made)
@@ -302,7 +302,7 @@ class Game(RuleBasedStateMachine):
     def the_network_sets_a_mode(self, key: PortalKey, visibility: Visibility, seconds: float) -> None:
         def heard() -> None:
             self.said[key] = visibility
-            self.bridge.hear(key, ChatVisibility(chat=key.chat, at=0, visibility=visibility))
+            self.bridge.visibilities.hear(key, ChatVisibility(chat=key.chat, at=0, visibility=visibility))
 
         if key in self.links:
             self.act(seconds, heard)
@@ -369,7 +369,7 @@ class Game(RuleBasedStateMachine):
         self.start()
         self.act(0.0, self.bridge.start)
         for key in self.links:  # the relay is in its chats again
-            self.act(0.005, self.bridge.hear, key, ChatOpened(chat=key.chat, at=0))
+            self.act(0.005, self.bridge.visibilities.hear, key, ChatOpened(chat=key.chat, at=0))
         for key, visibility in list(self.said.items()):
             self.the_network_sets_a_mode(key, visibility, 0.005)
 

@@ -47,7 +47,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits for seconds waits for moments."""
     monkeypatch.setattr("bridgekit.runtime.standing.FIRST_WAIT", 0.2)
     monkeypatch.setattr("bridgekit.runtime.lobby.FIRST_WAIT", 0.1)
-    monkeypatch.setattr("bridgekit.runtime.exposure.TOLD_SECONDS", 0.2)
+    monkeypatch.setattr("bridgekit.runtime.visibilities.TOLD_SECONDS", 0.2)
     monkeypatch.setattr("bridgekit.runtime.upgrades.TRIES", (0.1, 0.2))
 
 

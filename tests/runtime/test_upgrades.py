@@ -26,7 +26,7 @@ WORDS = ["one", "two", "three"]
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits for seconds waits for moments."""
-    monkeypatch.setattr("bridgekit.runtime.exposure.TOLD_SECONDS", 0.2)
+    monkeypatch.setattr("bridgekit.runtime.visibilities.TOLD_SECONDS", 0.2)
     monkeypatch.setattr("bridgekit.runtime.upgrades.TRIES", (0.1, 0.2))
 
 
