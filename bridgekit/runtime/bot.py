@@ -141,7 +141,7 @@ class Bot:
             wording.HOW_TO_OBJECT,
         ]
         if link.state != WAITING and seen is not None:
-            lines.insert(1, wording.who_reads(self._exposures.shown(link.room)))
+            lines.insert(1, wording.who_reads(self._exposures.wishes.shown(link.room)))
         for line in lines:
             await self._portals.announce(side, line)
 

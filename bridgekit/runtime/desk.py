@@ -119,7 +119,7 @@ class Desk:
             protection=label.content["protection"],
             matrix=label.content["matrix"],
             words=label.words,
-            history=self._exposures.shown(room).name.lower(),
+            history=self._exposures.wishes.shown(room).name.lower(),
             links=[self._link(link, label) for link in links],
         )
 

@@ -22,7 +22,6 @@ from bridgekit.core.corrections import (
     SetState,
     corrections,
     exceeds,
-    heeded,
     may_open,
     openings,
 )
@@ -36,13 +35,12 @@ from bridgekit.runtime.registry import OPEN as LINK_OPEN
 from bridgekit.runtime.takingback import TakingBack
 from bridgekit.runtime.underway import UnderWay
 from bridgekit.runtime.visibilities import Visibilities
+from bridgekit.runtime.wishes import Wishes
 from bridgekit.store import Store
 from bridgekit.store.rows import Link
 
 log = structlog.get_logger(__name__)
 
-WISHES = "bridge.wish"
-"""Where it is kept how open a room's own people want it, and how it was left; no network is called so."""
 PATIENCE = 10.0
 """Seconds that words under way wait for a room to be closed that somebody has opened too far."""
 TRY_AGAIN = 5.0
@@ -63,13 +61,6 @@ class Doorkeeper(Protocol):
     async def say(self, room: ChatId, words: str) -> None: ...
     async def announce(self, side: PortalKey, words: str) -> None: ...
     async def placed(self, link: Link, allowed: Allowed) -> None: ...
-
-
-class Wish(msgspec.Struct, frozen=True):
-    """How open a room's people want it, and how open the bridge left it when it last looked."""
-
-    bound: Bound
-    left: Bound | None = None
 
 
 class Exposures:
@@ -98,9 +89,9 @@ class Exposures:
     ) -> None:
         self.cleared: set[PortalKey] = set()
         self.media: set[PortalKey] = set()  # links whose files may be passed on
+        self.wishes = Wishes(store)
         self._client = client.patient
         self._registry = registry
-        self._store = store
         self._bot = bot
         self._label = label
         self._policy = policy
@@ -112,7 +103,6 @@ class Exposures:
         self._spawn = spawn
         self._stops: dict[PortalKey, int] = {}  # how often a link was stopped, for comparisons under way
         self._unclaimed: dict[ChatId, list[str]] = {}  # what was put back, and nobody was told of yet
-        self._wishes: dict[ChatId, Wish] = {}
         self._weighing: dict[ChatId, bool] = {}  # True: look once more when done
         self._locks: dict[ChatId, asyncio.Lock] = {}
         self._raised: dict[
@@ -133,16 +123,6 @@ class Exposures:
     def may_be_linked(self, side: PortalKey) -> bool:
         """Whether nobody of the chat has to be asked before it is linked."""
         return Scope.BRIDGE in in_force(self._policy(side.network), self._consents(side), now())
-
-    def shown(self, room: ChatId) -> Exposure:
-        """Who may read what is said in a room now, as it was left."""
-        wish = self._wishes.get(room)
-        return wish.left.history if wish is not None and wish.left is not None else Exposure.JOINED
-
-    def is_by_invitation(self, room: ChatId) -> bool:
-        """Whether the room, as it was left, lets in only who was invited (or knew an open door somewhere else)."""
-        wish = self._wishes.get(room)
-        return wish is not None and wish.left is not None and wish.left.join < JoinRule.PUBLIC
 
     def forget(self, side: PortalKey) -> None:
         """The bridge is not in the chat any more."""
@@ -195,9 +175,8 @@ class Exposures:
 
     async def replaces(self, old: ChatId, new: ChatId) -> None:
         """A room is about to be replaced: what its people wanted is what they want there, until they change it."""
-        if await self._known_wish(new) is None and (wish := await self._known_wish(old)) is not None:
+        if await self.wishes.inherit(old, new):
             self._raised[new] = PersonId(wording.SOMEBODY)  # no event tells how the new room began
-            await self._store.commit(self._store.kv.put(WISHES, new, msgspec.json.encode(wish)))
 
     # Weighing -------------------------------------------------------------------------------------------------
 
@@ -217,7 +196,7 @@ class Exposures:
                 await asyncio.sleep(LOOK_AGAIN)
 
     async def _look_in_directory(self, room: ChatId) -> None:
-        left = self._left(room)
+        left = self.wishes.left(room)
         if left is None:
             return  # it has yet to be compared
         try:
@@ -287,9 +266,9 @@ class Exposures:
         stops = {link.key: self._stops.get(link.key, 0) for link in links}
         seen, power = await look(self._client, room, self._bot)
         views = [self._view(link) for link in heard]
-        wish = await self._wish(room, seen, views, made=portal.made)
+        wish = await self.wishes.of(room, seen, views, made=portal.made)
         decided = allowed(wish, views, now(), made=portal.made)
-        left = self._left(room)
+        left = self.wishes.left(room)
         if left is not None and seen.history > max(left.history, decided.bound.history, Exposure.JOINED):
             self._clear_none(room)
             await self._taking_back.mark(room, left.history)
@@ -317,7 +296,7 @@ class Exposures:
                 await self._set(room, change, refused)
             if wider:
                 seen, power = await look(self._client, room, self._bot)
-            self._leave(room, wish, seen)
+            self.wishes.leave(room, wish, seen)
         if len(heard) == len(links):
             await self._take_back(room, decided)
         if unlisted and by is None:
@@ -340,44 +319,11 @@ class Exposures:
             ceiling=self._ceiling(link),
         )
 
-    async def _wish(self, room: ChatId, seen: Room, views: list[LinkView], *, made: bool) -> Bound:
-        """How open the room's own people want it."""
-        known = await self._known_wish(room)
-        if known is None:
-            return OPEN if made else msgspec.structs.replace(seen.shown, media=True)
-        if known.left is None or known.left == seen.shown:
-            return known.bound
-        # What differs from how it was left, somebody has changed, now or while the bridge was away.
-        wanted = heeded(known.bound, seen, allowed(OPEN, views, now(), made=made))
-        changed = {
-            name: getattr(wanted, name)
-            for name in Bound.__struct_fields__
-            if getattr(known.left, name) != getattr(seen.shown, name)
-        }
-        return msgspec.structs.replace(known.bound, **changed)
-
-    async def _known_wish(self, room: ChatId) -> Wish | None:
-        known = self._wishes.get(room)
-        if known is None and (kept := await self._store.kv.get(WISHES, room)) is not None:
-            known = self._wishes[room] = msgspec.json.decode(kept, type=Wish)
-        return known
-
-    def _left(self, room: ChatId) -> Bound | None:
-        """How open the bridge left the room when it last looked; None where it never did."""
-        known = self._wishes.get(room)
-        return known.left if known is not None else None
-
     async def _take_back(self, room: ChatId, decided: Allowed) -> None:
         if await self._taking_back.is_marked(room):
             await self._under_way.over(room, PATIENCE)  # what had set out before the link was stopped
         if count := await self._taking_back.look(room, decided):
             await self._doorkeeper.say(room, f"⚠ {wording.taken_back(count)}")
-
-    def _leave(self, room: ChatId, wish: Bound, seen: Room) -> None:
-        left = Wish(wish, seen.shown)
-        if self._wishes.get(room) != left:
-            self._wishes[room] = left
-            self._store.commit(self._store.kv.put(WISHES, room, msgspec.json.encode(left)))
 
     async def _set(self, room: ChatId, change: Change, refused: set[str]) -> bool:
         """Make one change; False where the homeserver does not let the bot."""

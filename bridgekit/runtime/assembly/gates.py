@@ -99,7 +99,7 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
         under_way=parts.under_way,
         spawn=parts.spawn,
     )
-    parts.ghosts.by_invitation = parts.exposures.is_by_invitation
+    parts.ghosts.by_invitation = parts.exposures.wishes.is_by_invitation
     parts.readers = Readers(
         parts.client,
         parts.registry,
