@@ -13,6 +13,8 @@ log = structlog.get_logger(__name__)
 
 PAGE = 100
 MOST_PAGES = 100
+MARGIN_MS = 300_000
+"""How far the clocks of homeserver and bridge may be apart: so much earlier is to be read from."""
 
 
 class _Member(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ import structlog
 from bridgekit.contract.errors import BridgeError, MatrixError
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.matrix.client import MatrixClient
-from bridgekit.matrix.rereading import read_since
+from bridgekit.matrix.rereading import MARGIN_MS, read_since
 from bridgekit.matrix.transactions import RawEvent
 from bridgekit.runtime.arrivals import Arrivals, overdue
 from bridgekit.runtime.ghosts import Ghosts
@@ -32,8 +32,6 @@ IN_FLIGHT_MS = 10_000
 """What is younger may still come by itself, unless something later came."""
 AGAIN = 60.0
 TICK = 300.0
-MARGIN_MS = 300_000
-"""How far the clocks of homeserver and bridge may be apart."""
 DAY_MS = 86_400_000
 """How far the clock of another homeserver may be ahead."""
 LONGEST_MS = 6 * DAY_MS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
@@ -154,8 +153,7 @@ class Reception:
 
     def malformed(self, raw: bytes, why: str) -> None:
         self._parked(MATRIX)
-        now = time.time_ns() // 1_000_000
-        row = InboxRow(id=new_id(), side=MATRIX, chat=ChatId(""), receiver=None, body=raw, at=now)
+        row = InboxRow(id=new_id(), side=MATRIX, chat=ChatId(""), receiver=None, body=raw, at=now())
         self._store.commit(self._store.inbox.add(row), self._store.inbox.park(row.id, why))
 
     def ephemeral(self, events: list[bytes]) -> None:

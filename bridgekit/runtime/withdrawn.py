@@ -11,7 +11,7 @@ import structlog
 from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.matrix.client import MatrixClient
-from bridgekit.matrix.rereading import read_since
+from bridgekit.matrix.rereading import MARGIN_MS, read_since
 from bridgekit.matrix.translate import is_redacted
 
 log = structlog.get_logger(__name__)
@@ -20,8 +20,6 @@ SECONDS = 10.0
 """How long a room is asked before what was said in it is said on, for better or worse."""
 AT_ONCE = 4
 """Rooms that are read at the same time."""
-MARGIN_MS = 300_000
-"""How far the clocks of homeserver and bridge may be apart."""
 
 
 class Withdrawn:
