@@ -9,7 +9,7 @@ from playwright.async_api import expect
 from tests.browsers.chromium import chromium, photograph
 from tests.runtime.fake_network import Town, says
 from tests.runtime.running import by, ghost, linked, said, town_world, until
-from tests.runtime.test_secrecy import scene
+from tests.runtime.secret_rooms import scene
 
 HOSTILE = "<img src=x onerror=document.title='struck'>"
 

@@ -17,7 +17,7 @@ from bridgekit.runtime.bridge import Bridge
 from tests.runtime.fake_network import TALK, Town, says
 from tests.runtime.running import BOT, by, ghost, invited, said, town_world, until
 from tests.runtime.running import linked as linked_room
-from tests.runtime.test_secrecy import BOB, Scene, scene
+from tests.runtime.secret_rooms import BOB, Scene, scene
 
 ALICE = "@alice:hs.test"
 TALK_NETWORK = NetworkId("town")

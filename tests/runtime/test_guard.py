@@ -22,8 +22,8 @@ from tests.runtime import running as clear
 from tests.runtime.fake_network import TALK, Town, TownSession, person, says
 from tests.runtime.running import BOT, World, by, ghost, has_fate, membership, said, town_world, until
 from tests.runtime.secret_client import ENCRYPTION, SecretClient
+from tests.runtime.secret_rooms import Scene, linked, running, scene
 from tests.runtime.test_protecting import label_of, opened_with, unagreed
-from tests.runtime.test_secrecy import Scene, linked, running, scene
 
 BOB = ghost("bob")
 

@@ -16,7 +16,7 @@ from bridgekit.testing.homeserver import Fail
 from tests.runtime.fake_network import Town, says
 from tests.runtime.running import BOT, ghost, town_world, until
 from tests.runtime.secret_client import SecretClient
-from tests.runtime.test_secrecy import Scene, linked, running, scene
+from tests.runtime.secret_rooms import Scene, linked, running, scene
 
 BOB = PersonId(ghost("bob"))
 NONSENSE = "nonsense of another server"

@@ -11,7 +11,7 @@ from bridgekit.matrix.crypto import contents
 from tests.runtime.fake_network import says
 from tests.runtime.running import ghost, has_fate, said, until
 from tests.runtime.secret_client import SecretClient
-from tests.runtime.test_secrecy import Scene, scene
+from tests.runtime.secret_rooms import Scene, scene
 
 BOB = PersonId(ghost("bob"))
 

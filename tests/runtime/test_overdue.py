@@ -20,8 +20,8 @@ from bridgekit.testing.homeserver import Fail
 from tests.runtime.fake_network import Town, says
 from tests.runtime.running import BOT, World, by, ghost, invited, linked, said, town_world, until
 from tests.runtime.secret_client import SecretClient
-from tests.runtime.test_secrecy import linked as linked_in_secret
-from tests.runtime.test_secrecy import running
+from tests.runtime.secret_rooms import linked as linked_in_secret
+from tests.runtime.secret_rooms import running
 
 
 @pytest.fixture(autouse=True)

@@ -29,7 +29,7 @@ from tests.runtime.running import (
 )
 from tests.runtime.running import linked as plainly_linked
 from tests.runtime.secret_client import ENCRYPTION, SecretClient
-from tests.runtime.test_secrecy import Scene, linked, running
+from tests.runtime.secret_rooms import Scene, linked, running
 
 
 def label_of(place: World, room: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from tests.matrix.crypto.test_sas import Peer
 from tests.runtime.fake_network import TALK, Town, person, says
 from tests.runtime.running import BOT, World, by, emptied, ghost, said, town_world, until
 from tests.runtime.secret_client import SecretClient
-from tests.runtime.test_secrecy import linked, running
+from tests.runtime.secret_rooms import linked, running
 
 GHOST = ghost("own-alice")
 

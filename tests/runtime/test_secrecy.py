@@ -5,26 +5,22 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import msgspec
 import nio
 import pytest
 import structlog.testing
 from nio.crypto import OlmDevice
-from nio.crypto.attachments import decrypt_attachment, encrypt_attachment
 from nio.crypto.sas import SasState
 from vodozemac import GroupSession, InboundGroupSession
 
 from bridgekit.contract.facts import Roster
 from bridgekit.contract.ids import ChatId, NetworkId
-from bridgekit.contract.people import File, Member
+from bridgekit.contract.people import Member
 from bridgekit.contract.verbs import EditMessage, Retract
-from bridgekit.core.protection import STATE_TYPE
 from bridgekit.matrix.crypto import contents, engine, meeting
 from bridgekit.matrix.crypto.sas import MAC
 from bridgekit.matrix.transactions import Encryption
@@ -34,11 +30,9 @@ from bridgekit.runtime.standins import WHY
 from bridgekit.testing.homeserver import Delay, Drop, Event, Fail
 from bridgekit.testing.homeserver.refusals import Refused
 from tests.matrix.crypto.test_sas import Peer
-from tests.runtime.fake_network import TALK, Town, TownNetwork, person, says
+from tests.runtime.fake_network import TALK, Town, person, says
 from tests.runtime.running import (
     BOT,
-    PNG,
-    World,
     by,
     emptied,
     ghost,
@@ -47,69 +41,9 @@ from tests.runtime.running import (
     said,
     town_world,
     until,
-    web_server,
 )
 from tests.runtime.secret_client import ENCRYPTION, SecretClient
-
-BOB = ghost("bob")
-
-
-class Scene:
-    """A bridge with a town, and Alice with a verified client in an encrypted room that is linked to #talk."""
-
-    def __init__(self, place: World, town: Town, bridge: Bridge, alice: SecretClient, room: str) -> None:
-        self.place = place
-        self.town = town
-        self.bridge = bridge
-        self.alice = alice
-        self.room = room
-
-    async def bob_says(self, *words: str) -> list[str]:
-        """Bob speaks in the town; all that Alice has read of him once the last of it is there."""
-        for word in words:
-            self.town.emit(says("Bob", word))
-        await until(lambda: words[-1] in self.alice.words(self.room, BOB))
-        return self.alice.words(self.room, BOB)
-
-    def sealed_by(self, sender: str) -> list[Event]:
-        timeline = self.place.homeserver.timeline(self.room)
-        return [event for event in timeline if event.type == "m.room.encrypted" and event.sender == sender]
-
-
-@asynccontextmanager
-async def running(place: World) -> AsyncIterator[Bridge]:
-    """A bridge whose device is known to the homeserver."""
-    async with place.bridge() as bridge:
-        await until(lambda: bridge.engine.machines.is_ready(bridge.bot))
-        yield bridge
-
-
-@asynccontextmanager
-async def scene(folder: Path, *, trust: str = "cross_signed", **options: Any) -> AsyncIterator[Scene]:
-    town = Town()
-    async with town_world(folder, town) as place:
-        place.more["encryption"] = {"trust": trust}
-        async with running(place) as bridge:
-            alice, room = await linked(place, **options)
-            yield Scene(place, town, bridge, alice, room)
-
-
-async def linked(place: World, *, agree: bool = True, **options: Any) -> tuple[SecretClient, str]:
-    human = place.homeserver.user("alice")
-    alice = SecretClient(place.homeserver, human)
-    content = {**ENCRYPTION, **options}
-    state = [{"type": "m.room.encryption", "state_key": "", "content": content}]
-    room = await human.create_room(preset="public_chat", initial_state=state, invite=[BOT])
-    await said(
-        place, lambda e: e.room_id == room and e.state_key == BOT and e.content["membership"] == "join"
-    )
-    await human.set_power(room, BOT, 100)
-    await alice.say(room, "!bridge link town #talk")
-    await until(lambda: any("now linked" in words for words in alice.words(room, BOT)))
-    if agree:
-        await alice.say(room, "!bridge agree town #talk")
-        await until(lambda: any("has agreed" in words for words in alice.words(room, BOT)))
-    return alice, room
+from tests.runtime.secret_rooms import BOB, Scene, linked, running, scene
 
 
 async def test_what_is_said_crosses_both_ways_and_nothing_is_in_clear(tmp_path: Path) -> None:
@@ -686,183 +620,6 @@ async def test_a_ghost_speaks_when_people_have_had_the_time_to_ask_who_it_is(
         asked = now.place.homeserver.calls["POST keys/query"]
         await now.bob_says("and here I stay")
         assert now.place.homeserver.calls["POST keys/query"] == asked, "people know it by now"
-
-
-async def test_a_file_of_the_network_is_sealed_and_only_its_key_holders_see_it(tmp_path: Path) -> None:
-    async with web_server(tmp_path) as (url, _), scene(tmp_path) as now:
-        file = File(uri=f"{url}/cat.png", name="cat.png")
-        now.town.emit(says("Bob", "my cat", file=file))
-        await until(lambda: now.alice.words(now.room, BOB) == ["my cat"])
-        content = now.alice.read(now.sealed_by(BOB)[0])["content"]
-        assert (content["msgtype"], content["info"]["mimetype"], "url" in content) == (
-            "m.image",
-            "image/png",
-            False,
-        )
-        media = now.place.homeserver.app.media
-        stored = media.get("hs.test", content["file"]["url"].rpartition("/")[2])
-        key = content["file"]
-        assert decrypt_attachment(stored.content, key["key"]["k"], key["hashes"]["sha256"], key["iv"]) == PNG
-        assert (stored.content_type, stored.name) == ("application/octet-stream", None)
-
-
-def picture_of(sealed: dict[str, Any], mxc: str) -> dict[str, Any]:
-    info = {"mimetype": "image/png", "size": len(PNG)}
-    return {"msgtype": "m.image", "body": "cat.png", "info": info, "file": {**sealed, "url": mxc}}
-
-
-async def shows_a_picture(alice: SecretClient, room: str) -> str:
-    """Alice's client encrypts and uploads a picture, and shows it in the room; its event."""
-    sealed, key = encrypt_attachment(PNG)
-    mxc = await alice.human.upload(sealed, mimetype="application/octet-stream")
-    alice.share(room)
-    return await alice.human.send(room, alice.sealed(room, picture_of(key, mxc)), "m.room.encrypted")
-
-
-async def test_a_sealed_file_is_opened_for_the_network_that_takes_it(tmp_path: Path) -> None:
-    async with scene(tmp_path) as now:
-        sealed, key = encrypt_attachment(b"a picture")
-        mxc = await now.alice.human.upload(sealed, mimetype="application/octet-stream")
-        file = File(uri=mxc, name="cat.png", key=msgspec.json.encode({**key, "url": mxc}))
-        network = now.bridge._parts.networks[NetworkId("town")]
-        assert isinstance(network, TownNetwork)
-        async with network.host.open_media(file) as chunks:
-            assert b"".join([chunk async for chunk in chunks]) == b"a picture"
-
-
-LONG = "\n".join(f"line {n}" for n in range(100))
-
-
-@asynccontextmanager
-async def with_links(folder: Path, *, agree: bool = True) -> AsyncIterator[Scene]:
-    """A bridge with a public address, and a town that takes no files and no long messages."""
-    town = Town()
-    town.can = msgspec.structs.replace(town.can, max_lines=2, max_bytes=2000)
-    async with town_world(folder, town) as place:
-        place.more["public"] = {"url": "https://bridge.example"}
-        async with running(place) as bridge:
-            alice, room = await linked(place, agree=agree)
-            yield Scene(place, town, bridge, alice, room)
-
-
-async def agreed_to_files(now: Scene) -> None:
-    def answers() -> int:
-        return len([w for w in now.alice.words(now.room, BOT) if "may be put under addresses" in w])
-
-    before = answers()
-    await now.alice.say(now.room, "!bridge agree files")
-    await until(lambda: answers() > before)
-
-
-async def got(bridge: Bridge, link: str) -> tuple[int, bytes]:
-    """What the public listener answers to who follows a link."""
-    url = link.replace("https://bridge.example", f"http://{bridge.address}")
-    async with aiohttp.ClientSession() as session, session.get(url) as response:
-        return response.status, await response.read()
-
-
-def links_in(town: Town) -> list[str]:
-    return [
-        word for line in town.said() for word in line.split() if word.startswith("https://bridge.example/")
-    ]
-
-
-async def test_nothing_of_an_encrypted_room_is_put_under_a_link_before_somebody_agrees(
-    tmp_path: Path,
-) -> None:
-    """Not even where the network may read it: an address can be read by whoever has it, for as long as it stands."""
-    async with with_links(tmp_path) as now:
-        for event in (await now.alice.say(now.room, LONG), await shows_a_picture(now.alice, now.room)):
-            assert (await said(now.place, has_fate(event))).content["status"] == "FAIL_PERMANENT"
-        await until(
-            lambda: len([w for w in now.alice.words(now.room, BOT) if "`!bridge agree files`" in w]) == 2
-        )
-        await now.alice.say(now.room, "\n".join(f"line {n}" for n in range(4)))
-        await now.town.until(now.town.said)
-        assert now.town.said() == ["<alice> line 0\nline 1\nline 2\nline 3"]
-
-
-async def test_what_was_agreed_to_is_linked_until_it_is_taken_back(tmp_path: Path) -> None:
-    """Files and long messages are opened for each reader anew: no key is in a link, and nothing stays behind."""
-    async with with_links(tmp_path) as now:
-        await agreed_to_files(now)
-        label = now.place.homeserver.state(now.room, STATE_TYPE)
-        assert label is not None
-        assert label["files"] == "linked"
-        await now.alice.say(now.room, LONG)
-        picture = await shows_a_picture(now.alice, now.room)
-        await now.town.until(lambda: len(links_in(now.town)) == 2)
-        text, file = links_in(now.town)
-        assert await got(now.bridge, text) == (200, LONG.encode())
-        assert await got(now.bridge, file) == (200, PNG)
-        await now.alice.human.redact(now.room, picture)
-        assert (await got(now.bridge, file))[0] == 404
-        await now.alice.say(now.room, "!bridge disagree files")
-        await until(lambda: any("open nothing any more" in w for w in now.alice.words(now.room, BOT)))
-        assert (await got(now.bridge, text))[0] == 410
-        event = await now.alice.say(now.room, LONG)
-        assert (await said(now.place, has_fate(event))).content["status"] == "FAIL_PERMANENT"
-        await agreed_to_files(now)
-        assert (await got(now.bridge, text))[0] == 410, "an agreement of its own: what was closed stays so"
-        first, ended, again = await now.bridge.store.agreements.all()
-        assert (ended.scope, ended.person, ended.ended_by) == ("files", now.alice.id, now.alice.id)
-        assert (first.ended, again.ended, bool(ended.ended)) == (0, 0, True)
-
-
-async def test_an_agreement_to_links_outlives_a_restart_and_ends_with_the_last_link(tmp_path: Path) -> None:
-    town = Town()
-    town.can = msgspec.structs.replace(town.can, max_lines=2, max_bytes=2000)
-    async with town_world(tmp_path, town) as place:
-        place.more["public"] = {"url": "https://bridge.example"}
-        async with running(place) as bridge:
-            alice, room = await linked(place)
-            await agreed_to_files(Scene(place, town, bridge, alice, room))
-            await alice.say(room, LONG)
-            await town.until(lambda: links_in(town))
-        (link,) = links_in(town)
-        async with running(place) as bridge:
-            assert await got(bridge, link) == (200, LONG.encode())
-            await alice.say(room, "!bridge unlink town #talk")
-            await until(lambda: any("no longer linked" in words for words in alice.words(room, BOT)))
-            assert (await got(bridge, link))[0] == 410
-
-
-async def test_an_agreement_to_links_lets_no_words_out(tmp_path: Path) -> None:
-    """Where nobody has agreed that the room's words go to the chat, they do not go there by an address either."""
-    async with with_links(tmp_path, agree=False) as now:
-        await agreed_to_files(now)
-        for event in (await now.alice.say(now.room, LONG), await shows_a_picture(now.alice, now.room)):
-            assert (await said(now.place, has_fate(event))).content["status"] == "FAIL_PERMANENT"
-        assert now.town.said() == []
-
-
-async def test_the_links_of_a_room_that_is_replaced_end(tmp_path: Path) -> None:
-    async with with_links(tmp_path) as now:
-        await agreed_to_files(now)
-        await now.alice.say(now.room, LONG)
-        await now.town.until(lambda: links_in(now.town))
-        (link,) = links_in(now.town)
-        assert (await got(now.bridge, link))[0] == 200
-        new = await now.alice.human.upgrade(now.room, "11")
-        await now.alice.human.invite(new, BOT)
-        await until(lambda: now.bridge._parts.registry.links_of(ChatId(new)))
-        async with asyncio.timeout(60):
-            while (await got(now.bridge, link))[0] == 200:  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
-        assert (await got(now.bridge, link))[0] == 410
-        assert now.bridge._parts.protecting.laid_open(ChatId(new)) is None
-
-
-async def test_who_may_not_change_the_room_cannot_agree_to_links(tmp_path: Path) -> None:
-    async with with_links(tmp_path) as now:
-        mallory = SecretClient(now.place.homeserver, now.place.homeserver.user("mallory"))
-        await mallory.human.join(now.room)
-        for word in ("agree", "disagree"):
-            await mallory.say(now.room, f"!bridge {word} files")
-        await until(
-            lambda: len([w for w in now.alice.words(now.room, BOT) if "You need power level" in w]) == 2
-        )
-        assert now.bridge._parts.protecting.laid_open(ChatId(now.room)) is None
 
 
 async def test_keys_that_came_while_the_bridge_was_away_are_in_its_ghosts_queues(tmp_path: Path) -> None:

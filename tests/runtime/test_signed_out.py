@@ -10,7 +10,7 @@ from bridgekit.matrix.crypto.machine import Machine
 from tests.runtime.fake_network import Town
 from tests.runtime.running import BOT, has_fate, said, town_world, until
 from tests.runtime.secret_client import PICKLE_KEY, SecretClient
-from tests.runtime.test_secrecy import linked, running
+from tests.runtime.secret_rooms import linked, running
 
 
 async def test_what_a_verified_device_said_before_it_was_signed_out_is_passed_on(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Human
 from tests.runtime.fake_network import TALK, Town, TownConfig, TownConnector, says
 from tests.runtime.running import BOT, World, by, emptied, ghost, linked, said, town_world, until
+from tests.runtime.secret_rooms import scene
 from tests.runtime.test_protecting import label_of
-from tests.runtime.test_secrecy import scene
 
 TOWN = NetworkId("town")
 SIDE = PortalKey(TOWN, TALK)

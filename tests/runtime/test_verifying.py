@@ -14,7 +14,7 @@ from bridgekit.matrix.crypto.signing import from_base64, unpadded
 from tests.matrix.crypto.qr_reader import scanned
 from tests.runtime.running import BOT, until
 from tests.runtime.secret_client import SecretClient
-from tests.runtime.test_secrecy import BOB, scene
+from tests.runtime.secret_rooms import BOB, scene
 
 
 def ask(alice: SecretClient, transaction: str, *, minutes: float) -> None:
