@@ -118,11 +118,12 @@ class Roster(FactBase, frozen=True, kw_only=True):
 
 
 class RoleChange(FactBase, frozen=True, kw_only=True):
-    """`person` now has `role` in the chat."""
+    """`person` now has `role` in the chat. `stands_for` as in `Membership`."""
 
     person: Person
     role: Role
     actor: Person | None = None
+    stands_for: PersonId | None = None
 
 
 class Shift(msgspec.Struct, frozen=True):

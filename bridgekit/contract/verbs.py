@@ -111,6 +111,13 @@ class Leave(VerbBase, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class Depart(VerbBase, frozen=True, kw_only=True):
+    """The speaker, whom the performing account shows as one of its own (`facts.Membership.stands_for`), is in the room
+    no more, and so in the chat no more. Whoever is not shown there has nothing to leave."""
+
+    reason: str = ""
+
+
 class Invite(VerbBase, frozen=True, kw_only=True):
     """Ask `person` in."""
 
@@ -140,10 +147,12 @@ class Unban(VerbBase, frozen=True, kw_only=True):
 
 
 class SetRole(VerbBase, frozen=True, kw_only=True):
-    """Give `person` the role `role`."""
+    """Give `person` the role `role`. `shown`: that is somebody of another side, whom the performing account shows as
+    one of its own (`facts.Membership.stands_for`)."""
 
     person: Person
     role: Role
+    shown: bool = False
 
 
 class ShowProfile(VerbBase, frozen=True, kw_only=True):
@@ -170,6 +179,7 @@ Verb = (
     | MarkRead
     | Join
     | Leave
+    | Depart
     | Invite
     | Kick
     | Ban

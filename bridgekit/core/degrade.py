@@ -69,6 +69,8 @@ def fit(verb: Verb, can: Capabilities, aids: Aids) -> tuple[Verb, ...] | Refusal
             return Refusal(f"The message has no name on {aids.label}: it can still be read there.")
         case verbs.ShowProfile(speaker=Person()) if not can.speakers:
             return Refusal("")  # there the relay has one name, and it is its own
+        case verbs.Depart() | verbs.SetRole(shown=True) if not can.speakers:
+            return Refusal("")  # nor is anybody shown there who could leave, or have a role
         case _ if type(verb) in can.verbs:
             return (verb,)
         case verbs.Retract():
@@ -86,6 +88,7 @@ def fit(verb: Verb, can: Capabilities, aids: Aids) -> tuple[Verb, ...] | Refusal
             | verbs.MarkRead()
             | verbs.Join()
             | verbs.Leave()
+            | verbs.Depart()
             | verbs.ShowProfile()
             | verbs.FetchHistory()
         ):

@@ -429,7 +429,8 @@ def _about_puppet(context: Context, fact: facts.Membership) -> Plan:
 
 
 def _matrix_membership(context: Context, fact: facts.Membership) -> Plan:
-    """A Matrix user's own account follows them; what is done to a ghost is asked of its network."""
+    """A Matrix user's own account follows them, and so does what the relay shows of them; what is done to a ghost is
+    asked of its network."""
     actions: list[Action] = []
     ghost = context.namespace.parse(fact.person.id)
     for side in _others(context):
@@ -441,6 +442,11 @@ def _matrix_membership(context: Context, fact: facts.Membership) -> Plan:
         elif login is not None and fact.change in (Change.LEAVE, Change.KICK, Change.BAN):
             leave = verbs.Leave(chat=side.key.chat, reason=fact.reason)
             actions.append(Action(side=side.key, actor=login, verb=leave))
+        elif (
+            ghost is None and context.owner is None and fact.change in (Change.LEAVE, Change.KICK, Change.BAN)
+        ):
+            depart = verbs.Depart(chat=side.key.chat, speaker=fact.person, reason=fact.reason)
+            actions.append(Action(side=side.key, actor=RELAY, verb=depart))
         elif ghost is not None and ghost[0] == side.key.network and fact.actor is not None:
             person = Person(id=ghost[1], name=fact.person.name)
             verb = _asked_of_network(fact, side, person)
@@ -489,6 +495,10 @@ def _profile(context: Context, fact: facts.Profile) -> Plan:
 
 
 def _role_change(context: Context, fact: facts.RoleChange) -> Plan:
+    if (who := fact.stands_for) is not None:
+        # As for who has an account there: whose room it is gives the powers in it.
+        matters = context.made and context.is_user(who) and who.startswith("@")
+        return Plan(roles={who: fact.role}) if matters else NOTHING
     return Plan(roles=roles(context, [Member(person=fact.person, role=fact.role)]))
 
 
@@ -498,25 +508,32 @@ def _roles_given(context: Context, fact: facts.RolesGiven) -> Plan:
         return NOTHING  # a network tells its changes one by one, as they are
     actions: list[Action] = []
     for shift in fact.shifts:
-        ghost = context.namespace.parse(shift.person.id)
         for side in _others(context):
-            if not side.open:
-                continue
-            if ghost is not None:
-                person = ghost[1] if ghost[0] == side.key.network else None
-            else:
-                person = context.counterpart(shift.person.id, context.origin, side.key)
-            quiet = Role.MUTED in (shift.before, shift.after)
-            if person is None or not (quiet or side.grants):
-                continue
-            verb = verbs.SetRole(
-                chat=side.key.chat,
-                speaker=fact.actor,
-                person=Person(id=person, name=shift.person.name),
-                role=shift.after if side.grants or shift.after is Role.MUTED else Role.NONE,
-            )
-            actions.append(Action(side=side.key, actor=side.logins.get(fact.actor.id, RELAY), verb=verb))
+            verb = _given_there(context, shift, side, fact.actor) if side.open else None
+            if verb is not None:
+                actions.append(Action(side=side.key, actor=side.logins.get(fact.actor.id, RELAY), verb=verb))
     return Plan(actions=tuple(actions))
+
+
+def _given_there(context: Context, shift: facts.Shift, side: SideView, actor: Person) -> Verb | None:
+    """What one shift of roles is on a side; nothing for who is nobody there."""
+    chat, name = side.key.chat, shift.person.name
+    ghost = context.namespace.parse(shift.person.id)
+    if ghost is not None:
+        person = ghost[1] if ghost[0] == side.key.network else None
+    else:
+        person = context.counterpart(shift.person.id, context.origin, side.key)
+    if person is not None:
+        if not (side.grants or Role.MUTED in (shift.before, shift.after)):
+            return None
+        role = shift.after if side.grants or shift.after is Role.MUTED else Role.NONE
+        return verbs.SetRole(chat=chat, speaker=actor, person=Person(id=person, name=name), role=role)
+    spoken_for = ghost is None and shift.person.id not in side.logins and context.owner is None
+    # Whoever is muted here says nothing there either: the relay alone speaks for them.
+    before, after = max(shift.before, Role.NONE), max(shift.after, Role.NONE)
+    if not (spoken_for and side.grants) or before is after:
+        return None
+    return verbs.SetRole(chat=chat, speaker=actor, person=shift.person, role=after, shown=True)
 
 
 def _topic(context: Context, fact: facts.Topic) -> Plan:

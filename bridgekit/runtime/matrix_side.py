@@ -287,7 +287,7 @@ class MatrixSide:
                 await client.ban(room, PersonId(verb.person.id), reason=verb.reason, user=actor)
             case verbs.Unban():
                 await client.unban(room, PersonId(verb.person.id), user=actor)
-            case verbs.Join() | verbs.FetchHistory():
+            case verbs.Join() | verbs.Depart() | verbs.FetchHistory():
                 return (
                     None  # ghosts are let in by `Joins`; and nothing is asked of Matrix that it already has
                 )

@@ -440,7 +440,7 @@ class Performing:
         return who is not None and self._namespace.is_ours(who)
 
     def _may_enter(self, side: PortalKey, verb: Verb, can: Capabilities) -> bool:
-        leaves = isinstance(verb, verbs.Leave | verbs.Join)
+        leaves = isinstance(verb, verbs.Leave | verbs.Join | verbs.Depart)
         return not leaves and verbs.Join in can.verbs and side in self._registry.links
 
     def _is_there(self, step: Step) -> bool:

@@ -276,9 +276,7 @@ class RoomSurroundings:
         self._protecting.powers_changed(room)
         if before is None or fact.sender == self._me or self._namespace.is_ours(fact.sender):
             return
-        found = shifts(
-            before, fact.content, lambda who: self._namespace.is_ours(who) or self._registry.is_owner(who)
-        )
+        found = shifts(before, fact.content, lambda who: who != self._me)
         if found:
             case.fact = facts.RolesGiven(
                 chat=room,

@@ -68,6 +68,8 @@ def lines(verb: Verb, state: State, people: View, settings: Settings, *, key: st
             return [OutLine(command="TOPIC", params=(target, topic), urgency=Urgency.MODERATION)]
         case verbs.SetName():
             raise SendRejected("A channel cannot be renamed on this network.")
+        case verbs.Depart():
+            raise SendRejected("Nobody on this network is shown by another's account.")
         case verbs.SetAvatar():
             raise SendRejected("A channel has no picture on this network.")
         case verbs.SetTyping():

@@ -178,6 +178,8 @@ class Hearing:
             room,
             at=changed.accepted,
             home=self._home,
+            by=self._seats.people.user_of(changed.client.encode()) if changed.client else "",
+            seated={seat.user for seat in self._seats.in_room(room)},
             showing=self.showing.get(room),
         )
         self.tell(*told)

@@ -229,10 +229,11 @@ def standing(role: Role | None) -> Standing:
     return Standing.VOICE if Capability.SEND_MESSAGE in allowed else Standing.NONE
 
 
-def role_for(state: Room, user: str, wanted: Standing, *, by: str) -> int | None:
+def role_for(state: Room, user: str, wanted: Standing, *, by: str, usual: int = NOBODY) -> int | None:
     """The role nearest to what somebody is to be, of those that `by` may give them; None where there is none.
 
-    Whoever has one that is as near keeps it. Who is to be mute gets a role without a voice, or none.
+    Whoever has one that is as near keeps it; of others that are as near it is the `usual` one. Who is to be mute gets a
+    role without a voice, or none.
     """
     now, giver = state.role_of(user), state.roles.get(state.role_of(by))
     targets = (
@@ -240,7 +241,7 @@ def role_for(state: Room, user: str, wanted: Standing, *, by: str) -> int | None
     )
     offered = [
         state.roles[index]
-        for index in [now, *sorted(targets)]
+        for index in [now, *sorted(targets, key=lambda one: (one != usual, one))]
         if index in state.roles and index not in (NOBODY, BANNED)
     ]
     mute = wanted is Standing.MUTED

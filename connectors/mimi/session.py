@@ -12,9 +12,10 @@ from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.connector import Emit, Host
 from bridgekit.contract.errors import BridgeError, SendRejected
 from bridgekit.contract.ids import ChatId, PersonId
-from bridgekit.contract.people import File, Kind, Person
+from bridgekit.contract.people import File, Kind, Person, Role
 from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import Sent, Verb, VerbBase
+from connectors.mimi import presets
 from connectors.mimi.assets import Assets
 from connectors.mimi.markdown_out import STYLES
 from connectors.mimi.room import BANNED, NOBODY, role_for
@@ -37,6 +38,7 @@ _VERBS: frozenset[type[VerbBase]] = frozenset(
         verbs.SetAvatar,
         verbs.Join,
         verbs.Leave,
+        verbs.Depart,
         verbs.Invite,
         verbs.Kick,
         verbs.Ban,
@@ -127,6 +129,8 @@ class MimiSession:
                 await tenants.membership.enter(room, verb.secret.encode())
             case verbs.Leave():
                 await tenants.membership.leave(room)
+            case verbs.Depart():
+                await tenants.membership.stand_up(room, tenants.user(verb.speaker))
             case verbs.Invite():
                 await tenants.inviting.invite(room, verb.person.id, tenants.user(verb.speaker))
             case verbs.Kick():
@@ -177,12 +181,16 @@ class MimiSession:
 
     async def _give_role(self, room: ChatId, verb: verbs.SetRole) -> None:
         """Of the room's own roles the one that is nearest (room-policy 4). Raises SendRejected."""
-        tenants, user = self.tenants, verb.person.id
+        tenants = self.tenants
+        user = tenants.user(verb.person) if verb.shown else verb.person.id
+        if verb.shown and verb.role > Role.NONE and tenants.role(room, user) == NOBODY:
+            await tenants.membership.sit_down(room, user)
         seat = tenants.seat(room)
         now = tenants.role(room, user)
         if seat is None or now in (NOBODY, BANNED):
             return
-        role = role_for(seat.state, user, verb.role, by=seat.user)
+        usual = presets.role_of_ours(seat.state) if verb.shown else now
+        role = role_for(seat.state, user, verb.role, by=seat.user, usual=usual)
         if role is None:
             raise SendRejected("That room has no such role, or does not let the bridge give it.")
         if role != now:

@@ -5,6 +5,8 @@ Our own users are people of other sides: what they do, the bridge knows already.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Set
+
 import msgspec
 
 from bridgekit.contract import facts
@@ -63,9 +65,21 @@ def opened(state: Room, room: str, *, at: int, home: Home) -> list[Fact]:
 
 
 def changes(
-    old: Room, new: Room, room: str, *, at: int, home: Home, showing: str | None = None
+    old: Room,
+    new: Room,
+    room: str,
+    *,
+    at: int,
+    home: Home,
+    by: str,
+    seated: Set[str] = frozenset(),
+    showing: str | None = None,
 ) -> list[Fact]:
-    """What became of a room by a commit. `showing` is the picture that we are giving it just now, if we are."""
+    """What became of a room by a commit of the user `by`, "" for ours.
+
+    `seated` are the users of ours with a seat there: whoever left has none any more, and was not put out. `showing` is
+    the picture that we are giving the room just now, if we are.
+    """
     chat, found = ChatId(room), list[Fact]()
     before = {p.user: p.role for p in old.participants if not is_of(p.user, home.domain)}
     after = {p.user: p.role for p in new.participants if not is_of(p.user, home.domain)}
@@ -79,6 +93,8 @@ def changes(
         if now not in (NOBODY, BANNED):
             role = state_of.standing(new.roles.get(now))
             found.append(facts.RoleChange(chat=chat, at=at, person=who, role=role))
+    if by and not is_of(by, home.domain):
+        found += _ours(old, new, chat, at=at, home=home, by=by, seated=seated)
     was_said, is_said = old.metadata or RoomMetadata(room), new.metadata or RoomMetadata(room)
     if was_said.name != is_said.name:
         found.append(facts.ChatName(chat=chat, at=at, name=is_said.name))
@@ -90,6 +106,30 @@ def changes(
     if seen != state_of.visibility(old):
         found.append(facts.ChatVisibility(chat=chat, at=at, visibility=seen))
     return found
+
+
+def _ours(
+    old: Room, new: Room, chat: ChatId, *, at: int, home: Home, by: str, seated: Set[str]
+) -> Iterator[Fact]:
+    """What others did with users of ours: people of Matrix, for whom their clients here stand."""
+    actor = person(by)
+    for user in sorted(
+        {p.user for p in (*old.participants, *new.participants) if is_of(p.user, home.domain)}
+    ):
+        was, now = old.role_of(user), new.role_of(user)
+        owner = uris.hosts(user)
+        if was == now or owner is None:
+            continue
+        who, stands_for = person(user), PersonId(owner)
+        change = _change(was, now)
+        if change is None:
+            role = state_of.standing(new.roles.get(now))
+            yield facts.RoleChange(
+                chat=chat, at=at, person=who, role=role, actor=actor, stands_for=stands_for
+            )
+        elif change is not Change.JOIN and (change is not Change.LEAVE or user in seated):
+            done = Change.KICK if change is Change.LEAVE else change
+            yield Membership(chat=chat, at=at, person=who, change=done, actor=actor, stands_for=stands_for)
 
 
 def _avatar(metadata: RoomMetadata, chat: ChatId, *, at: int, home: Home) -> facts.ChatAvatar:

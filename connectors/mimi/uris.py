@@ -15,6 +15,7 @@ MAX_OCTETS = 1024  # ours: a message id counts them in 16 bits, and a stored key
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 _URI = re.compile(r"mimi://([^/?#]+)(?:/([udrg])/([^?#]+))?")
 _NAME = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})+")
+_MATRIX = re.compile(r"[a-z0-9._=/+-]+:[A-Za-z0-9.:\[\]-]+")
 _SAFE = "!$&'()*+,;=:@/"
 
 
@@ -74,6 +75,12 @@ def is_user(uri: str) -> bool:
     except PeerMisbehaved:
         return False
     return True
+
+
+def hosts(uri: str) -> str | None:
+    """The Matrix user whom `hosted` called so; None for anybody else."""
+    name = parse(uri, Thing.USER).name
+    return f"@{name}" if _MATRIX.fullmatch(name) else None
 
 
 def hosted(domain: str, name: str) -> str:

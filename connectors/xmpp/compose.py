@@ -62,6 +62,8 @@ def capabilities(
             can.add(verbs.FetchHistory)
         if speakers or own:
             can.add(verbs.ShowProfile)
+        if speakers:
+            can.add(verbs.Depart)
     elif own:
         can |= {verbs.Join, verbs.Leave}  # the answer to who asks to be a contact
     if not own and not speakers:

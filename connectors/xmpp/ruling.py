@@ -67,6 +67,8 @@ class Ruling:
     ) -> None:
         nick = watch.room.nick_of(verb.person.id) or ""
         jid = watch.room.address_of(verb.person.id)
+        if isinstance(verb, verbs.SetRole) and verb.shown:
+            jid = self._session.network.address(verb.person)
         role = affiliation = ""
         match verb:
             case verbs.Kick():

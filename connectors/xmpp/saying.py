@@ -53,6 +53,9 @@ class Saying:
             case verbs.Leave():
                 self._leave(verb)
                 return None
+            case verbs.Depart():
+                self._depart(verb)
+                return None
             case verbs.SetTyping() | verbs.MarkRead() | verbs.ShowProfile():
                 self._fleeting(verb)
                 return None
@@ -115,16 +118,19 @@ class Saying:
         if verb.speaker is not None and self._session.network.is_component:
             await self._voice(self._session.watches[verb.chat], verb.speaker)
 
+    def _depart(self, verb: verbs.Depart) -> None:
+        session = self._session
+        if verb.speaker is None or not session.network.is_component:
+            return
+        voice = session.voices.get(verb.chat, session.network.address(verb.speaker))
+        if voice is not None:
+            session.network.left(verb.chat, voice.jid)
+            session.voices.leave(voice, verb.reason)
+
     def _leave(self, verb: verbs.Leave) -> None:
         session = self._session
         watch = session.watches.get(verb.chat)
         if watch is None:
-            return
-        if verb.speaker is not None:
-            voice = session.voices.get(verb.chat, session.network.address(verb.speaker))
-            if voice is not None:
-                session.network.left(verb.chat, voice.jid)
-                session.voices.leave(voice, verb.reason)
             return
         watch.wanted = False
         if session.account is not None:

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from bridgekit.contract import facts, split, verbs
 from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
-from bridgekit.contract.people import Content, File, Kind, Person, Quote
+from bridgekit.contract.people import Content, File, Kind, Person, Quote, Role
 from bridgekit.contract.text import Span, Style, Text, plain, styled
 from bridgekit.contract.verbs import PostMessage, Verb, VerbBase
 from bridgekit.core.degrade import FOREIGN, SEALED_ROOM, Aids, Refusal, fit, substitution
@@ -71,6 +71,24 @@ def test_a_speakers_new_name_is_shown_where_speakers_are_and_never_becomes_the_r
     shown = verbs.ShowProfile(chat=CHAT, speaker=ANN)
     assert fit(shown, can(verbs.ShowProfile, speakers=True), AIDS) == (shown,)
     assert fit(shown, can(verbs.ShowProfile), AIDS) == Refusal("")
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        verbs.Depart(chat=CHAT, speaker=ANN),
+        verbs.SetRole(chat=CHAT, person=ANN, role=Role.MODERATOR, shown=True),
+    ],
+)
+def test_where_nobody_is_shown_nobody_goes_or_has_a_role_and_nobody_need_be_told(verb: Verb):
+    assert fit(verb, can(type(verb), speakers=True), AIDS) == (verb,)
+    assert fit(verb, can(type(verb)), AIDS) == Refusal("")
+
+
+def test_a_chat_without_pictures_says_nothing_of_them():
+    shown = verbs.SetAvatar(chat=CHAT, avatar=FILE)
+    assert fit(shown, can(verbs.SetAvatar), AIDS) == (shown,)
+    assert fit(shown, can(), AIDS) == Refusal("")
 
 
 def test_a_chat_that_shows_speakers_gets_the_speaker_and_no_prefix():

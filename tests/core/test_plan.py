@@ -451,6 +451,38 @@ def test_somebody_without_a_login_whom_a_network_puts_out_is_put_out_of_the_room
     assert (action.side, action.verb.person.id) == (MATRIX_SIDE, ANN.id)
 
 
+@pytest.mark.parametrize(("made", "given"), [(True, {ANN.id: Role.MODERATOR}), (False, {})])
+def test_a_role_that_a_network_gives_to_who_is_only_shown_there_is_a_power_where_the_room_is_the_chats(
+    made: bool, given: dict[PersonId, Role]
+):
+    fact = facts.RoleChange(chat=CHANNEL.chat, at=1, person=ADA, role=Role.MODERATOR, stands_for=ANN.id)
+    around = context(CHANNEL, side(CHANNEL), made=made, is_user=lambda who: who == ANN.id)
+    assert plan(around, fact) == Plan(roles=given)
+
+
+@pytest.mark.parametrize("change", [Change.LEAVE, Change.KICK, Change.BAN])
+def test_who_goes_without_an_account_is_shown_in_the_chats_no_more(change: Change):
+    around = context(MATRIX_SIDE, side(CHANNEL, logins={ANN.id: ANNS_LOGIN}), side(PARROT))
+    assert [(a.actor, a.verb) for a in plan(around, came(change, ANN)).actions] == [
+        (ANNS_LOGIN, verbs.Leave(chat=CHANNEL.chat)),
+        (RELAY, verbs.Depart(chat=PARROT.chat, speaker=ANN)),
+    ]
+
+
+def test_a_role_for_who_has_no_account_there_is_given_where_matrix_gives_roles():
+    bob = Person(id=PersonId("@bob:example.org"), name="Bob")
+
+    def given(before: Role, after: Role, **more: Any) -> list[Any]:
+        fact = facts.RolesGiven(chat=ROOM, at=1, actor=bob, shifts=(facts.Shift(ANN, before, after),))
+        around = context(MATRIX_SIDE, side(CHANNEL), side(PARROT, grants=True), **more)
+        return [(a.side, a.verb) for a in plan(around, fact).actions]
+
+    verb = verbs.SetRole(chat=PARROT.chat, speaker=bob, person=ANN, role=Role.MODERATOR, shown=True)
+    assert given(Role.NONE, Role.MODERATOR) == [(PARROT, verb)]
+    assert given(Role.NONE, Role.MODERATOR, owner=bob.id) == []
+    assert given(Role.NONE, Role.MUTED) == [], "the relay alone speaks for them, and it is told nothing"
+
+
 EVE = Person(id=PersonId("eve"), name="Eve")
 
 

@@ -26,6 +26,7 @@ from bridgekit.contract.people import File, Member, Role
 from bridgekit.contract.policy import Entry, Exposure, Visibility
 from bridgekit.contract.verbs import (
     Ban,
+    Depart,
     Invite,
     Kick,
     Leave,
@@ -437,6 +438,26 @@ async def test_a_network_without_pictures_of_chats_says_nothing_of_them(tmp_path
         await town.until(lambda: town.said())
         told = [e.body for e in place.homeserver.events() if e.sender == BOT and e.room_id == room and e.body]
         assert "picture" not in "".join(told)
+
+
+# People without an account of their own -----------------------------------------------------------------------
+
+
+async def test_what_a_matrix_user_is_in_the_room_they_are_where_they_are_shown(tmp_path: Path) -> None:
+    town = Town()
+    town.can = msgspec.structs.replace(town.can, speakers=True)
+    async with town_world(tmp_path, town, grant_roles=True) as place, place.bridge():
+        alice, room = await linked(place)
+        zoe = place.homeserver.user("zoe")
+        await zoe.join(room)
+        await alice.set_power(room, zoe.id, 50)
+        await town.until(lambda: town.done(SetRole))
+        (given,) = town.done(SetRole)
+        assert (given.person.id, given.role, given.shown) == (zoe.id, Role.MODERATOR, True)
+        await alice.kick(room, zoe.id, "enough")
+        await town.until(lambda: town.done(Depart))
+        (gone,) = town.done(Depart)
+        assert (gone.speaker and gone.speaker.id, gone.reason) == (zoe.id, "enough")
 
 
 # Kicks, bans, invitations ------------------------------------------------------------------------------------

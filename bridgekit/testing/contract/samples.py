@@ -88,6 +88,8 @@ def one_of_each(chat: ChatId, person: Person, words: str, target: MessageId) -> 
         verbs.MarkRead(chat=chat, target=target),
         verbs.Invite(chat=chat, person=person, reason=words),
         verbs.SetRole(chat=chat, person=person, role=Role.VOICE),
+        verbs.SetRole(chat=chat, person=speaker, role=Role.NONE, shown=True),
+        verbs.Depart(chat=chat, speaker=speaker, reason=words),
         verbs.Kick(chat=chat, person=person, reason=words),
         verbs.Ban(chat=chat, person=person, reason=words),
         verbs.Unban(chat=chat, person=person, reason=words),

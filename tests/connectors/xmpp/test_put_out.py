@@ -12,7 +12,7 @@ from bridgekit.contract.facts import Change, Membership, Message, Profile, Roste
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import Content, Person
 from bridgekit.contract.text import plain
-from bridgekit.contract.verbs import Join, PostMessage, React, Sent
+from bridgekit.contract.verbs import Depart, Join, PostMessage, React, Sent
 from bridgekit.testing.host import FakeHost
 from connectors.xmpp import network as networks
 from connectors.xmpp import wire
@@ -86,6 +86,17 @@ async def test_a_room_that_does_not_say_who_did_it_has_a_moderator(server: Scrip
         fact = await put_out(server, place, out(307, "none", actor=""))
         assert fact.actor is not None
         assert fact.actor.name == "a moderator"
+
+
+async def test_who_leaves_the_matrix_room_leaves_the_chat_and_the_others_stay(server: ScriptedServer) -> None:
+    """XEP-0045, 7.14."""
+    async with inside(server) as place:
+        for _ in range(2):  # again, there is nobody
+            await place.session.perform(Depart(chat=DEN, speaker=ALICE))
+            assert isinstance(await place.session.perform(post("hello")), Sent)
+            await place.session.perform(Depart(chat=DEN, speaker=ALICE))
+        await until(lambda: server.left == ["alice", "alice"])
+        assert server.entered == ["bridge", "alice", "alice"]
 
 
 async def test_nobody_walks_back_in_by_their_next_word(
