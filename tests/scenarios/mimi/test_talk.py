@@ -71,6 +71,7 @@ async def test_five_and_five_talk(lab: Lab):
 
         await _everything(a, b)
         await _everything(b, a)
+        await _partings(a, b)
 
 
 async def _everything(side: Side, other: Side) -> None:
@@ -122,6 +123,23 @@ async def _everything(side: Side, other: Side) -> None:
     await one.redact(side.room, said)
     redaction = await seen(other, one, lambda e: e.type == "m.room.redaction", "the deletion")
     assert redaction.redacts == there.id
+
+
+async def _partings(hub: Side, other: Side) -> None:
+    """Who leaves the one room is gone from the other; who is put out of the one is put out of the other."""
+    *_, leaves, put_out = other.people
+    await leaves.leave(other.room)
+    ghost = hub.provider.ghost(leaves)
+    await hub.first.sees(hub.room, lambda e: _gone(e, ghost), 60, f"{leaves.name} has left")
+    await hub.first.kick(hub.room, hub.provider.ghost(put_out))
+    gone = await other.first.sees(
+        other.room, lambda e: _gone(e, put_out.id), 60, f"{put_out.name} is put out"
+    )
+    assert gone.sender == other.provider.bot
+
+
+def _gone(event: Event, user: str) -> bool:
+    return event.state_key == user and event.content.get("membership") == "leave"
 
 
 async def _download(provider: Provider, who: Person, mxc: str) -> bytes:
