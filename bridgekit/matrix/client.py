@@ -19,7 +19,7 @@ from bridgekit.matrix.crypto.contents import Sealed
 from bridgekit.matrix.sending import Sending
 from bridgekit.matrix.shapes import Identity, Json, Ping, Versions
 from bridgekit.matrix.transfer import Download, Transfer
-from bridgekit.matrix.transport import BACKOFF, SECONDS, Homeserver, Metrics, Overtaken, quoted
+from bridgekit.matrix.transport import BACKOFF, SECONDS, Homeserver, Metrics, Outdated, quoted
 
 NO_SUCH_DEVICE = "M_UNKNOWN_DEVICE"
 """Of a device that an appservice speaks with (MSC4326): somebody has signed it out."""
@@ -159,7 +159,7 @@ class MatrixClient(Calls):
                     return await self._send_clear(cipher, send, room, type, _json(content), user, after)
                 plain = _object(content) if isinstance(content, bytes) else dict(content)
                 return await self._send_sealed(cipher, send, room, type, plain, user or self.bot)
-            except Overtaken:
+            except Outdated:
                 after = None  # that is over
             except MatrixRefused as error:
                 if error.errcode != NO_SUCH_DEVICE or is_anew:
@@ -177,7 +177,7 @@ class MatrixClient(Calls):
         user: PersonId | None,
         after: Callable[[], Awaitable[None]] | None,
     ) -> MessageId:
-        """Raises Overtaken where the room has become encrypted while the event waited for its turn."""
+        """Raises Outdated where the room has become encrypted while the event waited for its turn."""
 
         def still() -> bool:
             return cipher.is_clear(room, type)

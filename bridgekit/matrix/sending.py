@@ -87,7 +87,7 @@ class Sending:
         after: Callable[[], Awaitable[None]] | None,
         still: Callable[[], bool] | None,
     ) -> MessageId:
-        """See MatrixClient.send; `content` is JSON. Raises Overtaken where `still` says so before it is sent."""
+        """See MatrixClient.send; `content` is JSON. Raises Outdated where `still` says so before it is sent."""
         look = None
         if source is not None:
             if recovering:

@@ -31,7 +31,7 @@ what they say (of 48 first words: none with 10 at once, 8 with 16, 32 with 32, a
 T = TypeVar("T")
 
 
-class Overtaken(Exception):
+class Outdated(Exception):
     """What a call is about has become something else before it was made; it was not made, at least not again."""
 
 
@@ -138,7 +138,7 @@ class Homeserver:
         with `tries` when so many tries failed for what may be this call's own trouble. Where there is a `look`,
         it is asked before each repetition of what may have taken effect, with the time of the last failure (the
         event loop's); what it finds, if anything, is the answer. `after` is what the call waits for once it is all
-        ready to go. `still` is asked at the last moment before each try: Overtaken is raised where it says no.
+        ready to go. `still` is asked at the last moment before each try: Outdated is raised where it says no.
         """
         request = self.pool.request(method, _target(path, user, device, query), self._headers, body)
         if after is not None:
@@ -201,7 +201,7 @@ class Homeserver:
                     started = clock()
                 try:
                     if still is not None and not still():
-                        raise Overtaken
+                        raise Outdated
                     answer = await self.pool.exchange(request, seconds=timeout)
                 finally:
                     self._turns.give_back(room)

@@ -332,6 +332,26 @@ async def test_a_client_that_keeps_its_key_is_named_as_the_reason_also_where_it_
         assert now.bridge.engine.tally.missing == {"silent": 0, "withheld": 1}
 
 
+async def test_nobody_says_for_another_that_their_client_keeps_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everybody in the room sees what a session is called."""
+    monkeypatch.setattr(keyless, "KEY_SECONDS", 0.5)
+    async with scene(tmp_path) as now:
+        mallory = SecretClient(now.place.homeserver, now.place.homeserver.user("mallory"))
+        now.alice.rotate(now.room)
+        session = now.alice.sealed(now.room, {})["session_id"]
+        content = contents.withheld_content(
+            ChatId(now.room), session, now.alice.machine.curve25519, "m.blacklisted", "no"
+        )
+        for device in now.alice.devices_of(BOT):
+            mallory.send(BOT, device.id, "m.room_key.withheld", content)
+        await now.place.homeserver.settled()
+        await said(now.place, has_fate(await now.alice.say(now.room, "hello", shared=False)))
+        await until(lambda: any("has not got the key" in w for w in now.alice.words(now.room, BOT)))
+        assert not any("is blocked there" in w for w in now.alice.words(now.room, BOT))
+
+
 async def test_what_a_client_says_of_its_key_after_the_sender_was_told_is_told_as_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

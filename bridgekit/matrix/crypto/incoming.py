@@ -121,7 +121,7 @@ class Incoming:
         self._other = other
         self._spawn = spawn
         self._open: OrderedDict[_Place, _Open] = OrderedDict()
-        self._withheld: OrderedDict[tuple[ChatId, str], str] = OrderedDict()
+        self._withheld: OrderedDict[_Place, str] = OrderedDict()
         self._waiting: dict[_Place, list[Callable[[], None]]] = {}
         self._asked: OrderedDict[_Place, None] = OrderedDict()
         self._unwedged: dict[tuple[PersonId, str], float] = {}
@@ -234,7 +234,7 @@ class Incoming:
         if (known := self._open.get(key.place)) is not None and not _is_better(row, key.session, known):
             return []
         self._remember(key.place, _Open(row, key.session))
-        self._withheld.pop((room, session), None)
+        self._withheld.pop(key.place, None)
         for wake in self._waiting.pop(key.place, ()):
             wake()
         return [self._store.keys.put_inbound(row)]
@@ -261,9 +261,10 @@ class Incoming:
             said = contents.withheld(event.content)
         except (msgspec.MsgspecError, RecursionError):
             return
-        self._withheld[(said.room_id, said.session_id)] = said.code
+        place = (said.room_id, said.session_id, event.sender)
+        self._withheld[place] = said.code
         if said.code != NO_OLM:  # then the key follows, as a rule
-            for wake in self._waiting.pop((said.room_id, said.session_id, event.sender), ()):
+            for wake in self._waiting.pop(place, ()):
                 wake()
         while len(self._withheld) > REASONS:
             self._withheld.popitem(last=False)
@@ -331,7 +332,7 @@ class Incoming:
 
     def missing(self, place: _Place) -> KeyMissing:
         """Why a session's key is not there, as far as its maker's client has said."""
-        code = self._withheld.get(place[:2], "")
+        code = self._withheld.get(place, "")
         return KeyMissing(WITHHELD.get(code, NO_KEY), place, withheld=bool(code))
 
     async def _recall(self, place: _Place) -> _Open | None:
