@@ -64,8 +64,9 @@ class Receiver(Protocol):
         """A state event, of ours or of others; before `accept`, and told again when the transaction comes again."""
         ...
 
-    def keys(self, encryption: Encryption, rooms: set[ChatId]) -> None:
-        """What a transaction with events of `rooms` says of devices and keys, apart from to-device events."""
+    def keys(self, encryption: Encryption, rooms: set[ChatId], *, bare: bool) -> None:
+        """What a transaction with events of `rooms` says of devices and keys, apart from to-device events; also when
+        it comes again. `bare`: it holds nothing but events, and perhaps once held more."""
         ...
 
     def malformed(self, raw: bytes, why: str) -> None:
@@ -171,18 +172,20 @@ class Appservice:
         for event in transaction.events:
             if event.state_key is not None:
                 self._receiver.state(event)
+        rooms = {event.room_id for event in transaction.events}
         if events or transaction.encryption.lasts or transaction.malformed:
             key = transaction.key(txn_id)
             async with self._turn:
                 if key in self._recent or await self._receiver.seen(key):
                     self._remember(key)
+                    self._receiver.keys(transaction.encryption, rooms, bare=transaction.is_bare)
                     return _done()
                 for raw, why in transaction.malformed:
                     log.warning("malformed_event", txn_id=txn_id, why=why, size=len(raw))
                     self._receiver.malformed(raw, why)
                 await self._receiver.accept(key, events, transaction.encryption)
                 self._remember(key)
-        self._receiver.keys(transaction.encryption, {event.room_id for event in transaction.events})
+        self._receiver.keys(transaction.encryption, rooms, bare=transaction.is_bare)
         if transaction.ephemeral:
             self._receiver.ephemeral(transaction.ephemeral)
         return _done()

@@ -64,6 +64,11 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     ephemeral: list[bytes]
     encryption: Encryption
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether it holds nothing but events: one that is sent again may lack all else that it held."""
+        return not self.ephemeral and self.encryption is _nothing
+
     def key(self, txn_id: str) -> str:
         """What is remembered of it: the same for each delivery of this transaction, and for no other.
 

@@ -142,8 +142,8 @@ class Reception:
                 return  # its row is parked when it is read
             self._glimpsed(event.room_id, event.type, content)
 
-    def keys(self, encryption: Encryption, rooms: set[ChatId]) -> None:
-        self._engine.heard_of_keys(encryption, rooms)
+    def keys(self, encryption: Encryption, rooms: set[ChatId], *, bare: bool) -> None:
+        self._engine.heard_of_keys(encryption, rooms, bare=bare)
 
     def _is_puppets(self, event: RawEvent) -> bool:
         """The echo of what the bridge itself did as a double puppet."""

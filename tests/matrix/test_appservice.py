@@ -40,6 +40,7 @@ class Desk:
         self.parked: list[bytes] = []
         self.states: list[RawEvent] = []
         self.counted = 0
+        self.bare: list[bool] = []
         self.fleeting: list[bytes] = []
         self.pings: list[str | None] = []
         self.trouble: Exception | None = None
@@ -74,8 +75,9 @@ class Desk:
     def state(self, event: RawEvent) -> None:
         self.states.append(event)
 
-    def keys(self, encryption: Encryption, rooms: set[ChatId]) -> None:
+    def keys(self, encryption: Encryption, rooms: set[ChatId], *, bare: bool) -> None:
         self.counted += bool(encryption.one_time_keys)
+        self.bare.append(bare)
 
     def malformed(self, raw: bytes, why: str) -> None:
         self.parked.append(raw)
@@ -200,6 +202,15 @@ async def test_what_is_sent_again_may_lack_what_was_for_devices(http, desk):
     assert await put(http, "1", {"events": [event(1)], "to_device": [{"a": 1}]}) == (200, {})
     assert await put(http, "1", {"events": [event(1)]}) == (200, {})
     assert desk.disk == [("1", ["$1"])]
+    assert desk.bare == [False, True]
+
+
+async def test_a_transaction_that_holds_nothing_is_told_for_it_may_have_held_something(http, desk):
+    bodies: list[dict[str, Any]] = [{"events": [], "device_lists": {"changed": ["@a:b"]}}, {"events": []}]
+    for body in bodies:
+        assert await put(http, "1", body) == (200, {})
+    assert await put(http, "2", {"events": [], "ephemeral": [{"type": "m.typing"}]}) == (200, {})
+    assert desk.bare == [False, True, False]
 
 
 async def test_fleeting_events_alone_cost_no_disk(http, desk):

@@ -710,6 +710,21 @@ async def test_a_device_that_came_while_the_bridge_was_away_gets_the_keys(tmp_pa
             assert carol.words_readable(room, BOB) == ["for both"]
 
 
+async def test_a_device_that_came_in_a_transaction_that_did_not_arrive_gets_the_keys(tmp_path: Path) -> None:
+    """The transaction said nothing else: Synapse sends it again, and nothing is left in it."""
+    async with scene(tmp_path) as now:
+        carol = SecretClient(now.place.homeserver, now.place.homeserver.user("carol"), verified=False)
+        await carol.human.join(now.room)
+        await now.bob_says("for Alice")
+        await now.place.homeserver.settled()
+        blip = now.place.homeserver.fault("PUT */transactions/*", Fail(), times=1)
+        now.place.homeserver.keys.upload_identity(carol.id, carol.machine.identity())
+        await now.place.homeserver.settled()
+        assert blip.hits == 1
+        await now.bob_says("for both")
+        assert carol.words_readable(now.room, BOB) == ["for both"]
+
+
 async def test_a_homeserver_that_sends_no_keys_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

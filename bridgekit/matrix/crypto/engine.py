@@ -100,6 +100,7 @@ class Engine:
         self._is_ours = is_ours
         self.trouble = ""  # why the bridge cannot take part in encrypted rooms, as far as is known
         self._reached = asyncio.Event()
+        self._are_counted = False  # the homeserver says how many keys ours have left
         self._told = encrypted
         self._speakers = speakers
         self.tally = Tally()
@@ -346,19 +347,21 @@ class Engine:
         """It is on disk."""
         self.incoming.take(kept.to_device)
 
-    def heard_of_keys(self, said: Encryption, places: Iterable[ChatId]) -> None:
-        """What else a transaction with events of these rooms says.
+    def heard_of_keys(self, said: Encryption, places: Iterable[ChatId], *, bare: bool) -> None:
+        """What else a transaction with events of these rooms says; `bare`: nothing.
 
-        The counts of keys come with every event of a room that the bot is in, but not where a homeserver repeats
-        what it could not deliver (catchup): then there may be changed devices of which it will not tell.
+        Where a homeserver counts keys, the bot's come with every event, but not where it repeats what it could not
+        deliver (catchup): then there may be changed devices of which it will not tell. Synapse (1.163) repeats one that
+        held nothing else as an empty one, and makes none at all for changed devices while it believes us away.
         """
         others = [user for user in {*said.changed, *said.left} if not self._is_ours(user)]
         self.tracking.changed(others)
         self._look_at(user for user in others if self.puppets.has(user) or self._members.rooms_of(user))
         self.machines.changed([user for user in said.changed if self._is_ours(user)])
         if said.one_time_keys or said.fallback_keys:
+            self._are_counted = True
             self.machines.counts(said.one_time_keys, said.fallback_keys)
-        elif any(map(self.knows_encrypted, places)):
+        elif (bare and self._are_counted) or any(map(self.knows_encrypted, places)):
             self.tracking.all_changed()
 
     def _look_at(self, users: Iterable[PersonId]) -> None:
