@@ -62,7 +62,13 @@ def _registration(config: Config) -> bool:
         differences = registration.compare(document(config), registration.read(file))
     except ConfigError as error:
         return _tell("registration", [f"{where} {why}" for where, why in error.problems], "")
-    return _tell("registration", differences, f"{file} belongs to the config")
+    well = _tell("registration", differences, f"{file} belongs to the config")
+    if not well:
+        _note(
+            "registration",
+            "`bridgekit registration --write` writes it anew; give the homeserver that, and restart it",
+        )
+    return well
 
 
 async def _store(config: Config) -> bool:
@@ -99,7 +105,7 @@ async def _store(config: Config) -> bool:
     if unseen:
         notes = [f"the next start brings the database up to date ({_count(unseen, 'step')})"]
     for sentence in notes:
-        print(f"note  {'store':<12}  {sentence}", flush=True)
+        _note("store", sentence)
     return well
 
 
@@ -227,6 +233,10 @@ def _tell(name: str, problems: list[str], well: str) -> bool:
 
 def _line(well: bool, name: str, sentence: str) -> None:
     print(f"{'ok  ' if well else 'FAIL'}  {name:<12}  {sentence}", flush=True)
+
+
+def _note(name: str, sentence: str) -> None:
+    print(f"note  {name:<12}  {sentence}", flush=True)
 
 
 def _count(number: int, thing: str) -> str:

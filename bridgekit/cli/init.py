@@ -91,10 +91,17 @@ class _Interview:
         return top + "networks:\n" + "\n".join(sections)
 
     def _one(self, given: str | None, flag: str, question: str) -> str:
-        answer = given or (self.ask(question).strip() if self.ask else "")
+        answer = given or self._required(question)
         if not answer:
             self.missing.append((flag, "is required"))
         return answer
+
+    def _required(self, question: str) -> str:
+        """What the person answers, asked again until there is something; "" where nobody is there."""
+        while self.ask is not None:
+            if answer := self.ask(question).strip():
+                return answer
+        return ""
 
     def _default(self, question: str, usual: str) -> str:
         return (self.ask(f"{question} [{usual}]: ").strip() if self.ask else "") or usual
@@ -104,21 +111,20 @@ class _Interview:
         known = ", ".join(Installed())
         while self.ask is not None:
             word = self.ask(f"A network as NAME=CONNECTOR ({known}); empty to finish: ").strip()
-            if not word:
+            if not word and named:
                 break
-            named.append(word)
+            if word and not (wrong := _wrong(word)):
+                named.append(word)
+            else:
+                print(wrong if word else "Name at least one.")
         return named
 
     def _network(self, word: str, given: dict[str, str]) -> str:
-        name, sign, connector = word.partition("=")
+        if wrong := _wrong(word):
+            self.missing.append(("--network", wrong))
+            return ""
+        name, _, connector = word.partition("=")
         installed = Installed()
-        if not sign or not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", name):
-            self.missing.append(("--network", f"{word} is not NAME=CONNECTOR with a lower case name"))
-            return ""
-        if connector not in installed:
-            near = closest(connector, list(installed)) or f"; there is {', '.join(installed)}"
-            self.missing.append(("--network", f"no connector called `{connector}` is installed{near}"))
-            return ""
         used: set[str] = set()
 
         def answer(path: str, info: FieldInfo) -> str | None:
@@ -129,10 +135,10 @@ class _Interview:
             if not info.is_required():
                 return None
             usual = str(info.examples[0]) if info.examples else ""
-            if self.ask is not None:
-                about = info.description or path
-                return self.ask(f"{key}: {about}{f' [{usual}]' if usual else ''} ").strip() or usual or None
-            return usual or None
+            if self.ask is None:
+                return usual or None
+            question = f"{key}: {info.description or path}{f' [{usual}]' if usual else ''} "
+            return self.ask(question).strip() or usual if usual else self._required(question)
 
         try:
             section = template.network(name, connector, installed[connector].manifest.config, answer)
@@ -143,6 +149,18 @@ class _Interview:
         for key in sorted(mine - used):
             self.missing.append(("--set", f"there is no key {key}{closest(key, sorted(used))}"))
         return section
+
+
+def _wrong(word: str) -> str:
+    """What is wrong with NAME=CONNECTOR; "" where nothing is."""
+    name, sign, connector = word.partition("=")
+    if not sign or not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", name):
+        return f"{word} is not NAME=CONNECTOR with a lower case name"
+    installed = Installed()
+    if connector in installed:
+        return ""
+    near = closest(connector, list(installed)) or f"; there is {', '.join(installed)}"
+    return f"no connector called `{connector}` is installed{near}"
 
 
 def _create(folder: Path, text: str) -> None:

@@ -118,7 +118,7 @@ def compare(ours: Document, theirs: Document) -> list[str]:
         if mine == installed:
             continue
         if key in SECRETS:
-            found.append(f"`{key}` differs from the bridge's: install the bridge's registration again.")
+            found.append(f"`{key}` differs from the bridge's.")
         elif key not in theirs:
             found.append(f"`{key}` is missing; the bridge has {mine!r}.")
         else:

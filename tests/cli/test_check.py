@@ -205,4 +205,5 @@ async def test_a_registration_without_devices_is_told(
         assert await check(folder) == 1
         out = capsys.readouterr().out
     assert "FAIL  registration  `io.element.msc4190` is not true" in out
+    assert "note  registration  `bridgekit registration --write` writes it anew" in out
     assert "FAIL  encryption    The homeserver does not let the bridge make devices" in out

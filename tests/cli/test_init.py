@@ -148,6 +148,40 @@ def test_a_connectors_required_keys_are_asked_for(tmp_path: Path):
     assert len(asked) == 3
 
 
+def test_a_person_who_mistypes_is_asked_again_and_nothing_is_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    script = iter(
+        [
+            ("The homeserver's name", ""),
+            ("The homeserver's name", "example.org"),
+            ("Where the bridge reaches it", ""),
+            ("Your Matrix user id", ""),
+            ("A network as NAME=CONNECTOR", ""),
+            ("A network as NAME=CONNECTOR", "net"),
+            ("A network as NAME=CONNECTOR", "net=icr"),
+            ("A network as NAME=CONNECTOR", "net=irc"),
+            ("A network as NAME=CONNECTOR", ""),
+            ("net.servers.0.host: ", ""),
+            ("net.servers.0.host: ", "irc.example.org"),
+        ]
+    )
+
+    def ask(question: str) -> str:
+        expected, answer = next(script)
+        assert question.startswith(expected)
+        return answer
+
+    init(tmp_path, server_name=None, homeserver_url=None, admin=None, networks=[], settings=[], ask=ask)
+    network = load(tmp_path / "config.yaml", {}).networks["net"]  # type: ignore[index]
+    assert network.config.servers[0].host == "irc.example.org"
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        "Name at least one.",
+        "net is not NAME=CONNECTOR with a lower case name",
+        "no connector called `icr` is installed; did you mean `irc`?",
+    ]
+
+
 def test_without_a_person_a_required_key_is_named(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"networks.net: --set net.servers.0.host=VALUE is required"):
         init(

@@ -122,11 +122,11 @@ def test_two_that_agree_have_no_differences():
         ({"url": "http://other"}, "`url` is 'http://other'; the bridge has 'http://x'."),
         (
             {"as_token": "installed"},
-            "`as_token` differs from the bridge's: install the bridge's registration again.",
+            "`as_token` differs from the bridge's.",
         ),
         (
             {"hs_token": "installed"},
-            "`hs_token` differs from the bridge's: install the bridge's registration again.",
+            "`hs_token` differs from the bridge's.",
         ),
         ({"io.element.msc4190": False}, "`io.element.msc4190` is not true: encrypted rooms"),
         ({"receive_ephemeral": None}, "`receive_ephemeral` is not true: typing"),
