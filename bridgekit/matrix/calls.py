@@ -336,6 +336,11 @@ class Calls:
         )
         return None if found is None else (found.room_id, found.servers)
 
+    async def aliases(self, room: ChatId, *, user: PersonId | None = None) -> list[str]:
+        """The room's aliases on this homeserver; for its members, and for everybody where all may read it."""
+        decode = msgspec.json.Decoder(shapes.Aliases).decode
+        return (await self._call("aliases", "GET", f"{_room(room)}/aliases", None, decode, user=user)).aliases
+
     async def put_alias(self, alias: str, room: ChatId, *, user: PersonId | None = None) -> None:
         """Point a new alias at the room."""
         await self._call("alias", "PUT", _alias(alias), {"room_id": room}, json_object, user=user)

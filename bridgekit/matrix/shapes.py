@@ -62,6 +62,12 @@ class RoomId(msgspec.Struct):
     room_id: ChatId
 
 
+class Aliases(msgspec.Struct):
+    """A room's aliases on its member's homeserver."""
+
+    aliases: list[str]
+
+
 class Alias(msgspec.Struct):
     """What an alias points at, and the servers that know the room."""
 

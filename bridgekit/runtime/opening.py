@@ -12,7 +12,6 @@ from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.core import wording
 from bridgekit.core.crowd import Crowds
 from bridgekit.core.exposure import Allowed, limits
-from bridgekit.core.ghosts import Namespace
 from bridgekit.core.protection import STATE_TYPE
 from bridgekit.core.questions import WANTED
 from bridgekit.core.scopes import Scope
@@ -42,7 +41,6 @@ class Opening:
         client: MatrixClient,
         registry: Registry,
         crowds: Crowds,
-        namespace: Namespace,
         *,
         exposures: Callable[[], Exposures],
         consenting: Callable[[], Consenting],
@@ -55,16 +53,17 @@ class Opening:
         label: Callable[[NetworkId], str],
         say: Callable[[ChatId, str], Coroutine[Any, Any, None]],
         announce: Callable[[PortalKey, str], Coroutine[Any, Any, None]],
+        drop_aliases: Callable[[Link], Coroutine[Any, Any, None]],
         history: Callable[[PortalKey], Coroutine[Any, Any, None]],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         """`history` brings what was said in a chat before it was linked."""
         self.say = say
         self.announce = announce
+        self._drop_aliases = drop_aliases
         self._client = client.patient
         self._registry = registry
         self._crowds = crowds
-        self._namespace = namespace
         self._exposures = exposures
         self._consenting = consenting
         self._holding = holding
@@ -159,12 +158,9 @@ class Opening:
         if self._placed.get(link.key) == findable:
             return
         self._placed[link.key] = findable
-        portal = self._registry.portals.get(link.room)
-        if portal is not None and portal.made and not findable:
+        if link.key.receiver is None and not findable:
             # Whoever guesses the alias would learn that the chat is here; it is made again for who asks later.
-            await lenient.quiet(
-                self._client.delete_alias, self._namespace.alias(link.key.network, ChatId(link.name))
-            )
+            await lenient.quiet(self._drop_aliases, link)
         if self._spaces.wants(link):
             if findable:
                 self._spawn(self._spaces.take_in(link))

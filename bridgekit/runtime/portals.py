@@ -11,7 +11,7 @@ import structlog
 
 from bridgekit.contract import facts, verbs
 from bridgekit.contract.connector import Manifest, Network
-from bridgekit.contract.errors import NotAllowed, SendRejected
+from bridgekit.contract.errors import MatrixRefused, NotAllowed, SendRejected
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Content, Kind, Person
@@ -342,6 +342,8 @@ class Portals:
             ghosts = [self._namespace.mxid(side.network, person) for person in gone]
             self._spawn(self._let_go(link.room, ghosts, reason))
         await self._opening().end(link)
+        if side.receiver is None:
+            await self.drop_aliases(link)
         portal = self._registry.portals.get(link.room)
         if portal is None or self._registry.links_of(link.room):
             return
@@ -349,9 +351,19 @@ class Portals:
             await self._registry.remove_portal(link.room)
             self._spawn(quiet(self._client.leave, link.room, reason=reason))  # it was there for this alone
         elif portal.made:
-            alias = self._namespace.alias(side.network, ChatId(link.name))
-            await allowed(self._client.delete_alias(alias))
             await self._registry.remove_portal(link.room)
+
+    async def drop_aliases(self, link: Link) -> None:
+        """No address of the chat leads into the room any more, in whatever letters it was asked for."""
+        network = link.key.network
+        try:
+            found = await self._client.aliases(link.room)
+        except MatrixRefused:  # the bridge was put out
+            found = [self._namespace.alias(network, ChatId(link.name))]
+        for alias in found:
+            parsed = self._namespace.parse_alias(alias)
+            if parsed is not None and parsed[0] == network and self.named(*parsed) == (link.key.chat, False):
+                await allowed(self._client.delete_alias(alias))
 
     async def close_account(self, network: NetworkId, login: LoginId) -> None:
         """Take an account away from the bridge, with its direct conversations and its password."""

@@ -189,7 +189,10 @@ class Sasl(Section):
         default="", description="Account name; empty with EXTERNAL means the certificate's own."
     )
     password: SecretLine | None = Field(default=None, description="Account password.")
-    required: bool = Field(default=True, description="Without a successful sign-in, join nothing and stop.")
+    required: bool = Field(
+        default=True,
+        description="Without a successful sign-in, join nothing and stop; services that are only away are waited for.",
+    )
 
 
 class NickServ(Section):

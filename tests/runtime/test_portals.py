@@ -574,6 +574,26 @@ async def test_a_chat_that_is_not_known_to_be_open_to_everybody_has_no_portal_at
         )  # and the bridge stays in no chat that it was asked to look at
 
 
+@pytest.mark.parametrize("by_alias", [False, True], ids=["linked", "made"])
+async def test_no_alias_leads_into_a_room_that_is_not_its_chats_any_more(
+    tmp_path: Path, by_alias: bool
+) -> None:
+    """It would for ever: a homeserver asks only for aliases that it does not know."""
+    town, shouted = Town(), f"#_bk_town_#TALK:{SERVER}"
+    town.visible[TALK] = OPEN
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        carol = place.homeserver.user("carol")
+        if by_alias:
+            room = await carol.join(shouted)
+        else:
+            _, room = await linked(place)
+            await until(lambda: len(bridge.parts.passage.passing) == 1)
+            assert await carol.join(shouted) == room
+        assert await carol.join(ALIAS) == room
+        await bridge.portals.unlink(PortalKey(TOWN, TALK))
+        assert {await carol.join(alias) for alias in (ALIAS, shouted)} & {room} == set()
+
+
 async def test_a_chat_that_is_linked_gets_no_alias_unless_it_is_open(tmp_path: Path) -> None:
     """An alias would tell the room, and who may enter it, to everybody who can guess the chat's name."""
     town = Town()

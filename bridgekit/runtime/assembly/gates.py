@@ -25,7 +25,6 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
         parts.client,
         parts.registry,
         parts.crowds,
-        parts.namespace,
         exposures=lambda: parts.exposures,
         consenting=lambda: parts.consenting,
         holding=lambda: parts.holding,
@@ -44,6 +43,7 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
         label=parts.label,
         say=lambda room, words: parts.portals.say(room, words),
         announce=lambda side, words: parts.portals.announce(side, words),
+        drop_aliases=lambda link: parts.portals.drop_aliases(link),
         history=lambda side: backfill(
             side, parts.config.messages.history, parts.registry, parts.accounts.sessions
         ),

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from bridgekit.cli.registering import document
 from bridgekit.config import Config
 from bridgekit.contract.facts import RoleChange, Topic
-from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId
+from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import File, Role
 from bridgekit.contract.policy import Entry, Exposure, Visibility
 from bridgekit.contract.verbs import Kick, SetTopic, SetTyping, Unban
@@ -196,6 +196,10 @@ async def test_an_alias_a_direct_chat_and_ones_own_name(synapse: Synapse, tmp_pa
         await until(lambda: place.bridge.registry.links_of(ChatId(room)), 20)
         await alice.say(room, "hi Dora")
         await town.until(lambda: town.said("dm:dora") == ["hi Dora"], 10)
+
+        # The alias leads into what is linked, and not into what was.
+        await place.bridge.portals.unlink(PortalKey(TOWN, ChatId("#open")))
+        assert await carol.join(alias) != rooms[0]
 
 
 def own(place: Place, login: LoginId, words: str) -> Any:
