@@ -70,6 +70,17 @@ class Packages:
         async with self._publishing:
             await self._publish(user, provider)
 
+    async def refill(self, user: str, provider: Provider) -> None:
+        """The same for who has some; who is gone meanwhile stays so."""
+        async with self._publishing:
+            if user in self._kept:
+                await self._publish(user, provider)
+
+    async def withdraw(self, user: str, provider: Provider) -> None:
+        """Nobody is given any of a user's any more, and nothing of them is kept."""
+        async with self._publishing:
+            await provider.withdraw(user, self._forgotten(user))
+
     async def _publish(self, user: str, provider: Provider) -> None:
         client = self._seats.client(user)
         low = not provider.publishes(user) or client in provider.low(user)
@@ -109,8 +120,7 @@ class Packages:
             return seat, self._rows(user)
         return None
 
-    def forget(self, user: str) -> dict[str, bytes | None]:
-        """Have nothing of a user's any more: what is to be stored."""
+    def _forgotten(self, user: str) -> dict[str, bytes | None]:
         self._worn.discard(user)
         for kept in (self._kept, self._records, self._terms):
             kept.pop(user, None)
@@ -122,7 +132,7 @@ class Packages:
             for user in list(self._kept):
                 if user in self._kept:
                     await self.forget_old(user)
-                    await self.publish(user, provider)
+                    await self.refill(user, provider)
             await asyncio.sleep(LOOK)
 
     async def forget_old(self, user: str) -> None:

@@ -108,7 +108,7 @@ class Parting:
     async def _parted(self, user: str) -> None:
         """Raises Disconnected and SendUncertain where it is to be tried again."""
         # First of all the keys: nobody brings them in from now on.
-        await self._provider.withdraw(user, self._packages.forget(user))
+        await self._packages.withdraw(user, self._provider)
         for direct in self._directs.of_user(user):
             await self._leave(direct)
         for room in self._seats.of(user):

@@ -324,7 +324,7 @@ class Tenants:
         direct = found_in(seat.state, room, seat.user)
         more = dict(rows) | ({} if direct is None else self.directs.take(direct))
         await self._seats.take(seat, more=more)
-        self._errands.later(partial(self._packages.publish, seat.user, self._provider))
+        self._errands.later(partial(self._packages.refill, seat.user, self._provider))
         if direct is not None:
             self.account(seat.user).heard_of(direct.other, agrees=True)
         else:

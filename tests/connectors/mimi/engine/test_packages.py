@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -153,3 +154,24 @@ async def test_packages_of_an_earlier_version_have_a_whole_life_left(scene: Scen
     assert len(scene.on_disk) == AT_ONCE + 1
     await scene.pass_by(2)
     assert scene.on_disk == set()
+
+
+async def test_what_was_to_be_published_anew_is_not_where_the_account_is_gone(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+):
+    """Who is gone is as if they had never been (protocol 5.2): nobody fetches their keys, and none are made."""
+    store = scene.house.host.put_all
+
+    async def slowly(rows: Mapping[str, bytes | None]) -> None:
+        await asyncio.sleep(0)
+        await store(rows)
+
+    monkeypatch.setattr(scene.house.host, "put_all", slowly)
+    publishing = asyncio.create_task(scene.publish())
+    await asyncio.sleep(0)  # the private halves are on their way to the disk
+    await scene.packages.withdraw(BOB, scene.house.provider)
+    await publishing
+    await scene.packages.refill(BOB, scene.house.provider)
+    assert not scene.house.provider.publishes(BOB)
+    left = [key for key in scene.house.store if BOB in key and key.startswith((PREFIX, TERMS, "shelf/"))]
+    assert left == []
