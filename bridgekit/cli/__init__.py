@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         for path, why in error.problems:
             print(f"{path}: {why}" if path else why, file=sys.stderr)
-        return USAGE
+        return FAILED if error.passing else USAGE
     except BridgeError as error:
         print(error.notice, file=sys.stderr)
         return FAILED

@@ -29,11 +29,15 @@ class BridgeError(Exception):
 
 
 class ConfigError(BridgeError):
-    """The configuration cannot be used; `problems` are (path, sentence), all of them at once."""
+    """The configuration cannot be used; `problems` are (path, sentence), all of them at once.
 
-    def __init__(self, problems: list[tuple[str, str]]) -> None:
+    `passing`: not now; the same configuration may be of use later.
+    """
+
+    def __init__(self, problems: list[tuple[str, str]], *, passing: bool = False) -> None:
         super().__init__("\n".join(f"{path}: {why}" if path else why for path, why in problems))
         self.problems = problems
+        self.passing = passing
 
 
 class MatrixError(BridgeError):

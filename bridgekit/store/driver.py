@@ -21,9 +21,9 @@ CLOSE_WITHIN = 10.0
 """Seconds that `close` gives the last writes, if nobody says otherwise."""
 
 
-def unusable(sentence: str) -> ConfigError:
-    """The database cannot be used as configured, and why."""
-    return ConfigError([("", sentence)])
+def unusable(sentence: str, *, passing: bool = False) -> ConfigError:
+    """The database cannot be used as configured, and why; `passing`: not now."""
+    return ConfigError([("", sentence)], passing=passing)
 
 
 class StoreError(BridgeError):

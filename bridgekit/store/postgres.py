@@ -69,14 +69,15 @@ class PostgresDriver:
         try:
             writer = await connect(dsn)
         except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise unusable(f"The PostgreSQL database cannot be opened: {_reason(error)}.") from error
+            said = f"The PostgreSQL database cannot be opened: {_reason(error)}."
+            raise unusable(said, passing=_passes(error)) from error
         try:
             # A bridge that was killed a moment ago may not have been missed yet.
             for _ in range(20):
                 if await _lock(writer):
                     return cls(dsn, writer)
                 await asyncio.sleep(0.1)
-            raise unusable(LOCKED)
+            raise unusable(LOCKED, passing=True)  # its server may not have missed yet who had it
         except BaseException:
             writer.terminate()
             raise
@@ -313,11 +314,14 @@ def _away(error: BaseException, connection: asyncpg.Connection) -> Away | None:
     """The error as Away where the server is gone, full or read-only, so that the same may go well later."""
     if isinstance(error, Away):
         return error
-    code = str(getattr(error, "sqlstate", "") or "")
-    passes = isinstance(error, OSError | TimeoutError) or code.startswith(_PASSING)
-    if passes or (isinstance(error, Exception) and connection.is_closed()):
+    if _passes(error) or (isinstance(error, Exception) and connection.is_closed()):
         return Away(_reason(error))
     return None
+
+
+def _passes(error: BaseException) -> bool:
+    code = str(getattr(error, "sqlstate", "") or "")
+    return isinstance(error, OSError | TimeoutError) or code.startswith(_PASSING)
 
 
 def _reason(error: BaseException) -> str:

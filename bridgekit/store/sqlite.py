@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import queue
@@ -56,6 +57,10 @@ _PRAGMAS = ("busy_timeout = 5000", "cache_size = -4096", "temp_store = MEMORY")
 
 # The file is damaged: no other try helps, and an admin has to see it.
 _BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+# What stands in the way of opening it, too, and is not the config's fault.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 
 
 class Passing(Exception):
@@ -126,7 +131,8 @@ class SqliteDriver:
             if lock >= 0:
                 os.close(lock)
             if isinstance(error, OSError | sqlite3.Error):
-                raise unusable(f"The database {path} cannot be opened: {error}.") from error
+                said = f"The database {path} cannot be opened: {error}."
+                raise unusable(said, passing=_passes(error)) from error
             raise
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL))
         return cls(path, lock, writer)
@@ -354,6 +360,14 @@ def _tell(future: asyncio.Future[None], error: Exception | None) -> None:
         future.set_result(None)
     else:
         future.set_exception(error)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether the same file may well be opened later: the disk is full, or fails now."""
+    if isinstance(error, OSError):
+        return error.errno in _NO_ROOM
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
 def _take_lock(path: Path) -> int:

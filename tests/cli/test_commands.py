@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from bridgekit import __version__
 from bridgekit.cli import main, parser
+from bridgekit.testing.servers.process import free_port
 
 
 @pytest.fixture
@@ -99,6 +100,15 @@ def test_double_puppets_are_in_the_registration(
     main(["registration", "-c", config])
     users = YAML(typ="safe", pure=True).load(capsys.readouterr().out)["namespaces"]["users"]
     assert users[1] == {"exclusive": False, "regex": r"@.*:example\.org"}
+
+
+def test_a_database_that_is_away_is_another_status_than_a_config_that_cannot_be_used(
+    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The unit in docs/operating.md tries again, but after status 2."""
+    monkeypatch.setenv("BRIDGEKIT__STORE__URL", f"postgresql://someone@127.0.0.1:{free_port()}/x")
+    assert main(["run", "-c", config]) == 1
+    assert "The PostgreSQL database cannot be opened" in capsys.readouterr().err
 
 
 def test_the_config_is_found_by_the_environment(config: str, monkeypatch: pytest.MonkeyPatch):

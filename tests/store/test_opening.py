@@ -1,6 +1,7 @@
 """Opening a store: what is refused, with which sentence, and what an old database becomes."""
 
 import asyncio
+import errno
 import sqlite3
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ import asyncpg
 import pytest
 
 from bridgekit.contract.errors import ConfigError
-from bridgekit.store import SealingKey, Store
+from bridgekit.store import SealingKey, Store, sqlite
 from bridgekit.store.migrate import Migration, migrate, migrations, statements
 from bridgekit.store.rows import Stay
 from bridgekit.store.tables import META, TABLES
@@ -137,18 +138,40 @@ async def test_a_folder_that_is_not_there_is_refused(tmp_path: Path, key: Sealin
 
 async def test_a_file_that_is_no_database_is_refused(tmp_path: Path, key: SealingKey):
     (tmp_path / "store.db").write_text("This is a letter and no database. " * 100)
-    with pytest.raises(ConfigError, match="not a database"):
+    with pytest.raises(ConfigError, match="not a database") as refused:
         await Store.open(f"sqlite:///{tmp_path}/store.db", key)
+    assert not refused.value.passing
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, errno.ENOSPC])
+async def test_a_disk_that_is_full_is_no_fault_of_the_config(
+    tmp_path: Path, key: SealingKey, monkeypatch: pytest.MonkeyPatch, code: int
+):
+    """Where the disk is full, SQLite cannot make its shared memory either, and calls that an I/O error."""
+    full: Exception = OSError(code, "No space left on device")
+    if code != errno.ENOSPC:
+        full = sqlite3.OperationalError("disk I/O error")
+        full.sqlite_errorcode = code
+
+    def fails(_path: Path) -> sqlite3.Connection:
+        raise full
+
+    monkeypatch.setattr(sqlite, "open_connection", fails)
+    with pytest.raises(ConfigError, match="cannot be opened") as refused:
+        await Store.open(f"sqlite:///{tmp_path}/store.db", key)
+    assert refused.value.passing
 
 
 async def test_a_postgresql_that_is_not_there_is_refused_at_once(key: SealingKey):
-    with pytest.raises(ConfigError, match="PostgreSQL database cannot be opened"):
+    with pytest.raises(ConfigError, match="PostgreSQL database cannot be opened") as refused:
         await Store.open(f"postgresql://someone:{SECRET}@127.0.0.1:{free_port()}/x", key)
+    assert refused.value.passing
 
 
 async def test_a_postgresql_database_that_is_not_there_is_refused(postgres, key: SealingKey):
-    with pytest.raises(ConfigError, match='"nowhere" does not exist'):
+    with pytest.raises(ConfigError, match='"nowhere" does not exist') as refused:
         await Store.open(postgres.dsn("nowhere"), key)
+    assert not refused.value.passing
 
 
 async def test_transactions_of_last_week_are_forgotten_when_the_store_opens(url: str, key: SealingKey):
