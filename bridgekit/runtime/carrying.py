@@ -123,31 +123,12 @@ class Carrying:
     async def _carry(self, step: Step) -> bool:
         """Perform one step; False where it must be tried again before what came after it."""
         case, side = step.case, step.action.side
-        if case.written is not None and side.network != MATRIX:
-            await case.kept()  # what goes into the room waits for that when it is ready to go
-        if not self.settled.is_set():
-            step.waits = True
-            await self.settled.wait()
-            step.waits = False
-            if step.stopped:
-                self._settle(step, _unwanted(side, step.stopped), None)
-                return True
-        if _has_ended(step):
-            await self._recall.restore(case, side)
-            self._settle(step, _ended_before(side, case.performed[step.index]), None)
-            return True
-        if side.network != MATRIX:
-            if case.recovering:
-                await self.surveyed.wait()
-                if case.origin.network == MATRIX and await self._is_withdrawn(step):
-                    step.stopped = step.stopped or TAKEN_BACK
-            if step.stopped:
-                self._settle(step, _unwanted(side, step.stopped), None)
-                return True
-            step.task = asyncio.current_task()
+        sent: Sent | None = None
         try:
+            outcome = await self._foregone(step)
             try:
-                sent = await self._around.perform(self.room, step, await self._recall.resolved(step))
+                if outcome is None:
+                    sent = await self._around.perform(self.room, step, await self._recall.resolved(step))
             except RateLimited as error:
                 self._unmark(step)
                 await asyncio.sleep(error.retry_after or 1.0)
@@ -176,10 +157,35 @@ class Carrying:
             notice = "The bridge has a fault and could not pass this on; its log says more."
             self._settle(step, Outcome(side, Fate.FAILED, notice), None)
         else:
-            self._settle(step, Outcome(side, Fate.DELIVERED, sent.note if sent else ""), sent)
+            self._settle(step, outcome or Outcome(side, Fate.DELIVERED, sent.note if sent else ""), sent)
         finally:
             step.task = None
         return True
+
+    async def _foregone(self, step: Step) -> Outcome | None:
+        """Wait until a step may begin; its outcome, where it need not or must not be performed."""
+        case, side = step.case, step.action.side
+        if case.written is not None and side.network != MATRIX:
+            await case.kept()  # what goes into the room waits for that when it is ready to go
+        if not self.settled.is_set():
+            step.waits = True
+            await self.settled.wait()
+            step.waits = False
+            if step.stopped:
+                return _unwanted(side, step.stopped)
+        if _has_ended(step):
+            await self._recall.restore(case, side)
+            return _ended_before(side, case.performed[step.index])
+        if side.network == MATRIX:
+            return None
+        if case.recovering:
+            await self.surveyed.wait()
+            if case.origin.network == MATRIX and await self._is_withdrawn(step):
+                step.stopped = step.stopped or TAKEN_BACK
+        if step.stopped:
+            return _unwanted(side, step.stopped)
+        step.task = asyncio.current_task()
+        return None
 
     # What waits --------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import pytest
 
 from bridgekit.contract import facts, verbs
 from bridgekit.contract.errors import Disconnected, RateLimited, SendRejected, SendUncertain
-from bridgekit.contract.ids import MessageId, PersonId, PortalKey
+from bridgekit.contract.ids import ChatId, MessageId, PersonId, PortalKey
 from bridgekit.contract.people import Content, Person
 from bridgekit.contract.policy import Protection
 from bridgekit.contract.text import plain
@@ -530,6 +530,21 @@ async def test_what_was_not_begun_is_done_after_a_crash(scenes: Open):
     assert after.said(MATRIX_SIDE) == ["m1", "m2"]
     assert after.said(PARROT)[-1] == "m2"
     assert await after.store.inbox.count() == 0
+
+
+async def test_what_is_left_meets_a_bug_before_it_is_sent_and_has_its_fate_all_the_same(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+):
+    async def broken(room: ChatId, since: int) -> frozenset[MessageId]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(scene.around, "withdrawn", broken)
+    scene.take_up(1, MATRIX_SIDE, said(MATRIX_SIDE, ANN, "$1"), recovering=True)
+    await scene.hear(MATRIX_SIDE, said(MATRIX_SIDE, ANN, "$2"))
+    await scene.quiet()
+    number, fates = scene.around.told[0]
+    assert (number, {fate for _, fate, _ in fates}) == (1, {Fate.FAILED})
+    assert scene.said(PARROT) == ["$2"]
 
 
 async def test_what_waits_for_a_lost_connection_is_sent_after_a_restart(scenes: Open):
