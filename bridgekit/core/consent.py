@@ -12,7 +12,7 @@ import msgspec
 
 from bridgekit.contract import facts
 from bridgekit.contract.facts import Change, Fact
-from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Member, Person
 from bridgekit.core import wording
 from bridgekit.core.answers import Answer, Word, answer_in, digest, same, word_in
@@ -34,7 +34,7 @@ from bridgekit.core.questions import (
     Weigh,
 )
 from bridgekit.core.rates import Buckets
-from bridgekit.core.scopes import Consent, Policy, Scope, in_force, without_person
+from bridgekit.core.scopes import WITHDRAWN, Consent, Policy, Scope, in_force, without_person
 
 
 class Desk:
@@ -96,6 +96,8 @@ class Desk:
                 out += file.void(person)
             elif file.by == person:
                 file.by = wording.ERASED
+            if network == MATRIX:
+                out += file.unnamed(person)
             for consent in list(file.consents.values()):
                 if (kept := without_person(consent, network, person)) != consent:
                     out.append(file.keep(kept))
@@ -128,7 +130,8 @@ class Desk:
         file.told_nobody = False
         file.unanswered = 0
         file.count_lost(now)
-        out = self._weighed(file, now)
+        out: list[Decision] = [*file.wanted_anew(now)]
+        out += self._weighed(file, now)
         if self.rules.policy is not Policy.REQUIRED:
             holds = sorted(in_force(self.rules.policy, file.consents.values(), now))
             out.append(Announce(side, wording.linked(file.name, file.room, file.by, holds)))
@@ -159,8 +162,18 @@ class Desk:
             out += self._seek(file, now, dice)
         return out
 
-    def revoke(self, side: PortalKey, by: str, now: int) -> list[Decision]:
-        """Somebody with the right to do it takes the consent back; `by` is who, for people. The link closes at once."""
+    def withdraw(self, side: PortalKey, by: PersonId, now: int, dice: Dice) -> list[Decision]:
+        """Somebody on Matrix with the right to do it takes the link back; it closes at once, and no operator of the
+        chat opens it again before somebody on Matrix wants it anew."""
+        file = self._files.get(side.chat)
+        if file is None:
+            return []
+        person = Person(id=by, name=by)
+        no = self._no(file, person, WITHDRAWN, now, dice)
+        return [*no, *self._revoke(side, by, now), Note("consent_revoked", side)]
+
+    def _revoke(self, side: PortalKey, by: str, now: int) -> list[Decision]:
+        """Whatever was agreed to holds no more; `by` is who takes it back, for people."""
         file = self._files.get(side.chat)
         if file is None:
             return []
@@ -201,7 +214,7 @@ class Desk:
     def _seek(self, file: ChatFile, now: int, dice: Dice, *, loud: bool = False) -> list[Decision]:
         """Ask the operator who is most likely to answer, if something is missing and there were not many questions."""
         missing, again = self._missing(file, now)
-        if not missing or (file.unanswered >= self.rules.unanswered and not loud):
+        if file.withheld or not missing or (file.unanswered >= self.rules.unanswered and not loud):
             return []
         if file.refused(now, self.rules.refusal):
             days = self.rules.refusal // DAY
@@ -283,13 +296,15 @@ class Desk:
         if Scope.BRIDGE not in self.scopes(side, now) or self.rules.policy is Policy.OFF:
             return self._reply(fact.sender, wording.nothing_to_revoke(file.name), now)
         return [
-            *self._no(file, seat.person, now, dice),
-            *self.revoke(side, fact.sender.name, now),
+            *self._no(file, seat.person, "!bridge revoke", now, dice),
+            *self._revoke(side, fact.sender.name, now),
             Note("consent_revoked", side),
         ]
 
     def _volunteered(self, file: ChatFile, seat: Seat, now: int, dice: Dice) -> list[Decision]:
         """An operator asks to be asked; that overrides an earlier no, because it is the chat's own wish."""
+        if file.withheld:
+            return self._reply(seat.person, wording.withheld(file.name), now)
         missing, again = self._missing(file, now)
         scopes = missing or WANTED - in_force(self.rules.policy, file.consents.values(), now)
         if not scopes:
@@ -355,8 +370,8 @@ class Desk:
         ]
         return out + self._weighed(file, now)
 
-    def _no(self, file: ChatFile, person: Person, now: int, dice: Dice) -> list[Decision]:
-        """Keep an operator's no, so that the same question does not come back at once."""
+    def _no(self, file: ChatFile, person: Person, words: str, now: int, dice: Dice) -> list[Decision]:
+        """Keep somebody's no, so that the same question does not come back at once."""
         consent = Consent(
             id=dice().id,
             side=file.side,
@@ -365,7 +380,7 @@ class Desk:
             name=person.name,
             account=person.account or "",
             at=now,
-            wording="!bridge revoke",
+            wording=words,
             granted=False,
         )
         return [file.keep(consent)]

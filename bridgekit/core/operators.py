@@ -10,6 +10,7 @@ from bridgekit.contract.ids import PersonId, PortalKey
 from bridgekit.contract.people import Member, Person, Role
 from bridgekit.core.questions import Ask, Drop, Keep
 from bridgekit.core.scopes import Consent, Scope
+from bridgekit.core.wording import ERASED
 
 
 class Seat(msgspec.Struct, frozen=True):
@@ -95,6 +96,15 @@ class ChatFile:
             del self.asks[id]
         return [Drop(id) for id in gone]
 
+    def unnamed(self, person: PersonId) -> list[Keep]:
+        """The open questions without a word of the Matrix user for whom they were asked: they would be part of what is
+        agreed to."""
+        named = [ask for ask in self.asks.values() if person in ask.wording]
+        for ask in named:
+            words = ask.wording.replace(person, ERASED)
+            self.asks[ask.id] = msgspec.structs.replace(ask, wording=words)
+        return [Keep(self.asks[ask.id]) for ask in named]
+
     def keep(self, consent: Consent) -> Keep:
         """Remember an answer, and have it written down."""
         self.consents[consent.id] = consent
@@ -116,6 +126,20 @@ class ChatFile:
             return any(seat.account == consent.account for seat in self._seats.values())
         seat = self._seats.get(consent.person)
         return seat is not None and not seat.account
+
+    @property
+    def withheld(self) -> bool:
+        """Whether Matrix's side has taken the link back, and nobody there wants it anew."""
+        return any(c.withholds() for c in self.consents.values())
+
+    def wanted_anew(self, now: int) -> list[Keep]:
+        """Somebody on Matrix wants the link: what their side said against it holds no more."""
+        ended = [
+            msgspec.structs.replace(c, ended=now, ended_by="wanted anew")
+            for c in self.consents.values()
+            if c.withholds()
+        ]
+        return [self.keep(c) for c in ended]
 
     def refused(self, now: int, lasting: int) -> bool:
         """Whether the last answer was a no, and not longer than `lasting` (ms) ago."""

@@ -36,6 +36,10 @@ IMPLIED: dict[Policy, frozenset[Scope]] = {
 """What holds without being asked. PUBLIC is never implied: the world is nobody's own chat."""
 
 
+WITHDRAWN = "!bridge revoke, in the Matrix room"
+"""The wording of a no of Matrix's side of a link: against it nothing holds until somebody there wants the link anew."""
+
+
 class Consent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one operator answered, once. All times are milliseconds since the epoch.
 
@@ -67,6 +71,10 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether it is a no that stands."""
         return not self.granted and not self.ended
 
+    def withholds(self) -> bool:
+        """Whether it is a no of Matrix's side that stands."""
+        return self.refuses() and self.wording == WITHDRAWN
+
 
 def without_person(consent: Consent, network: NetworkId, person: PersonId) -> Consent:
     """The consent without a word of somebody who is erased, of its network or of Matrix: that the chat has agreed, when
@@ -75,7 +83,10 @@ def without_person(consent: Consent, network: NetworkId, person: PersonId) -> Co
         return consent
     if network == MATRIX:
         by = ERASED if consent.ended_by == person else consent.ended_by
-        return msgspec.structs.replace(consent, ended_by=by, wording=consent.wording.replace(person, ERASED))
+        kept = msgspec.structs.replace(consent, ended_by=by, wording=consent.wording.replace(person, ERASED))
+        if consent.wording == WITHDRAWN and consent.person == person:
+            kept = msgspec.structs.replace(kept, person=PersonId(""), name=ERASED)
+        return kept
     if consent.person != person:
         return consent
     by = ERASED if consent.ended_by == consent.name else consent.ended_by
@@ -97,6 +108,8 @@ def agreed_since(consents: Iterable[Consent], now: int) -> int:
 def in_force(policy: Policy, consents: Iterable[Consent], now: int) -> frozenset[Scope]:
     """The scopes that hold for a chat at `now`; empty where it may not be linked at all."""
     consents = list(consents)
+    if policy is not Policy.OFF and any(c.withholds() for c in consents):
+        return frozenset()
     implied = IMPLIED[policy]
     if policy is not Policy.OFF and any(Scope.BRIDGE in c.scopes for c in consents if c.refuses()):
         implied = frozenset()

@@ -348,6 +348,11 @@ def ask_later(name: str) -> str:
     return f"There were many questions about {name} just now: say it again in an hour."
 
 
+def withheld(name: str) -> str:
+    """To an operator who wants to agree to what Matrix's side has taken back."""
+    return f"The Matrix side has taken back the link of {name}: somebody there has to ask for it anew first."
+
+
 def nothing_to_revoke(name: str) -> str:
     """There is no consent."""
     return f"Nobody has agreed to a link of {name}: there is nothing to take back."

@@ -181,10 +181,10 @@ class Consenting:
         if desk is not None and side.receiver is None:
             self._carry(desk, desk.close(side))
 
-    def revoke(self, side: PortalKey, by: str) -> None:
+    def revoke(self, side: PortalKey, by: PersonId) -> None:
         """Take back what was agreed to, in the name of somebody on Matrix who may do that; the link closes at once."""
         desk = self._desks[side.network]
-        self._carry(desk, desk.revoke(side, by, now()))
+        self._carry(desk, desk.withdraw(side, by, now(), self._dice))
 
     def erase(self, network: NetworkId, person: PersonId) -> None:
         """Keep that chats have agreed, and forget that somebody who is erased had a part in it."""

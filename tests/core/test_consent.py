@@ -28,7 +28,7 @@ from bridgekit.core.questions import (
     Throw,
     Weigh,
 )
-from bridgekit.core.scopes import Consent, Policy, Scope, agreed_since
+from bridgekit.core.scopes import Consent, Policy, Scope, agreed_since, without_person
 
 NETWORK = NetworkId("parrot")
 CHAT = ChatId("#lobby")
@@ -36,6 +36,7 @@ SIDE = PortalKey(NETWORK, CHAT)
 START = 1_700_000_000_000
 OLGA = Person(id=PersonId("olga"), name="Olga", account="olga")
 BOB = Person(id=PersonId("bob"), name="Bob", account="bob")
+ANN = PersonId("@ann:example.org")
 NOBODY = Person(id=PersonId("nat"), name="nat")
 USUAL = Rules()
 BOTH = frozenset({Scope.BRIDGE, Scope.MEDIA})
@@ -396,7 +397,7 @@ def test_a_code_is_good_once():
     bench = Bench()
     bench.agreed()
     code = bench.code()
-    bench.desk.revoke(SIDE, "@ann:example.org", bench.now)
+    bench.desk.withdraw(SIDE, ANN, bench.now, bench.dice)
     assert said(bench.says(OLGA, f"{code} yes", private=True)) == [wording.NO_SUCH_CODE]
     assert bench.scopes == frozenset()
 
@@ -484,12 +485,48 @@ def test_any_operator_can_take_it_back_and_the_link_closes_at_once():
     assert of(Say, bench.after(2 * DAY)) == []  # a no is a no
 
 
-def test_the_matrix_side_can_take_it_back_too():
-    bench = Bench()
-    bench.agreed()
-    out = bench.desk.revoke(SIDE, "@ann:example.org", bench.now)
+@pytest.mark.parametrize("policy", [Policy.REQUIRED, Policy.ANNOUNCED])
+def test_the_matrix_side_takes_it_back_and_no_operator_opens_it_again_without_it(policy: Policy):
+    bench = Bench(Rules(policy=policy))
+    if policy is Policy.REQUIRED:
+        bench.agreed()
+    else:
+        bench.want()
+    out = bench.desk.withdraw(SIDE, ANN, bench.now, bench.dice)
     assert only(Weigh, out) == Weigh(SIDE, frozenset())
     assert bench.scopes == frozenset()
+    assert said(bench.says(OLGA, "!bridge grant")) == [wording.withheld("#lobby")]
+    # After a restart, nobody in the chat is asked again for what nobody on Matrix wants.
+    bench.desk = Desk(NETWORK, "Parrot", bench.desk.rules)
+    bench.desk.open(SIDE, name="#lobby", room="!r:x", by=ANN, consents=of(Consent, kept(out)))
+    assert of(Say, bench.roster(OLGA) + bench.after(2 * DAY)) == []
+    assert bench.scopes == frozenset()
+    out = bench.want()
+    if policy is Policy.REQUIRED:
+        assert bench.scopes == frozenset()
+        bench.says(OLGA, f"{bench.code()} yes", private=True)
+    assert bench.scopes == BOTH
+
+
+def test_who_wanted_a_link_and_is_erased_is_in_no_question_that_is_still_open():
+    bench = Bench()
+    assert ANN in only(Ask, kept(bench.want())).wording
+    [kept_ask] = kept(bench.desk.erase(NetworkId("matrix"), ANN, bench.now))
+    assert isinstance(kept_ask, Ask)
+    assert ANN not in kept_ask.wording
+    agreed = only(Consent, kept(bench.says(OLGA, f"{bench.code()} yes", private=True)))
+    assert ANN not in agreed.wording
+
+
+def test_who_took_a_link_back_and_is_erased_is_named_nowhere():
+    bench = Bench()
+    bench.agreed()
+    no = next(
+        c for c in of(Consent, kept(bench.desk.withdraw(SIDE, ANN, bench.now, bench.dice))) if c.refuses()
+    )
+    left = without_person(no, NetworkId("matrix"), ANN)
+    assert ANN not in str(left)
+    assert left.withholds()
 
 
 def test_an_operator_who_is_away_for_a_while_still_stands_behind_it():

@@ -521,6 +521,32 @@ async def test_an_announced_link_opens_at_once_and_the_chat_is_told(tmp_path: Pa
         assert history(place, room) == "joined"
 
 
+async def test_an_announced_link_that_its_room_takes_back_is_closed_until_the_room_wants_it_anew(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town, consent="announced") as place:
+        async with place.bridge():
+            alice = place.homeserver.user("alice")
+            room = await invited(place, alice)
+            await until(lambda: None in town.sessions)
+            town.emit(roster((OLGA, Role.MODERATOR)))
+            await alice.send(room, "!bridge link town #talk")
+            await said(place, by(BOT, "is now linked"))
+            await alice.send(room, "!bridge revoke town #talk")
+            await said(place, by(BOT, "is closed: nothing passes any more"))
+            town.emit(says("Bob", "between us"), says("Olga", "!bridge grant", sender=OLGA))
+            await town.until(lambda: wording.withheld("#talk") in told(town, "olga"))
+        async with place.bridge() as bridge:
+            await until(lambda: None in town.sessions)
+            town.emit(roster((OLGA, Role.MODERATOR)), says("Bob", "still between us"))
+            await alice.send(room, "!bridge link town #talk")
+            await until(lambda: SIDE in bridge.parts.exposures.cleared)
+            town.emit(says("Bob", "for all"))
+            await said(place, by(ghost("bob"), "for all"))
+            assert shown(place, room) == ["for all"]
+
+
 async def test_who_opts_out_is_not_shown_and_their_ghost_leaves(tmp_path: Path) -> None:
     town = Town()
     async with town_world(tmp_path, town) as place:
