@@ -256,6 +256,8 @@ class Exposures:
 
     async def _weigh(self, room: ChatId) -> None:
         links = self._registry.links_of(room)
+        if not links:
+            await self.wishes.forget(room)
         portal = self._registry.portals.get(room)
         if portal is None:
             return

@@ -76,6 +76,12 @@ class Wishes:
         await self._store.commit(self._store.kv.put(WISHES, new, msgspec.json.encode(wish)))
         return True
 
+    async def forget(self, room: ChatId) -> None:
+        """The room is its people's alone: how they have it when it is linked again is how they want it."""
+        if await self._read(room) is not None:
+            del self._known[room]
+            await self._store.commit(self._store.kv.put(WISHES, room, None))
+
     async def _read(self, room: ChatId) -> Wish | None:
         known = self._known.get(room)
         if known is None and (kept := await self._store.kv.get(WISHES, room)) is not None:

@@ -89,6 +89,24 @@ async def test_what_a_mode_gives_back_is_given_back_when_it_has_been_calm(tmp_pa
         await until(lambda: (history(place, room), joins(place, room)) == ("shared", "public"))
 
 
+async def test_a_room_is_not_opened_for_what_its_people_wanted_under_an_earlier_link(tmp_path: Path) -> None:
+    """Between the two links, how it was left is how they have it."""
+    town = Town()
+    async with talking(tmp_path, town) as (place, bridge, alice, room):
+        town.emit(says_of_itself(SECRET))
+        await until(lambda: (history(place, room), joins(place, room)) == ("joined", "invite"))
+        await alice.send(room, "!bridge unlink town #talk")
+        await said(place, by(BOT, "no longer linked"))
+        await alice.send(room, "!bridge link town #talk")
+        await until(lambda: SIDE in bridge.parts.exposures.cleared)
+        town.emit(says_of_itself(EVERYBODYS))
+        await until(
+            lambda: (seen := bridge.parts.exposures.visibilities.of(SIDE)) is not None and seen.listed
+        )
+        await bridge.parts.exposures.weighed(ChatId(room))
+        assert (history(place, room), joins(place, room)) == ("joined", "invite")
+
+
 @pytest.mark.parametrize("last", [EVERYBODYS, SECRET], ids=["ends open", "ends secret"])
 async def test_ten_thousand_flips_of_a_mode_are_one_lowering_and_one_raising_and_a_clear_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: Visibility
