@@ -167,6 +167,7 @@ async def test_what_was_to_be_published_anew_is_not_where_the_account_is_gone(
         await store(rows)
 
     monkeypatch.setattr(scene.house.host, "put_all", slowly)
+    await scene.packages.withdraw(BOB, scene.house.provider)
     publishing = asyncio.create_task(scene.publish())
     await asyncio.sleep(0)  # the private halves are on their way to the disk
     await scene.packages.withdraw(BOB, scene.house.provider)
