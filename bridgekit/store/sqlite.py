@@ -187,6 +187,8 @@ class SqliteDriver:
             try:
                 with self._transaction():
                     job(connection)
+            except Passing as why:
+                error = unusable(f"The database {self._path} cannot be written: {why}.", passing=True)
             except Exception as caught:
                 error = caught
             self._loop.call_soon_threadsafe(_tell, future, error)

@@ -162,6 +162,23 @@ async def test_a_disk_that_is_full_is_no_fault_of_the_config(
     assert refused.value.passing
 
 
+async def test_a_disk_that_is_full_in_a_migration_is_told(tmp_path: Path):
+    driver = await connect(f"sqlite:///{tmp_path}/store.db")
+    await driver.script([("PRAGMA max_page_count = 8", ())])
+    steps = [
+        Migration(1, "0001_little.sql", "CREATE TABLE little (a BIGINT);\n"),
+        Migration(2, "0002_much.sql", "CREATE TABLE much AS SELECT randomblob(100000) AS a;\n"),
+    ]
+    with pytest.raises(
+        ConfigError, match=r"store\.db cannot be written: database or disk is full"
+    ) as refused:
+        await migrate(driver, steps)
+    assert refused.value.passing
+    await driver.script([("PRAGMA max_page_count = 1000", ())])
+    assert await migrate(driver, steps) == 1
+    await driver.close()
+
+
 async def test_a_postgresql_that_is_not_there_is_refused_at_once(key: SealingKey):
     with pytest.raises(ConfigError, match="PostgreSQL database cannot be opened") as refused:
         await Store.open(f"postgresql://someone:{SECRET}@127.0.0.1:{free_port()}/x", key)
