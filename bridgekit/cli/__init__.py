@@ -125,7 +125,12 @@ def parser() -> argparse.ArgumentParser:
     )
     migrate.set_defaults(command=_db_migrate)
     copy = dbs.add_parser("copy", help="copy everything into another, empty database", parents=[common])
-    copy.add_argument("--to", required=True, metavar="URL", help="postgresql://user:password@host/database")
+    copy.add_argument(
+        "--to",
+        required=True,
+        metavar="URL",
+        help="postgresql://user:password@host/database or sqlite:///file",
+    )
     copy.set_defaults(command=_db_copy)
     backup = dbs.add_parser(
         "backup",

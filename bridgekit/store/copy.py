@@ -134,9 +134,17 @@ async def _steps_left(seen: Snapshot) -> list[Migration]:
     """The migrations that the source has not seen. Raises ConfigError where it is none of ours, or too new."""
     try:
         version = await version_of(seen)
-    except (sqlite3.Error, asyncpg.PostgresError):
-        raise unusable("The source is no bridgekit database.") from None
+    except (sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        if isinstance(error, asyncpg.UndefinedTableError) or _is_foreign(error):
+            raise unusable("The source is no bridgekit database.") from None
+        raise unusable(f"The source cannot be read: {error}.") from error
     return unseen(version, migrations())
+
+
+def _is_foreign(error: Exception) -> bool:
+    """Whether SQLite could read the file, and found none of our tables, or no database at all."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB)
 
 
 async def _count(reader: Reader, table: Table) -> int:

@@ -112,6 +112,17 @@ async def test_an_old_schema_is_not_copied(tmp_path: Path, key: SealingKey):
         await copy(f"sqlite:///{tmp_path}/old.db", f"sqlite:///{tmp_path}/target.db", key)
 
 
+async def test_a_source_that_cannot_be_read_is_not_called_another_thing(tmp_path: Path, key: SealingKey):
+    source = tmp_path / "damaged.db"
+    with closing(sqlite3.connect(source)) as writing:
+        writing.execute("CREATE TABLE schema_version (version)")
+    with source.open("r+b") as file:
+        file.seek(100)  # behind the header: the tree of tables
+        file.write(b"\xff" * 100)
+    with pytest.raises(ConfigError, match="The source cannot be read: database disk image is malformed"):
+        await backup(f"sqlite:///{source}", tmp_path / "backup.db")
+
+
 async def test_what_a_newer_bridgekit_wrote_is_for_that_one_to_copy(
     url: str, key: SealingKey, tmp_path: Path
 ):
