@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.browsers.chromium import chromium, photograph
 from tests.runtime.fake_network import Town, says
@@ -65,3 +65,22 @@ async def test_a_name_is_text_whatever_is_in_it(tmp_path: Path) -> None:
         await expect(page.locator("article li strong")).to_have_text(HOSTILE)
         assert await page.locator("article img").count() == 0
         assert await page.title() == "bridgekit"
+
+
+async def test_rooms_that_wait_for_something_come_first_and_the_others_by_name(tmp_path: Path) -> None:
+    async with town_world(tmp_path, Town()) as place, place.bridge() as bridge, chromium() as browser:
+        await linked(place)
+        page = await browser.new_page()
+
+        async def crowded(route: Route) -> None:
+            answer = await (await route.fetch()).json()
+            (room,) = answer["rooms"]
+            answer["rooms"] = [
+                room | {"room": f"!{name}:x", "links": [room["links"][0] | {"name": name, "state": state}]}
+                for name, state in (("#c", "open"), ("#a", "open"), ("#b", "waiting"))
+            ]
+            await route.fulfill(json=answer)
+
+        await page.route("**/api/v1/rooms", crowded)
+        await page.goto(f"http://{bridge.admin_address}/#{bridge.admin_token}")
+        await expect(page.locator("article h3")).to_have_text(["#b", "#a", "#c"])

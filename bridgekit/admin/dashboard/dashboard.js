@@ -67,8 +67,15 @@ function link(one) {
   return made("li", "", ...lines);
 }
 
+const title = (room) => room.links.map((l) => l.name).join(" + ");
+const waits = (room) => room.links.some((l) => l.state !== "open" || l.held > 0);
+
+function troubled(a, b) {
+  return waits(b) - waits(a) || title(a).localeCompare(title(b));
+}
+
 function room(one) {
-  const head = made("header", "", made("h3", "", one.links.map((l) => l.name).join(" + ")), made("span", "id soft", one.room), made("span", `label ${one.protection}`, LABELS[one.protection]));
+  const head = made("header", "", made("h3", "", title(one)), made("span", "id soft", one.room), made("span", `label ${one.protection}`, LABELS[one.protection]));
   const words = made("p", "", one.words, " ", made("span", "soft", `Read by ${READERS[one.history]}.`));
   return made("article", "", head, words, made("ul", "", ...one.links.map(link)));
 }
@@ -110,7 +117,7 @@ async function look() {
     "No networks are configured.",
   );
   $("rooms").replaceChildren(
-    ...(rooms.rooms.length ? rooms.rooms.map(room) : [made("p", "soft", "No room is linked: invite the bot to one and say !bridge link.")]),
+    ...(rooms.rooms.length ? rooms.rooms.sort(troubled).map(room) : [made("p", "soft", "No room is linked: invite the bot to one and say !bridge link.")]),
   );
   table("accounts", ["user", "network", "connection"], accounts.accounts.map((a) => [made("span", "id", a.user), called(a.network), state(a.state, a.reason)]), "None.");
   table("devices", ["user", "device"], devices.devices.map((d) => [made("span", "id", d.user), made("span", "id", d.device)]), "None: no encrypted room has needed one.");
