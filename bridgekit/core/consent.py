@@ -216,9 +216,11 @@ class Desk:
         missing, again = self._missing(file, now)
         if file.withheld or not missing or (file.unanswered >= self.rules.unanswered and not loud):
             return []
-        if file.refused(now, self.rules.refusal):
+        refused = file.refused(now, self.rules.refusal)
+        if Scope.BRIDGE in refused or missing <= refused:
             days = self.rules.refusal // DAY
             return [Inform(file.side, wording.refused_before(file.name, self.label, days))] if loud else []
+        missing -= refused
         free = file.free()
         if not free:
             if not file.asks and not file.told_nobody and (file.seen or loud):
@@ -354,7 +356,7 @@ class Desk:
         )
         out.append(file.keep(consent))
         if not consent.granted:
-            out += self._refusal_told(file, sender, now)
+            out += self._refused(file, sender, consent.scopes, now)
             return out + self._weighed(file, now)
         out += file.void()
         for other in list(file.consents.values()):  # what was running out has its successor
@@ -385,14 +387,26 @@ class Desk:
         )
         return [file.keep(consent)]
 
-    def _refusal_told(self, file: ChatFile, sender: Person, now: int) -> list[Decision]:
+    def _refused(self, file: ChatFile, sender: Person, scopes: frozenset[Scope], now: int) -> list[Decision]:
+        """An operator does not agree to these scopes; what was running out, and would have needed that, ends."""
         days = self.rules.refusal // DAY
-        return [
-            *file.void(),
-            Say(sender, wording.refused_noted(file.name, days)),
-            Inform(file.side, wording.refused(file.name, self.label, sender.name)),
-            Note("consent_refused", file.side),
-        ]
+        out: list[Decision] = [*file.void()]
+        over = [c for c in file.consents.values() if c.until and c.counts(now) and c.scopes & scopes]
+        out += [file.keep(msgspec.structs.replace(c, ended=now, ended_by=sender.name)) for c in over]
+        out.append(Note("consent_refused", file.side))
+        if Scope.BRIDGE in in_force(self.rules.policy, file.consents.values(), now):
+            refused = sorted(scopes)
+            words = wording.refused_more(file.name, self.label, sender.name, refused)
+            return [
+                *out,
+                Say(sender, wording.refused_more_noted(file.name, refused, days)),
+                Inform(file.side, words),
+            ]
+        out.append(Say(sender, wording.refused_noted(file.name, days)))
+        if any(Scope.BRIDGE in c.scopes for c in over):
+            words = wording.not_renewed(file.name, self.label, sender.name)
+            return [*out, Inform(file.side, words), Announce(file.side, words)]
+        return [*out, Inform(file.side, wording.refused(file.name, self.label, sender.name))]
 
     def _find(self, code: str, person: PersonId) -> tuple[ChatFile, Ask] | None:
         """The question with this code that went to this person."""

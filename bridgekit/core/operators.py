@@ -141,8 +141,10 @@ class ChatFile:
         ]
         return [self.keep(c) for c in ended]
 
-    def refused(self, now: int, lasting: int) -> bool:
-        """Whether the last answer was a no, and not longer than `lasting` (ms) ago."""
-        answers = [c for c in self.consents.values() if not c.ended]
-        newest = max(answers, key=lambda c: (c.at, c.id), default=None)
-        return newest is not None and not newest.granted and now - newest.at < lasting
+    def refused(self, now: int, lasting: int) -> frozenset[Scope]:
+        """The scopes about which the last answer was a no, and not longer than `lasting` (ms) ago."""
+        newest: dict[Scope, Consent] = {}
+        for consent in sorted(self.consents.values(), key=lambda c: (c.at, c.id)):
+            if not consent.ended:
+                newest |= dict.fromkeys(consent.scopes, consent)
+        return frozenset(s for s, c in newest.items() if not c.granted and now - c.at < lasting)

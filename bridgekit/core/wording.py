@@ -257,6 +257,14 @@ def refused_noted(name: str, days: int) -> str:
     return f"Noted: {name} is not linked, and the bridge does not ask again for {days} days."
 
 
+def refused_more_noted(name: str, scopes: Sequence[str], days: int) -> str:
+    """To an operator who refused what would have come on top of what holds."""
+    return (
+        f"Noted: {', '.join(scopes)} is not agreed to for {name}, and the bridge does not ask for it again for {days} "
+        f"days. What holds besides stays: say !bridge revoke in {name} to take that back."
+    )
+
+
 def linked(name: str, room: str, by: str, scopes: Sequence[str]) -> str:
     """What a chat is told when it is linked."""
     means = "; ".join(SCOPES[scope] for scope in SCOPES if scope in scopes)
@@ -276,10 +284,20 @@ def refused(name: str, label: str, who: str) -> str:
     return f"{who}, an operator of {name} on {label}, does not want it to be linked."
 
 
+def refused_more(name: str, label: str, who: str, scopes: Sequence[str]) -> str:
+    """What the Matrix room is told where the rest holds."""
+    return f"{who}, an operator of {name} on {label}, does not agree to: {', '.join(scopes)}."
+
+
+def not_renewed(name: str, label: str, who: str) -> str:
+    """Why a link has closed, for both sides."""
+    return f"{who}, an operator of {name} on {label}, does not want it to be linked any more: the link is closed."
+
+
 def refused_before(name: str, label: str, days: int) -> str:
     """What the Matrix room is told where somebody asks again after a no."""
     return (
-        f"An operator of {name} on {label} has refused a link within the last {days} days: the bridge does not ask "
+        f"An operator of {name} on {label} has said no to that within the last {days} days: the bridge does not ask "
         f"again. An operator can still say !bridge grant in {name}."
     )
 

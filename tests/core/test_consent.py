@@ -556,6 +556,47 @@ def test_when_the_operator_loses_the_role_for_good_another_is_asked_and_both_sid
     assert bench.scopes == BOTH
 
 
+def test_who_says_no_where_an_answer_runs_out_closes_the_link_at_once():
+    bench = Bench(operators=[OLGA, BOB])
+    bench.want()
+    bench.says(BOB, f"{bench.code()} yes", private=True)
+    bench.role(BOB, Role.NONE)
+    bench.after(8 * DAY)
+    out = bench.says(OLGA, f"{bench.code()} no", private=True)
+    assert bench.scopes == frozenset()
+    assert only(Weigh, out) == Weigh(SIDE, frozenset())
+    assert only(Inform, out).words == only(Announce, out).words
+    assert only(Inform, out).words == wording.not_renewed("#lobby", "Parrot", "Olga")
+    assert [c.ended_by for c in of(Consent, kept(out)) if c.granted] == ["Olga"]
+    assert said(out) == [wording.refused_noted("#lobby", 30)]
+
+
+def test_a_no_to_more_leaves_what_holds_and_says_so():
+    bench = Bench()
+    bench.agreed()
+    bench.want(Scope.BRIDGE, Scope.HISTORY)
+    out = bench.says(OLGA, f"{bench.code()} no", private=True)
+    assert bench.scopes == BOTH
+    assert said(out) == [wording.refused_more_noted("#lobby", ["history"], 30)]
+    assert only(Inform, out).words == wording.refused_more("#lobby", "Parrot", "Olga", ["history"])
+    assert of(Say, bench.want(Scope.BRIDGE, Scope.HISTORY)) == []
+
+
+def test_a_no_to_more_does_not_stand_in_the_way_of_renewing_what_holds():
+    bench = Bench(operators=[OLGA, BOB])
+    bench.want()
+    bench.says(BOB, f"{bench.code()} yes", private=True)
+    bench.want(Scope.BRIDGE, Scope.MEDIA, Scope.HISTORY)
+    bench.says(BOB, f"{bench.code()} no", private=True)
+    bench.role(BOB, Role.NONE)
+    asked = only(Ask, kept([d for d in bench.after(8 * DAY) if isinstance(d, Keep)]))
+    assert (asked.person, asked.scopes) == (OLGA.id, BOTH)
+    bench.says(OLGA, f"{bench.code()} yes", private=True)
+    bench.after(DAY)
+    assert bench.scopes == BOTH
+    assert of(Say, bench.after(DAY)) == []
+
+
 def test_where_no_other_operator_agrees_the_link_closes():
     bench = Bench()
     bench.agreed()
