@@ -18,7 +18,8 @@ Deed = verbs.Kick | verbs.Ban | verbs.Unban
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What one side did. `why` is the sentence with which it refused, "" where it did it."""
+    """What one side did. `why` is the sentence with which it refused, "" where it did it. Without a `label`, `why` says
+    itself of which sides it is."""
 
     side: PortalKey
     label: str
@@ -45,6 +46,12 @@ def told(deed: Deed, who: str, origin: str, results: Sequence[Result]) -> str:
         return ""
     done = [origin, *(r.label for r in results if not r.why)]
     return wording.one_sided(past(deed), who, done, lacking)
+
+
+def roles_told(who: Sequence[str], results: Sequence[Result]) -> str:
+    """The notice for the room where roles were given or taken; "" where every side did the same."""
+    lacking = [(r.label, r.why) for r in results if r.why]
+    return wording.roles_one_sided(who, list(dict.fromkeys(lacking))) if lacking else ""
 
 
 def about_puppet(fact: Membership, owner: PersonId, room: ChatId, label: str) -> Verb | None:

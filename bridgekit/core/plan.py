@@ -430,21 +430,21 @@ def _about_puppet(context: Context, fact: facts.Membership) -> Plan:
 
 def _matrix_membership(context: Context, fact: facts.Membership) -> Plan:
     """A Matrix user's own account follows them, and so does what the relay shows of them; what is done to a ghost is
-    asked of its network."""
+    asked of its network, or refused where nothing passes."""
     actions: list[Action] = []
+    refused: list[str] = []
     ghost = context.namespace.parse(fact.person.id)
+    gone = fact.change in (Change.LEAVE, Change.KICK, Change.BAN)
     for side in _others(context):
-        if not side.open:
-            continue
         login = side.logins.get(fact.person.id)
-        if login is not None and fact.change is Change.JOIN:
-            actions.append(Action(side=side.key, actor=login, verb=verbs.Join(chat=side.key.chat)))
-        elif login is not None and fact.change in (Change.LEAVE, Change.KICK, Change.BAN):
+        if (
+            login is not None and gone
+        ):  # wherever the link stands: nobody is seen there who is not here any more
             leave = verbs.Leave(chat=side.key.chat, reason=fact.reason)
             actions.append(Action(side=side.key, actor=login, verb=leave))
-        elif (
-            ghost is None and context.owner is None and fact.change in (Change.LEAVE, Change.KICK, Change.BAN)
-        ):
+        elif login is not None and side.open and fact.change is Change.JOIN:
+            actions.append(Action(side=side.key, actor=login, verb=verbs.Join(chat=side.key.chat)))
+        elif ghost is None and side.open and gone and context.owner is None:
             depart = verbs.Depart(chat=side.key.chat, speaker=fact.person, reason=fact.reason)
             actions.append(Action(side=side.key, actor=RELAY, verb=depart))
         elif ghost is not None and ghost[0] == side.key.network and fact.actor is not None:
@@ -452,9 +452,16 @@ def _matrix_membership(context: Context, fact: facts.Membership) -> Plan:
             verb = _asked_of_network(fact, side, person)
             if isinstance(verb, verbs.Invite) and context.owner is not None:
                 verb = None  # into a direct conversation a ghost is asked here alone: that began it
-            if verb is not None:
+            if verb is not None and side.open:
                 actions.append(Action(side=side.key, actor=side.logins.get(fact.actor.id, RELAY), verb=verb))
-    return Plan(actions=tuple(actions))
+            elif verb is not None:
+                refused.append(_not_there(side))
+    return Plan(actions=tuple(actions), refused="; ".join(refused))
+
+
+def _not_there(side: SideView) -> str:
+    """Why what is done to people here is not done on a side through which nothing passes."""
+    return f"{side.label}: {side.reason or 'it is not linked now.'}"
 
 
 def _asked_of_network(fact: facts.Membership, side: SideView, person: Person) -> Verb | None:
@@ -507,12 +514,15 @@ def _roles_given(context: Context, fact: facts.RolesGiven) -> Plan:
     if context.origin.network != MATRIX:
         return NOTHING  # a network tells its changes one by one, as they are
     actions: list[Action] = []
+    refused: list[str] = []
     for shift in fact.shifts:
         for side in _others(context):
-            verb = _given_there(context, shift, side, fact.actor) if side.open else None
-            if verb is not None:
+            verb = _given_there(context, shift, side, fact.actor)
+            if verb is not None and side.open:
                 actions.append(Action(side=side.key, actor=side.logins.get(fact.actor.id, RELAY), verb=verb))
-    return Plan(actions=tuple(actions))
+            elif isinstance(verb, verbs.SetRole):
+                refused.append(_not_there(side))
+    return Plan(actions=tuple(actions), refused="; ".join(dict.fromkeys(refused)))
 
 
 def _given_there(context: Context, shift: facts.Shift, side: SideView, actor: Person) -> Verb | None:

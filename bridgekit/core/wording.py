@@ -515,10 +515,18 @@ def _minutes(count: int) -> str:
 
 
 def one_sided(deed: str, who: str, done: Sequence[str], not_done: Sequence[tuple[str, str]]) -> str:
-    """A ban or kick that holds on some sides only. `not_done` are (side, why)."""
+    """A ban or kick that holds on some sides only. `not_done` are (side, why); no side where `why` names it."""
     where = f" in {listed(done)}" if done else ""
-    lacking = "; ".join(f"{side}: {why}" for side, why in not_done)
-    return f"{who} is {deed}{where}, but not everywhere. {lacking}"
+    return f"{who} is {deed}{where}, but not everywhere. {_lacking(not_done)}"
+
+
+def roles_one_sided(who: Sequence[str], not_done: Sequence[tuple[str, str]]) -> str:
+    """Roles that were given, or people who were muted, on some sides only."""
+    return f"What {listed(who)} may do has changed here, but not everywhere. {_lacking(not_done)}"
+
+
+def _lacking(not_done: Sequence[tuple[str, str]]) -> str:
+    return "; ".join(f"{side}: {why}" if side else why for side, why in not_done)
 
 
 def by_policy(reason: str) -> str:

@@ -20,7 +20,7 @@ from bridgekit.contract.text import excerpt
 from bridgekit.contract.verbs import Sent
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Context, Permission, Plan
-from bridgekit.core.moderation import Deed, Result, told
+from bridgekit.core.moderation import Deed, Result, roles_told, told
 from bridgekit.core.optout import Omission, OptOuts, omitted, without
 from bridgekit.core.plan import plan
 from bridgekit.core.protection import STATE_TYPE
@@ -183,18 +183,28 @@ class RoomSurroundings:
 
     def _moderated(self, room: ChatId, case: Case, fact: facts.Membership) -> Work | None:
         """A ban that holds on some sides only is never silent: the room hears where it does not, and why."""
-
-        def label(side: PortalKey) -> str:
-            return "Matrix" if side.network == MATRIX else self._label(side.network)
-
-        results = [
-            Result(side=o.side, label=label(o.side), why="" if o.fate is Fate.DELIVERED else o.notice)
-            for o in case.outcomes
-            if o.side != case.origin
-        ]
         deed = DEEDS[fact.change](chat=room, person=fact.person)
-        words = told(deed, fact.person.name, label(case.origin), results)
+        words = told(deed, fact.person.name, self._side_in_words(case.origin), self._results(case))
         return self._portals.say(room, f"⚠ {words}") if words else None
+
+    def _roles_moderated(self, room: ChatId, case: Case, fact: facts.RolesGiven) -> Work | None:
+        """Nor is a role, least of all that of who is muted."""
+        words = roles_told([shift.person.name for shift in fact.shifts], self._results(case))
+        return self._portals.say(room, f"⚠ {words}") if words else None
+
+    def _results(self, case: Case) -> list[Result]:
+        return [
+            Result(
+                side=o.side,
+                label=self._side_in_words(o.side) if o.side != case.origin else "",
+                why="" if o.fate is Fate.DELIVERED else o.notice,
+            )
+            for o in case.outcomes
+            if o.side != case.origin or o.fate is Fate.FAILED
+        ]
+
+    def _side_in_words(self, side: PortalKey) -> str:
+        return "Matrix" if side.network == MATRIX else self._label(side.network)
 
     # Before a fact is planned ----------------------------------------------------------------------------------
 
@@ -427,6 +437,8 @@ class RoomSurroundings:
                 self._metrics.message(network, direction, outcome.fate.value, seconds)
         if isinstance(case.fact, facts.Membership) and case.fact.change in DEEDS and case.outcomes:
             return self._moderated(room, case, case.fact)
+        if isinstance(case.fact, facts.RolesGiven):
+            return self._roles_moderated(room, case, case.fact)
         if case.event is None:
             lost = _unheard(case)
             if case.durable and lost is not None:

@@ -12,6 +12,7 @@ import pytest
 from bridgekit.contract.facts import (
     Change,
     ChatAvatar,
+    ChatClosed,
     ChatName,
     ChatVisibility,
     Membership,
@@ -268,6 +269,23 @@ async def test_a_role_given_in_matrix_is_given_on_the_network_only_where_that_is
         assert given == (granting + muting if configured else muting)
 
 
+@pytest.mark.parametrize("closed", [False, True])
+async def test_who_is_muted_in_the_room_alone_is_told_to_be(tmp_path: Path, closed: bool) -> None:
+    """A network that does not do it, or that the bridge is not let into."""
+    town = Town()
+    town.can = msgspec.structs.replace(town.can, verbs=town.can.verbs - {SetRole})
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await with_bob(place, town)
+        if closed:
+            town.emit(ChatClosed(chat=TALK, at=now(), reason="bridge was put out of #talk by Eve."))
+            await said(place, by(BOT, "put out of #talk by Eve"))
+        await alice.set_power(room, ghost("bob"), -1)
+        told = await said(
+            place, by(BOT, "What Bob (Town) may do has changed here, but not everywhere. Town: ")
+        )
+        assert ("put out of #talk" in str(told.content["body"])) is closed
+
+
 async def test_who_is_muted_on_the_network_is_muted_in_the_room(tmp_path: Path) -> None:
     town = Town()
     async with town_world(tmp_path, town) as place, place.bridge():
@@ -481,6 +499,32 @@ async def test_what_a_moderator_does_to_a_ghost_is_asked_of_its_network(tmp_path
         assert place.homeserver.members(room)[ghost("bob")] == "invite"  # until Bob comes
         town.emit(says("Bob", "back"))
         await said(place, by(ghost("bob"), "back"))
+
+
+async def test_a_ban_is_told_to_be_one_sided_where_the_bridge_is_not_in_the_chat(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await with_bob(place, town)
+        town.emit(ChatClosed(chat=TALK, at=now(), reason="bridge was put out of #talk by Eve."))
+        await said(place, by(BOT, "put out of #talk by Eve"))
+        await alice.ban(room, ghost("bob"), "for good")
+        told = await said(place, by(BOT, "banned in Matrix, but not everywhere. Town: "))
+        assert told.content["body"] == (
+            "⚠ Bob (Town) is banned in Matrix, but not everywhere. Town: bridge was put out of #talk by Eve."
+        )
+        await alice.unban(room, ghost("bob"))
+        await said(place, by(BOT, "let in again in Matrix, but not everywhere. Town: "))
+        assert not town.done(Ban)
+
+
+async def test_whose_room_it_is_no_more_leaves_the_chat_also_where_nothing_passes(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        _, zoe, room = await made_room(place, town)
+        town.emit(ChatClosed(chat=TALK, at=now(), reason="bridge was put out of #talk by Eve."))
+        await said(place, by(BOT, "put out of #talk by Eve"))
+        await zoe.leave(room)
+        await town.until(lambda: town.done(Leave, "town/@zoe:hs.test"))
 
 
 async def test_what_the_network_cannot_do_is_refused_with_a_sentence(tmp_path: Path) -> None:
