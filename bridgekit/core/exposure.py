@@ -182,6 +182,13 @@ def bound_of(link: LinkView, now: int) -> Bound | None:
     ).meet(link.ceiling)
 
 
+def why_closed(name: str, label: str, consents: Iterable[Consent]) -> str:
+    """What a link without consent waits for, for people."""
+    if any(consent.withholds() for consent in consents):
+        return wording.waits_for_a_wish(name, label)
+    return wording.waits_for_consent(name, label)
+
+
 def allowed(matrix: Bound, links: Iterable[LinkView], now: int, *, made: bool) -> Allowed:
     """How open the room may be: the meet of the Matrix side and of every link that has consent.
 
@@ -193,7 +200,7 @@ def allowed(matrix: Bound, links: Iterable[LinkView], now: int, *, made: bool) -
     bound = matrix
     for link in links:
         if (own := bound_of(link, now)) is None:
-            closed.append(Closed(link.key, wording.waits_for_consent(link.name, link.label)))
+            closed.append(Closed(link.key, why_closed(link.name, link.label, link.consents)))
         else:
             standing.append(Standing(link, own))
             bound = bound.meet(own)

@@ -170,6 +170,14 @@ def waits_for_consent(name: str, label: str) -> str:
     return f"Nobody who speaks for {name} on {label} has agreed to the link yet."
 
 
+def waits_for_a_wish(name: str, label: str) -> str:
+    """Why a link is not open that Matrix's side has taken back."""
+    return (
+        f"The link to {name} on {label} was taken back from here: ask for it anew with `!bridge link`, and those who "
+        "speak for the chat are asked."
+    )
+
+
 def question(
     *, name: str, label: str, room: str, by: str, scopes: Sequence[str], code: str, days: int, again: str = ""
 ) -> str:

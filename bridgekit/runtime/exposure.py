@@ -25,7 +25,17 @@ from bridgekit.core.corrections import (
     may_open,
     openings,
 )
-from bridgekit.core.exposure import OPEN, SECRET, Allowed, Bound, JoinRule, LinkView, allowed, limits
+from bridgekit.core.exposure import (
+    OPEN,
+    SECRET,
+    Allowed,
+    Bound,
+    JoinRule,
+    LinkView,
+    allowed,
+    limits,
+    why_closed,
+)
 from bridgekit.core.scopes import Consent, Policy, Scope, in_force
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.lenient import now
@@ -212,7 +222,7 @@ class Exposures:
         """The chat's consent is gone: nothing passes from this moment on."""
         link = self._registry.links.get(side)
         if link is not None:
-            reason = wording.waits_for_consent(link.name, self._label(side.network))
+            reason = why_closed(link.name, self._label(side.network), self._consents(side))
             self._registry.set_state(side, WAITING, reason, now())
         self._stop(side)
 

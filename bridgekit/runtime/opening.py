@@ -11,7 +11,7 @@ from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.core import wording
 from bridgekit.core.crowd import Crowds
-from bridgekit.core.exposure import Allowed, limits
+from bridgekit.core.exposure import Allowed, limits, why_closed
 from bridgekit.core.protection import STATE_TYPE
 from bridgekit.core.questions import WANTED
 from bridgekit.core.scopes import Scope
@@ -88,7 +88,8 @@ class Opening:
         if side.receiver is not None or Scope.BRIDGE in self._consenting().scopes(side):
             return PAUSED, wording.UNSETTLED
         name = self._registry.links[side].name if side in self._registry.links else side.chat
-        return WAITING, wording.waits_for_consent(name, self._label(side.network))
+        consents = self._consenting().consents(side)
+        return WAITING, why_closed(name, self._label(side.network), consents)
 
     def made(self, side: PortalKey) -> None:
         """The link is new: the chat's past comes with it when it opens, be it later."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalKey
@@ -25,7 +26,7 @@ from bridgekit.core.corrections import (
     room_of,
 )
 from bridgekit.core.exposure import CEILING, OPEN, SECRET, Bound, JoinRule, LinkView, allowed, bound_of
-from bridgekit.core.scopes import Consent, Policy, Scope
+from bridgekit.core.scopes import WITHDRAWN, Consent, Policy, Scope
 from bridgekit.core.steady import CALM, Steady, calmed, heard
 
 NOW = 1_700_000_000_000
@@ -94,6 +95,12 @@ def test_a_link_without_consent_may_not_pass_anything():
     assert not room.may_pass(A)
     assert [c.reason for c in room.closed] == [wording.waits_for_consent("#a", "Parrot")]
     assert room.bound == SECRET
+
+
+def test_a_link_that_its_own_room_has_taken_back_waits_for_that_room():
+    no = msgspec.structs.replace(consent(Scope.BRIDGE), granted=False, wording=WITHDRAWN)
+    room = allowed(OPEN, [view(WIDE, no)], NOW, made=True)
+    assert [c.reason for c in room.closed] == [wording.waits_for_a_wish("#a", "Parrot")]
 
 
 def test_other_consents_are_worth_nothing_without_the_first():

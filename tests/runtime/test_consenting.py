@@ -307,7 +307,8 @@ async def test_a_comparison_that_began_before_it_was_taken_back_does_not_open_th
         await ended.wait()
         event = await alice.send(room, "hello?")
         fate = await said(place, has_fate(event))
-        assert "Nobody who speaks for #talk" in fate.content.get("message", "")
+        why = {"olga": "Nobody who speaks for #talk", "alice": "was taken back from here"}[by_whom]
+        assert why in fate.content.get("message", "")
         assert town.said() == []
         town.emit(says("Bob", "between us"))
         may_begin.set()
@@ -375,6 +376,8 @@ async def test_a_moderator_of_the_room_takes_it_back_too(tmp_path: Path) -> None
         town.emit(says("Bob", "between us"))
         await town.until(lambda: any("@alice:hs.test has taken back" in words for words in announced(town)))
         assert shown(place, room) == []
+        await alice.send(room, "!bridge status")
+        await said(place, by(BOT, "was taken back from here: ask for it anew with `!bridge link`"))
 
 
 async def test_a_restart_forgets_neither_the_question_nor_the_answer(tmp_path: Path) -> None:
