@@ -152,12 +152,20 @@ class Holding:
         """Let a case go on that takes back what was said already, whatever waits; what waits and edits that ends, with
         the reason. False where the case is not held (any more)."""
         rows = [row for row in self.ledger.of(case.origin) if row.number == case.number]
-        if case.amends is None or not self.ledger.release(rows):
+        if case.amends is None and any(self._is_after(row, case.origin) for row in rows):
+            return False  # perhaps it is that reaction which it takes away
+        if not self.ledger.release(rows):
             return False
-        edits = self._amending.pop((case.origin, case.amends), [])
+        edits: list[int] = []
+        if case.amends is not None:
+            edits = self._amending.pop((case.origin, case.amends), [])
         self._store.commit(self._store.held.remove(case.number))
         await self.fail(case.origin, why, lambda row: row.number in edits)
         return True
+
+    def _is_after(self, row: Held, side: PortalKey) -> bool:
+        """Whether something waits that the same person did before."""
+        return any(other.number < row.number for other in self.ledger.of(side, person=row.person))
 
     async def fail(self, side: PortalKey, why: str, wanted: Callable[[Held], bool] = lambda row: True) -> int:
         """End what is `wanted` undelivered; says how many messages that were."""

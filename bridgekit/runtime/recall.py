@@ -86,12 +86,15 @@ class Recall:
             return tracked
         return await self._recalled(await self._store.copies.of(side.network, side.chat, id))
 
-    async def is_shown(self, side: PortalKey, fact: facts.Retraction) -> bool:
+    async def is_shown(self, side: PortalKey, fact: facts.Retraction | facts.Unreaction) -> bool:
         """Whether the room has what is taken back, once that is known, and whoever does it may."""
-        tracked = await self.find(side, fact.target)
-        if tracked is None or (fact.own and tracked.sender != fact.sender.id):
-            return False
-        return bool(await tracked.arrived(matrix_side(self.room)))
+        if isinstance(fact, facts.Unreaction):
+            tracked = await self._reaction_of(side, fact)
+        else:
+            tracked = await self.find(side, fact.target)
+            if tracked is not None and fact.own and tracked.sender != fact.sender.id:
+                return False
+        return tracked is not None and bool(await tracked.arrived(matrix_side(self.room)))
 
     async def _reaction_of(self, origin: PortalKey, fact: facts.Unreaction) -> Tracked | None:
         parent = await self.find(origin, fact.target)

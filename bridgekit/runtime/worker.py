@@ -216,7 +216,7 @@ class Worker:
             self._around.hold_back(case)
             return
         if not case.hides and self._may_be_held(case) and self._around.stop(case):
-            if isinstance(case.fact, facts.Retraction) and case.durable:
+            if isinstance(case.fact, facts.Retraction | facts.Unreaction) and case.durable:
                 self._around.spawn(self._hide(case, case.fact))
             return
         if case.recovering or case.released:
@@ -270,7 +270,7 @@ class Worker:
         said = _unsaid(fact) if decided.unsaid else fact
         self._carrying.put(case, said, actions, known)
 
-    async def _hide(self, case: Case, fact: facts.Retraction) -> None:
+    async def _hide(self, case: Case, fact: facts.Retraction | facts.Unreaction) -> None:
         """What the room has already is taken back at once, whatever is in the way of words."""
         if await self._recall.is_shown(case.origin, fact) and await self._around.hide(case, TAKEN_BACK):
             case.hides = True

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from bridgekit.contract.facts import ChatVisibility, Edit, Retraction
+from bridgekit.contract.facts import ChatVisibility, Edit, Reaction, Retraction, Unreaction
 from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PortalKey
 from bridgekit.contract.people import Content, File
 from bridgekit.contract.policy import Entry, Exposure, Visibility
@@ -320,6 +320,37 @@ async def test_what_was_said_is_taken_back_at_once_also_while_the_link_pauses(tm
         await said(place, by(ghost("bob"), "no"))
         await emptied(bridge)
         assert lines(place, room) == ["", "no"]
+        assert await bridge.store.held.all() == []
+
+
+async def test_a_reaction_that_is_taken_away_goes_at_once_and_no_other_in_its_place(tmp_path: Path) -> None:
+    town = Town()
+
+    def reacts(key: str, name: str = "Bob") -> Reaction:
+        return Reaction(chat=TALK, at=now(), sender=person(name), target=MessageId("t0"), key=key)
+
+    def takes_away(key: str, name: str = "Bob") -> Unreaction:
+        return Unreaction(chat=TALK, at=now(), sender=person(name), target=MessageId("t0"), key=key)
+
+    async with talking(tmp_path, town, power=50) as (place, bridge, alice, room):
+
+        def reactions() -> list[str]:
+            shown = [e for e in place.homeserver.timeline(room) if e.type == "m.reaction" and e.content]
+            return [e.content["m.relates_to"]["key"] for e in shown]
+
+        town.emit(says("Eve", "tea?", id="t0"), reacts("yes"))
+        await until(lambda: reactions() == ["yes"])
+        town.emit(says_of_itself(SECRET), says("Eve", "anybody?"))
+        await until(lambda: bridge.parts.holding.count(SIDE) == 1)
+        town.emit(takes_away("yes"))
+        await until(lambda: reactions() == [])
+        assert bridge.parts.holding.count(SIDE) == 1
+        town.emit(reacts("yes"), takes_away("yes"), reacts("no"))
+        await until(lambda: bridge.parts.holding.count(SIDE) == 4)
+        await alice.set_power(room, BOT, 100)
+        await until(lambda: reactions() == ["no"])
+        await emptied(bridge)
+        assert reactions() == ["no"]
         assert await bridge.store.held.all() == []
 
 
