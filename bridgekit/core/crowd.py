@@ -20,12 +20,15 @@ class Crowd:
     next roster.
     """
 
-    __slots__ = ("_members", "_split", "known")
+    __slots__ = ("_members", "_roles", "_split", "known")
 
     def __init__(self) -> None:
         self.known = False
         self._members: dict[PersonId, Member] = {}
         self._split: set[PersonId] = set()
+        self._roles: dict[
+            PersonId, Role
+        ] = {}  # of people who are not seen: a role says nothing of where they are
 
     def __contains__(self, person: PersonId) -> bool:
         return person in self._members
@@ -37,7 +40,7 @@ class Crowd:
     def role(self, person: PersonId) -> Role:
         """What somebody may do there, as far as it was told."""
         member = self._members.get(person)
-        return member.role if member is not None else Role.NONE
+        return member.role if member is not None else self._roles.get(person, Role.NONE)
 
     def account(self, person: PersonId) -> str:
         """The account that somebody is signed in to, as far as it was told."""
@@ -56,27 +59,33 @@ class Crowd:
             case facts.Roster(members=members):
                 self._members = {m.person.id: m for m in members}
                 self._split.clear()
+                self._roles.clear()
                 self.known = True
                 return None
             case facts.Membership(person=person, change=Change.JOIN):
-                self._members.setdefault(person.id, Member(person=person))
+                role = self._roles.pop(person.id, Role.NONE)
+                self._members.setdefault(person.id, Member(person=person, role=role))
                 self._split.discard(person.id)
                 return frozenset({person.id})
             case facts.Membership(person=person, change=change) if change in _LEFT:
                 was = self._members.pop(person.id, None)
+                self._roles.pop(person.id, None)
                 if was is not None and fact.split:
                     self._split.add(person.id)
                 else:
                     self._split.discard(person.id)
                 return frozenset({person.id}) if was is not None else _NOBODY
-            case facts.RoleChange(person=person, role=role):
+            case facts.RoleChange(person=person, role=role) if person.id in self._members:
                 self._members[person.id] = Member(person=person, role=role)
+            case facts.RoleChange(person=person, role=role):
+                self._roles[person.id] = role
             case facts.Profile(person=person) if person.id in self._members:
                 self._members[person.id] = Member(person=person, role=self._members[person.id].role)
             case facts.ChatClosed():
                 self.known = False
                 self._members.clear()
                 self._split.clear()
+                self._roles.clear()
                 return None
             case _:
                 pass

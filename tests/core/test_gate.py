@@ -5,7 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridgekit.contract import facts
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.people import Member, Person, Role
+from bridgekit.core.crowd import Crowd
 from bridgekit.core.gate import (
     MINUTE,
     PASSES,
@@ -51,6 +54,21 @@ def test_one_reader_who_is_not_seen_holds_the_messages(seen: Seen):
     (blocker,) = verdict.blockers
     assert (blocker.user, blocker.since, blocker.why) == (ANN, NOW, "banned")
     assert verdict.again == blocker.until > NOW
+
+
+@pytest.mark.parametrize(("split", "where"), [(False, Seen.ABSENT), (True, Seen.SPLIT)])
+def test_a_role_says_nothing_of_where_somebody_is(split: bool, where: Seen):
+    """A mute is taken back from who has left meanwhile, too: the network names all whom it hit."""
+    person, crowd = Person(id=BOB, name="Bob"), Crowd()
+    crowd.hear(facts.Roster(chat=LINK.chat, at=NOW, members=(Member(person=person, role=Role.MUTED),)))
+    crowd.hear(
+        facts.Membership(chat=LINK.chat, at=NOW, person=person, change=facts.Change.LEAVE, split=split)
+    )
+    crowd.hear(facts.RoleChange(chat=LINK.chat, at=NOW, person=person, role=Role.VOICE))
+    assert crowd.seen(BOB) is where
+    assert crowd.members() == ()
+    crowd.hear(facts.Membership(chat=LINK.chat, at=NOW, person=person, change=facts.Change.JOIN))
+    assert (crowd.seen(BOB), crowd.role(BOB)) == (Seen.PRESENT, Role.VOICE)
 
 
 def test_where_the_relay_is_enough_nobody_is_waited_for():
