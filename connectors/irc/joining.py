@@ -28,6 +28,7 @@ class _Door:
     tries: int = 0
     retry_at: float | None = None  # None: not by itself
     closed: str = ""  # why we are out, in words
+    members_only: bool = False  # that is: because nobody knew who we are
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
 
 
@@ -104,6 +105,7 @@ class Joining:
                 return False
         door = self._door(channel)
         door.name, door.asked, door.tries, door.retry_at, door.closed = channel, False, 0, None, ""
+        door.members_only = False
         self._tell(door, None)
         return True
 
@@ -128,10 +130,15 @@ class Joining:
         first = not door.closed
         door.asked = False
         door.closed = explain(line, door.name)
+        door.members_only = line.command == "477"
         door.retry_at = None if final else self._loop.time() + RETRY[min(door.tries, len(RETRY) - 1)]
         door.tries += 1
         self._tell(door, SendRejected(door.closed))
         return first
+
+    def identified(self) -> None:
+        """Knock again where only who is signed in comes in."""
+        self._ask([door for door in self._doors.values() if not door.asked and door.members_only])
 
     def tick(self) -> None:
         """Knock again where it is time."""

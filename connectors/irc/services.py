@@ -13,6 +13,8 @@ from connectors.irc.wire import Line, build, clean
 
 SECONDS = 5.0
 """Services that take longer are not there."""
+AGAIN = 60.0
+"""Seconds until services that were not there are told once more."""
 
 
 class Plea(msgspec.Struct, frozen=True):
@@ -27,27 +29,38 @@ class Plea(msgspec.Struct, frozen=True):
 
 
 class Services:
-    """Asks once per connection, and waits for the answer."""
+    """Asks until there is an answer, whatever it is: services ban whoever tries a wrong password often."""
 
     def __init__(self, send: Callable[[bytes], None], log: structlog.typing.FilteringBoundLogger) -> None:
         self._send = send
         self._log = log
         self._plea: Plea | None = None
         self._answer = ""
+        self._missed = False
         self._signed_in = asyncio.Event()
 
-    async def identify(self, plea: Plea) -> None:
-        """Return when we are signed in, or will not be; then what the service said stands in the log."""
-        self._plea = plea
+    async def identify(self, plea: Plea) -> bool:
+        """Return when we are signed in, or will not be; then what the service said stands in the log.
+
+        False: nobody answered, so the services are away, and may be asked once more.
+        """
+        self._plea, self._answer = plea, ""
         self._send(build("PRIVMSG", plea.service, plea.words))
         try:
             async with asyncio.timeout(SECONDS):
                 await self._signed_in.wait()
         except TimeoutError:
-            answer = self._answer.replace(plea.secret, "[password]") or "no answer"
-            self._log.warning("irc_not_identified", service=plea.service, answer=answer)
+            if self._answer or not self._missed:
+                answer = self._answer.replace(plea.secret, "[password]") or "no answer"
+                self._log.warning("irc_not_identified", service=plea.service, answer=answer)
+            self._missed = not self._answer
+        else:
+            if self._missed:
+                self._log.info("irc_identified", service=plea.service)
+            self._missed = False
         finally:
             self._plea = None
+        return not self._missed
 
     def read(self, line: Line) -> None:
         """Take in a line that may be an answer."""

@@ -16,7 +16,7 @@ from bridgekit.contract.facts import Fact, Invitation, Message
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Login, Person
 from bridgekit.contract.verbs import FetchHistory, Join, Leave, MarkRead, Sent, SetTyping, ShowProfile, Verb
-from connectors.irc import bouncer, compose, upkeep
+from connectors.irc import bouncer, compose, services, upkeep
 from connectors.irc.batches import HISTORY
 from connectors.irc.catchup import CatchUp
 from connectors.irc.changes import Came, CapsChanged, Change, NamesEnded, Quit, Renamed, Went
@@ -382,15 +382,22 @@ class IrcSession:
     # -- keeping things as they should be
 
     async def _start(self) -> None:
-        await self._identify()
+        answered = await self._identify()
         channels = await self.network.channels_of(self)
         self._joining.want(channels)
+        if answered:
+            return
+        while not answered:
+            await asyncio.sleep(services.AGAIN)
+            answered = await self._identify()
+        self._joining.identified()
 
-    async def _identify(self) -> None:
+    async def _identify(self) -> bool:
+        """False where the services are away."""
         plea = self.network.plea(self, secure=self._connection.secure)
         if plea is None or self.state.account:
-            return
-        await self._services.identify(plea)
+            return True
+        return await self._services.identify(plea)
 
     async def _tend(self) -> None:
         settles_at = self._loop.time() + upkeep.SETTLED

@@ -248,6 +248,40 @@ async def test_services_that_never_answer_do_not_keep_the_bridge_out(caps, monke
             await bridge.fact(ChatOpened)
 
 
+async def test_services_that_come_back_are_told_once_more(caps, monkeypatch):
+    """The relay stays connected through a netsplit of theirs: nothing else would ever identify it."""
+    monkeypatch.setattr(services, "SECONDS", 0.1)
+    monkeypatch.setattr(services, "AGAIN", 0.1)
+    ircd = Ircd(caps=caps, accounts=ACCOUNTS)
+    members_only = ircd.channel("#r")
+    members_only.refuse = "477"
+    async with ircd.serving():
+        network = network_of(ircd, MemoryHost(["#a", "#r"]), nickserv={"password": "secretpassword"})
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened, chat="#a")
+            members_only.refuse = ""
+            ircd.user("NickServ", service=True)
+            await ircd.until(lambda: ircd.find("bridge").account == "bridge")
+            await bridge.fact(ChatOpened, chat="#r")
+            told = len(ircd.lines("IDENTIFY"))
+            await asyncio.sleep(0.3)
+            assert len(ircd.lines("IDENTIFY")) == told
+
+
+async def test_a_wrong_password_is_told_once(caps, monkeypatch):
+    """Services ban whoever tries often."""
+    monkeypatch.setattr(services, "SECONDS", 0.1)
+    monkeypatch.setattr(services, "AGAIN", 0.05)
+    ircd = Ircd(caps=caps, accounts=ACCOUNTS)
+    ircd.user("NickServ", service=True)
+    async with ircd.serving():
+        network = network_of(ircd, MemoryHost(["#a"]), nickserv={"password": "wrong"})
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+            await asyncio.sleep(0.5)
+            assert len(ircd.lines("IDENTIFY")) == 1
+
+
 async def test_why_services_did_not_identify_us_stands_in_the_log_without_the_password(caps, monkeypatch):
     monkeypatch.setattr(services, "SECONDS", 0.5)
     ircd = Ircd(caps=caps)
