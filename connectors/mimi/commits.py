@@ -53,13 +53,22 @@ class Commits:
         self._hubs = hubs
         self._hearing = hearing
 
-    async def commit(self, room: str, make: Callable[[Seat], CommitBundle]) -> None:
-        """By the bridge's own client. The room is locked. Raises Stale where it was made for another epoch."""
+    async def commit(self, room: str, make: Callable[[Seat], CommitBundle | None]) -> None:
+        """By the bridge's own client; None where nothing is to be done. The room is locked.
+
+        Raises Stale where it was made for another epoch, or had to wait for what was proposed before.
+        """
         seat = self._own(room)
         try:
             bundle = make(seat)
-        except self._engine.MlsError as problem:
+        except (self._engine.MlsError, PeerMisbehaved) as problem:
+            if make is not Seat.tidy and seat.group.pending_proposals:
+                # A commit covers what waits, and cannot do the same once more (RFC 9420 12.2, protocol 7.5).
+                await self.commit(room, Seat.tidy)
+                raise Stale from None
             raise SendRejected(f"The room cannot be changed so now: {problem}"[:300]) from None
+        if bundle is None:
+            return
         asked = Asked(seat.user, seat.group.epoch, MLS_MESSAGE.encode(bundle.message))
         await self._seats.asking(room, asked, seat)
         answer = await self._put(room, bundle)

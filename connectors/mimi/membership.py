@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 
 from bridgekit.contract.connector import Host
-from bridgekit.contract.errors import BridgeError, Disconnected, SendUncertain
+from bridgekit.contract.errors import BridgeError, Disconnected, SendRejected, SendUncertain
 from connectors.mimi import presets, uris
 from connectors.mimi.commits import Commits
 from connectors.mimi.directs import Directs
@@ -20,10 +21,11 @@ from connectors.mimi.seats import Seats
 from connectors.mimi.turns import Stale, Turns
 from connectors.mimi.wire import rooms
 from connectors.mimi.wire.components import FrankingAgent, RoomMetadata
-from connectors.mimi.wire.mls import CREDENTIAL
+from connectors.mimi.wire.mls import CREDENTIAL, MemberSender, PublicMessage, SelfRemove
 from connectors.mimi.wire.rooms import ProposalFanout
 
 TOO_QUICK = "The room changes so quickly that nobody can get in; try again later."
+TOO_QUICK_TO_LEAVE = "The room changes so quickly that nobody can leave; try again later."
 
 
 class Membership:
@@ -132,33 +134,65 @@ class Membership:
 
     async def part(self, room: str, user: str) -> None:
         """Leave for good, also who reads the room. Raises SendRejected, Disconnected, SendUncertain."""
-
-        async def parted() -> None:
-            await self._commits.settle(room)
-            seat = self._seats.get(user, room)
-            if seat is None:
-                return
-            bundle = seat.leave()
-            answer = await self._hubs.update(room, bundle)
-            if isinstance(answer, rooms.WrongEpoch):
-                raise Stale
-            self._commits.left.add((user, room))
-            await self._seats.forget(user, room)
-            if isinstance(answer, rooms.Updated):
-                # The hub tells a provider nothing of its own; somebody has to commit it (RFC 9420 12.1.2).
-                proposed = ProposalFanout(answer.accepted, bundle.message, bundle.more)
-                await self._hearing.all_hear(room, proposed, but=user)
-                self._tidy(room)
-
-        await self._turns.take(room, parted, TOO_QUICK)
+        await self._turns.take(room, partial(self._let_go, room, user), TOO_QUICK_TO_LEAVE)
+        self._tidy(room)
 
     async def leave(self, room: str) -> None:
-        """Give the bridge's own seat up; its provider's other clients go with it, as their people leave."""
-        async with self._turns.lock(room):
-            for each in self._seats.in_room(room):
-                seat = self._seats.get(each.user, room)
-                if seat is not None and not seat.state.base.fixed_membership:
-                    await self._hubs.update(room, seat.leave())
-                    self._commits.left.add((seat.user, room))
-                await self._seats.forget(each.user, room)
-            await self._readers.forget(room)
+        """Give the bridge's own seat up; its provider's other clients go with it, as their people leave.
+
+        A hub that does not let one of them go has been told; that client has no keys there any more.
+        """
+        for seat in sorted(self._seats.in_room(room), key=lambda seat: seat.user == self._readers.of(room)):
+            if seat.group.active and not seat.state.base.fixed_membership:
+                try:
+                    await self._turns.take(room, partial(self._let_go, room, seat.user), TOO_QUICK_TO_LEAVE)
+                except SendRejected as problem:
+                    self._host.log.warning("not_let_go", room=room, why=problem.notice[:200])
+            async with self._turns.lock(room):
+                await self._seats.forget(seat.user, room)
+        await self._readers.forget(room)
+
+    async def _let_go(self, room: str, user: str) -> None:
+        """Propose it to the hub, and forget the seat if that took it. The room is locked. Raises Stale."""
+        await self._commits.settle(room)
+        seat = self._seats.get(user, room)
+        if seat is None:
+            return
+        # By a copy: whoever is not let go has proposed nothing that their next commit would have to cover.
+        bundle = Seat(self._engine, self._seats.copy(seat), user=user, room_uri=room).leave()
+        answer = await self._hubs.update(room, bundle)
+        if isinstance(answer, rooms.Updated):
+            waiting = [ProposalFanout(answer.accepted, bundle.message, bundle.more)]
+        else:
+            waiting = await self._waiting(room, seat, answer)
+        self._commits.left.add((user, room))
+        await self._seats.forget(user, room)
+        # The hub tells a provider nothing of its own; somebody has to commit it (RFC 9420 12.1.2).
+        for proposed in waiting:
+            await self._hearing.all_hear(room, proposed, but=user)
+
+    async def _waiting(self, room: str, seat: Seat, refused: rooms.UpdateResponse) -> list[ProposalFanout]:
+        """What waits there to be committed, if the leave is among it: the hub took it, and its answer was lost.
+
+        Raises Stale where it is to be proposed again, SendRejected where the hub does not let them go.
+        """
+        if isinstance(refused, rooms.WrongEpoch):
+            raise Stale
+        try:
+            found = await self._hubs.group_info(room, self._seats.known(seat.user))
+        except SendRejected:
+            raise Stale from None  # they were put out, which the hub is about to tell
+        waiting = [
+            ProposalFanout(each.accepted, each.message)
+            for each in found.pending
+            if isinstance(each.message, PublicMessage)
+        ]
+        if any(_is_leave(each.message, seat.group.leaf) for each in waiting):
+            return waiting
+        if isinstance(refused, rooms.InvalidProposal):
+            raise Stale  # until what it contradicts is committed
+        raise SendRejected(f"The room's provider refuses that: {refused.description or 'not allowed'}")
+
+
+def _is_leave(message: PublicMessage, leaf: int) -> bool:
+    return isinstance(message.content, SelfRemove) and message.sender == MemberSender(leaf)

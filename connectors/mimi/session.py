@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from functools import partial
 
 import msgspec
 
@@ -15,14 +16,16 @@ from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import File, Kind, Person, Role
 from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import Sent, Verb, VerbBase
-from connectors.mimi import presets
+from connectors.mimi import presets, uris
 from connectors.mimi.assets import Assets
 from connectors.mimi.markdown_out import STYLES
+from connectors.mimi.people import People
 from connectors.mimi.room import BANNED, NOBODY, role_for
 from connectors.mimi.seat import Seat
 from connectors.mimi.speaking import Deeds, Speaking
 from connectors.mimi.tenants import BRIDGE, Tenants
 from connectors.mimi.wire.components import RoomMetadata
+from connectors.mimi.wire.rooms import CommitBundle
 
 MAX_BYTES = 64 * 1024
 _VERBS: frozenset[type[VerbBase]] = frozenset(
@@ -133,18 +136,9 @@ class MimiSession:
                 await tenants.membership.stand_up(room, tenants.user(verb.speaker))
             case verbs.Invite():
                 await tenants.inviting.invite(room, verb.person.id, tenants.user(verb.speaker))
-            case verbs.Kick():
-                if tenants.role(room, verb.person.id) != NOBODY:
-                    people = tenants.people
-                    await tenants.change(room, lambda seat: seat.remove(verb.person.id, people))
-            case verbs.Ban():
-                if tenants.role(room, verb.person.id) != BANNED:
-                    people = tenants.people
-                    await tenants.change(room, lambda seat: seat.give_role(verb.person.id, BANNED, people))
-            case verbs.Unban():
-                if tenants.role(room, verb.person.id) == BANNED:
-                    people = tenants.people
-                    await tenants.change(room, lambda seat: seat.remove(verb.person.id, people))
+            case verbs.Kick() | verbs.Ban() | verbs.Unban():
+                if tenants.seat(room) is not None:
+                    await tenants.change(room, partial(_put_out, verb, people=tenants.people))
             case verbs.SetRole():
                 await self._give_role(room, verb)
             case _:
@@ -196,6 +190,24 @@ class MimiSession:
         if role != now:
             people = tenants.people
             await tenants.change(room, lambda seat: seat.give_role(user, role, people))
+
+
+def _put_out(
+    verb: verbs.Kick | verbs.Ban | verbs.Unban, seat: Seat, *, people: People
+) -> CommitBundle | None:
+    """What puts somebody out of the room, or lets them in again; None where they are so already."""
+    user, role = verb.person.id, seat.state.role_of(verb.person.id)
+    match verb:
+        case verbs.Ban():
+            if role == NOBODY:  # who has left cannot come back
+                if not uris.is_user(user):
+                    raise SendRejected("That is nobody who could be banned on this network.")
+                return seat.add(user, (), BANNED)
+            return seat.give_role(user, BANNED, people) if role != BANNED else None
+        case verbs.Unban():
+            return seat.remove(user, people) if role == BANNED else None
+        case verbs.Kick():
+            return seat.remove(user, people) if role not in (NOBODY, BANNED) else None
 
 
 def capabilities(can: frozenset[type[VerbBase]], *, speakers: bool) -> Capabilities:

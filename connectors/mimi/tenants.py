@@ -266,8 +266,8 @@ class Tenants:
             await self._seats.keep(seat)
         return await self._hubs.submit(room, request)
 
-    async def change(self, room: str, make: Callable[[Seat], CommitBundle]) -> None:
-        """A commit of the reader's client. Raises SendRejected."""
+    async def change(self, room: str, make: Callable[[Seat], CommitBundle | None]) -> None:
+        """A commit of the reader's client; `make` gives None where the room is so already. Raises SendRejected."""
 
         async def changed() -> None:
             await self._commits.settle(room)
