@@ -7,7 +7,7 @@ holds their keys.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import islice
 from urllib.parse import quote
@@ -26,16 +26,19 @@ LONGEST_WAIT = 300.0
 GIVE_UP = 14 * 24 * 3600 * 1000  # ms: a peer that was away for longer joins its rooms anew
 BATCH, TOGETHER = 512 * 1024, 64
 """Octets and letters that are sent as one."""
+MOST_OF_ONE = 64 * 1024 * 1024
+"""Octets of one user's words that wait for one peer in one room."""
 TOO_LARGE = 413  # RFC 9110 15.5.14
 
 
 class Letter(msgspec.Struct, frozen=True, array_like=True):
-    """One body on its way. `at` in ms."""
+    """One body on its way. `at` in ms; `by` is the user whose words it has, "" for what the room itself needs."""
 
     to: str
     room: str
     body: bytes
     at: int
+    by: str = ""
 
 
 class Outbox:
@@ -52,6 +55,8 @@ class Outbox:
         self._group: asyncio.TaskGroup | None = None
         self._next = 0
         self._resting: dict[tuple[str, str], asyncio.Event] = {}
+        self._words: dict[str, tuple[tuple[str, str, str], int]] = {}  # by key: whose, and how many octets
+        self._heaps: Counter[tuple[str, str, str]] = Counter()  # octets by peer, room and user
 
     async def load(self) -> None:
         """Take up what an earlier process left."""
@@ -59,28 +64,48 @@ class Outbox:
             letter = msgspec.msgpack.decode(raw, type=Letter)
             self._next = max(self._next, int(key.removeprefix(PREFIX).partition("/")[0]) + 1)
             self._lanes.setdefault((letter.to, letter.room), deque()).append(key)
+            self._heap(key, letter)
+
+    def has_room(self, deliveries: Iterable[Delivery], by: str) -> bool:
+        """Whether so little of what that user says waits that this may be kept, too: nobody fills the disk alone."""
+        return all(self._heaps[each.to, each.room, by] < MOST_OF_ONE for each in deliveries)
+
+    def _heap(self, key: str, letter: Letter) -> None:
+        if letter.by:
+            whose, octets = (letter.to, letter.room, letter.by), len(letter.body)
+            self._words[key] = whose, octets
+            self._heaps[whose] += octets
+
+    def _sent(self, key: str) -> None:
+        whose, octets = self._words.pop(key, (None, 0))
+        if whose is not None:
+            self._heaps[whose] -= octets
+            if not self._heaps[whose]:
+                del self._heaps[whose]
 
     def prepare(
-        self, deliveries: Iterable[Delivery], now: int
+        self, deliveries: Iterable[Delivery], now: int, by: str = ""
     ) -> tuple[dict[str, bytes], Callable[[], None]]:
         """The rows to store together with what they tell of, and what to call once that is done.
 
         Raises NotAllowed for what is longer than any peer takes: it would keep whatever comes after it from arriving.
         """
         rows: dict[str, bytes] = {}
-        lanes: list[tuple[tuple[str, str], str]] = []
+        letters: list[tuple[str, Letter]] = []
         for delivery in deliveries:
             key = f"{PREFIX}{self._next:016d}/{quote(delivery.to, safe='')}"
             self._next += 1
-            letter = Letter(delivery.to, delivery.room, FANOUT.encode(delivery.fanout), now)
+            letter = Letter(delivery.to, delivery.room, FANOUT.encode(delivery.fanout), now, by)
             if len(letter.body) > MAX_BODY:
                 raise NotAllowed("That is longer than any provider takes.")
             rows[key] = msgspec.msgpack.encode(letter)
-            lanes.append(((delivery.to, delivery.room), key))
+            letters.append((key, letter))
 
         def go() -> None:
-            for lane, key in lanes:
+            for key, letter in letters:
+                lane = (letter.to, letter.room)
                 self._lanes.setdefault(lane, deque()).append(key)
+                self._heap(key, letter)
                 self._wake(lane)
 
         return rows, go
@@ -125,8 +150,9 @@ class Outbox:
                 self._host.log.error("delivery_given_up", peer=to, room=room, octets=len(body))
             if answer.status in (201, TOO_LARGE):
                 await self._host.put_all(dict.fromkeys(batch))
-                for _ in batch:
+                for key in batch:
                     keys.popleft()
+                    self._sent(key)
                 if lost:
                     self._host.log.info("peer_back", peer=to)
                 wait, lost, most = FIRST_WAIT, False, TOGETHER

@@ -174,12 +174,14 @@ class Provider:
             return response
 
     async def submit(self, uri: str, request: rooms.SubmitRequest, source: str) -> SubmitResponse:
-        """An application message of a client of `source`."""
+        """An application message of a client of `source`; refused while too much of that user's waits for somebody."""
         async with self._lock(uri):
             response, deliveries = self.room(uri).submit(
                 request, provider=source, now=self._now(), people=self.people, franker=self._franker
             )
-            await self._deliver(deliveries, {})
+            if not self.outbox.has_room(deliveries, request.sender_uri):
+                return rooms.Refused()
+            await self._deliver(deliveries, {}, by=request.sender_uri)
             return response
 
     async def _keep(self, uri: str, accepted: Accepted) -> None:
@@ -204,9 +206,11 @@ class Provider:
             return Answer(201, b"")
         return await self._peers.post(to, Endpoint.NOTIFY, room, body)
 
-    async def _deliver(self, deliveries: Sequence[Delivery], rows: Mapping[str, bytes | None]) -> None:
+    async def _deliver(
+        self, deliveries: Sequence[Delivery], rows: Mapping[str, bytes | None], *, by: str = ""
+    ) -> None:
         """Store the room and the letters together."""
-        letters, go = self.outbox.prepare(deliveries, self._now())
+        letters, go = self.outbox.prepare(deliveries, self._now(), by)
         if letters or rows:
             await self._host.put_all({**rows, **letters})
         go()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from bridgekit.contract.errors import NotAllowed, PeerMisbehaved
-from connectors.mimi import hub, peers, provider, server, vouching
+from bridgekit.contract.errors import Disconnected, NotAllowed, PeerMisbehaved
+from connectors.mimi import hub, outbox, peers, provider, server, vouching
 from connectors.mimi.consent import MAX_WAITING, Consents
-from connectors.mimi.peers import Endpoint
+from connectors.mimi.hub import Delivery
+from connectors.mimi.peers import Answer, Endpoint
 from connectors.mimi.people import People
 from connectors.mimi.presets import MODERATOR
 from connectors.mimi.server import Rates
@@ -69,6 +71,45 @@ async def test_notifications_are_known_again_of_so_many_hubs(tmp_path: Path, mon
         kept = {key: len(msgspec.msgpack.decode(raw)) for key, raw in scene.a.store.items() if "seen/" in key}
         assert kept == {f"seen/h{number}.example": 4 for number in (3, 4, 5)}
         assert set(scene.a.provider._seen) == {f"h{number}.example" for number in (3, 4, 5)}
+
+
+async def test_nobody_fills_a_hub_with_letters_for_one_who_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A peer may be away for two weeks (5.5); what others say meanwhile is another's share."""
+    monkeypatch.setattr(outbox, "MOST_OF_ONE", 3000)
+    async with town(tmp_path, "a.example", "b.example") as made:
+        scene = Scene(made)
+        await scene.begin()
+        await scene.bring_in_bob()
+        hub, away = scene.a.provider, asyncio.Event()
+        send = hub.outbox._send
+
+        async def absent(to: str, room: str, body: bytes) -> Answer:
+            if away.is_set():
+                return await send(to, room, body)
+            raise Disconnected("They are away.")
+
+        monkeypatch.setattr(hub.outbox, "_send", absent)
+
+        async def says(words: bytes) -> object:
+            return await hub.submit(ROOM, scene.seat.say(words, b"s" * 16), "a.example")
+
+        answers = [await says(b"x" * 1000) for _ in range(5)]
+        assert [type(answer) for answer in answers] == [rooms.Accepted] * 3 + [rooms.Refused] * 2
+        assert len(hub.outbox._words) == 3
+        again = outbox.Outbox(hub._host, absent)
+        await again.load()
+        to_bob = [Delivery("b.example", ROOM, ApplicationFanout(0, scene.seat.say(b"", b"").message))]
+        assert not again.has_room(to_bob, scene.alice.user)
+        assert again.has_room(to_bob, "mimi://a.example/u/carol")
+        away.set()
+        hub.outbox.alive("b.example")
+        async with asyncio.timeout(30):
+            while hub.outbox._words:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+        assert not hub.outbox._heaps
+        assert isinstance(await says(b"back"), rooms.Accepted)
 
 
 async def test_clients_of_one_provider_are_remembered_up_to_a_number(
