@@ -22,6 +22,8 @@ from connectors.irc.wire import Line, clean, need
 CTCP = "\x01"
 _LEAD = re.compile(r"([^\s:,]{1,64})[:,](?=\s)")
 _AT = re.compile(r"(?<!\S)@([^\s:,.!?;]{1,64})")
+_NARRATOR = "HistServ!HistServ@localhost"
+"""Who tells of comings and goings in a history of Ergo's, where draft/event-playback was not asked for."""
 _MAX_REACTION = 64  # code points; an emoji of many parts has about ten
 
 
@@ -68,6 +70,8 @@ class Hearing:
             return NOTHING  # the server itself speaks, or the bouncer: that is the session's to log
         own = self.state.is_me(nick)
         history = batch.within(HISTORY) if batch is not None else None
+        if history is not None and line.source == _NARRATOR:
+            return NOTHING
         id = self.ids.of(line, at, history)
         echo = self._echo(line, words, id, batch, own=own)
         if echo is not None and echo.relayed:

@@ -182,6 +182,28 @@ def test_history_is_replayed_without_touching_what_is_known_now() -> None:
     assert found[-1].history == HistoryEnd(target="#c", count=3, last="2020-01-01T00:00:02.000Z")
 
 
+def test_what_a_history_tells_of_comings_and_goings_is_no_message() -> None:
+    """Ergo puts them into PRIVMSGs of HistServ where draft/event-playback was not asked for; a page counts them."""
+    events = (
+        "bob [account: bob] joined the channel", "bob left the channel (bye)", "bob quit (gone)",
+        "bob sent a TAGMSG", "bridge joined the channel", "bob set the channel topic to: x",
+    )  # fmt: skip
+    found = readings(
+        in_channel(),
+        ":s BATCH +h chathistory #c",
+        "@batch=h;msgid=o1;time=2020-01-01T00:00:00.000Z :old!o@o.host PRIVMSG #c :once",
+        *(
+            f"@batch=h;msgid=_{n};time=2020-01-01T00:00:0{n + 1}.000Z :HistServ!HistServ@localhost PRIVMSG #c :{words}"
+            for n, words in enumerate(events)
+        ),
+        ":s BATCH -h",
+    )
+    assert [f.content.text.body for r in found for f in r.facts if isinstance(f, Message)] == ["once"]
+    assert found[-1].history == HistoryEnd(target="#c", count=7, last="2020-01-01T00:00:06.000Z")
+    [now] = messages(in_channel(), ":HistServ!HistServ@localhost PRIVMSG #c :said now")
+    assert now.content.text.body == "said now"
+
+
 def test_a_message_read_twice_has_the_same_id_by_its_server_time() -> None:
     same = f"@time=2020-01-01T00:00:00.000Z {FROM_ALICE} PRIVMSG #c :again"
     first, second = messages(in_channel(), same, same)
