@@ -21,6 +21,8 @@ from connectors.irc.wire import Line, build, clean, parse
 
 SECONDS = 60.0
 """A server that takes longer to welcome us is no use."""
+SIGN_IN_SECONDS = 15.0
+"""So long services may take to answer who comes in without them as well."""
 
 RFC_NICKLEN = 9
 """RFC 1459, 1.2: so long a nick may be everywhere."""
@@ -78,6 +80,8 @@ async def register(
             return await registering.run()
     except TimeoutError as error:
         raise Disconnected(registering.silence, retry_after=30.0) from error
+    finally:
+        registering.rest()
 
 
 class _Registering:
@@ -97,6 +101,7 @@ class _Registering:
         self._assembler = sasl.Assembler()
         self._signed_in = False
         self._ended = False
+        self._patience: asyncio.TimerHandle | None = None
         self.silence = "The IRC server took the connection and did not welcome us."
 
     async def run(self) -> list[bytes]:
@@ -124,6 +129,11 @@ class _Registering:
                 self._note(reading)
                 if self._take(line, reading):
                     return lines[i + 1 :]
+
+    def rest(self) -> None:
+        """Nothing more is waited for."""
+        if self._patience is not None:
+            self._patience.cancel()
 
     def _send(self, command: str, *params: str) -> None:
         self._connection.write(build(command, *params))
@@ -227,6 +237,12 @@ class _Registering:
         )
         self._next_mechanism()
 
+    def _go_without(self) -> None:
+        """Nobody answers, and signing in is not required."""
+        if self._exchange is not None:
+            self._send("AUTHENTICATE", "*")
+            self._end(signed_in=False)
+
     def _next_mechanism(self) -> None:
         refused = self._exchange is not None
         self._exchange = next(self._exchanges, None)
@@ -237,6 +253,10 @@ class _Registering:
         self._assembler = sasl.Assembler()
         self.silence = "The IRC network's services did not answer the sign-in."
         self._send("AUTHENTICATE", self._exchange.mechanism)
+        credentials = self._papers.sasl
+        if self._patience is None and credentials is not None and not credentials.required:
+            loop = asyncio.get_running_loop()
+            self._patience = loop.call_later(SIGN_IN_SECONDS, self._go_without)
 
     def _authenticate(self, chunk: str) -> None:
         if self._exchange is None:

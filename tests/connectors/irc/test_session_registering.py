@@ -14,10 +14,11 @@ from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Content
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Join, PostMessage
-from connectors.irc import services, upkeep
+from connectors.irc import registering, services, upkeep
 from connectors.irc.testing.certificate import write_certificate
 from connectors.irc.testing.harness import MemoryHost, login_of, network_of, running
 from connectors.irc.testing.ircd import FULL, PLAIN, Ircd
+from connectors.irc.testing.ircd_client import Client
 
 ACCOUNTS = {"bridge": "secretpassword"}
 
@@ -385,6 +386,25 @@ async def test_a_silent_server_is_given_up(monkeypatch):
         error = await refused(network_of(ircd))
         assert isinstance(error, Disconnected)
         assert "did not welcome us" in error.notice
+
+
+@pytest.mark.parametrize("required", [False, True])
+async def test_services_that_do_not_answer_keep_out_only_who_has_to_sign_in(monkeypatch, required):
+    """A server may go on to offer SASL while its agent hangs."""
+    monkeypatch.setattr(registering, "SECONDS", 2.0)
+    monkeypatch.setattr(registering, "SIGN_IN_SECONDS", 0.1)
+    monkeypatch.setattr(Client, "authenticate", lambda client, chunk: None)
+    ircd = Ircd(caps=FULL, accounts=ACCOUNTS)
+    sasl = {"account": "bridge", "password": "secretpassword", "required": required}
+    async with ircd.serving():
+        network = network_of(ircd, MemoryHost(["#a"]), sasl=sasl)
+        if required:
+            assert "did not answer the sign-in" in (await refused(network)).notice
+            return
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+            assert bridge.session.me.account is None
+            assert ircd.lines("^AUTHENTICATE")[-1] == "AUTHENTICATE *"
 
 
 async def test_a_puppet_signs_in_as_its_owner_says(caps):
