@@ -127,7 +127,7 @@ def capabilities(state: State, chat: ChatId, settings: Settings) -> Capabilities
         verbs=frozenset(can),
         styles=STYLES if settings.formatting else frozenset({Style.MENTION}),
         kinds=frozenset({Kind.TEXT, Kind.EMOTE, Kind.NOTICE}),
-        speakers=channel and bool(separators(state)),
+        speakers=channel and bool(separators(state, chat)),
         replies=pointing,
         max_lines=max(settings.max_lines, _number(state.caps.fields("draft/multiline").get("max-lines", "")))
         if multiline

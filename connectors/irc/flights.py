@@ -25,6 +25,12 @@ _OF_TALK = frozenset("404 407 412 413 414 415 531 716".split())
 _NOT_OF_TALK = frozenset("441 442 443 467 471 472 473 474 475 476 478 482 501 502".split())
 """Numerics about entering a channel, its modes and its operators (RFC 2812 5.2): words are never answered so."""
 
+_UNRELAYED = ("RELAYMSG", "PRIVS_NEEDED")
+
+
+class NotRelayed(SendRejected):
+    """We may not speak in others' names there (RELAYMSG); nothing was said."""
+
 
 class Flight:
     """One line (or one batch of lines) on its way."""
@@ -98,7 +104,8 @@ class Delivery:
                 )
             )
         elif refused and len(refused) == len(self.flights):
-            self.fate.set_exception(SendRejected(explain(refused[0])))
+            kind = NotRelayed if refused[0].params[:2] == _UNRELAYED else SendRejected
+            self.fate.set_exception(kind(explain(refused[0])))
         elif refused:
             self.fate.set_exception(SendUncertain(f"{PART} {explain(refused[0])}"))
         else:

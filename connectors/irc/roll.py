@@ -42,6 +42,7 @@ class Channel:
     key: str = ""
     named: bool = False  # NAMES came to its end
     naming: dict[str, str] | None = None  # what NAMES has said so far
+    unrelayed: str | None = None  # the mode letters that we had when RELAYMSG was refused here
     bans: dict[str, tuple[tuple[str, str], ...]] = field(
         default_factory=dict
     )  # mask -> (person id, nick) it hit

@@ -30,9 +30,22 @@ def can_tag(name: str, state: State) -> bool:
     return "message-tags" in state.caps and state.support.may_send_tag(name)
 
 
-def separators(state: State) -> str:
-    """What may stand between a speaker and our mark in RELAYMSG; "" where there is no RELAYMSG."""
-    return (state.caps.value("draft/relaymsg") or "/") if "draft/relaymsg" in state.caps else ""
+def separators(state: State, target: str) -> str:
+    """What may stand between a speaker and our mark in RELAYMSG; "" where we cannot relay.
+
+    Ergo offers it to everybody, and lets only operators of the channel use it: whoever was refused may once they are
+    something else there.
+    """
+    channel = state.channel(target)
+    if "draft/relaymsg" not in state.caps or channel is None or unrelayed(state, target):
+        return ""
+    return state.caps.value("draft/relaymsg") or "/"
+
+
+def unrelayed(state: State, target: str) -> bool:
+    """Whether a RELAYMSG to that channel was refused to who we are there now."""
+    channel = state.channel(target)
+    return channel is not None and channel.unrelayed == state.prefixes(target, state.nick)
 
 
 def post(verb: PostMessage, target: str, state: State, people: View, settings: Settings) -> list[OutLine]:
@@ -73,8 +86,8 @@ def post(verb: PostMessage, target: str, state: State, people: View, settings: S
 
 def _way(verb: PostMessage, target: str, state: State) -> tuple[str, tuple[str, ...], int]:
     """The command, what stands before the words, and how many bytes they may have."""
-    if verb.speaker is not None and separators(state) and state.is_channel(target):
-        nick = speaker_nick(verb.speaker.name, separators(state)[0], min(_MAX_NICK, state.support.nicklen))
+    if verb.speaker is not None and (separator := separators(state, target)):
+        nick = speaker_nick(verb.speaker.name, separator[0], min(_MAX_NICK, state.support.nicklen))
         ours = state.support.linelen - len(f"RELAYMSG {target} {nick} :\r\n".encode())
         # The others see `:nick!user@host PRIVMSG target :`, with a user and host of the server's making
         theirs = state.budget("PRIVMSG", target) - max(0, len(nick) - len(state.nick))

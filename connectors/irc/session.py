@@ -11,7 +11,7 @@ import msgspec
 
 from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.connector import Emit
-from bridgekit.contract.errors import Disconnected, PeerMisbehaved, RemoteError, SendRejected
+from bridgekit.contract.errors import Disconnected, PeerMisbehaved, RateLimited, RemoteError, SendRejected
 from bridgekit.contract.facts import Fact, Invitation, Message
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Login, Person
@@ -22,12 +22,14 @@ from connectors.irc.catchup import CatchUp
 from connectors.irc.changes import Came, CapsChanged, Change, NamesEnded, Quit, Renamed, Went
 from connectors.irc.connection import Connection
 from connectors.irc.deliveries import Deliveries
+from connectors.irc.flights import NotRelayed
 from connectors.irc.flood import Flood, Priority
 from connectors.irc.history import History
 from connectors.irc.joining import Joining
 from connectors.irc.nicks import wanted_nick
 from connectors.irc.registering import Papers, closed
 from connectors.irc.roll import Channel
+from connectors.irc.saying import unrelayed
 from connectors.irc.services import Services
 from connectors.irc.translate import LARGE, Reader, Reading
 from connectors.irc.upkeep import Pulse, Sign, WantedNick, idles
@@ -43,6 +45,9 @@ WHO_LATER = 1.0
 """Seconds after which it is asked who those are who were named in a large channel ..."""
 WHO_OVERDUE = 30.0
 """... and after which their list is told without that."""
+UNRELAYED = "The bridge may not speak in others' names there: it says who speaks instead."
+SOON = 0.01
+"""Seconds until something is to be said in another way."""
 HEAR_OUT = 1.0
 """Seconds in which a server answers a QUIT; one that does not is dead."""
 PLAYBACK_MS = 60_000
@@ -165,6 +170,8 @@ class IrcSession:
                     return None  # nobody goes into a channel for that
                 case _:
                     await self._present(verb.chat)
+        if getattr(verb, "speaker", None) is not None and unrelayed(self.state, verb.chat):
+            raise RateLimited(UNRELAYED, retry_after=SOON)
         self.network.acquaint(self, verb)
         lines = compose.lines(verb, self.state, self.people, self.network.settings(self._connection.secure))
         match verb:
@@ -174,7 +181,15 @@ class IrcSession:
                 self.network.spoke(self, lines)
             case _:
                 pass
-        return await self._deliveries.deliver(lines)
+        try:
+            return await self._deliveries.deliver(lines)
+        except NotRelayed as error:
+            if (channel := self.state.channel(verb.chat)) is None:
+                raise
+            channel.unrelayed = self.state.prefixes(verb.chat, self.state.nick)
+            self._told.clear()
+            self._log.info("irc_not_relayed", channel=channel.name)
+            raise RateLimited(error.notice, retry_after=SOON) from None
 
     def lost(self) -> None:
         """The connection is gone, or going: every verb that waits gets its fate. May be called twice."""

@@ -237,6 +237,20 @@ class Ircd:
             user.client.echo(out, silent=self._is_service(target) and not self.services_echo)
         return tags["msgid"]
 
+    def relay(self, user: User, target: str, nick: str, text: str) -> bool:
+        """Say it in another's name; False where the user is no operator there, as on Ergo."""
+        channel = self.channel(target)
+        if "o" not in channel.members.get(user, set()):
+            return False
+        tags = {**self.tags(None), "draft/relaymsg": user.nick}
+        source = f"{nick}!{user.nick}@{self.name}"
+        out = Out(source, "PRIVMSG", (channel.name, text), tags=tags, user=user)
+        channel.history.append(out)
+        self.to_channel(channel, out, but=user)
+        if user.client is not None:
+            user.client.echo(out)
+        return True
+
     def redact(self, user: User, target: str, msgid: str, reason: str) -> bool:
         """Take a message back; False if there is none."""
         channel = self.channel(target)

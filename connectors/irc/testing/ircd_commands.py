@@ -80,6 +80,10 @@ def perform(client: Client, line: In) -> None:
                 client.answer(
                     Out(ircd.name, "FAIL", ("REDACT", "REDACT_FORBIDDEN", p[0], p[1], "You may not do that"))
                 )
+        case "RELAYMSG" if "draft/relaymsg" in ircd.caps:
+            if not ircd.relay(user, p[0], p[1], p[2]):
+                refused = ("RELAYMSG", "PRIVS_NEEDED", "You cannot relay messages to this channel")
+                client.answer(Out(ircd.name, "FAIL", refused))
         case "KICK":
             channel = ircd.channel(p[0])
             if not _operator(client, channel):

@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from bridgekit.contract.errors import BridgeError, Disconnected, SendRejected, SendUncertain
+from bridgekit.contract.errors import BridgeError, Disconnected, RateLimited, SendRejected, SendUncertain
 from bridgekit.contract.facts import ChatOpened, Message
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import Content, Kind, Person
@@ -15,6 +15,7 @@ from connectors.irc import deliveries
 from connectors.irc.testing.harness import MemoryHost, Running, network_of, running
 from connectors.irc.testing.ircd import FULL, PLAIN, Ircd
 
+C = ChatId("#c")
 ECHO = {"echo-message": "", "message-tags": "", "server-time": ""}
 """echo-message without labels: there are such servers."""
 SLOW = {"burst": 1, "refill": 0.5, "lead_max": 0}
@@ -46,6 +47,29 @@ async def test_a_message_is_delivered_with_the_networks_id_where_it_has_one(caps
         sent = await bridge.session.perform(post("hello"))
         assert ircd.lines("PRIVMSG")[-1].endswith("PRIVMSG #c hello")
         assert sent == Sent(id=MessageId(ircd.channel("#c").history[-1].tags["msgid"]) if caps else None)
+
+
+@pytest.mark.parametrize("caps", [FULL, {"draft/relaymsg": "/"}], ids=["labels", "plain"])
+async def test_who_may_not_speak_in_others_names_says_who_speaks(caps):
+    """Ergo offers draft/relaymsg to everybody, and lets only operators of a channel use it."""
+    ircd = Ircd(caps={**caps, "draft/relaymsg": "/"})
+    op = ircd.user("op", "#c")
+    ann = Person(id=PersonId("@ann:hs"), name="Ann")
+    async with bridge_in(ircd) as bridge:
+        assert bridge.session.capabilities(C).speakers
+        refused = await fates(bridge, post("one", speaker=ann), post("two", speaker=ann))
+        assert [type(fate) for fate in refused] == [RateLimited, RateLimited]
+        assert not bridge.session.capabilities(C).speakers
+        written = len(ircd.lines("RELAYMSG"))
+        (late,) = await fates(bridge, post("three", speaker=ann))  # worded before the refusal came
+        assert isinstance(late, RateLimited)
+        assert len(ircd.lines("RELAYMSG")) == written
+        await bridge.session.perform(post("one", prefix="<Ann> "))
+        op.mode("#c", "+o", "bridge")
+        await ircd.until(lambda: bridge.session.capabilities(C).speakers)
+        await bridge.session.perform(post("four", speaker=ann))
+    said = [(out.source.partition("!")[0], out.params[1]) for out in ircd.channel("#c").history]
+    assert said == [("bridge", "<Ann> one"), ("Ann/m", "four")]
 
 
 async def test_what_we_said_ourselves_is_not_heard_as_somebody_elses(caps):
