@@ -46,9 +46,13 @@ async def kept_of(bridge: Bridge, name: str) -> list[str]:
 
 
 async def nothing_is_kept_of(bridge: Bridge, name: str) -> None:
-    async with asyncio.timeout(60):
-        while await kept_of(bridge, name):  # noqa: ASYNC110 - the store tells nobody
-            await asyncio.sleep(0.05)
+    kept: list[str] = []
+    try:
+        async with asyncio.timeout(60):
+            while kept := await kept_of(bridge, name):  # noqa: ASYNC110 - the store tells nobody
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"Still kept: {kept}") from None
 
 
 async def log_out(place: World, human: Human) -> None:
