@@ -7,6 +7,7 @@ who is asked knows that it is about talking with them. Where they agree, the oth
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from functools import partial
 
@@ -86,6 +87,9 @@ class Account:
         self._emit: Callable[[Fact], None] | None = None
         self._held: list[Fact] = []
         self._answered: dict[str, asyncio.Event] = {}
+        self._granted: dict[
+            str, float
+        ] = {}  # whom just now, and until when they have time to bring us together
         self._refused: set[str] = set()
         self._brought: dict[str, asyncio.Event] = {}
         self._findable = Findable.NO
@@ -186,13 +190,28 @@ class Account:
             for direct in known:
                 if self._has(other, direct.room):
                     return direct.room
+            if not known and await self._is_brought(other):
+                return self._directs.between(self.user, other)[0].room
             direct = known[0] if known else await self._directs.make(self.user, other)
             await self._membership.enter(direct.room)
             await self._inviting.invite(direct.room, other)
             return direct.room
 
+    async def _is_brought(self, other: str) -> bool:
+        """Whether `other`, who asked and got a yes just now, has brought us together: one room is enough."""
+        loop = asyncio.get_running_loop()
+        left = self._granted.pop(other, 0.0) - loop.time()
+        if left > 0:
+            answered = self._answered.setdefault(other, asyncio.Event())
+            answered.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await answered.wait()
+        return bool(self._directs.between(self.user, other))
+
     def heard_of(self, other: str, *, agrees: bool) -> None:
         """Whom we asked has answered, or has brought us together by themselves."""
+        self._granted.pop(other, None)
         if agrees:
             self.tell(other, facts.ChatOpened(chat=ChatId(other), at=int(self._host.now() * 1000)))
         else:
@@ -301,6 +320,8 @@ class Account:
         """Answer whatever `other` has asked; False where nothing waits for an answer."""
         consents = self._provider.consents(self.user)
         waiting = [s for s in consents.waiting if s.requester == other and s.room is None]
+        if waiting and operation is ConsentOperation.GRANT:
+            self._granted[other] = asyncio.get_running_loop().time() + WELCOME
         for scope in waiting:
             await self._decided(scope, operation)
         return bool(waiting)

@@ -152,3 +152,17 @@ async def test_who_comes_back_is_talked_with_again(pair: Pair):
         words = await alice.send(at_a, "welcome back")
         await said(pair.b, of_somebody("welcome back"), 60)
         assert (await said(pair.a, has_fate(words), 60)).content["status"] == "SUCCESS"
+
+
+async def test_who_agrees_and_speaks_before_they_are_brought_in_makes_no_second_room(pair: Pair):
+    """It would be left with nobody in it when one of the two goes, and its fixed list of participants names both."""
+    async with pair.a.bridge(), pair.b.bridge() as b:
+        await account(pair.b, "bob")
+        alice = await pair.a.homeserver.user("alice").ready()
+        await opened(pair.a, alice, BOB)
+        await until(lambda: tenants(b)._provider.consents(BOB).waiting)
+        bob = tenants(b).account(BOB)
+        await bob.begin(ALICE)
+        room = await bob.together(ALICE)
+        assert [one.room for one in tenants(b).directs.of_user(BOB)] == [room]
+        assert room.startswith("mimi://a.example/")
