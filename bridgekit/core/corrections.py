@@ -200,7 +200,7 @@ def corrections(
         tuple[Bound, str, str]
     ] = []  # a bound that shows one setting alone, in words, and how to mend it
     bound = allowed.bound
-    most = limits(allowed.standing).join
+    most = min(limits(allowed.standing).join, allowed.through)
 
     def lower(type: str, change: Change, shown: Bound, words: str, mend: str) -> None:
         if type not in refused and power.may(type or ALIAS_TYPE):
@@ -283,13 +283,12 @@ def _may(power: Power, type: str, refused: frozenset[str]) -> bool:
     return type not in refused and power.may(type)
 
 
-def heeded(wish: Bound, room: Room, allowed: Allowed) -> Bound:
-    """What the room's own people want, after they set the room as it is: kept as far as the links allow it.
+def heeded(wish: Bound, shown: Bound, allowed: Allowed) -> Bound:
+    """What the room's own people want, after they set the room as it is `shown`: kept as far as the links allow it.
 
     What they may not have is forgotten, so that it does not come true by itself when a link opens up. A room that
     the bridge made wants OPEN until its people choose less.
     """
-    shown = room.shown
     within = limits(allowed.standing) if allowed.standing else OPEN
     # Media is nothing that a room's state speaks of.
     return msgspec.structs.replace(shown.meet(within), media=wish.media)

@@ -55,6 +55,17 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             media=self.media and other.media,
         )
 
+    def union(self, other: Bound) -> Bound:
+        """The least open bound that allows what either allows."""
+        return Bound(
+            history=max(self.history, other.history),
+            join=max(self.join, other.join),
+            guests=self.guests or other.guests,
+            listed=self.listed or other.listed,
+            findable=self.findable or other.findable,
+            media=self.media or other.media,
+        )
+
     def allows(self, other: Bound) -> bool:
         """Whether `other` is nowhere more open."""
         return self.meet(other) == other
@@ -102,12 +113,14 @@ class Allowed(msgspec.Struct, frozen=True, kw_only=True):
     """How open a room may be now.
 
     `bound` is the meet; `standing` the links behind it, each with its own bound; `closed` those that have no
-    consent. The properties are the settings in Matrix's own words.
+    consent; `through` is how open the rooms may be whose members may enter, whatever the links say. The properties are
+    the settings in Matrix's own words.
     """
 
     bound: Bound
     standing: tuple[Standing, ...] = ()
     closed: tuple[Closed, ...] = ()
+    through: JoinRule = JoinRule.PUBLIC
 
     @property
     def history_visibility(self) -> str:
@@ -207,6 +220,13 @@ def allowed(matrix: Bound, links: Iterable[LinkView], now: int, *, made: bool) -
     if made and not standing:
         bound = SECRET
     return Allowed(bound=bound, standing=tuple(standing), closed=tuple(closed))
+
+
+def until_heard(decided: Allowed, left: Bound, through: JoinRule) -> Allowed:
+    """The same, while it is not known what all its chats allow: no more open than the room was `left`, also to who goes
+    `through` the rooms that it names. (Of files a room's settings say nothing.)"""
+    kept = msgspec.structs.replace(left, media=True)
+    return msgspec.structs.replace(decided, bound=decided.bound.meet(kept), through=through)
 
 
 def limits(links: Iterable[Standing]) -> Bound:

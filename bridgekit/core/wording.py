@@ -116,6 +116,21 @@ def undone(what: str, by: str) -> str:
     return f"{by} made this room more open than its chats allow; the bridge has put that back: {what}."
 
 
+def kept_until_heard(chats: Sequence[str], labels: Sequence[str], undone: Sequence[str]) -> str:
+    """Why a room is no more open than it was left: it is not known what its chats allow. `undone` was put back for
+    that; empty where the bridge could not."""
+    done = (
+        f"the bridge has put back what was opened since: {', '.join(undone)}"
+        if undone
+        else "it was opened further since, and the bridge has no power to put that back, so please do it"
+    )
+    return (
+        f"{listed(labels)} {'has' if len(labels) == 1 else 'have'} not been heard since the bridge started, so nobody "
+        f"knows how open {listed(chats)} may be here. Until then this room stays as it was before: {done}. What is "
+        "allowed is opened then by itself; only addresses, and rooms whose members may come in, have to be set again."
+    )
+
+
 EXPOSED = "more people could read it than its chat allows"
 
 

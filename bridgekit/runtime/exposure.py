@@ -34,6 +34,7 @@ from bridgekit.core.exposure import (
     LinkView,
     allowed,
     limits,
+    until_heard,
     why_closed,
 )
 from bridgekit.core.scopes import Consent, Policy, Scope, in_force
@@ -53,6 +54,8 @@ log = structlog.get_logger(__name__)
 
 PATIENCE = 10.0
 """Seconds that words under way wait for a room to be closed that somebody has opened too far."""
+GRACE = 60.0
+"""Seconds after a start in which a room that was opened meanwhile may stay so, until its networks are heard."""
 TRY_AGAIN = 5.0
 """Seconds until a room is looked at again that could not be."""
 
@@ -127,6 +130,9 @@ class Exposures:
             flickered=lambda side, times: spawn(self._tell_flickered(side, times)),
         )
         self._calmed: dict[PortalKey, asyncio.Event] = {}
+        self._starting = True  # the start was a moment ago
+        self._stirred: set[ChatId] = set()  # rooms that were seen being opened since
+        self._told_kept: set[ChatId] = set()  # rooms that know that they stay as they were until all is heard
         self._told: dict[PortalKey, Visibility] = {}  # what both sides know of who may read a chat
         self._pauses: dict[PortalKey, str] = {}
 
@@ -173,6 +179,7 @@ class Exposures:
         links = self._registry.links_of(room)
         if links and exceeds(type, content, self._bounds.get(room, SECRET)):
             log.warning("room_opened_too_far", setting=type)
+            self._stirred.add(room)
             for link in links:
                 self._stop(link.key)
             self.weigh(room)
@@ -192,8 +199,17 @@ class Exposures:
 
     def start(self) -> None:
         """Compare every room anew; each link is cleared when its network has said who may read the chat."""
+        self._weigh_all()
+        self._spawn(self._end_grace())
+
+    def _weigh_all(self) -> None:
         for room in {link.room for link in self._registry.links.values()}:
             self.weigh(room)
+
+    async def _end_grace(self) -> None:
+        await asyncio.sleep(GRACE)
+        self._starting = False
+        self._weigh_all()
 
     async def watch_directory(self) -> None:
         """Look in turn whether each room stands in the public directory as it was left there, until cancelled."""
@@ -272,22 +288,32 @@ class Exposures:
         if portal is None:
             return
         heard = [link for link in links if link.key.receiver is not None or link.key in self.visibilities]
-        if not heard:
+        unheard = [link for link in links if link not in heard and self.may_be_linked(link.key)]
+        keeps = bool(unheard) and (not self._starting or room in self._stirred)
+        if not heard and not keeps:
             return  # nothing passes yet, and the room is left as it is
         by: str | None = self._raised.pop(room, None)  # before the look: it sees what they did
         stops = {link.key: self._stops.get(link.key, 0) for link in links}
         seen, power = await look(self._client, room, self._bot)
         views = [self._view(link) for link in heard]
         wish = await self.wishes.of(room, seen, views, made=portal.made)
-        decided = allowed(wish, views, now(), made=portal.made)
+        decided = allowed(wish, views, now(), made=portal.made and bool(heard))
         left = self.wishes.left(room)
+        within = limits(decided.standing) if decided.standing else OPEN
+        early = False  # it is more open than it was left, and only those who are unheard could forbid that
+        if keeps and left is not None:
+            through = self.wishes.left_through(room)
+            early = not left.allows(seen.shown) or seen.exposed.join > through
+            early = early and within.allows(seen.exposed)
+            self.wishes.ask(room, seen)
+            decided = until_heard(decided, left, through)
         if left is not None and seen.history > max(left.history, decided.bound.history, Exposure.JOINED):
             self._clear_none(room)
             await self._taking_back.mark(room, left.history)
         for link in heard:
             if not may_open(seen, decided, link.key):
                 self._clear(link.key, False)  # before anything is said or put back
-        self._bounds[room] = limits(decided.standing) if decided.standing else OPEN
+        self._bounds[room] = within.meet(left) if unheard and left is not None else within
         shown = seen.exposed if self._bounds[room].join is JoinRule.RESTRICTED else seen.shown
         raised = left is not None and not left.allows(shown)
         unlisted = left is not None and seen.listed and not left.listed
@@ -309,11 +335,13 @@ class Exposures:
             if wider:
                 seen, power = await look(self._client, room, self._bot)
             self.wishes.leave(room, wish, seen)
-        if len(heard) == len(links):
+            self._told_kept.discard(room)
             await self._take_back(room, decided)
+        elif early:
+            await self._tell_kept(room, unheard, undone)
         if unlisted and by is None:
             by = wording.SOMEBODY  # nothing tells who it was
-        await self._tell(room, decided, undone if raised else [], by)
+        await self._tell(room, decided, undone if raised and not early else [], by)
         await self._judge(heard, seen, decided, pauses, stops)
 
     def _is_stale(self, side: PortalKey, stops: Mapping[PortalKey, int]) -> bool:
@@ -432,6 +460,14 @@ class Exposures:
             words = wording.flickered(link.name, self._label(side.network), times)
             await self._doorkeeper.say(link.room, f"⚠ {words}")
             await self._doorkeeper.announce(side, words)
+
+    async def _tell_kept(self, room: ChatId, unheard: list[Link], undone: list[str]) -> None:
+        if room in self._told_kept:
+            return
+        self._told_kept.add(room)
+        chats = [link.name for link in unheard]
+        labels = sorted({self._label(link.key.network) for link in unheard})
+        await self._doorkeeper.say(room, f"⚠ {wording.kept_until_heard(chats, labels, undone)}")
 
     async def _tell(self, room: ChatId, decided: Allowed, undone: list[str], by: str | None) -> None:
         """Tell what was put back, and both sides where a chat's own change made the difference."""

@@ -25,7 +25,17 @@ from bridgekit.core.corrections import (
     power_of,
     room_of,
 )
-from bridgekit.core.exposure import CEILING, OPEN, SECRET, Bound, JoinRule, LinkView, allowed, bound_of
+from bridgekit.core.exposure import (
+    CEILING,
+    OPEN,
+    SECRET,
+    Bound,
+    JoinRule,
+    LinkView,
+    allowed,
+    bound_of,
+    until_heard,
+)
 from bridgekit.core.scopes import WITHDRAWN, Consent, Policy, Scope
 from bridgekit.core.steady import CALM, Steady, calmed, heard
 
@@ -375,8 +385,23 @@ def test_a_room_opens_to_the_members_of_the_rooms_that_it_named():
 
 def test_a_wish_beyond_what_the_links_allow_is_forgotten():
     wide = allowed(OPEN, [view(WIDE, consent(Scope.BRIDGE, Scope.HISTORY))], NOW, made=False)
-    wish = heeded(OPEN, GAPING, wide)
+    wish = heeded(OPEN, GAPING.shown, wide)
     assert (wish.history, wish.join, wish.listed) == (Exposure.SHARED, JoinRule.PUBLIC, False)
+
+
+def test_while_a_chat_is_unheard_a_room_is_no_more_open_than_it_was_left():
+    left = Bound(history=Exposure.JOINED, join=JoinRule.RESTRICTED)
+    decided = until_heard(allowed(OPEN, [], NOW, made=False), left, JoinRule.RESTRICTED)
+    opened = Room(history=Exposure.SHARED, join=JoinRule.RESTRICTED, allow=("!s:x", "!t:x"), ajar=("!t:x",))
+    assert corrections(opened, decided, FULL) == (
+        SetState(HISTORY_TYPE, {"history_visibility": "joined"}),
+        SetState(
+            JOIN_TYPE,
+            {"join_rule": "restricted", "allow": [{"type": "m.room_membership", "room_id": "!s:x"}]},
+        ),
+    )
+    was_ajar = until_heard(decided, left, JoinRule.PUBLIC)
+    assert [c.type for c in corrections(opened, was_ajar, FULL) if isinstance(c, SetState)] == [HISTORY_TYPE]
 
 
 def test_a_link_opens_only_into_a_room_that_is_within_its_bound():

@@ -202,7 +202,7 @@ class World(RuleBasedStateMachine):
     def people_on_matrix_change_the_room(self, room: Room) -> None:
         self.room = msgspec.structs.replace(room, knocking=self.room.knocking)
         views = self.views()
-        self.wish = heeded(self.wish, self.room, allowed(OPEN, views, self.now, made=self.made))
+        self.wish = heeded(self.wish, self.room.shown, allowed(OPEN, views, self.now, made=self.made))
         self.bridge()
 
     @rule(power=powers)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import structlog.testing
 
@@ -420,6 +421,82 @@ async def test_a_restart_compares_the_room_anew_before_anything_passes(tmp_path:
             assert history(place, room) == "joined"
             order = [e.event_id for e in place.homeserver.timeline(room) if e.type == HISTORY or e == heard]
             assert order[-1] == heard.event_id
+
+
+async def test_a_room_that_is_opened_while_its_chat_is_unheard_is_put_back_at_once_and_opened_when_it_may(
+    tmp_path: Path,
+) -> None:
+    """What its people want is not forgotten: the chat allows it, as soon as it is heard."""
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge() as bridge:
+            alice, room = await linked(place)
+            await alice.set_state(room, HISTORY, {"history_visibility": "joined"})
+            await until(lambda: bridge.parts.exposures.wishes.shown(ChatId(room)) is Exposure.JOINED)
+        town.up = False
+        async with place.bridge() as bridge:
+            for _ in range(2):
+                await alice.set_state(room, HISTORY, {"history_visibility": "shared"})
+                await until(lambda: history(place, room) == "joined")
+            told = await said(place, by(BOT, "Town has not been heard"))
+            assert "#talk" in told.body
+            assert "history_visibility is joined" in told.body
+            assert len([e for e in place.homeserver.timeline(room) if "has not been heard" in e.body]) == 1
+            assert SIDE not in bridge.parts.exposures.cleared
+            town.mend()
+            await until(lambda: history(place, room) == "shared")
+            await until(lambda: SIDE in bridge.parts.exposures.cleared)
+
+
+async def test_a_room_that_was_opened_while_the_bridge_was_down_is_put_back_where_its_chat_stays_unheard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what its chat does not allow, when that is heard, does not come true later."""
+    monkeypatch.setattr("bridgekit.runtime.exposure.GRACE", 0.5)
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            alice, room = await linked(place)
+        town.up = False
+        place.homeserver.room(room).published = True
+        await alice.set_state(room, GUESTS, {"guest_access": "can_join"})
+        place.homeserver.withhold()  # the news of it comes later, or never
+        async with place.bridge() as bridge:
+            await said(place, by(BOT, "Town has not been heard"))
+            await until(lambda: not place.homeserver.room(room).published)
+            assert (place.homeserver.state(room, GUESTS) or {})["guest_access"] == "forbidden"
+            assert (history(place, room), joins(place, room)) == ("shared", "public")
+            town.visibility = SECRET
+            town.mend()
+            await until(lambda: history(place, room) == "joined")
+            await until(lambda: bridge.parts.exposures.wishes.shown(ChatId(room)) is Exposure.JOINED)
+            kept = await bridge.store.kv.get("bridge.wish", room)
+            assert kept is not None
+            assert not msgspec.json.decode(kept)["bound"].get("listed")
+
+
+async def test_while_one_of_two_chats_is_unheard_a_room_is_no_more_open_than_it_was_left(
+    tmp_path: Path,
+) -> None:
+    town, hamlet = Town(), Town()
+    hamlet.visibility = SECRET
+    async with town_world(tmp_path, town) as place:
+        place.networks["hamlet"] = {"connector": "hamlet", "config": TownConfig(), "name": "Hamlet"}
+        place.connectors["hamlet"] = TownConnector(hamlet)
+        async with place.bridge():
+            alice, room = await linked(place)
+            await alice.send(room, "!bridge link hamlet #vault")
+            await said(place, by(BOT, "now linked to #vault"))
+            assert history(place, room) == "joined"
+        hamlet.up = False
+        async with place.bridge() as bridge:
+            await until(lambda: SIDE in bridge.parts.exposures.cleared)
+            await alice.set_state(room, HISTORY, {"history_visibility": "shared"})
+            told = await said(place, by(BOT, "Hamlet has not been heard"))
+            assert "#vault" in told.body
+            assert history(place, room) == "joined"
+            town.emit(says("Bob", "still here"))
+            await said(place, by(ghost("bob"), "still here"))
 
 
 async def test_a_network_that_does_not_say_who_may_read_has_secret_chats(tmp_path: Path) -> None:

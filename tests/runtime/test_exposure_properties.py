@@ -364,10 +364,27 @@ class Game(RuleBasedStateMachine):
 
     @rule(room=rooms)
     def the_bridge_starts_again_and_meanwhile_the_room_was_changed(self, room: Room) -> None:
+        self.starts_again(room, 0.0)
+        self.networks_are_heard()
+
+    @rule(room=rooms)
+    def the_bridge_starts_again_and_its_networks_stay_away(self, room: Room) -> None:
+        self.calm()
+        left = self.bridge.wishes.left(ROOM)
+        self.starts_again(room, SETTLED)
+        unheard = [key for key in self.links if key.receiver is None and self.agreed(key)]
+        if left is not None and self.has_power() and unheard:
+            assert left.allows(self.homeserver.room.shown), f"left at {left}, it is {self.homeserver.room}"
+        assert not {key for key in self.bridge.cleared if key.receiver is None}
+        self.networks_are_heard()
+
+    def starts_again(self, room: Room, seconds: float) -> None:
         self.run(self.stop())
         self.homeserver.set(room, Power(**_power_of(self.homeserver.state_of[POWER_TYPE])))
         self.start()
-        self.act(0.0, self.bridge.start)
+        self.act(seconds, self.bridge.start)
+
+    def networks_are_heard(self) -> None:
         for key in self.links:  # the relay is in its chats again
             self.act(0.005, self.bridge.visibilities.hear, key, ChatOpened(chat=key.chat, at=0))
         for key, visibility in list(self.said.items()):
@@ -407,12 +424,17 @@ class Game(RuleBasedStateMachine):
         for key in self.bridge.cleared:
             assert key in self.links
             assert self.fits(key, room), f"{key} passes into {room}"
-        levels = self.homeserver.state_of[POWER_TYPE]
-        if all(levels["users"][BOT] >= levels["events"].get(type, 50) for type in self.homeserver.state_of):
+        if self.has_power():
             for key in self.links:
                 if self.agreed(key):
                     assert key in self.bridge.cleared, f"{key} is held up for nothing"
                     assert self.fits(key, room)
+
+    def has_power(self) -> bool:
+        levels = self.homeserver.state_of[POWER_TYPE]
+        return all(
+            levels["users"][BOT] >= levels["events"].get(type, 50) for type in self.homeserver.state_of
+        )
 
     def steps_in_a_hurry(self) -> bool:
         """Every third step is looked at when all is calm; in between the bridge is overtaken by what happens."""
