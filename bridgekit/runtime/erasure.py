@@ -108,9 +108,10 @@ class Erasure:
         self._erased: dict[str, int] = {}
 
     async def load(self) -> None:
-        """Read whose links are dead; called once, before any is opened."""
+        """Read whose links are dead, and whose words are not said; called once, before any is opened or said."""
+        unended = {_hash(PersonId(user)) for user in await self._store.kv.items(ASKED)}
         for who, at in (await self._store.kv.items(ERASED)).items():
-            if int(at) + self._lasting > now():
+            if who in unended or int(at) + self._lasting > now():
                 self._erased[who] = int(at)
             else:
                 self._store.commit(self._store.kv.put(ERASED, who, None))

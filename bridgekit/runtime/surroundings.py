@@ -58,6 +58,7 @@ from bridgekit.runtime.standing import StandingLinks
 from bridgekit.runtime.upgrades import Upgrades
 from bridgekit.runtime.withdrawn import Withdrawn
 from bridgekit.store import Store
+from bridgekit.store.ids import made_at
 
 log = structlog.get_logger(__name__)
 
@@ -97,6 +98,7 @@ class RoomSurroundings:
         passage: Passage,
         shields: Shields,
         exposures: Exposures,
+        erased: Callable[[PersonId, int], bool],
         readers: Readers,
         optouts: Callable[[], OptOuts],
         omission: Omission,
@@ -125,6 +127,7 @@ class RoomSurroundings:
         self.withdrawn: Callable[[ChatId, int], Coroutine[Any, Any, frozenset[MessageId]]] = withdrawn.of
         self._passage = passage
         self._exposures = exposures
+        self._erased = erased
         self._readers = readers
         self._optouts = optouts
         self._omission = omission
@@ -261,6 +264,10 @@ class RoomSurroundings:
     async def _open(self, networks: list[NetworkId], owner: PersonId) -> None:
         for network in networks:
             await self._accounts.ensure(network, owner)
+
+    def was_erased(self, sender: PersonId, number: int) -> bool:
+        """Whether somebody was erased, or is about to be, since a fact of theirs got its number."""
+        return self._erased(sender, made_at(number))
 
     def decide(self, context: Context, fact: facts.Fact) -> Plan:
         """The plan for a fact, of which nothing is shown that people do not want to be shown."""

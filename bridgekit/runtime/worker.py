@@ -278,9 +278,9 @@ class Worker:
 
     def _was_stopped(self, case: Case) -> bool:
         """Whether its sender has said, later, that nothing more of it shall be said."""
-        if not self._stopped or (sender := _said_by(case)) is None:
+        if (sender := _said_by(case)) is None:
             return False
-        return case.number < self._stopped.get(sender, 0)
+        return case.number < self._stopped.get(sender, 0) or self._around.was_erased(sender, case.number)
 
     def _may_be_held(self, case: Case) -> bool:
         """Whether it takes more than one look to see that a fact may go on."""

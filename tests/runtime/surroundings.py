@@ -89,6 +89,9 @@ class Around:
     async def hide(self, case: Case, why: str) -> bool:
         return False
 
+    def was_erased(self, sender: PersonId, number: int) -> bool:
+        return False
+
     def is_elsewhere(self, room: ChatId, side: PortalKey) -> bool:
         return False
 

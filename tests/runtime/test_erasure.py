@@ -21,6 +21,7 @@ from bridgekit.core import wording
 from bridgekit.core.model import Downgrade, Toward
 from bridgekit.core.protection import Agreement
 from bridgekit.runtime.bridge import Bridge
+from bridgekit.runtime.erasure import Report
 from tests.runtime.fake_network import TALK, Town, TownConfig, TownConnector, now, person, says
 from tests.runtime.running import BOT, World, by, ghost, invited, linked, said, town_world, until
 
@@ -290,6 +291,35 @@ async def test_what_a_matrix_user_who_is_erased_has_said_and_no_network_has_yet_
         await alice.send(room, "three")
         await town.until(lambda: "<alice> three" in town.said())
         assert town.said() == ["<alice> one", "<alice> three"]
+
+
+async def test_what_a_matrix_user_has_said_is_not_said_after_a_crash_right_behind_the_wish_to_be_erased(
+    tmp_path: Path,
+) -> None:
+    """The wish is on disk, and nothing of it was done: their words still wait."""
+    town, never = Town(), asyncio.Event()
+
+    async def stuck(_: LoginId | None, verb: Verb) -> None:
+        if _words(verb) == "one":
+            await never.wait()
+
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge() as bridge:
+            alice, room = await linked(place)
+            zoe = place.homeserver.user("zoe")
+            await zoe.join(room)
+            town.behave = stuck
+            await alice.send(room, "one")
+            await zoe.send(room, "two")
+            await until(lambda: [w.under_way for w in bridge.rooms._workers.values()] == [2])
+            bridge.erasure._begin = lambda user: Report(user=user)  # type: ignore[method-assign]
+            await bridge.erasure.ask(PersonId(zoe.id))
+        town.behave = None
+        async with place.bridge() as bridge:
+            await alice.send(room, "three")
+            await town.until(lambda: "<alice> three" in town.said())
+            assert "<zoe> two" not in town.said()
+            await until(lambda: (r := bridge.erasure.report(PersonId(zoe.id))) is not None and r.done)
 
 
 async def test_the_links_to_the_files_of_who_is_erased_are_dead_also_after_a_restart(tmp_path: Path) -> None:

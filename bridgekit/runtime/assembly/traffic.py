@@ -61,6 +61,7 @@ def assemble(parts: Parts) -> None:
         passage=parts.passage,
         shields=parts.shields,
         exposures=parts.exposures,
+        erased=lambda who, at: parts.erasure.was_erased(who, at),
         readers=parts.readers,
         optouts=lambda: parts.consenting.optouts,
         omission=parts.config.messages.omission,
