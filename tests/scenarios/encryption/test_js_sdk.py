@@ -240,6 +240,9 @@ async def test_a_ghost_without_an_identity_is_not_read_where_insecure_devices_ar
 ) -> None:
     """The control: with self-signing off the other tests would fail."""
     async with gathering(lab, tmp_path) as here, lab.altered(UNSIGNED), here.newcomer("nobody") as nobody:
+        await here.alice.until(
+            here.room, lambda shown: [s for s in shown if "The bridge was away from" in s.body], bool
+        )  # now it hears the channel again
         await nobody.say(here.channel, "who vouches for me?")
         ghost = lab.ghost(nobody.nick)
         (warned,) = await here.alice.reads(here.room, "who vouches for me?")
