@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from bridgekit.contract.ids import NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Member
 from bridgekit.core.gate import GateRules
 from bridgekit.runtime.bridge import Bridge
+from bridgekit.testing.homeserver import Human
 from bridgekit.testing.homeserver.faults import Delay, Fail
 from tests.runtime.fake_network import TALK, Town, now, person, says
 from tests.runtime.running import BOT, World, by, emptied, ghost, linked, membership, said, town_world, until
@@ -44,6 +47,17 @@ def lines(place: World, room: str) -> list[str]:
     return [e.body for e in place.homeserver.messages(room) if e.sender == ghost("bob")]
 
 
+@asynccontextmanager
+async def gated(tmp_path: Path, grace: int = 60_000) -> AsyncIterator[tuple[Town, World, Bridge, str, Human]]:
+    """The town with its bridge, and a linked room in which all are seen in the chat; Carol, who is not, is outside."""
+    town = Town(OwnAccounts.AUTOMATIC)
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        patience(bridge, grace=grace)
+        _, room = await linked(place)
+        town.emit(there("Bob", "own-alice"))
+        yield town, place, bridge, room, place.homeserver.user("carol")
+
+
 async def test_messages_wait_until_everybody_who_reads_is_seen_in_the_chat(tmp_path: Path) -> None:
     town = Town(OwnAccounts.AUTOMATIC)
     async with town_world(tmp_path, town) as place, place.bridge() as bridge:
@@ -63,12 +77,7 @@ async def test_messages_wait_until_everybody_who_reads_is_seen_in_the_chat(tmp_p
 
 
 async def test_one_who_stays_unseen_is_taken_out_and_the_room_goes_on(tmp_path: Path) -> None:
-    town = Town(OwnAccounts.AUTOMATIC)
-    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
-        patience(bridge, grace=60_000)
-        _, room = await linked(place)
-        carol = place.homeserver.user("carol")
-        town.emit(there("Bob", "own-alice"))
+    async with gated(tmp_path) as (town, place, bridge, room, carol):
         patience(bridge)
         await carol.join(room)
         await until(lambda: SIDE not in bridge.parts.passage.passing)
@@ -169,12 +178,7 @@ async def test_the_gate_stays_closed_while_the_homeserver_does_not_take_out_who_
 ) -> None:
     """Whatever the refusal: who is still in the room reads on, so nothing is shown; and it is tried again."""
     monkeypatch.setattr("bridgekit.runtime.readers.REMOVE_AGAIN", 0.3)
-    town = Town(OwnAccounts.AUTOMATIC)
-    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
-        patience(bridge, grace=60_000)
-        _, room = await linked(place)
-        carol = place.homeserver.user("carol")
-        town.emit(there("Bob", "own-alice"))
+    async with gated(tmp_path) as (town, place, bridge, room, carol):
         rule = place.homeserver.fault("POST */kick", Fail(status=status, errcode=errcode))
         patience(bridge, grace=100)
         await carol.join(room)
@@ -195,12 +199,7 @@ async def test_the_room_is_told_again_once_somebody_cannot_be_taken_out(
 ) -> None:
     """The first words promised that they would be."""
     monkeypatch.setattr("bridgekit.runtime.readers.PATIENT", 0.05)
-    town = Town(OwnAccounts.AUTOMATIC)
-    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
-        patience(bridge, grace=60_000)
-        _, room = await linked(place)
-        carol = place.homeserver.user("carol")
-        town.emit(there("Bob", "own-alice"))
+    async with gated(tmp_path) as (town, place, bridge, room, carol):
         place.homeserver.fault("POST */kick", Fail(status=403, errcode="M_FORBIDDEN"))
         patience(bridge, grace=2_000)
         town.emit(says("Bob", "before"))
@@ -232,12 +231,7 @@ async def test_who_comes_in_while_the_bridge_asks_who_is_there_is_not_overlooked
 
 async def test_who_comes_in_again_and_again_does_not_hold_up_the_room_each_time(tmp_path: Path) -> None:
     """Each time within the grace, so that nobody takes them out."""
-    town = Town(OwnAccounts.AUTOMATIC)
-    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
-        patience(bridge, grace=60_000)
-        _, room = await linked(place)
-        carol = place.homeserver.user("carol")
-        town.emit(there("Bob", "own-alice"))
+    async with gated(tmp_path) as (town, place, bridge, room, carol):
         for _ in range(2):
             await until(lambda: SIDE in bridge.parts.passage.passing)
             await carol.join(room)
@@ -257,12 +251,7 @@ async def test_who_comes_in_again_and_again_does_not_hold_up_the_room_each_time(
 
 
 async def test_who_is_back_before_the_kick_is_answered_is_not_overlooked(tmp_path: Path) -> None:
-    town = Town(OwnAccounts.AUTOMATIC)
-    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
-        patience(bridge)
-        _, room = await linked(place)
-        carol = place.homeserver.user("carol")
-        town.emit(there("Bob", "own-alice"))
+    async with gated(tmp_path, grace=600) as (town, place, bridge, room, carol):
         await until(lambda: SIDE in bridge.parts.passage.passing)
         kick = place.homeserver.fault("POST */kick", Delay(seconds=2.0, after_effect=True), times=1)
         await carol.join(room)
@@ -276,12 +265,7 @@ async def test_who_is_back_before_the_kick_is_answered_is_not_overlooked(tmp_pat
 
 
 async def test_what_is_said_long_after_the_gate_has_closed_is_told_of_as_well(tmp_path: Path) -> None:
-    town = Town(OwnAccounts.AUTOMATIC)
-    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
-        patience(bridge, grace=60_000)
-        _, room = await linked(place)
-        carol = place.homeserver.user("carol")
-        town.emit(there("Bob", "own-alice"))
+    async with gated(tmp_path) as (town, place, bridge, room, carol):
         await until(lambda: SIDE in bridge.parts.passage.passing)
         await carol.join(room)
         await until(lambda: SIDE not in bridge.parts.passage.passing)

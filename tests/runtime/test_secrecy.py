@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,13 @@ from bridgekit.matrix.transactions import Encryption
 from bridgekit.runtime import keyless
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.runtime.standins import WHY
-from bridgekit.testing.homeserver import Delay, Drop, Event, Fail
+from bridgekit.testing.homeserver import Delay, Drop, Event, Fail, Human
 from bridgekit.testing.homeserver.refusals import Refused
 from tests.matrix.crypto.test_sas import Peer
 from tests.runtime.fake_network import TALK, Town, person, says
 from tests.runtime.running import (
     BOT,
+    World,
     by,
     emptied,
     ghost,
@@ -109,7 +111,11 @@ async def test_a_homeserver_that_forgot_the_devices_gets_them_again(tmp_path: Pa
             assert {user: list(place.homeserver.app.devices[user]) for user in (BOT, BOB)} == before
 
 
-async def test_a_room_that_becomes_encrypted_hears_nothing_in_clear_from_then_on(tmp_path: Path) -> None:
+@asynccontextmanager
+async def in_clear_at_first(
+    tmp_path: Path,
+) -> AsyncIterator[tuple[Town, World, Human, SecretClient, str]]:
+    """A linked room that is not encrypted yet, and its Alice, whose client could read it if it were."""
     town = Town()
     async with town_world(tmp_path, town) as place, running(place):
         human = place.homeserver.user("alice")
@@ -121,6 +127,11 @@ async def test_a_room_that_becomes_encrypted_hears_nothing_in_clear_from_then_on
         await said(place, by(BOT, "now linked"))
         town.emit(says("Bob", "in clear"))
         await said(place, by(BOB, "in clear"))
+        yield town, place, human, alice, room
+
+
+async def test_a_room_that_becomes_encrypted_hears_nothing_in_clear_from_then_on(tmp_path: Path) -> None:
+    async with in_clear_at_first(tmp_path) as (town, place, human, alice, room):
         await human.set_state(room, "m.room.encryption", ENCRYPTION)
         await place.homeserver.settled()
         town.emit(says("Bob", "sealed"))
@@ -132,17 +143,7 @@ async def test_what_waits_to_be_sent_when_its_room_becomes_encrypted_does_not_go
     tmp_path: Path,
 ) -> None:
     """It was made ready in clear, and the homeserver asked to slow down."""
-    town = Town()
-    async with town_world(tmp_path, town) as place, running(place):
-        human = place.homeserver.user("alice")
-        alice = SecretClient(place.homeserver, human)
-        room = await human.create_room(preset="public_chat", invite=[BOT])
-        await said(place, membership(BOT, "join"))
-        await human.set_power(room, BOT, 100)
-        await human.send(room, "!bridge link town #talk")
-        await said(place, by(BOT, "now linked"))
-        town.emit(says("Bob", "in clear"))
-        await said(place, by(BOB, "in clear"))
+    async with in_clear_at_first(tmp_path) as (town, place, human, alice, room):
         slow = place.homeserver.fault("PUT */send/m.room.message/*", Fail(status=503), user=BOB)
         town.emit(says("Bob", "on its way"))
         await until(lambda: slow.hits)

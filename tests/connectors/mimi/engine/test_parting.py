@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from bridgekit.contract.ids import NetworkId
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Human
@@ -166,3 +168,20 @@ async def test_who_agrees_and_speaks_before_they_are_brought_in_makes_no_second_
         room = await bob.together(ALICE)
         assert [one.room for one in tenants(b).directs.of_user(BOB)] == [room]
         assert room.startswith("mimi://a.example/")
+
+
+async def test_who_agreed_and_is_not_brought_in_makes_a_room_after_a_while(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+):
+    """Who asked may be gone by now, and the answer with them."""
+    monkeypatch.setattr("connectors.mimi.accounts.WELCOME", 0.2)
+    async with pair.b.bridge() as b:
+        await account(pair.b, "bob")
+        async with pair.a.bridge():
+            alice = await pair.a.homeserver.user("alice").ready()
+            await opened(pair.a, alice, BOB)
+            await until(lambda: tenants(b)._provider.consents(BOB).waiting)
+        bob = tenants(b).account(BOB)
+        await bob.begin(ALICE)
+        await bob.begin(ALICE)
+        await until(lambda: [one.other for one in tenants(b).directs.of_user(BOB)] == [ALICE])
