@@ -44,7 +44,6 @@ ASKED = "bridge.erase"
 ERASED = "bridge.erased"
 """Where it is kept which Matrix users were erased, and when (ms), by a hash of theirs: links to their words and files
 that are on networks open nothing any more. Forgotten when the last of those links ends."""
-BATCH = 200
 AGAIN = 60.0
 """Seconds until a network that is away is asked again."""
 READY = 20.0
@@ -106,6 +105,7 @@ class Erasure:
         self._lasting = lasting
         self._reports: dict[PersonId, Report] = {}
         self._erased: dict[str, int] = {}
+        self._missed: dict[tuple[NetworkId, LoginId | None], float] = {}  # when an account was not there
 
     async def load(self) -> None:
         """Read whose links are dead, and whose words are not said; called once, before any is opened or said."""
@@ -165,9 +165,11 @@ class Erasure:
             self._optouts().add(wish)
             await self._store.commit(self._store.optouts.put(wish))
         await self._forget(side, person)
-        while not await self._messages(side, person, report):
+        waiting = await self._messages(side, person, report)
+        while waiting:
             report.waits = "A network that has to take messages back is away; it is asked again every minute."
             await asyncio.sleep(AGAIN)
+            waiting = [number for number in waiting if not await self._message(number, person, report)]
         report.waits = ""
         if ghost:
             await self._ghost(user, report)
@@ -181,31 +183,36 @@ class Erasure:
 
     # What was said ---------------------------------------------------------------------------------------------
 
-    async def _messages(self, side: NetworkId, person: PersonId, report: Report) -> bool:
-        """Take back all that the person said; False where a network is away and some of it has to wait."""
-        later: set[int] = set()
-        while True:
-            found = await self._store.copies.said_by(side, person, limit=BATCH + len(later))
-            todo = [number for number in found if number not in later]
-            if not todo:
-                return not later
-            for number in todo:
-                copies = await self._store.copies.by_message(number)
-                fates = Counter[tuple[str, bool]]()
-                for place in {(copy.side, copy.chat): None for copy in copies if not copy.origin}:
-                    parts = [copy for copy in copies if (copy.side, copy.chat) == place and not copy.origin]
-                    taken = await self._take_back(parts, copies[0], person)
-                    if taken is None:
-                        later.add(number)
-                        break
-                    fates[self._name(place[0]), taken] += 1
-                else:
-                    report.messages += 1
-                    for (name, taken), count in fates.items():
-                        tally = report.taken_back if taken else report.kept
-                        tally[name] = tally.get(name, 0) + count
-                    await self._store.commit(self._store.copies.forget(number))
-                    self._unknown(copies[0].room, number)
+    async def _messages(self, side: NetworkId, person: PersonId, report: Report) -> list[int]:
+        """Take back all that the person said; what has to wait, because a network is away."""
+        waiting: dict[int, None] = {}
+        begun = -1
+        while begun != report.messages:  # what was under way meanwhile is behind where we have looked
+            begun = report.messages
+            async for number in self._store.copies.said_by(side, person):
+                if number not in waiting and not await self._message(number, person, report):
+                    waiting[number] = None
+        return list(waiting)
+
+    async def _message(self, number: int, person: PersonId, report: Report) -> bool:
+        """Take one message back and forget it; False where a network is away."""
+        copies = await self._store.copies.by_message(number)
+        if not copies:
+            return True  # it was taken back otherwise
+        fates = Counter[tuple[str, bool]]()
+        for place in {(copy.side, copy.chat): None for copy in copies if not copy.origin}:
+            parts = [copy for copy in copies if (copy.side, copy.chat) == place and not copy.origin]
+            taken = await self._take_back(parts, copies[0], person)
+            if taken is None:
+                return False
+            fates[self._name(place[0]), taken] += 1
+        report.messages += 1
+        for (name, taken), count in fates.items():
+            tally = report.taken_back if taken else report.kept
+            tally[name] = tally.get(name, 0) + count
+        await self._store.commit(self._store.copies.forget(number))
+        self._unknown(copies[0].room, number)
+        return True
 
     def _name(self, side: NetworkId) -> str:
         return "Matrix" if side == MATRIX else self._label(side)
@@ -271,14 +278,19 @@ class Erasure:
         supervised = self._accounts.sessions.get((network, login))
         if supervised is None:
             return False
+        clock = asyncio.get_running_loop().time
         while True:
+            # Of all that waits for a network that is away, the first waits for its connection.
+            missed = clock() - self._missed.get((network, login), -AGAIN) < AGAIN
             try:
-                async with asyncio.timeout(READY):
+                async with asyncio.timeout(0 if missed else READY):
                     session = await supervised.ready()
                 if type(verb) not in session.capabilities(verb.chat).verbs:
                     return False
                 await supervised.perform(verb, session)
             except (Disconnected, TimeoutError):
+                if not missed:
+                    self._missed[network, login] = clock()
                 return None
             except RateLimited as error:
                 await asyncio.sleep(error.retry_after or 1.0)

@@ -35,7 +35,7 @@ async def copy(source_url: str, target_url: str, key: SealingKey) -> dict[str, i
         async with snapshot(source_url) as seen:
             await _require_newest_schema(seen)
             await check_sealed_with(seen, key)
-            target = await connect(target_url)
+            target = await connect(target_url, at_leisure=True)
             try:
                 await migrate(target)
                 return await _fill(seen, target)

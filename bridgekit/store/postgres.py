@@ -22,6 +22,7 @@ _READERS = 2
 _GROUP = 4096  # units in one transaction at most
 _LOCK = 0x6272_6964_6765  # pg_try_advisory_lock takes any number; it is held per database
 _ANSWER_WITHIN = 60.0
+_AT_LEISURE = 24 * 3600.0  # seconds for what goes through whole tables: migrations, copies, backups
 _ASK_AFTER = 10.0  # seconds without a write after which the server is asked whether it is there
 _SLOW = 10.0  # seconds after which a write that has no answer counts as one that waits
 _PARTING = 0.2  # seconds for the server to hear that we go, where no time is left
@@ -50,10 +51,11 @@ class PostgresDriver:
 
     dialect: Dialect = "postgres"
 
-    def __init__(self, dsn: str, writer: asyncpg.Connection) -> None:
+    def __init__(self, dsn: str, writer: asyncpg.Connection, *, at_leisure: bool = False) -> None:
         self.trouble: str | None = None
         self.failures = 0
         self._dsn = dsn
+        self._at_leisure = at_leisure
         self._writer: asyncpg.Connection | None = writer
         self._writing = asyncio.Lock()  # one transaction at a time on the writing connection
         self._idle: list[asyncpg.Connection] = []
@@ -64,10 +66,10 @@ class PostgresDriver:
         self._task = asyncio.create_task(self._write_forever(), name="store-writer")
 
     @classmethod
-    async def open(cls, dsn: str) -> PostgresDriver:
-        """Connect and take the database's lock. Raises ConfigError."""
+    async def open(cls, dsn: str, *, at_leisure: bool = False) -> PostgresDriver:
+        """Connect and take the database's lock; `at_leisure`: a read may take hours. Raises ConfigError."""
         try:
-            writer = await connect(dsn)
+            writer = await connect(dsn, at_leisure=at_leisure)
         except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             said = f"The PostgreSQL database cannot be opened: {_reason(error)}."
             raise unusable(said, passing=_passes(error)) from error
@@ -75,7 +77,7 @@ class PostgresDriver:
             # A bridge that was killed a moment ago may not have been missed yet.
             for _ in range(20):
                 if await _lock(writer):
-                    return cls(dsn, writer)
+                    return cls(dsn, writer, at_leisure=at_leisure)
                 await asyncio.sleep(0.1)
             raise unusable(LOCKED, passing=True)  # its server may not have missed yet who had it
         except BaseException:
@@ -89,7 +91,7 @@ class PostgresDriver:
             return await self._persist(partial(self._read, sql, params), writes=False)
 
     async def _read(self, sql: str, params: Params) -> list[Sequence[Any]]:
-        connection = self._idle.pop() if self._idle else await _reach(self._dsn)
+        connection = self._idle.pop() if self._idle else await self._reach()
         try:
             rows: list[Any] = await connection.fetch(sql, *params)
         except BaseException as error:
@@ -101,6 +103,13 @@ class PostgresDriver:
         self._idle.append(connection)
         return rows
 
+    async def _reach(self) -> asyncpg.Connection:
+        """Connect to a server that was there before: whatever stands in the way passes. Raises Away."""
+        try:
+            return await connect(self._dsn, at_leisure=self._at_leisure)
+        except Exception as error:
+            raise Away(_reason(error)) from error
+
     # Writing
 
     def submit(self, units: list[Unit]) -> None:
@@ -110,13 +119,13 @@ class PostgresDriver:
     async def script(self, statements: Sequence[tuple[str, Params]]) -> None:
         async def job(connection: asyncpg.Connection) -> None:
             for sql, params in statements:
-                await connection.execute(sql, *params)
+                await connection.execute(sql, *params, timeout=_AT_LEISURE)
 
         await self._transact(job)
 
     async def load(self, sql: str, rows: Sequence[Params]) -> None:
         async def job(connection: asyncpg.Connection) -> None:
-            await connection.executemany(sql, rows)
+            await connection.executemany(sql, rows, timeout=_AT_LEISURE)
 
         await self._transact(job)
 
@@ -232,7 +241,7 @@ class PostgresDriver:
         """The writing connection, with the lock. Raises Away while another bridge has it."""
         if self._writer is None or self._writer.is_closed():
             self._drop_writer()
-            writer = await _reach(self._dsn)
+            writer = await self._reach()
             try:
                 if not await _lock(writer):
                     raise Away(LOCKED)
@@ -272,17 +281,10 @@ class PostgresDriver:
             return result
 
 
-async def connect(dsn: str) -> asyncpg.Connection:
-    """A connection with our settings. Raises what asyncpg raises."""
-    return await asyncpg.connect(dsn, timeout=10, command_timeout=_ANSWER_WITHIN, server_settings=_SETTINGS)
-
-
-async def _reach(dsn: str) -> asyncpg.Connection:
-    """Connect to a server that was there before: whatever stands in the way passes. Raises Away."""
-    try:
-        return await connect(dsn)
-    except Exception as error:
-        raise Away(_reason(error)) from error
+async def connect(dsn: str, *, at_leisure: bool = False) -> asyncpg.Connection:
+    """A connection with our settings; `at_leisure`: a statement may take hours. Raises what asyncpg raises."""
+    within = _AT_LEISURE if at_leisure else _ANSWER_WITHIN
+    return await asyncpg.connect(dsn, timeout=10, command_timeout=within, server_settings=_SETTINGS)
 
 
 async def _lock(connection: asyncpg.Connection) -> bool:

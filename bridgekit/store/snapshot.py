@@ -78,7 +78,7 @@ async def snapshot(url: str) -> AsyncIterator[Snapshot]:
             yield _Sqlite(reading)
         return
     try:
-        connection = await connect(url)
+        connection = await connect(url, at_leisure=True)
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise unusable(f"The PostgreSQL database cannot be opened: {error}.") from error
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -46,6 +46,9 @@ _COPIES_ADD = insert(COPIES)
 _NEWEST_PUT = upsert(NEWEST)
 _COPIES_FORGET = delete(COPIES)
 _COPIES_SELECT = "SELECT " + ", ".join(column.name for column in COPIES.columns) + " FROM copies"
+_PAGE = 20_000
+"""Copies that are looked through in one read."""
+_LAST = 2**63 - 1
 _COPIES_ORDER = "ORDER BY message, origin DESC, side, chat, part, id"
 
 
@@ -313,15 +316,32 @@ class Copies:
             key,
         )
 
-    async def said_by(self, side: NetworkId, sender: PersonId, *, limit: int) -> list[int]:
-        """Messages and reactions that this person wrote there, the newest first; looks through all copies."""
-        found = await self._reader.fetch(
-            "SELECT DISTINCT message FROM copies WHERE side = $1 AND sender = $2 AND origin = 1 "
-            f"ORDER BY message DESC LIMIT {int(limit)}",
-            side,
-            sender,
-        )
-        return [int(message) for (message,) in found]
+    async def said_by(self, side: NetworkId, sender: PersonId) -> AsyncIterator[int]:
+        """Messages and reactions that this person wrote there, the oldest first.
+
+        Looks through all copies, some at a time: no read takes long, and what is added meanwhile is found as well.
+        """
+        after = 0
+        while True:
+            page = await self._reader.fetch(
+                "SELECT message FROM copies WHERE message > $1 ORDER BY message LIMIT 1 OFFSET $2",
+                after,
+                _PAGE,
+            )
+            last = page[0][0] if page else _LAST
+            found = await self._reader.fetch(
+                "SELECT DISTINCT message FROM copies WHERE message > $1 AND message <= $2 AND side = $3 "
+                "AND sender = $4 AND origin = 1 ORDER BY message",
+                after,
+                last,
+                side,
+                sender,
+            )
+            for (message,) in found:
+                yield int(message)
+            if last == _LAST:
+                return
+            after = last
 
     async def latest(self, side: NetworkId, chat: ChatId) -> Copy | None:
         """The last part of the message (no reaction) that was added last in that chat; None where there is none."""

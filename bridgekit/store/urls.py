@@ -22,8 +22,8 @@ def sqlite_path(url: str) -> Path | None:
     return Path(rest[1:])
 
 
-async def connect(url: str) -> Driver:
-    """Open the database and lock it against a second bridge. Raises ConfigError."""
+async def connect(url: str, *, at_leisure: bool = False) -> Driver:
+    """Open the database, locked against a second bridge; `at_leisure`: a read may take hours. Raises ConfigError."""
     path = sqlite_path(url)
     if path is not None:
         from bridgekit.store.sqlite import SqliteDriver
@@ -31,4 +31,4 @@ async def connect(url: str) -> Driver:
         return await SqliteDriver.open(path)
     from bridgekit.store.postgres import PostgresDriver
 
-    return await PostgresDriver.open(url)
+    return await PostgresDriver.open(url, at_leisure=at_leisure)

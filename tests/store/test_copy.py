@@ -9,8 +9,10 @@ import pytest
 
 from bridgekit.contract.errors import ConfigError
 from bridgekit.store import SealingKey, Store
+from bridgekit.store import postgres as postgres_driver
 from bridgekit.store.copy import backup, copy
-from bridgekit.store.migrate import migrate, migrations, statements
+from bridgekit.store.migrate import Migration, migrate, migrations, statements
+from bridgekit.store.snapshot import snapshot
 from bridgekit.store.tables import TABLES
 from bridgekit.store.urls import connect
 from tests.store.conftest import empty_database
@@ -181,3 +183,20 @@ async def test_a_backup_of_a_running_store_is_one_moment_in_one_file(
     await store.close()
     with pytest.raises(ConfigError, match="exists already"):
         await backup(url, path)
+
+
+async def test_a_database_of_years_has_the_time_that_it_takes(postgres, monkeypatch: pytest.MonkeyPatch):
+    """A migration, and counting what a copy has brought, go through tables that are larger than the memory; what a
+    room waits for does not."""
+    monkeypatch.setattr(postgres_driver, "_ANSWER_WITHIN", 0.1)
+    url = await postgres.create_database()
+    steps = [Migration(1, "0001_slow.sql", "SELECT pg_sleep(0.5);\n")]
+    driver = await connect(url)
+    assert await migrate(driver, steps) == 1
+    await driver.load("SELECT pg_sleep($1)", [(1,)])
+    await driver.close()
+    driver = await connect(url, at_leisure=True)
+    assert len(await driver.fetch("SELECT pg_sleep(0.5)")) == 1
+    await driver.close()
+    async with snapshot(url) as seen:
+        assert len(await seen.fetch("SELECT pg_sleep(0.5)")) == 1

@@ -1,14 +1,18 @@
 """What each repository keeps and gives back, on both engines."""
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from bridgekit.contract.ids import MATRIX, ChatId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Login
-from bridgekit.store import Copy, Store, new_id
+from bridgekit.store import Copy, SealingKey, Store, new_id, traffic
 from bridgekit.store.rows import Stay
+from bridgekit.store.statements import Value
 from tests.store.samples import (
     CHAT,
     NETWORK,
@@ -153,6 +157,50 @@ async def test_a_forgotten_message_has_no_copies(store: Store):
     await store.commit(store.copies.forget(new[0].message))
     assert await store.copies.by_message(new[0].message) == []
     assert await store.copies.latest(NETWORK, CHAT) == old[0]
+
+
+async def test_what_somebody_said_is_found_a_page_at_a_time_also_what_comes_meanwhile(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    """A database of years has more copies than one read can look through in reasonable time."""
+    monkeypatch.setattr(traffic, "_PAGE", 3)
+    numbers = [new_id() for _ in range(9)]
+    await store.commit(*(store.copies.add(copy) for n in numbers for copy in copies_of(n, f"m{n}")))
+    (origin, other), late = copies_of(numbers[0], "m"), new_id()
+    found: list[int] = []
+    async for number in store.copies.said_by(origin.side, origin.sender):
+        if not found:
+            await store.commit(*(store.copies.add(copy) for copy in copies_of(late, "late")))
+        found.append(number)
+    assert found == [*numbers, late]
+    assert [n async for n in store.copies.said_by(other.side, other.sender)] == []
+    assert [n async for n in store.copies.said_by(origin.side, PersonId("nobody"))] == []
+
+
+async def test_no_read_about_messages_looks_through_all_of_them(tmp_path: Path, key: SealingKey):
+    """That is how long everybody would wait who reads next: there are two readers."""
+    opened = await Store.open(f"sqlite:///{tmp_path / 'store.db'}", key)
+    driver = opened._driver
+    asked: dict[str, tuple[Value, ...]] = {}
+    fetch = driver.fetch
+
+    async def spied(sql: str, *params: Value) -> list[Sequence[Any]]:
+        asked[sql] = params
+        return await fetch(sql, *params)
+
+    driver.fetch = spied  # type: ignore[method-assign]
+    try:
+        copies, (here, _) = opened.copies, copies_of(1, "m")
+        await copies.of(here.side, here.chat, here.id)
+        await copies.by_message(here.message)
+        await copies.reaction(1, here.sender, "+")
+        assert [n async for n in copies.said_by(here.side, here.sender)] == []
+        assert len(asked) == 5
+        for sql, params in asked.items():
+            plan = [step[3] for step in await fetch(f"EXPLAIN QUERY PLAN {sql}", *params)]
+            assert not [step for step in plan if step.startswith("SCAN")], sql
+    finally:
+        await opened.close()
 
 
 async def test_a_reaction_is_found_by_its_parent_sender_and_key(store: Store):
