@@ -235,9 +235,8 @@ class KeyValues:
 
     async def items(self, namespace: str, prefix: str = "") -> dict[str, bytes]:
         """Every key of the namespace that begins with `prefix`, and its value."""
-        sql = "SELECT key, value FROM kv WHERE namespace = $1 ORDER BY key"
+        sql = "SELECT key, value FROM kv WHERE namespace = $1 AND substr(key, 1, $2) = $3 ORDER BY key"
         return {
             str(key): self._key.open(value, _SEALED_VALUE, namespace, key)
-            for key, value in await self._reader.fetch(sql, namespace)
-            if key.startswith(prefix)
+            for key, value in await self._reader.fetch(sql, namespace, len(prefix), prefix)
         }

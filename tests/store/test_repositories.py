@@ -296,3 +296,21 @@ async def test_values_are_kept_by_namespace_and_none_deletes(store: Store):
     assert await store.kv.get("b", "y") is None
     await store.commit(store.kv.put("a", "x", None))
     assert await store.kv.get("a", "x") is None
+
+
+async def test_only_the_values_that_are_asked_for_are_read(store: Store, monkeypatch: pytest.MonkeyPatch):
+    """A connector may keep much beside them: what it looks up by a prefix costs no more for that."""
+    fetched: list[object] = []
+    fetch = store.kv._reader.fetch
+
+    async def counting(sql: str, *params: Any) -> Any:
+        rows = await fetch(sql, *params)
+        fetched.extend(rows)
+        return rows
+
+    await store.commit(*(store.kv.put("a", f"letter/{number}", bytes(1000)) for number in range(50)))
+    await store.commit(store.kv.put("a", "l%tter/", b"1"), store.kv.put("a", "lätter", b"2"))
+    monkeypatch.setattr(store.kv._reader, "fetch", counting)
+    assert await store.kv.items("a", "l%tter") == {"l%tter/": b"1"}
+    assert await store.kv.items("a", "lä") == {"lätter": b"2"}
+    assert len(fetched) == 2
