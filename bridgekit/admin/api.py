@@ -27,6 +27,8 @@ class Desk(Protocol):
     def networks(self) -> list[views.NetworkView]: ...
     def rooms(self) -> list[views.RoomView]: ...
     def accounts(self) -> list[views.AccountView]: ...
+    def reports(self) -> list[views.ReportView]: ...
+    async def settle(self, number: int) -> None: ...
     def devices(self) -> list[views.DeviceView]: ...
     async def device(self, user: PersonId) -> views.DeviceView: ...
     async def open_account(self, network: NetworkId, user: PersonId, fields: dict[str, str]) -> None: ...
@@ -100,6 +102,21 @@ async def _close(desk: Desk, query: Query) -> views.Done:
     return views.Done()
 
 
+async def _reports(desk: Desk, _query: Query) -> views.Reports:
+    return views.Reports(desk.reports())
+
+
+async def _settle(desk: Desk, query: Query) -> views.Done:
+    await desk.settle(_number(query["number"]))
+    return views.Done()
+
+
+def _number(word: str) -> int:
+    if not (word.isascii() and word.isdigit() and len(word) < 16):
+        raise NotAllowed(f"{word[:40]} is no number.")
+    return int(word)
+
+
 async def _devices(desk: Desk, _query: Query) -> views.Devices:
     return views.Devices(desk.devices())
 
@@ -171,6 +188,21 @@ def calls(report: type) -> tuple[Call, ...]:
             _close,
             views.Done,
             query=("network", "user"),
+        ),
+        Call(
+            "GET",
+            "/reports",
+            "Every report of abuse that no admin has dealt with.",
+            _reports,
+            views.Reports,
+        ),
+        Call(
+            "DELETE",
+            "/reports",
+            "A report is dealt with: it is forgotten.",
+            _settle,
+            views.Done,
+            query=("number",),
         ),
         Call("GET", "/devices", "The bot and the ghosts that have a device.", _devices, views.Devices),
         Call("GET", "/device", "The public keys of one of them.", _device, views.DeviceView, query=("user",)),

@@ -114,6 +114,7 @@ class _Live(Collector):
         self.encryption: Callable[[], Encryption] | None = None
         self.held: Callable[[], dict[tuple[NetworkId, str], int]] = dict
         self.sessions: Callable[[], dict[tuple[NetworkId, str], int]] = dict
+        self.reports: Callable[[], dict[NetworkId, int]] = dict
 
     def describe(self) -> list[Metric]:
         return []  # nothing is asked before the bridge runs
@@ -149,6 +150,14 @@ class _Live(Collector):
         for (network, state), count in self.sessions().items():
             sessions.add_metric([network, state], count)
         yield sessions
+        reports = GaugeMetricFamily(
+            "bridgekit_open_abuse_reports",
+            "Reports of abuse that no admin has dealt with.",
+            labels=["network"],
+        )
+        for network, count in self.reports().items():
+            reports.add_metric([network], count)
+        yield reports
         if self.encryption is not None:
             yield from self._encryption(self.encryption())
 
@@ -203,6 +212,9 @@ class Metrics:
             "Private messages from a network that no conversation may begin with.",
             ["network"],
             registry=reg,
+        )
+        self._reports = Counter(
+            "bridgekit_abuse_reports", "Reports of abuse that came from a network.", ["network"], registry=reg
         )
         self._answers = _Tallies(
             (
@@ -292,13 +304,17 @@ class Metrics:
         """A private message was not passed on: its sender may not begin a conversation."""
         self._turned_away.labels(network).inc()
 
+    def report(self, network: NetworkId) -> None:
+        """Somebody of a network reported abuse."""
+        self._reports.labels(network).inc()
+
     def declare(self, networks: list[NetworkId]) -> None:
         """Show every series of these networks from the start, as zero: a rate needs a first value."""
         for network in networks:
             for direction in Direction:
                 for fate in ("delivered", "failed", "uncertain"):
                     self._messages.of(network, direction.value, fate)
-            for counter in (self._reconnects, self._parked, self._turned_away):
+            for counter in (self._reconnects, self._parked, self._turned_away, self._reports):
                 counter.labels(network)
 
     # Asked for when somebody looks: no cost before
@@ -315,6 +331,10 @@ class Metrics:
         """`look` returns how encryption is doing; `out` and `into` count the Megolm sessions on disk."""
         self._live.encryption = look
         self._megolm = {"out": out, "in": into}
+
+    def watch_reports(self, look: Callable[[], dict[NetworkId, int]]) -> None:
+        """`look` returns how many reports of abuse are open, by network."""
+        self._live.reports = look
 
     def watch_held(self, look: Callable[[], dict[tuple[NetworkId, str], int]]) -> None:
         """`look` returns how many facts of each network are held back for which cause."""

@@ -1,5 +1,5 @@
-"""What `/api/v1` answers and takes, as values. Names of rooms, chats and users are in it; nothing that was said, and no
-secret. All times are milliseconds since the epoch."""
+"""What `/api/v1` answers and takes, as values. Names of rooms, chats and users are in it, and what people
+wrote who report abuse; nothing else that was said, and no secret. All times are milliseconds since the epoch."""
 
 from __future__ import annotations
 
@@ -105,6 +105,25 @@ class DeviceView(msgspec.Struct, frozen=True, kw_only=True):
     identity: str = ""
 
 
+class ReportView(msgspec.Struct, frozen=True, kw_only=True):
+    """One open report of abuse. `room` is where the chat is bridged to ("": nowhere now), `reporter` is empty where
+    they do not say who they are; of the `messages` that they showed, `proven` are surely the accused's. `note` are the
+    reporter's own words; `told` is whether the admins were told of it in their rooms.
+    """
+
+    number: int
+    network: str
+    chat: str
+    room: str
+    at: int
+    reporter: str
+    accused: str
+    note: str
+    messages: int
+    proven: int
+    told: bool
+
+
 class Networks(msgspec.Struct, frozen=True):
     """All networks."""
 
@@ -127,6 +146,12 @@ class Devices(msgspec.Struct, frozen=True):
     """All devices of the bridge's own users."""
 
     devices: list[DeviceView]
+
+
+class Reports(msgspec.Struct, frozen=True):
+    """All open reports of abuse, the oldest first."""
+
+    reports: list[ReportView]
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from bridgekit.contract.connector import Connector, FileOpener
 from bridgekit.contract.errors import ConfigError
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.contract.people import File, Portrait
+from bridgekit.contract.reports import AbuseReport
 
 
 def wrong_chats(connector: Connector, config: Any, links: Any, place: Place) -> list[tuple[Place, str]]:
@@ -99,7 +100,7 @@ class _Nobody:
     async def chats(self) -> list[ChatId]:
         return []
 
-    async def tell_admins(self, words: str) -> None:
+    async def report(self, report: AbuseReport) -> None:
         pass
 
     def owner_of(self, person: PersonId) -> PersonId | None:

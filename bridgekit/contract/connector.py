@@ -15,6 +15,7 @@ from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.contract.people import File, Login, Person, Portrait, Role
+from bridgekit.contract.reports import AbuseReport
 from bridgekit.contract.verbs import Sent, Verb
 
 API_VERSION = 1
@@ -113,8 +114,9 @@ class Host(Protocol):
         """The shared chats that are linked now: what the relay session should be in."""
         ...
 
-    async def tell_admins(self, words: str) -> None:
-        """Put words before the bridge's admins, each in their room. Raises BridgeError where nobody could be told."""
+    async def report(self, report: AbuseReport) -> None:
+        """Put abuse before the bridge's admins: on disk when it returns. Raises Disconnected where too much waits for
+        them."""
         ...
 
     def owner_of(self, person: PersonId) -> PersonId | None:

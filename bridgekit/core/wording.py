@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bridgekit.contract.devices import Device, Trust
 from bridgekit.contract.people import Person
 from bridgekit.contract.policy import Exposure
+from bridgekit.contract.reports import AbuseReport
 
 if TYPE_CHECKING:
     from bridgekit.core.scopes import Consent
@@ -674,6 +675,48 @@ def code(network: str, name: str, made: str) -> str:
 def codes_ended(name: str, count: int) -> str:
     """Who came in by one stays."""
     return f"No code lets anybody into {name} any more; there {'was 1' if count == 1 else f'were {count}'}."
+
+
+# Reports of abuse ------------------------------------------------------------------------------------------------
+
+NO_REPORTS = "No reports of abuse are open."
+REPORTS_ALONE = "Reports name people: say that in a room where you are alone with me."
+LONGEST_NOTE = 300
+
+
+def abuse_report(number: int, label: str, report: AbuseReport) -> str:
+    """One report, for an admin: who, whom and where, in the reporter's own words. Nothing of what was reported."""
+    by = "somebody who does not say who they are" if report.reporter is None else report.reporter
+    shown = f"{report.messages} message{'' if report.messages == 1 else 's'} shown"
+    proof = f"{shown}, {report.proven} proven to be theirs" if report.messages else "no messages shown"
+    note = " ".join(_UNSEEN.sub(" ", report.note).split())
+    said = f": “{note[:LONGEST_NOTE]}{'…' if len(note) > LONGEST_NOTE else ''}”" if note else ""
+    return f"Report {number}, {label}: {by} reports {report.accused} in {report.chat} ({proof}){said}"
+
+
+def abuse_reported(reports: Sequence[str], *, more: int) -> str:
+    """What admins read when reports have come."""
+    rest = [f"There {'is 1' if more == 1 else f'are {more}'} more."] if more else []
+    how = "`!bridge reports done <number>` closes one that you have dealt with."
+    return "\n".join(["Abuse was reported:", *reports, *rest, how])
+
+
+def abuse_reports(reports: Sequence[str], *, more: int) -> str:
+    """What an admin reads who asks."""
+    if not reports:
+        return NO_REPORTS
+    rest = [f"There {'is 1' if more == 1 else f'are {more}'} more: `bridgekit api reports`."] if more else []
+    return "\n".join([*reports, *rest])
+
+
+def no_such_report(number: int) -> str:
+    """Who closes one that is not there."""
+    return f"There is no open report {number}: `!bridge reports` lists them."
+
+
+def report_settled(number: int) -> str:
+    """It is forgotten."""
+    return f"Report {number} is closed, and forgotten."
 
 
 # Other bridges --------------------------------------------------------------------------------------------------

@@ -177,6 +177,7 @@ class Bot:
                 f"  !bridge find {network} <who>   look for people, where they let themselves be found",
                 f"  !bridge decline {network} <chat>   to who asked your account into it; linking it agrees",
                 f"  !bridge code {network} <chat> [off]   lets whoever has it into a closed chat; say it to me alone",
+                "  !bridge reports   what abuse was reported, for the bridge's admins; `done <number>` closes one",
                 "Logins hold passwords: give that command in a direct room with me.",
             ]
         )

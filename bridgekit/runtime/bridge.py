@@ -154,6 +154,7 @@ class Bridge:
         await parts.upgrades.load()
         await parts.standing.load()
         await parts.erasure.load()
+        await parts.reports.load()
         parts.opening.load()
         for side in self.registry.links:
             parts.readers.linked(side)
@@ -172,6 +173,7 @@ class Bridge:
         self._tasks.spawn(parts.consenting.tend())
         self._tasks.spawn(parts.exposures.watch_directory())
         self._tasks.spawn(parts.shields.keep_telling())
+        self._tasks.spawn(parts.reports.keep_telling())
         parts.exposures.start()
         parts.upgrades.start()
         self._tasks.spawn(self._parts.members.keep_retiring(lambda: self.config.members.retire_after // DAY))
@@ -194,6 +196,9 @@ class Bridge:
         self.metrics.watch_queue(Queue.ROOMS, self.rooms.depth)
         self.metrics.watch_queue(Queue.JOINS, lambda: (len(self._parts.joins), 0.0))
         self.metrics.watch_held(self._parts.holding.counts)
+        self.metrics.watch_reports(
+            lambda: dict.fromkeys(self._parts.networks, 0) | self._parts.reports.counts()
+        )
         self.metrics.watch_sessions(self.accounts.states)
         self.metrics.watch_inbox(self.store.inbox.count, self.store.inbox.count_parked)
         self.metrics.watch_encryption(

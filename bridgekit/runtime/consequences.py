@@ -113,6 +113,7 @@ class Consequences:
                 self._parts.rooms.silence(room, person)
         self._parts.consenting.erase(side, person)
         await self._parts.directs.erase(side, person)
+        await self._parts.reports.erase(side, person)
 
     def opted_out(self, network: NetworkId, person: PersonId) -> None:
         self._parts.spawn(self._parts.ghosts.leave_all(self._parts.ghosts.of(network, person)))

@@ -24,6 +24,7 @@ from bridgekit.runtime.meeting import Meeting
 from bridgekit.runtime.portals import Portals
 from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.registry import Registry
+from bridgekit.runtime.reports import Filed, Reports
 from bridgekit.store.rows import Link
 
 UNKNOWN = "unknown"
@@ -46,6 +47,7 @@ class Desk:
         holding: Holding,
         erasure: Erasure,
         meeting: Meeting,
+        reports: Reports,
         metrics: Metrics,
         *,
         obstacle: Callable[[Link], str],
@@ -66,6 +68,7 @@ class Desk:
         self._consenting = consenting
         self._holding = holding
         self._meeting = meeting
+        self._reports = reports
         self._erasure = erasure
         self._metrics = metrics
         self._obstacle = obstacle
@@ -164,6 +167,27 @@ class Desk:
         state, reason = self._accounts.state(network, self._accounts.of(network, user))
         return views.AccountView(network=network, user=user, state=state, reason=reason)
 
+    def reports(self) -> list[views.ReportView]:
+        """The oldest first."""
+        return [self._report(filed) for filed in self._reports.open]
+
+    def _report(self, filed: Filed) -> views.ReportView:
+        report = filed.report
+        link = self._registry.links.get(PortalKey(filed.network, report.chat))
+        return views.ReportView(
+            number=filed.number,
+            network=filed.network,
+            chat=report.chat,
+            room="" if link is None else link.room,
+            at=report.at,
+            reporter=report.reporter or "",
+            accused=report.accused,
+            note=report.note,
+            messages=report.messages,
+            proven=report.proven,
+            told=filed.told,
+        )
+
     def devices(self) -> list[views.DeviceView]:
         """By user."""
         return [views.DeviceView(user=user, device=id) for user, id in sorted(self._devices().items())]
@@ -224,6 +248,13 @@ class Desk:
             raise NotAllowed("That link stands in the bridge's configuration: take it out there.")
         await self._portals.announce(link.key, "This chat is no longer bridged to Matrix.")
         await self._portals.unlink(link.key, reason="unlinked by the bridge's admin")
+
+    async def settle(self, number: int) -> None:
+        """A report is dealt with. Raises NotFound."""
+        try:
+            await self._reports.settle(number)
+        except NotAllowed as problem:
+            raise NotFound(problem.notice) from None
 
     async def erase(self, user: PersonId) -> Report:
         """Begin, and tell how it goes. Raises NotAllowed."""

@@ -13,6 +13,7 @@ from bridgekit.contract.connector import FileOpener
 from bridgekit.contract.errors import MatrixRefused
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.contract.people import File, Portrait
+from bridgekit.contract.reports import AbuseReport
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.attachments import opening
 from bridgekit.runtime.registry import Registry
@@ -35,7 +36,7 @@ class NetworkHost:
         owner_on: Callable[[NetworkId, PersonId], PersonId | None],
         routes: list[web.RouteDef],
         openers: dict[NetworkId, FileOpener],
-        tell_admins: Callable[[str], Awaitable[None]],
+        file_report: Callable[[NetworkId, AbuseReport], Awaitable[None]],
     ) -> None:
         self.network = network
         self.log = structlog.get_logger(f"connector.{network}", network=network)
@@ -45,7 +46,7 @@ class NetworkHost:
         self._owner_on = owner_on
         self._routes = routes
         self._openers = openers
-        self._tell_admins = tell_admins
+        self._file_report = file_report
 
     def now(self) -> float:
         return time.time()
@@ -67,8 +68,8 @@ class NetworkHost:
     async def items(self, prefix: str = "") -> dict[str, bytes]:
         return await self._store.kv.items(self.network, prefix)
 
-    async def tell_admins(self, words: str) -> None:
-        await self._tell_admins(words)
+    async def report(self, report: AbuseReport) -> None:
+        await self._file_report(self.network, report)
 
     def mount(self, method: str, path: str, handler: Handler) -> None:
         self._routes.append(web.route(method, f"/_bridgekit/network/{self.network}{path}", handler))

@@ -56,6 +56,7 @@ from bridgekit.runtime.readying import Readying
 from bridgekit.runtime.reception import Reception
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.remains import Remains
+from bridgekit.runtime.reports import Reports
 from bridgekit.runtime.rooms import Rooms
 from bridgekit.runtime.rules import Rules
 from bridgekit.runtime.secrecy import Secrecy
@@ -112,6 +113,7 @@ class Parts:
 
     commands: Bot
     meeting: Meeting
+    reports: Reports
     erasure: Erasure
     desk: Desk
 

@@ -14,6 +14,7 @@ from bridgekit.contract.connector import FileOpener
 from bridgekit.contract.errors import MatrixRefused
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.contract.people import File, Portrait
+from bridgekit.contract.reports import AbuseReport
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 CHUNK = 1 << 16
@@ -32,8 +33,8 @@ class FakeHost:
 
     `kept` is the key-value store: give the same one to two hosts to play a restart. `linked` are the shared chats,
     `media` bytes by URI, `owners` Matrix users by person, `portraits` how Matrix users look, `mounts` the routes that
-    were asked for, `told` the words for admins. The clock is the wall's, until `set_clock` stops it; then `advance`
-    moves it.
+    were asked for, `reports` what was reported to the admins. The clock is the wall's, until `set_clock` stops it; then
+    `advance` moves it.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class FakeHost:
         self.owners: dict[PersonId, PersonId] = {}
         self.portraits: dict[PersonId, Portrait] = {}
         self.mounts: list[Mount] = []
-        self.told: list[str] = []
+        self.reports: list[AbuseReport] = []
         self.opener: FileOpener | None = None
         self._clock: float | None = None
 
@@ -118,8 +119,8 @@ class FakeHost:
     async def chats(self) -> list[ChatId]:
         return list(self.linked)
 
-    async def tell_admins(self, words: str) -> None:
-        self.told.append(words)
+    async def report(self, report: AbuseReport) -> None:
+        self.reports.append(report)
 
     def owner_of(self, person: PersonId) -> PersonId | None:
         return self.owners.get(person)

@@ -446,12 +446,11 @@ class Provider:
         uris.parse(report.alleged_abuser, Thing.USER)
         if report.reporting_user and uris.parse(report.reporting_user, Thing.USER).domain != source:
             raise NotAllowed("A provider speaks for its own users only.")
-        proven = [
-            message for message in report.messages if self._is_proven(uri, report.alleged_abuser, message)
-        ]
+        shown = tuple(dict.fromkeys(report.messages))  # one that is shown twice proves nothing more
+        proven = [message for message in shown if self._is_proven(uri, report.alleged_abuser, message)]
         if not proven and source not in {uris.parse(p.user).domain for p in room.state.participants}:
             raise NotAllowed("Abuse is reported by who is in the room, or has proof.")
-        rest = [message for message in report.messages if message not in proven]
+        rest = [message for message in shown if message not in proven]
         sorted_report = msgspec.structs.replace(report, messages=(*proven, *rest))
         await self._local.reported(uri, sorted_report, len(proven))
 

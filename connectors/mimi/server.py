@@ -31,6 +31,8 @@ BASE = "/v1"
 FILES = f"{BASE}/files/"
 BODY_WITHIN = 30.0
 TLS_WITHIN = 15.0
+REPORTS, REPORTS_AT_ONCE = 1 / 60, 20
+"""Reports of abuse that one peer may send: so many a second, after so many at once. People read each."""
 AT_ONCE = 32
 """Requests of one peer."""
 PEERS = 1000
@@ -80,6 +82,7 @@ class Server:
         self._base = base.rstrip("/") + BASE
         self._busy: Counter[str] = Counter()
         self._claims = claims or Rates(rate=10, burst=200)
+        self._reports = Rates(rate=REPORTS, burst=REPORTS_AT_ONCE)
         self._assets = assets
         self._punctual = punctual or Punctual()
 
@@ -246,6 +249,8 @@ class Server:
     async def _report_abuse(
         self, request: web.Request, source: str, target: str, body: bytes
     ) -> web.Response:
+        if wait := self._reports.wait(source, self._host.now()):
+            return _later(429, wait)
         await self._provider.report(target, users.ABUSE_REPORT.decode(body), source)
         return web.Response(status=201)
 

@@ -28,7 +28,7 @@ from connectors.mimi.peers import Peers
 from connectors.mimi.people import People
 from connectors.mimi.provider import Provider
 from connectors.mimi.readers import Readers
-from connectors.mimi.reports import Reports
+from connectors.mimi.reports import to_report
 from connectors.mimi.room import NOBODY, Capability, entry
 from connectors.mimi.seat import Seat
 from connectors.mimi.seats import Seats
@@ -74,7 +74,6 @@ class Tenants:
         self.inviting: Inviting
         self.parting: Parting
         self._expiring = Expiring(host)
-        self._reports = Reports(host)
         self._host = host
         self._engine = engine
         self._peers = peers
@@ -338,7 +337,6 @@ class Tenants:
         await self.inviting.resume()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._expiring.run(self._hearing.tell), name="mimi expiring")
-            group.create_task(self._reports.run(), name="mimi reports")
             group.create_task(self._packages.keep_fresh(self._provider), name="mimi key packages")
             await self._errands.run()
 
@@ -393,4 +391,5 @@ class Tenants:
         return []
 
     async def reported(self, room: str, report: AbuseReport, proven: int) -> None:
-        await self._reports.take(room, report, proven)
+        at = int(self._host.now() * 1000)
+        await self._host.report(to_report(room, report, proven=proven, domain=self.domain, at=at))

@@ -19,7 +19,7 @@ def host(store: Store, network: str) -> NetworkHost:
         owner_on=lambda network, person: None,
         routes=[],
         openers={},
-        tell_admins=nothing,
+        file_report=nothing,
     )
 
 

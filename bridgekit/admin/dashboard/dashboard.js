@@ -93,8 +93,8 @@ async function ask(path) {
 }
 
 async function look() {
-  const [health, networks, rooms, accounts, devices] = await Promise.all(
-    ["health/ready", "api/v1/networks", "api/v1/rooms", "api/v1/accounts", "api/v1/devices"].map(ask),
+  const [health, networks, rooms, accounts, devices, reports] = await Promise.all(
+    ["health/ready", "api/v1/networks", "api/v1/rooms", "api/v1/accounts", "api/v1/devices", "api/v1/reports"].map(ask),
   );
   networks.networks.forEach((n) => names.set(n.network, n.name));
   const parts = Object.entries(health.parts);
@@ -118,6 +118,22 @@ async function look() {
   );
   $("rooms").replaceChildren(
     ...(rooms.rooms.length ? rooms.rooms.sort(troubled).map(room) : [made("p", "soft", "No room is linked: invite the bot to one and say !bridge link.")]),
+  );
+  $("reported").hidden = !reports.reports.length;
+  table(
+    "reports",
+    ["number", "since", "network", "who", "whom", "where", "proven", "in their words"],
+    reports.reports.map((r) => [
+      r.number,
+      since(r.at),
+      called(r.network),
+      made("span", "id", r.reporter || "not said"),
+      made("span", "id", r.accused),
+      made("span", "id", r.room || r.chat),
+      `${r.proven} of ${r.messages}`,
+      r.note,
+    ]),
+    "None.",
   );
   table("accounts", ["user", "network", "connection"], accounts.accounts.map((a) => [made("span", "id", a.user), called(a.network), state(a.state, a.reason)]), "None.");
   table("devices", ["user", "device"], devices.devices.map((d) => [made("span", "id", d.user), made("span", "id", d.device)]), "None: no encrypted room has needed one.");

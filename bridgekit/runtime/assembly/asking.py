@@ -8,6 +8,7 @@ from bridgekit.runtime.commands.devices import DeviceCommands
 from bridgekit.runtime.commands.links import LinkCommands
 from bridgekit.runtime.commands.overview import OverviewCommands
 from bridgekit.runtime.commands.puppets import PuppetCommands
+from bridgekit.runtime.commands.reports import ReportCommands
 from bridgekit.runtime.commands.rights import Command, Rights
 from bridgekit.runtime.commands.strangers import StrangerCommands
 from bridgekit.runtime.consequences import Consequences
@@ -15,6 +16,7 @@ from bridgekit.runtime.desk import Desk
 from bridgekit.runtime.erasure import Erasure
 from bridgekit.runtime.meeting import Meeting
 from bridgekit.runtime.parts import Parts
+from bridgekit.runtime.reports import Reports
 
 
 def assemble(parts: Parts, consequences: Consequences) -> None:
@@ -26,6 +28,12 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
         label=parts.label,
         permitted=rights.need_power,
         spend=rights.spend,
+    )
+    parts.reports = Reports(
+        parts.store,
+        tell=lambda words: parts.management.tell_all(parts.config.admins(), words),
+        came=parts.metrics.report,
+        label=parts.label,
     )
     parts.commands = Bot(
         parts.client,
@@ -70,6 +78,7 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
         parts.holding,
         parts.erasure,
         parts.meeting,
+        parts.reports,
         parts.metrics,
         obstacle=consequences.obstacle,
         turned_away=lambda network: parts.directs.turned_away[network],
@@ -134,5 +143,6 @@ def _commands(parts: Parts, consequences: Consequences, rights: Rights) -> dict[
         offered=parts.config.appservice.double_puppets,
         server=parts.config.homeserver.server_name,
     )
-    families = overview, links, strangers, accounts, devices, puppets, parts.meeting
+    reports = ReportCommands(rights, parts.registry, parts.reports, label=parts.label)
+    families = overview, links, strangers, accounts, devices, puppets, reports, parts.meeting
     return {name: command for family in families for name, command in family.commands.items()}

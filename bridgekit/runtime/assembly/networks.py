@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
-from bridgekit.contract.ids import NetworkId
 from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.consequences import Consequences
 from bridgekit.runtime.host import NetworkHost
@@ -13,13 +10,6 @@ from bridgekit.runtime.parts import Parts
 from bridgekit.runtime.performing import Performing
 from bridgekit.runtime.protecting import Protecting
 from bridgekit.runtime.underway import UnderWay
-
-
-def _telling(parts: Parts, network: NetworkId) -> Callable[[str], Awaitable[None]]:
-    async def tell(words: str) -> None:
-        await parts.management.tell_all(parts.config.admins(), f"{parts.label(network)}: {words}")
-
-    return tell
 
 
 def assemble(parts: Parts, consequences: Consequences) -> None:
@@ -91,7 +81,7 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
             owner_on=parts.performing.owner_on,
             routes=parts.routes,
             openers=parts.openers,
-            tell_admins=_telling(parts, id),
+            file_report=lambda network, report: parts.reports.file(network, report),
         )
         parts.manifests[id] = connector.manifest
         parts.networks[id] = connector.network(section.config, host)

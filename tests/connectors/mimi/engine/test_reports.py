@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import pytest
 
-from bridgekit.contract.errors import Disconnected, MatrixError
-from bridgekit.testing.host import FakeHost
-from connectors.mimi import reports
+from bridgekit.contract.ids import PersonId
+from bridgekit.contract.reports import AbuseReport
+from bridgekit.testing.homeserver import Event
+from connectors.mimi import server
 from connectors.mimi.network import MimiNetwork
 from connectors.mimi.peers import Endpoint
-from connectors.mimi.reports import Reports
 from connectors.mimi.wire import rooms, users
 from connectors.mimi.wire.mls import AES128_X25519
 from tests.connectors.mimi.engine.pair import ROOM, Pair
 from tests.connectors.mimi.engine.test_bridges import Pair as Bridges
 from tests.connectors.mimi.engine.test_bridges import linked, pair  # noqa: F401 - a fixture
-from tests.connectors.mimi.engine.test_leaves import until
 from tests.runtime.running import BOT, by, said
+from tests.runtime.test_desk import call
 
 FRANK = rooms.Frank(bytes(32), AES128_X25519, b"s")
+SHOWN = users.AbusiveMessage(b"the words themselves", FRANK, 1)
 REPORT = users.AbuseReport(
-    "mimi://b.example/u/bob",
-    "mimi://a.example/u/alice:hs",
-    0,
-    "she\nis rude",
-    (users.AbusiveMessage(b"the words themselves", FRANK, 1),),
-)
-SENTENCE = (
-    "mimi://b.example/u/bob reports abuse by mimi://a.example/u/alice:hs in mimi://a.example/r/club"
-    " (1 messages shown, 0 of them proven to be theirs): “she is rude”"
+    "mimi://b.example/u/bob", "mimi://a.example/u/alice:hs", 0, "she is rude", (SHOWN, SHOWN)
 )
 
 
 async def test_the_admins_read_who_reports_whom_and_not_what_was_said(tmp_path: Path):
+    """One of ours is named as on Matrix, and what is shown twice counts once."""
     two = Pair(tmp_path)
     async with two.up():
         await two.b.says("bob", "hello")
@@ -44,50 +38,62 @@ async def test_the_admins_read_who_reports_whom_and_not_what_was_said(tmp_path: 
         body = users.ABUSE_REPORT.encode(REPORT)
         answer = await two.b.tenants._peers.post("a.example", Endpoint.REPORT_ABUSE, ROOM, body)
         assert answer.status == 201
-        async with asyncio.timeout(60):
-            await until(lambda: bool(two.a.host.told))
-            await until(lambda: not [key for key in two.a.kept if key.startswith(reports.PREFIX)])
-    assert two.a.host.told == [SENTENCE]
+    (report,) = two.a.host.reports
+    assert msgspec.structs.replace(report, at=0) == AbuseReport(
+        chat=ROOM,
+        at=0,
+        accused=PersonId("@alice:hs"),
+        reporter=PersonId("mimi://b.example/u/bob"),
+        note="she is rude",
+        messages=1,
+        proven=0,
+    )
 
 
-async def test_a_report_waits_until_somebody_could_be_told(monkeypatch: pytest.MonkeyPatch):
-    """Also across a restart, and those that came meanwhile are one notice."""
-    monkeypatch.setattr(reports, "PAUSE", 0.0)
-    host, tries = FakeHost(), 0
-
-    async def away(words: str) -> None:
-        nonlocal tries
-        tries += 1
-        raise MatrixError("The homeserver is away.")
-
-    tell = host.tell_admins
-    monkeypatch.setattr(host, "tell_admins", away)
-    for there in (False, True):
-        kept = Reports(host)
-        await kept.take(ROOM, REPORT, 0)
-        if there:
-            monkeypatch.setattr(host, "tell_admins", tell)
-        running = asyncio.create_task(kept.run())
-        async with asyncio.timeout(60):
-            await until(lambda there=there: bool(host.told) if there else tries > 2)  # type: ignore[misc]
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-    assert host.told == [f"{SENTENCE}\n{SENTENCE}"]
+async def test_one_provider_that_reports_without_end_is_told_to_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(server, "REPORTS_AT_ONCE", 2)
+    two = Pair(tmp_path)
+    async with two.up():
+        await two.b.says("bob", "hello")
+        await two.a.reads("hello")
+        body = users.ABUSE_REPORT.encode(REPORT)
+        answers = [
+            await two.b.tenants._peers.post("a.example", Endpoint.REPORT_ABUSE, ROOM, body) for _ in range(3)
+        ]
+    assert [answer.status for answer in answers] == [201, 201, 429]
+    assert (answers[-1].retry_after or 0) > 1
+    assert len(two.a.host.reports) == 2
 
 
-async def test_who_reports_without_end_is_told_to_come_again():
-    kept = Reports(FakeHost())
-    for _ in range(reports.MOST):
-        await kept.take(ROOM, REPORT, 0)
-    with pytest.raises(Disconnected) as told:
-        await kept.take(ROOM, REPORT, 0)
-    assert (told.value.retry_after or 0) > 0
-
-
-async def test_a_whole_bridge_tells_its_admin_in_their_room(pair: Bridges):  # noqa: F811
+async def test_a_whole_bridge_tells_its_admin_who_closes_it(pair: Bridges):  # noqa: F811
+    lobby = "mimi://a.example/r/lobby"
+    report = AbuseReport(chat=ROOM, at=1, accused=PersonId("mimi://b.example/u/eve"), note="rude")
     async with pair.a.bridge() as bridge:
-        await linked(pair.a, "mimi://a.example/r/lobby")
+        alice, room = await linked(pair.a, lobby)
         (network,) = bridge._parts.networks.values()
-        await cast(MimiNetwork, network)._host.tell_admins("somebody reports abuse")
-        told = await said(pair.a, by(BOT, "somebody reports abuse"))
-        assert told.body == "MIMI: somebody reports abuse"
+        await cast(MimiNetwork, network)._host.report(msgspec.structs.replace(report, chat=lobby))
+        line = f"Report 1, MIMI: somebody who does not say who they are reports {report.accused} in {lobby}"
+        told: Event = await said(pair.a, by(BOT, line))
+        alone = told.room_id
+
+        counted = bridge.metrics.registry.get_sample_value
+        assert counted("bridgekit_abuse_reports_total", {"network": "mimi"}) == 1
+        assert counted("bridgekit_open_abuse_reports", {"network": "mimi"}) == 1
+        status, found = await call(bridge, "GET", "/reports")
+        (seen,) = found["reports"]
+        assert (status, seen["number"], seen["room"], seen["told"]) == (200, 1, room, True)
+
+        await alice.send(room, "!bridge reports")
+        await said(pair.a, by(BOT, "say that in a room where you are alone with me"))
+        await alice.join(alone)
+        await alice.send(alone, "reports")
+        await said(pair.a, lambda e: e.sender == BOT and e.body.startswith(line))
+        await alice.send(alone, "reports done 1")
+        await said(pair.a, by(BOT, "Report 1 is closed"))
+        assert await call(bridge, "GET", "/reports") == (200, {"reports": []})
+        assert counted("bridgekit_open_abuse_reports", {"network": "mimi"}) == 0
+        status, refusal = await call(bridge, "DELETE", "/reports?number=1")
+        assert (status, refusal["error"]) == (404, "There is no open report 1: `!bridge reports` lists them.")
+        assert (await call(bridge, "DELETE", "/reports?number=one"))[0] == 400
