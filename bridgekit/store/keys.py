@@ -6,6 +6,8 @@ pickle before anything made with it leaves the process, so that no ratchet ever 
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
@@ -263,15 +265,15 @@ class Keys:
 
     def saw(self, room: ChatId, session: str, sender: PersonId, position: int, event: MessageId) -> Write:
         """The event stands at this place of somebody's session; the first that did stays."""
-        return Write(_SEEN_ADD, (session, room, sender, position, event))
+        return Write(_SEEN_ADD, (_hash(session, room, sender), position, _hash(event)))
 
-    async def seen(self, room: ChatId, session: str, sender: PersonId, position: int) -> MessageId | None:
-        """Which event stood at this place first."""
-        sql = (
-            "SELECT event FROM megolm_seen WHERE session = $1 AND room = $2 AND sender = $3 AND position = $4"
-        )
-        found = await self._reader.fetch(sql, session, room, sender, position)
-        return MessageId(found[0][0]) if found else None
+    async def stands_first(
+        self, room: ChatId, session: str, sender: PersonId, position: int, event: MessageId
+    ) -> bool | None:
+        """Whether this event, and no other, stood first at this place; None where none has."""
+        sql = "SELECT event FROM megolm_seen WHERE place = $1 AND position = $2"
+        found = await self._reader.fetch(sql, _hash(session, room, sender), position)
+        return bytes(found[0][0]) == _hash(event) if found else None
 
     # other people's devices
 
@@ -309,3 +311,8 @@ class Keys:
         """The rooms that are known to be encrypted."""
         found = await self._reader.fetch("SELECT room, settings FROM encrypted_rooms")
         return {ChatId(room): bytes(settings) for room, settings in found}
+
+
+def _hash(*words: str) -> bytes:
+    """16 octets, as migration 15 makes them of what was kept before."""
+    return hashlib.sha256(" ".join(words).encode("utf-8", "surrogatepass")).digest()[:16]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import queue
 import re
@@ -87,6 +88,8 @@ def open_connection(path: Path) -> sqlite3.Connection:
     )
     for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
+    # As PostgreSQL has it: for migrations.
+    connection.create_function("sha256", 1, lambda value: hashlib.sha256(value).digest(), deterministic=True)
     return connection
 
 

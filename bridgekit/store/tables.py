@@ -172,9 +172,7 @@ MEGOLM_IN = table(
     pickle="bytea",
     device="bytea",
 )
-MEGOLM_SEEN = table(
-    "megolm_seen", 4, session="text", room="text", sender="text", position="bigint", event="text"
-)
+MEGOLM_SEEN = table("megolm_seen", 2, place="bytea", position="bigint", event="bytea")
 THEIR_KEYS = table("their_keys", 1, mxid="text", keys="bytea")
 TO_DEVICE = table("to_device", 1, id="bigint", body="bytea")
 ENCRYPTED_ROOMS = table("encrypted_rooms", 1, room="text", settings="bytea")

@@ -72,9 +72,18 @@ async def test_a_session_under_one_id_is_anothers_where_another_brought_it(store
 async def test_the_first_event_at_a_place_stays(store: Store) -> None:
     saw = [store.keys.saw(ROOM, "in-1", BOB, 7, MessageId(event)) for event in ("$first", "$second")]
     await store.commit(*saw)
-    assert await store.keys.seen(ROOM, "in-1", BOB, 7) == "$first"
-    assert await store.keys.seen(ROOM, "in-1", BOB, 8) is None
-    assert await store.keys.seen(ROOM, "in-1", PersonId("@eve:example.org"), 7) is None
+    first, second, eve = MessageId("$first"), MessageId("$second"), PersonId("@eve:example.org")
+    assert await store.keys.stands_first(ROOM, "in-1", BOB, 7, first) is True
+    assert await store.keys.stands_first(ROOM, "in-1", BOB, 7, second) is False
+    assert await store.keys.stands_first(ROOM, "in-1", BOB, 8, first) is None
+    assert await store.keys.stands_first(ROOM, "in-1", eve, 7, first) is None
+
+
+async def test_of_who_said_what_at_which_place_a_session_keeps_no_name(store: Store) -> None:
+    """There is a row for each encrypted message, for good: it is short, and outlives an erasure."""
+    await store.commit(store.keys.saw(ROOM, "in-1", BOB, 7, MessageId("$first")))
+    ((place, position, event),) = await store._driver.fetch("SELECT * FROM megolm_seen")
+    assert (len(place), position, len(event)) == (16, 7, 16)
 
 
 async def test_what_is_known_of_somebody_is_replaced(store: Store) -> None:

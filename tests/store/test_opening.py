@@ -10,9 +10,13 @@ import asyncpg
 import pytest
 
 from bridgekit.contract.errors import ConfigError
+from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.store import SealingKey, Store, sqlite
+from bridgekit.store.driver import Driver
+from bridgekit.store.keys import Keys
 from bridgekit.store.migrate import Migration, migrate, migrations, statements
 from bridgekit.store.rows import Stay
+from bridgekit.store.statements import Value
 from bridgekit.store.tables import META, TABLES
 from bridgekit.store.urls import connect
 from bridgekit.testing.servers.process import free_port
@@ -115,6 +119,43 @@ async def test_the_first_schema_with_its_data_becomes_todays(url: str, tmp_path:
     assert await store.logins.all() == [login()]
     assert await store.kv.get("example", "state") == SECRET.encode()
     await store.close()
+
+
+async def test_what_any_version_wrote_comes_through_all_later_ones(url: str, key: SealingKey):
+    """A row in each table as it was when the table was new."""
+    driver = await connect(url)
+    steps, filled = migrations(), set[str]()
+    for number in range(1, len(steps) + 1):
+        await migrate(driver, steps[:number])
+        filled = await fill(driver, filled)
+    for table in TABLES:
+        assert [row[0] for row in await driver.fetch(f"SELECT count(*) FROM {table.name}")] == [1], table.name
+    place, keys = (ChatId("x"), "x", PersonId("x"), 1), Keys(driver, key)
+    assert await keys.stands_first(*place, MessageId("x")) is True
+    assert await keys.stands_first(*place, MessageId("y")) is False
+    await driver.close()
+
+
+async def fill(driver: Driver, before: set[str]) -> set[str]:
+    """A row in each table that was not there before; all there are."""
+    new: dict[str, dict[str, Value]] = {}
+    for table, column, kind in await driver.fetch(_COLUMNS[driver.dialect]):
+        if table not in before:
+            value: Value = 1 if kind.lower() in ("bigint", "integer") else "x"
+            new.setdefault(table, {})[column] = b"x" if kind.lower() in ("blob", "bytea") else value
+    del new["schema_version"]
+    for table, row in new.items():
+        marks = ", ".join(f"${n}" for n in range(1, len(row) + 1))
+        await driver.load(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", [tuple(row.values())])
+    return before | set(new)
+
+
+_COLUMNS = {
+    "sqlite": "SELECT t.name, c.name, c.type FROM sqlite_master AS t, pragma_table_info(t.name) AS c "
+    "WHERE t.type = 'table'",
+    "postgres": "SELECT table_name::text, column_name::text, data_type::text FROM information_schema.columns "
+    "WHERE table_schema = 'public'",
+}
 
 
 @pytest.mark.parametrize(

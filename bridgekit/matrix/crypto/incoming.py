@@ -314,8 +314,8 @@ class Incoming:
             opened = found.session.decrypt(message)
         except ValueError:
             raise Undecryptable(WITHHELD["m.unauthorised"]) from None
-        first = await self._store.keys.seen(*place, opened.message_index)
-        if first is not None and first != event.event_id:
+        first = await self._store.keys.stands_first(*place, opened.message_index, event.event_id)
+        if first is False:
             raise PeerMisbehaved("an encrypted event that was said before")
         if first is None:
             await self._store.commit(self._store.keys.saw(*place, opened.message_index, event.event_id))
