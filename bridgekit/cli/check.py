@@ -123,9 +123,9 @@ def _tell_of_new(files: list[Path]) -> bool:
 
 async def _left(store: Store, config: Config) -> list[str]:
     """What the database holds and the config does not, in sentences."""
+    from bridgekit.runtime.linking.succession import bot_before
+    from bridgekit.runtime.networks.remains import remains
     from bridgekit.runtime.registry import Registry
-    from bridgekit.runtime.remains import remains
-    from bridgekit.runtime.succession import bot_before
 
     registry = Registry(store)
     await registry.load()

@@ -27,13 +27,13 @@ from bridgekit.matrix.fetch import fetch_remote
 from bridgekit.matrix.media import PublicMedia
 from bridgekit.matrix.unredacted import Unredacted
 from bridgekit.runtime.assembly import assemble
-from bridgekit.runtime.erasure import Report
-from bridgekit.runtime.files import Fetch
-from bridgekit.runtime.heartbeat import Heartbeat
-from bridgekit.runtime.laidopen import LaidOpen
+from bridgekit.runtime.encryption.laidopen import LaidOpen
+from bridgekit.runtime.intake.heartbeat import Heartbeat
 from bridgekit.runtime.parts import Parts
+from bridgekit.runtime.people.erasure import Report
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.tasks import Tasks
+from bridgekit.runtime.traffic.files import Fetch
 from bridgekit.store import SealingKey, Store
 
 log = structlog.get_logger(__name__)

@@ -36,4 +36,4 @@ def test_nobody_else_decides_about_order(repository: Path):
         for path in (repository / "bridgekit").rglob("*.py")
         if "order.width(" in (words := path.read_text()) or "import WIDE" in words or "order.WIDE" in words
     }
-    assert asking == {"bridgekit/runtime/lanes.py"}
+    assert asking == {"bridgekit/runtime/traffic/lanes.py"}

@@ -16,7 +16,7 @@ from bridgekit.config import Address, Config
 from bridgekit.contract.connector import Connector
 from bridgekit.matrix.fetch import fetch_remote
 from bridgekit.runtime.bridge import Bridge
-from bridgekit.runtime.files import Fetch
+from bridgekit.runtime.traffic.files import Fetch
 from bridgekit.testing.homeserver import Event, FakeHomeserver, Human
 from bridgekit.testing.servers.process import free_port
 from connectors.echo.connector import EchoConfig

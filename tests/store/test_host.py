@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from bridgekit.contract.ids import NetworkId
-from bridgekit.runtime.host import NetworkHost
+from bridgekit.runtime.networks.host import NetworkHost
 from bridgekit.store import Store
 
 

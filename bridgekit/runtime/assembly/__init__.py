@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridgekit.runtime.assembly import asking, gates, networks, places, speaking, traffic
+from bridgekit.runtime.assembly import asking, gates, linking, networks, speaking, traffic
 from bridgekit.runtime.consequences import Consequences
 from bridgekit.runtime.parts import Parts
 
@@ -13,6 +13,6 @@ def assemble(parts: Parts) -> None:
     speaking.assemble(parts, consequences)
     networks.assemble(parts, consequences)
     gates.assemble(parts, consequences)
-    places.assemble(parts)
+    linking.assemble(parts)
     asking.assemble(parts, consequences)
     traffic.assemble(parts)

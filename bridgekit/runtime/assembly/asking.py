@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from bridgekit.runtime.bot import Bot
 from bridgekit.runtime.commands.accounts import AccountCommands
+from bridgekit.runtime.commands.bot import Bot
 from bridgekit.runtime.commands.devices import DeviceCommands
 from bridgekit.runtime.commands.links import LinkCommands
+from bridgekit.runtime.commands.meeting import Meeting
 from bridgekit.runtime.commands.overview import OverviewCommands
 from bridgekit.runtime.commands.puppets import PuppetCommands
 from bridgekit.runtime.commands.reports import ReportCommands
@@ -13,10 +14,9 @@ from bridgekit.runtime.commands.rights import Command, Rights
 from bridgekit.runtime.commands.strangers import StrangerCommands
 from bridgekit.runtime.consequences import Consequences
 from bridgekit.runtime.desk import Desk
-from bridgekit.runtime.erasure import Erasure
-from bridgekit.runtime.meeting import Meeting
+from bridgekit.runtime.networks.reports import Reports
 from bridgekit.runtime.parts import Parts
-from bridgekit.runtime.reports import Reports
+from bridgekit.runtime.people.erasure import Erasure
 
 
 def assemble(parts: Parts, consequences: Consequences) -> None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from bridgekit.contract.ids import NetworkId
 from bridgekit.core.crowd import Crowds
-from bridgekit.runtime.backfill import backfill
-from bridgekit.runtime.consenting import Consenting
 from bridgekit.runtime.consequences import Consequences, drop
-from bridgekit.runtime.directs import Directs
-from bridgekit.runtime.exposure import Exposures
-from bridgekit.runtime.holding import Holding
-from bridgekit.runtime.opening import Opening
+from bridgekit.runtime.gates.consenting import Consenting
+from bridgekit.runtime.gates.directs import Directs
+from bridgekit.runtime.gates.exposure import Exposures
+from bridgekit.runtime.gates.holding import Holding
+from bridgekit.runtime.gates.passage import Passage
+from bridgekit.runtime.gates.readers import Readers
+from bridgekit.runtime.gates.shielding import Shields
+from bridgekit.runtime.linking.backfill import backfill
+from bridgekit.runtime.linking.opening import Opening
+from bridgekit.runtime.linking.spaces import Spaces
+from bridgekit.runtime.linking.titles import Titles
 from bridgekit.runtime.parts import Parts
-from bridgekit.runtime.passage import Passage
-from bridgekit.runtime.readers import Readers
-from bridgekit.runtime.shielding import Shields
-from bridgekit.runtime.spaces import Spaces
-from bridgekit.runtime.titles import Titles
 
 
 def assemble(parts: Parts, consequences: Consequences) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.consequences import Consequences
-from bridgekit.runtime.host import NetworkHost
-from bridgekit.runtime.loops import Loops
+from bridgekit.runtime.encryption.protecting import Protecting
+from bridgekit.runtime.gates.underway import UnderWay
+from bridgekit.runtime.networks.accounts import Accounts
+from bridgekit.runtime.networks.host import NetworkHost
 from bridgekit.runtime.parts import Parts
-from bridgekit.runtime.performing import Performing
-from bridgekit.runtime.protecting import Protecting
-from bridgekit.runtime.underway import UnderWay
+from bridgekit.runtime.traffic.loops import Loops
+from bridgekit.runtime.traffic.performing import Performing
 
 
 def assemble(parts: Parts, consequences: Consequences) -> None:

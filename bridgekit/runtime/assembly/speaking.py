@@ -6,18 +6,18 @@ from bridgekit.matrix.addressee import Addressee
 from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.matrix.speakers import Speakers
 from bridgekit.runtime.consequences import Consequences
-from bridgekit.runtime.files import Files
-from bridgekit.runtime.ghosts import Ghosts
-from bridgekit.runtime.joins import Joins
-from bridgekit.runtime.matrix_side import MatrixSide
-from bridgekit.runtime.members import Members
-from bridgekit.runtime.ownwords import OwnWords
+from bridgekit.runtime.encryption.ownwords import OwnWords
+from bridgekit.runtime.encryption.readying import Readying
+from bridgekit.runtime.encryption.standins import StandIns
+from bridgekit.runtime.gates.policing import PolicyLists
 from bridgekit.runtime.parts import Parts
-from bridgekit.runtime.pictures import Pictures
-from bridgekit.runtime.policing import PolicyLists
-from bridgekit.runtime.powers import Powers
-from bridgekit.runtime.readying import Readying
-from bridgekit.runtime.standins import StandIns
+from bridgekit.runtime.people.ghosts import Ghosts
+from bridgekit.runtime.people.joins import Joins
+from bridgekit.runtime.people.members import Members
+from bridgekit.runtime.people.pictures import Pictures
+from bridgekit.runtime.people.powers import Powers
+from bridgekit.runtime.traffic.files import Files
+from bridgekit.runtime.traffic.matrix_side import MatrixSide
 
 
 def assemble(parts: Parts, consequences: Consequences) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from bridgekit.config import StatusEvents
 from bridgekit.core.optout import unspoken
-from bridgekit.runtime.arrivals import Arrivals
-from bridgekit.runtime.doorstep import Doorstep
-from bridgekit.runtime.fates import Fates
-from bridgekit.runtime.names import Names
-from bridgekit.runtime.overdue import Overdue
+from bridgekit.runtime.encryption.secrecy import Secrecy
+from bridgekit.runtime.intake.arrivals import Arrivals
+from bridgekit.runtime.intake.overdue import Overdue
+from bridgekit.runtime.intake.reception import Reception
+from bridgekit.runtime.networks.doorstep import Doorstep
 from bridgekit.runtime.parts import Parts
-from bridgekit.runtime.pending import Pending
-from bridgekit.runtime.reception import Reception
-from bridgekit.runtime.rooms import Rooms
-from bridgekit.runtime.secrecy import Secrecy
-from bridgekit.runtime.surroundings import RoomSurroundings
-from bridgekit.runtime.withdrawn import Withdrawn
+from bridgekit.runtime.people.names import Names
+from bridgekit.runtime.traffic.fates import Fates
+from bridgekit.runtime.traffic.pending import Pending
+from bridgekit.runtime.traffic.rooms import Rooms
+from bridgekit.runtime.traffic.surroundings import RoomSurroundings
+from bridgekit.runtime.traffic.withdrawn import Withdrawn
 
 
 def assemble(parts: Parts) -> None:

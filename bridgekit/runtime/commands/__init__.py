@@ -1,1 +1,1 @@
-"""What people can tell the bridge to do, a family of commands in each module."""
+"""The bot, and what people can tell it to do: a family of commands in each module."""

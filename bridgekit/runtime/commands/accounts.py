@@ -8,14 +8,14 @@ from bridgekit.contract.connector import Manifest
 from bridgekit.contract.errors import NotAllowed
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.matrix.client import MatrixClient
-from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.commands.rights import Command, Rights
-from bridgekit.runtime.directs import Directs
+from bridgekit.runtime.gates.directs import Directs
 from bridgekit.runtime.lenient import allowed
-from bridgekit.runtime.making import Making
-from bridgekit.runtime.portals import Portals
+from bridgekit.runtime.linking.making import Making
+from bridgekit.runtime.linking.portals import Portals
+from bridgekit.runtime.networks.accounts import Accounts
+from bridgekit.runtime.networks.remains import Remains
 from bridgekit.runtime.registry import Registry
-from bridgekit.runtime.remains import Remains
 
 
 class AccountCommands:

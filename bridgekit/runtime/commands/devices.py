@@ -11,10 +11,10 @@ from bridgekit.contract.devices import KeepsDevices, Trust
 from bridgekit.contract.errors import NotAllowed
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.core import wording
-from bridgekit.runtime.accounts import Key
 from bridgekit.runtime.commands.rights import Command, Rights
+from bridgekit.runtime.networks.accounts import Key
+from bridgekit.runtime.networks.sessions import Supervised
 from bridgekit.runtime.registry import Registry
-from bridgekit.runtime.sessions import Supervised
 from bridgekit.store.rows import Link
 
 log = structlog.get_logger(__name__)

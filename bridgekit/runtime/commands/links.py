@@ -11,11 +11,11 @@ from bridgekit.core.model import matrix_side
 from bridgekit.core.questions import WANTED
 from bridgekit.core.scopes import Policy, Scope
 from bridgekit.runtime.commands.rights import Command, Rights
-from bridgekit.runtime.consenting import Consenting
-from bridgekit.runtime.portals import Portals
-from bridgekit.runtime.protecting import Protecting
+from bridgekit.runtime.encryption.protecting import Protecting
+from bridgekit.runtime.gates.consenting import Consenting
+from bridgekit.runtime.linking.portals import Portals
+from bridgekit.runtime.networks.remains import Remains
 from bridgekit.runtime.registry import OPEN, Registry
-from bridgekit.runtime.remains import Remains
 
 PASSWORD = "password="
 FILES = "files"

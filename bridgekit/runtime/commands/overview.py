@@ -10,15 +10,15 @@ from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.core import wording
 from bridgekit.core.direct import WITH_WHOM
 from bridgekit.core.scopes import Policy
-from bridgekit.runtime.accounts import Accounts
 from bridgekit.runtime.commands.rights import Command, Rights
-from bridgekit.runtime.consenting import Consenting
-from bridgekit.runtime.directs import Directs
-from bridgekit.runtime.protecting import Protecting
-from bridgekit.runtime.readers import Readers
+from bridgekit.runtime.encryption.protecting import Protecting
+from bridgekit.runtime.gates.consenting import Consenting
+from bridgekit.runtime.gates.directs import Directs
+from bridgekit.runtime.gates.readers import Readers
+from bridgekit.runtime.gates.shielding import Shields
+from bridgekit.runtime.networks.accounts import Accounts
+from bridgekit.runtime.networks.remains import Remains
 from bridgekit.runtime.registry import OPEN, WAITING, Registry
-from bridgekit.runtime.remains import Remains
-from bridgekit.runtime.shielding import Shields
 from bridgekit.store.rows import Link
 
 GONE = "this network is not in the bridge's configuration any more"

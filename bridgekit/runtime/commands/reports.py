@@ -8,8 +8,8 @@ from bridgekit.contract.errors import NotAllowed
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.core import wording
 from bridgekit.runtime.commands.rights import Command, Rights
+from bridgekit.runtime.networks.reports import Reports
 from bridgekit.runtime.registry import Registry
-from bridgekit.runtime.reports import Reports
 
 SHOWN = 20
 

@@ -8,8 +8,8 @@ from bridgekit.contract.errors import NotAllowed
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.core import wording
 from bridgekit.runtime.commands.rights import Command, Rights
+from bridgekit.runtime.gates.shielding import Shields
 from bridgekit.runtime.registry import Registry
-from bridgekit.runtime.shielding import Shields
 
 
 class StrangerCommands:

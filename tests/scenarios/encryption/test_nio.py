@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridgekit.contract.ids import NetworkId, PersonId
-from bridgekit.runtime.standins import WHY
+from bridgekit.runtime.encryption.standins import WHY
 from bridgekit.testing.nio_client import nio_client
 from bridgekit.testing.servers.synapse import Synapse
 from tests.runtime.fake_network import person, says

@@ -1,0 +1,1 @@
+"""Rooms and chats: how they come to be linked, how they move, and how they part."""

@@ -1,0 +1,88 @@
+"""Owners of accounts: what they are told of their account on a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+
+from bridgekit.admin.metrics import Metrics
+from bridgekit.contract import facts
+from bridgekit.contract.connector import Network
+from bridgekit.contract.errors import BridgeError
+from bridgekit.contract.ids import LoginId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.people import Person
+from bridgekit.runtime.commands.management import ManagementRooms
+from bridgekit.runtime.networks.sessions import State, Supervised
+from bridgekit.runtime.registry import Registry
+
+log = structlog.get_logger(__name__)
+
+
+class Owners:
+    """Tells them in their management rooms."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        rooms: ManagementRooms,
+        networks: Mapping[NetworkId, Network],
+        metrics: Metrics,
+        *,
+        asked: Callable[[PortalKey, Person, PersonId], Coroutine[Any, Any, None]],
+        label: Callable[[NetworkId], str],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        waits: Callable[[PortalKey, PersonId], object],
+    ) -> None:
+        self._registry = registry
+        self._asked = asked
+        self._rooms = rooms
+        self._networks = networks
+        self._metrics = metrics
+        self._label = label
+        self._spawn = spawn
+        self._waits = waits
+
+    def session_changed(self, supervised: Supervised) -> None:
+        """A session is up, lost or rejected."""
+        if supervised.state is State.WAITING:
+            self._metrics.reconnect(supervised.id)
+        if supervised.login is not None and supervised.state in (State.REJECTED, State.READY):
+            self._spawn(self._login_changed(supervised.login.id, supervised.reason))
+
+    async def _login_changed(self, login: LoginId, rejected: str) -> None:
+        """Keep whether a login is of use; its owner is told once of each reason why it is not."""
+        row = self._registry.logins.get(login)
+        state = "rejected" if rejected else "wanted"
+        if row is None or (row.state, row.reason) == (state, rejected):
+            return
+        await self._registry.put_login(msgspec.structs.replace(row, state=state, reason=rejected))
+        if rejected:
+            words = f"Your account on {self._label(row.network)} cannot be used: {rejected}"
+            await self._rooms.tell(row.login.owner, words)
+
+    async def invited(self, network: NetworkId, login: LoginId | None, fact: facts.Invitation) -> None:
+        """An account was asked into a chat: its owner is told, and nothing is joined by itself.
+
+        A private chat is a person who asks to be a contact: see `Making.asked`.
+        """
+        row = self._registry.logins.get(login) if login is not None else None
+        if row is None:
+            log.info("invited", network=network)  # the relay: who links a chat asks it in
+            return
+        if fact.private:
+            try:
+                await self._asked(PortalKey(network, fact.chat, row.login.id), fact.sender, row.login.owner)
+            except BridgeError as error:
+                log.warning("contact_not_asked", network=network, reason=error.notice)
+            return
+        name = fact.name or self._networks[network].chat_name(fact.chat)
+        waits = self._waits(PortalKey(network, fact.chat), row.login.owner)
+        decline = f"\nOr decline: !bridge decline {network} {name}" if waits else ""
+        await self._rooms.tell(
+            row.login.owner,
+            f"{fact.sender.name} asks you into {name} on {self._label(network)}. To take part, invite me to a "
+            f"room and say there: !bridge link {network} {name}{decline}",
+        )
