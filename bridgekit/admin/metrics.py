@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -54,6 +55,8 @@ class Encryption(msgspec.Struct, frozen=True, kw_only=True):
 
 Count = Callable[[], Awaitable[int]]
 PATIENCE = 2.0
+SELDOM = 600.0
+"""Seconds between two looks at what takes a look through a whole table."""
 """Seconds that the database has to count rows."""
 
 
@@ -248,6 +251,7 @@ class Metrics:
         reg.register(self._live)
         self._inbox: dict[str, Count] = {}
         self._megolm: dict[str, Count] = {}
+        self._megolm_at = -math.inf  # when they were counted last
         self._fates: dict[tuple[NetworkId, Direction, str], _Tally] = {}
         self._answered: dict[tuple[str, int], _Tally] = {}
 
@@ -347,7 +351,9 @@ class Metrics:
     async def exposition(self) -> bytes:
         """Everything, in Prometheus' text format (CONTENT_TYPE). What cannot be counted now is left out."""
         self._live.inbox = await _counted(self._inbox)
-        self._live.megolm = await _counted(self._megolm)
+        if (now := time.monotonic()) - self._megolm_at >= SELDOM:
+            self._megolm_at = now
+            self._live.megolm = await _counted(self._megolm)
         return generate_latest(self.registry)
 
 

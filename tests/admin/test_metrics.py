@@ -53,7 +53,10 @@ def test_answers_of_the_homeserver_are_counted_by_call_and_class():
 async def test_encryption_is_looked_at_when_somebody_asks():
     metrics = Metrics()
 
+    counted: list[int] = []
+
     async def out() -> int:
+        counted.append(3)
         return 3
 
     async def broken() -> int:
@@ -69,6 +72,9 @@ async def test_encryption_is_looked_at_when_somebody_asks():
     assert value(metrics, "bridgekit_one_time_keys") is None
     assert value(metrics, "bridgekit_megolm_sessions", direction="out") == 3
     assert value(metrics, "bridgekit_megolm_sessions", direction="in") is None
+    await metrics.exposition()
+    assert value(metrics, "bridgekit_megolm_sessions", direction="out") == 3
+    assert counted == [3]  # a look through a table of years, and so a seldom one
     unread["untrusted"] += 1
     assert value(metrics, "bridgekit_undecrypted_total", why="untrusted") == 1
     assert value(metrics, "bridgekit_keys_withheld_total", why="no_olm") == 4

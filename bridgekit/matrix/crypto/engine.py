@@ -400,6 +400,10 @@ class Engine:
         """Call `wake` once when that key comes, or the news that it is kept."""
         self.incoming.wait(missing, wake)
 
+    def wait_no_more(self, missing: KeyMissing, wake: Callable[[], None]) -> None:
+        """Nobody waits for that any longer."""
+        self.incoming.wait_no_more(missing, wake)
+
     # Within --------------------------------------------------------------------------------------------------
 
     async def _unwedge(self, machine: Machine, device: Device) -> None:

@@ -33,7 +33,7 @@ LONGEST_KEYS = 16 * 1024
 KEPT = 500
 """Inbound sessions in memory."""
 REASONS = 1000
-"""Refusals of keys that are remembered."""
+"""Refusals of keys, and devices with which a new Olm session was begun, that are remembered."""
 UNWEDGE_SECONDS = 3600.0
 """Between two new Olm sessions with one device (specification, "Recovering from undecryptable messages")."""
 UNTRUSTED = (
@@ -124,7 +124,7 @@ class Incoming:
         self._withheld: OrderedDict[_Place, str] = OrderedDict()
         self._waiting: dict[_Place, list[Callable[[], None]]] = {}
         self._asked: OrderedDict[_Place, None] = OrderedDict()
-        self._unwedged: dict[tuple[PersonId, str], float] = {}
+        self._unwedged: OrderedDict[tuple[PersonId, str], float] = OrderedDict()
         self._queue: deque[tuple[int, bytes]] = deque()
         self._working = False
         self._idle = asyncio.Event()
@@ -275,6 +275,8 @@ class Incoming:
         if now - self._unwedged.get(place, -UNWEDGE_SECONDS) < UNWEDGE_SECONDS:
             return
         self._unwedged[place] = now
+        while len(self._unwedged) > REASONS:
+            self._unwedged.popitem(last=False)
         self._spawn(self._mend(machine, sender, sender_key))
 
     async def _mend(self, machine: Machine, sender: PersonId, sender_key: str) -> None:
@@ -295,6 +297,12 @@ class Incoming:
     def wait(self, missing: KeyMissing, wake: Callable[[], None]) -> None:
         """Call `wake` once when the key comes, or the news that its maker's client keeps it."""
         self._waiting.setdefault(missing.place, []).append(wake)
+
+    def wait_no_more(self, missing: KeyMissing, wake: Callable[[], None]) -> None:
+        """Whoever waited for that key does so no longer, whether it came or not."""
+        left = [other for other in self._waiting.pop(missing.place, ()) if other != wake]
+        if left:
+            self._waiting[missing.place] = left
 
     async def open(self, raw: bytes) -> bytes:
         """The event in clear, as JSON. Raises KeyMissing, Undecryptable, PeerMisbehaved with a sentence."""

@@ -104,6 +104,12 @@ class Secrecy:
         then what is known by now."""
         came = asyncio.Event()
         self._engine.wait(missing, came.set)
+        try:
+            return await self._came(missing, came, seconds)
+        finally:
+            self._engine.wait_no_more(missing, came.set)
+
+    async def _came(self, missing: KeyMissing, came: asyncio.Event, seconds: float) -> bool:
         if not missing.withheld and self._engine.incoming.missing(missing.place).withheld:
             came.set()  # the news has come already
         if await self._engine.incoming.has(missing):

@@ -385,6 +385,7 @@ async def test_a_key_that_came_before_anybody_waited_for_it_is_not_waited_for(tm
         missing = now.bridge.engine.incoming.missing((ChatId(now.room), session, now.alice.id))
         async with asyncio.timeout(60):
             assert await now.bridge.parts.secrecy.key(missing, keyless.KEY_LATEST)
+        assert not now.bridge.engine.incoming._waiting  # nor is it remembered that somebody did
 
 
 async def test_a_refusal_to_a_device_that_is_gone_does_not_hide_the_one_to_the_device_that_is_here(
