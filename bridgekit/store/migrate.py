@@ -6,9 +6,12 @@ import re
 from importlib.resources import files
 
 import msgspec
+import structlog
 
 from bridgekit.store.driver import Dialect, Driver, Reader, unusable
 from bridgekit.store.statements import Params
+
+log = structlog.get_logger(__name__)
 
 _VERSION = "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT PRIMARY KEY)"
 _IS_THERE: dict[Dialect, str] = {
@@ -79,8 +82,11 @@ async def migrate(driver: Driver, steps: list[Migration] | None = None) -> int:
     """Run the steps that the database has not seen; return how many. Raises ConfigError if it is too new."""
     steps = migrations() if steps is None else steps
     await driver.script([(_VERSION, ())])
-    todo = unseen(await version_of(driver), steps)
+    version = await version_of(driver)
+    todo = unseen(version, steps)
     for step in todo:
+        if version:
+            log.info("schema_changes", step=step.number, of=steps[-1].number)
         script: list[tuple[str, Params]] = [(sql, ()) for sql in statements(step.sql, driver.dialect)]
         script.append(("INSERT INTO schema_version VALUES ($1)", (step.number,)))
         await driver.script(script)

@@ -132,8 +132,13 @@ class PostgresDriver:
     async def _transact(self, job: Callable[[asyncpg.Connection], Awaitable[None]]) -> None:
         async with self._writing:
             writer = await self._writer_now()
-            async with writer.transaction():
-                await job(writer)
+            try:
+                async with writer.transaction():
+                    await job(writer)
+            except Exception as error:
+                if (away := _away(error, writer)) is None:
+                    raise
+                raise unusable(f"The database cannot be written: {away}.", passing=True) from error
 
     async def close(self, within: float = CLOSE_WITHIN) -> None:
         clock = asyncio.get_running_loop().time

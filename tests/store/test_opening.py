@@ -8,6 +8,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from bridgekit.contract.errors import ConfigError
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
@@ -217,6 +218,28 @@ async def test_a_disk_that_is_full_in_a_migration_is_told(tmp_path: Path):
     assert refused.value.passing
     await driver.script([("PRAGMA max_page_count = 1000", ())])
     assert await migrate(driver, steps) == 1
+    await driver.close()
+
+
+async def test_a_postgresql_whose_disk_is_full_in_a_migration_is_told(postgres):
+    driver = await connect(await postgres.create_database())
+    full = "DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END $$;\n"
+    with pytest.raises(ConfigError, match="cannot be written: could not extend file") as refused:
+        await migrate(driver, [Migration(1, "0001_much.sql", full)])
+    assert refused.value.passing
+    assert await migrate(driver, [Migration(1, "0001_little.sql", "CREATE TABLE little (a BIGINT);\n")]) == 1
+    await driver.close()
+
+
+async def test_what_an_upgrade_does_to_a_database_with_data_is_logged_as_it_begins(tmp_path: Path):
+    """It may take long, and the bridge says nothing else meanwhile."""
+    driver = await connect(f"sqlite:///{tmp_path}/store.db")
+    steps = [Migration(n, f"000{n}_step.sql", f"CREATE TABLE t{n} (a BIGINT);\n") for n in (1, 2)]
+    with capture_logs() as logs:
+        assert await migrate(driver, steps[:1]) == 1
+        assert logs == []
+        assert await migrate(driver, steps) == 1
+    assert [(entry["event"], entry["step"], entry["of"]) for entry in logs] == [("schema_changes", 2, 2)]
     await driver.close()
 
 
