@@ -12,7 +12,7 @@ from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.core import wording
 from bridgekit.core.scopes import Scope
-from bridgekit.runtime.lenient import now
+from bridgekit.runtime.clock import now
 from bridgekit.runtime.networks.sessions import Supervised
 from bridgekit.runtime.parts import Parts
 from bridgekit.runtime.registry import WAITING

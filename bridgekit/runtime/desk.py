@@ -14,12 +14,12 @@ from bridgekit.contract.errors import NotAllowed
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.core.model import Permission
 from bridgekit.core.protection import Label
+from bridgekit.runtime.clock import now
 from bridgekit.runtime.commands.meeting import Meeting
 from bridgekit.runtime.encryption.protecting import Protecting
 from bridgekit.runtime.gates.consenting import Consenting
 from bridgekit.runtime.gates.exposure import Exposures
 from bridgekit.runtime.gates.holding import Holding
-from bridgekit.runtime.lenient import now
 from bridgekit.runtime.linking.portals import Portals
 from bridgekit.runtime.networks.accounts import Accounts
 from bridgekit.runtime.networks.reports import Filed, Reports

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec
 
@@ -35,8 +34,3 @@ async def quiet(work: Callable[P, Coroutine[Any, Any, object]], *args: P.args, *
             await work(*args, **more)
     except (BridgeError, TimeoutError) as error:
         log.info("left_undone", kind=type(error).__name__)
-
-
-def now() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000

@@ -14,7 +14,7 @@ from bridgekit.contract.meeting import FindsPeople, MakesCodes
 from bridgekit.contract.people import Person
 from bridgekit.core import wording
 from bridgekit.core.rates import Buckets, Rate
-from bridgekit.runtime.lenient import now
+from bridgekit.runtime.clock import now
 from bridgekit.runtime.linking.portals import Portals
 from bridgekit.runtime.networks.accounts import Accounts
 from bridgekit.runtime.registry import Registry

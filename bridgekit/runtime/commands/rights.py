@@ -11,7 +11,7 @@ from bridgekit.core.model import Permission
 from bridgekit.core.rates import Buckets, Rate
 from bridgekit.core.roles import number
 from bridgekit.matrix.client import MatrixClient
-from bridgekit.runtime.lenient import now
+from bridgekit.runtime.clock import now
 from bridgekit.runtime.linking.portals import Portals
 from bridgekit.runtime.registry import Registry
 from bridgekit.store.rows import Link

@@ -32,7 +32,8 @@ from bridgekit.core.protection import (
 )
 from bridgekit.core.rates import Buckets, Rate
 from bridgekit.matrix.client import MatrixClient
-from bridgekit.runtime.lenient import allowed, now
+from bridgekit.runtime.clock import now
+from bridgekit.runtime.lenient import allowed
 from bridgekit.runtime.networks.accounts import Key
 from bridgekit.runtime.networks.sessions import Supervised
 from bridgekit.runtime.registry import WAITING, Registry

@@ -22,7 +22,8 @@ from bridgekit.core.direct import Answered, Blocks, Direct, refusal
 from bridgekit.core.optout import OptOuts
 from bridgekit.core.rates import Buckets, Rate
 from bridgekit.matrix.client import MatrixClient
-from bridgekit.runtime.lenient import now, quiet
+from bridgekit.runtime.clock import now
+from bridgekit.runtime.lenient import quiet
 from bridgekit.runtime.linking.portals import Portals
 from bridgekit.runtime.networks.accounts import Key
 from bridgekit.runtime.networks.sessions import Supervised

@@ -39,12 +39,12 @@ from bridgekit.core.exposure import (
 )
 from bridgekit.core.scopes import Consent, Policy, Scope, in_force
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.runtime.clock import now
 from bridgekit.runtime.gates.looking import look
 from bridgekit.runtime.gates.takingback import TakingBack
 from bridgekit.runtime.gates.underway import UnderWay
 from bridgekit.runtime.gates.visibilities import Visibilities
 from bridgekit.runtime.gates.wishes import Wishes
-from bridgekit.runtime.lenient import now
 from bridgekit.runtime.registry import CLOSED, PAUSED, WAITING, Registry
 from bridgekit.runtime.registry import OPEN as LINK_OPEN
 from bridgekit.store import Store

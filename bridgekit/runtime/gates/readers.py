@@ -16,7 +16,7 @@ from bridgekit.core.crowd import Crowds
 from bridgekit.core.gate import TURN, GateMode, GateRules, Reader, Seen, Verdict, explain, judge
 from bridgekit.core.model import Permission
 from bridgekit.matrix.client import MatrixClient
-from bridgekit.runtime.lenient import now
+from bridgekit.runtime.clock import now
 from bridgekit.runtime.networks.accounts import Accounts
 from bridgekit.runtime.networks.sessions import State, Supervised
 from bridgekit.runtime.registry import Registry

@@ -29,8 +29,8 @@ from bridgekit.core.shield import (
     Wait,
     without_nodder,
 )
+from bridgekit.runtime.clock import now
 from bridgekit.runtime.gates.holding import Holding
-from bridgekit.runtime.lenient import now
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.traffic.cases import Case
 from bridgekit.store import Store

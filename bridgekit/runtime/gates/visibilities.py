@@ -12,7 +12,7 @@ from bridgekit.contract.ids import PortalKey
 from bridgekit.contract.policy import Visibility
 from bridgekit.core import steady
 from bridgekit.core.steady import Steady
-from bridgekit.runtime.lenient import now
+from bridgekit.runtime.clock import now
 from bridgekit.runtime.registry import Registry
 
 log = structlog.get_logger(__name__)

@@ -8,7 +8,7 @@ from bridgekit.contract.ids import ChatId
 from bridgekit.contract.policy import Exposure
 from bridgekit.core.corrections import Room, heeded
 from bridgekit.core.exposure import OPEN, SECRET, Bound, JoinRule, LinkView, allowed
-from bridgekit.runtime.lenient import now
+from bridgekit.runtime.clock import now
 from bridgekit.store import Store
 
 WISHES = "bridge.wish"

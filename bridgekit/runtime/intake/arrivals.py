@@ -8,7 +8,7 @@ from collections.abc import Callable, Container
 from bridgekit.contract.ids import MessageId
 from bridgekit.matrix.transactions import RawEvent
 from bridgekit.matrix.translate import amended
-from bridgekit.runtime.lenient import now
+from bridgekit.runtime.clock import now, steady
 
 QUIET = 3.0
 """Seconds without a transaction: the homeserver has sent what it kept for us."""
@@ -35,7 +35,7 @@ class Arrivals:
 
     def came(self, events: list[RawEvent]) -> None:
         """A transaction was accepted."""
-        self._last = _clock()
+        self._last = steady()
         if events:
             self._fresh = events[-1].origin_server_ts > now() - FRESH_MS
         for event in events:
@@ -54,13 +54,13 @@ class Arrivals:
         """There was an outage, and it is over."""
         self._failing = False
         self._fresh = False
-        self._last = _clock()
+        self._last = steady()
         self.owed.set()
 
     @property
     def caught_up(self) -> bool:
         """Whether the homeserver seems to have sent all that it kept for us."""
-        return not self._failing and (self._fresh or _clock() - self._last >= QUIET)
+        return not self._failing and (self._fresh or steady() - self._last >= QUIET)
 
 
 def overdue(
@@ -94,7 +94,3 @@ def overdue(
             replaced.add(state)
     wanted.reverse()
     return wanted, late
-
-
-def _clock() -> float:
-    return asyncio.get_running_loop().time()

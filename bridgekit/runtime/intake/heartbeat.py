@@ -11,7 +11,7 @@ from bridgekit.contract.errors import BridgeError, MatrixError
 from bridgekit.contract.ids import PersonId
 from bridgekit.core import wording
 from bridgekit.matrix.client import MatrixClient
-from bridgekit.runtime.lenient import now
+from bridgekit.runtime.clock import now, steady
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +49,7 @@ class Heartbeat:
                 if trouble:
                     await self._over(trouble, since, refused)
                 trouble, refused, again = "", False, FIRST_AGAIN
-                pause = self._client.homeserver.heard + EVERY - _clock()
+                pause = self._client.homeserver.heard + EVERY - steady()
             else:
                 since = since if trouble else now()
                 trouble = self._client.trouble or trouble
@@ -58,7 +58,7 @@ class Heartbeat:
 
     async def _is_well(self) -> bool:
         """Whether the homeserver has done lately, or does now, what it is asked for."""
-        if self._client.available and _clock() - self._client.homeserver.heard < EVERY:
+        if self._client.available and steady() - self._client.homeserver.heard < EVERY:
             return True
         try:
             await self._client.whoami(timeout=PATIENCE)
@@ -76,7 +76,3 @@ class Heartbeat:
                 await self._tell(admin, words)
             except BridgeError as error:
                 log.info("admin_not_told", reason=error.notice)
-
-
-def _clock() -> float:
-    return asyncio.get_running_loop().time()

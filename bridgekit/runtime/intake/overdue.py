@@ -16,8 +16,8 @@ from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.rereading import MARGIN_MS, read_since
 from bridgekit.matrix.transactions import RawEvent
+from bridgekit.runtime.clock import now, steady
 from bridgekit.runtime.intake.arrivals import Arrivals, overdue
-from bridgekit.runtime.lenient import now
 from bridgekit.runtime.people.ghosts import Ghosts
 from bridgekit.runtime.registry import Registry
 from bridgekit.store import Store
@@ -114,8 +114,8 @@ class Overdue:
     async def _settled(self) -> None:
         """Return when the homeserver has sent what it kept. What would still come keeps its place if it is taken in
         before, but is no loss and should not be told as one."""
-        until = _clock() + LONGEST_WAIT
-        while not (self._arrivals.caught_up and self._client.available) and _clock() < until:  # noqa: ASYNC110
+        until = steady() + LONGEST_WAIT
+        while not (self._arrivals.caught_up and self._client.available) and steady() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         await asyncio.sleep(AFTER)
 
@@ -172,7 +172,3 @@ class Overdue:
             if room not in readers and (ghost := next(iter(self._ghosts.present(room)), None)) is not None:
                 readers[room] = ghost
         return readers
-
-
-def _clock() -> float:
-    return asyncio.get_running_loop().time()

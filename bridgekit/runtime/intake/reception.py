@@ -18,8 +18,8 @@ from bridgekit.core.rates import Buckets, Rate
 from bridgekit.matrix import translate
 from bridgekit.matrix.appservice import Encryption, RawEvent
 from bridgekit.matrix.crypto.engine import Engine
+from bridgekit.runtime.clock import now
 from bridgekit.runtime.intake.arrivals import Arrivals
-from bridgekit.runtime.lenient import now
 from bridgekit.runtime.linking.making import Making
 from bridgekit.runtime.linking.portals import Portals
 from bridgekit.runtime.people.ghosts import Ghosts

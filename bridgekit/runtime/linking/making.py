@@ -25,9 +25,10 @@ from bridgekit.core.protection import SEALED
 from bridgekit.core.rates import Buckets, Rate
 from bridgekit.core.roomnames import room_name
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.runtime.clock import now
 from bridgekit.runtime.gates.directs import Directs
 from bridgekit.runtime.gates.exposure import Exposures
-from bridgekit.runtime.lenient import allowed, now, quiet
+from bridgekit.runtime.lenient import allowed, quiet
 from bridgekit.runtime.linking.opening import Opening
 from bridgekit.runtime.linking.portals import Portals
 from bridgekit.runtime.networks.accounts import Accounts

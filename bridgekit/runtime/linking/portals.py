@@ -23,8 +23,9 @@ from bridgekit.core.questions import WANTED
 from bridgekit.core.scopes import Scope
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.sending import SOURCE
+from bridgekit.runtime.clock import now
 from bridgekit.runtime.encryption.protecting import Protecting
-from bridgekit.runtime.lenient import allowed, now, quiet
+from bridgekit.runtime.lenient import allowed, quiet
 from bridgekit.runtime.linking.opening import Opening
 from bridgekit.runtime.networks.accounts import Accounts
 from bridgekit.runtime.networks.sessions import State

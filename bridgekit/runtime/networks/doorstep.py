@@ -12,7 +12,7 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Kind
 from bridgekit.core.rates import Buckets, Rate
-from bridgekit.runtime.lenient import now
+from bridgekit.runtime.clock import now
 from bridgekit.runtime.linking.portals import Portals
 
 log = structlog.get_logger(__name__)

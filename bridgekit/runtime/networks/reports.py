@@ -13,7 +13,7 @@ from bridgekit.contract.errors import BridgeError, Disconnected, NotAllowed
 from bridgekit.contract.ids import MATRIX, NetworkId, PersonId
 from bridgekit.contract.reports import AbuseReport
 from bridgekit.core import wording
-from bridgekit.runtime.lenient import now
+from bridgekit.runtime.clock import now
 from bridgekit.store import Store
 from bridgekit.store.statements import Write
 

@@ -28,7 +28,7 @@ from bridgekit.contract.verbs import Verb
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.optout import OptOut, OptOuts
 from bridgekit.matrix.client import MatrixClient
-from bridgekit.runtime.lenient import now
+from bridgekit.runtime.clock import now
 from bridgekit.runtime.linking.portals import Portals
 from bridgekit.runtime.networks.accounts import Accounts
 from bridgekit.runtime.people.ghosts import Ghosts

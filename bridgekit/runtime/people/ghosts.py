@@ -16,7 +16,7 @@ from bridgekit.core.ghosts import Namespace, display_name
 from bridgekit.matrix.calls import Calls
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.speakers import Speakers
-from bridgekit.runtime.lenient import now
+from bridgekit.runtime.clock import now
 from bridgekit.store import Store
 from bridgekit.store.rows import Ghost
 

@@ -17,7 +17,7 @@ from bridgekit.contract.people import Member, Person, Role
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.membership import Attendance, idle
 from bridgekit.core.splits import Splits
-from bridgekit.runtime.lenient import now
+from bridgekit.runtime.clock import now
 from bridgekit.runtime.people.ghosts import Ghosts
 from bridgekit.runtime.registry import Registry
 

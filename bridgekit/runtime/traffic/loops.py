@@ -13,7 +13,7 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.core import wording
 from bridgekit.core.rates import Buckets, Rate
-from bridgekit.runtime.lenient import now
+from bridgekit.runtime.clock import now
 from bridgekit.runtime.registry import Registry
 from bridgekit.store.rows import Link
 

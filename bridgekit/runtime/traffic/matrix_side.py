@@ -26,7 +26,7 @@ from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.contents import SOURCE, avatar_content
 from bridgekit.matrix.fetch import FetchRefused
 from bridgekit.matrix.speakers import Speakers
-from bridgekit.runtime.lenient import now
+from bridgekit.runtime.clock import now
 from bridgekit.runtime.people.ghosts import Ghosts
 from bridgekit.runtime.people.joins import Joins
 from bridgekit.runtime.people.pictures import LIMIT as PICTURE_LIMIT

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
@@ -32,6 +31,7 @@ from bridgekit.core.membership import Mode
 from bridgekit.core.model import RELAY, Context, Permission, SideView, matrix_side
 from bridgekit.core.protection import SEALED, may_not_reach
 from bridgekit.matrix.links import Links
+from bridgekit.runtime.clock import now
 from bridgekit.runtime.encryption.protecting import Protecting
 from bridgekit.runtime.gates.policing import PolicyLists
 from bridgekit.runtime.gates.underway import UnderWay
@@ -529,7 +529,7 @@ class Performing:
             linkless = linkless or why
         return Aids(
             label=self._label(step.action.side.network),
-            now=time.time_ns() // 1_000_000,
+            now=now(),
             text_link=text_link,
             file_link=file_link,
             linkless=linkless,

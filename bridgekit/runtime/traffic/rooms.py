@@ -15,6 +15,7 @@ from bridgekit.contract.errors import BridgeError, HomeserverUnavailable, Matrix
 from bridgekit.contract.facts import FLEETING, Fact
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.matrix import translate
+from bridgekit.runtime import clock
 from bridgekit.runtime.people.names import Names
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.traffic.amendments import Amendments
@@ -112,7 +113,7 @@ class Rooms:
             log.error("fact_unwritable", network=network, fact=type(fact).__name__, kind=type(error).__name__)
             self._around.parked(side)
             return
-        now = time.time_ns() // 1_000_000
+        now = clock.now()
         number = new_id()
         row = InboxRow(
             id=number, side=side.network, chat=side.chat, receiver=side.receiver, body=body, at=now
@@ -154,7 +155,7 @@ class Rooms:
 
     def matrix_rows(self, events: list[tuple[ChatId, bytes]]) -> tuple[list[Write], list[InboxRow]]:
         """The writes that keep a transaction's events, and the rows to give to `matrix` when they are on disk."""
-        now = time.time_ns() // 1_000_000
+        now = clock.now()
         rows = [
             InboxRow(id=new_id(), side=MATRIX, chat=room, receiver=None, body=raw, at=now)
             for room, raw in events

@@ -29,6 +29,7 @@ from bridgekit.core.roles import shifts
 from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.incoming import KeyMissing
+from bridgekit.runtime.clock import now
 from bridgekit.runtime.commands.bot import Bot
 from bridgekit.runtime.commands.management import ManagementRooms
 from bridgekit.runtime.encryption.protecting import Protecting
@@ -39,7 +40,6 @@ from bridgekit.runtime.gates.passage import Passage
 from bridgekit.runtime.gates.policing import PolicyLists
 from bridgekit.runtime.gates.readers import Readers
 from bridgekit.runtime.gates.shielding import Shields
-from bridgekit.runtime.lenient import now
 from bridgekit.runtime.linking.making import Making
 from bridgekit.runtime.linking.portals import Portals
 from bridgekit.runtime.linking.standing import StandingLinks

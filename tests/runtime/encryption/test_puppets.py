@@ -21,8 +21,8 @@ from bridgekit.contract.text import plain
 from bridgekit.matrix.crypto.calls import KeyCalls
 from bridgekit.matrix.crypto.sas import MAC
 from bridgekit.runtime.bridge import Bridge
+from bridgekit.runtime.clock import now as now_ms
 from bridgekit.runtime.encryption.standins import GONE
-from bridgekit.runtime.lenient import now as now_ms
 from tests.matrix.crypto.test_sas import Peer
 from tests.runtime.fake_network import TALK, Town, person, says
 from tests.runtime.running import BOT, World, by, emptied, ghost, said, town_world, until

@@ -15,7 +15,7 @@ from bridgekit.contract.facts import Change, Membership, Roster
 from bridgekit.contract.ids import PersonId
 from bridgekit.contract.people import Member, Role
 from bridgekit.core import splits
-from bridgekit.runtime.lenient import now as milliseconds
+from bridgekit.runtime.clock import now as milliseconds
 from bridgekit.runtime.people import ghosts
 from bridgekit.testing.homeserver import Delay, Fail
 from tests.runtime.fake_network import TALK, Town, now, person, says
