@@ -32,9 +32,9 @@ from bridgekit.runtime.intake.heartbeat import Heartbeat
 from bridgekit.runtime.parts import Parts
 from bridgekit.runtime.people.erasure import Report
 from bridgekit.runtime.registry import Registry
-from bridgekit.runtime.tasks import Tasks
 from bridgekit.runtime.traffic.files import Fetch
 from bridgekit.store import SealingKey, Store
+from bridgekit.tasks import Tasks
 
 log = structlog.get_logger(__name__)
 

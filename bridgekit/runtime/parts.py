@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
@@ -68,6 +67,7 @@ from bridgekit.runtime.traffic.performing import Performing
 from bridgekit.runtime.traffic.rooms import Rooms
 from bridgekit.runtime.traffic.surroundings import RoomSurroundings
 from bridgekit.store import Store
+from bridgekit.tasks import Spawn
 
 
 class Parts:
@@ -142,7 +142,7 @@ class Parts:
         fetch: Fetch,
         label: Callable[[NetworkId], str],
         permission: Callable[[PersonId], Permission],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self.config = config
         self.connectors = connectors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -34,11 +34,11 @@ from bridgekit.matrix.transactions import Encryption, RawEvent
 from bridgekit.matrix.transport import Homeserver
 from bridgekit.store import Store
 from bridgekit.store.statements import Write
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
 Json = dict[str, Any]
-Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 LOOK_SECONDS = 2.0
 """Changes of devices that come so close together are asked about at once."""

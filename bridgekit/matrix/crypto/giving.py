@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import msgspec
 import structlog
@@ -24,6 +22,7 @@ from bridgekit.matrix.crypto.machine import Machine
 from bridgekit.matrix.crypto.outgoing import Outgoing
 from bridgekit.matrix.crypto.tracking import Tracking
 from bridgekit.store import Store
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +42,7 @@ class Giving:
         outgoing: Outgoing,
         *,
         trust: Trust,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self._store = store
         self._tracking = tracking

@@ -24,6 +24,7 @@ from bridgekit.matrix.crypto.tracking import Tracking
 from bridgekit.store import Store, new_id
 from bridgekit.store.keys import Inbound
 from bridgekit.store.statements import Write
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -110,7 +111,7 @@ class Incoming:
         is_ours: Callable[[PersonId], bool],
         unwedge: Unwedger,
         other: Handler,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self._store = store
         self._machines = machines

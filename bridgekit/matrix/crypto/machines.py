@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
 from weakref import WeakValueDictionary
 
 import structlog
@@ -17,6 +16,7 @@ from bridgekit.matrix.crypto.devices import person
 from bridgekit.matrix.crypto.machine import MARK, Machine
 from bridgekit.store import Store
 from bridgekit.store.keys import OurDevice
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +49,7 @@ class Machines:
         may_have: Callable[[PersonId], bool],
         is_ours_alone: Callable[[], Awaitable[object]],
         published: Callable[[PersonId], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         """`is_ours_alone` raises MatrixError where another process makes keys for the same users; `published` is told
         of everybody whose device the homeserver shows from now on."""

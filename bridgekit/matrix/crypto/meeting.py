@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.ids import PersonId
 from bridgekit.matrix.crypto.calls import KeyCalls
+from bridgekit.tasks import Spawn
 
 LEAST_SECONDS = 0.2
 """For the way of the news to the clients, and for what they compute."""
@@ -27,9 +26,7 @@ MOST_SECONDS = 2.0
 class Meetings:
     """Who of ours was just seen for the first time."""
 
-    def __init__(
-        self, calls: KeyCalls, *, bot: PersonId, spawn: Callable[[Coroutine[Any, Any, None]], object]
-    ) -> None:
+    def __init__(self, calls: KeyCalls, *, bot: PersonId, spawn: Spawn) -> None:
         self._calls = calls
         self._bot = bot
         self._spawn = spawn

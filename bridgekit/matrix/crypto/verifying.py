@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -24,6 +24,7 @@ from bridgekit.matrix.crypto.machines import Machines
 from bridgekit.matrix.crypto.sas import PREFIX, Cancelled, Party, Verification
 from bridgekit.matrix.crypto.signing import Json
 from bridgekit.matrix.crypto.tracking import Tracking
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +70,7 @@ class Verifying:
         say: Say,
         show: Show,
         tell: Tell,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self._machines = machines
         self._tracking = tracking

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -39,6 +39,7 @@ from bridgekit.runtime.networks.sessions import Supervised
 from bridgekit.runtime.registry import WAITING, Registry
 from bridgekit.store import Store, new_id
 from bridgekit.store.rows import Link
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +93,7 @@ class Protecting:
         describe: Callable[[Link], Awaitable[None]],
         moved: Callable[[PortalKey], None],
         has_links: bool,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         """`is_encrypted` tells what is known of a room; `learn` asks the homeserver where nothing is, or `anew`.
         `moved` is told of each link of which `withheld` may have another answer now; `has_links`: files and long

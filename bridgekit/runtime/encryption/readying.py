@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import structlog
 
@@ -13,6 +11,7 @@ from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.matrix.speakers import Speakers
 from bridgekit.runtime.people.ghosts import Ghosts
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +30,7 @@ class Readying:
         ghosts: Ghosts,
         *,
         speakers: Speakers,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self._engine = engine
         self._ghosts = ghosts

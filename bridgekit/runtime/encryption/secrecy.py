@@ -18,6 +18,7 @@ from bridgekit.matrix import translate
 from bridgekit.matrix.crypto.engine import Engine
 from bridgekit.matrix.crypto.incoming import KeyMissing, Untrusted
 from bridgekit.runtime.people.names import Names
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +47,7 @@ class Secrecy:
         *,
         trust: Trust,
         present: Callable[[ChatId], Iterable[PersonId]],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         """`present` names the ghosts in a room."""
         self._trust = trust

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.store import Store
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +35,7 @@ class StandIns:
         *,
         is_encrypted: Callable[[ChatId], bool],
         tell: Callable[[PersonId, str], Awaitable[None]],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self._store = store
         self._is_encrypted = is_encrypted

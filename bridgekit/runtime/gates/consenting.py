@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import secrets
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import structlog
 
@@ -45,6 +44,7 @@ from bridgekit.runtime.registry import Registry
 from bridgekit.store import Store
 from bridgekit.store.ids import new_id
 from bridgekit.store.rows import Link
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +74,7 @@ class Consenting:
         titles: Titles,
         weigh: Callable[[PortalKey, frozenset[Scope]], None],
         gone: Callable[[NetworkId, PersonId], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self.optouts = OptOuts()
         self._store = store

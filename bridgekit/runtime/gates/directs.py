@@ -31,6 +31,7 @@ from bridgekit.runtime.people.ghosts import Ghosts
 from bridgekit.runtime.registry import OPEN, Registry
 from bridgekit.store import Store
 from bridgekit.store.rows import Link
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +69,7 @@ class Directs:
         label: Callable[[NetworkId], str],
         tell: Callable[[NetworkId, Person, str], Coroutine[Any, Any, None]],
         counted: Callable[[NetworkId], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self.policy = policy
         self.turned_away: Counter[NetworkId] = Counter()

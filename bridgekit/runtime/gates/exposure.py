@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -49,6 +49,7 @@ from bridgekit.runtime.registry import CLOSED, PAUSED, WAITING, Registry
 from bridgekit.runtime.registry import OPEN as LINK_OPEN
 from bridgekit.store import Store
 from bridgekit.store.rows import Link
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -98,7 +99,7 @@ class Exposures:
         doorkeeper: Doorkeeper,
         changed: Callable[[PortalKey], None],
         under_way: UnderWay,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self.cleared: set[PortalKey] = set()
         self.media: set[PortalKey] = set()  # links whose files may be passed on

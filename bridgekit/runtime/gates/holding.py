@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import msgspec
 import structlog
@@ -16,6 +15,7 @@ from bridgekit.runtime.clock import now
 from bridgekit.runtime.traffic.cases import Case
 from bridgekit.store import Store
 from bridgekit.store.rows import InboxRow
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ class Holding:
         resume: Callable[[PortalKey, list[Case]], None],
         ended: Callable[[PortalKey, Case, str], None],
         changed: Callable[[PortalKey], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self.ledger = Ledger()
         self._store = store

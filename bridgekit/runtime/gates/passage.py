@@ -28,6 +28,7 @@ from bridgekit.runtime.gates.shielding import Shields
 from bridgekit.runtime.registry import WAITING, Registry
 from bridgekit.runtime.traffic.cases import ABOUT_CROWD, ABOUT_LINK, Case
 from bridgekit.runtime.traffic.loops import Loops
+from bridgekit.tasks import Spawn
 
 NOBODY = PersonId("")
 
@@ -58,7 +59,7 @@ class Passage:
         drop: Callable[[Case], None],
         refuse: Callable[[Case, str], None],
         end: Callable[[Case, str], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self.passing: set[PortalKey] = set()
         self._registry = registry

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -20,6 +20,7 @@ from bridgekit.runtime.networks.accounts import Accounts
 from bridgekit.runtime.networks.sessions import Supervised
 from bridgekit.runtime.people.ghosts import Ghosts
 from bridgekit.runtime.registry import Registry
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +44,7 @@ class PolicyLists:
         *,
         permission: Callable[[PersonId], Permission],
         label: Callable[[NetworkId], str],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self._client = client.patient
         self._registry = registry

@@ -20,6 +20,7 @@ from bridgekit.runtime.clock import now
 from bridgekit.runtime.networks.accounts import Accounts
 from bridgekit.runtime.networks.sessions import State, Supervised
 from bridgekit.runtime.registry import Registry
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +57,7 @@ class Readers:
         say: Callable[[ChatId, str], Coroutine[Any, Any, None]],
         held: Callable[[PortalKey], int],
         changed: Callable[[PortalKey], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self._client = client.patient
         self._registry = registry

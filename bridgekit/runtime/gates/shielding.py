@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -35,6 +34,7 @@ from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.traffic.cases import Case
 from bridgekit.store import Store
 from bridgekit.store.rows import Link
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +66,7 @@ class Shields:
         say: Callable[[ChatId, str], Awaitable[None]],
         announce: Callable[[PortalKey, str], Awaitable[None]],
         tell: Callable[[NetworkId, Person, str], Awaitable[None]],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self._store = store
         self._registry = registry

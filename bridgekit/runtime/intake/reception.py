@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -26,6 +26,7 @@ from bridgekit.runtime.people.ghosts import Ghosts
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.traffic.rooms import Rooms
 from bridgekit.store import InboxRow, Store, new_id
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +68,7 @@ class Reception:
         pinged: Callable[[str | None], None],
         outcome: Callable[[str], None],
         parked: Callable[[NetworkId], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self._store = store
         self._rooms = rooms

@@ -26,6 +26,7 @@ from bridgekit.runtime.gates.shielding import Shields
 from bridgekit.runtime.linking.spaces import Spaces
 from bridgekit.runtime.registry import OPEN, PAUSED, WAITING, Registry
 from bridgekit.store.rows import Link
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +56,7 @@ class Opening:
         announce: Callable[[PortalKey, str], Coroutine[Any, Any, None]],
         drop_aliases: Callable[[Link], Coroutine[Any, Any, None]],
         history: Callable[[PortalKey], Coroutine[Any, Any, None]],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         """`history` brings what was said in a chat before it was linked."""
         self.say = say

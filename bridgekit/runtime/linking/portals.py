@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -34,6 +34,7 @@ from bridgekit.runtime.people.joins import Joins
 from bridgekit.runtime.people.members import Members
 from bridgekit.runtime.registry import CLOSED, OPEN, Registry
 from bridgekit.store.rows import Link, Portal
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +62,7 @@ class Portals:
         joins: Joins,
         members: Members,
         protecting: Protecting,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self._sending = client
         self._client = client.patient

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
 from pydantic import SecretStr
@@ -16,6 +15,7 @@ from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.linking.portals import Portals
 from bridgekit.runtime.registry import Registry
 from bridgekit.store import Store
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class StandingLinks:
         portals: Portals,
         *,
         bot: PersonId,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self._client = client.patient
         self._kv = store.kv

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.ids import ChatId
 from bridgekit.core import wording
 from bridgekit.core.corrections import ALIAS_TYPE
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.tasks import Spawn
 
 NAME_TYPE = "m.room.name"
 TITLE_TYPES = frozenset({NAME_TYPE, ALIAS_TYPE})
@@ -26,7 +26,7 @@ class Titles:
         client: MatrixClient,
         *,
         changed: Callable[[ChatId, str], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self._client = client
         self._changed = changed

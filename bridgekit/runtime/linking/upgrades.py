@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -18,6 +17,7 @@ from bridgekit.runtime.people.joins import Joins
 from bridgekit.runtime.people.members import Members
 from bridgekit.runtime.registry import Registry
 from bridgekit.store import Store
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +55,7 @@ class Upgrades:
         moved: Callable[[ChatId, ChatId], None],
         emptied: Callable[[ChatId, str], Awaitable[None]],
         tell: Callable[[PersonId, str], Awaitable[None]],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self._client = client.patient
         self._store = store

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import structlog
 
@@ -14,6 +13,7 @@ from bridgekit.contract.people import Kind
 from bridgekit.core.rates import Buckets, Rate
 from bridgekit.runtime.clock import now
 from bridgekit.runtime.linking.portals import Portals
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ class Doorstep:
         *,
         me: PersonId,
         label: Callable[[NetworkId], str],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self.listeners: list[Listener] = []
         self._portals = portals

@@ -17,6 +17,7 @@ from bridgekit.contract.people import Person
 from bridgekit.runtime.commands.management import ManagementRooms
 from bridgekit.runtime.networks.sessions import State, Supervised
 from bridgekit.runtime.registry import Registry
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +34,7 @@ class Owners:
         *,
         asked: Callable[[PortalKey, Person, PersonId], Coroutine[Any, Any, None]],
         label: Callable[[NetworkId], str],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
         waits: Callable[[PortalKey, PersonId], object],
     ) -> None:
         self._registry = registry

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
@@ -36,6 +35,7 @@ from bridgekit.runtime.people.powers import GIVEN
 from bridgekit.runtime.registry import Registry
 from bridgekit.store import Store
 from bridgekit.store.rows import Copy, Link
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +86,7 @@ class Erasure:
         describe: Callable[[Link], Awaitable[None]],
         label: Callable[[NetworkId], str],
         lasting: int,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self._client = client.patient
         self._store = store

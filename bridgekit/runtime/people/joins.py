@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import structlog
 
@@ -18,6 +16,7 @@ from bridgekit.core.membership import Urgency
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.speakers import Speakers
 from bridgekit.runtime.people.ghosts import Ghosts
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +38,7 @@ class Joins:
         ghosts: Ghosts,
         *,
         speakers: Speakers,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self._client = client
         self._ghosts = ghosts

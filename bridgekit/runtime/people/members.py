@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import structlog
 
@@ -20,6 +19,7 @@ from bridgekit.core.splits import Splits
 from bridgekit.runtime.clock import now
 from bridgekit.runtime.people.ghosts import Ghosts
 from bridgekit.runtime.registry import Registry
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ class Members:
         namespace: Namespace,
         *,
         emit: Emit,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
         dice: random.Random | None = None,
     ) -> None:
         self.splits = Splits()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import msgspec
 import structlog
@@ -16,6 +14,7 @@ from bridgekit.contract.people import File
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.people.ghosts import Ghosts
 from bridgekit.runtime.traffic.files import Files
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +33,7 @@ class Pictures:
         ghosts: Ghosts,
         files: Files,
         *,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self._client = client.patient
         self._ghosts = ghosts

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -18,6 +17,7 @@ from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.registry import Registry
 from bridgekit.store import Store
 from bridgekit.store.statements import Write
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ class Powers:
         namespace: Namespace,
         *,
         bot: PersonId,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self._client = client.patient
         self._registry = registry

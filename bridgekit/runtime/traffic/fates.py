@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.sending import SOURCE
 from bridgekit.matrix.translate import Encrypted, Unreadable
 from bridgekit.runtime.traffic.cases import Case, Fate
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -25,8 +26,6 @@ SPOKEN = (facts.Message, facts.Edit, facts.Reaction, Encrypted, Unreadable)
 """What its sender expects to arrive."""
 RECEIPT_DELAY = 0.5
 """Seconds."""
-
-Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 
 class Fates:

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
 from bridgekit.core import order
+from bridgekit.tasks import Spawn
 
 
 class Errand(Protocol):
@@ -19,7 +20,6 @@ class Errand(Protocol):
 
 
 E = TypeVar("E", bound=Errand)
-Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 
 class _Place(Enum):

@@ -14,6 +14,7 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, PortalKey
 from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
 from bridgekit.runtime.traffic.cases import Case
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +39,7 @@ class Lobby:
         deliver: Callable[[ChatId, PortalKey, Case], None],
         forget: Callable[[Case], None],
         park: Callable[[Case, str], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self._unlinked = unlinked
         self._deliver = deliver

@@ -16,6 +16,7 @@ from bridgekit.core.rates import Buckets, Rate
 from bridgekit.runtime.clock import now
 from bridgekit.runtime.registry import Registry
 from bridgekit.store.rows import Link
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +40,7 @@ class Loops:
         *,
         label: Callable[[NetworkId], str],
         say: Callable[[ChatId, str], Coroutine[Any, Any, None]],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self._registry = registry
         self._label = label

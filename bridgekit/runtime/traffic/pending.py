@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, NetworkId, PortalKey
 from bridgekit.core.model import RELAY
@@ -14,6 +13,7 @@ from bridgekit.runtime.networks.sessions import State, Supervised
 from bridgekit.runtime.traffic.cases import TOLD, Case
 from bridgekit.runtime.traffic.fates import SPOKEN, Fates
 from bridgekit.store import Store
+from bridgekit.tasks import Spawn
 
 AFTER = 5.0
 """Seconds: what is back sooner was hardly away."""
@@ -30,7 +30,7 @@ class Pending:
         portals: Portals,
         *,
         label: Callable[[NetworkId], str],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self._store = store
         self._sessions = sessions

@@ -27,6 +27,7 @@ from bridgekit.store import Store
 from bridgekit.store.ids import new_id
 from bridgekit.store.rows import InboxRow
 from bridgekit.store.statements import Write
+from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +61,7 @@ class Rooms:
         kept: Callable[[NetworkId, Fact], Fact],
         passes: Callable[[PortalKey, Fact], bool],
         verification: Callable[[bytes], object],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         """`verification` is given the Matrix events from which no fact follows: some are about a verification."""
         self._verification = verification

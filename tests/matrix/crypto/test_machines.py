@@ -17,6 +17,7 @@ from bridgekit.matrix.crypto.calls import KeyCalls
 from bridgekit.matrix.crypto.machine import Machine
 from bridgekit.matrix.crypto.machines import GHOST_KEYS, Machines
 from bridgekit.store import SealingKey, Store
+from bridgekit.tasks import Spawn
 from bridgekit.testing.homeserver.keys import KeyStore
 from tests.matrix.crypto.test_devices import machine
 from tests.matrix.crypto.test_machine import device_of, message
@@ -85,7 +86,7 @@ def machines(
     store: Store,
     calls: Calls,
     alone: Callable[[], Awaitable[object]] = nobody_else,
-    spawn: Callable[[Coroutine[Any, Any, None]], object] = in_the_background,
+    spawn: Spawn = in_the_background,
 ) -> Machines:
     return Machines(
         store,

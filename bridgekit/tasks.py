@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -11,6 +11,9 @@ import structlog
 from bridgekit.contract.errors import BridgeError
 
 log = structlog.get_logger(__name__)
+
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
+"""How a part has something done beside everything else: `Tasks.spawn`, as it is handed around."""
 
 
 class Tasks:
