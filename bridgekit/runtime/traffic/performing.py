@@ -1,4 +1,4 @@
-"""What a worker leans on: the context of a plan, and the performing of a verb on the side that it is for."""
+"""Verbs at their side: what a plan has to know of a room, and its verbs done there, if they still may be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the workers lean on: whatever a fact asks of the bridge besides a plan and its verbs."""
+"""What a fact asks of the rest of the bridge, besides its plan and the verbs: each goes to the part whose it is."""
 
 from __future__ import annotations
 
