@@ -21,6 +21,7 @@ from bridgekit.core.questions import (
     DAY,
     HOUR,
     WANTED,
+    WITHDRAWN,
     Announce,
     Ask,
     Decision,
@@ -34,7 +35,7 @@ from bridgekit.core.questions import (
     Weigh,
 )
 from bridgekit.core.rates import Buckets
-from bridgekit.core.scopes import WITHDRAWN, Consent, Policy, Scope, in_force, without_person
+from bridgekit.core.scopes import Consent, Policy, Scope, in_force, without_person
 
 
 class Desk:
@@ -169,7 +170,7 @@ class Desk:
         if file is None:
             return []
         person = Person(id=by, name=by)
-        no = self._no(file, person, WITHDRAWN, now, dice)
+        no = self._no(file, person, WITHDRAWN, now, dice, by_matrix=True)
         return [*no, *self._revoke(side, by, now), Note("consent_revoked", side)]
 
     def _revoke(self, side: PortalKey, by: str, now: int) -> list[Decision]:
@@ -372,7 +373,9 @@ class Desk:
         ]
         return out + self._weighed(file, now)
 
-    def _no(self, file: ChatFile, person: Person, words: str, now: int, dice: Dice) -> list[Decision]:
+    def _no(
+        self, file: ChatFile, person: Person, words: str, now: int, dice: Dice, *, by_matrix: bool = False
+    ) -> list[Decision]:
         """Keep somebody's no, so that the same question does not come back at once."""
         consent = Consent(
             id=dice().id,
@@ -384,6 +387,7 @@ class Desk:
             at=now,
             wording=words,
             granted=False,
+            by_matrix=by_matrix,
         )
         return [file.keep(consent)]
 

@@ -16,6 +16,8 @@ DAY = 24 * HOUR
 
 WANTED = frozenset({Scope.BRIDGE, Scope.MEDIA})
 """What a link asks for unless more is asked for."""
+WITHDRAWN = "!bridge revoke, in the Matrix room"
+"""The wording of a no of Matrix's side, for who asks later."""
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):

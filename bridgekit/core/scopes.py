@@ -36,17 +36,15 @@ IMPLIED: dict[Policy, frozenset[Scope]] = {
 """What holds without being asked. PUBLIC is never implied: the world is nobody's own chat."""
 
 
-WITHDRAWN = "!bridge revoke, in the Matrix room"
-"""The wording of a no of Matrix's side of a link: against it nothing holds until somebody there wants the link anew."""
-
-
 class Consent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one operator answered, once. All times are milliseconds since the epoch.
+    """What one operator answered, once; or Matrix's own side, against a link. All times are milliseconds since the
+    epoch.
 
     `account` is what the network vouched for, "" where it vouches for nobody. `wording` is the very text of the
     question. `lost`: since when the operator is without the role (0: has it). `until`: when it stops to count
     (0: never). `ended`, `ended_by`: when and by whom it was taken back. `granted` is False for a refusal of these
-    scopes, which is kept so that the same chat is not asked again and again.
+    scopes, which is kept so that the same chat is not asked again and again. `by_matrix`: the no is of Matrix's side,
+    and nothing holds against it until somebody there wants the link anew.
     """
 
     id: int
@@ -62,6 +60,7 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ended: int = 0
     ended_by: str = ""
     granted: bool = True
+    by_matrix: bool = False
 
     def counts(self, now: int) -> bool:
         """Whether it holds at `now`."""
@@ -73,7 +72,7 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def withholds(self) -> bool:
         """Whether it is a no of Matrix's side that stands."""
-        return self.refuses() and self.wording == WITHDRAWN
+        return self.refuses() and self.by_matrix
 
 
 def without_person(consent: Consent, network: NetworkId, person: PersonId) -> Consent:
@@ -84,7 +83,7 @@ def without_person(consent: Consent, network: NetworkId, person: PersonId) -> Co
     if network == MATRIX:
         by = ERASED if consent.ended_by == person else consent.ended_by
         kept = msgspec.structs.replace(consent, ended_by=by, wording=consent.wording.replace(person, ERASED))
-        if consent.wording == WITHDRAWN and consent.person == person:
+        if consent.by_matrix and consent.person == person:
             kept = msgspec.structs.replace(kept, person=PersonId(""), name=ERASED)
         return kept
     if consent.person != person:

@@ -73,6 +73,7 @@ class Consents:
                 consent.ended,
                 storable(consent.ended_by),
                 int(consent.granted),
+                int(consent.by_matrix),
             ),
         )
 
@@ -97,9 +98,11 @@ class Consents:
                 ended=ended,
                 ended_by=ended_by,
                 granted=bool(granted),
+                by_matrix=bool(by_matrix),
             )
             for (
-                id, network, chat, scopes, person, name, account, at, wording, lost, until, ended, ended_by, granted
+                id, network, chat, scopes, person, name, account, at, wording, lost, until, ended, ended_by, granted,
+                by_matrix
             ) in await self._reader.fetch(_select(CONSENTS, "id"))
         ]  # fmt: skip
 

@@ -84,6 +84,7 @@ CONSENTS = table(
     ended="bigint",
     ended_by="text",
     granted="bigint",
+    by_matrix="bigint",
 )
 ASKS = table(
     "asks",

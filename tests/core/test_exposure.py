@@ -36,7 +36,7 @@ from bridgekit.core.exposure import (
     bound_of,
     until_heard,
 )
-from bridgekit.core.scopes import WITHDRAWN, Consent, Policy, Scope
+from bridgekit.core.scopes import Consent, Policy, Scope
 from bridgekit.core.steady import CALM, Steady, calmed, heard
 
 NOW = 1_700_000_000_000
@@ -108,7 +108,7 @@ def test_a_link_without_consent_may_not_pass_anything():
 
 
 def test_a_link_that_its_own_room_has_taken_back_waits_for_that_room():
-    no = msgspec.structs.replace(consent(Scope.BRIDGE), granted=False, wording=WITHDRAWN)
+    no = msgspec.structs.replace(consent(Scope.BRIDGE), granted=False, by_matrix=True)
     room = allowed(OPEN, [view(WIDE, no)], NOW, made=True)
     assert [c.reason for c in room.closed] == [wording.waits_for_a_wish("#a", "Parrot")]
 

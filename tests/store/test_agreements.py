@@ -15,7 +15,7 @@ from tests.store.samples import agreement, ask, consent, held, inbox_row, nod, o
 async def test_a_consent_comes_back_as_it_was_given(store: Store):
     first, refusal = (
         consent(),
-        msgspec.structs.replace(consent(9, "#other"), granted=False, scopes=frozenset(Scope)),
+        msgspec.structs.replace(consent(9, "#other"), granted=False, by_matrix=True, scopes=frozenset(Scope)),
     )
     await store.commit(store.consents.put(refusal), store.consents.put(first))
     assert await store.consents.all() == [first, refusal]

@@ -137,6 +137,22 @@ async def test_what_any_version_wrote_comes_through_all_later_ones(url: str, key
     await driver.close()
 
 
+async def test_the_no_of_matrix_is_known_among_those_of_older_versions(url: str, key: SealingKey):
+    """Until version 16 only its wording told it from the no of an operator."""
+    driver = await connect(url)
+    await migrate(driver, migrations()[:15])
+    columns = (
+        "id, network, chat, scopes, person, name, account, at, wording, lost, until, ended, ended_by, granted"
+    )
+    row = "'irc', '#chat', 'bridge', 'x', 'x', '', 1, $2, 0, 0, 0, '', $3"
+    said = [(1, "!bridge revoke, in the Matrix room", 0), (2, "Do you agree?", 0), (3, "Do you agree?", 1)]
+    await driver.load(f"INSERT INTO consents ({columns}) VALUES ($1, {row})", said)
+    await driver.close()
+    store = await Store.open(url, key)
+    assert [consent.withholds() for consent in await store.consents.all()] == [True, False, False]
+    await store.close()
+
+
 async def fill(driver: Driver, before: set[str]) -> set[str]:
     """A row in each table that was not there before; all there are."""
     new: dict[str, dict[str, Value]] = {}
