@@ -58,7 +58,7 @@ class Bridge:
         self, config: Config, connectors: Mapping[str, Connector], *, fetch: Fetch = fetch_remote
     ) -> None:
         """`fetch` opens the files that networks point at."""
-        self.config = config
+        self.config = self._started = config
         self._fetch = fetch
         self.metrics = Metrics()
         self._connectors = connectors
@@ -269,20 +269,11 @@ class Bridge:
         """Take over what can change while the bridge runs; says, as sentences, what needs a restart."""
         if config.messages.status_events != self.config.messages.status_events:
             self._parts.fates.every = config.messages.status_events is StatusEvents.ALL
-        fixed = [
-            name
-            for name in ("homeserver", "appservice", "store", "admin", "public", "encryption")
-            if getattr(config, name) != getattr(self.config, name)
-        ]
-        if config.messages.display_name != self.config.messages.display_name:
-            fixed.append("messages.display_name")
-        for id, section in config.networks.items():
-            before = self.config.networks.get(id)
-            if before is None or _fixed(before) != _fixed(section):
-                fixed.append(f"networks.{id}")
-        fixed += [f"networks.{id}" for id in self.config.networks if id not in config.networks]
+        fixed = _waiting(self._started, config)
+        ceilings = self._parts.exposures.ceilings()
         self.config = config
         self._parts.rules.read(config)
+        self._parts.exposures.recheck(ceilings)
         self.registry.changes += 1
         self._follow_lists()
         self._parts.standing.stand(config)
@@ -320,7 +311,33 @@ class Bridge:
         return self.config.permission(user)
 
 
+def _waiting(started: Config, config: Config) -> list[str]:
+    """What of the config waits for a restart: it has changed since the start, and cannot while the bridge runs."""
+    changed = [
+        name
+        for name in ("homeserver", "appservice", "store", "admin", "public", "encryption")
+        if getattr(config, name) != getattr(started, name)
+    ]
+    changed += [
+        f"messages.{name}"
+        for name in ("display_name", "omission", "history")
+        if getattr(config.messages, name) != getattr(started.messages, name)
+    ]
+    for id, section in config.networks.items():
+        before = started.networks.get(id)
+        if before is None or _fixed(before) != _fixed(section):
+            changed.append(f"networks.{id}")
+        elif any(_shields(before).get(chat, shield) != shield for chat, shield in _shields(section).items()):
+            changed.append(f"networks.{id}.links")
+    return [*changed, *(f"networks.{id}" for id in started.networks if id not in config.networks)]
+
+
 def _fixed(section: Network) -> tuple[object, ...]:
     """What of a network cannot change while the bridge runs."""
-    named = "connector", "config", "space", "consent", "ceiling", "gate", "shield"
+    named = "connector", "config", "space", "consent", "direct", "ceiling", "gate", "shield"
     return tuple(getattr(section, name) for name in named)
+
+
+def _shields(section: Network) -> dict[str, object]:
+    """The shields of a network's links: those that stand keep theirs."""
+    return {link.chat: link.shield for link in section.links}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bridgekit.config import Ceiling, Config
+from bridgekit.config import Link as StaticLink
 from bridgekit.config.types import rate_of
 from bridgekit.contract.connector import Network, OwnAccounts
 from bridgekit.contract.ids import NetworkId, PortalKey
@@ -19,11 +20,12 @@ from bridgekit.store.rows import Link
 
 
 class Rules:
-    """The rules of every link. `members` and `grant_roles` can be read anew; the rest is as it was at the start."""
+    """The rules of every link. `members`, `grant_roles` and what is written at single links can be read anew; the rest
+    is as it was at the start."""
 
     def __init__(self, config: Config, networks: Mapping[NetworkId, Network]) -> None:
         """`networks` are those of the config; it may be filled later, before anything is asked."""
-        self._sections = config.networks
+        self._sections = self._now = config.networks
         self._networks = networks
         self._of_links: dict[PortalKey, Mode] = {}
         self._of_networks: dict[NetworkId, Mode] = {}
@@ -32,6 +34,7 @@ class Rules:
 
     def read(self, config: Config) -> None:
         """Take over what may change while the bridge runs."""
+        self._now = config.networks
         self._grants = frozenset(id for id, section in config.networks.items() if section.grant_roles)
         self._of_networks = {id: section.members for id, section in config.networks.items()}
         self._of_links = {
@@ -75,16 +78,16 @@ class Rules:
         section = self._sections.get(link.key.network)
         if section is None:
             return SECRET
-        own = next((one.ceiling for one in section.links if self._is_of(one.chat, link.key)), None)
-        return _bound(section.ceiling).meet(_bound(own)) if own is not None else _bound(section.ceiling)
+        bound, own = _bound(section.ceiling), self._own(link)
+        return bound.meet(_bound(own.ceiling)) if own is not None and own.ceiling is not None else bound
 
     def shield(self, link: Link) -> ShieldRules | None:
         """The shield of a link: its own, or the network's; None where there is none."""
         section = self._sections.get(link.key.network)
         if section is None:
             return None
-        own = next((one.shield for one in section.links if self._is_of(one.chat, link.key)), None)
-        wanted = own or section.shield
+        own = self._own(link)
+        wanted = (own.shield if own is not None else None) or section.shield
         if wanted is None:
             return None
         return ShieldRules(
@@ -93,6 +96,13 @@ class Rules:
             joins=rate_of(wanted.joins),
             patience=wanted.patience * 1000,
             quarantine=wanted.quarantine,
+        )
+
+    def _own(self, link: Link) -> StaticLink | None:
+        """What the config says of this link alone."""
+        section = self._now.get(link.key.network)
+        return (
+            next((one for one in section.links if self._is_of(one.chat, link.key)), None) if section else None
         )
 
     def _is_of(self, name: str, side: PortalKey) -> bool:

@@ -243,6 +243,17 @@ class Exposures:
             self._registry.set_state(side, WAITING, reason, now())
         self._stop(side)
 
+    def recheck(self, ceilings: Mapping[PortalKey, Bound]) -> None:
+        """The config was read anew: rooms of links that had another ceiling until now are compared with it."""
+        for link in self._registry.links.values():
+            if link.key in ceilings and self._ceiling(link) != ceilings[link.key]:
+                self.doubt(link.key)
+                self.weigh(link.room)
+
+    def ceilings(self) -> dict[PortalKey, Bound]:
+        """How open the config lets the room of each link be."""
+        return {key: self._ceiling(link) for key, link in self._registry.links.items()}
+
     def weigh(self, room: ChatId) -> None:
         """Compare a room with what its chats allow, soon; many calls in a moment are one."""
         if room in self._weighing:

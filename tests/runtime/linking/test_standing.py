@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from bridgekit.contract.facts import ChatClosed
 from bridgekit.contract.ids import ChatId, NetworkId, PortalKey
 from bridgekit.contract.verbs import Join, Leave
 from tests.runtime.fake_network import TALK, Town, now, says
-from tests.runtime.running import BOT, by, ghost, said, town_world, until
+from tests.runtime.running import BOT, World, by, ghost, said, town_world, until
 
 SIDE = PortalKey(NetworkId("town"), TALK)
 PASSWORD = "open-sesame"
@@ -142,3 +143,60 @@ async def test_a_room_that_puts_the_bridge_out_has_the_last_word_over_the_config
             assert bridge.parts.standing.missing() == []
             town.emit(says("Bob", "back"))
             await said(place, by(ghost("bob"), "back"))
+
+
+async def test_a_link_that_the_config_gains_later_has_its_own_ceiling_at_once(tmp_path: Path) -> None:
+    """And one whose ceiling is lowered while the bridge runs is brought down to it."""
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        alice = place.homeserver.user("alice")
+        first, second = [await alice.create_room(preset="public_chat") for _ in range(2)]
+        for room in (first, second):
+            await alice.invite(room, BOT)
+            await alice.set_power(room, BOT, 100)
+        place.networks["town"]["links"] = [{"chat": "#talk", "room": first}]
+        async with place.bridge() as bridge:
+            await until(lambda: SIDE in bridge.registry.links)
+            town.emit(says("Bob", "here"))
+            await said(place, by(ghost("bob"), "here"))
+            assert joins(place, first) == "public"
+            closed = {"join": "invite"}
+            place.networks["town"]["links"] = [
+                {"chat": "#talk", "room": first, "ceiling": closed},
+                {"chat": "#other", "room": second, "ceiling": closed},
+            ]
+            assert bridge.reload(place.config()) == []
+            await until(lambda: (joins(place, first), joins(place, second)) == ("invite", "invite"))
+
+
+async def test_what_needs_a_restart_is_told_until_there_was_one(tmp_path: Path) -> None:
+    """The next reload is about something else, and what runs is still as it was."""
+    async with town_world(tmp_path, Town()) as place:
+        link: dict[str, Any] = {
+            "chat": "#talk",
+            "room": await place.homeserver.user("alice").create_room(preset="public_chat"),
+        }
+        place.networks["town"]["links"] = [link]
+        async with place.bridge() as bridge:
+            place.networks["town"]["direct"] = "off"
+            place.more["messages"] = {"history": 3, "omission": "nothing"}
+            changed = [f"{key} has changed: restart the bridge for that." for key in (
+                "messages.omission", "messages.history", "networks.town",
+            )]  # fmt: skip
+            assert bridge.reload(place.config()) == changed
+            place.networks["town"]["name"] = "City"
+            assert bridge.reload(place.config()) == changed
+            place.networks["town"]["direct"] = "known"
+            link["shield"] = {}
+            place.more["messages"] = {}
+            assert bridge.reload(place.config()) == [
+                "networks.town.links has changed: restart the bridge for that."
+            ]
+            del link["shield"]
+            assert bridge.reload(place.config()) == []
+
+
+def joins(place: World, room: str) -> str:
+    """The room's join rule."""
+    content = place.homeserver.state(room, "m.room.join_rules")
+    return str(content["join_rule"]) if content else ""
