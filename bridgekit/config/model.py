@@ -133,12 +133,18 @@ class Admin(Section):
     """Where `/health/live`, `/health/ready` and `/metrics` are served. It asks for no password: keep it local."""
 
 
+def _some(value: int) -> int:
+    if not value:
+        raise ValueError("must be longer than nothing")
+    return value
+
+
 class Public(Section):
     """The bridge's public address; it is served by the appservice listener under `/_bridgekit/`."""
 
     url: HttpUrl
     """The https address that a reverse proxy passes on to `appservice.listen`; links to files start with it."""
-    expires: Duration = 604800
+    expires: Annotated[Duration, AfterValidator(_some)] = 604800
     """How long a link to a Matrix file works; up to a 24th longer, and an hour at most: the same file keeps its link so
     long."""
 

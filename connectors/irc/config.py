@@ -53,9 +53,17 @@ def _user(value: str) -> str:
 
 
 def _host(value: str) -> str:
-    if not re.fullmatch(r"[^\s\x00-\x20/\\@\[\]]+", value):
+    if not re.fullmatch(r"[^\s\x00-\x20/\\@\[\]]+", value) or (":" in value and not _is_address(value)):
         raise ValueError("must be a host name or an address, without port, brackets or scheme")
     return value
+
+
+def _is_address(value: str) -> bool:
+    try:
+        ipaddress.IPv6Address(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _secret(check: Callable[[str], str]) -> Callable[[SecretStr], SecretStr]:
@@ -139,12 +147,15 @@ class Server(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Server:
+        if self.tls_key_file and not self.tls_cert_file:
+            raise ValueError("the tls_key_file must be the key of a tls_cert_file")
         if self.tls_ca_file or self.tls_cert_file:
             try:
                 self.context()
             except OSError as error:  # with ssl.SSLError
-                why = getattr(error, "reason", None) or error.strerror or type(error).__name__
-                raise ValueError(f"the certificate files are no use: {why}") from None
+                why = getattr(error, "reason", None) if isinstance(error, ssl.SSLError) else error.strerror
+                words = why or "they hold no PEM certificate with its key"
+                raise ValueError(f"the certificate files are no use: {words}") from None
         return self
 
     @property
@@ -194,12 +205,18 @@ class Sasl(Section):
         description="Without a successful sign-in, join nothing and stop; services that are only away are waited for.",
     )
 
+    @model_validator(mode="after")
+    def _check(self) -> Sasl:
+        if self.mechanism in (Mechanism.SCRAM, Mechanism.PLAIN) and not read_secret(self.password):
+            raise ValueError(f"mechanism {self.mechanism} needs a password")
+        return self
+
 
 class NickServ(Section):
     """Signing in with a message to the services, where there is no SASL."""
 
     service: Word = Field(default="NickServ", description="Who to send the IDENTIFY command to.")
-    password: SecretLine | None = Field(default=None, description="NickServ password.")
+    password: SecretLine = Field(description="NickServ password.")
 
 
 class Flood(Section):
@@ -309,3 +326,18 @@ class IrcConfig(Section):
         default=None,
         description='Address of the ident server, such as "0.0.0.0:113".',
     )
+
+    @model_validator(mode="after")
+    def _can_sign_in(self) -> IrcConfig:
+        if self.sasl is None:
+            return self
+        certificate = any(server.tls and server.tls_cert_file for server in self.servers)
+        match self.sasl.mechanism:
+            case Mechanism.EXTERNAL if not certificate:
+                raise ValueError("sasl.mechanism external needs a server with a tls_cert_file")
+            case Mechanism.PLAIN if not any(server.tls for server in self.servers):
+                raise ValueError("sasl.mechanism plain needs a server with tls")
+            case Mechanism.AUTO if not certificate and not read_secret(self.sasl.password):
+                raise ValueError("sasl needs a password, or a server with a tls_cert_file")
+            case _:
+                return self

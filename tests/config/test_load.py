@@ -135,6 +135,7 @@ def test_an_empty_file_says_what_is_required(tmp_path: Path):
             "public.expires",
             "must be a time such as 90s, 10m, 12h or 7d",
         ),
+        ("public: {url: 'http://a', expires: 0}", "public.expires", "must be longer than nothing"),
         (
             "public: {url: 'http://a', expires: true}",
             "public.expires",

@@ -36,11 +36,23 @@ def network(tmp_path: Path, keys: str) -> IrcConfig:
         ('servers: [{host: "irc.example.org\\r\\nQUIT"}]', "servers[0].host", "host name"),
         ("servers: [{host: 'https://irc.example.org'}]", "servers[0].host", "host name"),
         ("servers: [{host: 'a b'}]", "servers[0].host", "host name"),
+        ("servers: [{host: 'irc.example.org:6697'}]", "servers[0].host", "without port"),
         ("servers: [{host: a, port: 0}]", "servers[0].port", "1 or more"),
         ("servers: [{host: a, port: 70000}]", "servers[0].port", "65535 or less"),
         ("servers: [{host: a, tls_ca_file: nowhere.pem}]", "servers[0].tls_ca_file", "no such file"),
         ("servers: [{host: a, tls_cert_file: config.yaml}]", "servers[0]", "certificate files are no use"),
+        ("servers: [{host: a, tls_key_file: config.yaml}]", "servers[0]", "of a tls_cert_file"),
         ("password_file: nowhere", "password_file", "cannot be read"),
+        ("sasl: {mechanism: plain}", "sasl", "plain needs a password"),
+        ("sasl: {mechanism: scram-sha-256, account: a}", "sasl", "scram-sha-256 needs a password"),
+        ("sasl: {account: a}", "", "sasl needs a password, or a server with a tls_cert_file"),
+        ("sasl: {mechanism: external}", "", "sasl.mechanism external needs a server with a tls_cert_file"),
+        (
+            "servers: [{host: a, tls: false}]\nsasl: {mechanism: plain, password: a}",
+            "",
+            "sasl.mechanism plain needs a server with tls",
+        ),
+        ("nickserv: {}", "nickserv.password", "is required"),
         ("sasl: {account: a, password_file: nowhere}", "sasl.password_file", "cannot be read"),
         ("nickserv: {password_file: nowhere}", "nickserv.password_file", "cannot be read"),
         ('password: "one\\ntwo"', "password", "one line"),
@@ -86,8 +98,9 @@ def test_what_would_fail_later_is_told_at_once(tmp_path: Path, keys: str, path: 
     with pytest.raises(ConfigError) as caught:
         network(tmp_path, keys)
     told = dict(caught.value.problems)
-    assert list(told) == [f"networks.libera.{path}"]
-    assert why in told[f"networks.libera.{path}"]
+    where = f"networks.libera.{path}".rstrip(".")
+    assert list(told) == [where]
+    assert why in told[where]
 
 
 def test_what_people_do_write_is_taken(tmp_path: Path):
