@@ -8,7 +8,8 @@ import os
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from itertools import zip_longest
 from typing import cast
 
 from bridgekit.contract.errors import Disconnected, LoginRejected
@@ -20,7 +21,13 @@ SLICE = 1 << 14
 MAX_BUFFERED = 1 << 18
 MAX_UNFINISHED = 1 << 15
 CONNECT_SECONDS = 30.0
+ADDRESS_SECONDS = 5.0
+"""For one address of a server while there are others: a route may swallow all that is sent there."""
 _IP_FREEBIND = 15  # linux/in.h: bind to an address of a routed prefix that no interface has
+
+Address = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+Resolved = tuple[socket.AddressFamily, socket.SocketKind, int, str, Address]
+"""What getaddrinfo(3) says of one address."""
 
 _UNTRUSTED = "Nothing is sent to a server that cannot prove who it is: its administrator must be told."
 
@@ -208,7 +215,7 @@ async def _dial(server: Server, local: str | None) -> socket.socket:
     family = socket.AF_INET6 if local and ":" in local else socket.AF_INET if local else socket.AF_UNSPEC
     found = await loop.getaddrinfo(server.host, server.port, family=family, type=socket.SOCK_STREAM)
     last: OSError = OSError(f"{server.host} has no address")
-    for family, kind, protocol, _, address in found:
+    for number, (family, kind, protocol, _, address) in enumerate(_by_turns(found), 1):
         sock = socket.socket(family, kind, protocol)
         try:
             sock.setblocking(False)
@@ -217,7 +224,8 @@ async def _dial(server: Server, local: str | None) -> socket.socket:
                 with contextlib.suppress(OSError):
                     sock.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
                 sock.bind((local, 0))
-            await loop.sock_connect(sock, address)
+            async with asyncio.timeout(ADDRESS_SECONDS if number < len(found) else None):
+                await loop.sock_connect(sock, address)
         except OSError as error:
             sock.close()
             last = error
@@ -227,6 +235,13 @@ async def _dial(server: Server, local: str | None) -> socket.socket:
         else:
             return sock
     raise last
+
+
+def _by_turns(found: Sequence[Resolved]) -> list[Resolved]:
+    """IPv6 and IPv4 in turn (RFC 8305, 4), the one first that the resolver prefers."""
+    preferred = [one for one in found if one[0] == found[0][0]]
+    others = [one for one in found if one[0] != found[0][0]]
+    return [one for pair in zip_longest(preferred, others) for one in pair if one is not None]
 
 
 def _words(error: OSError) -> str:

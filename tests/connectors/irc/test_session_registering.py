@@ -1,6 +1,7 @@
 """From a socket to a welcome: capabilities, signing in, nicks, and every way of being turned away."""
 
 import asyncio
+import socket
 import ssl
 from pathlib import Path
 
@@ -376,6 +377,29 @@ async def test_the_next_server_is_tried_when_one_cannot_be_reached():
         assert isinstance(error, Disconnected)
         async with network.connect(None) as session:
             assert session.me.name == "bridge"
+
+
+async def test_an_address_that_swallows_everything_does_not_stand_before_one_that_answers(monkeypatch):
+    """RFC 8305: a host with a route for IPv6 that leads nowhere, say; the resolver puts it first all the same."""
+    monkeypatch.setattr("connectors.irc.connection.ADDRESS_SECONDS", 0.1)
+    loop = asyncio.get_running_loop()
+    nowhere = [(f"2001:db8::{i}", 6667, 0, 0) for i in range(1, 300)]
+    connect = loop.sock_connect
+
+    async def resolved(host, port, **_):
+        six = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", address) for address in nowhere]
+        return [*six, (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    async def connected(sock, address):
+        if address in nowhere:
+            await asyncio.Event().wait()
+        await connect(sock, address)
+
+    monkeypatch.setattr(loop, "getaddrinfo", resolved)
+    monkeypatch.setattr(loop, "sock_connect", connected)
+    ircd = Ircd()
+    async with ircd.serving(), network_of(ircd).connect(None) as session:
+        assert session.me.name == "bridge"
 
 
 async def test_a_silent_server_is_given_up(monkeypatch):
