@@ -122,12 +122,13 @@ def capabilities(state: State, chat: ChatId, settings: Settings) -> Capabilities
         can.add(verbs.Retract)
     if "draft/chathistory" in state.caps:
         can.add(verbs.FetchHistory)
-    multiline = "draft/multiline" in state.caps
+    speakers = settings.relays and channel and bool(separators(state, chat))
+    multiline = "draft/multiline" in state.caps and not speakers  # RELAYMSG is a line each
     return Capabilities(
         verbs=frozenset(can),
         styles=STYLES if settings.formatting else frozenset({Style.MENTION}),
         kinds=frozenset({Kind.TEXT, Kind.EMOTE, Kind.NOTICE}),
-        speakers=channel and bool(separators(state, chat)),
+        speakers=speakers,
         replies=pointing,
         max_lines=max(settings.max_lines, _number(state.caps.fields("draft/multiline").get("max-lines", "")))
         if multiline

@@ -153,9 +153,9 @@ class IrcNetwork:
 
     # -- what the sessions ask
 
-    def settings(self, secure: bool) -> Settings:
+    def settings(self, secure: bool, login: Login | None) -> Settings:
         """For translation."""
-        return Settings(max_lines=self.config.max_lines, tls=secure)
+        return Settings(max_lines=self.config.max_lines, relays=login is None, tls=secure)
 
     async def channels_of(self, session: IrcSession) -> list[tuple[str, str]]:
         """Where the session should be: (channel, key)."""

@@ -47,9 +47,11 @@ class BanMask(StrEnum):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What of the config these functions need."""
+    """What of the config, and of whose connection it is, these functions need: `relays` others' words, or has only its
+    owner's to say."""
 
     max_lines: int = 6
+    relays: bool = True
     ban_mask: BanMask = BanMask.HOST
     tls: bool = True
     formatting: bool = True

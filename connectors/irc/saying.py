@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from hashlib import blake2b
+
+from msgspec.structs import replace
 
 from bridgekit.contract import split
 from bridgekit.contract.errors import SendRejected
 from bridgekit.contract.ids import PersonId
-from bridgekit.contract.people import Kind
+from bridgekit.contract.people import Content, Kind
 from bridgekit.contract.text import Span, Style, Text, join
 from bridgekit.contract.verbs import PostMessage
 from connectors.irc.format import cost, encode
@@ -81,6 +84,9 @@ def post(verb: PostMessage, target: str, state: State, people: View, settings: S
             )
     if not out:
         raise SendRejected("The message was empty.")
+    if kind is Kind.EMOTE and _MULTILINE in state.caps and len(out) > settings.max_lines:
+        whole = Content(text=join("* ", verb.content.text))  # CTCP knows no batches
+        return post(replace(verb, content=whole), target, state, people, settings)
     return out
 
 
@@ -141,7 +147,7 @@ def _batched(
     text: Text, prefix: str, command: str, params: tuple[str, ...], room: int, tags: dict[str, str], key: str,
     state: State,
 ) -> list[OutLine]:  # fmt: skip
-    """The message as draft/multiline batches; [] where one plain line is enough, or where it is too long for one."""
+    """The message as draft/multiline batches, as many as it needs; [] where one plain line is enough."""
     body = text.body.strip("\n")
     start = text.body.find(body) if body else 0
     text = text.slice(start, start + len(body))
@@ -152,20 +158,35 @@ def _batched(
         _number(fields.get("max-bytes", ""), 4096),
         _number(fields.get("max-lines", ""), 100),
     )
-    ref = "b" + blake2b(f"{key}\0{body}".encode("utf-8", "replace"), digest_size=6).hexdigest()
-    inner: list[OutLine] = []
+    out: list[OutLine] = []
+    for number, pack in enumerate(_packed(_lines_of(text, room, prefix), prefix, most_bytes, most_lines)):
+        ref = "b" + blake2b(f"{number}\0{key}\0{body}".encode("utf-8", "replace"), digest_size=6).hexdigest()
+        head = (f"+{ref}", _MULTILINE, *params)
+        out.append(OutLine(command="BATCH", params=head, tags={} if number else tags, echoed=True))
+        for words, goes_on in pack:
+            line_tags = {"batch": ref, "draft/multiline-concat": ""} if goes_on else {"batch": ref}
+            out.append(OutLine(command=command, params=(*params, words), tags=line_tags, glued=True))
+        out.append(OutLine(command="BATCH", params=(f"-{ref}",), glued=True))
+    return out
+
+
+def _packed(
+    lines: list[tuple[str, bool]], prefix: str, most_bytes: int, most_lines: int
+) -> Iterator[list[tuple[str, bool]]]:
+    """The pieces by batches; none begins with an empty line, or goes on from the one before."""
+    pack: list[tuple[str, bool]] = []
     size = 0
-    for words, goes_on in _lines_of(text, room, prefix):
-        size += len(words.encode()) + (0 if goes_on or not inner else 1)
-        line_tags = {"batch": ref, "draft/multiline-concat": ""} if goes_on else {"batch": ref}
-        inner.append(OutLine(command=command, params=(*params, words), tags=line_tags, glued=True))
-    if size > most_bytes or len(inner) > most_lines:
-        return []
-    return [
-        OutLine(command="BATCH", params=(f"+{ref}", _MULTILINE, *params), tags=tags, echoed=True),
-        *inner,
-        OutLine(command="BATCH", params=(f"-{ref}",), glued=True),
-    ]
+    for words, goes_on in lines:
+        more = len(words.encode()) + (0 if goes_on or not pack else 1)
+        if pack and (len(pack) >= most_lines or size + more > most_bytes):
+            yield pack
+            words, goes_on = words.removeprefix(" ") if goes_on else words, False
+            pack, size, more = [], 0, len(words.encode())
+        if pack or words != prefix:
+            pack.append((words, goes_on))
+            size += more
+    if pack:
+        yield pack
 
 
 def _lines_of(text: Text, room: int, prefix: str) -> list[tuple[str, bool]]:

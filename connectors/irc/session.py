@@ -90,6 +90,7 @@ class IrcSession:
         self._tasks: asyncio.TaskGroup | None = None
         self._told: dict[ChatId, Capabilities] = {}  # what can be done, as of `_told_at`
         self._told_at = -1
+        self._settings = network.settings(connection.secure, login)
         self._emit: Emit = lambda fact: None
         self._doom: RemoteError | None = None
         self._parting = False
@@ -122,10 +123,8 @@ class IrcSession:
             self._told.clear()
         found = self._told.get(chat)
         if found is None:  # each verb asks several times: before it is made, and the moment before it goes
-            settings = self.network.settings(self._connection.secure)
-            found = msgspec.structs.replace(
-                compose.capabilities(self.state, chat, settings), pipeline=PIPELINE
-            )
+            found = compose.capabilities(self.state, chat, self._settings)
+            found = msgspec.structs.replace(found, pipeline=PIPELINE)
             self._told[chat] = found
         return found
 
@@ -173,7 +172,7 @@ class IrcSession:
         if getattr(verb, "speaker", None) is not None and unrelayed(self.state, verb.chat):
             raise RateLimited(UNRELAYED, retry_after=SOON)
         self.network.acquaint(self, verb)
-        lines = compose.lines(verb, self.state, self.people, self.network.settings(self._connection.secure))
+        lines = compose.lines(verb, self.state, self.people, self._settings)
         match verb:
             case Leave():
                 self._joining.leave(verb.chat)
@@ -459,9 +458,7 @@ class IrcSession:
         if self.login is None:
             await self._joining.begun()
         key = verb.secret or self.network.memory.key(verb.chat)
-        line = compose.lines(
-            verb, self.state, self.people, self.network.settings(self._connection.secure), key=key
-        )[0]
+        line = compose.lines(verb, self.state, self.people, self._settings, key=key)[0]
         await self._joining.join(line.params[0], key)
         if verb.secret:
             self.network.memory.keep_key(verb.chat, verb.secret)

@@ -232,7 +232,50 @@ def test_several_lines_are_one_batch_where_there_is_multiline() -> None:
     assert [line.echoed for line in found] == [True, False, False, False, False]
     assert found[0].encode("7").startswith(b"@label=7 BATCH")
     assert wire(one, say("one")) == ["PRIVMSG #c one"]
-    assert len(wire(one, say("\n".join(["x"] * 30)))) == 30
+
+
+def batches_of(found: list[OutLine]) -> list[list[OutLine]]:
+    """The lines of each batch, without those that open and close it; every line must be in one."""
+    batches: list[list[OutLine]] = []
+    for line in found:
+        if line.command != "BATCH":
+            batches[-1].append(line)
+        elif line.params[0].startswith("+"):
+            batches.append([])
+    assert sum(map(len, batches)) == len(found) - 2 * len(batches)
+    return batches
+
+
+@pytest.mark.parametrize(("most", "bytes", "lines"), [("max-lines=24", 4096, 24), ("max-lines=9", 600, 9)])
+def test_what_is_too_long_for_one_batch_is_said_in_several_and_never_line_by_line(
+    most: str, bytes: int, lines: int
+) -> None:
+    """draft/multiline: more than max-bytes or max-lines is refused, and as many plain lines would be a flood."""
+    one = in_channel(
+        *enable(*MULTILINE, values=f"batch draft/multiline=max-bytes={bytes},{most} labeled-response")
+    )
+    reply = Quote(author="", id=MessageId("m1"), words="", at=0)
+    body = "\n".join(
+        [*(f"{i} {'word ' * 30}".strip() for i in range(20)), "", "", *"abcdefghijklmnopqrstuvwxyz"]
+    )
+    found = out(one, say(f"\n{body}\n", reply=reply))
+    batches = batches_of(found)
+    assert len({line.params[0] for line in found if line.command == "BATCH"}) == 2 * len(batches) > 2
+    for batch in batches:
+        said = [line.params[1] for line in batch]
+        assert len(said) <= lines
+        assert len("\n".join(said).encode()) <= bytes
+        assert said[0]
+    everything = [line.params[1] for batch in batches for line in batch]
+    assert [words for words in everything if words] == [words for words in body.split("\n") if words]
+
+
+def test_an_action_of_many_lines_is_said_as_words() -> None:
+    """CTCP knows no batches, and a line for each would be a flood."""
+    one = in_channel(*enable(*MULTILINE, values="batch draft/multiline=max-bytes=4096,max-lines=99"))
+    assert len(wire(one, say("\n".join("abcdef"), Kind.EMOTE))) == 6
+    (batch,) = batches_of(out(one, say("\n".join("abcdefg"), Kind.EMOTE)))
+    assert [line.params[1] for line in batch] == ["* a", *"bcdefg"]
 
 
 @given(st.text(st.sampled_from("ab é💜\n"), min_size=1, max_size=900))
@@ -253,6 +296,15 @@ def test_a_relayed_speaker_has_a_nick_where_there_is_relaymsg() -> None:
     assert wire(one, say("hello you", speaker=ann)) == ["RELAYMSG #c Ann_ONymx/m :hello you"]
     assert compose.capabilities(one.state, C, SETTINGS).speakers
     assert not compose.capabilities(one.state, ChatId("bob"), SETTINGS).speakers
+
+
+def test_who_speaks_in_others_names_has_no_batches_for_their_many_lines() -> None:
+    """RELAYMSG is a line each; an account of somebody's own has batches there."""
+    offered = "draft/relaymsg=/ batch draft/multiline=max-lines=99"
+    one = in_channel(*enable("draft/relaymsg", *MULTILINE, values=offered))
+    assert compose.capabilities(one.state, C, Settings(max_lines=6)).max_lines == 6
+    assert compose.capabilities(one.state, C, Settings(max_lines=6, relays=False)).max_lines == 99
+    assert not compose.capabilities(one.state, C, Settings(relays=False)).speakers
 
 
 def test_what_a_chat_can_carry_follows_the_server() -> None:
