@@ -83,9 +83,7 @@ class Deliveries:
         self._alive[delivery] = None
         labelled = "labeled-response" in self._state.caps
         for group in groups(lines):
-            flight = Flight(
-                delivery, group[-1] if group[0].command == "BATCH" else group[0], self._state.fold
-            )
+            flight = Flight(delivery, group, self._state.fold)
             if labelled:
                 flight.label = f"{next(self._numbers):x}"
             delivery.flights.append(flight)
@@ -230,7 +228,7 @@ class Deliveries:
             for other in self._written:
                 if (
                     not other.settled
-                    and other.command in (echo.command, "RELAYMSG")
+                    and other.command in (echo.command, "RELAYMSG", "BATCH")
                     and target in other.names
                     and other.text == echo.text
                 ):

@@ -45,17 +45,19 @@ class Flight:
         "refusal",
         "serial",
         "settled",
+        "talks",
         "text",
         "ticket",
         "unsent",
     )
 
-    def __init__(self, delivery: Delivery, line: OutLine, fold: Callable[[str], str]) -> None:
-        talk = line.command in _TALK
+    def __init__(self, delivery: Delivery, group: Sequence[OutLine], fold: Callable[[str], str]) -> None:
+        line, said = group[0], [line for line in group if line.command in _TALK]
         self.delivery = delivery
         self.command = line.command
-        self.text = line.params[-1] if talk and len(line.params) > 1 else ""
-        self.names = {fold(p) for p in (line.params[:1] if talk else line.params)}
+        self.talks = bool(said)
+        self.text = _words(said)
+        self.names = {fold(p) for p in (said[0].params[:1] if said else line.params)}
         self.echoed = line.echoed
         self.label = ""
         self.serial = 0  # of the PING that was written behind it; 0 before that
@@ -76,9 +78,19 @@ class Flight:
         """Whether the error `line` may be the answer to this."""
         if line.command == "FAIL":
             return line.param(0) == self.command
-        if line.command in (_NOT_OF_TALK if self.command in _TALK else _OF_TALK):
+        if line.command in (_NOT_OF_TALK if self.talks else _OF_TALK):
             return False
         return line.param(1) == self.command or any(fold(p) in self.names for p in line.params[1:-1])
+
+
+def _words(said: Sequence[OutLine]) -> str:
+    """What the lines say together, as it comes back."""
+    parts: list[str] = []
+    for line in said:
+        if len(line.params) > 1:
+            parts += ["\n"] * bool(parts and "draft/multiline-concat" not in line.tags)
+            parts.append(line.params[-1])
+    return "".join(parts)
 
 
 class Delivery:

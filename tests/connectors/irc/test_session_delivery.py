@@ -11,9 +11,14 @@ from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import Content, Kind, Person
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Kick, PostMessage, Sent, SetTopic, Verb
-from connectors.irc import deliveries
+from connectors.irc import compose, deliveries
+from connectors.irc.deliveries import Deliveries
+from connectors.irc.flood import Flood, Limits
+from connectors.irc.outline import Settings
 from connectors.irc.testing.harness import MemoryHost, Running, network_of, running
 from connectors.irc.testing.ircd import FULL, PLAIN, Ircd
+from connectors.irc.wire import parse
+from tests.connectors.irc.reading import enable, in_channel
 
 C = ChatId("#c")
 ECHO = {"echo-message": "", "message-tags": "", "server-time": ""}
@@ -385,3 +390,47 @@ async def test_emotes_and_notices_have_their_own_commands(caps):
             )
             assert isinstance(sent, Sent)
             assert ircd.lines("PRIVMSG|NOTICE")[-1].endswith(line)
+
+
+@contextlib.asynccontextmanager
+async def batch_on_its_way():
+    """Two lines in one batch, on a server that has no labels: the delivery, and a way to let the server speak."""
+    offered = "batch message-tags echo-message draft/multiline=max-bytes=4096"
+    one = in_channel(*enable("batch", "message-tags", "echo-message", "draft/multiline", values=offered))
+    wire: list[bytes] = []
+    on_the_wire = Deliveries(one.state, Flood(Limits(refill=0)), wire.append)
+    verb = PostMessage(chat=C, content=Content(text=plain("one\ntwo")))
+    lines = compose.lines(verb, one.state, one.people, Settings())
+    sent = asyncio.create_task(on_the_wire.deliver(lines))
+    await asyncio.sleep(0)
+    assert wire[0].startswith(b"BATCH +")
+
+    def answer(*texts: str) -> list[bool]:
+        heard = []
+        for text in texts:
+            line = parse(text.encode())
+            assert line is not None
+            heard.append(on_the_wire.read(line, one.read(line, 1)))
+        return heard
+
+    yield sent, answer
+    on_the_wire.lost()
+
+
+async def test_a_batch_is_known_by_its_echo_where_there_are_no_labels():
+    """draft/multiline asks for no labeled-response: the message needs its id, and is nobody else's words."""
+    async with batch_on_its_way() as (sent, answer):
+        me = ":me!~m@my.host"
+        heard = answer(
+            f"@msgid=m9 {me} BATCH +7 draft/multiline #c", f"@batch=7 {me} PRIVMSG #c one",
+            f"@batch=7 {me} PRIVMSG #c two", f"{me} BATCH -7",
+        )  # fmt: skip
+        assert heard == [False, False, False, True]
+        assert (await sent).id == "m9"
+
+
+async def test_a_batch_that_is_refused_was_not_said():
+    async with batch_on_its_way() as (sent, answer):
+        answer(":irc.example 404 me #c :Cannot send to channel")
+        with pytest.raises(SendRejected, match="does not let the bridge speak"):
+            await sent
