@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from enum import StrEnum
+from errno import errorcode
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -222,9 +224,10 @@ class Peers:
         if answer.status != 200:
             raise Disconnected(f"{domain} does not say where its endpoints are (HTTP {answer.status}).")
         try:
-            found = msgspec.json.decode(answer.body, type=dict[str, str])
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+            told = msgspec.json.decode(answer.body, type=dict[str, object])
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise PeerMisbehaved(f"{domain} has a directory that cannot be read.") from None
+        found = {name: place for name, place in told.items() if isinstance(place, str)}
         self._directories.pop(domain, None)
         while len(self._directories) >= DIRECTORIES:
             del self._directories[next(iter(self._directories))]
@@ -270,10 +273,31 @@ class Peers:
                 return Answer(response.status, answer, _seconds(response.headers.get("Retry-After")))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._directories.pop(domain, None)
-            why = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+            why = _why(error)
             if method == "POST" and not isinstance(error, aiohttp.ClientConnectorError):
                 raise SendUncertain(f"{domain} did not answer ({why}): it may have heard.") from error
             raise Disconnected(f"{domain} cannot be reached ({why}).") from error
+
+
+def _why(error: Exception) -> str:
+    """Why a call failed, in words for people."""
+    match error:
+        case TimeoutError():
+            return "no answer in time"
+        case aiohttp.ClientConnectorCertificateError():
+            problem = error.certificate_error
+            told = problem.verify_message if isinstance(problem, ssl.SSLCertVerificationError) else problem
+            return f"its certificate is not accepted: {told}"
+        case aiohttp.ClientConnectorDNSError():
+            return "its name leads to no address"
+        case aiohttp.ClientConnectorError(errno=int(number)) if number in errorcode:
+            return os.strerror(number).lower()
+        case ssl.SSLError(reason=str(reason)):
+            return reason.replace("_", " ").lower()
+        case aiohttp.ServerDisconnectedError():
+            return "it has closed the connection"
+        case _:
+            return type(error).__name__
 
 
 def _seconds(value: str | None) -> float | None:

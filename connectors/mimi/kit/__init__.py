@@ -27,7 +27,9 @@ class _Kit:
         directory.set_defaults(command=_with_extra(_directory))
 
         inspect = commands.add_parser("inspect", help="decode a captured body to readable text")
-        inspect.add_argument("file", metavar="FILE", help="octets, hex or base64; - is standard input")
+        inspect.add_argument(
+            "file", metavar="FILE", nargs="?", help="octets, hex or base64; - is standard input"
+        )
         inspect.add_argument(
             "--as", dest="kind", metavar="KIND", help="what it is (default: all that it can be)"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,19 +30,46 @@ class Caller(msgspec.Struct, frozen=True):
     def of(cls, words: argparse.Namespace) -> Caller:
         """From the command line. Raises BridgeError."""
         given = words.peer if "://" in words.peer else f"https://{words.peer}"
-        parts = urlsplit(given)
-        domain = (parts.hostname or "").lower()
-        if parts.scheme != "https" or not uris.is_domain(domain):
+        domain, ours = _host(given), words.domain.lower()
+        if not uris.is_domain(domain):
             raise BridgeError(f"{words.peer} names no provider: say its domain, or https://its.domain")
+        if words.address and not _host(words.address):
+            raise BridgeError(f"{words.address} is no address: say https://host[:port]")
+        if not uris.is_domain(ours):
+            raise BridgeError(f"{words.domain} is no domain.")
         for path in (words.certificate, words.key, *filter(None, [words.authorities])):
             if not path.is_file():
                 raise BridgeError(f"There is no file {path}.")
         credentials = Credentials(words.certificate, words.key, words.authorities)
-        return cls(domain, (words.address or given).rstrip("/"), words.domain.lower(), credentials)
+        _try(credentials)
+        return cls(domain, (words.address or given).rstrip("/"), ours, credentials)
 
     def peers(self) -> Peers:
         """The way there."""
         return Peers(self.domain, self.credentials, {self.peer: self.address})
+
+
+def _host(url: str) -> str:
+    """Of an https URL; empty for anything else."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # a number that a port can have, or none
+    except ValueError:
+        return ""
+    return (parts.hostname or "").lower() if parts.scheme == "https" else ""
+
+
+def _try(credentials: Credentials) -> None:
+    """Raises BridgeError where the files are not what they should be."""
+    try:
+        credentials.client()
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            pair = f"{credentials.certificate} and {credentials.key}"
+            raise BridgeError(f"{pair} do not belong together.") from None
+        files = filter(None, [credentials.certificate, credentials.key, credentials.authorities])
+        why = Credentials.why(error)
+        raise BridgeError(f"{', '.join(map(str, files))} cannot be used: {why}.") from None
 
 
 def keygen(domains: Sequence[str], folder: Path) -> int:
@@ -51,10 +79,13 @@ def keygen(domains: Sequence[str], folder: Path) -> int:
             raise BridgeError(f"{domain} is no domain in lower case.")
     if (folder / "authority.pem").exists():
         raise BridgeError(f"{folder / 'authority.pem'} is there already; nothing is overwritten.")
-    authority = Authority(folder, now=datetime.datetime.now(datetime.UTC))
+    try:
+        authority = Authority(folder, now=datetime.datetime.now(datetime.UTC))
+        issued = {domain: authority.issue(domain) for domain in domains}
+    except OSError as error:
+        raise BridgeError(f"Nothing can be written to {folder} ({Credentials.why(error)}).") from None
     print(f"{authority.path}  the authority, to be trusted by all (--authorities); its key is gone")
-    for domain in domains:
-        made = authority.issue(domain)
+    for domain, made in issued.items():
         print(f"{made.certificate}  certificate of {domain} (--certificate)")
         print(f"{made.key}  its key (--key)")
     return 0

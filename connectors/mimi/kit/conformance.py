@@ -252,6 +252,7 @@ async def _templates(asks: Examiner) -> str:
 
 @_transport("Who shows no certificate does not get in", "protocol 4.1")
 async def _no_certificate(asks: Examiner) -> str:
+    await asks.directory()  # who cannot be reached at all refuses nobody
     return _refused(await asks.directory_without_certificate())
 
 

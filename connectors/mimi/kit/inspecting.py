@@ -84,9 +84,13 @@ def kinds() -> int:
     return 0
 
 
-def inspect(file: str, kind: str | None) -> int:
+def inspect(file: str | None, kind: str | None) -> int:
     """Print what the octets in `file` are; all that they can be, where `kind` is None. 1 where they are nothing."""
+    if file is None:
+        raise BridgeError("Say which file to look at; - is standard input.")
     octets = _read(file)
+    if not octets:
+        raise BridgeError(f"There is nothing in {file}.")
     found = False
     for name in [kind] if kind else KINDS:
         if name not in KINDS:

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import msgspec
 
+from bridgekit.contract.errors import BridgeError
+from connectors.mimi import uris
 from connectors.mimi.kit.calling import Caller
 from connectors.mimi.kit.conformance import Outcome, Result, examine
 from connectors.mimi.kit.page import page
+from connectors.mimi.peers import Credentials
 
 _MARKS = {Outcome.PASSED: "ok  ", Outcome.FAILED: "FAIL", Outcome.SKIPPED: "skip"}
 
@@ -28,7 +31,14 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def conformance(caller: Caller, *, user: str | None, folder: Path | None) -> int:
-    """Examine a peer, print each check, write the report. 0 where none failed."""
+    """Examine a peer, print each check, write the report. 0 where none failed. Raises BridgeError."""
+    if user is not None and not (uris.is_user(user) and uris.parse(user).domain == caller.peer):
+        raise BridgeError(f"{user} is no user of {caller.peer}: say mimi://{caller.peer}/u/name")
+    if folder is not None:  # before anything is asked
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BridgeError(f"Nothing can be written to {folder} ({Credentials.why(error)}).") from None
     results = asyncio.run(examine(caller, user, lambda result: print(line(result), flush=True)))
     counted = Counter(result.outcome for result in results)
     print(
@@ -37,7 +47,6 @@ def conformance(caller: Caller, *, user: str | None, folder: Path | None) -> int
     if folder is not None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         report = Report(caller.peer, caller.domain, now, "draft-ietf-mimi-protocol-06", results)
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report)))
         (folder / "report.html").write_text(to_html(report))
         print(f"wrote {folder / 'report.json'} and {folder / 'report.html'}")

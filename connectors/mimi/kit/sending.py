@@ -22,6 +22,8 @@ from connectors.mimi.wire import rooms
 
 def send(caller: Caller, room: str, words: str, *, user: str, code: str | None) -> int:
     """Print the message's id. Raises BridgeError with what the hub answered."""
+    if not uris.is_user(str(Uri(caller.domain, Thing.USER, user))):
+        raise BridgeError(f"{user!r} is no name of a user.")
     try:
         if uris.parse(room, Thing.ROOM).domain != caller.peer:
             raise BridgeError(f"{room} is no room of {caller.peer}.")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridgekit.cli import main
+from bridgekit.testing.servers.process import free_port
 from connectors.mimi.kit.conformance import Outcome, Result
 from connectors.mimi.kit.report import Report, line, to_html
 from connectors.mimi.wire import components, mls, policies
@@ -76,6 +77,11 @@ def test_what_is_nothing_is_said_to_be_nothing(tmp_path: Path, capsys: pytest.Ca
     assert "This is no consent" in err
     assert run(capsys, "inspect", "--as", "nonsense", str(file))[2].startswith("There is no kind 'nonsense'")
     assert "cannot be read" in run(capsys, "inspect", str(tmp_path / "gone"))[2]
+    file.write_bytes(b"")
+    assert run(capsys, "inspect", str(file)) == (1, "", f"There is nothing in {file}.\n")
+    assert run(capsys, "inspect") == (1, "", "Say which file to look at; - is standard input.\n")
+    assert "identifier-query" not in run(capsys, "inspect", "--kinds")[1]
+    assert run(capsys, "inspect", "--kinds")[0] == 0
 
 
 def test_certificates_are_made_and_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -92,6 +98,13 @@ def test_certificates_are_made_and_never_overwritten(tmp_path: Path, capsys: pyt
     assert out.count("\n") == 5
     assert run(capsys, "keygen", "c.example", "--dir", str(tmp_path))[0] == 1
     assert run(capsys, "keygen", "C.example", "--dir", str(tmp_path / "2"))[0] == 1
+    status, out, _ = run(capsys, "keygen", "d.example", "d.example", "--dir", str(tmp_path / "3"))
+    assert (status, out.count("\n")) == (0, 3)
+    status, _, err = run(capsys, "keygen", "e.example", "--dir", str(tmp_path / "authority.pem" / "in"))
+    assert (status, err) == (
+        1,
+        f"Nothing can be written to {tmp_path / 'authority.pem' / 'in'} (not a directory).\n",
+    )
 
 
 def test_a_peer_that_cannot_be_named_or_files_that_are_not_there_are_said(
@@ -100,6 +113,43 @@ def test_a_peer_that_cannot_be_named_or_files_that_are_not_there_are_said(
     options = ["--as", "b.example", "--certificate", "nowhere.pem", "--key", "nowhere.key"]
     assert "names no provider" in run(capsys, "directory", "http://a.example", *options)[2]
     assert "There is no file nowhere.pem" in run(capsys, "directory", "a.example", *options)[2]
+    assert run(capsys, "keygen", "a.example", "b.example", "--dir", str(tmp_path))[0] == 0
+
+    def asked(
+        *words: str,
+        certificate: str = "b.example.pem",
+        domain: str = "b.example",
+        trusted: str = "authority.pem",
+    ) -> str:
+        files = ["--certificate", str(tmp_path / certificate), "--key", str(tmp_path / "b.example.key")]
+        shown = ["--as", domain, *files, "--authorities", str(tmp_path / trusted)]
+        status, out, err = run(capsys, "directory", *words, *shown)
+        assert (status, out, err.count("\n")) == (1, "", 1)
+        return err
+
+    assert "b.example.key do not belong together" in asked("a.example", certificate="a.example.pem")
+    assert "cannot be used: " in asked("a.example", trusted="b.example.key")
+    assert "b b is no domain" in asked("a.example", domain="b b")
+    for address in ("ftp://a.example", "127.0.0.1:8443", "https://a.example:99999", "https://"):
+        assert (
+            asked("a.example", "--address", address) == f"{address} is no address: say https://host[:port]\n"
+        )
+    assert "a.example:99999 names no provider" in asked("https://a.example:99999")
+    files = ["--certificate", str(tmp_path / "b.example.pem"), "--key", str(tmp_path / "b.example.key")]
+    for word in ("nonsense", "mimi://b.example/u/bob", "mimi://a.example/r/bob"):
+        asking = ("conformance", "a.example", "--as", "b.example", *files, "--user", word)
+        assert f"{word} is no user of a.example" in run(capsys, *asking)[2]
+    report = ("--report", str(tmp_path / "authority.pem" / "in"))
+    wrote = run(capsys, "conformance", "a.example", "--as", "b.example", *files, *report)
+    assert (wrote[0], wrote[1], "Nothing can be written to" in wrote[2]) == (1, "", True)
+    sent = run(
+        capsys, "send", "a.example", "--as", "b.example", *files, "mimi://a.example/r/x", "hi", "--user", ""
+    )
+    assert (sent[0], sent[2]) == (1, "'' is no name of a user.\n")
+    port = free_port()
+    assert asked("a.example", "--address", f"https://127.0.0.1:{port}") == (
+        "a.example cannot be reached (connection refused).\n"
+    )
 
 
 def test_a_report_holds_every_check_and_no_markup_of_the_peer():

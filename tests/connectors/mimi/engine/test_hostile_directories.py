@@ -40,6 +40,7 @@ DOCUMENTS = [
     b"\xff",
     b'{"notify": "https://b.example/\xff"}',
     b'{"notify": 1}',
+    b'{"notify": [[], {}], "version": 2}',
     b"[" * 50_000,
     *(json.dumps({"notify": place}).encode() for place in PLACES),
 ]
@@ -61,6 +62,20 @@ async def test_a_directory_that_leads_nowhere_is_an_error_of_the_peers(
             peers._directories.clear()
             with pytest.raises(BridgeError):
                 await peers.post("b.example", Endpoint.NOTIFY, ROOM, b"")
+
+
+async def test_what_a_directory_says_besides_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A later version of the draft may have more to say there."""
+    answer = Server._directory
+
+    async def told(self: Server, request: web.Request) -> web.Response:
+        said = json.loads((await answer(self, request)).body)  # type: ignore[arg-type]
+        return web.json_response({"version": 2, "more": {"notify": []}, **said})
+
+    monkeypatch.setattr(Server, "_directory", told)
+    async with town(tmp_path, "a.example", "b.example") as made:
+        found = await made["a.example"].peers.directory("b.example")
+    assert set(found) == set(Endpoint)
 
 
 async def test_a_peer_that_cannot_be_told_anything_keeps_nobody_else_from_hearing():

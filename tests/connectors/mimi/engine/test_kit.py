@@ -82,3 +82,4 @@ async def test_a_peer_that_is_not_there_fails_in_words(tmp_path: Path):
             results = await examine(caller, None, lambda result: None)
     assert results[0].outcome is Outcome.FAILED
     assert "cannot be reached" in results[0].detail
+    assert Outcome.PASSED not in {result.outcome for result in results}
