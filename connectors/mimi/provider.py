@@ -296,21 +296,23 @@ class Provider:
         return at is not None and self._host.now() - at < CODE
 
     # Key packages -------------------------------------------------------------------------------------------
+    # What changes here or in the consents changes in memory first, and in one step: the disk takes its time, and writes
+    # in the order in which it was told. So nothing that comes meanwhile begins from what was before.
 
     async def publish(self, user: str, client: str, packages: Sequence[Package]) -> None:
         """Put key packages of a client of ours on the shelf."""
         shelf = self._shelves.get(user, Shelf(user, {})).fresh(self._host.now()).publish(client, packages)
+        self._shelves[user] = shelf
+        self.people.learn(client, user)
         await self._host.put_all(
             {f"shelf/{user}": msgspec.msgpack.encode(shelf), f"client/{client}": user.encode()}
         )
-        self._shelves[user] = shelf
-        self.people.learn(client, user)
 
     async def withdraw(self, user: str, rows: Mapping[str, bytes | None]) -> None:
         """A user of ours is gone: from now on it is as if they had never been. `rows` are stored with it."""
-        await self._host.put_all({**rows, f"shelf/{user}": None, f"consent/{user}": None})
         self._shelves.pop(user, None)
         self._consents.pop(user, None)
+        await self._host.put_all({**rows, f"shelf/{user}": None, f"consent/{user}": None})
 
     def publishes(self, user: str) -> bool:
         """Whether a user of ours has key packages, or had some."""
@@ -402,7 +404,7 @@ class Provider:
             # 5.2: "no consent" also for who is not there, so that nobody learns who is.
             return KeyMaterialResponse(UserCode.NO_CONSENT if shelf is None else allowed, user)
         response, left, _ = shelf.claim(request.cipher_suites, request.required, self._host.now())
-        self._shelves[user] = left  # before the disk: two requests never get the same one
+        self._shelves[user] = left
         await self._host.put_all({f"shelf/{user}": msgspec.msgpack.encode(left)})
         return response
 
@@ -413,8 +415,10 @@ class Provider:
         return self._consents.get(user, Consents(user))
 
     async def agree(self, entry: ConsentEntry) -> None:
-        """A user of ours grants or revokes by themselves; whether the other side is told is the caller's choice."""
-        await self._take(entry)
+        """A user of ours grants or revokes by themselves; whether the other side is told is the caller's choice. Who is
+        gone meanwhile has nothing to say."""
+        if entry.target in self._shelves:
+            await self._take(entry)
 
     async def consent(self, entry: ConsentEntry, *, asked: bool, source: str) -> None:
         """A peer's request or update. It looks the same for a user who is not there."""
@@ -430,8 +434,8 @@ class Provider:
 
     async def _take(self, entry: ConsentEntry) -> None:
         consents = self.consents(entry.target).take(entry)
-        await self._host.put_all({f"consent/{entry.target}": msgspec.msgpack.encode(consents)})
         self._consents[entry.target] = consents
+        await self._host.put_all({f"consent/{entry.target}": msgspec.msgpack.encode(consents)})
 
     async def find(self, request: IdentifierRequest) -> IdentifierResponse:
         """Users of ours that may be found."""
