@@ -1,17 +1,13 @@
 """The consent desk: who is asked, whose answer counts, what is kept, and what ends it."""
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
-from bridgekit.contract import facts
-from bridgekit.contract.facts import Change
-from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId, PortalKey
-from bridgekit.contract.people import Content, Kind, Member, Person, Role
-from bridgekit.contract.text import plain
+from bridgekit.contract.ids import NetworkId, PersonId
+from bridgekit.contract.people import Person, Role
 from bridgekit.core import wording
-from bridgekit.core.answers import CODE_BYTES, code_of, digest
+from bridgekit.core.answers import code_of, digest
 from bridgekit.core.consent import Desk
 from bridgekit.core.questions import (
     DAY,
@@ -22,131 +18,27 @@ from bridgekit.core.questions import (
     Drop,
     Inform,
     Keep,
-    Note,
     Rules,
     Say,
-    Throw,
     Weigh,
 )
 from bridgekit.core.scopes import Consent, Policy, Scope, agreed_since, without_person
-
-NETWORK = NetworkId("parrot")
-CHAT = ChatId("#lobby")
-SIDE = PortalKey(NETWORK, CHAT)
-START = 1_700_000_000_000
-OLGA = Person(id=PersonId("olga"), name="Olga", account="olga")
-BOB = Person(id=PersonId("bob"), name="Bob", account="bob")
-ANN = PersonId("@ann:example.org")
-NOBODY = Person(id=PersonId("nat"), name="nat")
-USUAL = Rules()
-BOTH = frozenset({Scope.BRIDGE, Scope.MEDIA})
-
-D = TypeVar("D")
-
-
-class Dice:
-    def __init__(self) -> None:
-        self.thrown = 0
-
-    def __call__(self) -> Throw:
-        self.thrown += 1
-        return Throw(self.thrown, code_of(self.thrown.to_bytes(CODE_BYTES, "big")))
-
-
-class Bench:
-    """A desk with one chat, and a clock to turn."""
-
-    def __init__(self, rules: Rules = USUAL, operators: Sequence[Person] = (OLGA,)) -> None:
-        self.now = START
-        self.dice = Dice()
-        self.desk = Desk(NETWORK, "Parrot", rules)
-        self.open()
-        self.roster(*operators)
-
-    def open(
-        self,
-        consents: Sequence[Consent] = (),
-        asks: Sequence[Ask] = (),
-        members: Sequence[Person] | None = None,
-    ) -> None:
-        self.desk.open(
-            SIDE,
-            name="#lobby",
-            room="!r:example.org",
-            by="@ann:example.org",
-            wanted=frozenset(),
-            consents=consents,
-            asks=asks,
-            members=None if members is None else [Member(person=p, role=Role.MODERATOR) for p in members],
-        )
-
-    def hear(self, fact: facts.Fact, side: PortalKey = SIDE) -> list[Decision]:
-        return self.desk.hear(side, fact, self.now, self.dice)
-
-    def roster(self, *people: Person) -> list[Decision]:
-        members = tuple(Member(person=p, role=Role.MODERATOR) for p in people)
-        return self.hear(facts.Roster(chat=CHAT, at=self.now, members=members))
-
-    def role(self, person: Person, role: Role) -> list[Decision]:
-        return self.hear(facts.RoleChange(chat=CHAT, at=self.now, person=person, role=role))
-
-    def leaves(self, person: Person) -> list[Decision]:
-        return self.hear(facts.Membership(chat=CHAT, at=self.now, person=person, change=Change.LEAVE))
-
-    def says(
-        self, person: Person, words: str, *, private: bool = False, replayed: bool = False
-    ) -> list[Decision]:
-        chat = ChatId(person.id) if private else CHAT
-        message = facts.Message(
-            chat=chat,
-            at=self.now,
-            private=private,
-            sender=person,
-            id=MessageId(f"m{self.dice.thrown}"),
-            content=Content(text=plain(words)),
-            replayed=replayed,
-        )
-        return self.hear(message, PortalKey(NETWORK, chat))
-
-    def want(self, *scopes: Scope) -> list[Decision]:
-        return self.desk.want(SIDE, self.now, self.dice, frozenset(scopes) or BOTH)
-
-    def after(self, ms: int) -> list[Decision]:
-        self.now += ms
-        return self.desk.tick(self.now, self.dice)
-
-    def code(self) -> str:
-        return code_of(self.dice.thrown.to_bytes(CODE_BYTES, "big"))
-
-    def agreed(self) -> Consent:
-        self.want()
-        return only(Consent, kept(self.says(OLGA, f"{self.code()} yes", private=True)))
-
-    @property
-    def scopes(self) -> frozenset[Scope]:
-        return self.desk.scopes(SIDE, self.now)
-
-
-def of(kind: type[D], decisions: Sequence[object]) -> list[D]:
-    return [d for d in decisions if isinstance(d, kind)]
-
-
-def only(kind: type[D], decisions: Sequence[object]) -> D:
-    (found,) = of(kind, decisions)
-    return found
-
-
-def kept(decisions: Sequence[Decision]) -> list[Consent | Ask]:
-    return [d.what for d in decisions if isinstance(d, Keep)]
-
-
-def said(decisions: Sequence[Decision]) -> list[str]:
-    return [d.words for d in decisions if isinstance(d, Say)]
-
-
-def events(decisions: Sequence[Decision]) -> list[str]:
-    return [d.event for d in decisions if isinstance(d, Note)]
-
+from tests.core.asking import (
+    ANN,
+    BOB,
+    BOTH,
+    NETWORK,
+    NOBODY,
+    OLGA,
+    SIDE,
+    START,
+    Bench,
+    events,
+    kept,
+    of,
+    only,
+    said,
+)
 
 # Asking -----------------------------------------------------------------------------------------------------
 
@@ -316,155 +208,6 @@ def test_an_operator_may_ask_to_be_asked():
     bench.says(BOB, f"{bench.code()} yes", private=True)
     assert bench.scopes == BOTH
     assert said(bench.says(BOB, "!bridge grant")) == [wording.NOTHING_TO_GRANT]
-
-
-# Bad answers ------------------------------------------------------------------------------------------------
-
-
-def test_a_forged_code_is_told_counted_and_after_five_not_listened_to():
-    bench = Bench()
-    bench.want()
-    right = bench.code()
-    replies = [bench.says(OLGA, f"bk-aaaa-bbb{n} yes", private=True) for n in range(2, 7)]
-    assert [said(out) for out in replies] == [[wording.NO_SUCH_CODE]] * 4 + [[wording.TOO_MANY_CODES]]
-    assert [events(out) for out in replies] == [["consent_code_unknown"]] * 4 + [["consent_codes_guessed"]]
-    assert bench.says(OLGA, f"{right} yes", private=True) == []  # not even the right one, and without a word
-    assert bench.scopes == frozenset()
-    bench.now += HOUR
-    bench.says(OLGA, f"{right} yes", private=True)
-    assert bench.scopes == BOTH
-
-
-def test_a_code_is_of_no_use_to_anybody_else():
-    bench = Bench(operators=[OLGA, BOB])
-    asked = only(Say, bench.want()).person
-    other = BOB if asked == OLGA else OLGA
-    out = bench.says(other, f"{bench.code()} yes", private=True)
-    assert said(out) == [wording.NO_SUCH_CODE]
-    assert bench.scopes == frozenset()
-
-
-def test_an_answer_by_somebody_who_is_no_operator_any_more_does_not_count():
-    bench = Bench()
-    bench.want()
-    bench.role(OLGA, Role.VOICE)
-    out = bench.says(OLGA, f"{bench.code()} yes", private=True)
-    assert said(out) == [wording.NO_SUCH_CODE]  # the question died with the role
-    assert bench.scopes == frozenset()
-
-
-def test_an_answer_by_a_nick_that_took_over_an_operators_nick_does_not_count():
-    bench = Bench()
-    bench.want()
-    code = bench.code()
-    impostor = Person(id=OLGA.id, name="Olga", account="mallory")
-    out = bench.says(impostor, f"{code} yes", private=True)
-    assert said(out) == [wording.not_operator("#lobby")]
-    assert events(out) == ["consent_not_operator"]
-    assert bench.scopes == frozenset()
-    assert said(bench.says(OLGA, f"{code} yes", private=True)) == [wording.NO_SUCH_CODE]  # the code is burnt
-
-
-def test_an_impostor_who_has_become_an_operator_needs_a_question_of_their_own():
-    bench = Bench()
-    bench.want()
-    code = bench.code()
-    impostor = Person(id=OLGA.id, name="Olga", account="mallory")
-    bench.role(impostor, Role.MODERATOR)
-    out = bench.says(impostor, f"{code} yes", private=True)
-    assert said(out) == [wording.NO_SUCH_CODE]
-    assert bench.scopes == frozenset()
-
-
-def test_without_accounts_a_question_dies_when_the_operator_leaves():
-    bench = Bench(operators=[NOBODY])
-    bench.want()
-    code = bench.code()
-    bench.leaves(NOBODY)
-    bench.role(NOBODY, Role.MODERATOR)  # somebody of that name is back, and nobody knows who
-    assert said(bench.says(NOBODY, f"{code} yes", private=True)) == [wording.NO_SUCH_CODE]
-    assert bench.scopes == frozenset()
-
-
-def test_without_accounts_an_operator_who_stayed_can_answer():
-    bench = Bench(operators=[NOBODY])
-    bench.want()
-    bench.says(NOBODY, f"{bench.code()} yes", private=True)
-    assert bench.scopes == BOTH
-
-
-def test_a_code_is_good_once():
-    bench = Bench()
-    bench.agreed()
-    code = bench.code()
-    bench.desk.withdraw(SIDE, ANN, bench.now, bench.dice)
-    assert said(bench.says(OLGA, f"{code} yes", private=True)) == [wording.NO_SUCH_CODE]
-    assert bench.scopes == frozenset()
-
-
-def test_a_question_dies_with_its_link_and_a_late_answer_is_told_so():
-    bench = Bench()
-    bench.want()
-    code = bench.code()
-    assert [type(decision) for decision in bench.desk.close(SIDE)] == [Drop]
-    assert said(bench.says(OLGA, f"{code} yes", private=True)) == [wording.NO_SUCH_CODE]
-    assert "its link is gone" in wording.NO_SUCH_CODE
-    bench.desk.open(SIDE, name="#talk", room="another room", by="@ann:example.org")
-    assert said(bench.says(OLGA, f"{code} yes", private=True)) == [wording.NO_SUCH_CODE]
-    assert bench.scopes == frozenset()
-
-
-def test_a_replayed_answer_does_not_count():
-    bench = Bench()
-    bench.want()
-    assert bench.says(OLGA, f"{bench.code()} yes", private=True, replayed=True) == []
-    assert bench.scopes == frozenset()
-
-
-def test_a_code_that_is_too_old_does_not_count():
-    bench = Bench()
-    bench.want()
-    code = bench.code()
-    bench.now += 4 * DAY
-    assert said(bench.says(OLGA, f"{code} yes", private=True)) == [wording.NO_SUCH_CODE]
-
-
-def test_a_code_in_the_chat_itself_does_not_count():
-    bench = Bench()
-    bench.want()
-    assert bench.says(OLGA, f"{bench.code()} yes") == []
-    assert bench.scopes == frozenset()
-
-
-def test_a_notice_is_never_an_answer():
-    bench = Bench()
-    bench.want()
-    message = facts.Message(
-        chat=ChatId("olga"),
-        at=bench.now,
-        private=True,
-        sender=OLGA,
-        id=MessageId("n"),
-        content=Content(text=plain(f"{bench.code()} yes"), kind=Kind.NOTICE),
-    )
-    assert bench.hear(message, PortalKey(NETWORK, ChatId("olga"))) == []
-
-
-@pytest.mark.parametrize("words", ["!bridge grant", "!bridge revoke"])
-def test_commands_of_those_who_are_no_operators_are_answered_with_a_sentence(words: str):
-    bench = Bench()
-    bench.agreed()
-    out = bench.says(BOB, words)
-    assert said(out) == [wording.not_operator("#lobby")]
-    assert bench.scopes == BOTH
-
-
-def test_nobody_can_make_the_bridge_answer_a_hundred_times_a_minute():
-    bench = Bench()
-    out: list[Decision] = []
-    for _ in range(100):
-        out += bench.says(BOB, "!bridge grant")
-    assert len(said(out)) == 6
 
 
 # The end of a consent ---------------------------------------------------------------------------------------
