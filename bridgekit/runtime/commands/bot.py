@@ -82,8 +82,8 @@ class Bot:
                 await self.explain(case.origin)
             return
         source = f"bk.{case.number:x}.answer"
-        if case.recovering and await self._client.find_sent(room, [source], case.accepted):
-            return  # an earlier run has obeyed
+        if await self._has_answered(room, case, source):
+            return
         sender: Person = getattr(case.fact, "sender")  # noqa: B009 - only what somebody said is a command
         parts = split_words(words) or ["help"]
         name, rest = parts[0].lower(), parts[1:]
@@ -101,11 +101,19 @@ class Bot:
             answer = error.notice
         await self._portals.say(room, answer, source=source, since=case.accepted)
 
-    async def greet(self, room: ChatId, *, direct: bool) -> None:
-        """Say who this is on entering a room."""
+    async def greet(self, room: ChatId, case: Case, *, direct: bool) -> None:
+        """Say who this is on entering a room, where `case` has invited the bot."""
+        source = f"bk.{case.number:x}.greeting"
+        if await self._has_answered(room, case, source):
+            return
         here = "Every word here is a command" if direct else "In this room, start commands with `!bridge`"
-        words = f"I am a bridge to other networks. {here}; `help` tells what I can do."
-        await self._portals.say(room, words if direct else words.replace("`help`", "`!bridge help`"))
+        help = "`help`" if direct else "`!bridge help`"
+        words = f"I am a bridge to other networks. {here}; {help} tells what I can do."
+        await self._portals.say(room, words, source=source, since=case.accepted)
+
+    async def _has_answered(self, room: ChatId, case: Case, source: str) -> bool:
+        """Whether an earlier run has said what it had to say to that."""
+        return case.recovering and bool(await self._client.find_sent(room, [source], case.accepted))
 
     async def _hide(self, room: ChatId, case: Case) -> None:
         """A command that may hold a password does not stay in the room."""

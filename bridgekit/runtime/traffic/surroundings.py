@@ -233,7 +233,7 @@ class RoomSurroundings:
             case facts.Membership() if case.origin.network == MATRIX:
                 if self._namespace.is_ours(case.fact.person.id):
                     case.fact = self._about_ghost(room, case.fact)
-                return self._matrix_member(room, case.fact)
+                return self._matrix_member(room, case, case.fact)
             case facts.Message(sender=sender) if case.origin.network == MATRIX:
                 return self._own_accounts(room, sender.id)
             case facts.Message(content=content) if content.file is not None:
@@ -317,12 +317,12 @@ class RoomSurroundings:
         person = msgspec.structs.replace(fact.person, name=name)
         return msgspec.structs.replace(fact, person=person, change=change)
 
-    async def _matrix_member(self, room: ChatId, fact: facts.Membership) -> None:
+    async def _matrix_member(self, room: ChatId, case: Case, fact: facts.Membership) -> None:
         person = fact.person.id
         if fact.change is Change.INVITE:
             try:
                 if person == self._me:
-                    await self._bot_invited(room, fact)
+                    await self._bot_invited(room, case, fact)
                 elif self._namespace.is_ours(person) and fact.actor is not None:
                     await self._ghost_invited(room, person, fact.actor.id)
             except BridgeError as error:
@@ -379,7 +379,7 @@ class RoomSurroundings:
             return
         await self._making.invited(room, ghost, inviter)
 
-    async def _bot_invited(self, room: ChatId, fact: facts.Membership) -> None:
+    async def _bot_invited(self, room: ChatId, case: Case, fact: facts.Membership) -> None:
         inviter = fact.actor.id if fact.actor is not None else None
         stranger = inviter is None or self._permission(inviter) in (Permission.NONE, Permission.RELAY)
         if inviter is None or (stranger and not self._upgrades.awaits(room)):
@@ -391,7 +391,7 @@ class RoomSurroundings:
         await self._standing.welcome(room)
         if fact.private:
             await self._management.keep(room, inviter, made=False)
-        await self._bot.greet(room, direct=fact.private)
+        await self._bot.greet(room, case, direct=fact.private)
 
     def muster(self, room: ChatId, origin: PortalKey, decided: Plan) -> None:
         """Ghosts that are to come when there is time, and roles: nobody waits for them."""

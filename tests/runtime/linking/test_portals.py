@@ -151,6 +151,22 @@ async def test_a_command_is_obeyed_and_answered_once_though_the_bridge_died_behi
         assert [e.body for e in place.homeserver.messages(room) if e.sender == BOT] == before
 
 
+async def test_who_invites_the_bridge_is_greeted_once_though_it_died_behind_its_greeting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with town_world(tmp_path, Town()) as place:
+        with monkeypatch.context() as died:
+            died.setattr("bridgekit.runtime.traffic.endings.Endings.finish", lambda *_: None)
+            async with place.bridge():
+                room = await place.homeserver.user("alice").create_room(invite=[BOT])
+                await said(place, by(BOT, "I am a bridge"))
+        place.homeserver.forget_txns()
+        async with place.bridge() as bridge:
+            while await bridge.store.inbox.pending(limit=1):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert len([e for e in place.homeserver.messages(room) if e.sender == BOT]) == 1
+
+
 async def test_one_of_two_links_is_taken_apart_by_its_name(tmp_path: Path) -> None:
     town = Town()
     async with town_world(tmp_path, town) as place, place.bridge() as bridge:
