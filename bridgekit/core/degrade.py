@@ -248,13 +248,17 @@ def _with_notes(text: Text, notes: list[tuple[int, str]]) -> Text:
 
 
 def _lines(text: Text, can: Capabilities) -> int:
-    """How many lines a text takes: what counts as one here must not become many on the wire."""
+    """How many lines a text takes: what counts as one here must not become many on the wire, and empty ones are not
+    sent (`split.lines`)."""
     body = text.body
-    if not can.max_lines or (can.line_bytes == 0 or len(body) * 4 <= can.line_bytes):
-        # CR, LF and CRLF all end a line.
-        return body.count("\n") + body.count("\r") - body.count("\r\n") + 1
-    ends = body.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return sum(max(1, -(-split.utf8_size(plain(line)) // can.line_bytes)) for line in ends)
+    short = not can.max_lines or can.line_bytes == 0 or len(body) * 4 <= can.line_bytes
+    if short and "\n" not in body and "\r" not in body:
+        return 1
+    # CR, LF and CRLF all end a line.
+    said = [line for line in body.replace("\r", "\n").split("\n") if line]
+    if short:
+        return max(1, len(said))
+    return max(1, sum(-(-split.utf8_size(plain(line)) // can.line_bytes) for line in said))
 
 
 def _fits(text: Text, can: Capabilities) -> bool:

@@ -101,12 +101,15 @@ def _find_name(body: str, name: str) -> tuple[int, int] | None:
 
 def _location(said: Said) -> Text:
     body = clean(said.body or "").strip()
-    match = _GEO.fullmatch(said.geo_uri.strip())
+    uri = said.geo_uri.strip()
+    match = _GEO.fullmatch(uri)
     if match is None:
         return Text(body)
     where = f"geo:{match[1]},{match[2]}"
     map_ = f"https://www.openstreetmap.org/?mlat={match[1]}&mlon={match[2]}"
-    return join(f"{body} " if body and body != where else "", styled(where, Style.LINK, map_))
+    before, found, after = body.partition(uri)
+    lead = before if found or not body else f"{body} "
+    return join(lead, styled(where, Style.LINK, map_), after)
 
 
 def _file(said: Said, msgtype: str) -> File | None:

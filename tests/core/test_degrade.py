@@ -223,7 +223,7 @@ def test_without_a_link_a_message_of_some_more_lines_is_sent_all_the_same():
 
 def test_without_a_link_a_wall_of_text_is_refused():
     notice = refusal(post("x\n" * 200), can(max_lines=6))
-    assert notice.startswith("The message is too long for Example (201 lines, 400 bytes)")
+    assert notice.startswith("The message is too long for Example (200 lines, 400 bytes)")
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r", "\r\n"])
@@ -239,6 +239,14 @@ def test_a_line_that_takes_several_on_the_wire_counts_as_those():
     assert "too long for Example (113 lines" in refusal(post(paste), irc)
     assert body(post("é" * 1200), irc) == "é" * 1200  # 2,400 bytes: just six
     assert "[8 lines" in body(post("é" * 1300 + "\rx"), irc, LINKED)
+
+
+@pytest.mark.parametrize("irc", [can(max_lines=6), can(max_lines=6, line_bytes=400)])
+def test_empty_lines_are_not_sent_and_do_not_count(irc: Capabilities):
+    """Six paragraphs, as clients of Matrix write them, are six lines and no wall of text."""
+    words = "\n\n".join(f"paragraph {i}, of some {'words ' * 15}" for i in range(6))
+    assert body(post(words), irc, LINKED) == words
+    assert "[7 lines" in body(post(f"{words}\n\none more"), irc, LINKED)
 
 
 def test_bytes_are_counted_as_utf_8():

@@ -217,6 +217,10 @@ def test_a_location_is_words_and_a_link() -> None:
     url = "https://www.openstreetmap.org/?mlat=51.5008&mlon=0.1247"
     assert said(content).content.text == join("Big Ben ", styled("geo:51.5008,0.1247", Style.LINK, url))
     assert said(content | {"geo_uri": "geo:x"}).content.text == plain("Big Ben")
+    body = "Location was shared at geo:51.5008,0.1247;u=35 as of today"
+    assert said(content | {"body": body}).content.text == join(
+        "Location was shared at ", styled("geo:51.5008,0.1247", Style.LINK, url), " as of today"
+    )
 
 
 def test_a_poll_is_its_words() -> None:
