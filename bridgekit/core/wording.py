@@ -126,9 +126,10 @@ def kept_until_heard(chats: Sequence[str], labels: Sequence[str], undone: Sequen
         else "it was opened further since, and the bridge has no power to put that back, so please do it"
     )
     return (
-        f"{listed(labels)} {'has' if len(labels) == 1 else 'have'} not been heard since the bridge started, so nobody "
-        f"knows how open {listed(chats)} may be here. Until then this room stays as it was before: {done}. What is "
-        "allowed is opened then by itself; only addresses, and rooms whose members may come in, have to be set again."
+        f"{listed(chats)} on {listed(labels)} {'has' if len(chats) == 1 else 'have'} not been heard since the bridge "
+        f"was away, so nobody knows how open {'it' if len(chats) == 1 else 'they'} may be here. Until then this room "
+        f"stays as it was before: {done}. What is allowed is opened then by itself; only addresses, and rooms whose "
+        "members may come in, have to be set again."
     )
 
 

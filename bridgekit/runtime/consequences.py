@@ -13,7 +13,7 @@ from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PersonId, PortalKe
 from bridgekit.core import wording
 from bridgekit.core.scopes import Scope
 from bridgekit.runtime.clock import now
-from bridgekit.runtime.networks.sessions import Supervised
+from bridgekit.runtime.networks.sessions import State, Supervised
 from bridgekit.runtime.parts import Parts
 from bridgekit.runtime.registry import WAITING
 from bridgekit.runtime.traffic.cases import Case, Fate, Outcome
@@ -49,6 +49,8 @@ class Consequences:
         self._parts.protecting.changed(room)
 
     def session_changed(self, supervised: Supervised) -> None:
+        if supervised.login is None and supervised.state is State.READY:
+            self._parts.exposures.visibilities.lost(supervised.id)  # while the bridge was away
         self._parts.owners.session_changed(supervised)
         self._parts.readers.session_changed(supervised)
         self._parts.policies.session_changed(supervised)

@@ -93,7 +93,7 @@ class Passage:
             come_or_gone = self._crowds.of(side).hear(fact)
             if come_or_gone is None or come_or_gone:
                 self._readers.moved(side)
-            if isinstance(fact, facts.ChatVisibility | facts.ChatOpened):
+            if isinstance(fact, facts.ChatVisibility | facts.ChatOpened | facts.ChatClosed):
                 self._exposures.visibilities.hear(side, fact)
         if self._consenting.hear(side, fact) or self._loops.is_ours(side, fact):
             return True
@@ -159,7 +159,7 @@ class Passage:
                     self._holding.passed(case.number)
                     return False
         if side.receiver is None:
-            self._exposures.visibilities.await_word(side)
+            self._exposures.visibilities.spoken(side)
         self._hold(case, person, *held)
         if held[0] in (Cause.RATE, Cause.QUARANTINE):
             self._shields.tend(side)

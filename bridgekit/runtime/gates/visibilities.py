@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from bridgekit.contract import facts
-from bridgekit.contract.ids import PortalKey
+from bridgekit.contract.ids import NetworkId, PortalKey
 from bridgekit.contract.policy import Visibility
 from bridgekit.core import steady
 from bridgekit.core.steady import Steady
@@ -19,10 +19,13 @@ log = structlog.get_logger(__name__)
 
 TOLD_SECONDS = 3.0
 """A network that says nothing for so long of who may read a chat that is open keeps it secret."""
+OVERDUE_SECONDS = 300.0
+"""The same where somebody speaks in a chat of which the network has not said that it is open: with many chats, that
+takes a while."""
 
 
 class Visibilities:
-    """`bridgekit.core.steady`, with a clock, for every chat of which something was heard since the start.
+    """`bridgekit.core.steady`, with a clock, for every chat of which something was heard since the bridge was away.
 
     `lowered` is told of a chat that is more secret than it was, `changed` of each that has to be compared anew, and
     `flickered` how often one has changed that is calm again.
@@ -41,7 +44,8 @@ class Visibilities:
         self._changed = changed
         self._flickered = flickered
         self._steady: dict[PortalKey, Steady] = {}
-        self._awaited: set[PortalKey] = set()
+        self._awaited: dict[PortalKey, asyncio.TimerHandle] = {}
+        self._closed: set[PortalKey] = set()  # the bridge is not in there: nothing more is said of it
         self._restless: set[PortalKey] = set()
 
     def __contains__(self, side: PortalKey) -> bool:
@@ -49,17 +53,24 @@ class Visibilities:
         return side in self._steady
 
     def of(self, side: PortalKey) -> Visibility | None:
-        """Who may read a chat, as far as it counts now; None where nothing was heard of it since the start."""
+        """Who may read a chat, as far as it counts now; None where nothing was heard of it since the
+        bridge was away."""
         known = self._steady.get(side)
         return known.shown if known is not None else None
 
-    def hear(self, side: PortalKey, fact: facts.ChatVisibility | facts.ChatOpened) -> None:
-        """A chat was opened, or its network says who may read it. What is more secret counts this very moment."""
+    def hear(self, side: PortalKey, fact: facts.ChatVisibility | facts.ChatOpened | facts.ChatClosed) -> None:
+        """A chat was opened or closed, or its network says who may read it. What is more secret counts this very
+        moment."""
+        if isinstance(fact, facts.ChatClosed):
+            self._closed.add(side)
+            self.doubt(side)
+            return
+        self._closed.discard(side)
         if isinstance(fact, facts.ChatOpened):
             if side in self._steady:
                 self._changed(side)
             else:
-                self.await_word(side)
+                self._await_word(side, TOLD_SECONDS)
             return
         before = self._steady.get(side)
         after = self._steady[side] = steady.heard(before, fact.visibility, now())
@@ -71,11 +82,32 @@ class Visibilities:
                 self._lowered(side)  # until its room is as secret
             self._changed(side)
 
-    def await_word(self, side: PortalKey) -> None:
-        """The bridge is in a chat, and has not heard who may read it: that is waited for a moment."""
+    def lost(self, network: NetworkId) -> None:
+        """What was said while the connection was lost, nobody has heard: all chats of the network are in doubt."""
+        for side in [side for side in (*self._steady, *self._awaited) if side.network == network]:
+            self.doubt(side)
+
+    def doubt(self, side: PortalKey) -> None:
+        """Who may read a chat is not known any more; until it is said anew, nothing passes."""
+        self._stop_waiting(side)
+        if self._steady.pop(side, None) is not None:
+            self._lowered(side)
+            self._changed(side)
+
+    def spoken(self, side: PortalKey) -> None:
+        """Something was said in a chat, and waits."""
         if side not in self._steady and side not in self._awaited:
-            self._awaited.add(side)
-            asyncio.get_running_loop().call_later(TOLD_SECONDS, self._count_as_secret, side)
+            self._await_word(side, OVERDUE_SECONDS)
+
+    def _await_word(self, side: PortalKey, seconds: float) -> None:
+        """The bridge is in a chat, and has not heard who may read it: that is waited for a while."""
+        self._stop_waiting(side)
+        loop = asyncio.get_running_loop()
+        self._awaited[side] = loop.call_later(seconds, self._count_as_secret, side)
+
+    def _stop_waiting(self, side: PortalKey) -> None:
+        if (timer := self._awaited.pop(side, None)) is not None:
+            timer.cancel()
 
     async def told(self, side: PortalKey) -> None:
         """Wait until the network has said who may read a chat that was just opened, a moment at most."""
@@ -88,10 +120,11 @@ class Visibilities:
     def forget(self, side: PortalKey) -> None:
         """The bridge is not in the chat any more."""
         self._steady.pop(side, None)
+        self._closed.discard(side)
 
     def _count_as_secret(self, side: PortalKey) -> None:
-        self._awaited.discard(side)
-        if side not in self._steady:
+        del self._awaited[side]
+        if side not in self._steady and side not in self._closed:
             self._steady[side] = Steady()
             self._changed(side)
 

@@ -265,6 +265,8 @@ class Performing:
                     except WouldExpose:
                         if self._has_moved(room, step):
                             raise Elsewhere from None
+                        if self._may_pass_later(origin):
+                            raise GoesBack from None
                         raise
                     continue
                 if step.shows and self._goes_back(step.case):
@@ -339,6 +341,11 @@ class Performing:
         link = self._registry.links.get(step.case.origin)
         gone = link is not None and (link.room != room or self._replaced(room))
         return bool(gone) and self._is_for_the_room(step)
+
+    def _may_pass_later(self, side: PortalKey) -> bool:
+        """Whether the link waits for nobody's consent: what stands in its way is told, and may go."""
+        link = self._registry.links.get(side)
+        return link is not None and link.state != WAITING
 
     @staticmethod
     def _is_for_the_room(step: Step) -> bool:

@@ -12,7 +12,15 @@ import msgspec
 import pytest
 import structlog.testing
 
-from bridgekit.contract.facts import ChatVisibility, Edit, Reaction, Retraction, Unreaction
+from bridgekit.contract.facts import (
+    ChatClosed,
+    ChatOpened,
+    ChatVisibility,
+    Edit,
+    Reaction,
+    Retraction,
+    Unreaction,
+)
 from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PortalKey
 from bridgekit.contract.people import Content, File
 from bridgekit.contract.policy import Entry, Exposure, Visibility
@@ -641,3 +649,51 @@ async def test_where_the_bridge_cannot_take_a_secret_room_out_of_the_directory_i
         place.homeserver.heal(rule)
         place.homeserver.room(room).published = False
         await said(place, by(ghost("bob"), "after"))
+
+
+@pytest.mark.parametrize("away", ["cut off", "put out"])
+async def test_what_is_said_before_a_chat_is_heard_anew_waits_until_it_is_known_who_may_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    """While the bridge was not in the chat, its people may have made it secret."""
+    town = Town()
+    async with talking(tmp_path, town) as (place, bridge, _, room):
+        assert (history(place, room), joins(place, room)) == ("shared", "public")
+        monkeypatch.setattr("bridgekit.runtime.gates.visibilities.TOLD_SECONDS", 60)
+        town.visibility = None  # the network is slow to tell
+        if away == "cut off":
+            town.cut()
+            await until(lambda: not town.sessions)
+            town.mend()
+            await until(lambda: None in town.sessions)
+        else:
+            town.emit(ChatClosed(chat=TALK, at=now(), reason="put out"))
+        town.emit(says("Bob", "secret"))
+        await until(lambda: bridge.parts.holding.count(SIDE) == 1)
+        town.emit(ChatOpened(chat=TALK, at=now(), name="#talk"), says_of_itself(SECRET))
+        await said(place, by(ghost("bob"), "secret"))
+        stream = [
+            e for e in place.homeserver.timeline(room) if e.body == "secret" or e.type in (HISTORY, JOINS)
+        ]
+        assert stream[-1].body == "secret"
+        assert (history(place, room), joins(place, room)) == ("joined", "invite")
+
+
+async def test_what_is_on_its_way_when_the_bridge_is_put_out_of_a_chat_waits_until_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridgekit.runtime.gates.exposure.PATIENCE", 0.1)
+    town = Town()
+    async with talking(tmp_path, town) as (place, bridge, _, room):
+        town.emit(says("Bob", "before"))
+        await said(place, by(ghost("bob"), "before"))
+        slow = place.homeserver.faults.add("PUT */send/m.room.message/*", Delay(seconds=1, after_effect=True))
+        town.emit(*(says("Bob", f"line {n}") for n in range(3)))
+        await said(place, by(ghost("bob"), "line 0"))
+        town.emit(ChatClosed(chat=TALK, at=now(), reason="put out"))
+        await until(lambda: bridge.parts.holding.count(SIDE))
+        place.homeserver.heal(slow)
+        assert lines(place, room) == ["before", "line 0"]
+        town.emit(says_of_itself(EVERYBODYS), ChatOpened(chat=TALK, at=now(), name="#talk"))
+        await said(place, by(ghost("bob"), "line 2"))
+        assert lines(place, room) == ["before", *(f"line {n}" for n in range(3))]

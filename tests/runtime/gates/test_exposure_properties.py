@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from bridgekit.contract.errors import HomeserverUnavailable, MatrixForbidden
-from bridgekit.contract.facts import ChatOpened, ChatVisibility
+from bridgekit.contract.facts import ChatClosed, ChatOpened, ChatVisibility
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.policy import Visibility
 from bridgekit.core.corrections import ALIAS_TYPE, POWER_TYPE, Power, Room, room_of
@@ -377,6 +377,29 @@ class Game(RuleBasedStateMachine):
             assert left.allows(self.homeserver.room.shown), f"left at {left}, it is {self.homeserver.room}"
         assert not {key for key in self.bridge.cleared if key.receiver is None}
         self.networks_are_heard()
+
+    @rule(key=keys, visibility=visibilities, alone=st.booleans(), seconds=hurry)
+    def the_bridge_is_away_and_meanwhile_a_chat_has_changed(
+        self, key: PortalKey, visibility: Visibility, alone: bool, seconds: float
+    ) -> None:
+        """Put out of that chat, or cut off from its network: nothing of it passes before it is heard anew."""
+        if key not in self.links or key.receiver is not None:
+            return
+        away = [k for k in self.links if k == key or (k.network == key.network and not alone)]
+
+        def back() -> None:
+            if alone:
+                self.bridge.visibilities.hear(key, ChatClosed(chat=key.chat, at=0, reason=""))
+            else:
+                self.bridge.visibilities.lost(key.network)
+            assert not self.bridge.cleared & {k for k in away if k.receiver is None}
+            self.said[key] = visibility
+
+        self.act(seconds, back)
+        for one in away:
+            self.act(0.005, self.bridge.visibilities.hear, one, ChatOpened(chat=one.chat, at=0))
+            if one in self.said:
+                self.the_network_sets_a_mode(one, self.said[one], 0.005)
 
     def starts_again(self, room: Room, seconds: float) -> None:
         self.run(self.stop())
