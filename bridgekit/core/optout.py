@@ -155,7 +155,10 @@ def _is_unspoken(fact: Fact) -> bool:
 
 
 def without(fact: Fact, network: NetworkId, covers: Covers) -> Fact:
-    """A roster without those who opted out; any other fact as it is."""
+    """A roster without those who opted out, and a topic that is nobody's where one of them set it; any other fact as it
+    is."""
+    if isinstance(fact, facts.Topic) and fact.actor is not None and covers(network, fact.actor):
+        return msgspec.structs.replace(fact, actor=None)
     if not isinstance(fact, facts.Roster) or not any(covers(network, m.person) for m in fact.members):
         return fact
     members = tuple(m for m in fact.members if not covers(network, m.person))

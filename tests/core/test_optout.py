@@ -117,6 +117,13 @@ def test_they_are_on_no_roster():
     assert without(roster, CROW, out(OLGA).covers) is roster
 
 
+def test_a_topic_that_they_set_is_the_chats_and_nobodys():
+    """No ghost is made to set it."""
+    topic = facts.Topic(chat=HERE.chat, at=NOW, topic="tea", actor=OLGA)
+    assert without(topic, PARROT, out(OLGA).covers) == facts.Topic(chat=HERE.chat, at=NOW, topic="tea")
+    assert without(topic, PARROT, out(BOB).covers) == topic
+
+
 def test_the_words_themselves_stay_between_the_person_and_the_bridge():
     assert omitted(context(), message("!optout", BOB), OptOuts().covers, Omission.NOTICE) == NOTHING
 

@@ -61,10 +61,15 @@ class Outsider:
             ("events", f"/_matrix/client/v3/events?room_id={r}&timeout=0"),
             ("hierarchy", f"/_matrix/client/v1/rooms/{r}/hierarchy"),
             ("threads", f"/_matrix/client/v1/rooms/{r}/threads"),
+            ("relations", f"/_matrix/client/v1/rooms/{r}/relations/{e}"),
+            ("timestamp", f"/_matrix/client/v1/rooms/{r}/timestamp_to_event?ts=0&dir=f"),
             ("publicRooms", "/_matrix/client/v3/publicRooms?limit=100"),
             ("sync", "/_matrix/client/v3/sync?timeout=0&full_state=true"),
         ):
             await self._try(door, "GET", path)
+        for term in ("words", "word", "race"):
+            wanted = {"search_categories": {"room_events": {"search_term": term}}}
+            await self._try(f"search for {term}", "POST", "/_matrix/client/v3/search", wanted)
 
     async def _try(self, door: str, method: str, path: str, body: Any = None) -> None:
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
