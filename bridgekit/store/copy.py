@@ -106,10 +106,10 @@ async def _fill(seen: Snapshot, target: Driver) -> dict[str, int]:
     await target.script([("INSERT INTO meta (name, value) VALUES ($1, $2)", (COPYING, b"1"))])
     copied: dict[str, int] = {}
     for table in TABLES:
-        columns = ", ".join(column.name for column in table.columns)
+        columns, statement = ", ".join(column.name for column in table.columns), insert(table)
         try:
             async for rows in seen.chunks(f"SELECT {columns} FROM {table.name}"):
-                await target.load(insert(table).sql, rows)
+                await target.load(statement, rows)
         except (sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise StoreError(f"The table {table.name} could not be copied: {error}") from error
         copied[table.name] = await _count(target, table)
@@ -117,7 +117,7 @@ async def _fill(seen: Snapshot, target: Driver) -> dict[str, int]:
         if copied[table.name] != expected:
             raise StoreError(f"{copied[table.name]} of {expected} rows of {table.name} arrived.")
     async for rows in seen.chunks("SELECT name, value FROM meta"):
-        await target.load(insert(META).sql, rows)
+        await target.load(insert(META), rows)
     await target.script([("DELETE FROM meta WHERE name = $1", (COPYING,))])
     return copied
 

@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from bridgekit.contract.errors import BridgeError, ConfigError
-from bridgekit.store.statements import Params, Value, Write
+from bridgekit.store.statements import Params, Statement, Value, Write
 
 log = structlog.get_logger()
 
@@ -85,8 +85,8 @@ class Driver(Reader, Protocol):
         """Run statements of one's own in one transaction, outside the group commits (migrations, copies)."""
         ...
 
-    async def load(self, sql: str, rows: Sequence[Params]) -> None:
-        """Run one statement for many rows in one transaction (copies)."""
+    async def load(self, statement: Statement, rows: Sequence[Params]) -> None:
+        """Insert many rows in one transaction (copies)."""
         ...
 
     async def close(self, within: float = CLOSE_WITHIN) -> None:

@@ -12,7 +12,7 @@ import asyncpg
 import structlog
 
 from bridgekit.store.driver import CLOSE_WITHIN, LOCKED, Dialect, StoreError, Unit, settle, unusable
-from bridgekit.store.statements import Params, Run, Value, arrange
+from bridgekit.store.statements import Params, Run, Statement, Value, arrange
 
 log = structlog.get_logger()
 
@@ -123,9 +123,9 @@ class PostgresDriver:
 
         await self._transact(job)
 
-    async def load(self, sql: str, rows: Sequence[Params]) -> None:
+    async def load(self, statement: Statement, rows: Sequence[Params]) -> None:
         async def job(connection: asyncpg.Connection) -> None:
-            await connection.executemany(sql, rows, timeout=_AT_LEISURE)
+            await _perform(connection, Run(statement, list(rows)))
 
         await self._transact(job)
 

@@ -18,7 +18,7 @@ from bridgekit.store.sqlite import numbered
 from bridgekit.store.statements import Params, Value
 from bridgekit.store.urls import sqlite_path
 
-_CHUNK = 1000
+_CHUNK = 5000
 
 
 class Snapshot(Reader, Protocol):

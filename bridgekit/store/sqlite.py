@@ -25,7 +25,7 @@ from typing import Any
 import structlog
 
 from bridgekit.store.driver import CLOSE_WITHIN, LOCKED, Dialect, StoreError, Unit, settle, unusable
-from bridgekit.store.statements import Params, Run, Value, arrange
+from bridgekit.store.statements import Params, Run, Statement, Value, arrange
 
 log = structlog.get_logger()
 
@@ -176,9 +176,9 @@ class SqliteDriver:
 
         await self._transact(job)
 
-    async def load(self, sql: str, rows: Sequence[Params]) -> None:
+    async def load(self, statement: Statement, rows: Sequence[Params]) -> None:
         def job(connection: sqlite3.Connection) -> None:
-            connection.executemany(numbered(sql), rows)
+            connection.executemany(numbered(statement.sql), rows)
 
         await self._transact(job)
 

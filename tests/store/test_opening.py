@@ -17,8 +17,8 @@ from bridgekit.store.driver import Driver
 from bridgekit.store.keys import Keys
 from bridgekit.store.migrate import Migration, migrate, migrations, statements
 from bridgekit.store.rows import Stay
-from bridgekit.store.statements import Value
-from bridgekit.store.tables import META, TABLES
+from bridgekit.store.statements import Value, insert
+from bridgekit.store.tables import META, TABLES, TRANSACTIONS
 from bridgekit.store.urls import connect
 from bridgekit.testing.servers.process import free_port
 from tests.store.samples import CHAT, NETWORK, SECRET, ghost, link, login, portal
@@ -146,7 +146,7 @@ async def test_the_no_of_matrix_is_known_among_those_of_older_versions(url: str,
     )
     row = "'irc', '#chat', 'bridge', 'x', 'x', '', 1, $2, 0, 0, 0, '', $3"
     said = [(1, "!bridge revoke, in the Matrix room", 0), (2, "Do you agree?", 0), (3, "Do you agree?", 1)]
-    await driver.load(f"INSERT INTO consents ({columns}) VALUES ($1, {row})", said)
+    await driver.script([(f"INSERT INTO consents ({columns}) VALUES ($1, {row})", one) for one in said])
     await driver.close()
     store = await Store.open(url, key)
     assert [consent.withholds() for consent in await store.consents.all()] == [True, False, False]
@@ -163,7 +163,8 @@ async def fill(driver: Driver, before: set[str]) -> set[str]:
     del new["schema_version"]
     for table, row in new.items():
         marks = ", ".join(f"${n}" for n in range(1, len(row) + 1))
-        await driver.load(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", [tuple(row.values())])
+        sql = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})"
+        await driver.script([(sql, tuple(row.values()))])
     return before | set(new)
 
 
@@ -277,10 +278,8 @@ async def test_transactions_of_last_week_are_forgotten_when_the_store_opens(url:
     await store.close()
     driver = await connect(url)
     week_ago = time.time_ns() // 1_000_000 - 7 * 24 * 3600 * 1000
-    await driver.load(
-        "INSERT INTO transactions (txn, at) VALUES ($1, $2)",
-        [("old", week_ago), ("6 days", week_ago + 10**8)],
-    )
+    rows = [("old", week_ago, "[]"), ("6 days", week_ago + 10**8, "[]")]
+    await driver.load(insert(TRANSACTIONS), rows)
     await driver.close()
     store = await Store.open(url, key)
     await asyncio.sleep(0)  # housekeeping starts

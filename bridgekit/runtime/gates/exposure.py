@@ -268,13 +268,16 @@ class Exposures:
             self.weigh(link.room)
 
     async def _weigh_until_done(self, room: ChatId) -> None:
+        told = ""
         try:
             while True:
                 self._weighing[room] = False
                 try:
                     await self.weighed(room)
                 except BridgeError as error:
-                    log.warning("room_not_compared", kind=type(error).__name__, reason=error.notice)
+                    if error.notice != told:  # and not every five seconds for a room that is gone
+                        told = error.notice
+                        log.warning("room_not_compared", room=room, reason=told)
                     self._clear_none(room)
                     await asyncio.sleep(TRY_AGAIN)
                     if self._registry.links_of(room):

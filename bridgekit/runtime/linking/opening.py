@@ -105,7 +105,7 @@ class Opening:
         try:
             await self._exposures().weighed(link.room)
         except BridgeError as error:
-            log.warning("room_not_compared", kind=type(error).__name__)
+            log.warning("room_not_compared", room=link.room, reason=error.notice)
             self._exposures().weigh(link.room)
 
     def moved(self, old: ChatId, room: ChatId) -> None:

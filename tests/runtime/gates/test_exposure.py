@@ -194,6 +194,18 @@ async def test_what_is_under_way_when_somebody_opens_the_room_waits_until_it_is_
         assert lines(place, room) == ["before", *(f"line {n}" for n in range(5))]
 
 
+async def test_a_room_that_cannot_be_looked_at_is_named_in_the_log_once(tmp_path: Path) -> None:
+    """It is tried every few seconds, perhaps for years: an admin has to learn which it is, and not each time."""
+    town = Town()
+    async with talking(tmp_path, town) as (place, bridge, _alice, room):
+        rule = place.homeserver.faults.add(f"GET */rooms/{room}/state/{HISTORY}*", Fail(status=403))
+        with structlog.testing.capture_logs() as logs:
+            bridge.parts.exposures.weigh(ChatId(room))
+            await until(lambda: rule.hits > 2)
+        named = [entry["room"] for entry in logs if entry["event"] == "room_not_compared"]
+        assert named == [room]
+
+
 async def test_what_was_said_before_the_bridge_knew_is_taken_back_and_the_room_is_told(
     tmp_path: Path,
 ) -> None:
