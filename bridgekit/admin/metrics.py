@@ -55,9 +55,9 @@ class Encryption(msgspec.Struct, frozen=True, kw_only=True):
 
 Count = Callable[[], Awaitable[int]]
 PATIENCE = 2.0
+"""Seconds that the database has to count rows."""
 SELDOM = 600.0
 """Seconds between two looks at what takes a look through a whole table."""
-"""Seconds that the database has to count rows."""
 
 
 class _Tally:
@@ -118,6 +118,7 @@ class _Live(Collector):
         self.held: Callable[[], dict[tuple[NetworkId, str], int]] = dict
         self.sessions: Callable[[], dict[tuple[NetworkId, str], int]] = dict
         self.reports: Callable[[], dict[NetworkId, int]] = dict
+        self.writable: Callable[[], bool] | None = None
 
     def describe(self) -> list[Metric]:
         return []  # nothing is asked before the bridge runs
@@ -139,6 +140,10 @@ class _Live(Collector):
         for state, rows in self.inbox.items():
             inbox.add_metric([state], rows)
         yield inbox
+        if self.writable is not None:
+            yield GaugeMetricFamily(
+                "bridgekit_store_up", "1 while the database can be written.", value=self.writable()
+            )
         held = GaugeMetricFamily(
             "bridgekit_held_facts",
             "Facts of a network that are held back, by cause.",
@@ -330,6 +335,10 @@ class Metrics:
     def watch_inbox(self, pending: Count, parked: Count) -> None:
         """How many rows of the inbox are not done, and how many are put aside."""
         self._inbox = {"pending": pending, "parked": parked}
+
+    def watch_store(self, look: Callable[[], bool]) -> None:
+        """`look` returns whether the database can be written."""
+        self._live.writable = look
 
     def watch_encryption(self, look: Callable[[], Encryption], out: Count, into: Count) -> None:
         """`look` returns how encryption is doing; `out` and `into` count the Megolm sessions on disk."""

@@ -200,6 +200,7 @@ class Bridge:
             lambda: dict.fromkeys(self._parts.networks, 0) | self._parts.reports.counts()
         )
         self.metrics.watch_sessions(self.accounts.states)
+        self.metrics.watch_store(lambda: self.store.trouble is None)
         self.metrics.watch_inbox(self.store.inbox.count, self.store.inbox.count_parked)
         self.metrics.watch_encryption(
             self._encryption, self.store.keys.count_outbound, self.store.keys.count_inbound

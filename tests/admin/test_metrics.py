@@ -50,6 +50,15 @@ def test_answers_of_the_homeserver_are_counted_by_call_and_class():
     assert value(metrics, "bridgekit_homeserver_request_seconds_count", call="send") == 3
 
 
+async def test_a_database_that_cannot_be_written_is_seen_as_a_homeserver_that_is_away_is():
+    metrics, trouble = Metrics(), [""]
+    assert value(metrics, "bridgekit_store_up") is None
+    metrics.watch_store(lambda: not trouble[0])
+    assert value(metrics, "bridgekit_store_up") == 1
+    trouble[0] = "The database cannot be written: database or disk is full."
+    assert value(metrics, "bridgekit_store_up") == 0
+
+
 async def test_encryption_is_looked_at_when_somebody_asks():
     metrics = Metrics()
 

@@ -90,6 +90,7 @@ def test_every_metric_is_documented_and_every_documented_metric_exists():
     metrics.watch_sessions(lambda: {(network, "ready"): 1})
     metrics.watch_encryption(encryption, rows, rows)
     metrics.watch_held(lambda: {(network, "gate"): 1})
+    metrics.watch_store(lambda: True)
     for queue in Queue:
         metrics.watch_queue(queue, lambda: (0, 0.0))
     there = {

@@ -37,6 +37,7 @@ async def test_an_idle_bridge_notices_that_its_homeserver_is_gone_and_that_it_is
         status, homeserver, metrics = await readiness(bridge)
         assert (status, homeserver) == (200, {"ok": True})
         assert "bridgekit_homeserver_up 1.0" in metrics
+        assert "bridgekit_store_up 1.0" in metrics
 
         await place.homeserver.pause()
         await until(lambda: not bridge.client.available)
