@@ -168,11 +168,13 @@ class _Registering:
             case command if command in _SASL_FAILED and self._exchange is not None:
                 self._next_mechanism()
             case command if command in _NICK_REFUSED and not self._state.registered:
-                if command == "432" and (long := _TOO_LONG.search(line.params[-1])):
+                if command == "432" and (long := _TOO_LONG.search(line.param(-1))):
                     self._shorten(int(long[1]) if long[1] else RFC_NICKLEN)
                 self._wanted_is_taken()
-            case "464" | "465" | "466":
+            case "464":
                 raise LoginRejected(explain(line))
+            case "465" | "466":
+                raise closed(line.param(-1), Closing.BANNED)
             case "PRIVMSG" if bouncer.lost(line):  # the welcome comes when it is back
                 self.silence = "The bouncer has no connection to IRC."
             case "ERROR":
@@ -301,10 +303,11 @@ def _exchanges(credentials: Credentials, nick: str, *, secure: bool) -> Iterator
         raise LoginRejected(f"The account or its password cannot be used: it holds {error}.") from error
 
 
-def closed(reason: str) -> Disconnected | LoginRejected:
-    """What follows from the server's last word."""
+def closed(reason: str, otherwise: Closing = Closing.OTHER) -> Disconnected | LoginRejected:
+    """What follows from the server's last word; `otherwise` is what it means where its reason says nothing."""
     words = clean(reason).strip() or "no reason given"
-    match closing(reason):
+    why = closing(reason)
+    match otherwise if why is Closing.OTHER else why:
         case Closing.BANNED:
             return LoginBanned(f"The IRC network has banned this connection: {words}")
         case Closing.THROTTLED:

@@ -136,6 +136,24 @@ async def test_a_wrong_server_password_is_the_owners_to_correct(caps):
 
 
 @pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("You are banned from this server- Temporary K-line 60 min. - spam (2026/11/29)", LoginBanned),
+        ("Go away", LoginBanned),
+        ("You are banned: too many connections from your host", Disconnected),
+    ],
+)
+async def test_a_ban_that_comes_as_a_numeric_is_a_ban_too(monkeypatch, words, kind):
+    """RFC 2812 5.2: ERR_YOUREBANNEDCREEP, which most servers say before their ERROR."""
+    monkeypatch.setattr(Client, "try_register", lambda client: client.numeric("465", words))
+    ircd = Ircd()
+    async with ircd.serving():
+        error = await refused(network_of(ircd))
+        assert type(error) is kind
+        assert words in error.notice
+
+
+@pytest.mark.parametrize(
     ("words", "kind", "at_least"),
     [
         ("K-Lined: spam", LoginBanned, None),
