@@ -93,7 +93,7 @@ MIMI_DOCUMENT = """## MLS and MIMI providers
 
 Measured by `make bench ARGS="mimi{realtime} --write docs/benchmarks.md"`, medians of three repetitions.
 
-bridgekit-mls {engine}; {machine}.
+{engine}; {machine}.
 
 {tables}
 
