@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from bridgekit.contract.ids import ChatId, MessageId
+from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import Content, File, Person, Quote, Role
 
 
@@ -52,20 +52,25 @@ class React(VerbBase, frozen=True, kw_only=True):
 
 
 class Unreact(VerbBase, frozen=True, kw_only=True):
-    """Take `reaction` away from `target`. `id` is the reaction's own id where this side gave it one."""
+    """Take `reaction` away from `target`. `id` is the reaction's own id where this side gave it one.
+
+    `said_by` is whose it is, where that is somebody else than `speaker`.
+    """
 
     target: MessageId
     reaction: str
     id: MessageId | None = None
     key: str = ""
+    said_by: PersonId | None = None
 
 
 class Retract(VerbBase, frozen=True, kw_only=True):
-    """Take `target` back."""
+    """Take `target` back. `said_by` is who said it, where that is somebody else than `speaker`."""
 
     target: MessageId
     reason: str = ""
     key: str = ""
+    said_by: PersonId | None = None
 
 
 class SetTopic(VerbBase, frozen=True, kw_only=True):

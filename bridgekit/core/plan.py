@@ -313,6 +313,7 @@ def _take_back_reaction(context: Context, sender: Person, known: Known) -> Plan:
             target=PENDING,
             reaction=known.reaction,
             key=f"{context.number:x}",
+            said_by=_other(known, sender),
         ),
         target=known.number,
         takes_back=True,
@@ -336,10 +337,16 @@ def _retraction(context: Context, fact: facts.Retraction) -> Plan:
             target=PENDING,
             reason=fact.reason,
             key=f"{context.number:x}",
+            said_by=_other(known, fact.sender),
         ),
         target=known.number,
         takes_back=True,
     )
+
+
+def _other(known: Known, sender: Person) -> PersonId | None:
+    """Whose it is, where it is not the sender's own."""
+    return known.sender if known.sender != sender.id else None
 
 
 def _missed(context: Context, fact: facts.Missed) -> Plan:

@@ -72,6 +72,7 @@ class Expiring:
                         sender=telling.person(due.user),
                         target=MessageId(due.id),
                         reason="expired",
+                        own=True,
                     )
                 )
                 await self._host.put(key, None)

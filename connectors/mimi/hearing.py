@@ -20,8 +20,10 @@ from connectors.mimi import attachment, content, status, telling, uris
 from connectors.mimi.directs import Directs
 from connectors.mimi.expiring import Expiring
 from connectors.mimi.mls import MemberEngine
+from connectors.mimi.parts import Disposition, MimiContent, NullPart
 from connectors.mimi.plausible import belongs, weigh
 from connectors.mimi.readers import Readers
+from connectors.mimi.room import Capability, Room
 from connectors.mimi.seat import Changed, Heard, Proposed, Said, Seat
 from connectors.mimi.seats import Seats
 from connectors.mimi.threads import Threads
@@ -151,7 +153,15 @@ class Hearing:
         if not await self._expiring.note(message, id=id, room=room, user=user):
             return []
         thread = await self._threads.root(room, message.topic, id)
-        received = Received(id=id, content=message, chat=chat, sender=sender, at=said.accepted, thread=thread)
+        received = Received(
+            id=id,
+            content=message,
+            chat=chat,
+            sender=sender,
+            at=said.accepted,
+            thread=thread,
+            moderates=_moderates(message, seat.state, user),
+        )
         return [self._with_way(room, fact) for fact in to_facts(received)]
 
     def _with_way(self, room: str, fact: Fact) -> Fact:
@@ -196,3 +206,14 @@ class Hearing:
 
     def _now(self) -> int:
         return int(self._host.now() * 1000)
+
+
+def _moderates(message: MimiContent, state: Room, user: str) -> bool:
+    """Whether it takes something back for its sender, whoever said that (content 9.3, room-policy 10.2)."""
+    match message.part:
+        case NullPart(disposition=Disposition.REACTION):
+            return state.may(user, Capability.DELETE_OTHER_REACTION)
+        case NullPart():
+            return state.may(user, Capability.DELETE_OTHER_MESSAGE)
+        case _:
+            return False

@@ -33,7 +33,7 @@ _MODERATOR = (
     Capability.UNBAN,
     Capability.KICK,
     Capability.CHANGE_USER_ROLE,
-    0x0108,  # delete reactions of others
+    Capability.DELETE_OTHER_REACTION,
     Capability.DELETE_OTHER_MESSAGE,
     Capability.CHANGE_NAME,
     Capability.CHANGE_DESCRIPTION,

@@ -20,7 +20,7 @@ from connectors.mimi import presets, uris
 from connectors.mimi.assets import Assets
 from connectors.mimi.markdown_out import STYLES
 from connectors.mimi.people import People
-from connectors.mimi.room import BANNED, NOBODY, role_for
+from connectors.mimi.room import BANNED, NOBODY, Capability, role_for
 from connectors.mimi.seat import Seat
 from connectors.mimi.speaking import Deeds, Speaking
 from connectors.mimi.tenants import BRIDGE, Tenants
@@ -114,9 +114,9 @@ class MimiSession:
     async def _do(self, verb: Verb) -> Sent | None:
         room, tenants = verb.chat, self.tenants
         match verb:
-            case (
-                verbs.PostMessage() | verbs.EditMessage() | verbs.React() | verbs.Unreact() | verbs.Retract()
-            ):
+            case verbs.Unreact() | verbs.Retract():
+                return await self.speaking.say(verb, room=room, user=self._who_takes_back(verb))
+            case verbs.PostMessage() | verbs.EditMessage() | verbs.React():
                 return await self.speaking.say(verb, room=room, user=tenants.user(verb.speaker))
             case verbs.MarkRead():
                 await self.speaking.has_read(verb, room=room, user=tenants.user(verb.speaker))
@@ -144,6 +144,26 @@ class MimiSession:
             case _:
                 raise SendRejected("Nobody on this network can do that.")
         return None
+
+    def _who_takes_back(self, verb: verbs.Unreact | verbs.Retract) -> str:
+        """Who said it does so with their own client, also where another asks; else who may. Raises SendRejected."""
+        tenants, speaker = self.tenants, self.tenants.user(verb.speaker)
+        if verb.said_by is None:
+            return speaker
+        author = tenants.user(Person(id=verb.said_by, name=""))
+        if tenants.seat(verb.chat, author) is not None:
+            return author
+        reader = tenants.seat(verb.chat)
+        needed = (
+            Capability.DELETE_OTHER_REACTION
+            if isinstance(verb, verbs.Unreact)
+            else Capability.DELETE_OTHER_MESSAGE
+        )
+        if reader is not None:
+            for user in (speaker, reader.user):
+                if reader.state.may(user, needed):
+                    return user
+        raise SendRejected("That room does not let anybody here take back what others said.")
 
     async def _describe(self, room: ChatId, **fields: str) -> None:
         """Change some of the room's metadata (its component 0x0023). Raises SendRejected."""

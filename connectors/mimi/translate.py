@@ -39,7 +39,7 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     """A message with what the network says of it.
 
     `thread` is the first message of its topic, where it is not that itself; `became` is how many messages the one
-    that it replaces became here, as far as is known.
+    that it replaces became here, as far as is known. `moderates`: its sender may delete what others said.
     """
 
     id: bytes
@@ -51,6 +51,7 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     replayed: bool = False
     thread: MessageId | None = None
     became: int = MAX_MESSAGES
+    moderates: bool = False
 
 
 def name(id: bytes, number: int = 0) -> MessageId:
@@ -128,6 +129,7 @@ def _retractions(received: Received, target: bytes) -> list[Fact]:
             private=received.private,
             sender=received.sender,
             target=name(target, number),
+            own=not received.moderates,
         )
         for number in range(received.became)
     ]

@@ -247,6 +247,14 @@ def test_a_redacted_reaction_is_an_unreaction_and_a_redacted_message_a_retractio
     assert isinstance(unreacted.verb, verbs.Unreact)
 
 
+def test_who_takes_back_what_another_said_is_told_apart_from_them():
+    fact = facts.Retraction(chat=ROOM, at=1, sender=ANN, target=MessageId("$e1"))
+    for known in (said_by(ADA), said_by(ADA, reaction="👍", parent=3)):
+        (gone,) = plan(context(MATRIX_SIDE, side(CHANNEL), known=known), fact).actions
+        assert isinstance(gone.verb, verbs.Retract | verbs.Unreact)
+        assert (gone.verb.speaker, gone.verb.said_by) == (ANN, ADA.id)
+
+
 # Who may ----------------------------------------------------------------------------------------------------
 
 

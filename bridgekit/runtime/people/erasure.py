@@ -251,12 +251,16 @@ class Erasure:
 
             def verb(copy: Copy) -> Verb:
                 return verbs.Unreact(
-                    chat=side.chat, target=under[0].id, reaction=copy.key, id=MessageId(copy.id)
+                    chat=side.chat,
+                    target=under[0].id,
+                    reaction=copy.key,
+                    id=MessageId(copy.id),
+                    said_by=person,
                 )
         else:
 
             def verb(copy: Copy) -> Verb:
-                return verbs.Retract(chat=side.chat, target=copy.id)
+                return verbs.Retract(chat=side.chat, target=copy.id, said_by=person)
 
         for login in dict.fromkeys((link.receiver or own, link.receiver)):
             taken = [await self._perform(side.side, login, verb(copy)) for copy in parts]

@@ -85,7 +85,7 @@ def test_a_reaction_is_one():
 
 def test_an_unlike_takes_the_reaction_back():
     assert example("unlike", became=1) == [
-        Retraction(chat=CHAT, at=AT, sender=PERSON[CATHY], target=ID["reaction"])
+        Retraction(chat=CHAT, at=AT, sender=PERSON[CATHY], target=ID["reaction"], own=True)
     ]
 
 
@@ -105,9 +105,10 @@ def test_an_edit_names_the_first_version():
 
 def test_a_delete_takes_back_all_that_the_message_became():
     found = example("delete")
-    assert found[0] == Retraction(chat=CHAT, at=AT, sender=PERSON[BOB], target=ID["reply"])
+    assert found[0] == Retraction(chat=CHAT, at=AT, sender=PERSON[BOB], target=ID["reply"], own=True)
     assert [f.target for f in found if isinstance(f, Retraction)][1] == f"{ID['reply']}/2"
     assert len(found) == MAX_MESSAGES
+    assert not any(f.own for f in example("delete", moderates=True) if isinstance(f, Retraction))
 
 
 @pytest.mark.parametrize("key", ["mention", "mention-html"])
@@ -161,7 +162,7 @@ def test_a_changed_reaction_goes_by_the_name_of_the_first():
         in_reply_to=EXAMPLES["original"].id,
     )
     assert to_facts(received(changed, became=1)) == [
-        Retraction(chat=CHAT, at=AT, sender=PERSON[ALICE], target=ID["reaction"]),
+        Retraction(chat=CHAT, at=AT, sender=PERSON[ALICE], target=ID["reaction"], own=True),
         Reaction(chat=CHAT, at=AT, sender=PERSON[ALICE], target=ID["original"], key="👍", id=ID["reaction"]),
     ]
 
