@@ -107,7 +107,7 @@ def _shown(verb: PostMessage, state: State, people: View, settings: Settings) ->
     text = _clean(verb.content.text)
     if any(s.style is Style.MENTION for s in text.spans):
         text = _named(text, people)
-    return text if settings.formatting else Text(text.body)
+    return _warned(text) if settings.formatting else Text(text.body)
 
 
 def _addressed(text: Text, author: str) -> bool:
@@ -137,6 +137,18 @@ def _named(text: Text, people: View) -> Text:
         spans = tuple(Span(0, len(name), s.style, s.value) for s in around.spans) if name else ()
         parts += [text.slice(at, span.start), Text(name, spans)]
         at = span.end
+    return join(*parts, text.slice(at, len(text.body))) if parts else text
+
+
+def _warned(text: Text) -> Text:
+    """The reason of each spoiler stands before it: the colours that hide the words cannot say it."""
+    parts: list[Text | str] = []
+    at = 0
+    for span in sorted(
+        (s for s in text.spans if s.style is Style.SPOILER and s.value), key=lambda s: s.start
+    ):
+        parts += [text.slice(at, span.start), f"[{clean(span.value or '')}] "]
+        at = span.start
     return join(*parts, text.slice(at, len(text.body))) if parts else text
 
 

@@ -52,6 +52,16 @@ def test_words_emotes_and_notices_have_their_own_commands() -> None:
     assert wire(one, say(styled("loud", Style.BOLD)), Settings(formatting=False)) == ["PRIVMSG #c loud"]
 
 
+def test_the_reason_of_a_spoiler_stands_before_it() -> None:
+    """Black on black hides the words and cannot say why."""
+    text = Text("oh: he dies, sadly", (Span(4, 11, Style.SPOILER, "the\r\nend"), Span(0, 11, Style.BOLD)))
+    assert wire(in_channel(), say(text)) == [
+        "PRIVMSG #c :\x02oh: \x0f[the end] \x02\x0301,01he dies\x0f, sadly"
+    ]
+    unsaid = Text("he dies", (Span(0, 7, Style.SPOILER),))
+    assert wire(in_channel(), say(unsaid)) == ["PRIVMSG #c :\x0301,01he dies\x0f"]
+
+
 def test_each_line_and_each_piece_begins_with_the_speaker() -> None:
     lines = wire(in_channel(), say("one\n\ntwo " + "x" * 600, prefix="<Ann\r\nQUIT> "))
     assert lines[0] == "PRIVMSG #c :<Ann QUIT> one"
