@@ -62,6 +62,8 @@ MAX_PENDING, MAX_PROPOSAL = 16, 64 * 1024
 MAX_STATE = 2 * 1024 * 1024
 """Octets of what a group says of its room."""
 
+_ALWAYS_THERE = (Component.PARTICIPANT_LIST, Component.ROOM_METADATA, Component.ROLES_LIST)
+"""Without these nobody in the room could do anything any more, also not put them back."""
 _OPTIONAL = ("add", "update")
 """Proposals that a commit may leave out."""
 _GROUP_INFO_FRAME = b"\x00\x01\x00\x04"  # RFC 9420 6: mls10, mls_group_info
@@ -525,7 +527,7 @@ def _acts(
 ) -> list[Act]:
     """The proposals in the policy's words; `sender` brought them, and made those that stand in the commit itself.
 
-    Raises PeerMisbehaved.
+    Raises PeerMisbehaved, and NotAllowed for what no policy can allow.
     """
     acts = []
     for proposal in proposals:
@@ -551,6 +553,8 @@ def _act(proposal: Proposal, by: str, names: Mapping[int, bytes], people: People
             return None
         case "reinit":
             return policy.ReInit(by)
+        case "app_data_update" if proposal.component in _ALWAYS_THERE and data is None:
+            raise NotAllowed("A room keeps its address, its participants and its roles.")
         case "app_data_update" if proposal.component is not None:
             if proposal.component == Component.PARTICIPANT_LIST and data is not None:
                 update = components.PARTICIPANT_UPDATE.decode(data)

@@ -24,6 +24,7 @@ from connectors.mimi.server import Rates
 from connectors.mimi.testing.cast import PEOPLE, ROOM, Client, create
 from connectors.mimi.testing.houses import House, Town, running
 from connectors.mimi.wire import rooms, users
+from connectors.mimi.wire.components import Component
 from connectors.mimi.wire.mls import AES128_X25519, CREDENTIAL, RequiredCapabilities
 from connectors.mimi.wire.rooms import ApplicationFanout, CommitFanout, WelcomeFanout
 from connectors.mimi.wire.signing import to_be_signed
@@ -237,6 +238,20 @@ async def test_only_its_hub_tells_of_a_room(scene: Scene):
     request = seat.say(b"x", b"s" * 16)
     body = rooms.FANOUTS.encode((ApplicationFanout(1, request.message),))
     assert (await scene.post(scene.town["c.example"], scene.b, Endpoint.NOTIFY, ROOM, body))[0] == 403
+
+
+@pytest.mark.parametrize(
+    "component", [Component.PARTICIPANT_LIST, Component.ROOM_METADATA, Component.ROLES_LIST]
+)
+async def test_not_even_an_admin_takes_the_participants_the_roles_or_the_address_out_of_a_room(
+    scene: Scene, component: Component
+):
+    """An AppDataUpdate that removes them would leave a room in which nobody may do anything."""
+    await scene.bring_in_bob()
+    bundle = scene.seat._staged(app_data_updates=[(int(component), None)])
+    answer = await scene.a.provider.update(ROOM, bundle, "a.example")
+    assert isinstance(answer, rooms.NotAllowed)
+    assert scene.a.provider.room(ROOM).state.participants
 
 
 async def test_a_peer_that_was_away_catches_up_after_both_were_restarted(scene: Scene, tmp_path: Path):
