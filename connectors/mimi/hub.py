@@ -107,6 +107,15 @@ class Accepted(msgspec.Struct, frozen=True):
     deliveries: tuple[Delivery, ...]
 
 
+class _Counted(msgspec.Struct, frozen=True):
+    """Of one epoch: how many clients each user has, and the providers that hear what is said. `known` is the state of
+    knowledge of whose clients are whose (`People.changes`)."""
+
+    known: int
+    clients: Mapping[str, int]
+    hearers: set[str]
+
+
 class HubRoom:
     """A room of ours. It never changes: what is accepted makes another one."""
 
@@ -114,6 +123,7 @@ class HubRoom:
         self.kept = kept
         self._engine = engine
         self._group = engine.restore(kept.group)
+        self._count: _Counted | None = None
 
     @classmethod
     def make(cls, engine: Engine, uri: str, group_info: bytes, tree: bytes, *, now: int) -> HubRoom:
@@ -132,9 +142,21 @@ class HubRoom:
         """Participants, roles, policy, as of the present epoch."""
         return rooms_state.read(self._group.app_data)
 
-    def clients(self, people: People) -> Counter[str]:
+    def clients(self, people: People) -> Mapping[str, int]:
         """How many clients each user has in the group."""
-        return Counter(people.user_of(member.name) for member in self._group.members)
+        return self._counted(people).clients
+
+    def _counted(self, people: People) -> _Counted:
+        """Counted once for all that is said in an epoch, unless somebody learns whose clients are whose meanwhile."""
+        if self._count is None or self._count.known != people.changes:
+            clients = Counter(people.user_of(member.name) for member in self._group.members)
+            hearers = {
+                uris.parse(user).domain
+                for user in clients
+                if user not in self._gone and self.state.may(user, rooms_state.Capability.RECEIVE_MESSAGE)
+            }
+            self._count = _Counted(people.changes, clients, hearers)
+        return self._count
 
     def providers(self, people: People) -> set[str]:
         """Whoever hears what is said: the domains of users with clients."""
@@ -196,23 +218,18 @@ class HubRoom:
             return rooms.Refused(), ()
         if message.epoch < self.epoch:
             return rooms.EpochTooOld(self.epoch), ()
-        clients = self.clients(people)
+        counted = self._counted(people)
         try:
             if uris.parse(request.sender_uri, uris.Thing.USER).domain != provider:
                 raise NotAllowed("A provider speaks for its own users only.")
             if request.sender_uri in self._gone:
                 raise NotAllowed("Who was removed from the room cannot write there.")
-            policy.may_send(self.state, clients, request.sender_uri)
+            policy.may_send(self.state, counted.clients, request.sender_uri)
             frank = self._frank(request, now, franker)
         except (NotAllowed, PeerMisbehaved):
             return rooms.Refused(), ()
         fanout = rooms.ApplicationFanout(now, message, frank)
-        hearers = {
-            uris.parse(user).domain
-            for user in clients
-            if user not in self._gone and self.state.may(user, rooms_state.Capability.RECEIVE_MESSAGE)
-        }
-        return rooms.Accepted(now, frank), self._to(hearers - {provider}, fanout)
+        return rooms.Accepted(now, frank), self._to(counted.hearers - {provider}, fanout)
 
     def _frank(
         self, request: rooms.SubmitRequest, now: int, franker: franking.Franker | None

@@ -18,6 +18,8 @@ class People:
 
     def __init__(self, learned: Mapping[str, str] | None = None) -> None:
         self._learned: dict[str, dict[str, str]] = {}  # by domain
+        self.changes = 0
+        """How often anything was learned or forgotten."""
         for client, user in (learned or {}).items():
             self.learn(client, user)
 
@@ -31,6 +33,7 @@ class People:
         of_theirs = self._learned.setdefault(domain, {})
         of_theirs.pop(client, None)
         of_theirs[client] = user
+        self.changes += 1
 
     def forget_oldest(self, domain: str, most: int) -> list[str]:
         """Keep what was learned last of a provider's clients; the names of the others."""
@@ -38,6 +41,7 @@ class People:
         forgotten = list(of_theirs)[: max(0, len(of_theirs) - most)]
         for client in forgotten:
             del of_theirs[client]
+        self.changes += bool(forgotten)
         return forgotten
 
     def user_of(self, client: bytes | None) -> str:

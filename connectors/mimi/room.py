@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -55,7 +56,7 @@ class Capability(IntEnum):
     REINIT = 0x0601
 
 
-class Room(msgspec.Struct, frozen=True, kw_only=True):
+class Room(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """What the group's app data say. What is not there is None, empty, or the draft's default."""
 
     participants: tuple[Participant, ...] = ()
@@ -67,7 +68,11 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
 
     def role_of(self, user: str) -> int:
         """The user's role, 0 where they are no participant."""
-        return next((p.role for p in self.participants if p.user == user), NOBODY)
+        return self._roles_of.get(user, NOBODY)
+
+    @cached_property
+    def _roles_of(self) -> Mapping[str, int]:
+        return {p.user: p.role for p in reversed(self.participants)}
 
     def may(self, user: str, capability: Capability) -> bool:
         """Whether the user's role has `capability`."""

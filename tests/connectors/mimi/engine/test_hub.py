@@ -11,6 +11,7 @@ from bridgekit.contract.errors import PeerMisbehaved
 from connectors.mimi.franking import Franker, tag
 from connectors.mimi.hub import Accepted, Delivery, HubRoom, Kept
 from connectors.mimi.mls import installed
+from connectors.mimi.people import People
 from connectors.mimi.presets import ADMIN, MEMBER, MODERATOR
 from connectors.mimi.room import BANNED
 from connectors.mimi.seat import Changed, Proposed, Said, Seat
@@ -104,6 +105,36 @@ def test_who_is_added_hears_what_is_said(stage: Stage):
     assert seat.hear(fanout, PEOPLE) == [
         Said(client=stage.alice.uri, data=b"hello", accepted=NOW, franked=True)
     ]
+
+
+def test_whose_clients_are_there_is_counted_once_for_all_that_is_said(stage: Stage):
+    stage.bring_in(bob())
+    people = Counting()
+
+    def hearers() -> list[str]:
+        said = stage.seat.say(b"hello", b"s" * 16)
+        response, deliveries = stage.room.submit(
+            said, provider="a.example", now=NOW, people=people, franker=stage.franker
+        )
+        assert isinstance(response, rooms.Accepted)
+        return [each.to for each in deliveries]
+
+    assert hearers() == ["b.example"]
+    asked = people.asked
+    assert asked
+    assert hearers() == ["b.example"]
+    assert people.asked == asked
+    people.learn(bob().uri, "mimi://b.example/u/somebody")  # who is no participant
+    assert hearers() == []
+    assert people.asked == 2 * asked
+
+
+class Counting(People):
+    asked = 0
+
+    def user_of(self, client: bytes | None) -> str:
+        self.asked += 1
+        return super().user_of(client)
 
 
 def test_a_frank_that_was_changed_on_the_way_is_found_out(stage: Stage):
