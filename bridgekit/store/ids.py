@@ -19,11 +19,6 @@ def new_id() -> int:
     return _last
 
 
-def made_at(number: int) -> int:
-    """When `new_id` gave a number (ms)."""
-    return number >> _SEQUENCE_BITS
-
-
 def never_below(floor: int) -> None:
     """All ids from now on are greater than `floor`."""
     global _last

@@ -184,12 +184,15 @@ async def test_close_writes_what_was_committed_and_then_refuses(url: str, key: S
     await again.close()
 
 
-async def test_ids_grow_across_a_restart_even_if_the_clock_was_set_back(url: str, key: SealingKey):
+async def test_ids_grow_across_a_restart_even_if_the_clock_was_set_back(
+    url: str, key: SealingKey, monkeypatch: pytest.MonkeyPatch
+):
     store = await Store.open(url, key)
     future_id = new_id() + (3600_000 << 21)
     here, _ = copies_of(future_id, "x")
     await store.commit(store.copies.add(here))
     await store.close()
+    monkeypatch.setattr("bridgekit.store.ids._last", 0)  # another process
     again = await Store.open(url, key)
     assert new_id() > future_id
     await again.close()

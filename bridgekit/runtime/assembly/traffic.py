@@ -61,7 +61,7 @@ def assemble(parts: Parts) -> None:
         passage=parts.passage,
         shields=parts.shields,
         exposures=parts.exposures,
-        erased=lambda who, at: parts.erasure.was_erased(who, at),
+        erased=lambda who, number: parts.erasure.is_unwanted(who, number),
         readers=parts.readers,
         optouts=lambda: parts.consenting.optouts,
         omission=parts.config.messages.omission,

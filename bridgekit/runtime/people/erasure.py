@@ -34,6 +34,7 @@ from bridgekit.runtime.people.ghosts import Ghosts
 from bridgekit.runtime.people.powers import GIVEN
 from bridgekit.runtime.registry import Registry
 from bridgekit.store import Store
+from bridgekit.store.ids import never_below, new_id
 from bridgekit.store.rows import Copy, Link
 from bridgekit.tasks import Spawn
 
@@ -42,8 +43,8 @@ log = structlog.get_logger(__name__)
 ASKED = "bridge.erase"
 """Where it is kept who is to be erased, until that is done; no network is called so."""
 ERASED = "bridge.erased"
-"""Where it is kept which Matrix users were erased, and when (ms), by a hash of theirs: links to their words and files
-that are on networks open nothing any more. Forgotten when the last of those links ends."""
+"""Where it is kept which Matrix users were erased, by a hash of theirs: when (ms), and before which number (`new_id`).
+Links to their words and files that are on networks open nothing any more. Forgotten when the last of those ends."""
 AGAIN = 60.0
 """Seconds until a network that is away is asked again."""
 READY = 20.0
@@ -60,6 +61,24 @@ class Report(msgspec.Struct, kw_only=True):
     taken_back: dict[str, int] = {}
     kept: dict[str, int] = {}
     left: list[str] = []
+
+
+class _Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """When a Matrix user was to be erased (ms), and before which number came what they had said by then.
+
+    Clocks are set back: of the order of what came, numbers tell; of what the homeserver dates, only the time does.
+    """
+
+    at: int
+    before: int
+
+    @classmethod
+    def read(cls, kept: bytes) -> _Wish:
+        at, _, before = kept.partition(b" ")
+        return cls(at=int(at), before=int(before or 0))  # versions before this one kept the time alone
+
+    def written(self) -> bytes:
+        return f"{self.at} {self.before}".encode()
 
 
 class Erasure:
@@ -104,21 +123,33 @@ class Erasure:
         self._spawn = spawn
         self._lasting = lasting
         self._reports: dict[PersonId, Report] = {}
-        self._erased: dict[str, int] = {}
+        self._erased: dict[str, _Wish] = {}
         self._missed: dict[tuple[NetworkId, LoginId | None], float] = {}  # when an account was not there
 
     async def load(self) -> None:
         """Read whose links are dead, and whose words are not said; called once, before any is opened or said."""
         unended = {_hash(PersonId(user)) for user in await self._store.kv.items(ASKED)}
-        for who, at in (await self._store.kv.items(ERASED)).items():
-            if who in unended or int(at) + self._lasting > now():
-                self._erased[who] = int(at)
+        for who, kept in (await self._store.kv.items(ERASED)).items():
+            wish = _Wish.read(kept)
+            if who in unended or wish.at + self._lasting > now():
+                self._erased[who] = wish
+                never_below(wish.before)  # what they say from now on came later
             else:
                 self._store.commit(self._store.kv.put(ERASED, who, None))
 
     def was_erased(self, user: PersonId, at: int) -> bool:
         """Whether what somebody said at a time (ms) was erased after that."""
-        return bool(self._erased) and at <= self._erased.get(_hash(user), -1)
+        wish = self._wish(user)
+        return wish is not None and at <= wish.at
+
+    def is_unwanted(self, user: PersonId, number: int) -> bool:
+        """Whether somebody was erased, or is about to be, since words of theirs got that number, whatever the clock
+        said then."""
+        wish = self._wish(user)
+        return wish is not None and number < wish.before
+
+    def _wish(self, user: PersonId) -> _Wish | None:
+        return self._erased.get(_hash(user)) if self._erased else None
 
     async def resume(self) -> None:
         """Take up what an earlier run of the bridge has not ended."""
@@ -136,8 +167,8 @@ class Erasure:
             raise NotAllowed(f"{user} is a ghost that the bridge does not know.")
         writes = [self._store.kv.put(ASKED, user, b"1")]
         if not self._namespace.is_ours(user):
-            self._erased[_hash(user)] = at = now()
-            writes.append(self._store.kv.put(ERASED, _hash(user), str(at).encode()))
+            wish = self._erased[_hash(user)] = _Wish(at=now(), before=new_id())
+            writes.append(self._store.kv.put(ERASED, _hash(user), wish.written()))
         await self._store.commit(*writes)
         return self._begin(user)
 

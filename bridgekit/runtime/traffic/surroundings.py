@@ -58,7 +58,6 @@ from bridgekit.runtime.traffic.performing import Performing
 from bridgekit.runtime.traffic.recall import Ids
 from bridgekit.runtime.traffic.withdrawn import Withdrawn
 from bridgekit.store import Store
-from bridgekit.store.ids import made_at
 
 log = structlog.get_logger(__name__)
 
@@ -267,7 +266,7 @@ class RoomSurroundings:
 
     def was_erased(self, sender: PersonId, number: int) -> bool:
         """Whether somebody was erased, or is about to be, since a fact of theirs got its number."""
-        return self._erased(sender, made_at(number))
+        return self._erased(sender, number)
 
     def decide(self, context: Context, fact: facts.Fact) -> Plan:
         """The plan for a fact, of which nothing is shown that people do not want to be shown."""

@@ -22,6 +22,8 @@ from bridgekit.core.model import Downgrade, Toward
 from bridgekit.core.protection import Agreement
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.runtime.people.erasure import Report
+from bridgekit.runtime.traffic import rooms
+from bridgekit.store import ids, new_id
 from tests.runtime.fake_network import TALK, Town, TownConfig, TownConnector, now, person, says
 from tests.runtime.running import BOT, World, by, ghost, invited, linked, said, town_world, until
 
@@ -293,10 +295,17 @@ async def test_what_a_matrix_user_who_is_erased_has_said_and_no_network_has_yet_
         assert town.said() == ["<alice> one", "<alice> three"]
 
 
+@pytest.mark.parametrize("ahead", [0, 3_600_000], ids=["the_clock_goes_right", "it_was_set_back"])
 async def test_what_a_matrix_user_has_said_is_not_said_after_a_crash_right_behind_the_wish_to_be_erased(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: int
 ) -> None:
-    """The wish is on disk, and nothing of it was done: their words still wait."""
+    """The wish is on disk, and nothing of it was done: their words still wait. What they say later is said.
+
+    Where the clock was set back, by `ahead` ms, the ids say that their words came later than the wish.
+    """
+    monkeypatch.setattr(rooms, "STALLED", 0.1)
+    monkeypatch.setattr(rooms, "GRACE", 0.1)
+    monkeypatch.setattr(ids, "_last", new_id() + (ahead << 21))
     town, never = Town(), asyncio.Event()
 
     async def stuck(_: LoginId | None, verb: Verb) -> None:
@@ -313,13 +322,18 @@ async def test_what_a_matrix_user_has_said_is_not_said_after_a_crash_right_behin
             await zoe.send(room, "two")
             await until(lambda: [w.under_way for w in bridge.rooms._workers.values()] == [2])
             bridge.erasure._begin = lambda user: Report(user=user)  # type: ignore[method-assign]
+            for _ in range(99):
+                new_id()  # as of those who type: nothing of it is on disk
             await bridge.erasure.ask(PersonId(zoe.id))
         town.behave = None
+        ids._last = 0  # another process
         async with place.bridge() as bridge:
             await alice.send(room, "three")
             await town.until(lambda: "<alice> three" in town.said())
             assert "<zoe> two" not in town.said()
             await until(lambda: (r := bridge.erasure.report(PersonId(zoe.id))) is not None and r.done)
+            await zoe.send(room, "four")
+            await town.until(lambda: "<zoe> four" in town.said())
 
 
 async def test_the_links_to_the_files_of_who_is_erased_are_dead_also_after_a_restart(tmp_path: Path) -> None:
