@@ -57,6 +57,7 @@ class Carrying:
         self._ended = ended
         self._lanes: dict[PortalKey, Lane[Step]] = {}
         self._started: dict[int, float] = {}  # by number, the oldest first: the cases that are under way
+        self._halted = False
         self._left_since = 0  # ms: when the oldest came that an earlier run left of what was said in the room
 
     @property
@@ -76,6 +77,7 @@ class Carrying:
 
     def halt(self) -> None:
         """Begin nothing more; what is under way may end."""
+        self._halted = True
         for lane in self._lanes.values():
             lane.halt()
 
@@ -116,6 +118,8 @@ class Carrying:
             matrix = side.network == MATRIX
             lane = Lane(self._carry, self._around.spawn, adaptive=matrix)
             self._lanes[side] = lane
+            if self._halted:
+                lane.halt()
         if side.network != MATRIX:
             lane.pipeline = self._around.pipeline(side)
         return lane

@@ -167,7 +167,7 @@ class Worker:
 
     def stop(self, sender: PersonId) -> int:
         """Say nothing more of what a Matrix user said here and no network has yet; how many messages that were."""
-        waiting = sum(_said_by(case) == sender for case in list(self._queue)[1 if self._taking else 0 :])
+        waiting = sum(_said_by(case) == sender for case in self._queue)
         self._stopped[sender] = new_id()  # what came before waits on disk, too
         return self._carrying.stop(sender) + waiting
 
@@ -242,13 +242,13 @@ class Worker:
             told = fact.again and self._keyless.has_read(fact.sender, fact.why)
             self._keyless.unreadable(case, fact.why, told=told)
             return
-        if self._was_stopped(case):
-            case.outcomes.append(Outcome(case.origin, Fate.FAILED, STOPPED, told=True))
-            self._endings.finish(case)
-            return
         if isinstance(fact, facts.Retraction):
             self._keyless.take_back(fact.target)
         known = await self._recall.named(case.origin, fact) if names_messages(fact) else {}
+        if self._was_stopped(case):  # from here on without a pause: who stops it later finds it in its lanes
+            case.outcomes.append(Outcome(case.origin, Fate.FAILED, STOPPED, told=True))
+            self._endings.finish(case)
+            return
         context = self._around.context(self.room, case, known)
         case.protection = given(context.sides, case.origin)
         decided = self._around.decide(context, fact)

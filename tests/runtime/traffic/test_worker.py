@@ -18,6 +18,7 @@ from bridgekit.contract.verbs import Sent
 from bridgekit.core.model import SideView
 from bridgekit.core.plan import NOT_YOURS
 from bridgekit.runtime.traffic import worker as worker_module
+from bridgekit.runtime.traffic.carrying import STOPPED
 from bridgekit.runtime.traffic.cases import Case, Fate, Step
 from bridgekit.store import Copy, SealingKey, Store
 from tests.runtime.traffic.surroundings import (
@@ -475,6 +476,56 @@ async def test_a_command_that_strikes_a_bug_is_parked(scene: Scene):
     await scene.hear(MATRIX_SIDE, said(MATRIX_SIDE, ANN, "$1", "!bridge status"))
     await scene.quiet()
     assert len(await scene.store.inbox.parked()) == 1
+
+
+# While it is planned ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def looks_up(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """The disk is slow to say what a message answers: set when it is asked, and to be set when it may say so."""
+    asked, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def nothing(*_: object) -> list[Copy]:
+        asked.set()
+        await goes_on.wait()
+        return []
+
+    monkeypatch.setattr(scene.store.copies, "of", nothing)
+    return asked, goes_on
+
+
+async def test_who_stops_what_is_being_planned_is_not_heard(
+    scene: Scene, looks_up: tuple[asyncio.Event, asyncio.Event]
+):
+    asked, goes_on = looks_up
+    numbers = await scene.hear(
+        MATRIX_SIDE,
+        said(MATRIX_SIDE, ANN, "$1", "one", reply_to=MessageId("$0")),
+        said(MATRIX_SIDE, ANN, "$2", "two"),
+        said(MATRIX_SIDE, BOB, "$3", "three"),
+    )
+    await asked.wait()
+    assert scene.worker.stop(ANN.id) == 2
+    goes_on.set()
+    await scene.quiet()
+    assert scene.said(CHANNEL) == ["three"]
+    stopped = [(MATRIX_SIDE, Fate.FAILED, STOPPED)]
+    assert scene.around.told[:2] == [(number, stopped) for number in numbers[:2]]
+
+
+async def test_nothing_begins_after_the_halt_that_was_being_planned(
+    scene: Scene, looks_up: tuple[asyncio.Event, asyncio.Event]
+):
+    """Cut off by the stop, it would be in doubt; what is not begun is said by the next start."""
+    asked, goes_on = looks_up
+    await scene.hear(MATRIX_SIDE, said(MATRIX_SIDE, ANN, "$1", "one", reply_to=MessageId("$0")))
+    await asked.wait()
+    scene.worker.halt()
+    goes_on.set()
+    await scene.until(lambda: not scene.worker.waiting)
+    assert (scene.worker.running, scene.around.begun) == (0, [])
+    assert await scene.store.inbox.count() == 1
 
 
 # After a crash ----------------------------------------------------------------------------------------------
