@@ -18,7 +18,7 @@ from aiohttp import web
 from bridgekit import logs
 from bridgekit.admin.server import Part, Readiness, serve
 from bridgekit.cli.registering import document
-from bridgekit.config import Config, load
+from bridgekit.config import Config, Installed, load, unusable
 from bridgekit.contract.errors import BridgeError, ConfigError
 from bridgekit.contract.ids import PersonId
 
@@ -39,12 +39,12 @@ def check(path: Path) -> int:
             _line(False, "config", f"{where}: {why}" if where else why)
         return 1
     links = sum(len(network.links) for network in config.networks.values())
-    _line(
-        True,
+    well = _tell(
         "config",
+        [f"{where}: {why}" for where, why in unusable(config, Installed())],
         f"{config.path} is valid: {_count(len(config.networks), 'network')}, {_count(links, 'link')}",
     )
-    results = [_registration(config), asyncio.run(_store(config)), asyncio.run(_homeserver(config))]
+    results = [well, _registration(config), asyncio.run(_store(config)), asyncio.run(_homeserver(config))]
     if results[-1]:  # otherwise nothing more can be learnt
         results.append(asyncio.run(_encryption(config)))
     return 0 if all(results) else 1

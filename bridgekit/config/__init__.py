@@ -1,5 +1,6 @@
 """The configuration: one validated model, read from one file, with every problem told at once."""
 
+from bridgekit.config.chats import unusable
 from bridgekit.config.connectors import Installed
 from bridgekit.config.load import ENV_PREFIX, load
 from bridgekit.config.model import (
@@ -48,4 +49,5 @@ __all__ = [
     "secrets",
     "show",
     "to_yaml",
+    "unusable",
 ]

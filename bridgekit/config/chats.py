@@ -1,4 +1,5 @@
-"""Whether the chats of the config's links can be: asked of their networks, which none of this connects."""
+"""Whether the networks of a config and the chats of its links can be: asked of the networks, which none of this
+connects."""
 
 from __future__ import annotations
 
@@ -9,12 +10,25 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from bridgekit.config.model import Config
 from bridgekit.config.source import Place
 from bridgekit.contract.connector import Connector, FileOpener
 from bridgekit.contract.errors import ConfigError
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId
 from bridgekit.contract.people import File, Portrait
 from bridgekit.contract.reports import AbuseReport
+
+
+def unusable(config: Config, connectors: Mapping[str, Connector]) -> list[tuple[str, str]]:
+    """The networks with which the bridge could not start (a package that one needs is not installed): the path of
+    each, and why."""
+    problems: list[tuple[str, str]] = []
+    for id, section in config.networks.items():
+        try:
+            connectors[section.connector].network(section.config, _Nobody(id))
+        except ConfigError as error:
+            problems += [(f"networks.{id}", why) for _, why in error.problems]
+    return problems
 
 
 def wrong_chats(connector: Connector, config: Any, links: Any, place: Place) -> list[tuple[Place, str]]:

@@ -151,13 +151,15 @@ class Session(Protocol):
 
 
 class Connector(Protocol):
-    """One connector; it is stateless, and `network` is asked once per configured network."""
+    """One connector; it is stateless. `network` is asked for each configured network, and where only the config is
+    looked at, for one that is never connected."""
 
     @property
     def manifest(self) -> Manifest: ...
 
     def network(self, config: Any, host: Host) -> Network:
-        """The network's shared state (who of ours is there, limits). No IO."""
+        """The network's shared state (who of ours is there, limits). No IO. Raises ConfigError, with a sentence, where
+        it cannot be: a package that it needs is not installed."""
         ...
 
 

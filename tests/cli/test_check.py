@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -171,6 +173,40 @@ def test_a_config_that_is_no_use_ends_the_check(tmp_path: Path, capsys: pytest.C
     lines = capsys.readouterr().out.splitlines()
     assert lines
     assert all(line.startswith("FAIL  config") for line in lines)
+
+
+WITHOUT_SLIXMPP = """\
+import sys
+sys.modules["slixmpp"] = None
+from bridgekit.cli import main
+sys.exit(main())
+"""
+
+
+async def test_a_network_whose_package_is_missing_is_told_in_the_words_in_which_the_bridge_refuses_to_run(
+    folder: Path,
+):
+    config = folder / "config.yaml"
+    text = re.sub(
+        r"\n  parrot:\n(    .*\n)*",
+        "\n  parrot: {connector: xmpp, mode: component, jid: matrix.hs.test, secret: s}\n",
+        config.read_text(),
+    )
+    config.write_text(text)
+
+    async def says(word: str) -> tuple[int | None, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", WITHOUT_SLIXMPP, word, "-c", str(config),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await process.communicate()
+        return process.returncode, out.decode(), err.decode()
+
+    (checked, out, _), (ran, _, refused) = await says("check"), await says("run")
+    assert "FAIL  config        networks.parrot: XMPP needs the package slixmpp" in out
+    assert out.splitlines()[0].endswith(f": {refused.strip()}")
+    assert "ok    store" in out  # the rest is told, too
+    assert (checked, ran) == (1, 2)
 
 
 async def test_what_an_earlier_config_left_in_the_database_is_told(
