@@ -6,8 +6,10 @@ from pathlib import Path
 
 from playwright.async_api import Route, expect
 
+from bridgekit.contract.ids import NetworkId, PersonId
+from bridgekit.contract.reports import AbuseReport
 from tests.browsers.chromium import chromium, photograph
-from tests.runtime.fake_network import Town, says
+from tests.runtime.fake_network import TALK, Town, now, says
 from tests.runtime.running import by, ghost, linked, said, town_world, until
 from tests.runtime.secret_rooms import scene
 
@@ -65,6 +67,32 @@ async def test_a_name_is_text_whatever_is_in_it(tmp_path: Path) -> None:
         await expect(page.locator("article li strong")).to_have_text(HOSTILE)
         assert await page.locator("article img").count() == 0
         assert await page.title() == "bridgekit"
+
+
+async def test_abuse_that_was_reported_stands_there_in_the_reporters_words(tmp_path: Path) -> None:
+    async with town_world(tmp_path, Town()) as place, place.bridge() as bridge, chromium() as browser:
+        page = await browser.new_page(viewport={"width": 1000, "height": 600})
+        await page.goto(f"http://{bridge.admin_address}/#{bridge.admin_token}")
+        await expect(page.locator("#state")).to_contain_text("well")
+        await expect(page.locator("#reported")).to_be_hidden()
+        await bridge.parts.reports.file(
+            NetworkId("town"),
+            AbuseReport(
+                chat=TALK,
+                at=now(),
+                accused=PersonId("mallory"),
+                note=f"He posts {HOSTILE}",
+                messages=3,
+                proven=2,
+            ),
+        )
+        await page.reload()
+        row = page.locator("#reports tbody tr")
+        await expect(row).to_contain_text(f"He posts {HOSTILE}")
+        await expect(row).to_contain_text("mallory")
+        await expect(row).to_contain_text("2 of 3")
+        assert await row.locator("img").count() == 0
+        await photograph(page, "dashboard-reports")
 
 
 async def test_rooms_that_wait_for_something_come_first_and_the_others_by_name(tmp_path: Path) -> None:
