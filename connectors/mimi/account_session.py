@@ -16,7 +16,7 @@ from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Person
 from bridgekit.contract.verbs import Sent, Verb, VerbBase
 from connectors.mimi import uris
-from connectors.mimi.searching import Findable
+from connectors.mimi.service.searching import Findable
 from connectors.mimi.session import MimiSession, capabilities
 
 T = TypeVar("T")

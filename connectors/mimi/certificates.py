@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from connectors.mimi.peers import Credentials
+from connectors.mimi.service.peers import Credentials
 
 VALID = datetime.timedelta(days=90)
 BEFORE = datetime.timedelta(hours=1)

@@ -11,9 +11,9 @@ from bridgekit.contract.errors import PeerMisbehaved, SendRejected
 from bridgekit.contract.ids import MessageId
 from bridgekit.contract.people import Content, Kind
 from bridgekit.contract.text import Text, join
-from connectors.mimi.content import read_id
-from connectors.mimi.markdown_out import to_markdown
-from connectors.mimi.parts import (
+from connectors.mimi.messages.content import read_id
+from connectors.mimi.messages.markdown_out import to_markdown
+from connectors.mimi.messages.parts import (
     MARKDOWN,
     PLAIN,
     Disposition,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from connectors.mimi.peers import Credentials
+from connectors.mimi.service.peers import Credentials
 from connectors.mimi.uris import is_domain
 
 

@@ -14,19 +14,19 @@ from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import File, Login
 from connectors.mimi import uris
 from connectors.mimi.account_session import AccountSession
-from connectors.mimi.assets import Assets
+from connectors.mimi.clients.parting import parted
+from connectors.mimi.clients.speaking import Speaking
+from connectors.mimi.clients.tenants import Tenants
 from connectors.mimi.config import MimiConfig
-from connectors.mimi.downloads import Downloads
 from connectors.mimi.mls import Signer, installed
-from connectors.mimi.parting import parted
-from connectors.mimi.peers import Peers
-from connectors.mimi.provider import Provider
-from connectors.mimi.renewing import Renewing
-from connectors.mimi.searching import FINDABLE, Findable
-from connectors.mimi.server import FILES, Server
+from connectors.mimi.service.assets import Assets
+from connectors.mimi.service.downloads import Downloads
+from connectors.mimi.service.peers import Peers
+from connectors.mimi.service.provider import Provider
+from connectors.mimi.service.renewing import Renewing
+from connectors.mimi.service.searching import FINDABLE, Findable
+from connectors.mimi.service.server import FILES, Server
 from connectors.mimi.session import MimiSession
-from connectors.mimi.speaking import Speaking
-from connectors.mimi.tenants import Tenants
 from connectors.mimi.uris import Thing
 
 _IDENTITY, _HUB_KEY, _SEED = "own/identity", "own/hub-key", "own/seed"

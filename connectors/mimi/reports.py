@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bridgekit.contract import reports
 from bridgekit.contract.ids import ChatId, PersonId
-from connectors.mimi import telling, uris
+from connectors.mimi import uris
+from connectors.mimi.clients import telling
 from connectors.mimi.wire.users import AbuseReport
 
 

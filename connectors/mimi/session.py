@@ -16,14 +16,15 @@ from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import File, Kind, Person, Role
 from bridgekit.contract.policy import Protection
 from bridgekit.contract.verbs import Sent, Verb, VerbBase
-from connectors.mimi import presets, uris
-from connectors.mimi.assets import Assets
-from connectors.mimi.markdown_out import STYLES
-from connectors.mimi.people import People
-from connectors.mimi.room import BANNED, NOBODY, Capability, role_for
-from connectors.mimi.seat import Seat
-from connectors.mimi.speaking import Deeds, Speaking
-from connectors.mimi.tenants import BRIDGE, Tenants
+from connectors.mimi import uris
+from connectors.mimi.clients.seat import Seat
+from connectors.mimi.clients.speaking import Deeds, Speaking
+from connectors.mimi.clients.tenants import BRIDGE, Tenants
+from connectors.mimi.messages.markdown_out import STYLES
+from connectors.mimi.service import presets
+from connectors.mimi.service.assets import Assets
+from connectors.mimi.service.people import People
+from connectors.mimi.service.room import BANNED, NOBODY, Capability, role_for
 from connectors.mimi.wire.components import RoomMetadata
 from connectors.mimi.wire.rooms import CommitBundle
 

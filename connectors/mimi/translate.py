@@ -13,10 +13,10 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, MessageId
 from bridgekit.contract.people import Content, Person
 from bridgekit.contract.text import Text, join
-from connectors.mimi import attachment
-from connectors.mimi.hypertext import from_html
-from connectors.mimi.markdown_in import from_markdown
-from connectors.mimi.parts import (
+from connectors.mimi.messages import attachment
+from connectors.mimi.messages.hypertext import from_html
+from connectors.mimi.messages.markdown_in import from_markdown
+from connectors.mimi.messages.parts import (
     Disposition,
     ExternalPart,
     MimiContent,
@@ -26,7 +26,7 @@ from connectors.mimi.parts import (
     Semantics,
     SinglePart,
 )
-from connectors.mimi.status import Report, Status
+from connectors.mimi.messages.status import Report, Status
 
 MAX_REACTION = 64  # UTF-8 octets: a longer "reaction" is a reply in disguise
 MAX_MESSAGES = 8  # of one MIMI message, which may hold any number of files

@@ -15,7 +15,7 @@ import msgspec
 from bridgekit.contract.errors import BridgeError
 from connectors.mimi import uris
 from connectors.mimi.certificates import Authority
-from connectors.mimi.peers import Credentials, Endpoint, Peers
+from connectors.mimi.service.peers import Credentials, Endpoint, Peers
 
 
 class Caller(msgspec.Struct, frozen=True):

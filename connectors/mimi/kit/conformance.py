@@ -19,8 +19,8 @@ import msgspec
 from bridgekit.contract.errors import BridgeError, ConfigError, PeerMisbehaved
 from connectors.mimi.kit.calling import Caller
 from connectors.mimi.mls import MemberEngine, Signer, installed
-from connectors.mimi.peers import DIRECTORY_PATH, MEDIA_TYPE, TIMEOUT, Endpoint, Peers
-from connectors.mimi.shelf import lifetime
+from connectors.mimi.service.peers import DIRECTORY_PATH, MEDIA_TYPE, TIMEOUT, Endpoint, Peers
+from connectors.mimi.service.shelf import lifetime
 from connectors.mimi.wire import rooms, users
 from connectors.mimi.wire.mls import (
     AES128_X25519,

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from bridgekit.contract.errors import BridgeError, PeerMisbehaved
-from connectors.mimi import content, status
-from connectors.mimi.parts import MimiContent
+from connectors.mimi.messages import content, status
+from connectors.mimi.messages.parts import MimiContent
 from connectors.mimi.wire import components, mls, policies, rooms, users
 from connectors.mimi.wire.components import Component, ExtensionType
 from connectors.mimi.wire.tls import Codec

@@ -15,7 +15,7 @@ from connectors.mimi import uris
 from connectors.mimi.kit.calling import Caller
 from connectors.mimi.kit.conformance import Outcome, Result, examine
 from connectors.mimi.kit.page import page
-from connectors.mimi.peers import Credentials
+from connectors.mimi.service.peers import Credentials
 
 _MARKS = {Outcome.PASSED: "ok  ", Outcome.FAILED: "FAIL", Outcome.SKIPPED: "skip"}
 

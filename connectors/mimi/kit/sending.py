@@ -6,15 +6,16 @@ import asyncio
 import secrets
 
 from bridgekit.contract.errors import BridgeError, PeerMisbehaved
-from connectors.mimi import content, uris
-from connectors.mimi.content import SALT
-from connectors.mimi.hubs import Hubs, state_in
+from connectors.mimi import uris
+from connectors.mimi.clients.hubs import Hubs, state_in
+from connectors.mimi.clients.seat import Seat
 from connectors.mimi.kit.calling import Caller
+from connectors.mimi.messages import content
+from connectors.mimi.messages.content import SALT
+from connectors.mimi.messages.parts import PLAIN, MimiContent, SinglePart, origin
 from connectors.mimi.mls import installed
-from connectors.mimi.parts import PLAIN, MimiContent, SinglePart, origin
-from connectors.mimi.presets import CONTENT
-from connectors.mimi.room import entry
-from connectors.mimi.seat import Seat
+from connectors.mimi.service.presets import CONTENT
+from connectors.mimi.service.room import entry
 from connectors.mimi.translate import name
 from connectors.mimi.uris import Thing, Uri
 from connectors.mimi.wire import rooms

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from connectors.mimi import presets
+from connectors.mimi.clients.seat import Seat
 from connectors.mimi.mls import MemberEngine, Signer, installed
-from connectors.mimi.people import People
-from connectors.mimi.seat import Seat
-from connectors.mimi.shelf import Package
+from connectors.mimi.service import presets
+from connectors.mimi.service.people import People
+from connectors.mimi.service.shelf import Package
 from connectors.mimi.wire.components import FrankingAgent, RoomMetadata
 from connectors.mimi.wire.mls import CREDENTIAL, KEY_PACKAGE, MLS_MESSAGE, KeyPackage
 from connectors.mimi.wire.rooms import WelcomeFanout

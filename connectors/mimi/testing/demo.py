@@ -18,14 +18,14 @@ from bridgekit.contract import facts, verbs
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Content, Quote
 from bridgekit.contract.text import Style, Text, join, styled
+from connectors.mimi.clients.seat import Seat
 from connectors.mimi.compose import Envelope, Said, to_content
+from connectors.mimi.messages.parts import MimiContent
+from connectors.mimi.messages.status import Report, Status
 from connectors.mimi.mls import MemberEngine, installed
-from connectors.mimi.parts import MimiContent
-from connectors.mimi.peers import Endpoint
-from connectors.mimi.people import People
-from connectors.mimi.presets import MEMBER
-from connectors.mimi.seat import Seat
-from connectors.mimi.status import Report, Status
+from connectors.mimi.service.peers import Endpoint
+from connectors.mimi.service.people import People
+from connectors.mimi.service.presets import MEMBER
 from connectors.mimi.testing.cast import ROOM, Client, create
 from connectors.mimi.testing.household import Household, framed, framed_report, id_of
 from connectors.mimi.testing.houses import House, Town, running

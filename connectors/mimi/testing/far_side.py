@@ -15,11 +15,11 @@ from bridgekit.contract import facts
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Person
 from bridgekit.testing.contract import Ability
+from connectors.mimi.clients.seat import Seat
+from connectors.mimi.messages.parts import PLAIN, MimiContent, SinglePart, origin
 from connectors.mimi.mls import installed
-from connectors.mimi.parts import PLAIN, MimiContent, SinglePart, origin
-from connectors.mimi.people import People
-from connectors.mimi.presets import MEMBER
-from connectors.mimi.seat import Seat
+from connectors.mimi.service.people import People
+from connectors.mimi.service.presets import MEMBER
 from connectors.mimi.testing.cast import ROOM, Client, create
 from connectors.mimi.testing.household import Household, framed
 from connectors.mimi.testing.houses import House, Town, running

@@ -9,12 +9,12 @@ from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Person
-from connectors.mimi import content, status
+from connectors.mimi.clients.seat import Changed, Heard, Said, Seat
+from connectors.mimi.messages import content, status
+from connectors.mimi.messages.parts import MimiContent
+from connectors.mimi.messages.plausible import belongs
 from connectors.mimi.mls import MemberEngine
-from connectors.mimi.parts import MimiContent
-from connectors.mimi.people import People
-from connectors.mimi.plausible import belongs
-from connectors.mimi.seat import Changed, Heard, Said, Seat
+from connectors.mimi.service.people import People
 from connectors.mimi.testing.cast import Client
 from connectors.mimi.translate import Received, receipts, to_facts
 from connectors.mimi.wire.components import APPLICATION_FRAMING, ApplicationFraming, MediaType

@@ -10,14 +10,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from bridgekit.testing.host import FakeHost
-from connectors.mimi.assets import Assets
 from connectors.mimi.certificates import Authority
-from connectors.mimi.downloads import Downloads
 from connectors.mimi.mls import MemberEngine, Signer, installed
-from connectors.mimi.peers import Credentials, Peers
-from connectors.mimi.provider import Local, Provider
-from connectors.mimi.punctual import Punctual
-from connectors.mimi.server import FILES, Rates, Server
+from connectors.mimi.service.assets import Assets
+from connectors.mimi.service.downloads import Downloads
+from connectors.mimi.service.peers import Credentials, Peers
+from connectors.mimi.service.provider import Local, Provider
+from connectors.mimi.service.punctual import Punctual
+from connectors.mimi.service.server import FILES, Rates, Server
 
 
 class House:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 from hypothesis import strategies as st
 
-from connectors.mimi.parts import (
+from connectors.mimi.messages.parts import (
     Disposition,
     Expiry,
     ExternalPart,

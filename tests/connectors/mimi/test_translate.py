@@ -12,10 +12,10 @@ from bridgekit.contract.facts import Edit, Message, Reaction, Receipt, Retractio
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import Content, File, Kind, Person, Quote
 from bridgekit.contract.text import Style, Text, join, styled
-from connectors.mimi import status
 from connectors.mimi.compose import Envelope, to_content
-from connectors.mimi.content import decode, encode
-from connectors.mimi.parts import (
+from connectors.mimi.messages import status
+from connectors.mimi.messages.content import decode, encode
+from connectors.mimi.messages.parts import (
     Disposition,
     ExternalPart,
     MimiContent,

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from connectors.mimi.commits import Commits
-from connectors.mimi.hearing import Hearing
-from connectors.mimi.peers import Answer
-from connectors.mimi.provider import Provider
-from connectors.mimi.seat import Seat
-from connectors.mimi.seats import Asked, Seats
+from connectors.mimi.clients.commits import Commits
+from connectors.mimi.clients.hearing import Hearing
+from connectors.mimi.clients.seat import Seat
+from connectors.mimi.clients.seats import Asked, Seats
+from connectors.mimi.service.peers import Answer
+from connectors.mimi.service.provider import Provider
 from connectors.mimi.wire import rooms
 from connectors.mimi.wire.rooms import FANOUTS, CommitFanout, Fanout
 

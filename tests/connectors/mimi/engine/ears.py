@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
 
-from connectors.mimi.server import Rates
+from connectors.mimi.service.server import Rates
 from connectors.mimi.testing import houses
 from connectors.mimi.testing.houses import House, Town
 from connectors.mimi.wire.rooms import Fanout

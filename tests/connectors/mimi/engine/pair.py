@@ -17,10 +17,10 @@ from bridgekit.contract.text import plain
 from bridgekit.testing.host import FakeHost
 from bridgekit.testing.servers.process import free_port
 from connectors.mimi.certificates import Authority
+from connectors.mimi.clients.tenants import Tenants
 from connectors.mimi.config import MimiConfig
 from connectors.mimi.connector import connector
 from connectors.mimi.session import MimiSession
-from connectors.mimi.tenants import Tenants
 
 ROOM = ChatId("mimi://a.example/r/club")
 F = TypeVar("F", bound=Fact)

@@ -10,7 +10,7 @@ import msgspec
 
 from bridgekit.testing.host import FakeHost
 from connectors.mimi.mls import installed
-from connectors.mimi.provider import Provider
+from connectors.mimi.service.provider import Provider
 from connectors.mimi.testing.cast import Client, hub_identity
 from connectors.mimi.wire.mls import AES128_X25519, CREDENTIAL, RequiredCapabilities
 from connectors.mimi.wire.signing import to_be_signed

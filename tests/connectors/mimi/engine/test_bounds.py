@@ -10,15 +10,15 @@ import msgspec
 import pytest
 
 from bridgekit.contract.errors import Disconnected, NotAllowed, PeerMisbehaved
-from connectors.mimi import hub, outbox, peers, provider, server, vouching
-from connectors.mimi.consent import MAX_WAITING, Consents
-from connectors.mimi.hub import Delivery
-from connectors.mimi.peers import Answer, Endpoint
-from connectors.mimi.people import People
-from connectors.mimi.presets import MODERATOR
-from connectors.mimi.server import Rates
+from connectors.mimi.clients.turns import Turns
+from connectors.mimi.service import hub, outbox, peers, provider, server, vouching
+from connectors.mimi.service.consent import MAX_WAITING, Consents
+from connectors.mimi.service.hub import Delivery
+from connectors.mimi.service.peers import Answer, Endpoint
+from connectors.mimi.service.people import People
+from connectors.mimi.service.presets import MODERATOR
+from connectors.mimi.service.server import Rates
 from connectors.mimi.testing.cast import ROOM, Client
-from connectors.mimi.turns import Turns
 from connectors.mimi.wire import components, rooms
 from connectors.mimi.wire.components import Component, RoomMetadata
 from connectors.mimi.wire.mls import MLS_MESSAGE, PublicMessage

@@ -8,8 +8,8 @@ import pytest
 
 from bridgekit.contract import verbs
 from bridgekit.contract.errors import SendRejected
-from connectors.mimi import room
-from connectors.mimi.seat import Seat, bundle
+from connectors.mimi.clients.seat import Seat, bundle
+from connectors.mimi.service import room
 from connectors.mimi.wire import policies
 from connectors.mimi.wire.components import Component
 from connectors.mimi.wire.rooms import CommitBundle

@@ -12,8 +12,8 @@ from bridgekit.contract.errors import SendRejected, SendUncertain
 from bridgekit.contract.ids import PersonId
 from bridgekit.contract.people import Person
 from connectors.mimi import uris
-from connectors.mimi.hubs import Hubs
-from connectors.mimi.room import BANNED, NOBODY
+from connectors.mimi.clients.hubs import Hubs
+from connectors.mimi.service.room import BANNED, NOBODY
 from connectors.mimi.wire import rooms
 from tests.connectors.mimi.engine.pair import ROOM, Pair, Side
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.mimi import provider
+from connectors.mimi.service import provider
 from connectors.mimi.wire.users import ClientExhausted, ClientMaterial, UserCode
 from tests.connectors.mimi.engine.ears import town
 from tests.connectors.mimi.engine.test_provider import Scene

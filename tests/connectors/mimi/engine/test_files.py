@@ -10,8 +10,8 @@ import pytest
 from bridgekit.contract import facts
 from bridgekit.contract.errors import RemoteError
 from bridgekit.contract.people import File
-from connectors.mimi import attachment
-from connectors.mimi.peers import Credentials, Endpoint, Peers
+from connectors.mimi.messages import attachment
+from connectors.mimi.service.peers import Credentials, Endpoint, Peers
 from tests.connectors.mimi.engine.pair import Pair, Side
 
 PICTURE = b"\x89PNG\r\n\x1a\n" + secrets.token_bytes(200_000)

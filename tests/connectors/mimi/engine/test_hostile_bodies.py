@@ -13,9 +13,9 @@ import pytest
 from bridgekit.contract import verbs
 from bridgekit.contract.errors import BridgeError, SendRejected
 from bridgekit.contract.ids import ChatId
+from connectors.mimi.clients.seat import Seat
 from connectors.mimi.mls import installed
-from connectors.mimi.peers import Endpoint, Peers
-from connectors.mimi.seat import Seat
+from connectors.mimi.service.peers import Endpoint, Peers
 from connectors.mimi.testing.cast import Client
 from connectors.mimi.wire import components, rooms, users
 from connectors.mimi.wire.components import Component, ParticipantUpdate

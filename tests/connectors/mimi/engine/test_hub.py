@@ -8,13 +8,13 @@ import msgspec
 import pytest
 
 from bridgekit.contract.errors import PeerMisbehaved
-from connectors.mimi.franking import Franker, tag
-from connectors.mimi.hub import Accepted, Delivery, HubRoom, Kept
+from connectors.mimi.clients.seat import Changed, Proposed, Said, Seat
 from connectors.mimi.mls import installed
-from connectors.mimi.people import People
-from connectors.mimi.presets import ADMIN, MEMBER, MODERATOR
-from connectors.mimi.room import BANNED
-from connectors.mimi.seat import Changed, Proposed, Said, Seat
+from connectors.mimi.service.franking import Franker, tag
+from connectors.mimi.service.hub import Accepted, Delivery, HubRoom, Kept
+from connectors.mimi.service.people import People
+from connectors.mimi.service.presets import ADMIN, MEMBER, MODERATOR
+from connectors.mimi.service.room import BANNED
 from connectors.mimi.testing.cast import PEOPLE, ROOM, Client, create, hub_identity
 from connectors.mimi.wire import components, rooms
 from connectors.mimi.wire.components import Component, RoomMetadata

@@ -14,11 +14,11 @@ import pytest
 
 from bridgekit.contract import verbs
 from bridgekit.contract.errors import BridgeError, PeerMisbehaved, SendRejected
-from connectors.mimi import vouching
-from connectors.mimi.hub import HubRoom
-from connectors.mimi.presets import MEMBER, MODERATOR
-from connectors.mimi.room import merge
-from connectors.mimi.seat import Seat, bundle
+from connectors.mimi.clients.seat import Seat, bundle
+from connectors.mimi.service import vouching
+from connectors.mimi.service.hub import HubRoom
+from connectors.mimi.service.presets import MEMBER, MODERATOR
+from connectors.mimi.service.room import merge
 from connectors.mimi.testing.cast import PEOPLE, Client
 from connectors.mimi.wire import rooms
 from connectors.mimi.wire.components import FRANKING_AGENT, Component, FrankingAgent

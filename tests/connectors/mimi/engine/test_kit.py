@@ -13,7 +13,7 @@ from aiohttp import web
 from connectors.mimi.kit.calling import Caller
 from connectors.mimi.kit.conformance import Outcome, Result, examine
 from connectors.mimi.kit.report import Report, to_html
-from connectors.mimi.peers import DIRECTORY_PATH, directory
+from connectors.mimi.service.peers import DIRECTORY_PATH, directory
 from connectors.mimi.testing.cast import Client
 from connectors.mimi.testing.demo import main
 from connectors.mimi.wire.users import ConsentEntry, ConsentOperation

@@ -11,7 +11,7 @@ import pytest
 from bridgekit.contract import verbs
 from bridgekit.contract.errors import SendRejected
 from connectors.mimi import uris
-from connectors.mimi.peers import Answer, Endpoint, Peers
+from connectors.mimi.service.peers import Answer, Endpoint, Peers
 from tests.connectors.mimi.engine.pair import ROOM, Pair, Side
 
 

@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from connectors.mimi.mls import installed
-from connectors.mimi.peers import DIRECTORY_PATH
-from connectors.mimi.punctual import Punctual
+from connectors.mimi.service.peers import DIRECTORY_PATH
+from connectors.mimi.service.punctual import Punctual
 from connectors.mimi.testing.houses import Town, running
 from tests.connectors.mimi.engine.ears import Ears
 

@@ -9,7 +9,7 @@ import pytest
 
 from bridgekit.contract import facts, verbs
 from bridgekit.contract.errors import SendUncertain
-from connectors.mimi.peers import Answer, Endpoint, Peers
+from connectors.mimi.service.peers import Answer, Endpoint, Peers
 from tests.connectors.mimi.engine.pair import ROOM, Pair
 
 

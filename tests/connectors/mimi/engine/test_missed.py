@@ -10,14 +10,14 @@ import pytest
 
 from bridgekit.contract import facts
 from bridgekit.contract.errors import Disconnected
-from connectors.mimi.hubs import Hubs
+from connectors.mimi.clients.hubs import Hubs
+from connectors.mimi.clients.seat import Seat
+from connectors.mimi.clients.turns import Stale
 from connectors.mimi.mls import Signer
-from connectors.mimi.outbox import Outbox
-from connectors.mimi.peers import Answer
-from connectors.mimi.presets import MEMBER
-from connectors.mimi.seat import Seat
+from connectors.mimi.service.outbox import Outbox
+from connectors.mimi.service.peers import Answer
+from connectors.mimi.service.presets import MEMBER
 from connectors.mimi.testing.cast import Client
-from connectors.mimi.turns import Stale
 from connectors.mimi.wire import rooms
 from connectors.mimi.wire.mls import GROUP_INFO
 from connectors.mimi.wire.rooms import CommitBundle, FullGroupInfo

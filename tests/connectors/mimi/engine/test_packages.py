@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from connectors.mimi.packages import AT_ONCE, GRACE, LOOK, PREFIX, TERMS, Packages, Term
-from connectors.mimi.presets import MEMBER
-from connectors.mimi.seats import Seats
-from connectors.mimi.shelf import RENEW, Package, Shelf
+from connectors.mimi.clients.packages import AT_ONCE, GRACE, LOOK, PREFIX, TERMS, Packages, Term
+from connectors.mimi.clients.seats import Seats
+from connectors.mimi.service.presets import MEMBER
+from connectors.mimi.service.shelf import RENEW, Package, Shelf
 from connectors.mimi.testing.cast import ROOM, Client, create
 from connectors.mimi.testing.houses import House
 from connectors.mimi.wire.mls import KEY_PACKAGE

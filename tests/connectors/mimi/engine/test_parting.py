@@ -9,9 +9,9 @@ import pytest
 from bridgekit.contract.ids import NetworkId
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Human
-from connectors.mimi.accounts import LEFT
+from connectors.mimi.clients.accounts import LEFT
+from connectors.mimi.clients.tenants import Tenants
 from connectors.mimi.session import MimiSession
-from connectors.mimi.tenants import Tenants
 from tests.connectors.mimi.engine.test_bridges import Pair, of_somebody, pair
 from tests.connectors.mimi.engine.test_direct_rooms import (
     ALICE,
@@ -174,7 +174,7 @@ async def test_who_agreed_and_is_not_brought_in_makes_a_room_after_a_while(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ):
     """Who asked may be gone by now, and the answer with them."""
-    monkeypatch.setattr("connectors.mimi.accounts.WELCOME", 0.2)
+    monkeypatch.setattr("connectors.mimi.clients.accounts.WELCOME", 0.2)
     async with pair.b.bridge() as b:
         await account(pair.b, "bob")
         async with pair.a.bridge():

@@ -11,7 +11,7 @@ from bridgekit.contract.errors import SendRejected
 from bridgekit.contract.facts import Change, Membership
 from bridgekit.contract.ids import PersonId
 from bridgekit.contract.people import Person, Role
-from connectors.mimi import presets
+from connectors.mimi.service import presets
 from tests.connectors.mimi.engine.pair import ROOM, Pair, Side
 
 ANN, BOB = "mimi://a.example/u/ann:hs", "mimi://b.example/u/bob:hs"

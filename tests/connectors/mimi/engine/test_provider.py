@@ -14,13 +14,13 @@ import msgspec
 import pytest
 
 from bridgekit.contract.errors import Disconnected, NotAllowed
-from connectors.mimi import server
-from connectors.mimi.content import encode
+from connectors.mimi.clients.seat import Said, Seat
+from connectors.mimi.messages.content import encode
 from connectors.mimi.mls import installed
-from connectors.mimi.peers import DIRECTORY_PATH, MAX_BODY, Endpoint
-from connectors.mimi.presets import MEMBER
-from connectors.mimi.seat import Said, Seat
-from connectors.mimi.server import Rates
+from connectors.mimi.service import server
+from connectors.mimi.service.peers import DIRECTORY_PATH, MAX_BODY, Endpoint
+from connectors.mimi.service.presets import MEMBER
+from connectors.mimi.service.server import Rates
 from connectors.mimi.testing.cast import PEOPLE, ROOM, Client, create
 from connectors.mimi.testing.houses import House, Town, running
 from connectors.mimi.wire import rooms, users
@@ -30,8 +30,8 @@ from connectors.mimi.wire.rooms import ApplicationFanout, CommitFanout, WelcomeF
 from connectors.mimi.wire.signing import to_be_signed
 from connectors.mimi.wire.users import ClientMaterial, ConsentEntry, ConsentOperation, UserCode
 from tests.connectors.mimi.engine.ears import Ears, ears, town
+from tests.connectors.mimi.messages.test_content import HELLO
 from tests.connectors.mimi.reading import content
-from tests.connectors.mimi.test_content import HELLO
 
 NEEDED = RequiredCapabilities((0x0006,), (0x0008, 0x000A), ())
 

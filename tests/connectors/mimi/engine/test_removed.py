@@ -11,10 +11,10 @@ import pytest
 from bridgekit.contract import facts, verbs
 from bridgekit.contract.ids import PersonId
 from bridgekit.contract.people import Person
+from connectors.mimi.clients.seat import Said, Seat
+from connectors.mimi.clients.tenants import Tenants
 from connectors.mimi.mls import installed
-from connectors.mimi.people import People
-from connectors.mimi.seat import Said, Seat
-from connectors.mimi.tenants import Tenants
+from connectors.mimi.service.people import People
 from connectors.mimi.wire.rooms import ApplicationFanout, CommitFanout, Fanout
 from tests.connectors.mimi.engine.pair import ROOM, Pair
 

@@ -11,9 +11,9 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from connectors.mimi import renewing
 from connectors.mimi.certificates import Authority
 from connectors.mimi.config import MimiConfig
+from connectors.mimi.service import renewing
 from tests.connectors.mimi.engine.pair import Pair, Side
 
 

@@ -11,9 +11,9 @@ import pytest
 from bridgekit.contract.ids import PersonId
 from bridgekit.contract.reports import AbuseReport
 from bridgekit.testing.homeserver import Event
-from connectors.mimi import server
 from connectors.mimi.network import MimiNetwork
-from connectors.mimi.peers import Endpoint
+from connectors.mimi.service import server
+from connectors.mimi.service.peers import Endpoint
 from connectors.mimi.wire import rooms, users
 from connectors.mimi.wire.mls import AES128_X25519
 from tests.connectors.mimi.engine.pair import ROOM, Pair

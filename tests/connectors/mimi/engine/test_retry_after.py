@@ -12,10 +12,10 @@ from aiohttp import web
 
 from bridgekit.contract.errors import Disconnected
 from bridgekit.testing.host import FakeHost
-from connectors.mimi.hub import Delivery
-from connectors.mimi.outbox import Outbox
-from connectors.mimi.peers import Answer, Endpoint
-from connectors.mimi.server import Server
+from connectors.mimi.service.hub import Delivery
+from connectors.mimi.service.outbox import Outbox
+from connectors.mimi.service.peers import Answer, Endpoint
+from connectors.mimi.service.server import Server
 from connectors.mimi.testing.cast import ROOM
 from connectors.mimi.wire import users
 from connectors.mimi.wire.mls import ContentType, PrivateMessage

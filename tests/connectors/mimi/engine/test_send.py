@@ -12,7 +12,7 @@ from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.facts import Change
 from connectors.mimi.kit.calling import Caller
 from connectors.mimi.kit.sending import send
-from connectors.mimi.peers import Credentials
+from connectors.mimi.service.peers import Credentials
 from tests.connectors.mimi.engine.pair import ROOM, Pair
 
 KIT = "mimi://b.example/u/kit"

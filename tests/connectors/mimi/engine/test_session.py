@@ -21,17 +21,26 @@ from bridgekit.contract.text import Style, Text, join, plain, styled
 from bridgekit.contract.verbs import Sent
 from bridgekit.testing.host import FakeHost
 from bridgekit.testing.servers.process import free_port
-from connectors.mimi import presets
+from connectors.mimi.clients.inviting import Inviting
 from connectors.mimi.config import MimiConfig
 from connectors.mimi.connector import connector
-from connectors.mimi.inviting import Inviting
+from connectors.mimi.messages.parts import (
+    PLAIN,
+    Disposition,
+    Expiry,
+    MimiContent,
+    NullPart,
+    Part,
+    SinglePart,
+    origin,
+)
+from connectors.mimi.messages.status import Report, Status
 from connectors.mimi.mls import installed
-from connectors.mimi.parts import PLAIN, Disposition, Expiry, MimiContent, NullPart, Part, SinglePart, origin
-from connectors.mimi.peers import Endpoint
-from connectors.mimi.people import People
-from connectors.mimi.room import BANNED, NOBODY
+from connectors.mimi.service import presets
+from connectors.mimi.service.peers import Endpoint
+from connectors.mimi.service.people import People
+from connectors.mimi.service.room import BANNED, NOBODY
 from connectors.mimi.session import MimiSession
-from connectors.mimi.status import Report, Status
 from connectors.mimi.testing.cast import Client
 from connectors.mimi.testing.household import Household, framed, framed_report, id_of
 from connectors.mimi.testing.houses import House, Town, running
