@@ -10,13 +10,13 @@ import structlog
 from bridgekit.contract.errors import RemoteError, SendRejected
 from bridgekit.contract.facts import Fact, Message, Missed
 from bridgekit.contract.ids import ChatId
-from connectors.irc.batches import HISTORY
 from connectors.irc.connection import Connection
 from connectors.irc.gap import Gaps
 from connectors.irc.history import History
 from connectors.irc.memory import Memory
-from connectors.irc.state import State
-from connectors.irc.wire import Line
+from connectors.irc.protocol.batches import HISTORY
+from connectors.irc.protocol.state import State
+from connectors.irc.protocol.wire import Line
 
 TRIES = 3
 

@@ -13,13 +13,13 @@ from itertools import count
 
 from bridgekit.contract.errors import Disconnected, SendUncertain
 from bridgekit.contract.verbs import Sent
-from connectors.irc.changes import BatchEnded
-from connectors.irc.compose import OutLine
 from connectors.irc.flights import LOST, PART, STOPPED, UNSENT, Delivery, Flight, groups, is_refusal
 from connectors.irc.flood import Flood, Priority, Ticket
-from connectors.irc.state import State
-from connectors.irc.translate import Echo, Reading
-from connectors.irc.wire import Line, build
+from connectors.irc.protocol.changes import BatchEnded
+from connectors.irc.protocol.state import State
+from connectors.irc.protocol.wire import Line, build
+from connectors.irc.words.compose import OutLine
+from connectors.irc.words.translate import Echo, Reading
 
 PATIENCE = 3.0
 """Seconds after which an echo or a labelled answer is no longer waited for without a PING."""

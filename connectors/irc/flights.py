@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from bridgekit.contract.errors import BridgeError, SendRejected, SendUncertain
 from bridgekit.contract.ids import MessageId
 from bridgekit.contract.verbs import Sent
-from connectors.irc.compose import OutLine
-from connectors.irc.explain import explain
 from connectors.irc.flood import Ticket
-from connectors.irc.wire import Line
+from connectors.irc.protocol.wire import Line
+from connectors.irc.words.compose import OutLine
+from connectors.irc.words.explain import explain
 
 LOST = (
     "The connection to IRC was lost before the server confirmed the message: it may or may not have arrived."

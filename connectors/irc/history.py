@@ -9,13 +9,13 @@ from datetime import datetime
 from bridgekit.contract.errors import Disconnected, SendRejected
 from bridgekit.contract.facts import Message
 from bridgekit.contract.ids import MessageId
-from connectors.irc.compose import OutLine, Urgency
 from connectors.irc.deliveries import Deliveries
-from connectors.irc.explain import explain
-from connectors.irc.stamps import is_real, stamp
-from connectors.irc.state import State
-from connectors.irc.translate import HistoryEnd
-from connectors.irc.wire import Line
+from connectors.irc.protocol.stamps import is_real, stamp
+from connectors.irc.protocol.state import State
+from connectors.irc.protocol.wire import Line
+from connectors.irc.words.compose import OutLine, Urgency
+from connectors.irc.words.explain import explain
+from connectors.irc.words.translate import HistoryEnd
 
 PAGE = 100
 SECONDS = 30.0

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from bridgekit.contract.errors import Disconnected, SendRejected
-from connectors.irc.explain import cannot_join, explain
 from connectors.irc.flood import Flood, Priority
-from connectors.irc.state import State
-from connectors.irc.wire import Line, build, clean
+from connectors.irc.protocol.state import State
+from connectors.irc.protocol.wire import Line, build, clean
+from connectors.irc.words.explain import cannot_join, explain
 
 TOGETHER = 8
 """Channels in one JOIN; keyed ones go alone."""

@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 
 from bridgekit.contract.connector import Host
-from connectors.irc.identity import Identity
+from connectors.irc.words.identity import Identity
 
 SAVE_EVERY = 15.0
 """Seconds between two writes: what a crash may lose is read again from the network, and known by its ids."""

@@ -17,20 +17,20 @@ from bridgekit.contract.ids import ChatId, LoginId, PersonId
 from bridgekit.contract.people import Login
 from bridgekit.contract.verbs import Ban, Invite, Kick, SetRole, Unban, Verb
 from connectors.irc import puppets
-from connectors.irc.compose import OutLine, Settings
 from connectors.irc.config import NICK, IrcConfig, PuppetMode, Server, read_secret
 from connectors.irc.connection import opened
-from connectors.irc.explain import Closing, closing
-from connectors.irc.faces import is_service
-from connectors.irc.format import decode
 from connectors.irc.ident import IdentServer
-from connectors.irc.identity import Identity
 from connectors.irc.memory import Memory
+from connectors.irc.protocol.state import State
 from connectors.irc.registering import NoSignIn, Papers, register
 from connectors.irc.services import Plea
 from connectors.irc.session import IrcSession
-from connectors.irc.state import State
-from connectors.irc.translate import Reader, Reading
+from connectors.irc.words.compose import OutLine, Settings
+from connectors.irc.words.explain import Closing, closing
+from connectors.irc.words.faces import is_service
+from connectors.irc.words.format import decode
+from connectors.irc.words.identity import Identity
+from connectors.irc.words.translate import Reader, Reading
 
 MAX_EARLY = 200
 KILLED_AGAIN = 600.0

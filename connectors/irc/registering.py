@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from bridgekit.contract.errors import Disconnected, LoginBanned, LoginRejected, PeerMisbehaved
-from connectors.irc import bouncer, sasl
-from connectors.irc.changes import CapsChanged, CapsListed
 from connectors.irc.config import Mechanism
 from connectors.irc.connection import Connection
-from connectors.irc.explain import Closing, closing, explain
-from connectors.irc.nicks import next_nick, wanted_nick
-from connectors.irc.translate import Reader, Reading
-from connectors.irc.wire import Line, build, clean, parse
+from connectors.irc.protocol import bouncer, sasl
+from connectors.irc.protocol.changes import CapsChanged, CapsListed
+from connectors.irc.protocol.nicks import next_nick, wanted_nick
+from connectors.irc.protocol.wire import Line, build, clean, parse
+from connectors.irc.words.explain import Closing, closing, explain
+from connectors.irc.words.translate import Reader, Reading
 
 SECONDS = 60.0
 """A server that takes longer to welcome us is no use."""

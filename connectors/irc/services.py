@@ -8,8 +8,8 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from connectors.irc.format import decode
-from connectors.irc.wire import Line, build, clean
+from connectors.irc.protocol.wire import Line, build, clean
+from connectors.irc.words.format import decode
 
 SECONDS = 5.0
 """Services that take longer are not there."""

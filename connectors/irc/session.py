@@ -16,24 +16,26 @@ from bridgekit.contract.facts import Fact, Invitation, Message
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Login, Person
 from bridgekit.contract.verbs import FetchHistory, Join, Leave, MarkRead, Sent, SetTyping, ShowProfile, Verb
-from connectors.irc import bouncer, compose, services, upkeep
-from connectors.irc.batches import HISTORY
+from connectors.irc import services, upkeep
 from connectors.irc.catchup import CatchUp
-from connectors.irc.changes import Came, CapsChanged, Change, NamesEnded, Quit, Renamed, Went
 from connectors.irc.connection import Connection
 from connectors.irc.deliveries import Deliveries
 from connectors.irc.flights import NotRelayed
 from connectors.irc.flood import Flood, Priority
 from connectors.irc.history import History
 from connectors.irc.joining import Joining
-from connectors.irc.nicks import wanted_nick
+from connectors.irc.protocol import bouncer
+from connectors.irc.protocol.batches import HISTORY
+from connectors.irc.protocol.changes import Came, CapsChanged, Change, NamesEnded, Quit, Renamed, Went
+from connectors.irc.protocol.nicks import wanted_nick
+from connectors.irc.protocol.roll import Channel
+from connectors.irc.protocol.wire import Line, build, parse
 from connectors.irc.registering import Papers, closed
-from connectors.irc.roll import Channel
-from connectors.irc.saying import unrelayed
 from connectors.irc.services import Services
-from connectors.irc.translate import LARGE, Reader, Reading
 from connectors.irc.upkeep import Pulse, Sign, WantedNick, idles
-from connectors.irc.wire import Line, build, parse
+from connectors.irc.words import compose
+from connectors.irc.words.saying import unrelayed
+from connectors.irc.words.translate import LARGE, Reader, Reading
 
 if TYPE_CHECKING:
     from connectors.irc.network import IrcNetwork

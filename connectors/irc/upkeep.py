@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 from enum import Enum
 
-from connectors.irc.changes import Change, Quit, Renamed
 from connectors.irc.config import Idle, Puppets
-from connectors.irc.state import State
-from connectors.irc.wire import build
+from connectors.irc.protocol.changes import Change, Quit, Renamed
+from connectors.irc.protocol.state import State
+from connectors.irc.protocol.wire import build
 
 TICK = 5.0
 PING_AFTER = 25.0

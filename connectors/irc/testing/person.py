@@ -9,8 +9,8 @@ import msgspec
 
 from bridgekit.contract.text import Text
 from bridgekit.testing.sightings import Sightings
-from connectors.irc.format import decode
-from connectors.irc.wire import Line, build, parse
+from connectors.irc.protocol.wire import Line, build, parse
+from connectors.irc.words.format import decode
 
 _ACTION = "\x01ACTION "
 

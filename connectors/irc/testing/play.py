@@ -4,9 +4,9 @@ from typing import Any
 
 from bridgekit.testing.person import Event, Person, rich
 from bridgekit.testing.stage import NotAsExpected, Stage, eventually, same, true
-from connectors.irc.format import decode
 from connectors.irc.testing.person import Heard, IrcPerson
 from connectors.irc.testing.props import downloaded, long_text, pieces, png, styled
+from connectors.irc.words.format import decode
 
 CHANNEL = "#lounge"
 LABEL = "Messages in this room are not end-to-end encrypted. Lab sends them in clear over the network."

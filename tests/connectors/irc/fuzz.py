@@ -17,7 +17,7 @@ MOST_LINES = 60
 
 def one_script(data: bytes) -> None:
     """Read one script on a connection that is in a channel, and look whether the books still agree."""
-    from connectors.irc.wire import parse
+    from connectors.irc.protocol.wire import parse
     from tests.connectors.irc.reading import AT, in_channel
 
     one = in_channel()

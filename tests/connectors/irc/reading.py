@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import LoginId
-from connectors.irc.identity import Identity
-from connectors.irc.state import State
-from connectors.irc.translate import Reader, Reading
-from connectors.irc.wire import parse
+from connectors.irc.protocol.state import State
+from connectors.irc.protocol.wire import parse
+from connectors.irc.words.identity import Identity
+from connectors.irc.words.translate import Reader, Reading
 
 AT = 1_700_000_000_000
 HELLO = (

@@ -13,15 +13,16 @@ from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Content
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import PostMessage
-from connectors.irc import bouncer, registering
+from connectors.irc import registering
 from connectors.irc.network import IrcNetwork
+from connectors.irc.protocol import bouncer
+from connectors.irc.protocol.wire import parse
 from connectors.irc.testing.harness import MemoryHost, network_of, running
 from connectors.irc.testing.ircd import Ircd
 from connectors.irc.testing.lines import LineClient, line_client
 from connectors.irc.testing.ngircd import Ngircd
 from connectors.irc.testing.ngircd import ngircd as run_ngircd
 from connectors.irc.testing.znc import PASSWORD, znc
-from connectors.irc.wire import parse
 
 _numbers = itertools.count(1)
 

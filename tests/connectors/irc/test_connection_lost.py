@@ -10,12 +10,12 @@ import pytest
 import uvloop
 
 from bridgekit.contract.errors import Disconnected, SendUncertain
-from connectors.irc.compose import OutLine
 from connectors.irc.config import Server
 from connectors.irc.connection import opened
 from connectors.irc.deliveries import Deliveries
 from connectors.irc.flood import Flood, Limits
-from connectors.irc.state import State
+from connectors.irc.protocol.state import State
+from connectors.irc.words.compose import OutLine
 
 HELLO = OutLine(command="PRIVMSG", params=("#c", "hello"))
 

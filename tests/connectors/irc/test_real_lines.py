@@ -28,15 +28,15 @@ from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import Content, Kind, Person, Quote, Role
 from bridgekit.contract.policy import Entry, Exposure
 from bridgekit.contract.text import Span, Style, Text, plain
-from connectors.irc import compose
-from connectors.irc.compose import Settings
-from connectors.irc.identity import Identity
-from connectors.irc.state import State
+from connectors.irc.protocol.state import State
+from connectors.irc.protocol.wire import parse
 from connectors.irc.testing.inspircd import Inspircd
 from connectors.irc.testing.lines import LineClient, line_client
 from connectors.irc.testing.ngircd import Ngircd
-from connectors.irc.translate import Reader
-from connectors.irc.wire import parse
+from connectors.irc.words import compose
+from connectors.irc.words.compose import Settings
+from connectors.irc.words.identity import Identity
+from connectors.irc.words.translate import Reader
 
 CAPS = (
     "message-tags server-time batch account-tag account-notify away-notify chghost echo-message extended-join "

@@ -11,13 +11,14 @@ from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import Content, Kind, Person
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Kick, PostMessage, Sent, SetTopic, Verb
-from connectors.irc import compose, deliveries
+from connectors.irc import deliveries
 from connectors.irc.deliveries import Deliveries
 from connectors.irc.flood import Flood, Limits
-from connectors.irc.outline import Settings
+from connectors.irc.protocol.outline import Settings
+from connectors.irc.protocol.wire import parse
 from connectors.irc.testing.harness import MemoryHost, Running, network_of, running
 from connectors.irc.testing.ircd import FULL, PLAIN, Ircd
-from connectors.irc.wire import parse
+from connectors.irc.words import compose
 from tests.connectors.irc.reading import enable, in_channel
 
 C = ChatId("#c")

@@ -27,11 +27,11 @@ from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import FetchHistory, Join, Leave, PostMessage, React, Retract
 from connectors.irc import joining, upkeep
 from connectors.irc.catchup import spelled
+from connectors.irc.protocol.wire import Line
 from connectors.irc.testing import ircd_commands
 from connectors.irc.testing.harness import MemoryHost, login_of, network_of, running
 from connectors.irc.testing.ircd import FULL, PLAIN, Ircd
 from connectors.irc.testing.ircd_line import Out
-from connectors.irc.wire import Line
 
 C = ChatId("#c")
 
@@ -73,7 +73,7 @@ async def test_the_first_words_in_a_channel_of_thousands_come_before_its_list(ca
 async def test_a_server_that_does_not_answer_who_leaves_no_channel_without_its_list(caps, monkeypatch):
     monkeypatch.setattr("connectors.irc.session.WHO_LATER", 0.05)
     monkeypatch.setattr("connectors.irc.session.WHO_OVERDUE", 0.1)
-    monkeypatch.setattr("connectors.irc.compose.after_names", lambda state, channel: [])
+    monkeypatch.setattr("connectors.irc.words.compose.after_names", lambda state, channel: [])
     ircd = Ircd(caps=caps)
     ircd.crowd(2000, "#c")
     async with bridge_in(ircd) as bridge:

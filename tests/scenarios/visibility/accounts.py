@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from bridgekit.testing.ledger import find_marker
-from connectors.irc.wire import Line
+from connectors.irc.protocol.wire import Line
 from tests.scenarios.visibility.crowd import Handed
 
 

@@ -12,7 +12,7 @@ from typing import Self
 import msgspec
 
 from bridgekit.testing.ledger import find_marker
-from connectors.irc.wire import Line, parse
+from connectors.irc.protocol.wire import Line, parse
 
 
 class Member(asyncio.Protocol):

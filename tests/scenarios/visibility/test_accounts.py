@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from connectors.irc.wire import Line, parse
+from connectors.irc.protocol.wire import Line, parse
 from tests.scenarios.visibility.accounts import (
     Arrived,
     Told,

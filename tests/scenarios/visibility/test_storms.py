@@ -19,8 +19,8 @@ from bridgekit.testing.servers.bridge import BridgeProcess
 from bridgekit.testing.servers.process import private_directory
 from bridgekit.testing.servers.synapse import Account as Matrix
 from bridgekit.testing.servers.synapse import Synapse, find_python
+from connectors.irc.protocol.wire import Line, parse
 from connectors.irc.testing.linked import Linked, linked_inspircds
-from connectors.irc.wire import Line, parse
 from tests.scenarios.visibility.accounts import (
     Account,
     Arrived,
