@@ -9,13 +9,13 @@ from bridgekit.contract import facts
 from bridgekit.contract.errors import RemoteError
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Login, Person
-from connectors.xmpp import cards, compose, disco, explain, heard, translate, wire
-from connectors.xmpp.heard import Heard
 from connectors.xmpp.history import Archived
-from connectors.xmpp.jids import bare, domain, normal
 from connectors.xmpp.reopening import Opened
+from connectors.xmpp.stanzas import cards, compose, disco, explain, heard, translate, wire
+from connectors.xmpp.stanzas.heard import Heard
+from connectors.xmpp.stanzas.jids import bare, domain, normal
+from connectors.xmpp.stanzas.wire import add, children, find, make
 from connectors.xmpp.stream import Refused, new_id
-from connectors.xmpp.wire import add, children, find, make
 
 if TYPE_CHECKING:
     from connectors.xmpp.session import XmppSession

@@ -8,8 +8,8 @@ from xml.etree.ElementTree import Element
 from slixmpp.exceptions import XMPPError
 from slixmpp.plugins.xep_0030.stanza import DiscoInfo
 
-from connectors.xmpp import wire
-from connectors.xmpp.wire import add
+from connectors.xmpp.stanzas import wire
+from connectors.xmpp.stanzas.wire import add
 
 NODE = "https://github.com/bridgekit"
 """Under which name our capabilities go (XEP-0115, 4: the node is a URI of the software)."""

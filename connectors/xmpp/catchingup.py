@@ -11,8 +11,8 @@ from bridgekit.contract.errors import RemoteError, SendUncertain
 from bridgekit.contract.ids import MessageId, PersonId
 from bridgekit.contract.people import Content, Kind, Person
 from bridgekit.contract.text import plain
-from connectors.xmpp import explain
 from connectors.xmpp.history import Archived, is_gone
+from connectors.xmpp.stanzas import explain
 from connectors.xmpp.stream import Refused
 from connectors.xmpp.watch import Watch
 

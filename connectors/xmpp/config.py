@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, FilePath, SecretStr, model_validator
 
-from connectors.xmpp.jids import normal
+from connectors.xmpp.stanzas.jids import normal
 
 
 class Section(BaseModel):

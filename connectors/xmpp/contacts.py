@@ -13,9 +13,9 @@ from bridgekit.contract import facts
 from bridgekit.contract.errors import Disconnected
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Person
-from connectors.xmpp import wire
-from connectors.xmpp.jids import bare, normal
-from connectors.xmpp.wire import make
+from connectors.xmpp.stanzas import wire
+from connectors.xmpp.stanzas.jids import bare, normal
+from connectors.xmpp.stanzas.wire import make
 
 if TYPE_CHECKING:
     from connectors.xmpp.guests import Guest

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 from bridgekit.contract.errors import Disconnected, SendRejected, SendUncertain
 from bridgekit.contract.ids import MessageId
-from connectors.xmpp import explain
+from connectors.xmpp.stanzas import explain
 
 ECHO_SECONDS = 30.0
 

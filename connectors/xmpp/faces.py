@@ -16,8 +16,8 @@ from bridgekit.contract.errors import MatrixError, RemoteError
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import File, Person
-from connectors.xmpp import cards, compose, wire
-from connectors.xmpp.cards import Picture
+from connectors.xmpp.stanzas import cards, compose, wire
+from connectors.xmpp.stanzas.cards import Picture
 from connectors.xmpp.stream import Refused, Stream, new_id
 
 WAITING = 200

@@ -9,7 +9,7 @@ import msgspec
 from slixmpp.plugins.xep_0004.stanza import Form
 
 from bridgekit.contract.connector import Host
-from connectors.xmpp.jids import domain, local_of, normal
+from connectors.xmpp.stanzas.jids import domain, local_of, normal
 
 if TYPE_CHECKING:
     from connectors.xmpp.stream import Stream

@@ -14,7 +14,7 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Login, Person
 from bridgekit.contract.verbs import FetchHistory, Leave, Sent, Verb
-from connectors.xmpp.jids import bare
+from connectors.xmpp.stanzas.jids import bare
 
 if TYPE_CHECKING:
     from connectors.xmpp.network import XmppNetwork

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-from connectors.xmpp import compose, heard, wire
-from connectors.xmpp.heard import Heard
-from connectors.xmpp.jids import bare
+from connectors.xmpp.stanzas import compose, heard, wire
+from connectors.xmpp.stanzas.heard import Heard
+from connectors.xmpp.stanzas.jids import bare
+from connectors.xmpp.stanzas.wire import find, words
 from connectors.xmpp.stream import Refused, Stream, new_id
-from connectors.xmpp.wire import find, words
 
 PAGE = 100
 

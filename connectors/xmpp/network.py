@@ -16,25 +16,26 @@ from bridgekit.contract.errors import Disconnected, LoginRejected, MatrixError, 
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import File, Login, Person
-from connectors.xmpp import bits, compose, explain, stream, wire
+from connectors.xmpp import stream
 from connectors.xmpp.config import Mode, Tls, XmppConfig
 from connectors.xmpp.contacts import Contacts
 from connectors.xmpp.faces import Wanted
 from connectors.xmpp.gateway import Gateway
 from connectors.xmpp.guests import Guest
-from connectors.xmpp.heard import Heard
-from connectors.xmpp.index import Index
-from connectors.xmpp.jids import bare, domain, local_of, normal
 from connectors.xmpp.marks import Marks
 from connectors.xmpp.places import Place, Places
 from connectors.xmpp.portraits import Portraits
-from connectors.xmpp.rooms import Presence, Room
 from connectors.xmpp.session import XmppSession
+from connectors.xmpp.stanzas import bits, compose, explain, wire
+from connectors.xmpp.stanzas.heard import Heard
+from connectors.xmpp.stanzas.index import Index
+from connectors.xmpp.stanzas.jids import bare, domain, local_of, normal
+from connectors.xmpp.stanzas.rooms import Presence, Room
+from connectors.xmpp.stanzas.wire import make
 from connectors.xmpp.stickers import Stickers
 from connectors.xmpp.troubles import Troubles
 from connectors.xmpp.voices import Voice
 from connectors.xmpp.watch import Watch
-from connectors.xmpp.wire import make
 
 _ROOM_LABELS = (
     "conference.",

@@ -26,10 +26,10 @@ from bridgekit.contract.connector import Host
 from bridgekit.contract.devices import Device, Trust
 from bridgekit.contract.errors import PeerMisbehaved, SendRejected
 from bridgekit.contract.ids import PersonId
-from connectors.xmpp import envelope, wire
-from connectors.xmpp.jids import bare
+from connectors.xmpp.stanzas import envelope, wire
+from connectors.xmpp.stanzas.jids import bare
+from connectors.xmpp.stanzas.wire import add, find, make
 from connectors.xmpp.stream import Stream
-from connectors.xmpp.wire import add, find, make
 
 # At their lowest level they log what they encrypt, in clear.
 for _name in ("omemo", "slixmpp_omemo", "oldmemo", "twomemo", "doubleratchet", "x3dh"):

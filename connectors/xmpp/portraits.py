@@ -16,9 +16,9 @@ from slixmpp.xmlstream.matcher import StanzaPath
 from bridgekit.contract.connector import Host
 from bridgekit.contract.errors import MatrixError
 from bridgekit.contract.ids import PersonId
-from connectors.xmpp import cards, wire
-from connectors.xmpp.cards import Picture
-from connectors.xmpp.jids import bare
+from connectors.xmpp.stanzas import cards, wire
+from connectors.xmpp.stanzas.cards import Picture
+from connectors.xmpp.stanzas.jids import bare
 
 if TYPE_CHECKING:
     from connectors.xmpp.stream import Stream

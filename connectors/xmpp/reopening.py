@@ -13,9 +13,9 @@ import msgspec
 
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import Person
-from connectors.xmpp import heard, translate
-from connectors.xmpp.heard import Heard
-from connectors.xmpp.jids import bare
+from connectors.xmpp.stanzas import heard, translate
+from connectors.xmpp.stanzas.heard import Heard
+from connectors.xmpp.stanzas.jids import bare
 
 if TYPE_CHECKING:
     from connectors.xmpp.session import XmppSession

@@ -9,8 +9,8 @@ from xml.etree.ElementTree import Element
 from bridgekit.contract import verbs
 from bridgekit.contract.errors import SendRejected, SendUncertain
 from bridgekit.contract.verbs import Sent
-from connectors.xmpp import compose, explain, wire
 from connectors.xmpp.history import Archived
+from connectors.xmpp.stanzas import compose, explain, wire
 from connectors.xmpp.stream import Refused, new_id
 from connectors.xmpp.watch import Watch
 from connectors.xmpp.writing import Writing

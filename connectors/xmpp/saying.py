@@ -14,14 +14,14 @@ from bridgekit.contract.ids import ChatId, MessageId
 from bridgekit.contract.people import Person
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Sent, Verb
-from connectors.xmpp import compose, explain, wire
 from connectors.xmpp.deliveries import NotThere
 from connectors.xmpp.ruling import Ruling
+from connectors.xmpp.stanzas import compose, explain, wire
+from connectors.xmpp.stanzas.wire import make
 from connectors.xmpp.stream import new_id
 from connectors.xmpp.voices import Voice
 from connectors.xmpp.watch import Watch
 from connectors.xmpp.whispering import Whispering
-from connectors.xmpp.wire import make
 from connectors.xmpp.writing import Writing, reacted, reference
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from bridgekit.contract import facts
 from bridgekit.contract.devices import Device, Trust
 from bridgekit.contract.errors import RemoteError, SendRejected
 from bridgekit.contract.ids import ChatId
-from connectors.xmpp import compose, heard, wire
 from connectors.xmpp.history import Archived
-from connectors.xmpp.jids import bare
 from connectors.xmpp.reopening import Opened, Reopening, Then
+from connectors.xmpp.stanzas import compose, heard, wire
+from connectors.xmpp.stanzas.jids import bare
+from connectors.xmpp.stanzas.wire import add, children, find, make
 from connectors.xmpp.stream import Refused, Stream, new_id
 from connectors.xmpp.watch import Watch
-from connectors.xmpp.wire import add, children, find, make
 
 if TYPE_CHECKING:
     from connectors.xmpp.session import XmppSession

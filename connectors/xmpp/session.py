@@ -17,24 +17,24 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, LoginId, PersonId
 from bridgekit.contract.people import Login, Person
 from bridgekit.contract.verbs import Sent, Verb
-from connectors.xmpp import compose, explain, heard, offers, translate, wire
-from connectors.xmpp import rooms as muc
 from connectors.xmpp.account import Account
 from connectors.xmpp.deliveries import Deliveries
 from connectors.xmpp.faces import Faces, Wanted
-from connectors.xmpp.heard import Heard
 from connectors.xmpp.history import History
-from connectors.xmpp.index import Index
-from connectors.xmpp.jids import bare, domain, resource, unescape
 from connectors.xmpp.reopening import Opened
 from connectors.xmpp.saying import Saying
 from connectors.xmpp.sealing import Sealing
+from connectors.xmpp.stanzas import compose, explain, heard, offers, translate, wire
+from connectors.xmpp.stanzas import rooms as muc
+from connectors.xmpp.stanzas.heard import Heard
+from connectors.xmpp.stanzas.index import Index
+from connectors.xmpp.stanzas.jids import bare, domain, resource, unescape
+from connectors.xmpp.stanzas.wire import make
 from connectors.xmpp.staying import Staying
 from connectors.xmpp.stream import Refused, Stream, new_id
 from connectors.xmpp.upload import Upload
 from connectors.xmpp.voices import Voice, Voices
 from connectors.xmpp.watch import Watch
-from connectors.xmpp.wire import make
 
 if TYPE_CHECKING:
     from connectors.xmpp.network import XmppNetwork

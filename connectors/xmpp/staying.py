@@ -11,14 +11,14 @@ from bridgekit.contract.errors import Disconnected, RemoteError, SendRejected, S
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.policy import Visibility
-from connectors.xmpp import compose, disco, explain, wire
 from connectors.xmpp.catchingup import CatchingUp
-from connectors.xmpp.jids import domain
-from connectors.xmpp.rooms import Room
+from connectors.xmpp.stanzas import compose, disco, explain, wire
+from connectors.xmpp.stanzas.jids import domain
+from connectors.xmpp.stanzas.rooms import Room
+from connectors.xmpp.stanzas.wire import make
 from connectors.xmpp.stream import Refused, new_id
 from connectors.xmpp.voices import Voice
 from connectors.xmpp.watch import GAP, READERS, Watch
-from connectors.xmpp.wire import make
 
 if TYPE_CHECKING:
     from connectors.xmpp.session import XmppSession

@@ -7,9 +7,9 @@ from xml.etree.ElementTree import Element
 
 from bridgekit.contract.errors import PeerMisbehaved, SendRejected
 from bridgekit.contract.people import File
-from connectors.xmpp import bits, compose, wire
+from connectors.xmpp.stanzas import bits, compose, wire
+from connectors.xmpp.stanzas.wire import children, find, make
 from connectors.xmpp.stream import Refused, Stream, new_id
-from connectors.xmpp.wire import children, find, make
 
 MOST_KEPT = 100
 """Pictures that came with their message; each is there until it has been brought to Matrix, or so many came after."""

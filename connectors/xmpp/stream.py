@@ -17,8 +17,9 @@ import slixmpp
 import structlog
 
 from bridgekit.contract.errors import Disconnected, LoginRejected, SendUncertain
-from connectors.xmpp import scram, tls, wire
+from connectors.xmpp import scram, tls
 from connectors.xmpp.announce import GATEWAY, ROBOT, Announcement
+from connectors.xmpp.stanzas import wire
 
 # What slixmpp says in its log holds whole stanzas; what matters of it comes as events.
 logging.getLogger("slixmpp").setLevel(logging.CRITICAL)

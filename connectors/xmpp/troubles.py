@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from connectors.xmpp.heard import place
+from connectors.xmpp.stanzas.heard import place
 
 
 class Troubles:

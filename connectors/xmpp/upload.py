@@ -21,11 +21,12 @@ from bridgekit.contract.connector import Host
 from bridgekit.contract.errors import RemoteError, SendRejected
 from bridgekit.contract.filekeys import TAG_BYTES
 from bridgekit.contract.people import File
-from connectors.xmpp import compose, disco, explain, tls, wire
-from connectors.xmpp.files import KEY_BYTES, sealed_address
-from connectors.xmpp.jids import domain
+from connectors.xmpp import tls
+from connectors.xmpp.stanzas import compose, disco, explain, wire
+from connectors.xmpp.stanzas.files import KEY_BYTES, sealed_address
+from connectors.xmpp.stanzas.jids import domain
+from connectors.xmpp.stanzas.wire import children, find, make, words
 from connectors.xmpp.stream import Refused, Stream, new_id
-from connectors.xmpp.wire import children, find, make, words
 
 _HEADERS = {"authorization": "Authorization", "cookie": "Cookie", "expires": "Expires"}
 """XEP-0363, 5: no other header of a slot may be sent."""

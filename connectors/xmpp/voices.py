@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from xml.etree.ElementTree import Element
 
 from bridgekit.contract.errors import Disconnected, SendRejected
-from connectors.xmpp import compose, explain
-from connectors.xmpp.jids import bare, nick, node
-from connectors.xmpp.rooms import Presence, Room
+from connectors.xmpp.stanzas import compose, explain
+from connectors.xmpp.stanzas.jids import bare, nick, node
+from connectors.xmpp.stanzas.rooms import Presence, Room
 
 JOIN_SECONDS = 25.0
 TRIES = 6

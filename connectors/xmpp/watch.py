@@ -10,13 +10,13 @@ import msgspec
 
 from bridgekit.contract.facts import Edit, Fact, Message, Missed
 from bridgekit.contract.ids import MessageId
-from connectors.xmpp import heard as reading
-from connectors.xmpp import translate, wire
-from connectors.xmpp.heard import Heard
 from connectors.xmpp.history import Archived
-from connectors.xmpp.index import Index
 from connectors.xmpp.marks import Marks
-from connectors.xmpp.rooms import Room
+from connectors.xmpp.stanzas import heard as reading
+from connectors.xmpp.stanzas import translate, wire
+from connectors.xmpp.stanzas.heard import Heard
+from connectors.xmpp.stanzas.index import Index
+from connectors.xmpp.stanzas.rooms import Room
 
 REMEMBERED = 5000
 """Ids that are known to have been handed on: a message comes once, however often the room sends it."""

@@ -8,11 +8,11 @@ from bridgekit.contract import verbs
 from bridgekit.contract.errors import SendRejected
 from bridgekit.contract.ids import MessageId, PersonId
 from bridgekit.contract.verbs import Sent, Verb
-from connectors.xmpp import compose, explain, wire
-from connectors.xmpp.index import Named
-from connectors.xmpp.jids import bare
+from connectors.xmpp.stanzas import compose, explain, wire
+from connectors.xmpp.stanzas.index import Named
+from connectors.xmpp.stanzas.jids import bare
+from connectors.xmpp.stanzas.wire import make
 from connectors.xmpp.stream import new_id
-from connectors.xmpp.wire import make
 from connectors.xmpp.writing import Writing, reacted
 
 if TYPE_CHECKING:

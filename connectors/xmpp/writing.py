@@ -13,12 +13,12 @@ from bridgekit.contract.errors import Disconnected, SendRejected, SendUncertain
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import File
 from bridgekit.contract.verbs import Verb
-from connectors.xmpp import compose, explain, files, wire
-from connectors.xmpp.index import OWN, Index
-from connectors.xmpp.jids import bare, domain
+from connectors.xmpp.stanzas import compose, explain, files, wire
+from connectors.xmpp.stanzas.index import OWN, Index
+from connectors.xmpp.stanzas.jids import bare, domain
+from connectors.xmpp.stanzas.wire import make
 from connectors.xmpp.stream import Refused, new_id
 from connectors.xmpp.watch import Watch
-from connectors.xmpp.wire import make
 
 if TYPE_CHECKING:
     from connectors.xmpp.session import XmppSession

@@ -5,7 +5,7 @@ Where a scenario with the bridge fails and this does not, the bridge is at fault
 
 from __future__ import annotations
 
-from connectors.xmpp import wire
+from connectors.xmpp.stanzas import wire
 from connectors.xmpp.testing.person import person
 from connectors.xmpp.testing.prosody import ROOMS, prosody
 from tests.browsers.chromium import chromium

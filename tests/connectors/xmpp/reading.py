@@ -5,9 +5,9 @@ from __future__ import annotations
 from xml.etree.ElementTree import fromstring
 
 from bridgekit.contract.facts import Fact
-from connectors.xmpp import disco, heard, rooms, translate, wire
-from connectors.xmpp.index import Index
-from connectors.xmpp.rooms import Room
+from connectors.xmpp.stanzas import disco, heard, rooms, translate, wire
+from connectors.xmpp.stanzas.index import Index
+from connectors.xmpp.stanzas.rooms import Room
 
 ROOM = "coven@chat.shakespeare.lit"
 BASIC = frozenset({wire.MUC, "muc_semianonymous", "muc_open", "muc_public", "muc_unsecured"})

@@ -17,11 +17,11 @@ from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Join, Leave, PostMessage
 from bridgekit.testing.host import FakeHost
 from connectors.xmpp import account as account_of
-from connectors.xmpp import wire
 from connectors.xmpp.account import Account
 from connectors.xmpp.config import XmppConfig
 from connectors.xmpp.connector import XmppConnector
 from connectors.xmpp.session import XmppSession
+from connectors.xmpp.stanzas import wire
 from connectors.xmpp.testing.person import person
 from connectors.xmpp.testing.prosody import ROOMS, Prosody
 

@@ -20,13 +20,13 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.verbs import Join
 from bridgekit.testing.host import FakeHost
-from connectors.xmpp import heard, translate, wire, xhtml
 from connectors.xmpp.config import XmppConfig
 from connectors.xmpp.connector import XmppConnector
 from connectors.xmpp.history import Archived
 from connectors.xmpp.marks import Marks
 from connectors.xmpp.network import XmppNetwork
-from connectors.xmpp.rooms import Room
+from connectors.xmpp.stanzas import heard, translate, wire, xhtml
+from connectors.xmpp.stanzas.rooms import Room
 from connectors.xmpp.testing.script import COMPONENT, ROOM, ScriptedServer, scripted
 from connectors.xmpp.watch import Watch
 

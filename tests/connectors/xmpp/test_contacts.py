@@ -8,9 +8,9 @@ from typing import Any
 from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact
 from bridgekit.testing.host import FakeHost
-from connectors.xmpp import wire
 from connectors.xmpp.contacts import MOST_ASKING, Bond, Contacts
-from connectors.xmpp.wire import make
+from connectors.xmpp.stanzas import wire
+from connectors.xmpp.stanzas.wire import make
 
 ANN = "ann@matrix.test"
 

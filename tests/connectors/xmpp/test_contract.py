@@ -13,9 +13,10 @@ from bridgekit.contract.ids import ChatId, LoginId, PersonId
 from bridgekit.contract.people import Login
 from bridgekit.contract.people import Person as Someone
 from bridgekit.testing.contract import Ability, ConnectorContract
-from connectors.xmpp import stream, wire
+from connectors.xmpp import stream
 from connectors.xmpp.config import XmppConfig
 from connectors.xmpp.connector import XmppConnector
+from connectors.xmpp.stanzas import wire
 from connectors.xmpp.testing.ejabberd import Ejabberd
 from connectors.xmpp.testing.line import Line
 from connectors.xmpp.testing.person import Person

@@ -13,9 +13,9 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.verbs import Join
 from bridgekit.testing.host import FakeHost
-from connectors.xmpp import cards
 from connectors.xmpp.config import XmppConfig
 from connectors.xmpp.connector import XmppConnector
+from connectors.xmpp.stanzas import cards
 from connectors.xmpp.testing.person import person
 from connectors.xmpp.testing.prosody import COMPONENT, ROOMS, SECRET, Prosody
 

@@ -16,7 +16,8 @@ from bridgekit.contract.policy import Visibility
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Leave, PostMessage, Sent
 from bridgekit.testing.host import FakeHost
-from connectors.xmpp import staying, wire
+from connectors.xmpp import staying
+from connectors.xmpp.stanzas import wire
 from connectors.xmpp.testing.script import COMPONENT, ROOM, ScriptedServer, scripted
 from tests.connectors.xmpp.inside import inside, until
 

@@ -18,10 +18,10 @@ from bridgekit.contract.people import Person as Someone
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Join, PostMessage
 from bridgekit.testing.host import FakeHost
-from connectors.xmpp import wire
 from connectors.xmpp.config import XmppConfig
 from connectors.xmpp.connector import XmppConnector
 from connectors.xmpp.session import XmppSession
+from connectors.xmpp.stanzas import wire
 from connectors.xmpp.testing.ejabberd import Ejabberd
 from connectors.xmpp.testing.person import Person, person
 from connectors.xmpp.testing.prosody import COMPONENT, ROOMS, SECRET, Prosody

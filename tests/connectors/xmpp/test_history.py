@@ -6,8 +6,8 @@ from xml.etree.ElementTree import Element, fromstring
 
 import pytest
 
-from connectors.xmpp import wire
 from connectors.xmpp.history import History
+from connectors.xmpp.stanzas import wire
 from tests.connectors.xmpp.reading import ROOM
 
 Page = tuple[list[str], str]

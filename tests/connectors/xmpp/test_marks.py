@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact
-from connectors.xmpp import heard, rooms, wire
 from connectors.xmpp import watch as watches
-from connectors.xmpp.disco import About
 from connectors.xmpp.history import Archived
 from connectors.xmpp.marks import Marks
-from connectors.xmpp.rooms import Room
+from connectors.xmpp.stanzas import heard, rooms, wire
+from connectors.xmpp.stanzas.disco import About
+from connectors.xmpp.stanzas.rooms import Room
 from connectors.xmpp.watch import GAP, Watch
 from tests.connectors.xmpp.reading import MODERN, ROOM, stanza
 

@@ -12,7 +12,7 @@ from bridgekit.contract.errors import SendRejected
 from bridgekit.contract.ids import ChatId, MessageId
 from bridgekit.contract.verbs import Kick, Retract, SetTopic
 from bridgekit.testing.host import FakeHost
-from connectors.xmpp import wire
+from connectors.xmpp.stanzas import wire
 from connectors.xmpp.testing.person import person
 from connectors.xmpp.testing.prosody import ROOMS, Prosody
 from connectors.xmpp.testing.script import ROOM, ScriptedServer, scripted

@@ -13,7 +13,7 @@ from bridgekit.contract import facts
 from bridgekit.contract.errors import PeerMisbehaved, SendRejected
 from bridgekit.contract.people import File, Kind
 from bridgekit.testing.host import FakeHost
-from connectors.xmpp import bits
+from connectors.xmpp.stanzas import bits
 from connectors.xmpp.testing.person import Person, person
 from connectors.xmpp.testing.prosody import COMPONENT, ROOMS, Prosody
 from tests.connectors.xmpp.inside import Inside, component, until

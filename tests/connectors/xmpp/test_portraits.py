@@ -13,7 +13,7 @@ from bridgekit.contract.people import Person as Someone
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import PostMessage, ShowProfile
 from bridgekit.testing.host import FakeHost
-from connectors.xmpp import cards, wire
+from connectors.xmpp.stanzas import cards, wire
 from connectors.xmpp.testing.person import Person, Seen, codes, person
 from connectors.xmpp.testing.prosody import COMPONENT, ROOMS, Prosody
 from tests.connectors.xmpp.inside import Inside, component

@@ -15,7 +15,7 @@ from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Depart, Join, PostMessage, React, Sent
 from bridgekit.testing.host import FakeHost
 from connectors.xmpp import network as networks
-from connectors.xmpp import wire
+from connectors.xmpp.stanzas import wire
 from connectors.xmpp.testing.script import COMPONENT, ROOM, ScriptedServer, scripted
 from tests.connectors.xmpp.inside import Inside, inside, until
 from tests.connectors.xmpp.reading import Reader

@@ -13,7 +13,7 @@ from bridgekit.contract.errors import SendRejected
 from bridgekit.contract.policy import Entry
 from bridgekit.testing.host import FakeHost
 from connectors.xmpp import session as sessions
-from connectors.xmpp import wire
+from connectors.xmpp.stanzas import wire
 from connectors.xmpp.testing.script import COMPONENT, ROOM, ScriptedServer, scripted
 from tests.connectors.xmpp.inside import component, inside, until
 

@@ -16,8 +16,8 @@ from bridgekit.contract.policy import Entry
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Invite, PostMessage, SetName
 from bridgekit.testing.host import FakeHost
-from connectors.xmpp import wire
 from connectors.xmpp.session import XmppSession
+from connectors.xmpp.stanzas import wire
 from connectors.xmpp.testing.ejabberd import Ejabberd
 from connectors.xmpp.testing.person import Person, person
 from connectors.xmpp.testing.prosody import ROOMS, Prosody

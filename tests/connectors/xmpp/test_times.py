@@ -13,12 +13,12 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.verbs import Join
 from bridgekit.testing.host import FakeHost
-from connectors.xmpp import disco, heard, wire
 from connectors.xmpp.config import XmppConfig
 from connectors.xmpp.connector import XmppConnector
 from connectors.xmpp.history import History
 from connectors.xmpp.marks import Marks
-from connectors.xmpp.rooms import Occupant, Room
+from connectors.xmpp.stanzas import disco, heard, wire
+from connectors.xmpp.stanzas.rooms import Occupant, Room
 from connectors.xmpp.stream import Stream
 from connectors.xmpp.testing.ejabberd import Ejabberd
 from connectors.xmpp.testing.person import person

@@ -11,7 +11,7 @@ import pytest
 from bridgekit.testing.person import Person as MatrixPerson
 from bridgekit.testing.stage import eventually
 from connectors.irc.testing.ngircd import Ngircd
-from connectors.xmpp import wire
+from connectors.xmpp.stanzas import wire
 from connectors.xmpp.testing.person import Person, Seen
 from tests.scenarios.irc.peer import Peer, peer
 from tests.scenarios.xmpp.lab import IRC, XMPP, Lab

@@ -10,7 +10,7 @@ import pytest
 
 from bridgekit.contract.ids import ChatId, NetworkId
 from bridgekit.core.ghosts import Namespace
-from connectors.xmpp import cards, disco, wire
+from connectors.xmpp.stanzas import cards, disco, wire
 from connectors.xmpp.testing.person import Seen, codes
 from connectors.xmpp.testing.prosody import COMPONENT
 from tests.browsers.picture import png

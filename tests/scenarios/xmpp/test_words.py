@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from connectors.xmpp import wire
+from connectors.xmpp.stanzas import wire
 from tests.scenarios.xmpp.lab import EJABBERD, XMPP, Lab
 from tests.scenarios.xmpp.scene import Scene, scenery
 

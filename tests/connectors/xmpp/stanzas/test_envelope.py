@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from bridgekit.contract.errors import PeerMisbehaved
 from bridgekit.contract.filekeys import gcm
-from connectors.xmpp import envelope, files, heard, wire
-from connectors.xmpp.wire import add, find, make
+from connectors.xmpp.stanzas import envelope, files, heard, wire
+from connectors.xmpp.stanzas.wire import add, find, make
 
 ROOM = "room@rooms.test"
 WHEN = "2026-01-01T00:00:00.000Z"

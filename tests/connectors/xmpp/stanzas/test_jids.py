@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.xmpp import jids
+from connectors.xmpp.stanzas import jids
 
 
 @pytest.mark.parametrize(

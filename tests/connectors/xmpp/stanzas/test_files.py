@@ -14,7 +14,7 @@ from aiohttp import web
 from bridgekit.contract.errors import SendRejected
 from bridgekit.contract.people import File
 from bridgekit.testing.host import FakeHost
-from connectors.xmpp import files, wire
+from connectors.xmpp.stanzas import files, wire
 from connectors.xmpp.testing.certificate import write_certificate
 from connectors.xmpp.upload import Upload
 from tests.connectors.xmpp.reading import stanza

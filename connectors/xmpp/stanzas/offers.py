@@ -6,9 +6,9 @@ from xml.etree.ElementTree import Element
 
 from bridgekit.contract.people import Kind
 from bridgekit.contract.text import Text
-from connectors.xmpp import wire
-from connectors.xmpp.heard import Heard
-from connectors.xmpp.wire import children, find, words
+from connectors.xmpp.stanzas import wire
+from connectors.xmpp.stanzas.heard import Heard
+from connectors.xmpp.stanzas.wire import children, find, words
 
 _FILES = "urn:xmpp:jingle:apps:file-transfer:"
 """Behind it stands the version; clients offer what the other side announces, some without asking."""

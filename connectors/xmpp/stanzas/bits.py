@@ -11,8 +11,8 @@ from xml.etree.ElementTree import Element
 
 from bridgekit.contract.errors import PeerMisbehaved
 from bridgekit.contract.people import File
-from connectors.xmpp import wire
-from connectors.xmpp.wire import find, words
+from connectors.xmpp.stanzas import wire
+from connectors.xmpp.stanzas.wire import find, words
 
 MOST_BYTES = 512 * 1024
 SCHEME = "bob:?"

@@ -8,8 +8,8 @@ from bridgekit.contract import facts
 from bridgekit.contract.facts import Change
 from bridgekit.contract.people import Person, Role
 from bridgekit.contract.policy import Entry, Exposure, Visibility
-from connectors.xmpp import compose, disco, wire
-from connectors.xmpp.rooms import role_of
+from connectors.xmpp.stanzas import compose, disco, wire
+from connectors.xmpp.stanzas.rooms import role_of
 from tests.connectors.xmpp.reading import BASIC, ME, MODERN, ROOM, Reader
 
 FEATURES = frozenset({wire.MUC, "muc_open", "muc_public", "muc_unsecured"})

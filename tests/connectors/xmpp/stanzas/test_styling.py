@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bridgekit.contract.text import Span, Style, Text
-from connectors.xmpp import styling, wire, xhtml
+from connectors.xmpp.stanzas import styling, wire, xhtml
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, LoginId, MessageId, PersonId
 from bridgekit.contract.people import Content, Person
 from bridgekit.contract.text import Text, join
-from connectors.xmpp.heard import EXPOSED, Heard, notice
-from connectors.xmpp.index import Index
-from connectors.xmpp.rooms import Room
+from connectors.xmpp.stanzas.heard import EXPOSED, Heard, notice
+from connectors.xmpp.stanzas.index import Index
+from connectors.xmpp.stanzas.rooms import Room
 
 CORRECTS = "* "
 """Stands before the words that correct something which is not known here."""

@@ -9,8 +9,8 @@ from xml.etree.ElementTree import Element
 
 import msgspec
 
-from connectors.xmpp import wire
-from connectors.xmpp.wire import add, children, find, make, words
+from connectors.xmpp.stanzas import wire
+from connectors.xmpp.stanzas.wire import add, children, find, make, words
 
 MOST_BYTES = 512 * 1024
 """Of a picture; what is larger is none."""

@@ -11,8 +11,8 @@ from bridgekit.contract import facts
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Kind, Person
 from bridgekit.contract.text import Span, Style
-from connectors.xmpp import compose, heard, translate, wire
-from connectors.xmpp.index import Index
+from connectors.xmpp.stanzas import compose, heard, translate, wire
+from connectors.xmpp.stanzas.index import Index
 from tests.connectors.xmpp.reading import BASIC, ROOM, Reader, stanza
 
 

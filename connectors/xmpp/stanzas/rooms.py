@@ -11,11 +11,11 @@ from bridgekit.contract import facts
 from bridgekit.contract.facts import Change, Fact
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Member, Person, Role
-from connectors.xmpp import cards, explain, wire
-from connectors.xmpp.disco import About
-from connectors.xmpp.heard import Heard, codes
-from connectors.xmpp.jids import bare, domain, normal, resource
-from connectors.xmpp.wire import core, find, words
+from connectors.xmpp.stanzas import cards, explain, wire
+from connectors.xmpp.stanzas.disco import About
+from connectors.xmpp.stanzas.heard import Heard, codes
+from connectors.xmpp.stanzas.jids import bare, domain, normal, resource
+from connectors.xmpp.stanzas.wire import core, find, words
 
 MOST_KNOWN = 20_000
 REPLAY = 60_000

@@ -7,8 +7,8 @@ from xml.etree.ElementTree import Element
 import msgspec
 
 from bridgekit.contract.policy import Entry, Exposure, Visibility
-from connectors.xmpp import wire
-from connectors.xmpp.wire import children, find, words
+from connectors.xmpp.stanzas import wire
+from connectors.xmpp.stanzas.wire import children, find, words
 
 
 class About(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ import re
 from xml.etree.ElementTree import Element
 
 from bridgekit.contract.text import Span, Style, Text
-from connectors.xmpp.wire import XHTML, XHTML_IM, find, local
+from connectors.xmpp.stanzas.wire import XHTML, XHTML_IM, find, local
 
 _STYLES = {
     "strong": Style.BOLD,

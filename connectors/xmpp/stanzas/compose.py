@@ -13,9 +13,9 @@ from bridgekit.contract.policy import Protection
 from bridgekit.contract.split import lines
 from bridgekit.contract.text import Text, plain
 from bridgekit.contract.verbs import VerbBase
-from connectors.xmpp import styling, wire
-from connectors.xmpp.jids import bare
-from connectors.xmpp.wire import CLIENT, add, children, find, make
+from connectors.xmpp.stanzas import styling, wire
+from connectors.xmpp.stanzas.jids import bare
+from connectors.xmpp.stanzas.wire import CLIENT, add, children, find, make
 
 MAX_BYTES = 20_000
 """UTF-8 bytes of one body: servers take stanzas of 10,000 bytes at the least (RFC 6120, 13.12), most 256 KiB."""

@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from bridgekit.contract.errors import PeerMisbehaved
-from connectors.xmpp import wire
-from connectors.xmpp.jids import bare
-from connectors.xmpp.wire import add, find, make, tag
+from connectors.xmpp.stanzas import wire
+from connectors.xmpp.stanzas.jids import bare
+from connectors.xmpp.stanzas.wire import add, find, make, tag
 
 HIDDEN = frozenset(
     {

@@ -8,7 +8,7 @@ from collections import OrderedDict
 import msgspec
 
 from bridgekit.contract.ids import MessageId, PersonId
-from connectors.xmpp.heard import Heard
+from connectors.xmpp.stanzas.heard import Heard
 
 KEPT = 3000
 """Messages of one chat whose names are remembered."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element
 
-from connectors.xmpp import wire
-from connectors.xmpp.jids import normal
-from connectors.xmpp.wire import core, find, local, words
+from connectors.xmpp.stanzas import wire
+from connectors.xmpp.stanzas.jids import normal
+from connectors.xmpp.stanzas.wire import core, find, local, words
 
 GONE_FOR_GOOD = frozenset({"forbidden", "registration-required", "gone", "not-allowed"})
 """Conditions that another try does not change."""

@@ -9,11 +9,11 @@ import msgspec
 
 from bridgekit.contract.people import Kind
 from bridgekit.contract.text import Span, Style, Text
-from connectors.xmpp import bits, styling, wire, xhtml
-from connectors.xmpp import files as sharing
-from connectors.xmpp.files import Shared
-from connectors.xmpp.jids import bare, normal, resource
-from connectors.xmpp.wire import children, core, find, words
+from connectors.xmpp.stanzas import bits, styling, wire, xhtml
+from connectors.xmpp.stanzas import files as sharing
+from connectors.xmpp.stanzas.files import Shared
+from connectors.xmpp.stanzas.jids import bare, normal, resource
+from connectors.xmpp.stanzas.wire import children, core, find, words
 
 ENCRYPTED = (
     "An encrypted message (OMEMO) that the bridge cannot read was sent here: "

@@ -8,8 +8,8 @@ import msgspec
 
 from bridgekit.contract.filekeys import gcm
 from bridgekit.contract.people import File
-from connectors.xmpp import wire
-from connectors.xmpp.wire import CLIENT, add, children, find, words
+from connectors.xmpp.stanzas import wire
+from connectors.xmpp.stanzas.wire import CLIENT, add, children, find, words
 
 KEY_BYTES = 32
 MOST = 10

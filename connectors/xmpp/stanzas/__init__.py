@@ -1,0 +1,1 @@
+"""Stanzas read and written, without IO: from XML to facts and from verbs to XML."""
