@@ -157,10 +157,11 @@ class Connection:
             self._transport.write(farewell)
         self.closing = True
         self._transport.close()
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(2):
                 await asyncio.shield(self._wire.gone)
-        self._transport.abort()
+        except TimeoutError:
+            self._transport.abort()
 
 
 @contextlib.asynccontextmanager
