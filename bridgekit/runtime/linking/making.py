@@ -269,8 +269,7 @@ class Making:
             invite=[ghost, owner],
             initial_state=self._begins(side),
         )
-        await self._client.join(room, user=ghost)
-        self._ghosts.entered(ghost, room)
+        await self._enter(room, ghost)
         await self._made_direct(side, room, person, owner, made=True)
         return room
 
@@ -302,13 +301,17 @@ class Making:
         self, room: ChatId, ghost: PersonId, network: NetworkId, person: PersonId, inviter: PersonId
     ) -> None:
         """One invitation of somebody at a time: of two for the same person, the second finds the first one's room."""
+        login = self._accounts.of(network, inviter)
+        chat = self._networks[network].direct(person)
         if links := self._registry.links_of(room):
-            if not any(link.key.network == network and link.key.receiver is None for link in links):
+            if chat is not None and any(link.key == PortalKey(network, chat, login) for link in links):
+                # Asked back, or asked once and read again after a restart: who declined would leave.
+                await self._enter(room, ghost)
+                self._wanted(PortalKey(network, chat, login))
+            elif not any(link.key.network == network and link.key.receiver is None for link in links):
                 why = "This room is linked already: ask me into one with nobody else."
                 await self._ghosts.decline(ghost, room, why)
             return  # the network is asked, and the ghost comes when its person does
-        login = self._accounts.of(network, inviter)
-        chat = self._networks[network].direct(person)
         if chat is None or (login is None and not self._accounts.may_open(network)):
             await self._ghosts.decline(ghost, room, self.no_login(network))
             return
@@ -329,8 +332,7 @@ class Making:
             return
         await self._learn(side)
         await self._ghosts.exist(ghost, network, whom)
-        await self._client.join(room, user=ghost)
-        self._ghosts.entered(ghost, room)
+        await self._enter(room, ghost)
         if not await self._are_alone(room, ghost, inviter):
             why = "What is said here would be said by one person alone: ask me into a room with nobody else."
             await self._ghosts.leave(ghost, room, why)
@@ -338,6 +340,13 @@ class Making:
         await allowed(self._client.invite(room, self._bot, user=ghost))
         await allowed(self._client.join(room))
         await self._made_direct(side, room, whom, inviter, made=False)
+        self._wanted(side)
+
+    async def _enter(self, room: ChatId, ghost: PersonId) -> None:
+        await self._client.join(room, user=ghost)
+        self._ghosts.entered(ghost, room)
+
+    def _wanted(self, side: PortalKey) -> None:
         self._directs.talked(side)
         self._spawn(quiet(self._begin, side))
 

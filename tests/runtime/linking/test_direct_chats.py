@@ -21,6 +21,7 @@ from tests.runtime.running import (
     SERVER,
     World,
     by,
+    emptied,
     ghost,
     has_fate,
     linked,
@@ -218,3 +219,35 @@ async def test_without_accounts_a_ghost_declines_and_says_why(tmp_path: Path) ->
         await alice.create_room(preset="private_chat", is_direct=True, invite=[ghost("bob")])
         left = await said(place, membership(ghost("bob"), "leave"))
         assert "Only your own account can speak to people on Town" in left.content["reason"]
+
+
+async def test_a_ghost_that_was_put_out_of_its_chat_comes_back_when_it_is_asked(tmp_path: Path) -> None:
+    town = Town()
+    async with town_world(tmp_path, town, direct="anyone") as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        room = await alice.create_room(preset="private_chat", is_direct=True, invite=[ghost("bob")])
+        await until(lambda: bridge.registry.links_of(ChatId(room)))
+        await alice.kick(room, ghost("bob"))
+        await alice.invite(room, ghost("bob"))
+        await until(lambda: place.homeserver.members(room)[ghost("bob")] != "invite")
+        assert place.homeserver.members(room)[ghost("bob")] == "join"
+        await alice.send(room, "psst")
+        await town.until(lambda: "psst" in town.said("dm:bob"))
+
+
+async def test_a_ghost_whose_invitation_is_read_again_after_a_restart_stays(tmp_path: Path) -> None:
+    """The chat was linked, and the invitation still stood in the inbox when the bridge stopped."""
+    town = Town()
+    async with town_world(tmp_path, town, direct="anyone") as place:
+        alice = place.homeserver.user("alice")
+        async with place.bridge() as bridge:
+            place.homeserver.fault("PUT */state/*", Delay(seconds=60))
+            room = await alice.create_room(preset="private_chat", is_direct=True, invite=[ghost("bob")])
+            await until(lambda: bridge.registry.links_of(ChatId(room)))
+            assert await bridge.store.inbox.count() == 1
+        place.homeserver.heal()
+        async with place.bridge() as bridge:
+            await emptied(bridge)
+            assert place.homeserver.members(room)[ghost("bob")] == "join"
+            await alice.send(room, "psst")
+            await town.until(lambda: "psst" in town.said("dm:bob"))
