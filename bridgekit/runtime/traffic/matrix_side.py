@@ -50,6 +50,10 @@ _UNSPOKEN = (verbs.Leave, verbs.ShowProfile, verbs.SetRole)
 """What is about somebody who need not be in the room for it."""
 _MESSAGE = "m.room.message"
 AVATAR_TYPE = "m.room.avatar"
+_NOT_THEM = frozenset(
+    "M_EXCLUSIVE M_USER_DEACTIVATED M_USER_LOCKED M_USER_SUSPENDED M_CONSENT_NOT_GIVEN".split()
+)
+"""Refusals that are about the user who would act (Client-Server API, "Standard error response")."""
 _SAID_AS: dict[type[Verb], str] = {
     verbs.PostMessage: _MESSAGE,
     verbs.EditMessage: _MESSAGE,
@@ -130,9 +134,11 @@ class MatrixSide:
             return await self._stand_in(room, step, actor, network, verb, ids)
         try:
             return await self._do(room, step, actor, network, verb, ids)
-        except MatrixForbidden:
-            if is_puppet:
+        except MatrixRefused as error:
+            if is_puppet and _is_about_user(error):
                 return await self._without_puppet(room, step, actor, network, verb, ids)
+            if not isinstance(error, MatrixForbidden):
+                raise
             if speaker is None or isinstance(
                 verb, verbs.Leave | verbs.SetTopic | verbs.SetName | verbs.SetAvatar
             ):
@@ -198,11 +204,17 @@ class MatrixSide:
     async def _without_puppet(
         self, room: ChatId, step: Step, actor: PersonId, network: NetworkId, verb: Verb, ids: Ids
     ) -> Sent | None:
-        """Somebody's own user may not do it: they enter, if they are invited, or their ghost does it."""
+        """Somebody's own user may not do it: they enter, if they have never been there, or are invited, or their
+        ghost does it. Who left or was put out is not brought back by what they say elsewhere."""
         with contextlib.suppress(MatrixRefused):
-            await self._client.patient.join(room, user=actor)
-            return await self._do(room, step, actor, network, verb, ids)
+            if await self._membership(room, actor) in (None, "invite"):
+                await self._client.patient.join(room, user=actor)
+                return await self._do(room, step, actor, network, verb, ids)
         return await self._stand_in(room, step, actor, network, verb, ids)
+
+    async def _membership(self, room: ChatId, user: PersonId) -> str | None:
+        member = await self._client.patient.state(room, "m.room.member", user)
+        return (member or {}).get("membership")
 
     async def _stand_in(
         self, room: ChatId, step: Step, actor: PersonId, network: NetworkId, verb: Verb, ids: Ids
@@ -404,8 +416,15 @@ class MatrixSide:
             client = self._client.patient
             try:
                 await client.redact(room, target, txn=txn, reason=reason, user=actor)
-            except MatrixForbidden:
+            except MatrixRefused as error:
+                if not _is_about_user(error):
+                    raise
                 await client.redact(room, target, txn=f"{txn}.bot", reason=reason)
+
+
+def _is_about_user(error: MatrixRefused) -> bool:
+    """Whether another user might do what was refused."""
+    return isinstance(error, MatrixForbidden) or error.errcode in _NOT_THEM
 
 
 def _anew(room: ChatId, edit: verbs.EditMessage) -> verbs.PostMessage:

@@ -409,6 +409,48 @@ async def test_a_double_puppet_that_is_not_in_the_room_enters_or_lets_its_ghost_
         await said(place, by(ghost("own-carol"), "and now?"))
 
 
+@pytest.mark.parametrize("kicked", [False, True])
+async def test_who_left_a_room_or_was_put_out_is_not_brought_back_by_what_they_say_elsewhere(
+    tmp_path: Path, kicked: bool
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town, double_puppets=True) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        carol = place.homeserver.user("carol")
+        login = await bridge.accounts.open(TOWN, PersonId(carol.id))
+        await until(lambda: login in town.sessions)
+        await carol.join(room)
+        await (alice.kick(room, carol.id) if kicked else carol.leave(room))
+        me = Person(id=PersonId("own-carol"), name="carol")
+        town.emit(says("carol", "still here", sender=me, own=login))
+        await said(place, by(ghost("own-carol"), "still here"))
+        assert place.homeserver.members(room)[carol.id] == "leave"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(403, "M_USER_SUSPENDED"), (401, "M_USER_LOCKED"), (403, "M_USER_DEACTIVATED"), (400, "M_EXCLUSIVE")],
+)
+async def test_the_ghost_speaks_for_whom_the_homeserver_lets_do_nothing(
+    tmp_path: Path, status: int, code: str
+) -> None:
+    """Client-Server API, "Account suspension" and "Account locking": everything that they do is refused."""
+    town = Town()
+    async with town_world(tmp_path, town, double_puppets=True) as place, place.bridge() as bridge:
+        alice, _ = await linked(place)
+        await bridge.accounts.open(TOWN, PersonId(alice.id))
+        await until(lambda: ALICE in town.sessions)
+        town.emit(own("from my phone", "m1"))
+        event = await said(place, by(alice.id, "from my phone"))
+        place.homeserver.fault("PUT */rooms/*", Fail(status=status, errcode=code), user=alice.id)
+        place.homeserver.fault("POST */join/*", Fail(status=status, errcode=code), user=alice.id)
+        me = Person(id=PersonId("own-alice"), name="alice")
+        town.emit(own("and now?", "m2"), Retraction(chat=TALK, at=now(), sender=me, target=MessageId("m1")))
+        await said(place, by(ghost("own-alice"), "and now?"))
+        taken = await said(place, lambda e: e.type == "m.room.redaction")
+        assert (taken.sender, taken.redacts) == (BOT, event.event_id)
+
+
 async def test_what_one_says_from_elsewhere_in_a_new_direct_chat_makes_its_room(tmp_path: Path) -> None:
     town = Town()
     async with town_world(tmp_path, town) as place, place.bridge() as bridge:
