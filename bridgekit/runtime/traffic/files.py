@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import msgspec
 
 from bridgekit.contract.connector import FileOpener
-from bridgekit.contract.errors import HomeserverUnavailable, RemoteError
+from bridgekit.contract.errors import HomeserverUnavailable, MatrixRateLimited, RemoteError
 from bridgekit.contract.ids import NetworkId, PersonId
 from bridgekit.contract.people import File
 from bridgekit.matrix.client import MatrixClient
@@ -49,23 +49,29 @@ class Files:
         if file.uri.startswith("mxc://"):
             return file
         try:
-            async with asyncio.timeout(SECONDS), self._opened(file, limit) as remote:
-                if not remote.mime.startswith(only):
-                    raise FetchRefused(f"The file is not what it should be ({remote.mime}).")
-                sealing = Sealing() if sealed else None
-                if sealing is None:
-                    mxc = await self._client.upload(
-                        remote.chunks(), mime=remote.mime, name=file.name, user=user
-                    )
-                else:
-                    chunks = sealing.through(remote.chunks())
-                    mxc = await self._client.upload(
-                        chunks, mime="application/octet-stream", size=remote.size, user=user
-                    )
+            async with asyncio.timeout(SECONDS):
+                while True:
+                    try:
+                        return await self._bring(file, user, limit, only, sealed=sealed)
+                    except MatrixRateLimited as error:
+                        await asyncio.sleep(error.retry_after or 1)
         except TimeoutError:
             raise FetchRefused("The file could not be fetched (no answer in time).") from None
         except (HomeserverUnavailable, RemoteError) as error:
             raise FetchRefused(error.notice) from error
+
+    async def _bring(self, file: File, user: PersonId | None, limit: int, only: str, *, sealed: bool) -> File:
+        async with self._opened(file, limit) as remote:
+            if not remote.mime.startswith(only):
+                raise FetchRefused(f"The file is not what it should be ({remote.mime}).")
+            sealing = Sealing() if sealed else None
+            if sealing is None:
+                mxc = await self._client.upload(remote.chunks(), mime=remote.mime, name=file.name, user=user)
+            else:
+                chunks = sealing.through(remote.chunks())
+                mxc = await self._client.upload(
+                    chunks, mime="application/octet-stream", size=remote.size, user=user
+                )
         size = file.size or remote.size or 0
         key = sealing.key() if sealing is not None else None
         return msgspec.structs.replace(file, uri=mxc, mime=remote.mime, size=size, key=key, via=None)

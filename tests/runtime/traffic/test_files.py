@@ -6,11 +6,13 @@ from pathlib import Path
 
 import aiohttp
 import msgspec
+import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from bridgekit.contract.filekeys import gcm
 from bridgekit.contract.people import File
 from bridgekit.contract.verbs import PostMessage
+from bridgekit.testing.homeserver import RateLimit
 from tests.runtime.fake_network import Town, TownConfig, TownConnector, says
 from tests.runtime.running import (
     BOT,
@@ -78,6 +80,24 @@ async def test_a_file_that_is_too_large_is_linked(tmp_path: Path) -> None:
         town.emit(says("Bob", "", file=File(uri=f"{url}/large.bin", name="large.bin")))
         event = await said(place, by(ghost("bob"), "large.bin"))
         assert event.body.startswith(f"large.bin: {url}/large.bin (The file is larger than 50 MiB")
+
+
+async def test_a_homeserver_that_asks_to_slow_down_gets_the_file_a_little_later_or_it_is_linked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town = Town()
+    async with web_server(tmp_path) as (url, asked), town_world(tmp_path, town) as place, place.bridge():
+        await linked(place)
+        place.homeserver.fault("POST */upload", RateLimit(retry_after_ms=100), times=2)
+        town.emit(says("Bob", "my cat", file=File(uri=f"{url}/cat.png", name="cat.png")))
+        event = await said(place, by(ghost("bob"), "my cat"))
+        assert event.content["msgtype"] == "m.image"
+        assert asked == ["/cat.png"] * 3  # a stream is read once
+        monkeypatch.setattr("bridgekit.runtime.traffic.files.SECONDS", 0.5)
+        place.homeserver.fault("POST */upload", RateLimit(retry_after_ms=60_000))
+        town.emit(says("Bob", "another", file=File(uri=f"{url}/cat.png", name="cat.png")))
+        event = await said(place, by(ghost("bob"), "another"))
+        assert event.body.startswith(f"another\ncat.png: {url}/cat.png (")
 
 
 async def test_a_file_inside_our_own_network_is_not_fetched(tmp_path: Path) -> None:
