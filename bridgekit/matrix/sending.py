@@ -18,6 +18,8 @@ from bridgekit.matrix.transport import Homeserver, quoted, quoted_once
 
 SOURCE = "org.bridgekit.source"
 """The key in an event's content that holds the id of what it is a copy of."""
+PUPPET = "org.bridgekit.puppet"
+"""The key that tells, of what the bridge says as somebody's own user, in which room: its echo goes no further."""
 SLACK_MS = 5 * 60 * 1000
 PAGE = 100
 LARGE_PAGE = 500

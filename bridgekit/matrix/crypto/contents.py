@@ -9,12 +9,12 @@ import msgspec
 from bridgekit.contract.errors import PeerMisbehaved
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.matrix.crypto.devices import MEGOLM, OLM, Device
-from bridgekit.matrix.sending import SOURCE
+from bridgekit.matrix.sending import PUPPET, SOURCE
 
 Json = dict[str, Any]
 
 # What a homeserver or the bridge itself must be able to read of an encrypted message.
-_OUTSIDE = ("m.relates_to", SOURCE)
+_OUTSIDE = ("m.relates_to", SOURCE, PUPPET)
 # What the homeserver itself decides about: inside, nobody has looked whether its sender may do it.
 _NEVER_INSIDE = ("m.room.encrypted", "m.room.redaction")
 _encode = msgspec.json.Encoder().encode

@@ -18,6 +18,7 @@ from bridgekit.core.rates import Buckets, Rate
 from bridgekit.matrix import translate
 from bridgekit.matrix.appservice import Encryption, RawEvent
 from bridgekit.matrix.crypto.engine import Engine
+from bridgekit.matrix.sending import PUPPET
 from bridgekit.runtime.clock import now
 from bridgekit.runtime.intake.arrivals import Arrivals
 from bridgekit.runtime.linking.making import Making
@@ -30,15 +31,23 @@ from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
-MARK = b'"org.bridgekit.source"'
 STRANGERS = Rate(60, 60_000)
 """Ghosts of one network that are made because somebody, whoever it was, looked them up."""
+
+
+class _Marks(msgspec.Struct, rename={"room": PUPPET}):
+    room: Any = None
+
+
+class _Marked(msgspec.Struct):
+    content: _Marks
 
 
 class _State(msgspec.Struct):
     content: dict[str, Any]
 
 
+_marked = msgspec.json.Decoder(_Marked).decode
 _state = msgspec.json.Decoder(_State).decode
 
 
@@ -149,8 +158,8 @@ class Reception:
     def _is_puppets(self, event: RawEvent) -> bool:
         """The echo of what the bridge itself did as a double puppet."""
         if not self._puppets or not self._registry.is_owner(event.sender):
-            return False  # somebody may have forwarded what the bridge has marked
-        return MARK in event.raw or self._is_echo(event.raw)
+            return False
+        return _says_puppet(event) or self._is_echo(event.raw)
 
     def malformed(self, raw: bytes, why: str) -> None:
         self._parked(MATRIX)
@@ -271,3 +280,14 @@ class Reception:
     def pinged(self, txn_id: str | None) -> None:
         self._pinged(txn_id)
         log.info("homeserver_reaches_us")
+
+
+def _says_puppet(event: RawEvent) -> bool:
+    """Whether it bears the mark of what the bridge says as somebody's own user. Clients forward contents with all that
+    is in them: what a ghost has said has no such mark, and in another room it is another's."""
+    if PUPPET.encode() not in event.raw:
+        return False
+    try:
+        return bool(_marked(event.raw).content.room == event.room_id)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False

@@ -25,6 +25,7 @@ from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.contents import SOURCE, avatar_content
 from bridgekit.matrix.fetch import FetchRefused
+from bridgekit.matrix.sending import PUPPET
 from bridgekit.matrix.speakers import Speakers
 from bridgekit.runtime.clock import now
 from bridgekit.runtime.people.ghosts import Ghosts
@@ -367,7 +368,9 @@ class MatrixSide:
         for part, (type, content) in enumerate(contents):
             # The txn id names message, side and part, and each message has one sender: it never serves two.
             source = f"{source_of(case.number, step.action.side)}.{part}"
-            content["org.bridgekit.source"] = source
+            content[SOURCE] = source
+            if self._is_puppet(actor):
+                content[PUPPET] = room
             sent.append(
                 await self._client.send(
                     room,
@@ -394,6 +397,9 @@ class MatrixSide:
             raise Overtaken
         self._check_way(step)
 
+    def _is_puppet(self, actor: PersonId) -> bool:
+        return actor != self._bot and not self._ghosts.is_one(actor)
+
     def _expect(self, target: MessageId) -> None:
         self._taken_back[target.encode()] = None
         if len(self._taken_back) > REMEMBERED:
@@ -411,7 +417,7 @@ class MatrixSide:
         targets = ids.about.ids.get(step.action.side, ()) if ids.about is not None else ()
         for part, target in enumerate(targets):
             txn = f"bk.{step.case.number:x}.r{part}"
-            if actor != self._bot and not self._ghosts.is_one(actor):
+            if self._is_puppet(actor):
                 self._expect(target)
             client = self._client.patient
             try:

@@ -28,6 +28,7 @@ from tests.runtime.running import (
     by,
     emptied,
     ghost,
+    invited,
     linked,
     said,
     town_world,
@@ -407,6 +408,25 @@ async def test_a_double_puppet_that_is_not_in_the_room_enters_or_lets_its_ghost_
         await alice.ban(room, carol.id)
         town.emit(says("carol", "and now?", sender=me, own=login))
         await said(place, by(ghost("own-carol"), "and now?"))
+
+
+async def test_what_somebody_forwards_of_the_bridges_own_is_heard(tmp_path: Path) -> None:
+    """Clients forward the whole content, with the marks by which the bridge knows its own."""
+    town = Town()
+    async with town_world(tmp_path, town, double_puppets=True) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        await bridge.accounts.open(TOWN, PersonId(alice.id))
+        await until(lambda: ALICE in town.sessions)
+        other = await invited(place, alice)
+        await alice.send(other, "!bridge link town #other")
+        await said(place, by(BOT, "now linked to #other"))
+        town.emit(says("Bob", "from Bob"), own("from my phone", "m1"))
+        for where, sender, words in ((room, ghost("bob"), "from Bob"), (other, alice.id, "from my phone")):
+            event = await said(place, by(sender, words))
+            assert event.content["org.bridgekit.source"]
+            await alice.send(where, dict(event.content))
+            await town.until(lambda words=words: words in town.said() + town.said("#other"))  # type: ignore[misc]
+        assert (town.said(), town.said("#other")) == (["from Bob"], ["from my phone"])
 
 
 @pytest.mark.parametrize("kicked", [False, True])
