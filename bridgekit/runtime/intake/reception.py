@@ -259,14 +259,12 @@ class Reception:
     ) -> list[dict[str, Any]]:
         if protocol is None:
             parsed = self._namespace.parse_alias(fields.get("alias", ""))
-            if parsed is None or parsed[0] not in self._manifests:
-                return []
-            found = [(parsed[0], parsed[1])]
+            found = [parsed] if parsed is not None and self._is_place(*parsed) else []
         else:
             found = [
                 (n, ChatId(name))
                 for n in self._asked(protocol, fields)
-                if (name := fields.get("chat")) and (chat := self._portals.named(n, name)) and not chat[1]
+                if (name := fields.get("chat")) and self._is_place(n, name)
             ]
         return [
             {
@@ -276,6 +274,11 @@ class Reception:
             }
             for network, name in found
         ]
+
+    def _is_place(self, network: NetworkId, name: str) -> bool:
+        """Whether a chat that everybody shares can be called so."""
+        found = self._portals.named(network, name)
+        return found is not None and not found[1]
 
     def pinged(self, txn_id: str | None) -> None:
         self._pinged(txn_id)

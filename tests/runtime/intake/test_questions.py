@@ -100,6 +100,12 @@ async def test_third_party_networks_are_described(tmp_path: Path) -> None:
         assert (await ask("thirdparty/protocol/elsewhere"))[0] == 404
 
 
+async def test_an_alias_names_no_place_that_its_network_cannot_have(tmp_path: Path) -> None:
+    async with asking(tmp_path, Town()) as ask:
+        for name in ("town_bob", "town_no chat", "elsewhere_#talk", "town_"):
+            assert await ask("thirdparty/location", alias=f"#_bk_{name}:{SERVER}") == (200, []), name
+
+
 async def test_third_party_people_and_places_are_found_both_ways(tmp_path: Path) -> None:
     async with asking(tmp_path, Town()) as ask:
         user = {"userid": ghost("bob"), "protocol": "town", "fields": {"network": "town", "name": "bob"}}
