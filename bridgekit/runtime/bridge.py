@@ -146,6 +146,7 @@ class Bridge:
         networks = list({*parts.networks, *parts.remains.all()})
         await self.ghosts.load(networks, list(self.registry.portals))
         await self.engine.load()
+        await parts.echoes.load()
         await parts.protecting.load()
         await parts.consenting.load()
         await parts.directs.load()

@@ -58,6 +58,7 @@ from bridgekit.runtime.people.names import Names
 from bridgekit.runtime.people.powers import Powers
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.rules import Rules
+from bridgekit.runtime.traffic.echoes import Echoes
 from bridgekit.runtime.traffic.fates import Fates
 from bridgekit.runtime.traffic.files import Fetch, Files
 from bridgekit.runtime.traffic.loops import Loops
@@ -83,6 +84,7 @@ class Parts:
     readying: Readying
     files: Files
     powers: Powers
+    echoes: Echoes
     matrix: MatrixSide
 
     accounts: Accounts

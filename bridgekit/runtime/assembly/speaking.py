@@ -16,6 +16,7 @@ from bridgekit.runtime.people.joins import Joins
 from bridgekit.runtime.people.members import Members
 from bridgekit.runtime.people.pictures import Pictures
 from bridgekit.runtime.people.powers import Powers
+from bridgekit.runtime.traffic.echoes import Echoes
 from bridgekit.runtime.traffic.files import Files
 from bridgekit.runtime.traffic.matrix_side import MatrixSide
 
@@ -79,6 +80,7 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
         spawn=parts.spawn,
     )
     parts.engine.puppets.lost = stand_ins.signed_out
+    parts.echoes = Echoes(parts.store)
     parts.matrix = MatrixSide(
         parts.client,
         parts.ghosts,
@@ -94,4 +96,5 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
         cleared=lambda side: side in parts.exposures.cleared and not parts.readers.blocked(side),
         is_replaced=lambda room: parts.upgrades.is_replaced(room),
         stood_in=stand_ins.spoke,
+        echoes=parts.echoes,
     )

@@ -34,13 +34,12 @@ from bridgekit.runtime.people.pictures import LIMIT as PICTURE_LIMIT
 from bridgekit.runtime.people.pictures import Pictures
 from bridgekit.runtime.people.powers import Powers
 from bridgekit.runtime.traffic.cases import Overtaken, Step, source_of
+from bridgekit.runtime.traffic.echoes import Echoes
 from bridgekit.runtime.traffic.files import Files
 from bridgekit.runtime.traffic.recall import Ids
 
 log = structlog.get_logger(__name__)
 
-REMEMBERED = 200
-"""Redactions by double puppets whose echo may still come."""
 NEW_MS = 60_000
 """For so long after it was let in, a ghost is one whom the homeserver may overlook."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 4.0
@@ -83,6 +82,7 @@ class MatrixSide:
         cleared: Callable[[PortalKey], bool],
         is_replaced: Callable[[ChatId], Awaitable[bool]],
         stood_in: Callable[[ChatId, PersonId], None],
+        echoes: Echoes,
     ) -> None:
         """`likely` is told of who is about to speak; `cleared` says whether a link's words may go into their room;
         `stood_in` is told of somebody in whose place their ghost has spoken."""
@@ -100,7 +100,7 @@ class MatrixSide:
         self._cleared = cleared
         self._is_replaced = is_replaced
         self._stood_in = stood_in
-        self._taken_back: dict[bytes, None] = {}  # events that double puppets redacted, the oldest first
+        self._echoes = echoes
 
     async def perform(self, room: ChatId, step: Step, ids: Ids) -> Sent | None:
         """Do one verb in the room. Waits while the homeserver is away; raises MatrixError where it refuses, and
@@ -400,25 +400,13 @@ class MatrixSide:
     def _is_puppet(self, actor: PersonId) -> bool:
         return actor != self._bot and not self._ghosts.is_one(actor)
 
-    def _expect(self, target: MessageId) -> None:
-        self._taken_back[target.encode()] = None
-        if len(self._taken_back) > REMEMBERED:
-            del self._taken_back[next(iter(self._taken_back))]
-
-    def is_echo(self, raw: bytes) -> bool:
-        """Whether an event of somebody with an own account is a redaction that the bridge did as their double
-        puppet: unlike what is sent, a redaction cannot be marked."""
-        if not self._taken_back or b'"m.room.redaction"' not in raw:
-            return False
-        return any(target in raw for target in self._taken_back)
-
     async def _redact(self, room: ChatId, step: Step, actor: PersonId, ids: Ids, reason: str) -> None:
         """Every part of the message, by the ghost if it is its own and by the bot if it is not."""
         targets = ids.about.ids.get(step.action.side, ()) if ids.about is not None else ()
         for part, target in enumerate(targets):
             txn = f"bk.{step.case.number:x}.r{part}"
             if self._is_puppet(actor):
-                self._expect(target)
+                await self._echoes.expect(target)
             client = self._client.patient
             try:
                 await client.redact(room, target, txn=txn, reason=reason, user=actor)

@@ -385,6 +385,32 @@ async def test_what_is_said_with_ones_own_account_elsewhere_carries_ones_own_nam
         assert [town.done(kind) for kind in (EditMessage, React, Retract)] == [[], [], []]
 
 
+async def test_a_redaction_by_a_double_puppet_that_comes_back_after_a_restart_is_not_passed_on(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town, double_puppets=True) as place:
+        async with place.bridge() as bridge:
+            alice, room = await linked(place)
+            await bridge.accounts.open(TOWN, PersonId(alice.id))
+            await until(lambda: ALICE in town.sessions)
+            town.emit(own("from my phone", "m1"))
+            await said(place, by(alice.id, "from my phone"))
+            await place.homeserver.settled()
+            place.homeserver.withhold()
+            me = Person(id=PersonId("own-alice"), name="alice")
+            town.emit(Retraction(chat=TALK, at=now(), sender=me, target=MessageId("m1")))
+            await said(place, lambda e: e.type == "m.room.redaction" and e.sender == alice.id)
+            await until(lambda: place.homeserver.withheld)
+            await emptied(bridge)
+        async with place.bridge():
+            await until(lambda: ALICE in town.sessions)
+            await place.homeserver.release()
+            await alice.send(room, "the end")
+            await town.until(lambda: "the end" in town.said())
+            assert town.done(Retract) == []
+
+
 async def test_without_double_puppets_the_ghost_of_ones_account_speaks(tmp_path: Path) -> None:
     town = Town()
     async with town_world(tmp_path, town) as place, place.bridge() as bridge:
