@@ -233,11 +233,9 @@ class MatrixSide:
         return sent
 
     async def _is_of_another(self, room: ChatId, actor: PersonId, verb: Verb, ids: Ids) -> bool:
-        """Whether an edit is of what another has said, which no client would show: in an encrypted room somebody may
-        have said the one by their ghost and the other by themselves."""
+        """Whether an edit is of what another has said, which no client would show: somebody may have said the one by
+        their ghost and the other by themselves."""
         if not isinstance(verb, verbs.EditMessage) or ids.target is None:
-            return False
-        if not await self._client.is_encrypted(room, actor):
             return False
         event = await self._client.patient.event(room, ids.target)
         return event is not None and event.get("sender") != actor

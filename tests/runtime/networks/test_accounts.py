@@ -411,6 +411,36 @@ async def test_a_redaction_by_a_double_puppet_that_comes_back_after_a_restart_is
             assert town.done(Retract) == []
 
 
+async def test_what_one_said_oneself_is_not_edited_by_ones_ghost_nor_the_other_way_round(
+    tmp_path: Path,
+) -> None:
+    """Client-Server API, "Validity of replacement events": of an event of another sender, no client shows an edit."""
+    town = Town()
+    async with town_world(tmp_path, town, double_puppets=True) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        carol = place.homeserver.user("carol")
+        login = await bridge.accounts.open(TOWN, PersonId(carol.id))
+        await until(lambda: login in town.sessions)
+        me = Person(id=PersonId("own-carol"), name="carol")
+
+        def edits(target: str, words: str) -> Edit:
+            content = Content(text=plain(words))
+            return Edit(chat=TALK, at=now(), sender=me, target=MessageId(target), content=content)
+
+        town.emit(says("carol", "as myself", sender=me, id="m1", own=login))
+        await said(place, by(carol.id, "as myself"))
+        await carol.leave(room)
+        town.emit(says("carol", "as a ghost", sender=me, id="m2", own=login))
+        await said(place, by(ghost("own-carol"), "as a ghost"))
+        town.emit(edits("m1", "edited by a ghost"))
+        anew = await said(place, by(ghost("own-carol"), "edited by a ghost"))
+        await carol.join(room)
+        town.emit(edits("m2", "edited as myself"))
+        edit = await said(place, by(ghost("own-carol"), "edited as myself"))
+        assert anew.relates_to == {}
+        assert edit.relates_to["rel_type"] == "m.replace"
+
+
 async def test_without_double_puppets_the_ghost_of_ones_account_speaks(tmp_path: Path) -> None:
     town = Town()
     async with town_world(tmp_path, town) as place, place.bridge() as bridge:
