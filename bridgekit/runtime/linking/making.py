@@ -333,8 +333,7 @@ class Making:
         await self._learn(side)
         await self._ghosts.exist(ghost, network, whom)
         await self._enter(room, ghost)
-        if not await self._are_alone(room, ghost, inviter):
-            why = "What is said here would be said by one person alone: ask me into a room with nobody else."
+        if why := await self._unfit(room, ghost, inviter):
             await self._ghosts.leave(ghost, room, why)
             return
         await allowed(self._client.invite(room, self._bot, user=ghost))
@@ -357,9 +356,14 @@ class Making:
         if verbs.Join in session.capabilities(side.chat).verbs:
             await supervised.perform(verbs.Join(chat=side.chat), session)
 
-    async def _are_alone(self, room: ChatId, ghost: PersonId, inviter: PersonId) -> bool:
+    async def _unfit(self, room: ChatId, ghost: PersonId, inviter: PersonId) -> str:
+        """Why a room that the ghost is in cannot be the inviter's direct chat; "" where it can."""
         members = await self._client.joined_members(room, user=ghost)
-        return all(m == inviter or m == self._bot or self._namespace.is_ours(m) for m in members)
+        if inviter not in members:  # nobody tells of that as long as the ghost is not in
+            return "Whoever asked me in is not here any more."
+        if all(m == inviter or m == self._bot or self._namespace.is_ours(m) for m in members):
+            return ""
+        return "What is said here would be said by one person alone: ask me into a room with nobody else."
 
     def no_login(self, network: NetworkId) -> str:
         """Why nobody can be spoken to from here."""

@@ -221,6 +221,23 @@ async def test_without_accounts_a_ghost_declines_and_says_why(tmp_path: Path) ->
         assert "Only your own account can speak to people on Town" in left.content["reason"]
 
 
+async def test_who_leaves_before_the_ghost_comes_has_begun_no_conversation(tmp_path: Path) -> None:
+    """Homeservers do not tell of that: the bridge has nobody in the room yet."""
+    town = Town()
+    async with town_world(tmp_path, town, direct="anyone") as place, place.bridge() as bridge:
+        alice = place.homeserver.user("alice")
+        slow = place.homeserver.fault("POST */join/*", Delay(seconds=0.3), user=ghost("bob"))
+        room = await alice.create_room(preset="private_chat", is_direct=True, invite=[ghost("bob")])
+        await alice.leave(room)
+        await said(place, membership(ghost("bob"), "leave"))
+        assert bridge.registry.links == {}
+        place.homeserver.heal(slow)
+        town.emit(says("Bob", "where are you?", chat=DIRECT.chat, private=True), login=ALICE)
+        [new] = await invitations(place, alice)
+        await said(place, by(ghost("bob"), "where are you?"))
+        assert new != room
+
+
 async def test_a_ghost_that_was_put_out_of_its_chat_comes_back_when_it_is_asked(tmp_path: Path) -> None:
     town = Town()
     async with town_world(tmp_path, town, direct="anyone") as place, place.bridge() as bridge:

@@ -417,7 +417,7 @@ async def test_what_one_said_oneself_is_not_edited_by_ones_ghost_nor_the_other_w
     """Client-Server API, "Validity of replacement events": of an event of another sender, no client shows an edit."""
     town = Town()
     async with town_world(tmp_path, town, double_puppets=True) as place, place.bridge() as bridge:
-        alice, room = await linked(place)
+        _, room = await linked(place)
         carol = place.homeserver.user("carol")
         login = await bridge.accounts.open(TOWN, PersonId(carol.id))
         await until(lambda: login in town.sessions)
