@@ -736,6 +736,14 @@ def linked_already(name: str, room: str, other: str) -> str:
     return f"{name} is linked to {room} already, over {other}: a second link would say everything twice."
 
 
+def repeated(who: str) -> str:
+    """To a room in which somebody else's relay repeats what the bridge has passed on."""
+    return (
+        f"{who} repeats what this bridge has passed on already: another relay connects the same chats, and every word "
+        "would go round for ever. Take one of the two away."
+    )
+
+
 def loop(name: str, label: str, other: str, other_label: str) -> str:
     """To a room in which the bridge hears its own words."""
     return (

@@ -71,6 +71,7 @@ def assemble(parts: Parts) -> None:
         namespace=parts.namespace,
         secrecy=parts.secrecy,
         withdrawn=Withdrawn(parts.client, ghost_in=lambda room: next(iter(parts.ghosts.present(room)), None)),
+        loops=parts.loops,
         me=parts.me,
         permission=parts.permission,
         label=parts.label,

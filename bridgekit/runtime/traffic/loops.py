@@ -13,6 +13,7 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.core import wording
 from bridgekit.core.rates import Buckets, Rate
+from bridgekit.core.repeats import Repeats
 from bridgekit.runtime.clock import now
 from bridgekit.runtime.registry import Registry
 from bridgekit.store.rows import Link
@@ -50,6 +51,8 @@ class Loops:
         self._words: OrderedDict[tuple[PortalKey, str], int] = OrderedDict()
         self._told: Buckets[PortalKey] = Buckets(TELLS)
         self._quotes: Buckets[tuple[PortalKey, PersonId]] = Buckets(ONCE)
+        self._repeats = Repeats()
+        self._logged: Buckets[tuple[ChatId, PersonId]] = Buckets(TELLS)
 
     def saying(self, side: PortalKey, words: str) -> None:
         """The bridge is about to say something on a side in somebody's name, which stands before it."""
@@ -64,6 +67,15 @@ class Loops:
         self._said[id] = side
         if len(self._said) > REMEMBERED:
             self._said.popitem(last=False)
+
+    def repeated(self, room: ChatId, side: PortalKey, fact: Fact) -> str:
+        """Why a fact of any side of the room is not passed on: somebody else's relay repeats there what the bridge has
+        passed on already; "" where none does."""
+        if not isinstance(fact, facts.Message) or not self._repeats.hear(room, fact, now()):
+            return ""
+        if self._logged.take((room, fact.sender.id), now()):
+            log.warning("relay_repeats", network=side.network, room=room)
+        return wording.repeated(fact.sender.name)
 
     def is_ours(self, side: PortalKey, fact: Fact) -> bool:
         """Whether a fact is what the bridge itself said elsewhere: the two sides are one chat."""

@@ -53,6 +53,7 @@ from bridgekit.runtime.people.powers import Powers
 from bridgekit.runtime.registry import CLOSED, Registry
 from bridgekit.runtime.traffic.cases import Case, Fate, Outcome, Step, Tracked
 from bridgekit.runtime.traffic.fates import Fates
+from bridgekit.runtime.traffic.loops import Loops
 from bridgekit.runtime.traffic.pending import Pending
 from bridgekit.runtime.traffic.performing import Performing
 from bridgekit.runtime.traffic.recall import Ids
@@ -107,6 +108,7 @@ class RoomSurroundings:
         namespace: Namespace,
         secrecy: Secrecy,
         withdrawn: Withdrawn,
+        loops: Loops,
         me: PersonId,
         permission: Callable[[PersonId], Permission],
         label: Callable[[NetworkId], str],
@@ -124,6 +126,7 @@ class RoomSurroundings:
         self.hide: Callable[[Case, str], Coroutine[Any, Any, bool]] = passage.hide
         self.passing = passage.passing
         self.withdrawn: Callable[[ChatId, int], Coroutine[Any, Any, frozenset[MessageId]]] = withdrawn.of
+        self._loops = loops
         self._passage = passage
         self._exposures = exposures
         self._erased = erased
@@ -275,6 +278,8 @@ class RoomSurroundings:
             fact = without(fact, context.origin.network, covers)
             if (left_out := omitted(context, fact, covers, self._omission)) is not None:
                 return left_out
+        if why := self._loops.repeated(context.sides[0].key.chat, context.origin, fact):
+            return Plan(refused=why)
         return plan(context, fact)
 
     async def _state_changed(self, room: ChatId, fact: translate.StateChanged) -> None:

@@ -9,7 +9,7 @@ from bridgekit.contract.ids import ChatId, NetworkId, PortalKey
 from bridgekit.contract.verbs import Join, PostMessage
 from bridgekit.core import wording
 from tests.runtime.fake_network import Town, TownConfig, TownConnector, says
-from tests.runtime.running import BOT, World, by, ghost, invited, said, town_world, until
+from tests.runtime.running import BOT, World, by, emptied, ghost, invited, linked, said, town_world, until
 
 OTHER = "@otherbot:hs.test"
 TALK = PortalKey(NetworkId("town"), ChatId("#talk"))
@@ -120,3 +120,39 @@ async def test_words_that_come_back_without_an_id_are_told_by_the_name_before_th
             await town.until(lambda: any("not hers" in words for words in town.said()))
             heard = [e.body for e in place.homeserver.messages(room) if e.sender.startswith("@_bk_suburb_")]
             assert heard == ["<alice> one", "<alice> three", "my own words", "not hers"]
+
+
+async def test_a_circle_over_relays_of_others_that_begins_in_the_room_is_broken(tmp_path: Path) -> None:
+    """One carries what the bridge says in the chat away, another says it in the room, with the name before it."""
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge():
+        alice, room = await linked(place)
+        relay = place.homeserver.user("relay")
+        await relay.join(room)
+        await alice.send(room, "hello")
+        for rounds in (1, 2):
+            await town.until(lambda: len(town.said()) == rounds)  # noqa: B023
+            last = await relay.send(room, f"<bridge> {town.said()[-1]}")
+        told = await said(place, by(BOT, wording.repeated("relay")))
+        assert told.content["m.relates_to"]["m.in_reply_to"]["event_id"] == last
+        await alice.send(room, "and I am heard")
+        await town.until(lambda: town.said()[-1] == "<alice> and I am heard")
+
+
+async def test_a_circle_over_relays_of_others_that_begins_in_the_chat_is_broken(tmp_path: Path) -> None:
+    """The same the other way round, as it is with a second bridge like this one in the room."""
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        _, room = await linked(place)
+        words = "hello"
+        town.emit(says("Bob", words))
+        for name in ("bob", "relay"):
+            await said(place, by(ghost(name), words))
+            words = f"<{name}> {words}"
+            town.emit(says("Relay", words))
+        await said(place, by(BOT, wording.repeated("Relay")))
+        await emptied(bridge)
+        town.emit(says("Relay", "my own words"), says("Bob", "mine, too"))
+        await said(place, by(ghost("bob"), "mine, too"))
+        shown = [e.body for e in place.homeserver.messages(room) if e.sender.startswith("@_bk_")]
+        assert shown == ["hello", "<bob> hello", "my own words", "mine, too"]
