@@ -135,7 +135,7 @@ class Exposures:
         self._stirred: set[ChatId] = set()  # rooms that were seen being opened since
         self._told_kept: set[ChatId] = set()  # rooms that know that they stay as they were until all is heard
         self._told: dict[PortalKey, Visibility] = {}  # what both sides know of who may read a chat
-        self._pauses: dict[PortalKey, str] = {}
+        self._pauses: dict[PortalKey, tuple[ChatId, str]] = {}  # what was told: in which room, and why
 
     def may_be_linked(self, side: PortalKey) -> bool:
         """Whether nobody of the chat has to be asked before it is linked."""
@@ -461,12 +461,13 @@ class Exposures:
     # What people are told -------------------------------------------------------------------------------------
 
     async def _tell_pause(self, link: Link, pause: Pause) -> None:
-        if self._pauses.get(link.key) == pause.reason:
+        told, self._pauses[link.key] = self._pauses.get(link.key), (link.room, pause.reason)
+        if told == (link.room, pause.reason):
             return
-        self._pauses[link.key] = pause.reason
         log.warning("link_paused", network=link.key.network)
         await self._doorkeeper.say(link.room, f"⚠ {pause.reason} {pause.mend}")
-        await self._doorkeeper.announce(link.key, pause.reason)
+        if told is None or told[1] != pause.reason:  # the chat need not know that its room was replaced
+            await self._doorkeeper.announce(link.key, pause.reason)
 
     async def _tell_flickered(self, side: PortalKey, times: int) -> None:
         """Tell both sides why the room was more secret than the chat's last word."""

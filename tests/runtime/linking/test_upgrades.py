@@ -8,18 +8,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bridgekit.contract.facts import ChatVisibility
 from bridgekit.contract.ids import ChatId, NetworkId, PortalKey
 from bridgekit.contract.policy import Entry, Exposure, Visibility
 from bridgekit.contract.verbs import PostMessage
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Human
 from tests.runtime.encryption.test_protecting import label_of
-from tests.runtime.fake_network import TALK, Town, TownConfig, TownConnector, says
+from tests.runtime.fake_network import TALK, Town, TownConfig, TownConnector, now, says
 from tests.runtime.running import BOT, World, by, emptied, ghost, linked, said, town_world, until
 from tests.runtime.secret_rooms import scene
 
 TOWN = NetworkId("town")
 SIDE = PortalKey(TOWN, TALK)
+SECRET = Visibility(known=True, exposure=Exposure.JOINED, entry=Entry.OPEN, listed=False, detail="+s")
 WORDS = ["one", "two", "three"]
 
 
@@ -232,3 +234,30 @@ async def test_a_room_that_is_replaced_by_one_that_is_too_open_says_nothing_unti
         assert settings["m.room.history_visibility"] == ["joined"]
         assert settings["m.room.guest_access"] == ["forbidden"]
         assert settings["m.room.join_rules"] == ["invite"]
+
+
+async def test_a_link_that_pauses_goes_along_with_what_it_holds_and_the_new_room_hears_why(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place, power=50)
+        town.emit(
+            ChatVisibility(chat=TALK, at=now(), visibility=SECRET), *(says("Bob", word) for word in WORDS)
+        )
+        paused = await said(place, by(BOT, "are held back"))
+        await held(bridge, 3)
+        new = await alice.upgrade(room, "11")
+        await alice.invite(new, BOT)
+        told = await said(place, lambda e: e.room_id == new and by(BOT, "are held back")(e))
+        assert told.body == paused.body
+        assert words_of(place, new) == []
+        await alice.set_power(new, BOT, 100)
+        await until(lambda: words_of(place, new) == WORDS)
+        assert (place.homeserver.state(new, "m.room.history_visibility") or {})[
+            "history_visibility"
+        ] == "joined"
+        assert words_of(place, room) == []
+        await emptied(bridge)
+        notices = [p.content.text.body for p in town.done(PostMessage) if p.chat == TALK]
+        assert sum("are held back" in words for words in notices) == 1
