@@ -37,6 +37,9 @@ from bridgekit.core.questions import (
 from bridgekit.core.rates import Buckets
 from bridgekit.core.scopes import Consent, Policy, Scope, in_force, without_person
 
+LASTS = 60_000
+"""Milliseconds after which a lost role is written down: a mode that flips writes nothing, and bridges are restarted."""
+
 
 class Desk:
     """The consents of one network's chats."""
@@ -457,7 +460,7 @@ class Desk:
                 out.append(Note("consent_runs_out", file.side))
                 file.told_nobody = True  # said just now, in other words
                 file.unanswered = 0
-            elif not consent.lost and now - since >= HOUR:
+            elif not consent.lost and now - since >= LASTS:
                 out.append(file.keep(msgspec.structs.replace(consent, lost=since)))
         return out
 

@@ -69,7 +69,8 @@ class OptOuts:
             case Word.OPTIN:
                 mine = self._mine(network, sender)
                 if not mine:
-                    return Heard(words=wording.ALREADY_IN)
+                    out = self.covers(network, sender)
+                    return Heard(words=wording.OUT_WITH_ACCOUNT if out else wording.ALREADY_IN)
                 for row in mine:
                     del self._people[row.network, row.person]
                     self._accounts.pop((row.network, row.account), None)

@@ -371,7 +371,7 @@ def expired(name: str, label: str) -> str:
 
 NO_SUCH_CODE = (
     "That is no code that the bridge is waiting for: it was answered, it has expired, its link is gone, "
-    "or it never was one."
+    "or it never was one. An operator who does not want a link says !bridge revoke in the chat."
 )
 TOO_MANY_CODES = "Too many wrong codes: the bridge does not listen to codes from you for an hour."
 ANOTHER_ACCOUNT = (
@@ -412,6 +412,10 @@ OPTED_OUT = (
 )
 OPTED_IN = "Your messages are passed on again. Say !optout to change that."
 ALREADY_OUT = "You have opted out already. Say !optin to change that."
+OUT_WITH_ACCOUNT = (
+    "This name has opted out with another account, and its messages stay here: sign in to that account and say !optin "
+    "to change that."
+)
 ALREADY_IN = "You have not opted out. Say !optout and your messages stay here."
 
 # Private conversations ------------------------------------------------------------------------------------------

@@ -201,6 +201,21 @@ def test_a_no_is_kept_and_nobody_is_asked_again_for_a_month():
     assert len(of(Say, bench.want())) == 1
 
 
+def test_of_two_who_answer_at_once_the_second_reads_how_to_take_the_link_back():
+    bench = Bench(operators=[OLGA, BOB])
+    first = only(Say, bench.want()).person
+    codes = {first.id: bench.code()}
+    second = only(Say, bench.after(DAY)).person
+    codes[second.id] = bench.code()
+    bench.says(first, f"{codes[first.id]} yes", private=True)
+    assert bench.scopes == BOTH
+    told = said(bench.says(second, f"{codes[second.id]} no", private=True))
+    assert told == [wording.NO_SUCH_CODE]
+    assert "says !bridge revoke in the chat" in told[0]
+    bench.says(second, "!bridge revoke")
+    assert bench.scopes == frozenset()
+
+
 def test_an_operator_may_ask_to_be_asked():
     bench = Bench(operators=[OLGA, BOB])
     say = only(Say, bench.says(BOB, "!bridge grant"))
@@ -413,16 +428,19 @@ def test_after_a_restart_a_question_without_an_account_is_void():
     assert Drop(ask.id) in bench.roster(NOBODY)
 
 
-def test_a_role_that_was_lost_before_a_restart_is_counted_on_from_then():
+@pytest.mark.parametrize(
+    "after", [90_000, 2 * HOUR]
+)  # a bridge that is restarted again and again forgets nothing
+def test_a_role_that_was_lost_before_a_restart_is_counted_on_from_then(after: int):
     bench = Bench()
     bench.agreed()
     bench.leaves(OLGA)
-    (consent,) = of(Consent, kept(bench.after(2 * HOUR)))
+    (consent,) = of(Consent, kept(bench.after(after)))
     assert consent.lost == START
     bench.desk = Desk(NETWORK, "Parrot", Rules())
     bench.open(consents=[consent])
     bench.roster()
-    out = bench.after(7 * DAY - 2 * HOUR)
+    out = bench.after(7 * DAY - after)
     assert [c.until for c in of(Consent, kept(out))] == [bench.now + 7 * DAY]
 
 

@@ -160,11 +160,13 @@ def test_an_account_is_out_under_every_name_and_its_name_even_when_signed_out():
 
 def test_nobody_takes_back_what_an_account_has_said_without_that_account():
     people = out(OLGA)
-    thief = Person(id=OLGA.id, name="Olga", account="mallory")
-    heard = people.hear(PARROT, message("!optin", thief), NOW)
-    assert heard is not None
-    assert heard.remove == ()
-    assert people.covers(PARROT, OLGA)
+    for account in ("mallory", None):  # or who has signed out
+        somebody = Person(id=OLGA.id, name="Olga", account=account)
+        heard = people.hear(PARROT, message("!optin", somebody), NOW)
+        assert heard is not None
+        assert (heard.remove, heard.words) == ((), wording.OUT_WITH_ACCOUNT)
+        assert people.covers(PARROT, OLGA)
+        assert people.covers(PARROT, somebody)
 
 
 @pytest.mark.parametrize("words", ["optout", "!optout please", "I say !optout", "!bridge help", ""])
