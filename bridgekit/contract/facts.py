@@ -93,7 +93,8 @@ class Change(StrEnum):
 class Membership(FactBase, frozen=True, kw_only=True):
     """`person` came or went. `actor` is who did it, where it was not the person.
 
-    `stands_for` is who speaks as `person` without a login there: somebody whom the relay shows as one of its own.
+    `stands_for` is who speaks as `person` without a login there: somebody whom the relay shows as one of its own; or
+    whose login that is, which may be offline now.
     """
 
     person: Person

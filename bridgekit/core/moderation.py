@@ -60,7 +60,7 @@ def about_puppet(fact: Membership, owner: PersonId, room: ChatId, label: str) ->
     They would read on unseen, so whoever is put out there is put out here, with the reason and the name of who did
     it; None for anything else.
     """
-    if fact.actor is None and fact.change is not Change.BAN:
+    if fact.actor is None and fact.change not in (Change.BAN, Change.UNBAN):
         return None  # they left by themselves: the presence gate sees to that
     by = f"{fact.actor.name} on {label}" if fact.actor is not None else label
     reason = f"by {by}: {fact.reason}" if fact.reason else f"by {by}"

@@ -7,12 +7,15 @@ import asyncio
 import msgspec
 
 from bridgekit.contract.connector import Host
+from connectors.irc.protocol.roll import Hit
 from connectors.irc.words.identity import Identity
 
 SAVE_EVERY = 15.0
 """Seconds between two writes: what a crash may lose is read again from the network, and known by its ids."""
 SAVE_SEEN_EVERY = 1.0
 MOST_OWN = 1000
+MOST_BANS = 100
+"""In one channel: an operator may set any number of masks, the last of which count."""
 LINGERS_MS = 10 * 60 * 1000
 """So long a server may hold the nick of a connection that is gone; nobody else can have it meanwhile."""
 NICKLEN = 30
@@ -30,6 +33,7 @@ class _Record(msgspec.Struct, array_like=True):
     own: dict[str, int] = {}  # what we were called -> when that was so last
     present: int = 0  # when the relay last heard the network
     signs_in: bool = False  # it has let somebody of ours sign in with SASL
+    bans: dict[str, dict[str, tuple[Hit, ...]]] = {}  # channel -> mask -> whom of ours it hit
 
 
 class Memory:
@@ -83,6 +87,23 @@ class Memory:
         if self._now.keys.get(channel) != key:
             self._now.keys[channel] = key
             self._dirty = True
+
+    def bans(self, channel: str) -> dict[str, tuple[Hit, ...]]:
+        """The masks that hit people of ours, and stood there when we last looked."""
+        return self._now.bans.get(self._identity.chat(channel), {})
+
+    def keep_ban(self, channel: str, mask: str, hit: tuple[Hit, ...]) -> None:
+        """Remember whom of ours a mask hit; nobody: it is gone, or was none of theirs."""
+        chat = self._identity.chat(channel)
+        bans = self._now.bans.get(chat, {})
+        if bans.get(mask, ()) == hit:
+            return
+        after = {one: found for one, found in bans.items() if one != mask} | ({mask: hit} if hit else {})
+        self._now.bans[chat] = dict(list(after.items())[-MOST_BANS:])
+        if not after:
+            del self._now.bans[chat]
+        self._dirty = True
+        self.save()
 
     def seen(self, channel: str) -> int:
         """When the last message that we saw there was said, 0 where we saw none."""

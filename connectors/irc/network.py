@@ -23,6 +23,7 @@ from connectors.irc.ident import IdentServer
 from connectors.irc.memory import Memory
 from connectors.irc.protocol.state import State
 from connectors.irc.registering import NoSignIn, Papers, register
+from connectors.irc.protocol.roll import Channel
 from connectors.irc.services import Plea
 from connectors.irc.session import IrcSession
 from connectors.irc.words.compose import OutLine, Settings
@@ -231,6 +232,19 @@ class IrcNetwork:
         if session.login is not None:
             self._called = {nick: s for nick, s in self._called.items() if s is not session}
             self._called[self.identity.fold(session.state.nick)] = session
+
+    def banned(self, channel: Channel, mask: str) -> None:
+        """A ban came or went: which people of ours it hit is known for as long as it stands, by whatever connection."""
+        if mask in channel.bans:
+            channel.bans[mask] = tuple(
+                (id, nick, owner or self._owner(nick)) for id, nick, owner in channel.bans[mask]
+            )
+        ours = tuple(hit for hit in channel.bans.get(mask, ()) if hit[2])
+        self.memory.keep_ban(channel.name, mask, ours)
+
+    def _owner(self, nick: str) -> str:
+        puppet = self._called.get(self.identity.fold(nick))
+        return str(puppet.login.owner) if puppet is not None and puppet.login is not None else ""
 
     def ended(
         self, session: IrcSession, error: Disconnected | LoginRejected, words: str

@@ -26,7 +26,7 @@ from connectors.irc.history import History
 from connectors.irc.joining import Joining
 from connectors.irc.protocol import bouncer
 from connectors.irc.protocol.batches import HISTORY
-from connectors.irc.protocol.changes import Came, CapsChanged, Change, NamesEnded, Quit, Renamed, Went
+from connectors.irc.protocol.changes import Came, CapsChanged, Change, MaskChanged, NamesEnded, Quit, Renamed, Went
 from connectors.irc.protocol.nicks import wanted_nick
 from connectors.irc.protocol.roll import Channel
 from connectors.irc.protocol.wire import Line, build, parse
@@ -345,6 +345,9 @@ class IrcSession:
                 self.network.identity.learn(channel.name)
                 if self.login is not None:
                     self.network.memory.keep_channels(self.login.id, came=channel.name)
+                elif kept := self.network.memory.bans(channel.name):
+                    channel.bans.update(kept)
+                    self._send(Priority.BACKGROUND, build("MODE", channel.name, "b"))
                 for line in compose.after_join(self.state, channel.name) if self.login is None else ():
                     self._send(Priority(int(line.urgency)), line.encode())
                 if (
@@ -353,6 +356,8 @@ class IrcSession:
                     and (missed := self._catching_up.came(channel.name, self.people.chat(channel.name)))
                 ):
                     self._tasks.create_task(missed, name="irc-history")
+            case MaskChanged(channel=channel, letter="b", mask=mask) if self.login is None:
+                self.network.banned(channel, mask)
             case NamesEnded(channel=channel) if self.login is None:
                 if len(channel.members) <= LARGE or self._tasks is None:
                     self._ask_who(channel)

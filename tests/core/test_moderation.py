@@ -293,6 +293,12 @@ def test_what_a_network_does_to_somebodys_own_account_is_done_to_them_in_the_roo
     assert done == verb(chat=ROOM, person=Person(id=BOB, name=BOB), reason="by Olga on Parrot: enough")
 
 
+def test_who_is_let_in_again_is_so_here_also_where_nobody_tells_who_did_it():
+    fact = Membership(chat=ChatId("#a"), at=NOW, person=Person(id=BOB, name="b"), change=Change.UNBAN)
+    done = about_puppet(fact, BOB, ROOM, "Parrot")
+    assert done == verbs.Unban(chat=ROOM, person=Person(id=BOB, name=BOB), reason="by Parrot")
+
+
 def test_who_leaves_by_themselves_is_left_to_the_gate():
     fact = Membership(chat=ChatId("#a"), at=NOW, person=Person(id=BOB, name="b"), change=Change.LEAVE)
     assert about_puppet(fact, BOB, ROOM, "Parrot") is None

@@ -11,6 +11,9 @@ MAX_CHANNELS = 5_000
 MAX_MEMBERSHIPS = 300_000
 MAX_BANS = 1_000
 
+Hit = tuple[str, str, str]
+"""Whom a ban mask hit: the person's id, their nick, and the Matrix user whose own connection that is, or ""."""
+
 
 @dataclass(slots=True, eq=False)
 class User:
@@ -43,13 +46,12 @@ class Channel:
     named: bool = False  # NAMES came to its end
     naming: dict[str, str] | None = None  # what NAMES has said so far
     unrelayed: str | None = None  # the mode letters that we had when RELAYMSG was refused here
-    bans: dict[str, tuple[tuple[str, str], ...]] = field(
-        default_factory=dict
-    )  # mask -> (person id, nick) it hit
+    bans: dict[str, tuple[Hit, ...]] = field(default_factory=dict)  # mask -> whom it hit
+    listed: set[str] = field(default_factory=set)  # those of them that the ban list has named so far
     # (letter, mask) of who may not speak -> whom it hit
     quiets: dict[tuple[str, str], tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
-    def ban(self, mask: str, hit: tuple[tuple[str, str], ...]) -> None:
+    def ban(self, mask: str, hit: tuple[Hit, ...]) -> None:
         """Remember whom a ban mask hit; the oldest masks go after a thousand."""
         self.bans.pop(mask, None)
         self.bans[mask] = hit

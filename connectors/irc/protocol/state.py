@@ -59,6 +59,7 @@ class State:
             "MODE": self._mode, "324": self._channel_modes,
             "TOPIC": self._topic, "331": self._no_topic, "332": self._topic_is,
             "353": self._names, "366": self._names_end,
+            "367": self._ban_is, "368": self._bans_end,
         }  # fmt: skip
 
     # What is known ------------------------------------------------------------------------------------------
@@ -331,6 +332,20 @@ class State:
             if change.sort is not modes.Sort.LIST and change.sort is not modes.Sort.PREFIX:
                 self._flag(channel, change)
         return [ModesAre(channel)]
+
+    def _ban_is(self, line: Line) -> list[Change]:
+        channel, mask = self.channel(need(line, 1)), line.param(2)
+        if channel is not None and mask in channel.bans:
+            channel.listed.add(mask)
+        return []
+
+    def _bans_end(self, line: Line) -> list[Change]:
+        """The list has said which bans stand: the others were lifted while nobody of us was there."""
+        channel = self.channel(need(line, 1))
+        if channel is None:
+            return []
+        gone, channel.listed = [mask for mask in channel.bans if mask not in channel.listed], set()
+        return [MaskChanged(channel, "b", mask, False) for mask in gone]
 
     def _topic(self, line: Line) -> list[Change]:
         return self._set_topic(need(line, 0), line.param(1), line.source)

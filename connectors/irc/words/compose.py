@@ -285,7 +285,7 @@ def _unban(verb: verbs.Unban, target: str, state: State, people: View, settings:
         literal = state.fold(mask.partition("!")[0]) == state.fold(nick)
         if (
             literal
-            or any(id == verb.person.id for id, _ in hit)
+            or any(id == verb.person.id for id, _, _ in hit)
             or (source and hits(state.fold(mask), source))
         ):
             masks.append(mask)

@@ -282,11 +282,20 @@ class Reader:
             return []
         if not change.added:
             hit = channel.bans.pop(change.mask, ())
-            persons = [Person(id=PersonId(id), name=name) for id, name in hit]
-            return [self._member(channel, at, p, facts.Change.UNBAN, actor=actor) for p in persons]
+            return [
+                Membership(
+                    chat=self._chat(channel),
+                    at=at,
+                    person=Person(id=PersonId(id), name=name),
+                    change=facts.Change.UNBAN,
+                    actor=actor,
+                    stands_for=PersonId(owner) if owner else None,
+                )
+                for id, name, owner in hit
+            ]
         users = singled_out(change.mask, channel, self.state)
         persons = [self.faces.of(user) for user in users]
-        channel.ban(change.mask, tuple((p.id, p.name) for p in persons))
+        channel.ban(change.mask, tuple((p.id, p.name, "") for p in persons))
         return [self._member(channel, at, p, facts.Change.BAN, actor=actor) for p in persons]
 
     def _quiet(self, change: changes.MaskChanged, mask: str, at: int, actor: Person | None) -> list[Fact]:

@@ -549,6 +549,40 @@ async def test_where_the_server_keeps_nothing_the_room_reads_how_long_nobody_lis
             assert missed.reason == "The bridge was away from #c for a moment."
 
 
+@pytest.mark.parametrize("restarted", [False, True], ids=["reconnected", "restarted"])
+@pytest.mark.parametrize("away", [False, True], ids=["there", "away"])
+async def test_whose_own_account_was_banned_is_let_in_again_by_whichever_connection_sees_it(restarted, away):
+    """A ban may stand for years. Whoever of ours it hit is out of the Matrix room, too."""
+    ircd = Ircd(caps=FULL)
+    op = ircd.user("op").join("#c", prefix="o")
+    host = MemoryHost(["#c"])
+    async with ircd.serving():
+        network = network_of(ircd, host, puppets={"mode": "on_request"})
+        login = login_of("zoe", nick="zoe")
+        async with running(network) as bridge, running(network, login) as zoe:
+            await zoe.session.perform(Join(chat=C))
+            await bridge.fact(Membership, change=Change.JOIN)
+            op.mode("#c", "+b", "zoe!*@*")
+            op.mode("#c", "+b", "*!*@elsewhere")
+            banned = await bridge.fact(Membership, change=Change.BAN)
+            op.kick("#c", "zoe")
+            await bridge.fact(Membership, change=Change.KICK)
+        if away:
+            op.mode("#c", "-b", "zoe!*@*")
+        if restarted:
+            network = network_of(ircd, MemoryHost(["#c"], host.kept), puppets={"mode": "on_request"})
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+            if not away:
+                op.mode("#c", "-b", "zoe!*@*")
+            lifted = await bridge.fact(Membership, change=Change.UNBAN)
+            assert (lifted.person.id, lifted.stands_for) == (banned.person.id, login.owner)
+            assert network.memory.bans("#c") == {}
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+            assert len(ircd.lines("MODE #c b")) == 1  # who has nothing to compare does not ask
+
+
 async def test_a_bouncer_that_kept_what_was_said_is_not_called_away():
     ircd = Ircd(caps={"znc.in/playback": "", "server-time": "", "batch": ""})
     host = LaterHost(["#c"])

@@ -22,7 +22,7 @@ from bridgekit.contract.facts import (
     Topic,
     Typing,
 )
-from bridgekit.contract.ids import MessageId
+from bridgekit.contract.ids import MessageId, PersonId
 from bridgekit.contract.people import File, Member, Role
 from bridgekit.contract.policy import Entry, Exposure, Visibility
 from bridgekit.contract.verbs import (
@@ -230,6 +230,24 @@ async def test_whose_account_is_put_out_of_the_chat_is_put_out_of_the_room(
         if change is Change.BAN:
             await town.until(lambda: town.done(Leave, "town/@zoe:hs.test"))
             town.emit(Membership(chat=TALK, at=now(), person=ZOES, change=Change.UNBAN, actor=person("Eve")))
+            await until(lambda: place.homeserver.members(room)[zoe.id] == "leave")
+
+
+async def test_who_is_let_in_again_while_their_account_is_offline_is_let_in_here(tmp_path: Path) -> None:
+    """A ban may have been lifted while the bridge was away."""
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            _, zoe, room = await made_room(place, town)
+            town.emit(Membership(chat=TALK, at=now(), person=ZOES, change=Change.BAN, actor=person("Eve")))
+            await until(lambda: place.homeserver.members(room)[zoe.id] == "ban")
+        town.rejected[PersonId(zoe.id)] = "Not now."
+        async with place.bridge():
+            await until(lambda: None in town.sessions)
+            lifted = Membership(
+                chat=TALK, at=now(), person=ZOES, change=Change.UNBAN, stands_for=PersonId(zoe.id)
+            )
+            town.emit(lifted)
             await until(lambda: place.homeserver.members(room)[zoe.id] == "leave")
 
 
