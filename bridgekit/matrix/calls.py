@@ -16,6 +16,8 @@ from bridgekit.matrix.transport import SECONDS, Homeserver, quoted
 CS = "/_matrix/client/v3"
 SLOW_SECONDS = 180.0
 """Joins and new rooms may wait for other servers."""
+MOST_REASON = 1000
+"""Characters of a reason that are kept: with 64 KiB the event is refused, and whoever was to go stays."""
 
 T = TypeVar("T")
 
@@ -47,7 +49,7 @@ class Calls:
     ) -> MessageId:
         """Take an event back; returns the redaction's id."""
         path = f"{_room(room)}/redact/{quoted(event)}/{quoted(txn)}"
-        body = {"reason": reason} if reason else {}
+        body = _because(reason)
         return (await self._call("redact", "PUT", path, body, _event_id, user=user, room=room)).event_id
 
     async def event(self, room: ChatId, event: MessageId, *, user: PersonId | None = None) -> Json | None:
@@ -182,7 +184,7 @@ class Calls:
         """Join a room by id or alias; `via` are servers that know it. Being there already is success."""
         servers = list(via)
         query = {"via": servers, "server_name": servers} if servers else None  # server_name: before v1.12
-        body = {"reason": reason} if reason else {}
+        body = _because(reason)
         answer = await self._call(
             "join",
             "POST",
@@ -222,7 +224,7 @@ class Calls:
 
     async def leave(self, room: ChatId, *, reason: str = "", user: PersonId | None = None) -> None:
         """Leave, or decline an invitation."""
-        body = {"reason": reason} if reason else {}
+        body = _because(reason)
         await self._call(
             "leave",
             "POST",
@@ -370,7 +372,7 @@ class Calls:
     async def _about(
         self, room: ChatId, verb: str, person: PersonId, reason: str, user: PersonId | None
     ) -> None:
-        body = {"user_id": person, "reason": reason} if reason else {"user_id": person}
+        body = {"user_id": person, **_because(reason)}
         await self._call(verb, "POST", f"{_room(room)}/{verb}", body, json_object, user=user, federates=True)
 
     async def _call(
@@ -406,6 +408,12 @@ class Calls:
 
 def _room(room: ChatId) -> str:
     return f"{CS}/rooms/{quoted(room)}"
+
+
+def _because(reason: str) -> Json:
+    if len(reason) > MOST_REASON:
+        reason = reason[: MOST_REASON - 1] + "…"
+    return {"reason": reason} if reason else {}
 
 
 def _counts_creators(version: object) -> bool:

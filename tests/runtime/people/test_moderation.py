@@ -52,6 +52,7 @@ from tests.runtime.running import (
     by,
     ghost,
     linked,
+    membership,
     said,
     town_world,
     until,
@@ -215,9 +216,9 @@ async def test_a_moderated_chat_lets_only_those_with_a_voice_speak(tmp_path: Pat
         await until(lambda: place.homeserver.state(room, "m.room.power_levels")["events_default"] == 0)  # type: ignore[index]
 
 
-@pytest.mark.parametrize(("change", "membership"), [(Change.KICK, "leave"), (Change.BAN, "ban")])
+@pytest.mark.parametrize(("change", "becomes"), [(Change.KICK, "leave"), (Change.BAN, "ban")])
 async def test_whose_account_is_put_out_of_the_chat_is_put_out_of_the_room(
-    tmp_path: Path, change: Change, membership: str
+    tmp_path: Path, change: Change, becomes: str
 ) -> None:
     town = Town()
     async with town_world(tmp_path, town) as place, place.bridge():
@@ -225,12 +226,30 @@ async def test_whose_account_is_put_out_of_the_chat_is_put_out_of_the_room(
         town.emit(
             Membership(chat=TALK, at=now(), person=ZOES, change=change, actor=person("Eve"), reason="enough")
         )
-        out = await said(place, lambda e: e.state_key == zoe.id and e.content.get("membership") == membership)
+        out = await said(place, lambda e: e.state_key == zoe.id and e.content.get("membership") == becomes)
         assert (out.sender, out.content["reason"]) == (BOT, "by Eve on Town: enough")
         if change is Change.BAN:
             await town.until(lambda: town.done(Leave, "town/@zoe:hs.test"))
             town.emit(Membership(chat=TALK, at=now(), person=ZOES, change=Change.UNBAN, actor=person("Eve")))
             await until(lambda: place.homeserver.members(room)[zoe.id] == "leave")
+
+
+async def test_a_reason_without_end_keeps_nobody_in_the_room(tmp_path: Path) -> None:
+    town = Town()
+    reason = "enough\r\n" + "!" * 70_000
+    async with town_world(tmp_path, town) as place, place.bridge():
+        _, zoe, _ = await made_room(place, town)
+        town.emit(says("Bob", "hello"))
+        await said(place, by(ghost("bob"), "hello"))
+        for who, change in ((person("Bob"), Change.KICK), (ZOES, Change.BAN)):
+            town.emit(
+                Membership(chat=TALK, at=now(), person=who, change=change, actor=person("Eve"), reason=reason)
+            )
+        out = await said(place, membership(ghost("bob"), "leave"))
+        banned = await said(place, membership(zoe.id, "ban"))
+        assert out.content["reason"].startswith("kicked by Eve: enough")
+        assert banned.content["reason"].startswith("by Eve on Town: enough")
+        assert len(banned.content["reason"]) == 1000
 
 
 async def test_who_is_let_in_again_while_their_account_is_offline_is_let_in_here(tmp_path: Path) -> None:
