@@ -213,16 +213,20 @@ class Exposures:
         self._weigh_all()
 
     async def watch_directory(self) -> None:
-        """Look in turn whether each room stands in the public directory as it was left there, until cancelled."""
+        """Look in turn whether each room stands in the public directory as it was left there, until cancelled: the
+        first time as soon as may be, since nothing has told what was done while the bridge was down."""
+        least = 0.0
         while True:
             rooms = list({link.room for link in self._registry.links.values()})
             for room in rooms:
-                await asyncio.sleep(max(LOOK_AGAIN / len(rooms), 1 / LOOKS_A_SECOND))
+                await asyncio.sleep(max(least / len(rooms), 1 / LOOKS_A_SECOND))
                 await self._look_in_directory(room)
+            least = LOOK_AGAIN
             if not rooms:
                 await asyncio.sleep(LOOK_AGAIN)
 
     async def _look_in_directory(self, room: ChatId) -> None:
+        await self.wishes.load(room)
         left = self.wishes.left(room)
         if left is None:
             return  # it has yet to be compared
@@ -232,6 +236,10 @@ class Exposures:
             log.info("directory_not_read", reason=error.notice)
             return
         bound = self._bounds.get(room, SECRET)
+        if listed and not left.listed:
+            self._stirred.add(
+                room
+            )  # the whole world reads its name: that does not wait until its chats are heard
         if listed != left.listed or left.join is bound.join is JoinRule.RESTRICTED:
             self.weigh(room)  # no event tells either that a room which it names lets everybody in now
 

@@ -43,6 +43,10 @@ class Wishes:
         self._store = store
         self._known: dict[ChatId, Wish] = {}
 
+    async def load(self, room: ChatId) -> None:
+        """Read what is kept of the room, where that was not done yet."""
+        await self._read(room)
+
     def left(self, room: ChatId) -> Bound | None:
         """How open the bridge left the room when it last looked; None where it never did."""
         known = self._known.get(room)

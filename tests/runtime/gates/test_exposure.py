@@ -495,6 +495,25 @@ async def test_a_room_that_was_opened_while_the_bridge_was_down_is_put_back_wher
             assert not msgspec.json.decode(kept)["bound"].get("listed")
 
 
+async def test_a_room_that_was_listed_while_the_bridge_was_down_is_taken_out_at_once_also_where_its_chat_is_unheard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole world reads its name there, and no event has told of it."""
+    monkeypatch.setattr("bridgekit.runtime.gates.exposure.GRACE", 3600)
+    town = Town()
+    town.visibility = SECRET
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge() as bridge:
+            _, room = await linked(place)
+            wishes = bridge.parts.exposures.wishes
+            await until(lambda: (left := wishes.left(ChatId(room))) and left.history is Exposure.JOINED)
+        town.up = False
+        place.homeserver.room(room).published = True
+        async with place.bridge():
+            await until(lambda: not place.homeserver.room(room).published)
+            await said(place, by(BOT, "Town has not been heard"))
+
+
 async def test_while_one_of_two_chats_is_unheard_a_room_is_no_more_open_than_it_was_left(
     tmp_path: Path,
 ) -> None:
