@@ -21,9 +21,9 @@ from connectors.irc.config import NICK, IrcConfig, PuppetMode, Server, read_secr
 from connectors.irc.connection import opened
 from connectors.irc.ident import IdentServer
 from connectors.irc.memory import Memory
+from connectors.irc.protocol.roll import Channel
 from connectors.irc.protocol.state import State
 from connectors.irc.registering import NoSignIn, Papers, register
-from connectors.irc.protocol.roll import Channel
 from connectors.irc.services import Plea
 from connectors.irc.session import IrcSession
 from connectors.irc.words.compose import OutLine, Settings

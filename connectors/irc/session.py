@@ -26,7 +26,16 @@ from connectors.irc.history import History
 from connectors.irc.joining import Joining
 from connectors.irc.protocol import bouncer
 from connectors.irc.protocol.batches import HISTORY
-from connectors.irc.protocol.changes import Came, CapsChanged, Change, MaskChanged, NamesEnded, Quit, Renamed, Went
+from connectors.irc.protocol.changes import (
+    Came,
+    CapsChanged,
+    Change,
+    MaskChanged,
+    NamesEnded,
+    Quit,
+    Renamed,
+    Went,
+)
 from connectors.irc.protocol.nicks import wanted_nick
 from connectors.irc.protocol.roll import Channel
 from connectors.irc.protocol.wire import Line, build, parse
