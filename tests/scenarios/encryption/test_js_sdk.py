@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -277,7 +278,7 @@ async def test_a_bridge_without_an_identity_gets_no_keys_where_insecure_devices_
                 while await here.carol.fates(here.room, event) != ["FAIL_PERMANENT"]:  # noqa: ASYNC110
                     await asyncio.sleep(0.2)
         for user in (lab.bridge.bot, lab.ghost(bob.nick)):
-            await until(lambda user=user: lab.device(user), 60)
+            await until(partial(lab.device, user), 60)
             await here.carol.knows_device(user, lab.device(user))
         await here.carol.say(here.room, "now you are")
         await bob.sees(lambda h: "now you are" in h.words, 60)
