@@ -16,7 +16,6 @@ _SPOKEN = (Message, Edit, Reaction, Unreaction, Retraction)
 @dataclass(slots=True)
 class _Gap:
     waiting: list[Fact] = field(default_factory=list)
-    live: set[MessageId] = field(default_factory=set)  # the messages among what waits
     told: set[MessageId] = field(default_factory=set)
 
 
@@ -38,18 +37,14 @@ class Gaps:
         return chat in self._open
 
     def holds(self, fact: Fact, *, past: bool) -> bool:
-        """Whether the fact is not to be told now. What comes from the past (`past`) does not wait, and is remembered by
-        its id: it is told once, and in its live copy where there is one."""
+        """Whether the fact waits now. What comes from the past (`past`) never does; it is remembered by its id."""
         gap = self._open.get(fact.chat)
         if gap is None or not isinstance(fact, _SPOKEN):
             return False
         if past:
-            known = isinstance(fact, Message) and (fact.id in gap.told or fact.id in gap.live)
-            if isinstance(fact, Message) and not known:
+            if isinstance(fact, Message):
                 gap.told.add(fact.id)
-            return known
-        if isinstance(fact, Message):
-            gap.live.add(fact.id)
+            return False
         gap.waiting.append(fact)
         return True
 

@@ -86,22 +86,18 @@ class History:
         while fetched.told < limit:
             wanted = page if stuck else min(page, limit - fetched.told)
             end = await self._page(key, ("AFTER", target, bound, str(wanted)))
-            last, before, short = moment(end.last), bound, end.count < wanted
-            if not end.count or (short and last <= since):
-                return  # nothing is new: a short page alone proves nothing, a server may give fewer than it has
+            last = moment(end.last)
+            if end.count < wanted:
+                return
             if self._by_id and fetched.last is not None:
                 bound = f"msgid={fetched.last}"
-            elif (
-                last > after
-            ):  # others may have spoken in the same millisecond: read twice rather than not at all
-                bound, after = f"timestamp={stamp(last - 1 if last - 1 > after else last)}", last
-            if bound != before:
-                continue
-            if short:
-                return
-            if stuck or wanted == page:
+            elif last <= after:
+                if not stuck and wanted < page:
+                    stuck = True  # a whole page may reach beyond the moment
+                    continue
                 break  # more in one moment than a page holds, or a server that turns in a circle
-            stuck = True  # a whole page may reach beyond the moment
+            else:  # others may have spoken in the same millisecond: read twice rather than not at all
+                bound, after = f"timestamp={stamp(last - 1 if last - 1 > after else last)}", last
         fetched.complete = False
 
     def read(self, target: str, message: Message) -> None:

@@ -88,7 +88,6 @@ class Ircd:
         self.silent = False  # answers nothing any more: a half-open socket
         self.delay = 0.0  # seconds before a line that was received is handled
         self.host_of_clients = "client.example"
-        self.most_history = 1000  # so much of a history comes at once, whatever is asked for
         self.max_lead = 0.0
         self.services_echo = False
         self.whox = True

@@ -290,7 +290,7 @@ def _history(client: Client, p: list[str]) -> None:
     ircd = client.ircd
     kind, target, *bounds = p
     messages = list(ircd.channel(target).history)
-    limit = min(int(bounds[-1]), ircd.most_history)
+    limit = min(int(bounds[-1]), 1000)
 
     def key(bound: str) -> int:
         name, _, value = bound.partition("=")

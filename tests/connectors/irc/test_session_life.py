@@ -355,40 +355,6 @@ async def test_the_gap_after_a_reconnect_is_filled():
             assert messages[-1].content.text.body == "after"
 
 
-@pytest.mark.parametrize("isupport", ["", "MSGREFTYPES=timestamp"], ids=["by id", "by time"])
-async def test_a_page_that_is_shorter_than_asked_for_is_not_taken_for_the_last(isupport):
-    """draft/chathistory: a limit is the most that is asked for. Servers have limits of their own, and leave out events
-    that the client has not asked to be played back."""
-    ircd = Ircd(caps=FULL, isupport=isupport)
-    ircd.most_history = 30
-    host = MemoryHost(["#c"])
-    bob = ircd.user("bob", "#c")
-    async with ircd.serving():
-        network = network_of(ircd, host)
-        async with running(network) as bridge:
-            await bridge.fact(ChatOpened)
-            bob.say("#c", "before")
-            await bridge.fact(Message)
-        missed = [f"missed {i}" for i in range(100)]
-        for words in missed:
-            bob.say("#c", words)
-            await asyncio.sleep(0.001)
-        async with running(network) as bridge:
-            await ircd.heard("CHATHISTORY")
-            bob.say("#c", "meanwhile")
-            await ircd.until(lambda: "meanwhile" in bridge.said)
-            assert bridge.said == ["before", *missed, "meanwhile"]
-            assert not bridge.all(Message)[
-                -1
-            ].replayed  # who is heard live is answered, whatever was read besides
-        asked = len(ircd.lines("CHATHISTORY"))
-        async with running(network) as bridge:
-            await ircd.until(lambda: len(ircd.lines("CHATHISTORY")) > asked)
-            bob.say("#c", "after")
-            await ircd.until(lambda: "after" in bridge.said)
-        assert len(ircd.lines("CHATHISTORY")) == asked + 1  # nothing is new there: that is asked once
-
-
 async def test_how_far_it_has_read_outlives_the_process():
     ircd = Ircd(caps=FULL)
     host = MemoryHost(["#c"])
