@@ -30,15 +30,21 @@ class Repeats:
         # By room and hash of the words: who said them, when. Nobody's words stay here.
         self._passed: OrderedDict[tuple[ChatId, int], tuple[str, int]] = OrderedDict()
         self._quotes: Buckets[tuple[ChatId, PersonId]] = Buckets(ONCE)
+        self._let: OrderedDict[int, None] = OrderedDict()  # by number: quotes that were passed on
 
-    def hear(self, room: ChatId, fact: Message, now: int) -> bool:
+    def hear(self, room: ChatId, number: int, fact: Message, now: int) -> bool:
         """Whether a message on any side of the room only repeats what was passed on there, and is not to be passed on
-        itself; what is, is remembered. `now` in milliseconds."""
+        itself; what is, is remembered. `number` is the message's own: what had to wait is heard again by the same one.
+        `now` in milliseconds."""
         if fact.own is not None or fact.replayed:
             return False
         words = fact.content.text.body.strip()
-        if self._is_repeated(room, words, now) and not self._quotes.take((room, fact.sender.id), now):
-            return True
+        if number not in self._let and self._is_repeated(room, words, now):
+            if not self._quotes.take((room, fact.sender.id), now):
+                return True
+            self._let[number] = None
+            if len(self._let) > REMEMBERED:
+                self._let.popitem(last=False)
         if words:
             key = room, hash(words)
             self._passed[key] = fact.sender.name, now

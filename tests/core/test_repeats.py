@@ -28,7 +28,7 @@ def says(name: str, words: str, **more: object) -> Message:
 def heard(*said: tuple[str, str], every: int = 10) -> list[bool]:
     """Of each message, whether it only repeats; they come `every` so many milliseconds."""
     repeats = Repeats()
-    return [repeats.hear(ROOM, says(*one), AT + n * every) for n, one in enumerate(said)]
+    return [repeats.hear(ROOM, n, says(*one), AT + n * every) for n, one in enumerate(said)]
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,18 @@ def test_what_was_said_long_ago_is_quoted_as_often_as_anybody_likes() -> None:
 
 def test_what_is_told_again_or_said_with_an_own_account_is_no_repetition() -> None:
     repeats = Repeats()
-    repeats.hear(ROOM, says("alice", "hello"), AT)
-    for _ in range(3):
-        assert not repeats.hear(ROOM, says("Relay", "<alice> hello", replayed=True), AT)
-        assert not repeats.hear(ROOM, says("Relay", "<alice> hello", own=LoginId("own")), AT)
+    repeats.hear(ROOM, 1, says("alice", "hello"), AT)
+    for n in range(2, 5):
+        assert not repeats.hear(ROOM, n, says("Relay", "<alice> hello", replayed=True), AT)
+        assert not repeats.hear(ROOM, n, says("Relay", "<alice> hello", own=LoginId("own")), AT)
+
+
+def test_a_quote_that_had_to_wait_and_is_heard_again_is_still_one() -> None:
+    repeats = Repeats()
+    repeats.hear(ROOM, 1, says("alice", "hello"), AT)
+    assert not repeats.hear(ROOM, 2, says("Carol", "<alice> hello"), AT)
+    assert not repeats.hear(ROOM, 2, says("Carol", "<alice> hello"), AT)
+    assert repeats.hear(ROOM, 3, says("Carol", "<alice> hello"), AT)
 
 
 def test_names_without_end_cost_no_time_without_end() -> None:

@@ -43,7 +43,7 @@ class ReportCommands:
                     wording.abuse_report(f.number, self._label(f.network), f.report) for f in filed[:SHOWN]
                 ]
                 return wording.abuse_reports(lines, more=max(0, len(filed) - SHOWN))
-            case ["done", number] if number.isascii() and number.isdigit():
+            case ["done", number] if number.isascii() and number.isdigit() and len(number) < 16:
                 await self._reports.settle(int(number))
                 return wording.report_settled(int(number))
             case _:

@@ -237,9 +237,8 @@ class Exposures:
             return
         bound = self._bounds.get(room, SECRET)
         if listed and not left.listed:
-            self._stirred.add(
-                room
-            )  # the whole world reads its name: that does not wait until its chats are heard
+            # The whole world reads its name: that does not wait until its chats are heard.
+            self._stirred.add(room)
         if listed != left.listed or left.join is bound.join is JoinRule.RESTRICTED:
             self.weigh(room)  # no event tells either that a room which it names lets everybody in now
 

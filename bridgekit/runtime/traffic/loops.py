@@ -68,10 +68,10 @@ class Loops:
         if len(self._said) > REMEMBERED:
             self._said.popitem(last=False)
 
-    def repeated(self, room: ChatId, side: PortalKey, fact: Fact) -> str:
+    def repeated(self, room: ChatId, side: PortalKey, number: int, fact: Fact) -> str:
         """Why a fact of any side of the room is not passed on: somebody else's relay repeats there what the bridge has
         passed on already; "" where none does."""
-        if not isinstance(fact, facts.Message) or not self._repeats.hear(room, fact, now()):
+        if not isinstance(fact, facts.Message) or not self._repeats.hear(room, number, fact, now()):
             return ""
         if self._logged.take((room, fact.sender.id), now()):
             log.warning("relay_repeats", network=side.network, room=room)

@@ -278,7 +278,8 @@ class RoomSurroundings:
             fact = without(fact, context.origin.network, covers)
             if (left_out := omitted(context, fact, covers, self._omission)) is not None:
                 return left_out
-        if why := self._loops.repeated(context.sides[0].key.chat, context.origin, fact):
+        room = context.sides[0].key.chat
+        if why := self._loops.repeated(room, context.origin, context.number, fact):
             return Plan(refused=why)
         return plan(context, fact)
 

@@ -17,7 +17,7 @@ from bridgekit.runtime.networks import reports
 from bridgekit.runtime.networks.reports import Reports
 from bridgekit.store import SealingKey, Store
 from tests.runtime.fake_network import TALK, now
-from tests.runtime.running import until
+from tests.runtime.running import BOT, by, said, until, world
 
 TOWN = NetworkId("town")
 ALICE, EVE = PersonId("@alice:hs.test"), PersonId("eve")
@@ -145,3 +145,18 @@ async def test_of_who_is_erased_nothing_is_kept(
         assert [filed.number for filed in kept.open] == left
     async with desk(tmp_path) as kept:
         assert [filed.number for filed in kept.open] == left
+
+
+async def test_what_is_no_number_closes_nothing_and_is_told(tmp_path: Path):
+    async with world(tmp_path) as place, place.bridge():
+        alice = place.homeserver.user("alice")
+        room = await alice.create_room(preset="trusted_private_chat", is_direct=True)
+        await alice.invite(room, BOT, is_direct=True)
+        await said(place, by(BOT, "Every word here is a command"))
+        usage = by(BOT, "Say `!bridge reports`, or `!bridge reports done <number>`.")
+        wrong = ["done", "done x", "done -1", "done \u0663", f"done {'9' * 5000}", "undo 1"]
+        for words in wrong:
+            await alice.send(room, f"reports {words}")
+        await until(lambda: sum(map(usage, place.homeserver.messages(room))) == len(wrong))
+        await alice.send(room, "reports done 7")
+        await said(place, by(BOT, "There is no open report 7"))
