@@ -3,6 +3,7 @@ with which the bridge speaks for its user."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from nio.crypto.attachments import decrypt_attachment
 
 from bridgekit.contract.ids import NetworkId, PersonId
+from bridgekit.matrix.crypto.puppets import Puppets, Standing
 from bridgekit.testing.servers.synapse import Synapse
 from connectors.irc.testing.person import IrcPerson
 from tests.matrix.crypto.qr_reader import scanned
@@ -139,6 +141,7 @@ async def test_a_puppets_device_is_verified_by_its_owner_and_believed_by_others(
         await told(direct, emoji)
         await alice.confirm()
         await carol.knows_device(alice.id, device)
+        await signed(bridge.engine.puppets, PersonId(alice.id))
         await elsewhere("in my own name", alice.id)
         assert await identity_of(synapse, alice) == identity
         await alice.say(direct, "puppet off")
@@ -148,6 +151,13 @@ async def test_a_puppets_device_is_verified_by_its_owner_and_believed_by_others(
         assert device not in [one["device_id"] for one in left["devices"]]
         await elsewhere("by my ghost again", place.ghost("phone"))
         assert place.town.said() == [], "what she said there does not come back"
+
+
+async def signed(puppets: Puppets, user: PersonId) -> None:
+    """Return once the bridge has heard that its device of somebody is signed: the news comes with a transaction."""
+    async with asyncio.timeout(60):
+        while await puppets.standing(user) is not Standing.SIGNED:  # noqa: ASYNC110 - it has no event of its own
+            await asyncio.sleep(0.05)
 
 
 async def identity_of(synapse: Synapse, who: JsClient) -> dict[str, Any]:
