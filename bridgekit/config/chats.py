@@ -94,6 +94,10 @@ class _Nobody:
     async def items(self, prefix: str = "") -> dict[str, bytes]:
         return {}
 
+    async def walk(self, prefix: str = "") -> AsyncIterator[tuple[str, bytes]]:
+        return
+        yield
+
     def mount(
         self, method: str, path: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> None:

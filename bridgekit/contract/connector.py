@@ -86,6 +86,11 @@ class Host(Protocol):
         """Everything in the connector's own store whose key begins with `prefix`."""
         ...
 
+    def walk(self, prefix: str = "") -> AsyncIterator[tuple[str, bytes]]:
+        """As `items`, read a few at a time, for what may be more than memory holds; in the order of the keys, as far as
+        they differ in digits. What is written meanwhile may be missed."""
+        ...
+
     def mount(
         self, method: str, path: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> None:

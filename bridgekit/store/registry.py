@@ -27,6 +27,7 @@ _KV_REMOVE = delete(KV, keys=2)
 
 _SEALED_FIELDS = "logins.fields"
 _SEALED_VALUE = "kv.value"
+_PAGE = 32  # rows: what a connector keeps may be megabytes each
 _encode = msgspec.msgpack.Encoder().encode
 _decode_fields = msgspec.msgpack.Decoder(dict[str, str]).decode
 
@@ -240,3 +241,15 @@ class KeyValues:
             str(key): self._key.open(value, _SEALED_VALUE, namespace, key)
             for key, value in await self._reader.fetch(sql, namespace, len(prefix), prefix)
         }
+
+    async def walk(self, namespace: str, prefix: str = "") -> AsyncIterator[tuple[str, bytes]]:
+        """As `items`, in the database's order of keys, a page at a time."""
+        sql = (
+            "SELECT key, value FROM kv WHERE namespace = $1 AND key > $4 AND substr(key, 1, $2) = $3"
+            " ORDER BY key LIMIT $5"
+        )
+        last = ""
+        while page := await self._reader.fetch(sql, namespace, len(prefix), prefix, last, _PAGE):
+            for key, value in page:
+                yield str(key), self._key.open(value, _SEALED_VALUE, namespace, key)
+            last = str(page[-1][0])

@@ -86,6 +86,10 @@ class FakeHost:
     async def items(self, prefix: str = "") -> dict[str, bytes]:
         return {key: value for key, value in self.kept.items() if key.startswith(prefix)}
 
+    async def walk(self, prefix: str = "") -> AsyncIterator[tuple[str, bytes]]:
+        for key in sorted(key for key in self.kept if key.startswith(prefix)):
+            yield key, self.kept[key]
+
     def mount(self, method: str, path: str, handler: Handler) -> None:
         self.mounts.append(Mount(method, path, handler))
 

@@ -30,3 +30,4 @@ async def test_values_are_written_together_and_read_by_prefix(store: Store) -> N
     assert await mine.items("room/") == {"room/b": b"2", "room/c": b"4"}
     assert await mine.items() == {"key": b"3", "room/b": b"2", "room/c": b"4"}
     assert await others.items() == {}
+    assert dict([item async for item in mine.walk("room/")]) == {"room/b": b"2", "room/c": b"4"}

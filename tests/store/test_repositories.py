@@ -314,3 +314,20 @@ async def test_only_the_values_that_are_asked_for_are_read(store: Store, monkeyp
     assert await store.kv.items("a", "l%tter") == {"l%tter/": b"1"}
     assert await store.kv.items("a", "lä") == {"lätter": b"2"}
     assert len(fetched) == 2
+
+
+async def test_values_are_walked_a_few_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch):
+    pages: list[int] = []
+    fetch = store.kv._reader.fetch
+
+    async def counting(sql: str, *params: Any) -> Any:
+        rows = await fetch(sql, *params)
+        pages.append(len(rows))
+        return rows
+
+    await store.commit(*(store.kv.put("a", f"letter/{n:03}", str(n).encode()) for n in range(100)))
+    await store.commit(store.kv.put("a", "lätter", b"x"), store.kv.put("b", "letter/101", b"x"))
+    monkeypatch.setattr(store.kv._reader, "fetch", counting)
+    walked = [item async for item in store.kv.walk("a", "letter/")]
+    assert walked == [(f"letter/{n:03}", str(n).encode()) for n in range(100)]
+    assert max(pages) < 50

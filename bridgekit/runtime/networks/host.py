@@ -68,6 +68,9 @@ class NetworkHost:
     async def items(self, prefix: str = "") -> dict[str, bytes]:
         return await self._store.kv.items(self.network, prefix)
 
+    def walk(self, prefix: str = "") -> AsyncIterator[tuple[str, bytes]]:
+        return self._store.kv.walk(self.network, prefix)
+
     async def report(self, report: AbuseReport) -> None:
         await self._file_report(self.network, report)
 

@@ -172,7 +172,12 @@ class Provider:
                 has_code=self._has_code(uri, request),
             )
             if accepted is not None:
-                await self._keep(uri, accepted)
+                by = "" if source == self.domain else f"mimi://{source}"
+                if not self.outbox.has_room(accepted.deliveries, by):
+                    return rooms.NotAllowed(
+                        "Too much of what your users do waits for a provider that is away."
+                    )
+                await self._keep(uri, accepted, by)
             return response
 
     async def submit(self, uri: str, request: rooms.SubmitRequest, source: str) -> SubmitResponse:
@@ -183,10 +188,10 @@ class Provider:
             )
             if not self.outbox.has_room(deliveries, request.sender_uri):
                 return rooms.Refused()
-            await self._deliver(deliveries, {}, by=request.sender_uri)
+            await self._deliver(deliveries, {}, request.sender_uri)
             return response
 
-    async def _keep(self, uri: str, accepted: Accepted) -> None:
+    async def _keep(self, uri: str, accepted: Accepted, by: str) -> None:
         rows: dict[str, bytes | None] = {f"hub/{uri}": msgspec.msgpack.encode(accepted.room.kept)}
         # 5.2: the way of a Welcome may be forgotten once it went out.
         used = {
@@ -196,7 +201,7 @@ class Provider:
             for secret in delivery.fanout.message.secrets
         }
         rows |= dict.fromkeys(f"route/{reference.hex()}" for reference in used)
-        await self._deliver(accepted.deliveries, rows)
+        await self._deliver(accepted.deliveries, rows, by)
         self._rooms[uri] = accepted.room
         for reference in used:
             self._routes.pop(reference, None)
@@ -209,7 +214,7 @@ class Provider:
         return await self._peers.post(to, Endpoint.NOTIFY, room, body)
 
     async def _deliver(
-        self, deliveries: Sequence[Delivery], rows: Mapping[str, bytes | None], *, by: str = ""
+        self, deliveries: Sequence[Delivery], rows: Mapping[str, bytes | None], by: str
     ) -> None:
         """Store the room and the letters together."""
         letters, go = self.outbox.prepare(deliveries, self._now(), by)
