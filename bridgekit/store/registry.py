@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import msgspec
 
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalKey

@@ -326,7 +326,7 @@ class HubRoom:
             after = rooms_state.merge(component, app_data.pop(component, None), given)
             if after is not None:
                 app_data[component] = after
-        rooms_state.read(app_data)
+        policy.keeps_roles(self.state, rooms_state.read(app_data))
 
     def _commit(
         self,
@@ -355,7 +355,7 @@ class HubRoom:
         self._not_gone([act for act in acts if act.by == committer])
         policy.judge(state, clients, acts, has_code=has_code)
         group.accept(received)
-        rooms_state.read(group.app_data)
+        policy.keeps_roles(state, rooms_state.read(group.app_data))
         if len(group.group_context) > max(MAX_STATE, len(self._group.group_context)):
             raise NotAllowed("The room's name, participants and rules are longer than a hub keeps.")
         group_info = self._group_info(group, request.group_info, names, sender)

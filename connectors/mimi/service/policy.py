@@ -103,6 +103,13 @@ def judge(room: Room, clients: Mapping[str, int], acts: Sequence[Act], *, has_co
     return Verdict(after, {user: count for user, count in counted.items() if count > 0})
 
 
+def keeps_roles(before: Room, after: Room) -> None:
+    """Hold a change of the roles to those that somebody has. Raises NotAllowed."""
+    lacking, lacked = ({p.role for p in room.participants} - room.roles.keys() for room in (after, before))
+    if lacking - lacked:
+        raise NotAllowed("A role that somebody has in the room cannot be taken out of it.")
+
+
 class _Judge:
     def __init__(
         self,

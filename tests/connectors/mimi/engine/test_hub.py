@@ -10,13 +10,14 @@ import pytest
 from bridgekit.contract.errors import PeerMisbehaved
 from connectors.mimi.clients.seat import Changed, Proposed, Said, Seat
 from connectors.mimi.mls import installed
+from connectors.mimi.service import presets
 from connectors.mimi.service.franking import Franker, tag
 from connectors.mimi.service.hub import Accepted, Delivery, HubRoom, Kept
 from connectors.mimi.service.people import People
 from connectors.mimi.service.presets import ADMIN, MEMBER, MODERATOR
 from connectors.mimi.service.room import BANNED
 from connectors.mimi.testing.cast import PEOPLE, ROOM, Client, create, hub_identity
-from connectors.mimi.wire import components, rooms
+from connectors.mimi.wire import components, policies, rooms
 from connectors.mimi.wire.components import Component, RoomMetadata
 from connectors.mimi.wire.mls import AES128_X25519, KEY_PACKAGE, MLS_MESSAGE, RATCHET_TREE, PublicMessage
 from connectors.mimi.wire.rooms import (
@@ -135,6 +136,29 @@ class Counting(People):
     def user_of(self, client: bytes | None) -> str:
         self.asked += 1
         return super().user_of(client)
+
+
+def test_nobody_takes_a_role_out_of_the_room_that_somebody_has(stage: Stage):
+    """Who has it could do nothing any more, and where it is the admins' nobody could put it back."""
+    stage.bring_in(bob(), MODERATOR)
+
+    def without(*indices: int) -> bytes:
+        return policies.ROLES.encode(tuple(r for r in presets.roles() if r.index not in indices))
+
+    def commit(roles: bytes) -> rooms.UpdateResponse:
+        bundle = stage.seat._staged(app_data_updates=[(int(Component.ROLES_LIST), roles)])
+        return stage.ask(bundle, "a.example")[0]
+
+    for used in (MODERATOR, ADMIN):
+        assert isinstance(commit(without(used)), rooms.NotAllowed)
+        stage.seat.refused()
+    assert isinstance(commit(without(presets.HOST)), rooms.Updated)
+    stage.seat.accepted()
+    proposed = MLS_MESSAGE.decode(
+        stage.seat.group.propose_app_data(int(Component.ROLES_LIST), without(ADMIN))
+    )
+    assert isinstance(proposed, PublicMessage)
+    assert isinstance(stage.ask(ProposalBundle(proposed, ()), "a.example")[0], rooms.NotAllowed)
 
 
 def test_a_frank_that_was_changed_on_the_way_is_found_out(stage: Stage):

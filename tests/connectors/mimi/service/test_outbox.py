@@ -90,7 +90,7 @@ async def test_what_an_earlier_process_left_is_sent_once_and_in_order():
     await outbox.load()
     await post(host, outbox, *range(200, 300))
     async with running(outbox):
-        while outbox.waiting:
+        while outbox.waiting:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0)
     assert back.heard == list(range(300))
     assert not host.kept
