@@ -192,10 +192,12 @@ class Invitation(FactBase, frozen=True, kw_only=True):
 
     A private chat is `sender` who asks to be a contact of the account: the answer comes as Join or Leave. A Join that
     nobody asked for begins a private chat: where people are asked first there, `sender` of the other side is now.
+    `withdrawn`: `sender` asks no more; whoever has come in meanwhile stays.
     """
 
     sender: Person
     name: str = ""
+    withdrawn: bool = False
 
 
 class ChatOpened(FactBase, frozen=True, kw_only=True):

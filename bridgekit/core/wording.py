@@ -461,6 +461,16 @@ def takes_no_messages(name: str) -> str:
     return f"{name} does not take private messages from you."
 
 
+def asks_no_more(name: str) -> str:
+    """What becomes of an invitation to a private conversation."""
+    return f"{name} has taken back asking to talk with you: there is nothing to answer any more."
+
+
+def asks_in_no_more(name: str, chat: str, label: str) -> str:
+    """To whom it was said that they are asked into a chat."""
+    return f"{name} has taken back asking you into {chat} on {label}: there is nothing to answer any more."
+
+
 def wants_no_bridge(name: str) -> str:
     """Why there is no private conversation with who opted out."""
     return f"{name} does not want to be bridged: there are no private conversations with them here."

@@ -138,6 +138,7 @@ class MimiSession:
             case verbs.Invite():
                 await tenants.inviting.invite(room, verb.person.id, tenants.user(verb.speaker))
             case verbs.Kick() | verbs.Ban() | verbs.Unban():
+                await tenants.inviting.withdraw(room, verb.person.id)
                 if tenants.seat(room) is not None:
                     await tenants.change(room, partial(_put_out, verb, people=tenants.people))
             case verbs.SetRole():

@@ -62,6 +62,7 @@ def assemble(parts: Parts) -> None:
         parts.networks,
         parts.metrics,
         asked=parts.making.asked,
+        withdrawn=parts.making.withdrawn,
         label=parts.label,
         spawn=parts.spawn,
         waits=parts.accounts.invited,

@@ -18,6 +18,7 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Kind, Person
 from bridgekit.contract.policy import Entry, Exposure
+from bridgekit.core import wording
 from bridgekit.core.direct import Direct
 from bridgekit.core.exposure import HISTORY
 from bridgekit.core.ghosts import Namespace
@@ -65,6 +66,8 @@ GUARDED = {
     "m.room.canonical_alias": 100,
 }
 """No power that somebody has for their role on the network is enough to open the room."""
+BRIDGE, OWNER = 100, 99
+"""Power levels in a room of a direct chat that the bridge makes."""
 OPEN_SECONDS, LEARN_SECONDS = 5.0, 15.0
 """In which an account that was just opened may be there, and may have looked for the devices of a chat."""
 KNOCKS = Rate(10, 60_000)
@@ -256,22 +259,50 @@ class Making:
             supervised = self._sessions[side.network, side.receiver]
             await quiet(supervised.perform, verbs.Join(chat=side.chat))
 
+    async def withdrawn(self, side: PortalKey, person: Person, owner: PersonId) -> bool:
+        """Who asked to be a contact asks no more: an invitation that the owner has not answered is taken back, as far
+        as the room lets the bridge, and the room is given up; False where there is none."""
+        if (making := self._portals.making.get(side)) is not None:
+            await making
+        link = self._registry.links.get(side)
+        member = link and await self._client.state(link.room, "m.room.member", owner)
+        if link is None or not member or member.get("membership") != "invite":
+            return False
+        why = wording.asks_no_more(person.name)
+        await allowed(self._client.kick(link.room, owner, reason=why))
+        await self._portals.unlink(side, reason=why, leave=False)
+        return True
+
     async def direct(self, side: PortalKey, person: Person, owner: PersonId) -> ChatId:
         """Make the room of a direct chat and ask its owner in."""
         await self._learn(side)
         ghost = self._namespace.mxid(side.network, person.id)
         await self._ghosts.exist(ghost, side.network, person)
         room = await self._client.create_room(
-            preset="trusted_private_chat",
+            preset="private_chat",
             visibility="private",
             is_direct=True,
             name=self._ghosts.shown(ghost) or self._ghosts.name_for(side.network, person),
             invite=[ghost, owner],
             initial_state=self._begins(side),
         )
+        await self._entrust(room, ghost, owner)
         await self._enter(room, ghost)
         await self._made_direct(side, room, person, owner, made=True)
         return room
+
+    async def _entrust(self, room: ChatId, ghost: PersonId, owner: PersonId) -> None:
+        """The owner may do there whatever the bridge may. With as much power as its own (`trusted_private_chat`) an
+        invitation could not be taken back."""
+        levels = await self._client.state(room, "m.room.power_levels") or {}
+        events = {
+            type: min(level, OWNER) if isinstance(level, int) else level
+            for type, level in levels.get("events", {}).items()
+        }
+        users = {**levels.get("users", {}), ghost: BRIDGE, owner: OWNER}
+        await self._client.put_state(
+            room, "m.room.power_levels", {**levels, "users": users, "events": events}
+        )
 
     async def _made_direct(
         self, side: PortalKey, room: ChatId, person: Person, owner: PersonId, *, made: bool

@@ -324,8 +324,9 @@ class Portals:
         self._protecting.saw(side)
         return link
 
-    async def unlink(self, side: PortalKey, *, reason: str = "unlinked") -> None:
-        """Take a link apart: the chat is left, its ghosts leave the room, the room says so."""
+    async def unlink(self, side: PortalKey, *, reason: str = "unlinked", leave: bool = True) -> None:
+        """Take a link apart: the chat is left, its ghosts leave the room, the room says so. `leave` is False where the
+        network is not to hear of it."""
         link = self._registry.links.get(side)
         if link is None:
             raise NotAllowed("There is no such link.")
@@ -333,7 +334,7 @@ class Portals:
         await self._protecting.unlinked(link, reason)
         for (network, login), supervised in self._sessions.items():
             there = login == side.receiver or (side.receiver is None and side.chat in supervised.joined)
-            if network == side.network and supervised.session is not None and there:
+            if leave and network == side.network and supervised.session is not None and there:
                 supervised.joined.discard(side.chat)
                 self._spawn(quiet(supervised.perform, verbs.Leave(chat=side.chat, reason=reason)))
         gone = self._members.unlinked(link.room, side)

@@ -14,6 +14,7 @@ from bridgekit.contract.connector import Network
 from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.ids import LoginId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Person
+from bridgekit.core import wording
 from bridgekit.runtime.commands.management import ManagementRooms
 from bridgekit.runtime.networks.sessions import State, Supervised
 from bridgekit.runtime.registry import Registry
@@ -33,12 +34,14 @@ class Owners:
         metrics: Metrics,
         *,
         asked: Callable[[PortalKey, Person, PersonId], Coroutine[Any, Any, None]],
+        withdrawn: Callable[[PortalKey, Person, PersonId], Coroutine[Any, Any, bool]],
         label: Callable[[NetworkId], str],
         spawn: Spawn,
         waits: Callable[[PortalKey, PersonId], object],
     ) -> None:
         self._registry = registry
         self._asked = asked
+        self._withdrawn = withdrawn
         self._rooms = rooms
         self._networks = networks
         self._metrics = metrics
@@ -65,21 +68,29 @@ class Owners:
             await self._rooms.tell(row.login.owner, words)
 
     async def invited(self, network: NetworkId, login: LoginId | None, fact: facts.Invitation) -> None:
-        """An account was asked into a chat: its owner is told, and nothing is joined by itself.
+        """An account was asked into a chat, or is no more: its owner is told, and nothing is joined by itself.
 
-        A private chat is a person who asks to be a contact: see `Making.asked`.
+        A private chat is a person who asks to be a contact: see `Making.asked` and `withdrawn`.
         """
         row = self._registry.logins.get(login) if login is not None else None
         if row is None:
             log.info("invited", network=network)  # the relay: who links a chat asks it in
             return
         if fact.private:
+            side = PortalKey(network, fact.chat, row.login.id)
             try:
-                await self._asked(PortalKey(network, fact.chat, row.login.id), fact.sender, row.login.owner)
+                if not fact.withdrawn:
+                    await self._asked(side, fact.sender, row.login.owner)
+                elif await self._withdrawn(side, fact.sender, row.login.owner):
+                    await self._rooms.tell(row.login.owner, wording.asks_no_more(fact.sender.name))
             except BridgeError as error:
                 log.warning("contact_not_asked", network=network, reason=error.notice)
             return
         name = fact.name or self._networks[network].chat_name(fact.chat)
+        if fact.withdrawn:
+            words = wording.asks_in_no_more(fact.sender.name, name, self._label(network))
+            await self._rooms.tell(row.login.owner, words)
+            return
         waits = self._waits(PortalKey(network, fact.chat), row.login.owner)
         decline = f"\nOr decline: !bridge decline {network} {name}" if waits else ""
         await self._rooms.tell(

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
@@ -70,6 +71,7 @@ class Rooms:
         self._kept = kept
         self._passes = passes
         self._invitation = invitation
+        self._invitations: WeakValueDictionary[PortalKey, asyncio.Lock] = WeakValueDictionary()
         self._store = store
         self._registry = registry
         self._around = around
@@ -315,6 +317,11 @@ class Rooms:
 
     async def _follow(self, case: Case, fact: facts.Invitation) -> None:
         """Tell whom an invitation concerns; it is on disk until they know, and told twice rather than never."""
+        # One after the other: what is taken back was asked first.
+        async with self._invitations.setdefault(case.origin, asyncio.Lock()):
+            await self._follow_in_turn(case, fact)
+
+    async def _follow_in_turn(self, case: Case, fact: facts.Invitation) -> None:
         side, wait = case.origin, FIRST_WAIT
         while True:
             try:

@@ -135,11 +135,13 @@ class Account:
         """Something of the direct room with `other`."""
         if self.leaving or not isinstance(fact, TOLD):
             return
-        private = msgspec.structs.replace(fact, chat=ChatId(other), private=True)
+        self._say(msgspec.structs.replace(fact, chat=ChatId(other), private=True))
+
+    def _say(self, fact: Fact) -> None:
         if self._emit is None:
-            self._held.append(private)
+            self._held.append(fact)
         else:
-            self._emit(private)
+            self._emit(fact)
 
     def left_by(self, other: str) -> None:
         """Who talked with them has gone: the owner reads so where they talked."""
@@ -232,6 +234,24 @@ class Account:
         if known is not None:
             await self._decided(scope, ConsentOperation.GRANT if known else ConsentOperation.REVOKE)
 
+    async def asked_no_more(self, entry: ConsentEntry) -> None:
+        """Somebody needs no answer any more: the owner, who may have been told that they ask, is told that."""
+        asker, at = telling.person(entry.requester), int(self._host.now() * 1000)
+        if entry.room is None:
+            chat = ChatId(entry.requester)
+            self._say(facts.Invitation(chat=chat, at=at, private=True, sender=asker, withdrawn=True))
+            return
+        key = self._invited_key(entry.room)
+        others = any(scope.room == entry.room for scope in self._provider.consents(self.user).waiting)
+        told = await self._host.get(key)
+        if others or told != entry.requester.encode() or self._readers.is_unread(entry.room, self.user):
+            return  # somebody still asks, or they are in it
+        self._host.put_later(key, None)
+        asker = Person(id=asker.id, name=entry.requester)
+        self._say(
+            facts.Invitation(chat=ChatId(entry.room), at=at, sender=asker, name=entry.room, withdrawn=True)
+        )
+
     async def _ask_owner(self, scope: Scope) -> None:
         if scope.room is not None:
             await self._tell_invited(scope.room, scope.requester)
@@ -308,9 +328,9 @@ class Account:
     async def end(self, other: str) -> None:
         """The owner declines who asked; whom we asked and who has not answered need not any more."""
         if not await self._answer(other, ConsentOperation.REVOKE):
-            known = self._directs.between(self.user, other)
-            if known and not any(self._has(other, direct.room) for direct in known):
-                await self._hubs.request_consent(ConsentEntry(ConsentOperation.CANCEL, self.user, other))
+            for direct in self._directs.between(self.user, other):
+                if not self._has(other, direct.room):
+                    await self._inviting.withdraw(direct.room, other)
 
     def _has(self, other: str, room: str) -> bool:
         seat = self._readers.seat(room)

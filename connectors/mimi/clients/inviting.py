@@ -114,11 +114,16 @@ class Inviting:
             ),
         )
 
-    async def withdraw(self, room: str, person: str) -> bool:
-        """Nobody waits for that user any more; False where nobody did."""
-        waited = await self._host.get(_wanted(person, room)) is not None
+    async def withdraw(self, room: str, person: str) -> None:
+        """Nobody waits for that user any more: where they were asked, their provider hears so (5.7)."""
+        raw = await self._host.get(_wanted(person, room))
+        if raw is None:
+            return
         await self._host.put(_wanted(person, room), None)
-        return waited
+        scope = room if self._directs.of(room) is None else None
+        inviter = _inviter_in(raw) or self._readers.of(room)
+        with contextlib.suppress(BridgeError):  # it was only a question
+            await self._hubs.request_consent(ConsentEntry(ConsentOperation.CANCEL, inviter, person, scope))
 
     async def answered(self, entry: ConsentEntry, *, agrees: bool) -> None:
         """Whom we asked has answered; who agrees is brought in."""

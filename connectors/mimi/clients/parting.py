@@ -6,7 +6,6 @@ What is to be done is on disk until it is done: a hub that is away is told when 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from functools import partial
 
@@ -23,7 +22,6 @@ from connectors.mimi.clients.readers import Readers
 from connectors.mimi.clients.seats import Seats
 from connectors.mimi.mls import MemberEngine
 from connectors.mimi.service.provider import Provider
-from connectors.mimi.wire.users import ConsentEntry, ConsentOperation
 
 PREFIX = "parting/"
 FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0
@@ -139,10 +137,8 @@ class Parting:
         together = seat is not None and bool(seat.leaves(direct.other, self._seats.people))
         if seat is not None and together:
             await self._stand_up(room, direct.user)
-        elif await self._inviting.withdraw(room, direct.other):
-            entry = ConsentEntry(ConsentOperation.CANCEL, direct.user, direct.other)
-            with contextlib.suppress(BridgeError):  # it was only a question
-                await self._hubs.request_consent(entry)
+        else:
+            await self._inviting.withdraw(room, direct.other)
         if not together and self._hubs.is_ours(room):
             await self._provider.end_room(room)
         await self._seats.forget(direct.user, room)

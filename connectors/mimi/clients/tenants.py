@@ -376,7 +376,7 @@ class Tenants:
             case ConsentOperation.GRANT | ConsentOperation.REVOKE:
                 await self.inviting.answered(entry, agrees=entry.operation is ConsentOperation.GRANT)
             case ConsentOperation.CANCEL:
-                pass
+                await self.account(entry.target).asked_no_more(entry)
 
     async def find(self, request: IdentifierRequest) -> IdentifierResponse:
         people = [listed for account in self._accounts.values() if (listed := account.listed) is not None]

@@ -33,6 +33,10 @@ BODY_WITHIN = 30.0
 TLS_WITHIN = 15.0
 REPORTS, REPORTS_AT_ONCE = 1 / 60, 20
 """Reports of abuse that one peer may send: so many a second, after so many at once. People read each."""
+QUESTIONS, QUESTIONS_AT_ONCE = 1.0, 200
+"""Requests for consent, and their cancellations, of one peer."""
+SAME_QUESTIONS, SAME_QUESTIONS_AT_ONCE = 1 / 60, 30
+"""Of these for one user, whether they are there or not: each may be an invitation that somebody reads."""
 AT_ONCE = 32
 """Requests of one peer."""
 PEERS = 1000
@@ -83,6 +87,8 @@ class Server:
         self._busy: Counter[str] = Counter()
         self._claims = claims or Rates(rate=10, burst=200)
         self._reports = Rates(rate=REPORTS, burst=REPORTS_AT_ONCE)
+        self._questions = Rates(rate=QUESTIONS, burst=QUESTIONS_AT_ONCE)
+        self._same_questions = Rates(rate=SAME_QUESTIONS, burst=SAME_QUESTIONS_AT_ONCE)
         self._assets = assets
         self._punctual = punctual or Punctual()
 
@@ -224,6 +230,11 @@ class Server:
         entry = users.CONSENT_ENTRY.decode(body)
         if target not in (entry.target, self._provider.domain):
             raise PeerMisbehaved("The address and the body name two users.")
+        now = self._host.now()
+        if wait := self._questions.wait(source, now) or self._same_questions.wait(
+            f"{source} {entry.target}", now
+        ):
+            return _later(429, wait)
         await self._provider.consent(entry, asked=True, source=source)
         return web.Response(status=201)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from bridgekit.contract.facts import Invitation, Message
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Kind, Person, Role
@@ -267,6 +269,32 @@ async def test_who_asks_to_be_a_contact_is_asked_about_and_no_stranger_after_a_y
         await until(lambda: alice.id in place.homeserver.joined(room))
         town.emit(whispers("thanks"), login=ALICE)
         await said(place, by(BOB, "thanks"))
+
+
+async def test_who_asks_to_be_a_contact_no_more_takes_the_invitation_back(tmp_path: Path) -> None:
+    """Also at once, while its room is being made; what the owner has accepted stays."""
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice = await signed_in(place, town, bridge)
+        asking = Invitation(chat=DIRECT.chat, at=now(), private=True, sender=person("Bob"))
+        no_more = msgspec.structs.replace(asking, withdrawn=True)
+        for _ in range(2):
+            town.emit(asking, login=ALICE)
+            town.emit(no_more, login=ALICE)
+            kicked = await said(place, lambda e: membership(alice.id, "leave")(e) and e.sender == BOT)
+            assert kicked.content["reason"].startswith("Bob has taken back asking")
+            await said(place, lambda e: e.type == "m.room.message" and by(BOT, "taken back asking")(e))
+            await until(lambda: DIRECT not in bridge.registry.links)
+            for management in place.homeserver.invitations(alice.id):
+                await alice.join(management)
+        town.emit(asking, login=ALICE)
+        await until(lambda: place.homeserver.invitations(alice.id))
+        [room] = place.homeserver.invitations(alice.id)
+        await alice.join(room)
+        town.emit(no_more, login=ALICE)
+        town.emit(whispers("thanks"), login=ALICE)
+        await said(place, by(BOB, "thanks"))
+        assert not town.done(Leave)
 
 
 async def test_who_has_talked_may_talk_again_also_after_a_restart(tmp_path: Path) -> None:

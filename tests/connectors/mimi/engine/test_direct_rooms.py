@@ -94,6 +94,20 @@ async def test_who_is_asked_and_declines_is_left_alone(pair: Pair):
         assert not [e for e in pair.b.homeserver.events() if sealed_by(ghost(ALICE))(e)]
 
 
+async def test_who_asks_no_more_takes_the_invitation_back(pair: Pair):
+    """5.7: a cancelled request is no question any more, on Matrix either."""
+    async with pair.a.bridge(), pair.b.bridge():
+        bob = await account(pair.b, "bob")
+        alice = await pair.a.homeserver.user("alice").ready()
+        at_a = await opened(pair.a, alice, BOB)
+        asked = await said(pair.b, membership(bob.id, "invite"), 60)
+        await alice.leave(at_a)
+        gone = await said(pair.b, lambda e: e.room_id == asked.room_id and membership(bob.id, "leave")(e), 60)
+        assert gone.sender == BOT
+        assert "taken back" in gone.content["reason"]
+        await said(pair.b, lambda e: e.type == "m.room.message" and by(BOT, "taken back asking")(e), 60)
+
+
 async def test_a_direct_room_outlives_both_bridges(pair: Pair):
     async with pair.b.bridge():
         bob = await account(pair.b, "bob")

@@ -101,6 +101,18 @@ async def test_who_declines_is_not_brought_in(pair: Pair):
         await told(pair.b, "by invitation or with its join code", at_b)
 
 
+async def test_who_is_asked_no_more_reads_so_and_is_not_brought_in(pair: Pair):
+    """5.7: alice takes her invitation back before bob has answered."""
+    async with pair.a.bridge(), pair.b.bridge():
+        alice, at_a, bob = await asked_in(pair)
+        await alice.kick(at_a, ghost(BOB))
+        gone = await told(pair.b, "has taken back asking you into")
+        assert gone.body.startswith(f"{ALICE} has taken back asking you into {ROOM}")
+        at_b = await own_room(pair.b, bob)
+        await bob.send(at_b, f"!bridge link mimi {ROOM}")
+        await told(pair.b, "by invitation or with its join code", at_b)
+
+
 @pytest.mark.parametrize(("findable", "words"), [("handle", "bob@b.example"), ("name", "BOB@b.example")])
 async def test_who_lets_themselves_be_found_is_found(pair: Pair, findable: str, words: str):
     """5.8, by command and by the homeserver's own search."""

@@ -240,6 +240,25 @@ async def test_only_its_hub_tells_of_a_room(scene: Scene):
     assert (await scene.post(scene.town["c.example"], scene.b, Endpoint.NOTIFY, ROOM, body))[0] == 403
 
 
+async def test_nobody_is_flooded_with_questions(scene: Scene):
+    """5.7: asking and taking it back costs nothing; each may be an invitation that somebody reads."""
+    alice, nobody = scene.alice.user, "mimi://a.example/u/nobody"
+    await scene.a.provider.publish(alice, scene.alice.uri, [scene.alice.package()])
+
+    async def ask(peer: House, number: int, target: str) -> int:
+        operation = ConsentOperation.CANCEL if number % 2 else ConsentOperation.REQUEST
+        entry = ConsentEntry(operation, f"mimi://{peer.domain}/u/x{number // 2}", target)
+        body = users.CONSENT_ENTRY.encode(entry)
+        return (await scene.post(peer, scene.a, Endpoint.REQUEST_CONSENT, target, body))[0]
+
+    many = server.SAME_QUESTIONS_AT_ONCE
+    for peer, target in ((scene.b, alice), (scene.town["c.example"], nobody)):
+        answers = [await ask(peer, number, target) for number in range(many + 1)]
+        assert answers == [201] * many + [429], "who is there looks like who is not"
+    heard = [entry.target for entry in ears(scene.a).entries]
+    assert heard == [alice] * many
+
+
 @pytest.mark.parametrize(
     "component", [Component.PARTICIPANT_LIST, Component.ROOM_METADATA, Component.ROLES_LIST]
 )
