@@ -108,7 +108,7 @@ def assemble(parts: Parts) -> None:
         label=parts.label,
         search=parts.meeting.search,
         puppets=parts.config.appservice.double_puppets,
-        is_echo=parts.echoes.is_echo,
+        is_echo=parts.echoes.is_one,
         glimpsed=parts.exposures.glimpsed,
         titled=parts.titles.heard,
         pinged=parts.addressee.pinged,

@@ -18,7 +18,6 @@ from bridgekit.core.rates import Buckets, Rate
 from bridgekit.matrix import translate
 from bridgekit.matrix.appservice import Encryption, RawEvent
 from bridgekit.matrix.crypto.engine import Engine
-from bridgekit.matrix.sending import PUPPET
 from bridgekit.runtime.clock import now
 from bridgekit.runtime.intake.arrivals import Arrivals
 from bridgekit.runtime.linking.making import Making
@@ -35,19 +34,10 @@ STRANGERS = Rate(60, 60_000)
 """Ghosts of one network that are made because somebody, whoever it was, looked them up."""
 
 
-class _Marks(msgspec.Struct, rename={"room": PUPPET}):
-    room: Any = None
-
-
-class _Marked(msgspec.Struct):
-    content: _Marks
-
-
 class _State(msgspec.Struct):
     content: dict[str, Any]
 
 
-_marked = msgspec.json.Decoder(_Marked).decode
 _state = msgspec.json.Decoder(_State).decode
 
 
@@ -71,7 +61,7 @@ class Reception:
         label: Callable[[NetworkId], str],
         search: Callable[[NetworkId, str], Awaitable[list[Person]]],
         puppets: bool,
-        is_echo: Callable[[bytes], bool],
+        is_echo: Callable[[RawEvent], Awaitable[bool]],
         glimpsed: Callable[[ChatId, str, Mapping[str, Any]], None],
         titled: Callable[[ChatId, str], None],
         pinged: Callable[[str | None], None],
@@ -115,7 +105,7 @@ class Reception:
     async def accept(self, txn_id: str, events: list[RawEvent], encryption: Encryption) -> None:
         known = self._arrivals.overdue
         writes, rows = self._rooms.matrix_rows(
-            [(e.room_id, e.raw) for e in events if e.event_id not in known and not self._is_puppets(e)]
+            [(e.room_id, e.raw) for e in events if e.event_id not in known and not await self._is_puppets(e)]
         )
         kept = self._engine.keep(encryption)
         record = self._store.transactions.record(txn_id, [e.event_id for e in events])
@@ -132,7 +122,7 @@ class Reception:
             if event.state_key is not None:
                 self.state(event)
         writes, rows = self._rooms.matrix_rows(
-            [(e.room_id, e.raw) for e in events if not self._is_puppets(e)]
+            [(e.room_id, e.raw) for e in events if not await self._is_puppets(e)]
         )
         known = [*(e.event_id for e in events), *late]
         await self._store.commit(*(self._store.overdue.add(event) for event in known), *writes)
@@ -155,11 +145,9 @@ class Reception:
     def keys(self, encryption: Encryption, rooms: set[ChatId], *, bare: bool) -> None:
         self._engine.heard_of_keys(encryption, rooms, bare=bare)
 
-    def _is_puppets(self, event: RawEvent) -> bool:
+    async def _is_puppets(self, event: RawEvent) -> bool:
         """The echo of what the bridge itself did as a double puppet."""
-        if not self._puppets or not self._registry.is_owner(event.sender):
-            return False
-        return _says_puppet(event) or self._is_echo(event.raw)
+        return self._puppets and self._registry.is_owner(event.sender) and await self._is_echo(event)
 
     def malformed(self, raw: bytes, why: str) -> None:
         self._parked(MATRIX)
@@ -283,14 +271,3 @@ class Reception:
     def pinged(self, txn_id: str | None) -> None:
         self._pinged(txn_id)
         log.info("homeserver_reaches_us")
-
-
-def _says_puppet(event: RawEvent) -> bool:
-    """Whether it bears the mark of what the bridge says as somebody's own user. Clients forward contents with all that
-    is in them: what a ghost has said has no such mark, and in another room it is another's."""
-    if PUPPET.encode() not in event.raw:
-        return False
-    try:
-        return bool(_marked(event.raw).content.room == event.room_id)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return False

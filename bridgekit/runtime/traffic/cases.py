@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import zlib
 from collections import OrderedDict
 from enum import StrEnum
@@ -366,3 +367,12 @@ class Overtaken(Exception):
 def source_of(number: int, side: PortalKey) -> str:
     """What marks a sent event so that it is found again after a crash: unique for message and side."""
     return f"{number:x}@{side.chat}" if side.receiver else f"{number:x}"
+
+
+_NUMBERED = re.compile(r"([0-7]?[0-9a-f]{1,15})[@.]").match
+
+
+def number_of(source: str) -> int:
+    """The number of the fact that a sent event was made from; 0 for what is no source."""
+    found = _NUMBERED(source)
+    return int(found[1], 16) if found else 0

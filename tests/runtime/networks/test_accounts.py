@@ -19,7 +19,7 @@ from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import EditMessage, Join, Leave, PostMessage, React, Retract
 from bridgekit.runtime.networks.sessions import Supervised
 from bridgekit.testing.homeserver import Fail, Human
-from tests.runtime.fake_network import TALK, Town, now, person, says
+from tests.runtime.fake_network import TALK, Town, TownConfig, TownConnector, now, person, says
 from tests.runtime.running import (
     BOT,
     SERVER,
@@ -483,6 +483,69 @@ async def test_what_somebody_forwards_of_the_bridges_own_is_heard(tmp_path: Path
             await alice.send(where, dict(event.content))
             await town.until(lambda words=words: words in town.said() + town.said("#other"))  # type: ignore[misc]
         assert (town.said(), town.said("#other")) == (["from Bob"], ["from my phone"])
+
+
+@pytest.mark.parametrize("pending", [False, True])
+async def test_what_somebody_forwards_of_their_own_into_the_same_room_is_heard(
+    tmp_path: Path, pending: bool
+) -> None:
+    """The mark is that of the first event. `pending`: another side of the room does not have the first one yet."""
+    town, other = Town(), Town()
+    async with town_world(tmp_path, town, double_puppets=True) as place:
+        place.networks["other"] = {"connector": "other", "config": TownConfig()}
+        place.connectors["other"] = TownConnector(other)
+        async with place.bridge() as bridge:
+            alice, room = await linked(place)
+            await alice.send(room, "!bridge link other #talk")
+            await said(place, by(BOT, "linked to #talk on other"))
+            await bridge.accounts.open(TOWN, PersonId(alice.id))
+            await until(lambda: ALICE in town.sessions)
+            if pending:
+                other.cut()
+            town.emit(own("from my phone", "m1"))
+            event = await said(place, by(alice.id, "from my phone"))
+            await place.homeserver.settled()
+            if not pending:
+                await emptied(bridge)
+            await alice.send(room, dict(event.content))
+            await town.until(lambda: town.said() == ["from my phone"])
+            other.mend()
+        async with place.bridge():
+            await other.until(lambda: len(other.said()) == 2)
+            await until(lambda: ALICE in town.sessions)
+            await alice.send(room, dict(event.content))
+            await alice.send(room, "the end")
+            await town.until(lambda: town.said()[-1:] == ["the end"])
+            assert town.said() == ["from my phone", "from my phone", "the end"]
+
+
+async def test_an_echo_that_comes_after_a_restart_is_one_and_what_is_forwarded_of_it_is_not(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town, double_puppets=True) as place:
+        async with place.bridge() as bridge:
+            alice, room = await linked(place)
+            await bridge.accounts.open(TOWN, PersonId(alice.id))
+            await until(lambda: ALICE in town.sessions)
+            await place.homeserver.settled()
+            place.homeserver.withhold()
+            me = Person(id=PersonId("own-alice"), name="alice")
+            content = Content(text=plain("edited"))
+            town.emit(
+                own("from my phone", "m1"),
+                Edit(chat=TALK, at=now(), sender=me, target=MessageId("m1"), content=content),
+            )
+            event = await said(place, by(alice.id, "from my phone"))
+            await said(place, by(alice.id, "* edited"))
+            await alice.send(room, dict(event.content))
+            await emptied(bridge)
+        async with place.bridge():
+            await until(lambda: ALICE in town.sessions)
+            await place.homeserver.release()
+            await alice.send(room, "the end")
+            await town.until(lambda: "the end" in town.said())
+            assert (town.said(), town.done(EditMessage)) == (["from my phone", "the end"], [])
 
 
 @pytest.mark.parametrize("kicked", [False, True])
