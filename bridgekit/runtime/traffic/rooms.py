@@ -229,7 +229,7 @@ class Rooms:
 
     def _fetch(self, side: PortalKey, case: Case) -> None:
         """It was left on disk, and must not wait for its turn there."""
-        room = self.room_of(side)
+        room = None if self._stopping else self.room_of(side)
         if room is not None and side in self._spilled and case.number > self._newest.get(side, 0):
             self._early.setdefault(side, set()).add(case.number)
             self.worker(room).offer(case)
@@ -247,7 +247,7 @@ class Rooms:
         return link.room if link is not None else None
 
     def worker(self, room: ChatId) -> Worker:
-        """The room's worker, started if need be."""
+        """The room's worker, started if need be; not to be asked for once the stop has begun."""
         worker = self._workers.get(room)
         if worker is None:
             worker = self._workers[room] = Worker(room, self._around)
@@ -374,7 +374,10 @@ class Rooms:
                     if row.id in self._early.get(side, ()):
                         self._early[side].discard(row.id)
                     elif (case := self._case(side, row)) is not None:
-                        for one in (case, *await self._amended(side, case)):
+                        amending = await self._amended(side, case)
+                        if self._stopping:
+                            return
+                        for one in (case, *amending):
                             self._take_up(side, one, expecting)
                 if len(rows) < CHUNK:
                     _complete(expecting, side)

@@ -6,6 +6,7 @@ import asyncio
 import re
 import sqlite3
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from bridgekit.contract.ids import ChatId, LoginId, PersonId
 from bridgekit.contract.people import Person
 from bridgekit.contract.verbs import PostMessage, Verb
 from bridgekit.runtime.bridge import Bridge
+from bridgekit.store.rows import InboxRow
+from bridgekit.store.traffic import Inbox
 from bridgekit.testing.homeserver import Delay
 from tests.runtime.fake_network import Town, says
 from tests.runtime.running import STATUS, by, emptied, ghost, has_fate, linked, said, town_world, until
@@ -180,9 +183,39 @@ async def test_a_stop_with_500_messages_under_way_takes_less_than_ten_seconds_an
         async with place.bridge():
             await town.until(lambda: len(town.said()) >= 250, 120)
             await said(place, by(ghost("bob"), "line 249"), 120)
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.2)
         assert town.said() == [f"<alice> {line}" for line in lines]
         assert [e.body for e in place.homeserver.messages(room) if e.sender == ghost("bob")] == lines
+
+
+async def test_no_worker_is_given_anything_once_the_bridge_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier run left is still being read: it is left where it is."""
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge() as bridge:
+            alice, room = await linked(place)
+            town.cut()
+            event = await alice.send(room, "hello")
+            await alice.edit(room, event, "hello!")
+            await on_disk(bridge, 2)
+        reading, go_on = asyncio.Event(), asyncio.Event()
+        numbered = Inbox.numbered
+
+        async def slow(inbox: Inbox, ids: Iterable[int]) -> list[InboxRow]:
+            reading.set()
+            await go_on.wait()
+            return await numbered(inbox, ids)
+
+        monkeypatch.setattr(Inbox, "numbered", slow)
+        async with place.bridge() as bridge:
+            await reading.wait()
+            assert await bridge.rooms.drain(0.1)
+            go_on.set()
+            await bridge.store.inbox.numbered([1])  # the other was asked for first
+            await asyncio.sleep(0.2)
+            assert (bridge.rooms.depth()[0], await bridge.store.inbox.count()) == (0, 2)
 
 
 async def test_a_fact_that_strikes_a_fault_is_put_aside_alone(
@@ -232,7 +265,7 @@ async def test_facts_beyond_what_memory_should_hold_wait_on_disk_and_come_in_ord
         for n in range(count):
             town.emit(says("Bob", f"line {n}"))
             if n % 100 == 0:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.2)
         worker = bridge.rooms.worker(ChatId(room))
         await until(lambda: worker.waiting + worker.under_way >= 4500, 120)
         await on_disk(bridge, count)
