@@ -77,6 +77,14 @@ def let_me_in(bot: str, new: str) -> str:
     )
 
 
+CANNOT_COME = "The bridge has a fault and cannot come in; its log says more."
+
+
+def invitation_waits(room: str, why: str) -> str:
+    """For who asked the bridge, or somebody on a network, into a room that cannot be entered now."""
+    return f"I was asked into {room} and cannot come yet. {why} I go on trying for a day."
+
+
 def without_file(name: str) -> str:
     """What stands for a file that may not be passed on."""
     return f"[{name or 'a file'}: not passed on, because the chat has not agreed to that]"

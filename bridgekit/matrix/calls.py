@@ -320,6 +320,15 @@ class Calls:
         target = (content or {}).get("replacement_room")
         return ChatId(target) if isinstance(target, str) and target else None
 
+    async def replacer(self, room: ChatId, *, user: PersonId | None = None) -> PersonId | None:
+        """Who replaced this room by another (the sender of m.room.tombstone), if it was."""
+        path, query = _state(room, "m.room.tombstone", ""), {"format": "event"}
+        found = await none_if_missing(
+            self._call("state", "GET", path, None, json_object, user=user, query=query)
+        )
+        sender = (found or {}).get("sender")
+        return PersonId(sender) if isinstance(sender, str) else None
+
     async def predecessor(self, room: ChatId, *, user: PersonId | None = None) -> ChatId | None:
         """The room that this one replaced (m.room.create), if any."""
         before = ((await self.state(room, "m.room.create", user=user)) or {}).get("predecessor")

@@ -8,6 +8,7 @@ from bridgekit.runtime.encryption.secrecy import Secrecy
 from bridgekit.runtime.intake.arrivals import Arrivals
 from bridgekit.runtime.intake.overdue import Overdue
 from bridgekit.runtime.intake.reception import Reception
+from bridgekit.runtime.linking.invitations import Invitations
 from bridgekit.runtime.networks.doorstep import Doorstep
 from bridgekit.runtime.parts import Parts
 from bridgekit.runtime.people.names import Names
@@ -47,9 +48,21 @@ def assemble(parts: Parts) -> None:
         names=parts.names,
         performing=parts.performing,
         portals=parts.portals,
-        making=parts.making,
+        invitations=Invitations(
+            parts.client,
+            parts.registry,
+            parts.ghosts,
+            parts.making,
+            parts.management,
+            parts.standing,
+            parts.upgrades,
+            parts.commands,
+            parts.namespace,
+            me=parts.me,
+            permission=parts.permission,
+            spawn=parts.spawn,
+        ),
         directs=parts.directs,
-        management=parts.management,
         standing=parts.standing,
         upgrades=parts.upgrades,
         powers=parts.powers,

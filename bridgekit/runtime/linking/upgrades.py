@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from bridgekit.contract.errors import BridgeError, MatrixRefused
+from bridgekit.contract.errors import BridgeError, MatrixError
 from bridgekit.contract.ids import ChatId, PersonId, PortalKey
 from bridgekit.core import wording
 from bridgekit.matrix.client import MatrixClient
@@ -136,8 +136,8 @@ class Upgrades:
             if self._leaving.get(old) != new:
                 return
             try:
-                await self._client.join(new)
-            except MatrixRefused:
+                await self._client.join(new, via=await self._that_know(old))
+            except MatrixError:  # it is not let in, or the room's server does not answer
                 if wait is None:
                     await self._ask(old, new)
                 else:
@@ -145,6 +145,11 @@ class Upgrades:
             else:
                 await self._move(old, new)
                 return
+
+    async def _that_know(self, old: ChatId) -> list[str]:
+        """Servers that know the room which replaced this one; an id alone may not tell (MSC4291)."""
+        found = await self._client.replacer(old)
+        return [found.partition(":")[2]] if found is not None else []
 
     async def _ask(self, old: ChatId, new: ChatId) -> None:
         """Tell everybody who could let the bridge in, or wonders where their words are."""

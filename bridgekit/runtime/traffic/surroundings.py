@@ -31,7 +31,6 @@ from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.runtime.clock import now
 from bridgekit.runtime.commands.bot import Bot
-from bridgekit.runtime.commands.management import ManagementRooms
 from bridgekit.runtime.encryption.protecting import Protecting
 from bridgekit.runtime.encryption.secrecy import Secrecy
 from bridgekit.runtime.gates.directs import DIRECT, Directs
@@ -40,7 +39,7 @@ from bridgekit.runtime.gates.passage import Passage
 from bridgekit.runtime.gates.policing import PolicyLists
 from bridgekit.runtime.gates.readers import Readers
 from bridgekit.runtime.gates.shielding import Shields
-from bridgekit.runtime.linking.making import Making
+from bridgekit.runtime.linking.invitations import Invitations
 from bridgekit.runtime.linking.portals import Portals
 from bridgekit.runtime.linking.standing import StandingLinks
 from bridgekit.runtime.linking.upgrades import Upgrades
@@ -84,9 +83,8 @@ class RoomSurroundings:
         names: Names,
         performing: Performing,
         portals: Portals,
-        making: Making,
+        invitations: Invitations,
         directs: Directs,
-        management: ManagementRooms,
         standing: StandingLinks,
         upgrades: Upgrades,
         powers: Powers,
@@ -145,9 +143,8 @@ class RoomSurroundings:
         self._ghosts = ghosts
         self._names = names
         self._portals = portals
-        self._making = making
+        self._invitations = invitations
         self._directs = directs
-        self._management = management
         self._standing = standing
         self._upgrades = upgrades
         self._powers = powers
@@ -156,7 +153,6 @@ class RoomSurroundings:
         self._joins = joins
         self._policies = policies
         self._shields = shields
-        self._bot = bot
         self._fates = fates
         self._metrics = metrics
         self._namespace = namespace
@@ -325,13 +321,7 @@ class RoomSurroundings:
     async def _matrix_member(self, room: ChatId, case: Case, fact: facts.Membership) -> None:
         person = fact.person.id
         if fact.change is Change.INVITE:
-            try:
-                if person == self._me:
-                    await self._bot_invited(room, case, fact)
-                elif self._namespace.is_ours(person) and fact.actor is not None:
-                    await self._ghost_invited(room, person, fact.actor.id)
-            except BridgeError as error:
-                log.warning("invitation_not_followed", reason=error.notice)
+            await self._invitations.answer(room, case, fact)
         if not self._namespace.is_ours(person):
             self._directs.moved(room)
         if fact.change is Change.JOIN:
@@ -376,27 +366,6 @@ class RoomSurroundings:
                 await self._standing.put_out(link.key, room)
             await self._portals.announce(link.key, "This chat is no longer bridged to Matrix.")
             await self._portals.unlink(link.key, reason="the bridge was removed from the room")
-
-    async def _ghost_invited(self, room: ChatId, ghost: PersonId, inviter: PersonId) -> None:
-        """A ghost follows those who may use the bridge: its coming may open an account for them."""
-        if self._permission(inviter) in (Permission.NONE, Permission.RELAY):
-            await self._ghosts.decline(ghost, room, "You are not allowed to use this bridge.")
-            return
-        await self._making.invited(room, ghost, inviter)
-
-    async def _bot_invited(self, room: ChatId, case: Case, fact: facts.Membership) -> None:
-        inviter = fact.actor.id if fact.actor is not None else None
-        stranger = inviter is None or self._permission(inviter) in (Permission.NONE, Permission.RELAY)
-        if inviter is None or (stranger and not self._upgrades.awaits(room)):
-            await self._client.leave(room, reason="You are not allowed to use this bridge.")
-            return
-        await self._client.join(room)
-        if await self._upgrades.entered(room):
-            return
-        await self._standing.welcome(room)
-        if fact.private:
-            await self._management.keep(room, inviter, made=False)
-        await self._bot.greet(room, case, direct=fact.private)
 
     def muster(self, room: ChatId, origin: PortalKey, decided: Plan) -> None:
         """Ghosts that are to come when there is time, and roles: nobody waits for them."""
