@@ -140,13 +140,8 @@ class LinkCommands:
 
     async def _revoke(self, room: ChatId, sender: PersonId, words: list[str]) -> str:
         await self._rights.need_power(room, sender)
-        if len(words) != 2:
-            raise NotAllowed("Say `!bridge revoke <network> <chat>`.")
-        side = self._portals.find_chat(NetworkId(words[0]), words[1])
-        link = self._registry.links.get(side)
-        if link is None or link.room != room:
-            raise NotAllowed("There is no such link in this room.")
-        if self._consenting.policy(side.network) is Policy.OFF:
+        link = self._rights.meant(room, "revoke", words)
+        if link.key.receiver is not None or self._consenting.policy(link.key.network) is Policy.OFF:
             raise NotAllowed(wording.NOBODY_WAS_ASKED)
-        self._consenting.revoke(side, sender)
-        return f"The link to {link.name} on {self._label(side.network)} is closed: nothing passes any more."
+        self._consenting.revoke(link.key, sender)
+        return f"The link to {link.name} on {self._label(link.key.network)} is closed: nothing passes any more."

@@ -74,6 +74,12 @@ class Rights:
 
     async def link_of(self, room: ChatId, sender: PersonId, command: str, words: list[str]) -> Link:
         """The link that a command is about, for who may say so: the room's own people, whatever the admin may do."""
+        link = self.meant(room, command, words)
+        await self.need_say(room, sender, [link])
+        return link
+
+    def meant(self, room: ChatId, command: str, words: list[str]) -> Link:
+        """The link of the room that the words name; without words the only one. Raises NotAllowed."""
         links = self._registry.links_of(room)
         if words:
             network, name = NetworkId(words[0]), words[1] if len(words) > 1 else ""
@@ -85,7 +91,6 @@ class Rights:
             raise NotAllowed(
                 f"Say `!bridge {command} <network> <chat>`; `!bridge status` shows what is linked here."
             )
-        await self.need_say(room, sender, links)
         return links[0]
 
     async def need_say(self, room: ChatId, sender: PersonId, links: list[Link]) -> None:
