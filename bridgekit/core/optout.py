@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 
@@ -25,7 +26,8 @@ class Omission(StrEnum):
 
 
 class OptOut(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody who opted out at `at` (ms). With an account it is the account's wish, wherever it is used."""
+    """A wish to be left out, since `at` (ms): of whoever has this id, or, with an account, of that account wherever it
+    is used; then the id, which somebody else may bear one day, counts only while nothing denies that it is them."""
 
     network: NetworkId
     person: PersonId
@@ -33,26 +35,43 @@ class OptOut(msgspec.Struct, frozen=True, kw_only=True):
     at: int
 
 
+InSight = Callable[[NetworkId, PersonId], bool]
+"""Whether somebody is in a chat that the bridge sees."""
+
+
 class OptOuts:
     """Who has opted out, on all networks."""
 
     def __init__(self, rows: Iterable[OptOut] = ()) -> None:
-        self._people: dict[tuple[NetworkId, PersonId], OptOut] = {}
-        self._accounts: dict[tuple[NetworkId, str], OptOut] = {}
+        self._names: dict[tuple[NetworkId, PersonId], dict[str, OptOut]] = {}  # by account
+        self._accounts: Counter[tuple[NetworkId, str]] = Counter()
+        # Who has been in sight ever since they said so: whatever account they sign in to, it is them.
+        self._near: set[tuple[NetworkId, PersonId]] = set()
         for row in rows:
             self.add(row)
 
     def add(self, row: OptOut) -> None:
         """Somebody has opted out, or is to be treated so."""
-        self._people[row.network, row.person] = row
-        if row.account:
-            self._accounts[row.network, row.account] = row
+        rows = self._names.setdefault((row.network, row.person), {})
+        if row.account not in rows:
+            self._accounts[row.network, row.account] += 1
+        rows[row.account] = row
+
+    def _drop(self, row: OptOut) -> None:
+        rows = self._names[row.network, row.person]
+        del rows[row.account]
+        if not rows:
+            del self._names[row.network, row.person]
+        self._accounts[row.network, row.account] -= 1
 
     def covers(self, network: NetworkId, person: Person) -> bool:
-        """Whether the person opted out: under this id, or with this account."""
-        if (network, person.id) in self._people:
+        """Whether the person opted out: with this account, or under this id, which another account may deny."""
+        if person.account and self._accounts[network, person.account]:
             return True
-        return bool(person.account) and (network, person.account or "") in self._accounts
+        rows = self._names.get((network, person.id))
+        if not rows:
+            return False
+        return not person.account or "" in rows or (network, person.id) in self._near
 
     def hear(self, network: NetworkId, fact: Fact, now: int) -> Heard | None:
         """`!optout` or `!optin`, said in a chat or in private; None where it is neither."""
@@ -61,40 +80,101 @@ class OptOuts:
         sender = fact.sender
         match word_in(fact.content):
             case Word.OPTOUT:
-                if self.covers(network, sender):
-                    return Heard(words=wording.ALREADY_OUT)
-                row = OptOut(network=network, person=sender.id, account=sender.account or "", at=now)
-                self.add(row)
-                return Heard(words=wording.OPTED_OUT, put=row)
+                return self._out(network, sender, now)
             case Word.OPTIN:
                 mine = self._mine(network, sender)
                 if not mine:
                     out = self.covers(network, sender)
                     return Heard(words=wording.OUT_WITH_ACCOUNT if out else wording.ALREADY_IN)
                 for row in mine:
-                    del self._people[row.network, row.person]
-                    self._accounts.pop((row.network, row.account), None)
+                    self._drop(row)
+                self._near.discard((network, sender.id))
                 return Heard(words=wording.OPTED_IN, remove=tuple(mine))
             case _:
                 return None
+
+    def _out(self, network: NetworkId, sender: Person, now: int) -> Heard:
+        account, out = sender.account or "", self.covers(network, sender)
+        if out and (not account or self._accounts[network, account]):
+            return Heard(words=wording.ALREADY_OUT)
+        row = OptOut(network=network, person=sender.id, account=account, at=now)
+        self.add(row)
+        self._near.add((network, sender.id))
+        return Heard(words=wording.ALREADY_OUT if out else wording.OPTED_OUT, put=row)
+
+    def learn(self, network: NetworkId, fact: Fact, in_sight: InSight) -> list[tuple[Person, Heard]]:
+        """What a fact tells of the accounts of those who have opted out: whoever signs in under the eyes of the bridge,
+        or comes back with the account of that very name, takes their wish along to other names.
+
+        `in_sight` is how it is after the fact. Whoever went may come back as somebody else.
+        """
+        match fact:
+            case facts.Membership() | facts.Roster() | facts.ChatClosed():
+                self._near = {one for one in self._near if one[0] != network or in_sight(*one)}
+            case facts.Message(sender=sender) if (network, sender.id) in self._near:
+                if not in_sight(network, sender.id):  # nobody would tell us that they go
+                    self._near.discard((network, sender.id))
+            case _:
+                pass
+        return [
+            (person, heard)
+            for person in _bearers(fact)
+            if person.account and (heard := self._bound(network, person, person.account, in_sight))
+        ]
+
+    def _bound(self, network: NetworkId, person: Person, account: str, in_sight: InSight) -> Heard | None:
+        rows = self._names.get((network, person.id))
+        if not rows or account in rows:
+            return None
+        named = rows.get("")
+        same = (network, person.id) in self._near and in_sight(network, person.id)
+        if not same and (named is None or account.lower() != person.id.lower()):
+            return None
+        row = msgspec.structs.replace(named or next(iter(rows.values())), account=account)
+        if named is not None:
+            self._drop(named)
+        self.add(row)
+        return Heard(
+            words=wording.OUT_WITH_THIS_ACCOUNT, put=row, remove=(named,) if named is not None else ()
+        )
+
+    def lost(self, network: NetworkId) -> None:
+        """The connection to a network is gone: nobody is in sight."""
+        self._near = {one for one in self._near if one[0] != network}
 
     def _mine(self, network: NetworkId, person: Person) -> list[OptOut]:
         """What the person may take back: an account's wish takes that account, not just its name."""
         account = person.account or ""
         return [
             row
-            for row in self._people.values()
+            for rows in self._names.values()
+            for row in rows.values()
             if row.network == network and (row.account == account if row.account else row.person == person.id)
         ]
 
 
 class Heard(msgspec.Struct, frozen=True, kw_only=True):
-    """What follows from a command: an answer in private, and rows to write or remove. With `put`, the person's
-    ghost leaves every room and is erased."""
+    """What follows from a command, or from what was learned: an answer in private, and rows to remove and to write.
+    With `put`, the person's ghost leaves every room and is erased."""
 
     words: str
     put: OptOut | None = None
     remove: tuple[OptOut, ...] = ()
+
+
+def _bearers(fact: Fact) -> Iterable[Person]:
+    """Whose account a fact tells as it is now."""
+    match fact:
+        case facts.Message(replayed=False, own=None, sender=person):
+            return (person,)
+        case facts.Membership(change=facts.Change.JOIN, person=person):
+            return (person,)
+        case facts.Profile(person=person) | facts.RoleChange(person=person):
+            return (person,)
+        case facts.Roster(members=members):
+            return (member.person for member in members)
+        case _:
+            return ()
 
 
 Covers = Callable[[NetworkId, Person], bool]

@@ -424,6 +424,10 @@ OUT_WITH_ACCOUNT = (
     "This name has opted out with another account, and its messages stay here: sign in to that account and say !optin "
     "to change that."
 )
+OUT_WITH_THIS_ACCOUNT = (
+    "You have opted out, and you are signed in now: your messages stay here wherever this account is used. Say !optin, "
+    "signed in to it, to change that."
+)
 ALREADY_IN = "You have not opted out. Say !optout and your messages stay here."
 
 # Private conversations ------------------------------------------------------------------------------------------

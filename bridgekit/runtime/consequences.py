@@ -51,6 +51,8 @@ class Consequences:
     def session_changed(self, supervised: Supervised) -> None:
         if supervised.login is None and supervised.state is State.READY:
             self._parts.exposures.visibilities.lost(supervised.id)  # while the bridge was away
+        if supervised.login is None and supervised.state is not State.READY:
+            self._parts.consenting.optouts.lost(supervised.id)
         self._parts.owners.session_changed(supervised)
         self._parts.readers.session_changed(supervised)
         self._parts.policies.session_changed(supervised)

@@ -24,7 +24,7 @@ _AGREEMENT_PUT = upsert(AGREEMENTS)
 _ASK_PUT = upsert(ASKS)
 _ASK_REMOVE = delete(ASKS)
 _OPTOUT_PUT = upsert(OPTOUTS)
-_OPTOUT_REMOVE = delete(OPTOUTS, keys=2)
+_OPTOUT_REMOVE = delete(OPTOUTS, keys=3)
 _BLOCK_PUT = upsert(BLOCKS)
 _BLOCK_REMOVE = delete(BLOCKS, keys=3)
 _NOD_PUT = upsert(NODS)
@@ -217,13 +217,15 @@ class OptOuts:
 
     def remove(self, row: OptOut) -> Write:
         """Somebody has thought better of it."""
-        return Write(_OPTOUT_REMOVE, (row.network, storable(row.person)))
+        return Write(_OPTOUT_REMOVE, (row.network, storable(row.person), storable(row.account)))
 
     async def all(self) -> list[OptOut]:
-        """Everybody, by network and person."""
+        """Everybody, by network, person and account."""
         return [
             OptOut(network=NetworkId(network), person=PersonId(person), account=account, at=at)
-            for network, person, account, at in await self._reader.fetch(_select(OPTOUTS, "network, person"))
+            for network, person, account, at in await self._reader.fetch(
+                _select(OPTOUTS, "network, person, account")
+            )
         ]
 
 

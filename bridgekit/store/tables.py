@@ -101,7 +101,7 @@ ASKS = table(
     at="bigint",
     expires="bigint",
 )
-OPTOUTS = table("optouts", 2, network="text", person="text", account="text", at="bigint")
+OPTOUTS = table("optouts", 3, network="text", person="text", account="text", at="bigint")
 BLOCKS = table("blocks", 3, network="text", person="text", owner="text", account="text", at="bigint")
 HELD = table(
     "held",

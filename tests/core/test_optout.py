@@ -1,5 +1,7 @@
 """Opting out: whose words stay where they are, and what the others see instead."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -160,13 +162,135 @@ def test_an_account_is_out_under_every_name_and_its_name_even_when_signed_out():
 
 def test_nobody_takes_back_what_an_account_has_said_without_that_account():
     people = out(OLGA)
-    for account in ("mallory", None):  # or who has signed out
-        somebody = Person(id=OLGA.id, name="Olga", account=account)
-        heard = people.hear(PARROT, message("!optin", somebody), NOW)
-        assert heard is not None
-        assert (heard.remove, heard.words) == ((), wording.OUT_WITH_ACCOUNT)
-        assert people.covers(PARROT, OLGA)
-        assert people.covers(PARROT, somebody)
+    signed_out = Person(id=OLGA.id, name="Olga")
+    heard = people.hear(PARROT, message("!optin", signed_out), NOW)
+    assert heard is not None
+    assert (heard.remove, heard.words) == ((), wording.OUT_WITH_ACCOUNT)
+    people.hear(PARROT, message("!optin", Person(id=OLGA.id, name="Olga", account="mallory")), NOW)
+    assert people.covers(PARROT, OLGA)
+    assert people.covers(PARROT, signed_out)
+
+
+SIGNED_OUT = Person(id=OLGA.id, name="Olga")
+ELSEWHERE = Person(id=PersonId("zoe"), name="zoe", account="olga")
+
+
+def signs_in(account: str = "olga") -> facts.Profile:
+    return facts.Profile(chat=HERE.chat, at=NOW, person=Person(id=OLGA.id, name="Olga", account=account))
+
+
+def taken_along(
+    people: OptOuts, fact: facts.Fact, seen: Callable[[NetworkId, PersonId], bool]
+) -> OptOut | None:
+    """The wish that what was learned has bound to an account."""
+    heard = people.learn(PARROT, fact, seen)
+    return heard[0][1].put if heard else None
+
+
+def in_sight(network: NetworkId, person: PersonId) -> bool:
+    return True
+
+
+def nowhere(network: NetworkId, person: PersonId) -> bool:
+    return False
+
+
+def test_who_opts_out_and_then_signs_in_is_out_with_the_account_wherever_it_is_used():
+    people = OptOuts()
+    people.hear(PARROT, message("!optout", SIGNED_OUT), NOW)
+    assert not people.covers(PARROT, ELSEWHERE)
+    bound = taken_along(people, signs_in("oz"), in_sight)
+    assert bound == OptOut(network=PARROT, person=OLGA.id, account="oz", at=NOW)
+    assert people.covers(PARROT, Person(id=PersonId("zoe"), name="zoe", account="oz"))
+    assert people.covers(PARROT, SIGNED_OUT)
+    assert taken_along(people, signs_in("oz"), in_sight) is None
+    assert bound is not None
+    assert OptOuts([bound]).covers(PARROT, Person(id=PersonId("zoe"), name="zoe", account="oz"))
+
+
+def leaves(people: OptOuts) -> None:
+    left = facts.Membership(chat=HERE.chat, at=NOW, person=SIGNED_OUT, change=Change.LEAVE)
+    people.learn(PARROT, left, nowhere)
+
+
+def connection_lost(people: OptOuts) -> None:
+    people.lost(PARROT)
+
+
+def was_in_no_chat(people: OptOuts) -> None:
+    people.learn(PARROT, message("!optout", SIGNED_OUT), nowhere)
+
+
+@pytest.mark.parametrize("gap", [leaves, connection_lost, was_in_no_chat])
+def test_who_takes_the_name_of_somebody_who_went_is_not_out_with_their_own_account(
+    gap: Callable[[OptOuts], None],
+):
+    people = OptOuts()
+    people.hear(PARROT, message("!optout", SIGNED_OUT), NOW)
+    gap(people)
+    mallory = Person(id=OLGA.id, name="Olga", account="mallory")
+    said = message("hello", mallory)
+    assert taken_along(people, said, in_sight) is None
+    assert taken_along(people, signs_in("mallory"), in_sight) is None
+    assert people.covers(PARROT, mallory)  # nothing tells that it is not Olga
+    assert not people.covers(PARROT, Person(id=PersonId("mallory"), name="mallory", account="mallory"))
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        facts.Membership(chat=HERE.chat, at=NOW, person=OLGA, change=Change.JOIN),
+        facts.Roster(chat=HERE.chat, at=NOW, members=(Member(person=OLGA),)),
+        message("hello"),
+    ],
+    ids=lambda fact: type(fact).__name__,
+)
+def test_who_comes_back_signed_in_to_the_account_of_that_very_name_is_who_opted_out(fact: facts.Fact):
+    people = OptOuts([OptOut(network=PARROT, person=OLGA.id, at=NOW)])
+    assert taken_along(people, fact, nowhere) == OptOut(
+        network=PARROT, person=OLGA.id, account="olga", at=NOW
+    )
+    assert people.covers(PARROT, ELSEWHERE)
+
+
+def test_who_says_so_again_signed_in_is_out_with_the_account():
+    people = OptOuts([OptOut(network=PARROT, person=OLGA.id, at=NOW)])
+    oz = Person(id=OLGA.id, name="Olga", account="oz")
+    heard = people.hear(PARROT, message("!optout", oz), NOW + 5)
+    assert heard is not None
+    assert heard.put == OptOut(network=PARROT, person=OLGA.id, account="oz", at=NOW + 5)
+    assert people.covers(PARROT, Person(id=PersonId("zoe"), name="zoe", account="oz"))
+    assert people.covers(PARROT, SIGNED_OUT)
+
+
+def test_another_account_under_the_name_of_one_that_is_out_is_somebody_else():
+    people = out(OLGA)
+    mallory = Person(id=OLGA.id, name="Olga", account="mallory")
+    assert not people.covers(PARROT, mallory)
+    assert people.covers(PARROT, SIGNED_OUT)
+    heard = people.hear(PARROT, message("!optin", mallory), NOW)
+    assert heard is not None
+    assert (heard.words, heard.remove) == (wording.ALREADY_IN, ())
+
+
+def test_who_changes_the_account_in_plain_sight_stays_out():
+    people = OptOuts()
+    people.hear(PARROT, message("!optout"), NOW)
+    oz = Person(id=OLGA.id, name="Olga", account="oz")
+    people.learn(PARROT, signs_in("oz"), in_sight)
+    assert people.covers(PARROT, oz)
+    leaves(people)
+    assert people.covers(PARROT, OLGA)
+
+
+def test_of_an_account_that_opts_in_again_nothing_is_left():
+    people = OptOuts()
+    people.hear(PARROT, message("!optout", SIGNED_OUT), NOW)
+    people.learn(PARROT, signs_in(), in_sight)
+    people.hear(PARROT, message("!optin"), NOW)
+    assert not any(people.covers(PARROT, one) for one in (OLGA, SIGNED_OUT, ELSEWHERE))
+    assert taken_along(people, signs_in(), in_sight) is None
+    assert not people.covers(PARROT, ELSEWHERE)
 
 
 @pytest.mark.parametrize("words", ["optout", "!optout please", "I say !optout", "!bridge help", ""])

@@ -144,4 +144,6 @@ class LinkCommands:
         if link.key.receiver is not None or self._consenting.policy(link.key.network) is Policy.OFF:
             raise NotAllowed(wording.NOBODY_WAS_ASKED)
         self._consenting.revoke(link.key, sender)
-        return f"The link to {link.name} on {self._label(link.key.network)} is closed: nothing passes any more."
+        return (
+            f"The link to {link.name} on {self._label(link.key.network)} is closed: nothing passes any more."
+        )

@@ -211,6 +211,8 @@ class Consenting:
         heard = self.optouts.hear(side.network, fact, now())
         if heard is not None:
             self._spawn(self._opted(side.network, fact.sender, heard))  # type: ignore[union-attr]
+        for person, learned in self.optouts.learn(side.network, fact, self._is_in_sight):
+            self._spawn(self._opted(side.network, person, learned))
         if not isinstance(fact, Message) or not fact.private:
             return False
         return (
@@ -218,6 +220,9 @@ class Consenting:
             or heard is not None
             or (side.receiver is None and answer_in(fact.content) is not None)
         )
+
+    def _is_in_sight(self, network: NetworkId, person: PersonId) -> bool:
+        return any(True for _ in self._crowds.where(network, person))
 
     async def _opted(self, network: NetworkId, person: Person, heard: Heard) -> None:
         writes = [self._store.optouts.remove(row) for row in heard.remove]

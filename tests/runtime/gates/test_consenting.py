@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import structlog
 
-from bridgekit.contract.facts import Change, ChatVisibility, Fact, Membership, RoleChange, Roster
+from bridgekit.contract.facts import Change, ChatVisibility, Fact, Membership, Profile, RoleChange, Roster
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Kind, Member, Person, Role
 from bridgekit.contract.policy import Entry, Exposure, Visibility
@@ -575,6 +575,36 @@ async def test_who_opts_out_is_not_shown_and_their_ghost_leaves(tmp_path: Path) 
             await town.until(lambda: any("passed on again" in line for line in told(town, "bob")))
             town.emit(says("Bob", "back"))
             await said(place, by(ghost("bob"), "back"))
+
+
+async def test_who_opts_out_and_signs_in_then_is_out_under_other_names_too_also_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    bob, phone = person("Bob", account="rob"), person("Pocket", account="rob")
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge():
+            alice = place.homeserver.user("alice")
+            room = await invited(place, alice)
+            await alice.send(room, "!bridge link town #talk")
+            await said(place, by(BOT, "now linked"))
+            town.emit(roster((person("Bob"), Role.NONE)), says("Bob", "!optout"))
+            town.emit(Profile(chat=TALK, at=now(), person=bob))
+            await town.until(lambda: wording.OUT_WITH_THIS_ACCOUNT in told(town, "bob"))
+            town.emit(says("Pocket", "a secret", sender=phone), says("Ann", "hello"))
+            await said(place, by(ghost("ann"), "hello"))
+        async with place.bridge():
+            await until(lambda: None in town.sessions)
+            town.emit(says("Pocket", "another", sender=phone), says("Ann", "still here"))
+            await said(place, by(ghost("ann"), "still here"))
+            assert shown(place, room) == ["hello", "still here"]
+            mallory = person("Bob", account="mallory")
+            town.emit(says("Bob", "I am somebody else", sender=mallory))
+            await said(place, by(ghost("bob"), "I am somebody else"))
+            town.emit(says("Bob", "between us"), says("Bob", "!optin", sender=bob))
+            await town.until(lambda: wording.OPTED_IN in told(town, "bob"))
+            town.emit(says("Pocket", "back", sender=phone))
+            await said(place, by(ghost("pocket"), "back"))
 
 
 async def test_machines_are_never_asked(tmp_path: Path) -> None:
