@@ -374,10 +374,7 @@ class Rooms:
                     if row.id in self._early.get(side, ()):
                         self._early[side].discard(row.id)
                     elif (case := self._case(side, row)) is not None:
-                        amending = await self._amended(side, case)
-                        if self._stopping:
-                            return
-                        for one in (case, *amending):
+                        for one in (case, *await self._amended(side, case)):
                             self._take_up(side, one, expecting)
                 if len(rows) < CHUNK:
                     _complete(expecting, side)
@@ -401,6 +398,8 @@ class Rooms:
 
     def _take_up(self, side: PortalKey, case: Case, expecting: set[Worker]) -> None:
         """Hand over what was on disk; `expecting` are the workers that were told that there may be more of it."""
+        if self._stopping:
+            return  # it is left on disk
         if isinstance(case.fact, facts.Invitation):
             self._spawn(self._follow(case, case.fact))
             return
