@@ -104,6 +104,7 @@ class Tenants:
 
     async def load(self, provider: Provider) -> None:
         """Take up what is stored."""
+        await self.threads.load()
         self._provider = provider
         self._hubs = Hubs(self.domain, provider, self._peers, self._engine)
         self._commits = Commits(

@@ -48,6 +48,26 @@ async def test_an_edit_repeats_what_its_message_was_part_of():
     assert await threads.origin(id_of(3)) == Origin()
 
 
+async def test_what_is_remembered_of_topics_and_answers_is_bounded(monkeypatch: pytest.MonkeyPatch):
+    """Topics are named by whoever speaks; who answers all day leaves no row for each answer for good."""
+    monkeypatch.setattr("connectors.mimi.clients.threads.KEPT", 10)
+    host = FakeHost()
+    for start in range(0, 100, 25):
+        threads = Threads(host)
+        await threads.load()
+        for number in range(start, start + 25):
+            await threads.said(id_of(number), Origin(b"cats", id_of(200)))
+            await threads.root(ROOM, b"topic %d" % number, id_of(number))
+            assert await threads.root(ROOM, b"cats", id_of(200 if not number else 201)) == (
+                name(id_of(200)) if number else None
+            ), "a topic that is talked in is not forgotten"
+            assert await threads.topic(name(id_of(200))) == b"cats"
+    for prefix in ("topic/", "thread/", "origin/"):
+        assert 10 <= len(await host.items(prefix)) <= 21, prefix
+    assert await threads.origin(id_of(99)) == Origin(b"cats", id_of(200))
+    assert await threads.origin(id_of(1)) == Origin()
+
+
 async def test_what_was_never_on_the_other_side_begins_no_thread_there():
     with pytest.raises(SendRejected):
         await Threads(FakeHost()).topic(MessageId("$event"))
