@@ -283,11 +283,14 @@ class Making:
             visibility="private",
             is_direct=True,
             name=self._ghosts.shown(ghost) or self._ghosts.name_for(side.network, person),
-            invite=[ghost, owner],
+            invite=[ghost],
             initial_state=self._begins(side),
         )
         await self._entrust(room, ghost, owner)
         await self._enter(room, ghost)
+        # Last of all, because an answer may be right behind it; `invite` cannot say that the room is a direct one.
+        invitation = {"membership": "invite", "is_direct": True}
+        await self._client.put_state(room, "m.room.member", invitation, state_key=owner)
         await self._made_direct(side, room, person, owner, made=True)
         return room
 

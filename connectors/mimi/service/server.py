@@ -95,7 +95,8 @@ class Server:
     @asynccontextmanager
     async def listening(self, sock: socket.socket, context: ssl.SSLContext) -> AsyncIterator[None]:
         """Serve on `sock` while the block lasts, under a context that asks for certificates (`Credentials.server`)."""
-        runner = web.AppRunner(self._app(), shutdown_timeout=1.0)
+        # What is packed is not unpacked: a body is as long as it says, and as what a peer has to send for it.
+        runner = web.AppRunner(self._app(), shutdown_timeout=1.0, auto_decompress=False)
         await runner.setup()
         made = runner.server
         assert made is not None
@@ -172,11 +173,15 @@ class Server:
         return guarded
 
     async def _answer(self, handler: Handler, request: web.Request, source: str) -> web.StreamResponse:
+        if "Content-Encoding" in request.headers:
+            return web.Response(status=415, text="A body is sent as it is, without a Content-Encoding.")
         try:
             async with asyncio.timeout(BODY_WITHIN):
                 body = await request.read()
         except TimeoutError:
             return web.Response(status=408, text="The body did not come within half a minute.")
+        except (web.RequestPayloadError, ConnectionError):
+            return web.Response(status=400, text="The body broke off.")
         target = request.match_info["target"]
         try:
             return await handler(request, source, target, body)

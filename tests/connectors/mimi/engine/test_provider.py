@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import ssl
 from collections.abc import AsyncIterator
@@ -493,6 +494,13 @@ async def test_a_provider_with_another_authority_is_neither_called_nor_heard(sce
 async def test_a_body_that_is_too_large_is_refused(scene: Scene):
     headers = {"Host": "a.example", "From": "mimi@b.example"}
     assert await raw(scene, UPDATE, source=scene.b, headers=headers, body=bytes(MAX_BODY + 1)) == 413
+
+
+@pytest.mark.parametrize("body", [gzip.compress(bytes(2 * MAX_BODY)), b"no gzip"], ids=["bomb", "garbage"])
+async def test_what_is_packed_is_not_unpacked(scene: Scene, body: bytes):
+    """RFC 9110 15.5.16: a few kilobytes would take megabytes of memory, and what is broken would be a 500."""
+    headers = {"Host": "a.example", "From": "mimi@b.example", "Content-Encoding": "gzip"}
+    assert await raw(scene, UPDATE, source=scene.b, headers=headers, body=body) == 415
 
 
 async def test_a_body_that_never_ends_is_given_up(scene: Scene, monkeypatch: pytest.MonkeyPatch):
