@@ -152,6 +152,7 @@ def merge(component: int, current: bytes | None, updates: Sequence[bytes | None]
 
 
 _REPLACED: dict[int, Codec[Any]] = {
+    Component.CONTENT_MEDIA_TYPES: components.MEDIA_TYPES,
     Component.ROOM_METADATA: components.ROOM_METADATA,
     Component.ROLES_LIST: policies.ROLES,
     Component.PREAUTH_LIST: policies.PREAUTHORIZATIONS,

@@ -125,6 +125,7 @@ def test_components_are_merged_each_in_its_own_way():
         (Component.ROOM_METADATA, [components.ROOM_METADATA.encode(RoomMetadata(URI))] * 2),
         (Component.ROLES_LIST, [b"\x01"]),
         (Component.PARTICIPANT_LIST, [b""]),
+        (Component.CONTENT_MEDIA_TYPES, [b"\xff"]),  # nobody could read a message there any more
         (0x8001, [None, b"1"]),
         (0x8001, [None, None]),
     ],
