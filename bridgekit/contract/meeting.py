@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from bridgekit.contract.ids import ChatId
+from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Login, Person
 
 
@@ -52,5 +52,18 @@ class TakesLeave(Protocol):
         sooner or later: the account's places are given up, others are told, nothing of it is kept. Raises nothing.
 
         After a crash it may be said again, or the account be connected again instead: then it stays.
+        """
+        ...
+
+
+@runtime_checkable
+class ForgetsOwners(Protocol):
+    """A network that keeps something of Matrix users for longer than their accounts: whom a ban hit, say."""
+
+    async def forget_owner(self, owner: PersonId) -> list[str]:
+        """The Matrix user is erased, and has no account there any more: nothing that names them is kept, on disk when
+        this returns. Sentences for the admin on what the network can do no more for want of it. Raises nothing.
+
+        What holds on the network (a ban) holds on.
         """
         ...

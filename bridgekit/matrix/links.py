@@ -2,7 +2,8 @@
 
 A token is `base64url(claim + mac)`. The claim is one letter (its kind), the second at which it ends, and what it
 names; event ids of today's rooms are packed, because a link must fit into a line of chat. What was said in an
-encrypted room is named by its event and never by its keys. The mac is the first 16
+encrypted room is named by its event and never by its keys. Of somebody who was erased before, the letter and the
+number of that erasure stand before the event's kind. The mac is the first 16
 bytes of HMAC-SHA256 over the claim and the name in the link's path, so neither can be changed.
 """
 
@@ -31,6 +32,7 @@ _MXC = re.compile(r"mxc://([A-Za-z0-9.:\[\]-]{1,255})/([A-Za-z0-9_-]{1,255})", r
 _PACKED_EVENT = re.compile(r"\$[A-Za-z0-9_-]{43}", re.ASCII)
 _HEAD = struct.Struct(">cI")
 _AGREEMENT = struct.Struct(">q")
+_SINCE = struct.Struct(">q")
 
 
 class Mxc(NamedTuple):
@@ -47,26 +49,30 @@ class MediaClaim(NamedTuple):
 
 
 class FileClaim(NamedTuple):
-    """What a link to the file of an event names."""
+    """What a link to the file of an event names. `since` is the number of the erasure that the event's sender had
+    behind them when the link was made; 0: none."""
 
     room: ChatId
     event_id: MessageId
+    since: int = 0
 
 
 class TextClaim(NamedTuple):
-    """What a text link names."""
+    """What a text link names; `since` as of a file."""
 
     room: ChatId
     event_id: MessageId
+    since: int = 0
 
 
 class SealedClaim(NamedTuple):
     """What a link to something in an encrypted room names: its event, which holds the key to a file, and the agreement
-    by which it was made."""
+    by which it was made; `since` as of a file."""
 
     room: ChatId
     event_id: MessageId
     agreement: int
+    since: int = 0
 
 
 Claim = MediaClaim | FileClaim | TextClaim | SealedClaim
@@ -120,38 +126,42 @@ class Links:
         token = self._sign(b"m", mxc.removeprefix("mxc://").encode(), name)
         return f"{self._base}{MEDIA_PATH}/{token}/{quote(name, safe='')}"
 
-    def file(self, room: ChatId, event_id: MessageId, name: str) -> str | None:
-        """A link to the file of one event, good while that stands; None where no public address is configured."""
+    def file(self, room: ChatId, event_id: MessageId, name: str, *, since: int = 0) -> str | None:
+        """A link to the file of one event, good while that stands; None where no public address is configured.
+        `since` as in `FileClaim`."""
         if not self._base:
             return None
         name = _segment(name)
         packed, place = _placed(room, event_id)
-        return f"{self._base}{MEDIA_PATH}/{self._sign(b'F' if packed else b'f', place, name)}/{quote(name, safe='')}"
+        token = self._sign(b"F" if packed else b"f", place, name, since=since)
+        return f"{self._base}{MEDIA_PATH}/{token}/{quote(name, safe='')}"
 
-    def text(self, room: ChatId, event_id: MessageId) -> str | None:
+    def text(self, room: ChatId, event_id: MessageId, *, since: int = 0) -> str | None:
         """A link to the words of one event; None where no public address is configured."""
         if not self._base:
             return None
         packed, place = _placed(room, event_id)
-        return f"{self._base}{TEXT_PATH}/{self._sign(b'T' if packed else b't', place, '')}"
+        return f"{self._base}{TEXT_PATH}/{self._sign(b'T' if packed else b't', place, '', since=since)}"
 
-    def sealed_text(self, room: ChatId, event_id: MessageId, agreement: int) -> str | None:
+    def sealed_text(self, room: ChatId, event_id: MessageId, agreement: int, *, since: int = 0) -> str | None:
         """A link to the words of an encrypted event, good while the agreement holds; None as for `text`."""
         if not self._base:
             return None
-        return f"{self._base}{TEXT_PATH}/{self._sign_sealed(room, event_id, agreement, '')}"
+        return f"{self._base}{TEXT_PATH}/{self._sign_sealed(room, event_id, agreement, '', since)}"
 
-    def sealed_media(self, room: ChatId, event_id: MessageId, agreement: int, name: str) -> str | None:
+    def sealed_media(
+        self, room: ChatId, event_id: MessageId, agreement: int, name: str, *, since: int = 0
+    ) -> str | None:
         """A link to the file of an encrypted event, good while the agreement holds; None as for `text`."""
         if not self._base:
             return None
         name = _segment(name)
-        token = self._sign_sealed(room, event_id, agreement, name)
+        token = self._sign_sealed(room, event_id, agreement, name, since)
         return f"{self._base}{MEDIA_PATH}/{token}/{quote(name, safe='')}"
 
-    def _sign_sealed(self, room: ChatId, event_id: MessageId, agreement: int, name: str) -> str:
+    def _sign_sealed(self, room: ChatId, event_id: MessageId, agreement: int, name: str, since: int) -> str:
         packed, place = _placed(room, event_id)
-        return self._sign(b"S" if packed else b"s", _AGREEMENT.pack(agreement) + place, name)
+        return self._sign(b"S" if packed else b"s", _AGREEMENT.pack(agreement) + place, name, since=since)
 
     def open(self, token: str, name: str = "") -> Claim:
         """What a token names, with the name of its path. Raises Forged, Expired."""
@@ -168,18 +178,24 @@ class Links:
         what = claim[_HEAD.size :]
         if kind == b"m":
             return MediaClaim(f"mxc://{what.decode()}")
+        since = 0
+        if kind == b"E":
+            (since,) = _SINCE.unpack_from(what)
+            kind, what = what[_SINCE.size : _SINCE.size + 1], what[_SINCE.size + 1 :]
         if kind in b"Ff":
-            return FileClaim(*_place(what, packed=kind == b"F"))
+            return FileClaim(*_place(what, packed=kind == b"F"), since)
         if kind in b"Tt":
-            return TextClaim(*_place(what, packed=kind == b"T"))
+            return TextClaim(*_place(what, packed=kind == b"T"), since)
         if kind in b"Ss":
             (agreement,) = _AGREEMENT.unpack_from(what)
             room, event_id = _place(what[_AGREEMENT.size :], packed=kind == b"S")
-            return SealedClaim(room, event_id, agreement)
+            return SealedClaim(room, event_id, agreement, since)
         raise Forged
 
-    def _sign(self, kind: bytes, what: bytes, name: str) -> str:
+    def _sign(self, kind: bytes, what: bytes, name: str, *, since: int = 0) -> str:
         end = -int(-(self._now() + self._lifetime) // self._step) * self._step
+        if since:
+            kind, what = b"E", _SINCE.pack(since) + kind + what
         claim = _HEAD.pack(kind, end) + what
         return _base(claim + self._mac(claim, name))
 

@@ -48,8 +48,9 @@ class Sealed(Protocol):
         """Whether a room's agreement stands, now."""
         ...
 
-    async def content(self, room: ChatId, event_id: MessageId) -> dict[str, Any]:
-        """What an event says in clear; {} where it says nothing (any more). Raises BridgeError."""
+    async def content(self, room: ChatId, event_id: MessageId, since: int) -> dict[str, Any]:
+        """What an event says in clear; {} where it says nothing (any more); `since` as in `links.FileClaim`. Raises
+        BridgeError."""
         ...
 
 
@@ -126,7 +127,7 @@ class PublicMedia:
     async def _file_of(self, claim: FileClaim) -> str:
         """Where the file of an event is; an edit may leave it to the message that it edits. Raises BridgeError,
         _NoFile."""
-        for event in await self._unredacted.events(claim.room, claim.event_id):
+        for event in await self._unredacted.events(claim.room, claim.event_id, claim.since):
             if isinstance(mxc := said_in(event).get("url"), str):
                 return mxc
         raise _NoFile
@@ -151,7 +152,7 @@ class PublicMedia:
     async def _content(self, claim: SealedClaim) -> dict[str, Any]:
         self._check(claim)
         assert self._sealed is not None
-        content = await self._sealed.content(claim.room, claim.event_id)
+        content = await self._sealed.content(claim.room, claim.event_id, claim.since)
         self._check(claim)
         edited = content.get("m.new_content")
         return edited if isinstance(edited, dict) else content
@@ -231,7 +232,7 @@ class PublicMedia:
             if isinstance(claim, SealedClaim):
                 words = _body_of(await self._content(claim))
             else:
-                events = await self._unredacted.events(claim.room, claim.event_id)
+                events = await self._unredacted.events(claim.room, claim.event_id, claim.since)
                 words = _body_of(said_in(events[0])) if events else None
         except _REFUSALS as error:
             return _refusal(error)

@@ -15,8 +15,13 @@ def new_id() -> int:
     (`never_below`), so a clock that was set back gives no id twice.
     """
     global _last
-    _last = max(_last + 1, time.time_ns() // 1_000_000 << _SEQUENCE_BITS)
+    _last = max(_last + 1, id_at(time.time_ns() // 1_000_000))
     return _last
+
+
+def id_at(ms: int) -> int:
+    """The first id of a time (ms), by a clock that was never set."""
+    return ms << _SEQUENCE_BITS
 
 
 def never_below(floor: int) -> None:

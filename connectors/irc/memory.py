@@ -7,7 +7,8 @@ import asyncio
 import msgspec
 
 from bridgekit.contract.connector import Host
-from connectors.irc.protocol.roll import Hit
+from bridgekit.contract.people import Login
+from connectors.irc.protocol.roll import Hit, without_owner
 from connectors.irc.words.identity import Identity
 
 SAVE_EVERY = 15.0
@@ -34,6 +35,7 @@ class _Record(msgspec.Struct, array_like=True):
     present: int = 0  # when the relay last heard the network
     signs_in: bool = False  # it has let somebody of ours sign in with SASL
     bans: dict[str, dict[str, tuple[Hit, ...]]] = {}  # channel -> mask -> whom of ours it hit
+    owners: dict[str, str] = {}  # what a puppet was called -> its Matrix user
 
 
 class Memory:
@@ -148,13 +150,17 @@ class Memory:
             self._dirty = True
             self.save()
 
-    def keep_own(self, nick: str) -> None:
-        """We are called so now."""
-        own = self._now.own
+    def keep_own(self, nick: str, login: Login | None) -> None:
+        """We are called so now: the relay, or somebody's puppet."""
+        own, owners = self._now.own, self._now.owners
         nick = self._identity.fold(nick)
         if len(own) >= MOST_OWN and nick not in own:
-            del own[min(own, key=lambda one: own[one])]
+            oldest = min(own, key=lambda one: own[one])
+            del own[oldest]
+            owners.pop(oldest, None)
         own[nick] = int(self._host.now() * 1000)
+        if login is not None:
+            owners[nick] = login.owner
         self._dirty = True
 
     def was_own(self, nick: str, at: int) -> bool:
@@ -175,6 +181,31 @@ class Memory:
         if after != before:
             self._now.channels[login] = after
             self._dirty = True
+
+    def forget_account(self, login: str) -> None:
+        """The account was taken away."""
+        self._now.channels.pop(login, None)
+        self._now.spoken.pop(login, None)
+        self._dirty = True
+        self.save()
+
+    def forget_owner(self, owner: str) -> list[str]:
+        """A Matrix user is erased; in which channels a ban of theirs stands, whose end cannot be told any more."""
+        for nick in [nick for nick, one in self._now.owners.items() if one == owner]:
+            del self._now.owners[nick]
+            self._now.own.pop(nick, None)
+        banned = []
+        for chat, bans in list(self._now.bans.items()):
+            after = {mask: left for mask, hit in bans.items() if (left := without_owner(hit, owner))}
+            if after == bans:
+                continue
+            banned.append(self._identity.channel(chat))
+            self._now.bans[chat] = after
+            if not after:
+                del self._now.bans[chat]
+        self._dirty = True
+        self.save()
+        return banned
 
     def spoken(self, login: str) -> int:
         """When the login's owner last said something, 0 where that is not known."""

@@ -21,7 +21,7 @@ from connectors.irc.config import NICK, IrcConfig, PuppetMode, Server, read_secr
 from connectors.irc.connection import opened
 from connectors.irc.ident import IdentServer
 from connectors.irc.memory import Memory
-from connectors.irc.protocol.roll import Channel
+from connectors.irc.protocol.roll import Channel, without_owner
 from connectors.irc.protocol.state import State
 from connectors.irc.registering import NoSignIn, Papers, register
 from connectors.irc.services import Plea
@@ -39,6 +39,10 @@ KILLED_AGAIN = 600.0
 FEWER_FOR = 3600.0
 SERVICES_AWAY = "The IRC network offers no sign-in for now: its services are away. Signing in is required."
 SERVICES_LATER = 60.0
+FORGOTTEN_BAN = (
+    "A ban in {channel} on IRC that hit them stands. When it is lifted, the room is not told any more: its own ban is "
+    "for its moderators to lift."
+)
 
 _ACCOUNTS = frozenset({"account-notify", "account-tag", "extended-join", "sasl"})
 """Who offers one of these knows of accounts, so there are services, and their nicks are kept for them."""
@@ -242,6 +246,22 @@ class IrcNetwork:
         ours = tuple(hit for hit in channel.bans.get(mask, ()) if hit[2])
         self.memory.keep_ban(channel.name, mask, ours)
 
+    async def take_leave(self, login: Login) -> None:
+        """Nothing is kept of where the account was; of a ban that hit it, the room is to hear when it is lifted."""
+        await self.memory.load()
+        self.memory.forget_account(login.id)
+        await self.host.put_all({})
+
+    async def forget_owner(self, owner: PersonId) -> list[str]:
+        """The Matrix user is named in no memory any more; the channels' bans stand."""
+        await self.memory.load()
+        banned = self.memory.forget_owner(owner)
+        for channel in self.relay.state.channels.values() if self.relay is not None else ():
+            for mask, hit in channel.bans.items():
+                channel.bans[mask] = without_owner(hit, owner)
+        await self.host.put_all({})
+        return [FORGOTTEN_BAN.format(channel=name) for name in banned]
+
     def _owner(self, nick: str) -> str:
         puppet = self._called.get(self.identity.fold(nick))
         return str(puppet.login.owner) if puppet is not None and puppet.login is not None else ""
@@ -273,7 +293,7 @@ class IrcNetwork:
                     self.memory.keep_key(channel.name, channel.key)
         for session in (self.relay, *self.puppets.values()):
             if session is not None:
-                self.memory.keep_own(session.state.nick)
+                self.memory.keep_own(session.state.nick, session.login)
         self.memory.tick()
 
     # -- inside
@@ -362,7 +382,7 @@ class IrcNetwork:
 
     def _enter(self, session: IrcSession) -> None:
         self.memory.nicklen = session.state.support.nicklen
-        self.memory.keep_own(session.state.nick)
+        self.memory.keep_own(session.state.nick, session.login)
         if session.state.account and "sasl" in session.state.caps:
             self.memory.keep_signed_in()
         self.memory.save()  # before anything is said under that nick

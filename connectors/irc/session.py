@@ -379,7 +379,7 @@ class IrcSession:
                 if self.login is not None:
                     self.network.memory.keep_channels(self.login.id, left=channel.name)
             case Renamed(own=True):
-                self.network.memory.keep_own(self.state.nick)
+                self.network.memory.keep_own(self.state.nick, self.login)
                 self.network.renamed(self)
             case Quit(own=True, reason=reason):
                 # Whoever keeps the socket open behind it (a bouncer, say) has nobody on the network for us.

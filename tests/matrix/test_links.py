@@ -105,7 +105,7 @@ def test_a_text_link_names_its_event_and_fits_into_a_line_of_chat(links, room, e
 @pytest.mark.parametrize("event_id", ["$" + "Az09_-" * 7 + "A", "$old:hs.test"])
 def test_a_link_to_the_file_of_an_event_names_the_event(links, event_id):
     claim = FileClaim(ChatId("!abc:hs.test"), MessageId(event_id))
-    token, name = parts(links.file(*claim, "cat.png"), "media")
+    token, name = parts(links.file(claim.room, claim.event_id, "cat.png"), "media")
     assert links.open(token, name) == claim
     with pytest.raises(Forged):
         links.open(token, "dog.png")
@@ -115,13 +115,24 @@ def test_a_link_to_the_file_of_an_event_names_the_event(links, event_id):
 def test_a_link_into_an_encrypted_room_names_its_event_and_its_agreement_and_no_key(links, event_id):
     room, event = ChatId("!" + "Az09_-" * 7 + "A"), MessageId(event_id)
     claim = SealedClaim(room, event, 2**62 + 7)
-    link = links.sealed_text(*claim)
+    link = links.sealed_text(room, event, claim.agreement)
     assert links.open(*parts(link, "text")) == claim
     assert len(link) <= 220
-    token, name = parts(links.sealed_media(*claim, "cat.png"), "media")
+    token, name = parts(links.sealed_media(room, event, claim.agreement, "cat.png"), "media")
     assert links.open(token, name) == claim
     with pytest.raises(Forged):
         links.open(token, "dog.png")
+
+
+@pytest.mark.parametrize("event_id", ["$" + "Az09_-" * 7 + "A", "$old:hs.test"])
+def test_a_link_says_which_erasure_its_sender_had_behind_them(links, event_id):
+    room, event, since = ChatId("!abc:hs.test"), MessageId(event_id), 2**62 + 1
+    token, name = parts(links.file(room, event, "cat.png", since=since), "media")
+    assert links.open(token, name) == FileClaim(room, event, since)
+    assert links.open(*parts(links.text(room, event, since=since), "text")) == TextClaim(room, event, since)
+    sealed = links.sealed_text(room, event, 7, since=since)
+    assert links.open(*parts(sealed, "text")) == SealedClaim(room, event, 7, since)
+    assert len(sealed) <= 230
 
 
 def test_the_same_file_has_the_same_link_for_a_while(links, clock):

@@ -261,7 +261,7 @@ class Agreed:
     def holds(self, room: ChatId, agreement: int) -> bool:
         return True
 
-    async def content(self, room: ChatId, event_id: MessageId) -> dict[str, Any]:
+    async def content(self, room: ChatId, event_id: MessageId, since: int) -> dict[str, Any]:
         return {"file": self._file, "info": {"mimetype": "video/mp4"}}
 
 

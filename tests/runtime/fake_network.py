@@ -79,6 +79,7 @@ class Town:
         self.deeds: list[Deed] = []
         self.logins: list[Login | None] = []  # of every connection that was made
         self.left: list[Login] = []  # accounts that were taken away
+        self.forgotten: list[PersonId] = []  # Matrix users who were erased
         self.sessions: dict[LoginId | None, TownSession] = {}
         self._count = itertools.count(1)
         self._waiting: asyncio.Event = asyncio.Event()
@@ -228,6 +229,11 @@ class TownNetwork:
     async def take_leave(self, login: Login) -> None:
         assert login.id not in self._town.sessions, "the session has ended"
         self._town.left.append(login)
+
+    async def forget_owner(self, owner: PersonId) -> list[str]:
+        gone = [login.owner for login in self._town.left]
+        self._town.forgotten.append(owner)
+        return ["A ban of theirs stands on Town."] if owner in gone else []
 
     def chat_id(self, name: str) -> tuple[ChatId, bool] | None:
         if name.startswith("#"):

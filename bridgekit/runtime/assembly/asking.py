@@ -64,6 +64,8 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
         unknown=lambda room, number: parts.rooms.forget(room, number),
         label=parts.label,
         lasting=parts.links.lasting * 1000,
+        networks=parts.networks,
+        account=parts.crowds.account,
         spawn=parts.spawn,
     )
     parts.desk = Desk(

@@ -70,6 +70,7 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
         is_replaced=lambda room: parts.upgrades.is_replaced(room),
         under_way=parts.under_way,
         unwelcome=lambda link: parts.directs.closed(link),
+        erasure=lambda user: parts.erasure.erasure_of(user),
     )
     for id, section in parts.config.networks.items():
         connector = parts.connectors[section.connector]

@@ -30,8 +30,8 @@ class LaidOpen:
     def holds(self, room: ChatId, agreement: int) -> bool:
         return self._holds(room, agreement)
 
-    async def content(self, room: ChatId, event_id: MessageId) -> dict[str, Any]:
-        events = await self._unredacted.events(room, event_id)
+    async def content(self, room: ChatId, event_id: MessageId, since: int) -> dict[str, Any]:
+        events = await self._unredacted.events(room, event_id, since)
         if not events:
             return {}
         raw = msgspec.json.encode({**events[0], "room_id": room, "event_id": event_id})

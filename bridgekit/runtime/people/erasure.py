@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 import structlog
 
 from bridgekit.contract import verbs
+from bridgekit.contract.connector import Network
 from bridgekit.contract.errors import (
     Disconnected,
     HomeserverUnavailable,
@@ -23,6 +24,7 @@ from bridgekit.contract.errors import (
     RemoteError,
 )
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.meeting import ForgetsOwners
 from bridgekit.contract.verbs import Verb
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.optout import OptOut, OptOuts
@@ -34,7 +36,7 @@ from bridgekit.runtime.people.ghosts import Ghosts
 from bridgekit.runtime.people.powers import GIVEN
 from bridgekit.runtime.registry import Registry
 from bridgekit.store import Store
-from bridgekit.store.ids import never_below, new_id
+from bridgekit.store.ids import id_at, never_below, new_id
 from bridgekit.store.rows import Copy, Link
 from bridgekit.tasks import Spawn
 
@@ -66,7 +68,8 @@ class Report(msgspec.Struct, kw_only=True):
 class _Wish(msgspec.Struct, frozen=True, kw_only=True):
     """When a Matrix user was to be erased (ms), and before which number came what they had said by then.
 
-    Clocks are set back: of the order of what came, numbers tell; of what the homeserver dates, only the time does.
+    Clocks are set back, and every homeserver dates its events as it likes: what came before, only the number tells. The
+    time says for how long that has to be known.
     """
 
     at: int
@@ -75,7 +78,8 @@ class _Wish(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def read(cls, kept: bytes) -> _Wish:
         at, _, before = kept.partition(b" ")
-        return cls(at=int(at), before=int(before or 0))  # versions before this one kept the time alone
+        # Versions before this one kept the time alone.
+        return cls(at=int(at), before=int(before) if before else id_at(int(at)))
 
     def written(self) -> bytes:
         return f"{self.at} {self.before}".encode()
@@ -85,7 +89,8 @@ class Erasure:
     """Erases people of networks by their ghosts' user ids, and Matrix users by their own; taken up after a restart.
 
     `forget` and `unknown` make other parts forget a person, and one message of a room; `describe` lets a link's room
-    say anew what it is bridged to. `lasting` (ms) is how long a link to a file works at most.
+    say anew what it is bridged to. `lasting` (ms) is how long a link to a file works at most; `account` is what
+    somebody of a network is signed in to now, "" where that is not known.
     """
 
     def __init__(
@@ -105,6 +110,8 @@ class Erasure:
         describe: Callable[[Link], Awaitable[None]],
         label: Callable[[NetworkId], str],
         lasting: int,
+        networks: Mapping[NetworkId, Network],
+        account: Callable[[NetworkId, PersonId], str],
         spawn: Spawn,
     ) -> None:
         self._client = client.patient
@@ -122,6 +129,8 @@ class Erasure:
         self._label = label
         self._spawn = spawn
         self._lasting = lasting
+        self._networks = networks
+        self._account = account
         self._reports: dict[PersonId, Report] = {}
         self._erased: dict[str, _Wish] = {}
         self._missed: dict[tuple[NetworkId, LoginId | None], float] = {}  # when an account was not there
@@ -137,10 +146,14 @@ class Erasure:
             else:
                 self._store.commit(self._store.kv.put(ERASED, who, None))
 
-    def was_erased(self, user: PersonId, at: int) -> bool:
-        """Whether what somebody said at a time (ms) was erased after that."""
+    def erasure_of(self, user: PersonId) -> int:
+        """The number of the last erasure of somebody on Matrix, 0 where there was none (that matters still)."""
         wish = self._wish(user)
-        return wish is not None and at <= wish.at
+        return wish.before if wish is not None else 0
+
+    def was_erased(self, user: PersonId, since: int) -> bool:
+        """Whether somebody was erased after the erasure that had this number."""
+        return self.erasure_of(user) > since
 
     def is_unwanted(self, user: PersonId, number: int) -> bool:
         """Whether somebody was erased, or is about to be, since words of theirs got that number, whatever the clock
@@ -192,9 +205,11 @@ class Erasure:
             side, person = MATRIX, user
         elif ghost:
             # First: what is said meanwhile makes no new copies. And last: it stays so.
-            wish = OptOut(network=side, person=person, at=now())
-            self._optouts().add(wish)
-            await self._store.commit(self._store.optouts.put(wish))
+            for account in {"", self._account(side, person)}:  # wherever it is used
+                wish = OptOut(network=side, person=person, account=account, at=now())
+                self._optouts().add(wish)
+                self._store.commit(self._store.optouts.put(wish))
+            await self._store.commit()
         await self._forget(side, person)
         waiting = await self._messages(side, person, report)
         while waiting:
@@ -206,6 +221,7 @@ class Erasure:
             await self._ghost(user, report)
         else:
             await self._own(user)
+            await self._unremembered(user, report)
         for name, count in report.kept.items():
             report.left.append(f"{count} messages can still be read on {name}: it cannot take them back.")
         await self._store.commit(self._store.kv.put(ASKED, user, None))
@@ -379,6 +395,13 @@ class Erasure:
             kept = msgspec.structs.replace(asked_for, creator=self._bot)
             await self._registry.put_link(kept)
             await self._describe(kept)
+
+    async def _unremembered(self, user: PersonId, report: Report) -> None:
+        """What networks have kept of a Matrix user goes, now that nothing of theirs is there any more."""
+        for network in self._networks.values():
+            there: object = network
+            if isinstance(there, ForgetsOwners):
+                report.left += await there.forget_owner(user)
 
     async def _leave(self, room: ChatId) -> None:
         try:

@@ -81,6 +81,7 @@ class Performing:
         is_replaced: Callable[[ChatId], Awaitable[bool]],
         under_way: UnderWay,
         unwelcome: Callable[[Link], str],
+        erasure: Callable[[PersonId], int],
     ) -> None:
         self._store = store
         self._registry = registry
@@ -108,6 +109,7 @@ class Performing:
         self._is_replaced = is_replaced
         self._under_way = under_way
         self._unwelcome = unwelcome
+        self._erasure = erasure
         self._views: dict[ChatId, tuple[object, tuple[SideView, ...]]] = {}
 
     # Context -------------------------------------------------------------------------------------------------
@@ -500,20 +502,26 @@ class Performing:
             return file.uri, ""
         if not self._links.are_public:
             return "", NO_ADDRESS
+        since = self._since(step)
         if event is not None and self._is_encrypted(room):
             agreement = self._protecting.laid_open(room)
             if agreement is None:
                 return "", SEALED_ROOM
             if file is None:
-                return self._links.sealed_text(room, event, agreement.id) or "", ""
-            return self._links.sealed_media(room, event, agreement.id, file.name) or "", ""
+                return self._links.sealed_text(room, event, agreement.id, since=since) or "", ""
+            return self._links.sealed_media(room, event, agreement.id, file.name, since=since) or "", ""
         if file is None:
-            return (self._links.text(room, event) if event is not None else None) or "", FOREIGN
+            return (self._links.text(room, event, since=since) if event is not None else None) or "", FOREIGN
         if file.key is not None:
             return "", SEALED_FILE
         if event is not None and file.uri.startswith("mxc://"):
-            return self._links.file(room, event, file.name) or "", FOREIGN
+            return self._links.file(room, event, file.name, since=since) or "", FOREIGN
         return self._links.media(file.uri, file.name) or "", FOREIGN
+
+    def _since(self, step: Step) -> int:
+        """The erasure that the sender of a Matrix event has behind them; 0: none."""
+        sender = getattr(step.case.fact, "sender", None)
+        return self._erasure(sender.id) if isinstance(sender, Person) else 0
 
     def _aids(
         self,

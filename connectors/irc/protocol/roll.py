@@ -15,6 +15,11 @@ Hit = tuple[str, str, str]
 """Whom a ban mask hit: the person's id, their nick, and the Matrix user whose own connection that is, or ""."""
 
 
+def without_owner(hit: tuple[Hit, ...], owner: str) -> tuple[Hit, ...]:
+    """Those of them who are nobody of this Matrix user's."""
+    return tuple(one for one in hit if one[2] != owner)
+
+
 @dataclass(slots=True, eq=False)
 class User:
     """Somebody we share a channel with. "" and None are unknown; `account` "" is logged out."""

@@ -515,6 +515,42 @@ async def test_where_the_server_keeps_nothing_the_room_reads_how_long_nobody_lis
             assert missed.reason == "The bridge was away from #c for a moment."
 
 
+@pytest.mark.parametrize("connected", [True, False])
+async def test_who_is_erased_is_named_in_no_memory_and_what_banned_them_stands(connected):
+    ircd = Ircd(caps=FULL)
+    op = ircd.user("op").join("#c", prefix="o")
+    host = MemoryHost(["#c"])
+    async with ircd.serving():
+        network = network_of(ircd, host, puppets={"mode": "on_request"})
+        zoe, ann = login_of("zoe", nick="zoe"), login_of("ann", nick="ann")
+        async with contextlib.AsyncExitStack() as stack:
+            bridge = await stack.enter_async_context(running(network))
+            for login in (zoe, ann):
+                own = await stack.enter_async_context(running(network, login))
+                await own.session.perform(Join(chat=C))
+                await bridge.fact(Membership, change=Change.JOIN)
+            for one in ("zoe", "ann"):
+                op.mode("#c", "+b", f"{one}!*@*")
+                await bridge.fact(Membership, change=Change.BAN)
+        async with contextlib.AsyncExitStack() as stack:
+            if connected:
+                bridge = await stack.enter_async_context(running(network))
+                await bridge.fact(ChatOpened)
+            await network.take_leave(zoe)
+            assert len(await network.forget_owner(zoe.owner)) == 1
+            assert not any(b"zoe" in kept for kept in host.kept.values())
+            assert any(ann.owner.encode() in kept for kept in host.kept.values())
+            assert "zoe!*@*" in ircd.channel("#c").bans
+            if not connected:
+                bridge = await stack.enter_async_context(running(network))
+                await bridge.fact(ChatOpened)
+            for one in ("zoe", "ann"):
+                op.mode("#c", "-b", f"{one}!*@*")
+            lifted = await bridge.fact(Membership, change=Change.UNBAN)
+            assert lifted.stands_for == ann.owner
+            assert await network.forget_owner(zoe.owner) == []
+
+
 @pytest.mark.parametrize("restarted", [False, True], ids=["reconnected", "restarted"])
 @pytest.mark.parametrize("away", [False, True], ids=["there", "away"])
 async def test_whose_own_account_was_banned_is_let_in_again_by_whichever_connection_sees_it(restarted, away):

@@ -81,6 +81,23 @@ async def test_a_person_of_a_network_is_gone_from_the_room_and_from_the_bridge(t
         assert by(BOT, wording.OMITTED)(place.homeserver.messages(room)[-2])
 
 
+async def test_who_is_erased_stays_out_with_the_account_that_they_are_signed_in_to(tmp_path: Path) -> None:
+    town = Town()
+    bob, phone = person("Bob", account="rob"), person("Pocket", account="rob")
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge() as bridge:
+            _, room = await linked(place)
+            members = (Member(person=bob), Member(person=person("Eve")))
+            town.emit(Roster(chat=TALK, at=now(), members=members), says("Bob", "one", sender=bob))
+            await said(place, by(BOB, "one"))
+            await erased(bridge, BOB)
+        async with place.bridge():
+            await until(lambda: None in town.sessions)
+            town.emit(says("Pocket", "am I gone?", sender=phone), says("Eve", "four"))
+            await said(place, by(ghost("eve"), "four"))
+            assert readable(place, room, ghost("pocket")) == []
+
+
 def _words(verb: Verb) -> str:
     return verb.content.text.body if isinstance(verb, PostMessage) else ""
 
@@ -103,7 +120,9 @@ async def test_a_matrix_user_is_taken_back_on_the_networks_and_their_accounts_ar
 
         report = await erased(bridge, zoe.id)
 
-        assert (report.messages, report.taken_back, report.left) == (2, {"Town": 2}, [])
+        assert (report.messages, report.taken_back) == (2, {"Town": 2})
+        assert town.forgotten == [zoe.id]
+        assert report.left == ["A ban of theirs stands on Town."]
         words = {deed.id: _words(deed.verb) for deed in town.deeds}
         gone = [
             (deed.login, words[deed.verb.target]) for deed in town.deeds if isinstance(deed.verb, Retract)
@@ -361,6 +380,34 @@ async def test_the_links_to_the_files_of_who_is_erased_are_dead_also_after_a_res
             await zoe.send_file(room, b"bird", name="bird.txt", mimetype="text/plain")
             await town.until(lambda: len(town.said()) == 3)
             assert await status(town.said()[-1]) == 200
+
+
+@pytest.mark.parametrize("ahead", [3_600_000, -3_600_000])
+async def test_a_homeserver_whose_clock_is_wrong_leaves_no_file_of_who_is_erased_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    """What an event's `origin_server_ts` says is its server's word: what came before the erasure, the bridge knows."""
+    town = Town()
+    async with town_world(tmp_path, town) as place, aiohttp.ClientSession() as session:
+        place.more["public"] = {"url": f"http://127.0.0.1:{place.port}"}
+
+        async def status(words: str) -> int:
+            async with session.get(words.rpartition(" ")[2]) as answer:
+                return answer.status
+
+        async with place.bridge() as bridge:
+            _, room = await linked(place)
+            zoe = place.homeserver.user("zoe")
+            await zoe.join(room)
+            wall = place.homeserver.world._wall
+            monkeypatch.setattr(place.homeserver.world, "_wall", lambda: wall() + ahead)
+            await zoe.send_file(room, b"dog", name="dog.txt", mimetype="text/plain")
+            await town.until(lambda: len(town.said()) == 1)
+            await erased(bridge, zoe.id)
+            await zoe.send_file(room, b"bird", name="bird.txt", mimetype="text/plain")
+            await town.until(lambda: len(town.said()) == 2)
+            dog, bird = town.said()
+            assert [await status(dog), await status(bird)] == [404, 200]
 
 
 async def test_who_has_nodded_or_agreed_and_is_erased_is_named_nowhere(tmp_path: Path) -> None:
