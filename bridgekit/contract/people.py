@@ -53,6 +53,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         None  # where it lies encrypted: how to open it (elsewhere than on Matrix: `contract.filekeys`)
     )
     via: NetworkId | None = None  # whose connector opens it (`Host.opens_files`); None: its address is enough
+    spoiler: str | None = None  # where it is shown on request only: why, "" if no reason was given
     link: str = ""  # for chats that do not take it: an address where everybody can read it for a while
     linkless: str = ""  # why there is no such address: "this bridge has no public address to link to"
 

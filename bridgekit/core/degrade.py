@@ -22,6 +22,8 @@ LONGEST_NAME = 32
 """Characters of a name before somebody's words: a longer one would leave no room for them in a line."""
 LONGEST_FILE_NAME = 80
 """Characters of a file's name before its link."""
+LONGEST_REASON = 100
+"""Characters of why a file is hidden."""
 LEAST = 8
 """Bytes of a shortened message that are worth showing before its link."""
 LONG_FACTOR = 5
@@ -113,6 +115,8 @@ def _post(verb: verbs.PostMessage, can: Capabilities, aids: Aids) -> tuple[Verb,
         if isinstance(text, Refusal):
             return text
         content, aids = Content(text=text, kind=content.kind), msgspec.structs.replace(aids, text_link="")
+    elif content.file is not None:
+        content = _warned(content, content.file)
     content, reply = _answering(verb, content, can, aids)
     worded = _worded(content, verb.speaker, can, aids)
     if isinstance(worded, Refusal):
@@ -145,7 +149,7 @@ def _with_link(file: File, caption: Text, can: Capabilities, aids: Aids) -> Text
     """A caption, shortened where it would leave no room, and below it the file's link."""
     name = clipped(shown(file.name), LONGEST_FILE_NAME) or "file"
     size = f" ({_size(file.size)})" if file.size else ""
-    words = f"{name}{size}: {aids.file_link}"
+    words = f"{_warning(file)}{name}{size}: {aids.file_link}"
     if not caption or caption.body == file.name:
         return plain(words)
     whole = join(caption, "\n", words)
@@ -159,6 +163,22 @@ def _with_link(file: File, caption: Text, can: Capabilities, aids: Aids) -> Text
     )
     short = _shortened(caption, room, aids)
     return short if isinstance(short, Refusal) else join(short, "\n", words)
+
+
+def _warned(content: Content, file: File) -> Content:
+    """The content of a file whose caption says that it is better not looked at unasked: few clients hide it."""
+    if not (warning := _warning(file)):
+        return content
+    text = join(warning, content.text) if content.text else plain(warning.rstrip())
+    return msgspec.structs.replace(content, text=text)
+
+
+def _warning(file: File) -> str:
+    return "" if file.spoiler is None else _spoiler(clipped(shown(file.spoiler), LONGEST_REASON))
+
+
+def _spoiler(reason: str | None) -> str:
+    return f"[spoiler{': ' + reason if reason else ''}] "
 
 
 def _size(count: int) -> str:
@@ -215,7 +235,7 @@ def _carried(text: Text, styles: frozenset[Style]) -> Text:
         if span.style is Style.LINK and span.value and span.value not in (shown, f"mailto:{shown}"):
             notes.append((span.end, f" ({span.value})"))
         elif span.style is Style.SPOILER:
-            notes.append((span.start, f"[spoiler{': ' + span.value if span.value else ''}] "))
+            notes.append((span.start, _spoiler(span.value)))
         elif span.style is Style.QUOTE:
             lines = [span.start, *(i + 1 for i in range(span.start, span.end - 1) if text.body[i] == "\n")]
             notes += [(i, "> ") for i in lines]
@@ -291,7 +311,10 @@ def _edit(verb: verbs.EditMessage, can: Capabilities, aids: Aids) -> tuple[Verb,
     if verbs.EditMessage in can.verbs and verb.target:
         content = verb.content
         if content.file is not None and not can.files:  # it was linked when it was first said
-            content = Content(text=content.text or plain(content.file.name), kind=content.kind)
+            text = content.text or plain(content.file.name)
+            content = Content(text=join(_warning(content.file), text), kind=content.kind)
+        elif content.file is not None:
+            content = _warned(content, content.file)
         worded = _worded(content, verb.speaker, can, aids)
         if isinstance(worded, Refusal):
             return worded

@@ -12,6 +12,7 @@ from bridgekit.contract.split import pieces
 from bridgekit.contract.text import Style, Text, excerpt
 from bridgekit.contract.verbs import EditMessage, PostMessage, React
 from bridgekit.matrix import permalinks
+from bridgekit.matrix.events import SPOILER
 from bridgekit.matrix.html import to_html, to_plain
 
 EventContent = tuple[str, dict[str, Any]]
@@ -161,6 +162,10 @@ def _with_file(file: File, caption: Text) -> dict[str, Any]:
         made["file"] = {**msgspec.json.decode(file.key), "url": file.uri}
     else:
         made["url"] = file.uri
+    if file.spoiler is not None:
+        made[SPOILER] = True
+        if reason := _clean(file.spoiler)[:200]:
+            made[f"{SPOILER}.reason"] = reason
     if caption.spans:
         _dress(made, caption)
     return made

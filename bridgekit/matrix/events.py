@@ -18,6 +18,9 @@ Millis = Annotated[int, msgspec.Meta(ge=-(2**53) + 1, le=2**53 - 1)]
 """What a server says the time is: federated events may claim any."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 
+SPOILER = "page.codeberg.everypizza.msc4193.spoiler"
+"""In a file's content: it is shown on request only (MSC4193, under this name until it is in the spec)."""
+
 _NOTHING = msgspec.Raw(b"{}")
 _ABSENT = msgspec.Raw()
 
@@ -94,6 +97,10 @@ class Said(msgspec.Struct, frozen=True):
     file: msgspec.Raw = _ABSENT
     info: Info = Info()
     geo_uri: str = ""
+    spoiler: bool = msgspec.field(default=False, name="m.spoiler")
+    spoiler_reason: str = msgspec.field(default="", name="m.spoiler.reason")
+    spoiler_4193: bool = msgspec.field(default=False, name=SPOILER)
+    spoiler_reason_4193: str = msgspec.field(default="", name=f"{SPOILER}.reason")
     relates_to: RelatesTo = msgspec.field(default=RelatesTo(), name="m.relates_to")
     mentions: Mentions = msgspec.field(default=Mentions(), name="m.mentions")
     new_content: msgspec.Raw = msgspec.field(default=_ABSENT, name="m.new_content")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import msgspec
+
 from bridgekit.contract.errors import PeerMisbehaved
 from bridgekit.contract.ids import PersonId
 from bridgekit.contract.people import Content, File, Kind
@@ -41,6 +43,9 @@ def content(said: Said, *, answering: bool, named: Named, sticker: bool = False)
         if (file := _file(said, msgtype)) is None:
             raise PeerMisbehaved("a file that is not on a homeserver (an mxc:// address)")
         # Client-Server API 11.2.1: the body is a caption if there is a file name, and it is not the body.
+        if said.spoiler or said.spoiler_4193:
+            reason = clean(said.spoiler_reason_4193 or said.spoiler_reason)
+            file = msgspec.structs.replace(file, spoiler=" ".join(reason.split()))
         caption = said.filename != "" and said.filename != said.body
         return Content(text=_text(said, answering, named) if caption else Text(""), file=file)
     if msgtype == "m.location":

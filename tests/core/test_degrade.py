@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given
 
@@ -320,6 +321,21 @@ def test_what_is_put_under_no_address_is_refused_with_the_way_to_agree():
 
 def test_a_file_is_left_alone_where_there_are_files():
     assert posted(post("", file=FILE), can(files=True)).content.file == FILE
+
+
+def test_a_file_to_be_shown_on_request_only_says_so_before_it_and_its_link():
+    hidden = msgspec.structs.replace(FILE, spoiler="the end\nof the film")
+    there = posted(post("", file=hidden), can(files=True)).content
+    assert (there.file, there.text.body) == (hidden, "[spoiler: the end of the film]")
+    assert posted(post("see?", file=hidden), can(files=True)).content.text.body.endswith("film] see?")
+    aids = Aids(label="Example", file_link="https://b.example/f/1")
+    linked = posted(post("", file=msgspec.structs.replace(FILE, spoiler="")), can(), aids)
+    assert linked.content.text.body == "[spoiler] cat.png (12.3 kB): https://b.example/f/1"
+    edit = verbs.EditMessage(chat=CHAT, target=TARGET, content=Content(file=hidden), key="k")
+    for files, words in ((True, ""), (False, " cat.png")):
+        (found,) = fit(edit, can(verbs.EditMessage, files=files), aids)  # type: ignore[misc]
+        assert isinstance(found, verbs.EditMessage)
+        assert found.content.text.body == f"[spoiler: the end of the film]{words}"
 
 
 # Edits and reactions ----------------------------------------------------------------------------------------

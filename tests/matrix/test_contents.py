@@ -84,6 +84,15 @@ def test_a_file_goes_out_with_its_name_and_caption() -> None:
     assert (found["msgtype"], found["file"], "url" in found) == ("m.file", key | {"url": MXC}, False)
 
 
+def test_a_hidden_file_goes_out_hidden() -> None:
+    """MSC4193, "Unstable prefix"."""
+    found = translate.content(post("", file=File(uri=MXC, name="cat.jpg", spoiler="the end")))[1]
+    assert found["page.codeberg.everypizza.msc4193.spoiler"] is True
+    assert found["page.codeberg.everypizza.msc4193.spoiler.reason"] == "the end"
+    bare = translate.content(post("", file=File(uri=MXC, name="cat.jpg", spoiler="")))[1]
+    assert "page.codeberg.everypizza.msc4193.spoiler.reason" not in bare
+
+
 def test_an_edit_goes_out_with_its_new_content_and_a_starred_fallback() -> None:
     edit = EditMessage(chat=ROOM, target=MessageId("$old"), content=Content(text=styled("new", Style.BOLD)))
     new = {

@@ -173,6 +173,22 @@ def test_a_file_has_a_caption_where_its_name_differs_from_the_body() -> None:
     assert captioned == Content(text=plain("my cat"), file=file)
 
 
+@pytest.mark.parametrize("name", ["m.spoiler", "page.codeberg.everypizza.msc4193.spoiler"])
+def test_a_file_may_be_hidden_until_somebody_asks_for_it(name: str) -> None:
+    """MSC4193, "Proposal": `m.spoiler` is a boolean, `m.spoiler.reason` text that may be missing."""
+    image = {"msgtype": "m.image", "body": "cat.jpg", "url": MXC, name: True}
+
+    def spoiler(more: dict[str, Any]) -> str | None:
+        file = said(image | more).content.file
+        assert file is not None
+        return file.spoiler
+
+    assert spoiler({}) == ""
+    assert spoiler({f"{name}.reason": " the\nend\x00 "}) == "the end"
+    assert spoiler({f"{name}.reason": ["no text"]}) == ""
+    assert spoiler({name: "yes"}) is spoiler({name: False}) is None
+
+
 @pytest.mark.parametrize(
     ("msgtype", "mime"),
     [

@@ -134,6 +134,8 @@ def attach(stanza: Element, url: str, file: File) -> None:
         add(about, "dimensions", wire.METADATA, f"{file.width}x{file.height}")
     add(add(sharing, "sources", wire.SFS), "url-data", wire.URL_DATA, target=url)
     add(stanza, "body", CLIENT, url)
+    if file.spoiler is not None:
+        add(stanza, "spoiler", wire.SPOILER, file.spoiler)
     holder = add(stanza, "x", wire.OOB)
     add(holder, "url", wire.OOB, url)
     if file.name:

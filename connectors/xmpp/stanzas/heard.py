@@ -25,6 +25,7 @@ UNREAD = "A message was said here that the bridge cannot read."
 LONGEST = 300_000
 """Characters of a body that are read; an ellipsis stands for the rest."""
 LONGEST_SUBJECT = 5000
+LONGEST_HINT = 200
 """The same of a subject: a room's state on Matrix is small."""
 MOST_REACTIONS = 50
 _STATES = frozenset({"active", "composing", "paused", "inactive", "gone"})
@@ -51,6 +52,7 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
     text: Text | None = None
     kind: Kind = Kind.TEXT
     files: tuple[Shared, ...] = ()
+    spoiler: str | None = None  # the hint, where it is to be shown on request only (XEP-0382)
     subject: str | None = None
     replaces: str = ""
     reacts_to: str = ""
@@ -113,6 +115,10 @@ def unread(stanza: Element, *, stamp: int = 0, broken: str) -> Heard:
     )
 
 
+def _hint(spoiler: Element | None) -> str | None:
+    return " ".join(words(spoiler).split())[:LONGEST_HINT] if spoiler is not None else None
+
+
 def _read(stanza: Element, *, stamp: int, sealed: bool, why: str) -> Heard:
     body = core(stanza, "body")
     subject = core(stanza, "subject")
@@ -149,6 +155,7 @@ def _read(stanza: Element, *, stamp: int, sealed: bool, why: str) -> Heard:
         text=text,
         kind=kind,
         files=files,
+        spoiler=_hint(find(stanza, wire.SPOILER, "spoiler")),
         subject=_bounded(words(subject), LONGEST_SUBJECT) if subject is not None and body is None else None,
         replaces=_attribute(find(stanza, wire.CORRECT, "replace"), "id"),
         reacts_to=_attribute(reactions, "id"),

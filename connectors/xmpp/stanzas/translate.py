@@ -8,7 +8,7 @@ from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, LoginId, MessageId, PersonId
 from bridgekit.contract.people import Content, Person
-from bridgekit.contract.text import Text, join
+from bridgekit.contract.text import Span, Style, Text, join
 from connectors.xmpp.stanzas.heard import EXPOSED, Heard, notice
 from connectors.xmpp.stanzas.index import Index
 from connectors.xmpp.stanzas.rooms import Room
@@ -166,6 +166,10 @@ def _message(
 def _content(heard: Heard) -> Content:
     text = heard.text or Text("")
     if not heard.files:
+        if heard.spoiler is not None and text:
+            text = Text(
+                text.body, (*text.spans, Span(0, len(text.body), Style.SPOILER, heard.spoiler or None))
+            )
         text = _marked(heard, text)
         return Content(text=text, kind=heard.kind)
     first = heard.files[0]
@@ -173,7 +177,8 @@ def _content(heard: Heard) -> Content:
         text = Text(first.about)
     for more in heard.files[1:]:
         text = join(text, "\n" if text else "", more.file.uri)
-    return Content(text=_marked(heard, text), kind=heard.kind, file=first.file)
+    file = msgspec.structs.replace(first.file, spoiler=heard.spoiler)
+    return Content(text=_marked(heard, text), kind=heard.kind, file=file)
 
 
 def _marked(heard: Heard, text: Text) -> Text:

@@ -14,7 +14,7 @@ from aiohttp import web
 from bridgekit.contract.errors import SendRejected
 from bridgekit.contract.people import File
 from bridgekit.testing.host import FakeHost
-from connectors.xmpp.stanzas import files, wire
+from connectors.xmpp.stanzas import files, heard, wire
 from connectors.xmpp.testing.certificate import write_certificate
 from connectors.xmpp.upload import Upload
 from tests.connectors.xmpp.reading import stanza
@@ -91,6 +91,14 @@ def test_a_file_that_we_share_is_read_as_it_was():
     (shared,) = files.read(message)
     assert shared.file == File(uri=URL, name="cat.png", mime="image/png", size=5, width=3, height=2)
     assert message.findtext(f"{{{wire.CLIENT}}}body") == URL
+
+
+def test_a_file_to_be_shown_on_request_only_is_a_spoiler():
+    """XEP-0382, 3: the hint may be empty."""
+    for hint in ("the end", ""):
+        message = Element(f"{{{wire.CLIENT}}}message")
+        files.attach(message, URL, File(uri="mxc://a/b", name="cat.png", spoiler=hint))
+        assert heard.read(message, stamp=0).spoiler == hint
 
 
 class Slots:

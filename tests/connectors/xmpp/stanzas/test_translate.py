@@ -450,3 +450,15 @@ def test_what_is_no_rooms_address_is_no_invitation(jid: str):
     assert direct.invites_to == ""
     asked = f"<x xmlns='{wire.MUC_USER}'><invite from={quoteattr(jid)}/></x>"
     assert stanza(f"<message from='{ROOM}' to='x@y'>{asked}</message>").invited_by == ROOM
+
+
+def test_a_spoiler_is_hidden_until_somebody_asks_for_it(reader: Reader):
+    """XEP-0382, 3: the element is about the whole message, and its text is a hint."""
+    xml = f"<body>And at the end of the story, both of them die!</body><spoiler xmlns='{wire.SPOILER}'>Romeo</spoiler>"
+    text = said(reader.message("juliet", xml, id="a", given="g1")).content.text
+    assert text.spans == (Span(0, len(text.body), Style.SPOILER, "Romeo"),)
+    url = "https://example.org/cat.png"
+    shared = f"<body>{url}</body><x xmlns='{wire.OOB}'><url>{url}</url></x><spoiler xmlns='{wire.SPOILER}'/>"
+    file = said(reader.message("juliet", shared, id="b", given="g2")).content.file
+    assert file is not None
+    assert file.spoiler == ""
