@@ -49,6 +49,7 @@ class Outsider:
         """Read the room in every way that there is; refusals are as good as silence."""
         r, e = quote(room, safe=""), quote(event, safe="")
         if join:
+            await self._try("knock", "POST", f"/_matrix/client/v3/knock/{r}", {})
             await self._try("join", "POST", f"/_matrix/client/v3/join/{r}", {})
         for door, path in (
             ("messages", f"/_matrix/client/v3/rooms/{r}/messages?dir=b&limit=200"),
@@ -64,9 +65,14 @@ class Outsider:
             ("relations", f"/_matrix/client/v1/rooms/{r}/relations/{e}"),
             ("timestamp", f"/_matrix/client/v1/rooms/{r}/timestamp_to_event?ts=0&dir=f"),
             ("publicRooms", "/_matrix/client/v3/publicRooms?limit=100"),
+            ("notifications", "/_matrix/client/v3/notifications?limit=100"),
             ("sync", "/_matrix/client/v3/sync?timeout=0&full_state=true"),
         ):
             await self._try(door, "GET", path)
+        lists = {"all": {"ranges": [[0, 99]], "required_state": [["*", "*"]], "timeline_limit": 100}}
+        wanted = {"lists": lists, "room_subscriptions": {room: {"required_state": [], "timeline_limit": 100}}}
+        sliding = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync?timeout=0"
+        await self._try("sliding sync", "POST", sliding, wanted)
         for term in ("words", "word", "race"):
             wanted = {"search_categories": {"room_events": {"search_term": term}}}
             await self._try(f"search for {term}", "POST", "/_matrix/client/v3/search", wanted)

@@ -158,6 +158,7 @@ async def test_two_links_leave_the_room_as_open_as_the_more_secret_of_them() -> 
             "event",
             "initialSync",
             "sync",
+            "sliding sync",
             "search for words",
         }
         assert names["nobody"] >= {"publicRooms", "summary"}
