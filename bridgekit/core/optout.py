@@ -109,11 +109,12 @@ class OptOuts:
         `in_sight` is how it is after the fact. Whoever went may come back as somebody else.
         """
         match fact:
-            case facts.Membership() | facts.Roster() | facts.ChatClosed():
+            case facts.Roster() | facts.ChatClosed():
                 self._near = {one for one in self._near if one[0] != network or in_sight(*one)}
-            case facts.Message(sender=sender) if (network, sender.id) in self._near:
-                if not in_sight(network, sender.id):  # nobody would tell us that they go
-                    self._near.discard((network, sender.id))
+            case facts.Membership(person=person) | facts.Message(sender=person):
+                # Who was in no chat when they said so would be gone without a word.
+                if (network, person.id) in self._near and not in_sight(network, person.id):
+                    self._near.discard((network, person.id))
             case _:
                 pass
         return [

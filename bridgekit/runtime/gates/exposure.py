@@ -507,7 +507,7 @@ class Exposures:
             await self._doorkeeper.say(room, words)
             await self._doorkeeper.announce(link.key, words)
         # Sometimes it is put back before the news of who did it is here.
-        undone = [*self._unclaimed.pop(room, ()), *undone]
+        undone = list(dict.fromkeys([*self._unclaimed.pop(room, ()), *undone]))
         if undone and by is not None:
             await self._doorkeeper.say(room, wording.undone(", ".join(undone), by))
         elif undone and not told:

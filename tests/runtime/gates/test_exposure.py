@@ -174,6 +174,18 @@ async def test_a_room_that_somebody_opens_too_far_is_closed_again_and_they_are_t
         await said(place, by(ghost("bob"), "in private again"))
 
 
+async def test_who_opens_a_room_again_while_it_is_put_back_is_told_of_it_once(tmp_path: Path) -> None:
+    town = Town()
+    async with talking(tmp_path, town) as (place, _, alice, room):
+        slow = place.homeserver.fault(f"GET */rooms/{room}/state/{HISTORY}", Delay(seconds=0.7))
+        for _ in range(2):
+            await alice.set_state(room, HISTORY, {"history_visibility": "world_readable"})
+            await until(lambda: history(place, room) == "shared")
+        place.homeserver.heal(slow)
+        told = await said(place, by(BOT, "more open than its chats allow"))
+        assert told.body.count("history_visibility is shared") == 1
+
+
 async def test_what_is_under_way_when_somebody_opens_the_room_waits_until_it_is_closed_again(
     tmp_path: Path,
 ) -> None:
