@@ -14,9 +14,8 @@ from connectors.irc.connection import Connection
 from connectors.irc.gap import Gaps
 from connectors.irc.history import History
 from connectors.irc.memory import Memory
-from connectors.irc.protocol.batches import HISTORY
 from connectors.irc.protocol.state import State
-from connectors.irc.protocol.wire import Line
+from connectors.irc.words.hearing import Echo
 
 TRIES = 3
 
@@ -35,6 +34,7 @@ class CatchUp:
         bouncer: Callable[[], bool],
         log: structlog.typing.FilteringBoundLogger,
         offer: Callable[[Fact], object],
+        chat: Callable[[str], ChatId],
         now: Callable[[], int],
     ) -> None:
         self._state = state
@@ -45,6 +45,7 @@ class CatchUp:
         self._bouncer = bouncer
         self._log = log
         self._offer = offer
+        self._chat = chat
         self._now = now
         self._gaps = Gaps()
         self._away_since = memory.present  # before this connection
@@ -70,6 +71,15 @@ class CatchUp:
             why = f"The bridge was away from {channel} for {spelled((now - since) // 1000)}."
             self._offer(Missed(chat=chat, at=now, since=since, until=now, reason=why))
 
+    def echoed(self, echo: Echo, *, past: str) -> None:
+        """Our own words were heard, or come from the history of `past`."""
+        if self._gaps and (channel := self._state.channel(echo.target)) is not None:
+            chat = self._chat(channel.name)
+            if not past:
+                self._gaps.note_own(chat, echo.id)
+            elif self._gaps.was_live(chat, echo.id):
+                self._history.met(past)
+
     def passed(self, fact: Fact) -> None:
         """Words of our own went by, which nobody is told: what came before them need not be fetched again."""
         if not isinstance(fact, Message) or fact.private:
@@ -77,19 +87,18 @@ class CatchUp:
         if fact.replayed or not self._gaps.is_open(fact.chat):
             self._memory.keep_seen(fact.chat, fact.at)
 
-    def waits(self, line: Line | None, fact: Fact) -> bool:
-        """Whether the fact waits until what was missed in its channel has been told."""
+    def turn(self, fact: Fact, *, past: str) -> Fact | None:
+        """The fact to tell now, None where this one waits until what was missed in its channel has been told, or was
+        told. `past`: it comes from the history of that target."""
         if not self._gaps:
-            return False
-        past = isinstance(fact, Message) and fact.replayed
-        if line is not None and "batch" in line.tags and (batch := self._state.batches.of(line)) is not None:
-            past = past or batch.within(HISTORY) is not None
-        if not self._gaps.holds(fact, past=past):
-            return False
-        if self._gaps.full(fact.chat):
+            return fact
+        if past and isinstance(fact, Message) and self._gaps.was_live(fact.chat, fact.id):
+            self._history.met(past)
+        told = self._gaps.turn(fact, past=bool(past))
+        if told is None and self._gaps.full(fact.chat):
             self._log.warning("irc_gap_given_up", chat=fact.chat)
             self._close(fact.chat)
-        return True
+        return told
 
     def _close(self, chat: ChatId, why: str = "") -> None:
         """What was missed is told, as far as it could be had: `why` not all of it could."""

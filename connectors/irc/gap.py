@@ -16,6 +16,7 @@ _SPOKEN = (Message, Edit, Reaction, Unreaction, Retraction)
 @dataclass(slots=True)
 class _Gap:
     waiting: list[Fact] = field(default_factory=list)
+    live: dict[MessageId, Message | None] = field(default_factory=dict)  # None: our own, which nobody is told
     told: set[MessageId] = field(default_factory=set)
 
 
@@ -36,17 +37,36 @@ class Gaps:
         """Whether what is said in `chat` waits."""
         return chat in self._open
 
-    def holds(self, fact: Fact, *, past: bool) -> bool:
-        """Whether the fact waits now. What comes from the past (`past`) never does; it is remembered by its id."""
+    def turn(self, fact: Fact, *, past: bool) -> Fact | None:
+        """What is to be told now, None where the fact waits, or was told.
+
+        What comes from the past (`past`) never waits: how far was read must not go beyond what is in memory alone. A
+        message that was heard live as well is told in its place in the past, as it was heard.
+        """
         gap = self._open.get(fact.chat)
         if gap is None or not isinstance(fact, _SPOKEN):
-            return False
-        if past:
+            return fact
+        if not past:
+            gap.waiting.append(fact)
             if isinstance(fact, Message):
-                gap.told.add(fact.id)
-            return False
-        gap.waiting.append(fact)
-        return True
+                gap.live[fact.id] = fact
+            return None
+        if not isinstance(fact, Message):
+            return fact
+        if fact.id in gap.told:
+            return None
+        gap.told.add(fact.id)
+        return gap.live.get(fact.id) or fact
+
+    def note_own(self, chat: ChatId, id: MessageId) -> None:
+        """We heard words of our own in `chat`."""
+        if (gap := self._open.get(chat)) is not None:
+            gap.live[id] = None
+
+    def was_live(self, chat: ChatId, id: MessageId) -> bool:
+        """Whether the message was heard live, so that all that came behind it was as well."""
+        gap = self._open.get(chat)
+        return gap is not None and id in gap.live
 
     def full(self, chat: ChatId) -> bool:
         """Whether more waits than should."""

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from bridgekit.contract.errors import Disconnected, SendRejected
-from bridgekit.contract.facts import Message
-from bridgekit.contract.ids import MessageId
 from connectors.irc.deliveries import Deliveries
-from connectors.irc.protocol.stamps import is_real, stamp
+from connectors.irc.protocol.stamps import stamp
 from connectors.irc.protocol.state import State
 from connectors.irc.protocol.wire import Line
 from connectors.irc.words.compose import OutLine, Urgency
@@ -18,6 +16,8 @@ from connectors.irc.words.explain import explain
 from connectors.irc.words.translate import HistoryEnd
 
 PAGE = 100
+PAGES = 1000
+"""A server that always has one more is not asked for ever."""
 SECONDS = 30.0
 """A page that takes longer will not come."""
 
@@ -34,12 +34,12 @@ def moment(text: str) -> int:
 class Fetched:
     """What a fetch brought: how many messages were handed on, and whether that is all there is.
 
-    `last` is the newest message of the page that is being read, where the server gave it an id.
+    `met`: the page has something that was heard live, so all that came behind it was as well.
     """
 
     told: int = 0
     complete: bool = True
-    last: MessageId | None = None
+    met: bool = False
 
 
 class History:
@@ -81,30 +81,34 @@ class History:
 
     async def _pages(self, key: str, target: str, *, since: int, limit: int, page: int) -> None:
         fetched, after = self._fetched[key], since - 1  # what was seen already is known by its id
-        bound = f"timestamp={stamp(after)}"
+        bound, asked = f"timestamp={stamp(after)}", set[str]()
         stuck = False
-        while fetched.told < limit:
+        while fetched.told < limit and len(asked) < PAGES:
             wanted = page if stuck else min(page, limit - fetched.told)
             end = await self._page(key, ("AFTER", target, bound, str(wanted)))
-            last = moment(end.last)
-            if end.count < wanted:
-                return
-            if self._by_id and fetched.last is not None:
-                bound = f"msgid={fetched.last}"
-            elif last <= after:
-                if not stuck and wanted < page:
-                    stuck = True  # a whole page may reach beyond the moment
-                    continue
-                break  # more in one moment than a page holds, or a server that turns in a circle
-            else:  # others may have spoken in the same millisecond: read twice rather than not at all
+            asked.add(bound)
+            last, short = moment(end.last), end.count < wanted
+            if fetched.met or not end.count or (short and last <= since):
+                return  # a short page alone proves nothing: a server may give less than it has
+            if self._by_id and end.last_id:
+                bound, after = f"msgid={end.last_id}", last
+            elif (
+                last > after
+            ):  # others may have spoken in the same millisecond: read twice rather than not at all
                 bound, after = f"timestamp={stamp(last - 1 if last - 1 > after else last)}", last
+            if bound not in asked:
+                continue
+            if short:
+                return
+            if stuck or wanted == page:
+                break  # more in one moment than a page holds, or a server that turns in a circle
+            stuck = True  # a whole page may reach beyond the moment
         fetched.complete = False
 
-    def read(self, target: str, message: Message) -> None:
-        """A message of the history of `target` was read: the next page begins behind it."""
-        fetched = self._fetched.get(self._state.fold(target))
-        if fetched is not None and is_real(message.id):
-            fetched.last = message.id
+    def met(self, target: str) -> None:
+        """The history of `target` has come to something that was heard live."""
+        if (fetched := self._fetched.get(self._state.fold(target))) is not None:
+            fetched.met = True
 
     def told(self, target: str) -> None:
         """A message of the history of `target` was handed on."""
@@ -130,7 +134,6 @@ class History:
     async def _page(self, key: str, params: tuple[str, ...]) -> HistoryEnd:
         waiting: asyncio.Future[HistoryEnd] = asyncio.get_running_loop().create_future()
         self._waiting[key] = waiting
-        self._fetched[key].last = None
         try:
             # Before WHO, behind what people say; how long it waits for its turn is no matter of the server's
             await self._deliveries.deliver(

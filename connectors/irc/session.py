@@ -25,7 +25,6 @@ from connectors.irc.flood import Flood, Priority
 from connectors.irc.history import History
 from connectors.irc.joining import Joining
 from connectors.irc.protocol import bouncer
-from connectors.irc.protocol.batches import HISTORY
 from connectors.irc.protocol.changes import (
     Came,
     CapsChanged,
@@ -96,7 +95,7 @@ class IrcSession:
         self._catching_up = CatchUp(
             self.state, self._history, network.memory, connection,
             limit=network.config.history_limit, bouncer=lambda: self.elsewhere, log=self._log, offer=self._offer,
-            now=lambda: int(network.host.now() * 1000),
+            chat=self.people.chat, now=lambda: int(network.host.now() * 1000),
         )  # fmt: skip
         self._tasks: asyncio.TaskGroup | None = None
         self._told: dict[ChatId, Capabilities] = {}  # what can be done, as of `_told_at`
@@ -268,7 +267,9 @@ class IrcSession:
         )
 
     def _take(self, line: Line | None, reading: Reading, *, ours: bool = False) -> None:
-        facts = reading.facts
+        facts, past = reading.facts, reading.past
+        for echo in reading.echoes if self.login is None else ():
+            self._catching_up.echoed(echo, past=past)
         if facts and reading.echoes and (ours or self.login is None):
             for fact in facts if self.login is None else ():
                 self._catching_up.passed(fact)
@@ -299,19 +300,10 @@ class IrcSession:
             if self._loop.time() - self._answered >= ANSWER_EVERY:
                 self._answered = self._loop.time()
                 self._send(Priority.BACKGROUND, answer.encode())
-        target = self._history_of(line) if line is not None and "batch" in line.tags else ""
-        for fact in reading.facts if target else ():
-            if isinstance(fact, Message):
-                self._history.read(target, fact)
         for fact in facts:
-            if not self._catching_up.waits(line, fact) and self._offer(fact) and target:
-                self._history.told(target)
-
-    def _history_of(self, line: Line) -> str:
-        """Whose history the line is a part of, "" where it is said now."""
-        batch = self.state.batches.of(line)
-        past = batch.within(HISTORY) if batch is not None else None
-        return past.head.param(2) if past is not None else ""
+            told = self._catching_up.turn(fact, past=past)
+            if told is not None and self._offer(told) and past and isinstance(told, Message):
+                self._history.told(past)
 
     def _offer(self, fact: Fact) -> bool:
         """Emit it, if it is this session's to tell; says whether it was."""

@@ -24,8 +24,9 @@ class Batch:
     head: Line
     parent: Batch | None = None
     lines: list[Line] = field(default_factory=list)
-    count: int = 0  # of the messages in it
+    count: int = 0  # of the events in it
     last: str = ""  # the server-time of the last of them
+    last_id: str = ""  # its msgid
     seen: dict[str, int] = field(default_factory=dict)  # synthetic ids given inside a history
 
     def within(self, kinds: frozenset[str]) -> Batch | None:

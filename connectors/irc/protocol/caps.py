@@ -17,6 +17,7 @@ WANTED: frozenset[str] = frozenset(
         "cap-notify",
         "chghost",
         "draft/chathistory",
+        "draft/event-playback",
         "draft/message-redaction",
         "draft/multiline",
         "draft/relaymsg",

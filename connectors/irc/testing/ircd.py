@@ -87,6 +87,7 @@ class Ircd:
         self.refused_caps: set[str] = set()  # offered, and NAKed all the same
         self.silent = False  # answers nothing any more: a half-open socket
         self.delay = 0.0  # seconds before a line that was received is handled
+        self.history_page = 1000  # so much of a history comes at once, whatever is asked for
         self.host_of_clients = "client.example"
         self.max_lead = 0.0
         self.services_echo = False

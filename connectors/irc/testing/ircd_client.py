@@ -158,8 +158,19 @@ class Client(asyncio.Protocol):
         self._batches += 1
         name = f"b{self._batches}"
         self.answer(Out(self.ircd.name, "BATCH", (f"+{name}", kind, *params)))
-        for out in messages:
-            self.answer(out, {"batch": name})
+        for number, out in enumerate(messages):
+            lines = out.params[-1].split("\n")
+            if len(lines) == 1:
+                self.answer(out, {"batch": name})
+                continue
+            inner = f"{name}m{number}"  # draft/multiline
+            self.answer(
+                Out(out.source, "BATCH", (f"+{inner}", "draft/multiline", out.params[0]), tags=out.tags),
+                {"batch": name},
+            )
+            for words in lines:
+                self.answer(Out(out.source, out.command, (out.params[0], words)), {"batch": inner})
+            self.answer(Out(out.source, "BATCH", (f"-{inner}",)))
         self.answer(Out(self.ircd.name, "BATCH", (f"-{name}",)))
 
     def _tags(self, out: Out) -> dict[str, str]:

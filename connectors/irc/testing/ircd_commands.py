@@ -290,7 +290,7 @@ def _history(client: Client, p: list[str]) -> None:
     ircd = client.ircd
     kind, target, *bounds = p
     messages = list(ircd.channel(target).history)
-    limit = min(int(bounds[-1]), 1000)
+    limit = min(int(bounds[-1]), ircd.history_page)
 
     def key(bound: str) -> int:
         name, _, value = bound.partition("=")
@@ -313,6 +313,8 @@ def _history(client: Client, p: list[str]) -> None:
                 Out(ircd.name, "FAIL", ("CHATHISTORY", "UNKNOWN_COMMAND", kind, "Unknown subcommand"))
             )
             return
+    if "draft/event-playback" not in client.caps:
+        found = [out for out in found if out.command in ("PRIVMSG", "NOTICE")]
     client.batch("chathistory", target, messages=found)
 
 

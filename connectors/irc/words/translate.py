@@ -40,17 +40,19 @@ _SPLIT = re.compile(r"(?=\S*\.)[\w*.:-]+ (?=\S*\.)[\w*.:-]+")
 
 
 class HistoryEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """A chathistory batch is over: how many messages it had, and the server-time tag of its last one."""
+    """A chathistory batch is over: how many events it had, and the server-time and the msgid of its last one."""
 
     target: str
     count: int
     last: str = ""
+    last_id: str = ""
     label: str = ""
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """What one line meant. `answers` are CTCP replies to send, rate limited and never urgent.
 
+    `past` is the target whose history this is a part of, "" where it happens now.
     Words of our own come as an echo *and*, if they were not relayed for somebody, as a Message (`own` is the
     login): who sent them through the bridge resolves the echo first, so that the Message is known by its id.
     """
@@ -59,6 +61,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     answers: tuple[OutLine, ...] = ()
     echoes: tuple[Echo, ...] = ()
     history: HistoryEnd | None = None
+    past: str = ""
     changes: tuple[Change, ...] = ()
 
 
@@ -91,10 +94,11 @@ class Reader:
         heard = NOTHING
         history: HistoryEnd | None = None
         split = batch is not None and batch.within(SPLITS) is not None
-        past = batch is not None and batch.within(HISTORY) is not None
+        past = batch.within(HISTORY) if batch is not None else None
         for change in happened:
             if isinstance(change, changes.BatchEnded):
                 heard, history = self._ended(change.batch, at)
+                past = change.batch.within(HISTORY)
             else:
                 told += [
                     fact for fact in self._changed(change, when(line, at), split=split) if fact not in told
@@ -107,7 +111,7 @@ class Reader:
                     heard = self.hearing.tagged(line, at, batch)
                 case "REDACT":
                     heard = self.hearing.redacted(line, at, batch)
-                case "INVITE" if not past:
+                case "INVITE" if past is None:
                     told += self._invite(line, when(line, at))
                 case command if command.isdigit():
                     told += self._refused(line, when(line, at))
@@ -121,6 +125,7 @@ class Reader:
             answers=(heard.answer,) if heard.answer is not None else (),
             echoes=(heard.echo,) if heard.echo is not None else (),
             history=history,
+            past=past.head.param(2) if past is not None else "",
             changes=tuple(happened),
         )
 
@@ -141,17 +146,21 @@ class Reader:
             return self.hearing.multiline(batch, at), None
         if batch.kind in HISTORY:
             end = HistoryEnd(
-                target=batch.head.param(2), count=batch.count, last=batch.last, label=batch.label
+                target=batch.head.param(2),
+                count=batch.count,
+                last=batch.last,
+                last_id=batch.last_id,
+                label=batch.label,
             )
             return NOTHING, end
         return NOTHING, None
 
     def _count(self, line: Line, batch: Batch | None) -> None:
-        """Count a message of a history; one of several lines counts where it begins."""
-        starts = line.command in ("PRIVMSG", "NOTICE") or line.param(0).startswith("+")
-        if starts and batch is not None and batch.kind in HISTORY:
+        """Count an event of a history, as its pages are counted; a message of several lines is one."""
+        if batch is not None and batch.kind in HISTORY and line.param(0)[:1] != "-":
             batch.count += 1
             batch.last = line.tags.get("time", batch.last)
+            batch.last_id = line.tags.get("msgid", "")
 
     # Changes ------------------------------------------------------------------------------------------------
 

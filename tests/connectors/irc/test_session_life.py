@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 import pytest
 
@@ -403,6 +404,136 @@ async def test_what_is_said_while_the_gap_is_read_waits_behind_it_and_comes_once
             await ircd.until(lambda: "meanwhile" in bridge.said)
             assert list(dict.fromkeys(bridge.said)) == [*missed, "meanwhile"]
             assert bridge.said.count("meanwhile") == 1
+
+
+@pytest.mark.parametrize("isupport", ["", "MSGREFTYPES=timestamp"], ids=["by id", "by time"])
+async def test_a_page_that_is_shorter_than_asked_for_is_not_taken_for_the_last(isupport):
+    """draft/chathistory: a limit is the most that is asked for. Servers have limits of their own, and leave out what
+    a client cannot read."""
+    ircd = Ircd(caps=FULL, isupport=isupport)
+    ircd.history_page = 30
+    host = MemoryHost(["#c"])
+    bob = ircd.user("bob", "#c")
+    async with ircd.serving():
+        network = network_of(ircd, host)
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+            bob.say("#c", "before")
+            await bridge.fact(Message)
+        missed = [f"missed {i}" for i in range(100)]
+        for words in missed:
+            bob.say("#c", words)
+            await asyncio.sleep(0.001)  # a moment each: a server's time is all there is to ask by
+        async with running(network) as bridge:
+            await ircd.until(lambda: missed[-1] in bridge.said)
+            bob.say("#c", "after")
+            await ircd.until(lambda: "after" in bridge.said)
+            assert list(dict.fromkeys(bridge.said)) == ["before", *missed, "after"]
+        asked = len(ircd.lines("CHATHISTORY"))
+        async with running(network) as bridge:
+            await ircd.until(lambda: len(ircd.lines("CHATHISTORY")) > asked)
+            bob.say("#c", "and on")
+            await ircd.until(lambda: "and on" in bridge.said)
+        assert len(ircd.lines("CHATHISTORY")) == asked + 1  # nothing is new there: that is asked once
+
+
+async def test_messages_of_several_lines_are_a_part_of_what_may_be_fetched():
+    """draft/multiline inside chathistory: the batch is the message; its id and time are where the next page begins."""
+    ircd = Ircd(caps={**FULL, "draft/multiline": "max-bytes=4096"})
+    ircd.history_page = 10
+    host = MemoryHost(["#c"])
+    bob = ircd.user("bob", "#c")
+    async with ircd.serving():
+        network = network_of(ircd, host, history_limit=25)
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+        missed = [f"missed\n{i}" for i in range(40)]
+        for words in missed:
+            bob.say("#c", words)
+        async with running(network) as bridge:
+            await bridge.fact(Missed)
+            assert bridge.said == missed[:25]
+            assert len(ircd.lines("CHATHISTORY")) == 3
+
+
+async def test_more_comings_and_goings_than_a_page_holds_do_not_end_the_history():
+    """draft/event-playback: who has not asked for it gets an empty page, which has no end to go on from."""
+    ircd = Ircd(caps=FULL)
+    ircd.history_page = 20
+    host = MemoryHost(["#c"])
+    bob = ircd.user("bob", "#c")
+    async with ircd.serving():
+        network = network_of(ircd, host)
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+        history = ircd.channel("#c").history
+        history.extend(Out(bob.mask, "JOIN", ("#c",), tags=ircd.tags(None)) for _ in range(50))
+        bob.say("#c", "missed")
+        async with running(network) as bridge:
+            await ircd.until(lambda: "missed" in bridge.said)
+
+
+def with_each_page(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object]) -> None:
+    """Do something whenever the server is asked for a page of history, before it answers."""
+    answer = ircd_commands._history
+    monkeypatch.setattr(ircd_commands, "_history", lambda client, p: (before(), answer(client, p)))
+
+
+async def test_a_channel_that_never_falls_silent_is_caught_up_with(monkeypatch):
+    """The past ends where it meets what was heard live: whoever speaks between two pages makes no third one."""
+    ircd = Ircd(caps=FULL)
+    ircd.history_page = 30
+    host = MemoryHost(["#c"])
+    bob = ircd.user("bob", "#c")
+    async with ircd.serving():
+        network = network_of(ircd, host, history_limit=200)
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+        missed, meanwhile = [f"missed {i}" for i in range(40)], [f"meanwhile {i}" for i in range(300)]
+        for words in missed:
+            bob.say("#c", words)
+        coming = iter(meanwhile)
+        with_each_page(monkeypatch, lambda: bob.say("#c", next(coming)))
+        async with running(network) as bridge:
+            await ircd.until(lambda: meanwhile[1] in bridge.said)
+            bob.say("#c", "after")
+            await ircd.until(lambda: "after" in bridge.said)
+            assert bridge.said == [*missed, *meanwhile[:2], "after"]
+            assert [m.replayed for m in bridge.all(Message)] == [True] * 40 + [False] * 3
+            assert bridge.all(Missed) == []
+
+
+async def test_a_kill_while_the_gap_is_read_loses_nothing(monkeypatch):
+    """What was heard live waits behind the past in memory alone: how far was read must never go beyond it."""
+    ircd = Ircd(caps=FULL)
+    ircd.history_page = 20
+    host = MemoryHost(["#c"])
+    bob = ircd.user("bob", "#c")
+    async with ircd.serving():
+        network = network_of(ircd, host)
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened)
+        words = [f"missed {i}" for i in range(50)]
+        for each in words:
+            bob.say("#c", each)
+            await asyncio.sleep(0.001)
+        kills: list[tuple[list[str], dict[str, bytes]]] = []
+
+        def speak_and_look():
+            words.append(f"meanwhile {len(words)}")
+            bob.say("#c", words[-1])
+            network.memory.save()
+            kills.append((bridge.said, dict(host.kept)))
+
+        with_each_page(monkeypatch, speak_and_look)
+        async with running(network) as bridge:
+            await ircd.until(lambda: words[-1] in bridge.said)
+        monkeypatch.undo()
+        assert len(kills) == 3
+        for told, kept in kills:
+            async with running(network_of(ircd, MemoryHost(["#c"], kept))) as bridge:
+                await ircd.until(lambda: words[-1] in bridge.said)
+                assert {*told, *bridge.said} == {*words}
 
 
 @contextlib.contextmanager

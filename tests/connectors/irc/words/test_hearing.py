@@ -167,7 +167,7 @@ def test_history_is_replayed_without_touching_what_is_known_now() -> None:
         "@batch=h;msgid=o1;time=2020-01-01T00:00:00.000Z :old!o@o.host PRIVMSG #c :once",
         "@batch=h;time=2020-01-01T00:00:01.000Z :old!o@o.host JOIN #c",
         "@batch=h;time=2020-01-01T00:00:02.000Z :old!o@o.host PRIVMSG #c :upon",
-        "@batch=h :s BATCH +m draft/multiline #c",
+        "@batch=h;msgid=o2;time=2020-01-01T00:00:03.000Z :s BATCH +m draft/multiline #c",
         "@batch=m :old!o@o.host PRIVMSG #c :a",
         "@batch=m :old!o@o.host PRIVMSG #c :time",
         "@batch=h :s BATCH -m",
@@ -179,7 +179,10 @@ def test_history_is_replayed_without_touching_what_is_known_now() -> None:
     ]  # fmt: skip
     assert len(facts) == 3
     assert sorted(one.state.users) == before
-    assert found[-1].history == HistoryEnd(target="#c", count=3, last="2020-01-01T00:00:02.000Z")
+    assert all(r.past == "#c" for r in found if r.facts)
+    assert found[-1].history == HistoryEnd(
+        target="#c", count=4, last="2020-01-01T00:00:03.000Z", last_id="o2"
+    )
 
 
 def test_what_a_history_tells_of_comings_and_goings_is_no_message() -> None:
@@ -199,7 +202,9 @@ def test_what_a_history_tells_of_comings_and_goings_is_no_message() -> None:
         ":s BATCH -h",
     )
     assert [f.content.text.body for r in found for f in r.facts if isinstance(f, Message)] == ["once"]
-    assert found[-1].history == HistoryEnd(target="#c", count=7, last="2020-01-01T00:00:06.000Z")
+    assert found[-1].history == HistoryEnd(
+        target="#c", count=7, last="2020-01-01T00:00:06.000Z", last_id="_5"
+    )
     [now] = messages(in_channel(), ":HistServ!HistServ@localhost PRIVMSG #c :said now")
     assert now.content.text.body == "said now"
 
