@@ -38,6 +38,9 @@ KILLED_AGAIN = 600.0
 """An operator who ends a connection twice within so many seconds means it."""
 FEWER_FOR = 3600.0
 SERVICES_AWAY = "The IRC network offers no sign-in for now: its services are away. Signing in is required."
+SERVICES_MISSING = (
+    "The IRC network offers no sign-in, and signing in is required: its services are away, or it has none."
+)
 SERVICES_LATER = 60.0
 FORGOTTEN_BAN = (
     "A ban in {channel} on IRC that hit them stands. When it is lifted, the room is not told any more: its own ban is "
@@ -362,13 +365,14 @@ class IrcNetwork:
                 reader = Reader(state, view, login=login.id if login is not None else None)
                 early: deque[Reading] = deque(maxlen=MAX_EARLY)
                 try:
-                    unread = await register(connection, reader, papers, early.append)
+                    unread, owed = await register(connection, reader, papers, early.append)
                 except NoSignIn as error:
-                    if self.memory.signs_in:
-                        raise Disconnected(SERVICES_AWAY, retry_after=SERVICES_LATER) from error
-                    raise
+                    if not self.memory.signs_in and not state.caps.listed:
+                        raise  # a server without capabilities has never had any
+                    why = SERVICES_AWAY if self.memory.signs_in else SERVICES_MISSING
+                    raise Disconnected(why, retry_after=SERVICES_LATER) from error
                 session = IrcSession(
-                    self, connection, reader, papers, login=login, unread=unread, early=list(early)
+                    self, connection, reader, papers, login=login, unread=unread, early=list(early), owed=owed
                 )
                 self._enter(session)
                 yield session

@@ -9,7 +9,8 @@ from bridgekit.contract.ids import PersonId
 from bridgekit.contract.people import Login
 from connectors.irc.config import Idle, IrcConfig, Mechanism, Puppets, WebIrc, read_secret
 from connectors.irc.ident import ident_of
-from connectors.irc.registering import Credentials, Papers
+from connectors.irc.registering import Papers
+from connectors.irc.signing_in import Credentials
 
 __all__ = ["Idle", "address_of", "papers_of", "relay_papers"]
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from bridgekit.contract.errors import Disconnected, LoginBanned, LoginRejected, PeerMisbehaved
-from connectors.irc.config import Mechanism
 from connectors.irc.connection import Connection
-from connectors.irc.protocol import bouncer, sasl
+from connectors.irc.protocol import bouncer
 from connectors.irc.protocol.changes import CapsChanged, CapsListed
 from connectors.irc.protocol.nicks import next_nick, wanted_nick
 from connectors.irc.protocol.wire import Line, build, clean, parse
+from connectors.irc.signing_in import Credentials, Outcome, SignIn
 from connectors.irc.words.explain import Closing, closing, explain
 from connectors.irc.words.translate import Reader, Reading
 
@@ -30,27 +30,10 @@ _TOO_LONG = re.compile(r"too long(?:\D*(\d{1,3}))?", re.IGNORECASE)
 """ngircd: "Nickname too long, max. 9 characters"."""
 _MOTD_ENDS = {"376", "422"}
 _NICK_REFUSED = {"432", "433", "436", "437"}
-_SASL_DONE = {"903", "907"}
-_SASL_FAILED = {"902", "904", "905", "906"}
 
 
 class NoSignIn(LoginRejected):
-    """Signing in is required, and the server offers none that can be used: ever, or while its services are away."""
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """How to sign in; `certificate` says that the connection has a client certificate. No account: the nick's.
-
-    `services`: where the network has no SASL at all, and nobody can listen in, NickServ is told instead.
-    """
-
-    mechanism: Mechanism = Mechanism.AUTO
-    account: str = ""
-    password: str = field(default="", repr=False)
-    certificate: bool = False
-    required: bool = True
-    services: bool = False
+    """Signing in is required, and the server has nobody to do it: ever, or while its services are away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +51,17 @@ class Papers:
 
 async def register(
     connection: Connection, reader: Reader, papers: Papers, note: Callable[[Reading], None]
-) -> list[bytes]:
-    """Sign on. `note` sees all that was read; the lines that came behind the welcome are returned unread.
+) -> tuple[list[bytes], Credentials | None]:
+    """Sign on. `note` sees all that was read.
 
-    Raises LoginRejected (bans, passwords, failed required SASL; NoSignIn where none is offered) and Disconnected
-    (everything that may pass).
+    Returns the lines that came behind the welcome, unread, and the credentials that nobody was there to take. Raises
+    LoginRejected (bans, passwords, failed required SASL; NoSignIn where none is offered) and Disconnected (everything
+    that may pass).
     """
     registering = _Registering(connection, reader, papers, note)
     try:
         async with asyncio.timeout(SECONDS):
-            return await registering.run()
+            return await registering.run(), registering.owed
     except TimeoutError as error:
         raise Disconnected(registering.silence, retry_after=30.0) from error
     finally:
@@ -96,10 +80,8 @@ class _Registering:
         self._wanted = wanted_nick(papers.nick, reader.state, suffix=papers.suffix)
         self._tried = [self._wanted]
         self._asked: set[str] = set()
-        self._exchanges: Iterator[sasl.Exchange] = iter(())
-        self._exchange: sasl.Exchange | None = None
-        self._assembler = sasl.Assembler()
-        self._signed_in = False
+        self._sign_in: SignIn | None = None
+        self._owed = papers.sasl
         self._ended = False
         self._patience: asyncio.TimerHandle | None = None
         self.silence = "The IRC server took the connection and did not welcome us."
@@ -130,6 +112,11 @@ class _Registering:
                 if self._take(line, reading):
                     return lines[i + 1 :]
 
+    @property
+    def owed(self) -> Credentials | None:
+        """The credentials that nobody was there to take."""
+        return None if self._state.account else self._owed
+
     def rest(self) -> None:
         """Nothing more is waited for."""
         if self._patience is not None:
@@ -158,15 +145,8 @@ class _Registering:
                 self._send("PONG", *line.params)
             case "001":
                 self._welcome()
-            case "AUTHENTICATE":
-                self._authenticate(line.param(0))
-            case command if command in _SASL_DONE:
-                if self._exchange is None or self._exchange.complete:
-                    self._end(signed_in=True)
-                else:
-                    raise LoginRejected("The IRC server did not prove that it knows the account's password.")
-            case command if command in _SASL_FAILED and self._exchange is not None:
-                self._next_mechanism()
+            case "AUTHENTICATE" | "902" | "903" | "904" | "905" | "906" | "907" if self._sign_in is not None:
+                self._conclude(self._sign_in.read(line))
             case command if command in _NICK_REFUSED and not self._state.registered:
                 if command == "432" and (long := _TOO_LONG.search(line.param(-1))):
                     self._shorten(int(long[1]) if long[1] else RFC_NICKLEN)
@@ -186,11 +166,10 @@ class _Registering:
         return False
 
     def _welcome(self) -> None:
-        credentials = self._papers.sasl
-        if credentials is not None and credentials.required and not self._signed_in and not self._by_services:
-            raise NoSignIn(
-                "This IRC server offers no sign-in that the bridge can use, and signing in is required."
-            )
+        """Without capabilities, nobody has asked us to sign in yet."""
+        if self.owed is not None and self.owed.required and not self._by_services:
+            words = "This IRC server offers no sign-in that the bridge can use, and signing in is required."
+            raise NoSignIn(words)
 
     def _shorten(self, limit: int) -> None:
         """NICKLEN is told behind the welcome only; where a nick is refused for its length, it is shorter than ours."""
@@ -213,9 +192,7 @@ class _Registering:
         if not self._asked:
             self._start_sasl()
 
-    def _end(self, *, signed_in: bool) -> None:
-        self._signed_in = self._signed_in or signed_in
-        self._exchange = None
+    def _end(self) -> None:
         if not self._ended:
             self._ended = True
             self._send("CAP", "END")
@@ -223,53 +200,47 @@ class _Registering:
     # -- SASL
 
     def _start_sasl(self) -> None:
-        if self._ended or self._exchange is not None:
+        if self._ended or self._sign_in is not None:
             return
         credentials = self._papers.sasl
         if credentials is None or "sasl" not in self._state.caps:
-            self._give_up("offers no SASL", refused=False)
+            self._conclude(Outcome.AWAY)
             return
-        offered = self._state.caps.sasl_mechanisms()
-        self._exchanges = iter(
-            [
-                e
-                for e in _exchanges(credentials, self._papers.nick, secure=self._connection.secure)
-                if not offered or e.mechanism in offered
-            ]
+        self.silence = "The IRC network's services did not answer the sign-in."
+        self._sign_in = SignIn(
+            credentials, self._papers.nick, self._state, secure=self._connection.secure, send=self._send
         )
-        self._next_mechanism()
+        if not credentials.required:
+            self._patience = asyncio.get_running_loop().call_later(SIGN_IN_SECONDS, self._go_without)
+        self._conclude(self._sign_in.begin())
 
     def _go_without(self) -> None:
         """Nobody answers, and signing in is not required."""
-        if self._exchange is not None:
-            self._send("AUTHENTICATE", "*")
-            self._end(signed_in=False)
+        if self._sign_in is not None and not self._ended:
+            self._sign_in.abandon()
+            self._end()
 
-    def _next_mechanism(self) -> None:
-        refused = self._exchange is not None
-        self._exchange = next(self._exchanges, None)
-        if self._exchange is None:
-            why = "refused the account's sign-in" if refused else "offers no SASL mechanism that can be used"
-            self._give_up(why, refused=refused)
-            return
-        self._assembler = sasl.Assembler()
-        self.silence = "The IRC network's services did not answer the sign-in."
-        self._send("AUTHENTICATE", self._exchange.mechanism)
+    def _conclude(self, outcome: Outcome | None) -> None:
+        """Go on, or away, once it is known what became of the sign-in."""
         credentials = self._papers.sasl
-        if self._patience is None and credentials is not None and not credentials.required:
-            loop = asyncio.get_running_loop()
-            self._patience = loop.call_later(SIGN_IN_SECONDS, self._go_without)
-
-    def _authenticate(self, chunk: str) -> None:
-        if self._exchange is None:
-            return
-        try:
-            message = self._assembler.feed(chunk)
-            if message is not None:
-                for part in sasl.chunks(self._exchange.respond(message)):
-                    self._send("AUTHENTICATE", part)
-        except PeerMisbehaved as error:
-            raise LoginRejected(f"Signing in was stopped. {error.notice}.") from error
+        match outcome:
+            case None:
+                return
+            case Outcome.SIGNED_IN:
+                self._owed = None
+            case Outcome.AWAY if credentials is not None and credentials.required and not self._by_services:
+                self._send("QUIT")
+                raise NoSignIn("The IRC server has nobody who could sign us in now, and that is required.")
+            case Outcome.REFUSED | Outcome.UNUSABLE if credentials is not None and credentials.required:
+                self._send("QUIT")
+                raise LoginRejected(refusal(outcome))
+            case Outcome.REFUSED | Outcome.UNUSABLE:
+                self._owed = None  # services ban whoever tries a wrong password often
+            case Outcome.AWAY:
+                pass
+            case _:
+                assert_never(outcome)
+        self._end()
 
     @property
     def _by_services(self) -> bool:
@@ -277,30 +248,12 @@ class _Registering:
         offered = "sasl" in self._state.caps.offered
         return credentials is not None and credentials.services and self._connection.secure and not offered
 
-    def _give_up(self, why: str, *, refused: bool) -> None:
-        credentials = self._papers.sasl
-        if credentials is not None and credentials.required and not self._by_services:
-            self._send("QUIT")
-            words = f"The IRC server {why}, and signing in is required: check the account and password."
-            raise LoginRejected(words) if refused else NoSignIn(words)
-        self._end(signed_in=False)
 
-
-def _exchanges(credentials: Credentials, nick: str, *, secure: bool) -> Iterator[sasl.Exchange]:
-    """What to try, the strongest first. A password never goes over a connection in the clear."""
-    wanted = credentials.mechanism
-    if credentials.certificate and wanted in (Mechanism.AUTO, Mechanism.EXTERNAL):
-        yield sasl.External(credentials.account)
-    if not credentials.password:
-        return
-    account = credentials.account or nick
-    try:
-        if wanted in (Mechanism.AUTO, Mechanism.SCRAM):
-            yield sasl.ScramSha256(account, credentials.password, secrets.token_urlsafe(18))
-        if secure and wanted in (Mechanism.AUTO, Mechanism.PLAIN):
-            yield sasl.Plain(account, credentials.password)
-    except ValueError as error:
-        raise LoginRejected(f"The account or its password cannot be used: it holds {error}.") from error
+def refusal(outcome: Outcome) -> str:
+    """What to tell whom the server did not let sign in."""
+    unusable = outcome is Outcome.UNUSABLE
+    why = "offers no SASL mechanism that can be used" if unusable else "refused the account's sign-in"
+    return f"The IRC server {why}, and signing in is required: check the account and password."
 
 
 def closed(reason: str, otherwise: Closing = Closing.OTHER) -> Disconnected | LoginRejected:

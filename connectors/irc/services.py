@@ -8,11 +8,15 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
+from bridgekit.contract.errors import LoginRejected
 from connectors.irc.protocol.wire import Line, build, clean
+from connectors.irc.signing_in import Outcome, SignIn
 from connectors.irc.words.format import decode
 
 SECONDS = 5.0
 """Services that take longer are not there."""
+SASL_SECONDS = 15.0
+"""An agent of theirs that takes longer is not there either."""
 AGAIN = 60.0
 """Seconds until services that were not there are told once more."""
 
@@ -38,6 +42,8 @@ class Services:
         self._answer = ""
         self._missed = False
         self._signed_in = asyncio.Event()
+        self._sign_in: SignIn | None = None
+        self._outcome: asyncio.Future[Outcome] | None = None
 
     async def identify(self, plea: Plea) -> bool:
         """Return when we are signed in, or will not be; then what the service said stands in the log.
@@ -62,8 +68,29 @@ class Services:
             self._plea = None
         return not self._missed
 
+    async def sign_in(self, attempt: SignIn) -> Outcome:
+        """Sign in with SASL behind the welcome. Raises LoginRejected as `SignIn` does."""
+        self._sign_in = attempt
+        self._outcome = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(SASL_SECONDS):
+                return attempt.begin() or await self._outcome
+        except TimeoutError:
+            attempt.abandon()
+            return Outcome.AWAY
+        finally:
+            self._sign_in = None
+
     def read(self, line: Line) -> None:
         """Take in a line that may be an answer."""
+        if self._sign_in is not None and self._outcome is not None and not self._outcome.done():
+            try:
+                outcome = self._sign_in.read(line)
+            except LoginRejected as error:
+                self._outcome.set_exception(error)
+            else:
+                if outcome is not None:
+                    self._outcome.set_result(outcome)
         if self._plea is None:
             return
         if line.command == "900":

@@ -11,7 +11,14 @@ import msgspec
 
 from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.connector import Emit
-from bridgekit.contract.errors import Disconnected, PeerMisbehaved, RateLimited, RemoteError, SendRejected
+from bridgekit.contract.errors import (
+    Disconnected,
+    LoginRejected,
+    PeerMisbehaved,
+    RateLimited,
+    RemoteError,
+    SendRejected,
+)
 from bridgekit.contract.facts import Fact, Invitation, Message
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Login, Person
@@ -28,6 +35,7 @@ from connectors.irc.protocol import bouncer
 from connectors.irc.protocol.changes import (
     Came,
     CapsChanged,
+    CapsListed,
     Change,
     MaskChanged,
     NamesEnded,
@@ -38,8 +46,9 @@ from connectors.irc.protocol.changes import (
 from connectors.irc.protocol.nicks import wanted_nick
 from connectors.irc.protocol.roll import Channel
 from connectors.irc.protocol.wire import Line, build, parse
-from connectors.irc.registering import Papers, closed
+from connectors.irc.registering import Papers, closed, refusal
 from connectors.irc.services import Services
+from connectors.irc.signing_in import Credentials, Outcome, SignIn
 from connectors.irc.upkeep import Pulse, Sign, WantedNick, idles
 from connectors.irc.words import compose
 from connectors.irc.words.saying import unrelayed
@@ -77,6 +86,7 @@ class IrcSession:
         login: Login | None,
         unread: list[bytes],
         early: list[Reading],
+        owed: Credentials | None = None,
     ) -> None:
         self.login = login
         self.state = reader.state
@@ -110,6 +120,8 @@ class IrcSession:
         self._answered = 0.0
         self._since = int(network.host.now() * 1000)
         self._services = Services(partial(self._send, Priority.URGENT), self._log)
+        self._owed = owed  # how to sign in as soon as there is somebody to take it
+        self._sasl_came = asyncio.Event()
 
     # -- contract
 
@@ -284,7 +296,7 @@ class IrcSession:
                     self._history.refused(line)
                 case "PRIVMSG" if bouncer.lost(line):
                     raise Disconnected("The bouncer has lost its own connection to IRC.")
-                case "900" | "NOTICE":
+                case "AUTHENTICATE" | "NOTICE" | "900" | "902" | "903" | "904" | "905" | "906" | "907":
                     self._services.read(line)
                 case _ if (
                     len(line.command) == 3 and line.command[0] in "45" and not self._joining.refused(line)
@@ -378,9 +390,13 @@ class IrcSession:
                 raise self.network.ended(self, closed(reason), reason)
             case Renamed() | Quit():
                 self._wanted.notice(change)
+            case CapsListed() if "sasl" in self.state.caps.offered and "sasl" not in self.state.caps:
+                self._connection.write(build("CAP", "REQ", "sasl"))
+            case CapsChanged(enabled=enabled) if "sasl" in enabled:
+                self._sasl_came.set()
             case CapsChanged(offered=offered) if offered:
-                for names in self.state.caps.requests():
-                    self._connection.write(build("CAP", "REQ", names))
+                for name in sorted(offered):  # one by one: a NAK is for all that were asked for together
+                    self._connection.write(build("CAP", "REQ", name))
             case _:
                 pass
 
@@ -404,22 +420,52 @@ class IrcSession:
     # -- keeping things as they should be
 
     async def _start(self) -> None:
+        self._sasl_came.clear()  # what came before the welcome was tried there
         answered = await self._identify()
         channels = await self.network.channels_of(self)
         self._joining.want(channels)
         if answered:
             return
         while not answered:
-            await asyncio.sleep(services.AGAIN)
-            answered = await self._identify()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(services.AGAIN):
+                    await self._sasl_came.wait()
+            self._sasl_came.clear()
+            answered = await (self._sign_in() if "sasl" in self.state.caps else self._identify())
         self._joining.identified()
 
     async def _identify(self) -> bool:
         """False where the services are away."""
-        plea = self.network.plea(self, secure=self._connection.secure)
-        if plea is None or self.state.account:
+        if self.state.account:
             return True
-        return await self._services.identify(plea)
+        if (plea := self.network.plea(self, secure=self._connection.secure)) is not None:
+            return await self._services.identify(plea)
+        if (
+            self._owed is not None and "sasl" not in self.state.caps
+        ):  # not every server says by itself that its services are back
+            self._send(Priority.BACKGROUND, build("CAP", "LS", "302"))
+        return self._owed is None
+
+    async def _sign_in(self) -> bool:
+        """False where the services are away. Raises LoginRejected where that was required, and refused."""
+        if self._owed is None or self.state.account:
+            return await self._identify()
+        attempt = SignIn(
+            self._owed, self.state.nick, self.state, secure=self._connection.secure,
+            send=lambda *words: self._send(Priority.URGENT, build(*words)),
+        )  # fmt: skip
+        match outcome := await self._services.sign_in(attempt):
+            case Outcome.AWAY:
+                return False
+            case Outcome.SIGNED_IN:
+                self._log.info("irc_identified", service="SASL")
+                self.network.memory.keep_signed_in()
+            case _:
+                self._log.warning("irc_not_identified", service="SASL", answer=outcome.value)
+                if self._owed.required:
+                    raise LoginRejected(refusal(outcome))
+        self._owed = None
+        return True
 
     async def _tend(self) -> None:
         settles_at = self._loop.time() + upkeep.SETTLED

@@ -1,17 +1,18 @@
 """The session against servers that nobody here wrote: ngircd without extensions, InspIRCd with Atheme."""
 
 import asyncio
+import contextlib
 import itertools
 
 import pytest
 
-from bridgekit.contract.errors import LoginRejected, SendRejected
+from bridgekit.contract.errors import Disconnected, LoginRejected, SendRejected
 from bridgekit.contract.facts import ChatOpened, ChatVisibility, Membership, Message, Roster, Topic
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Content
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Join, PostMessage, Sent, SetTopic
-from connectors.irc import deliveries
+from connectors.irc import deliveries, services
 from connectors.irc.puppets import address_of
 from connectors.irc.testing.certificate import write_certificate
 from connectors.irc.testing.harness import MemoryHost, login_of, network_of, running
@@ -124,6 +125,28 @@ async def test_sasl_external_with_real_services(inspircd, tmp_path):
     sasl = {"account": account, "mechanism": "external"}
     async with running(network_of(at(0), servers=[server], nick=f"{account}x", sasl=sasl)) as bridge:
         assert bridge.session.me.account == account
+
+
+async def test_real_services_that_are_away_at_the_first_start_need_nobody(inspircd, monkeypatch):
+    """InspIRCd offers no SASL meanwhile, and tells nobody who is there that it does again."""
+    monkeypatch.setattr(services, "AGAIN", 0.2)
+    account = f"jana{next(_numbers)}"
+    await inspircd.register_account(account, "secretpw")
+    server = {"host": "localhost", "port": inspircd.tls_port, "tls_ca_file": str(inspircd.certificate)}
+    sasl = {"account": account, "password": "secretpw"}
+    required = network_of(at(0), servers=[server], nick=f"{account}x", sasl=sasl)
+    other = network_of(at(0), servers=[server], nick=f"{account}y", sasl={**sasl, "required": False})
+    await inspircd.services.stop()
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            with pytest.raises(Disconnected):
+                await stack.enter_async_context(required.connect(None))
+            bridge = await stack.enter_async_context(running(other))
+        finally:
+            await inspircd.services.start()
+        await _until(lambda: bridge.session.me.account == account)
+    async with required.connect(None) as session:
+        assert session.me.account == account
 
 
 async def test_nickserv_with_real_services(inspircd):

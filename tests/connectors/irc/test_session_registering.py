@@ -20,6 +20,7 @@ from connectors.irc.testing.certificate import write_certificate
 from connectors.irc.testing.harness import MemoryHost, login_of, network_of, running
 from connectors.irc.testing.ircd import FULL, PLAIN, Ircd
 from connectors.irc.testing.ircd_client import Client
+from connectors.irc.testing.ircd_line import Out
 
 ACCOUNTS = {"bridge": "secretpassword"}
 
@@ -447,6 +448,117 @@ async def test_services_that_do_not_answer_keep_out_only_who_has_to_sign_in(monk
             await bridge.fact(ChatOpened)
             assert bridge.session.me.account is None
             assert ircd.lines("^AUTHENTICATE")[-1] == "AUTHENTICATE *"
+
+
+def offer_sasl(ircd: Ircd, *, told: bool) -> None:
+    """The services are back; `told`: the server says so (cap-notify)."""
+    ircd.caps = {**FULL, "sasl": "PLAIN,SCRAM-SHA-256"}
+    for client in ircd.clients if told else ():
+        client.answer(Out(ircd.name, "CAP", (client.user.nick, "NEW", "sasl=PLAIN,SCRAM-SHA-256")))
+
+
+AWAY = {name: value for name, value in FULL.items() if name != "sasl"}
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told", "not told"])
+async def test_who_came_in_without_services_signs_in_when_they_are_back(monkeypatch, told):
+    """InspIRCd 3 takes SASL off its list while its agent is split off, and tells nobody when it is back."""
+    if not told:
+        monkeypatch.setattr(services, "AGAIN", 0.05)
+    ircd = Ircd(caps=AWAY, accounts=ACCOUNTS)
+    members_only = ircd.channel("#r")
+    members_only.refuse = "477"
+    sasl = {"account": "bridge", "password": "secretpassword", "required": False}
+    async with ircd.serving():
+        network = network_of(ircd, MemoryHost(["#a", "#r"]), sasl=sasl)
+        async with running(network) as bridge:
+            await bridge.fact(ChatOpened, chat="#a")
+            members_only.refuse = ""
+            offer_sasl(ircd, told=told)
+            await bridge.fact(ChatOpened, chat="#r")
+            assert bridge.session.me.account == "bridge"
+            assert network.memory.signs_in
+            tried = len(ircd.lines("^AUTHENTICATE"))
+            ircd.clients[0].answer(Out(ircd.name, "CAP", ("bridge", "DEL", "sasl")))
+            offer_sasl(ircd, told=True)  # they were away once more, and we stayed signed in
+            await ircd.until(lambda: len(ircd.lines("CAP REQ sasl")) == 2)
+            ircd.user("bob", "#a").say("#a", "still there")
+            await ircd.until(lambda: bridge.said)
+            assert len(ircd.lines("^AUTHENTICATE")) == tried
+
+
+async def test_services_that_hung_are_asked_once_more(monkeypatch):
+    monkeypatch.setattr(registering, "SIGN_IN_SECONDS", 0.05)
+    monkeypatch.setattr(services, "SASL_SECONDS", 0.05)
+    monkeypatch.setattr(services, "AGAIN", 0.05)
+    ircd = Ircd(caps=FULL, accounts=ACCOUNTS)
+    sasl = {"account": "bridge", "password": "secretpassword", "required": False}
+    with monkeypatch.context() as hanging:
+        hanging.setattr(Client, "authenticate", lambda client, chunk: None)
+        async with ircd.serving(), running(network_of(ircd, MemoryHost(["#a"]), sasl=sasl)) as bridge:
+            await bridge.fact(ChatOpened)
+            await ircd.until(lambda: len(ircd.lines(r"^AUTHENTICATE \*")) >= 2)
+            hanging.undo()
+            monkeypatch.setattr(services, "SASL_SECONDS", 60.0)
+            await ircd.until(lambda: bridge.session.me.account == "bridge")
+
+
+async def test_a_password_that_turns_out_wrong_when_services_are_back_is_tried_once(monkeypatch):
+    monkeypatch.setattr(services, "AGAIN", 0.05)
+    ircd = Ircd(caps=AWAY, accounts=ACCOUNTS)
+    sasl = {"account": "bridge", "password": "wrong", "required": False, "mechanism": "scram-sha-256"}
+    async with ircd.serving(), running(network_of(ircd, MemoryHost(["#a"]), sasl=sasl)) as bridge:
+        await bridge.fact(ChatOpened)
+        offer_sasl(ircd, told=True)
+        await ircd.heard("^AUTHENTICATE SCRAM")
+        with capture_logs() as logs:
+            await ircd.until(lambda: [one for one in logs if one["event"] == "irc_not_identified"])
+        await asyncio.sleep(0.3)
+        assert len(ircd.lines("^AUTHENTICATE SCRAM")) == 1
+
+
+async def test_a_puppet_whose_password_turns_out_wrong_is_told_and_stays_away(tmp_path, monkeypatch):
+    """It was let in where the services could not be asked; what is known now is what a refused sign-in says."""
+    monkeypatch.setattr(services, "SECONDS", 0.05)
+    ircd, certificate = secure_ircd(tmp_path, caps=AWAY, accounts={"ali": "pw"})
+    async with ircd.serving():
+        server = {"host": "localhost", "port": ircd.port, "tls_ca_file": str(certificate)}
+        network = network_of(ircd, servers=[server])
+        async with running(network, login_of("alice", nick="ali", password="wrong")) as puppet:
+            await ircd.heard("IDENTIFY")
+            await asyncio.sleep(0.1)
+            offer_sasl(ircd, told=True)
+            error = await puppet.ended()
+            assert isinstance(error, LoginRejected)
+            assert "check the account and password" in error.notice
+
+
+@pytest.mark.parametrize(
+    "login", [None, login_of("ali", password="pw", account="ali")], ids=["relay", "puppet"]
+)
+async def test_services_that_are_away_at_the_first_start_are_waited_for(login):
+    """Nothing tells a network without services from one whose services are split off: whoever waits needs nobody."""
+    ircd = Ircd(caps=AWAY, accounts={**ACCOUNTS, "ali": "pw"})
+    sasl = {"account": "bridge", "password": "secretpassword"}
+    async with ircd.serving():
+        network = network_of(ircd, sasl=sasl)
+        error = await refused(network, login)
+        assert isinstance(error, Disconnected)
+        assert "its services are away, or it has none" in error.notice
+        assert error.retry_after
+        ircd.caps = FULL
+        async with network.connect(login) as session:
+            assert session.me.account
+
+
+async def test_a_server_that_breaks_the_sign_in_off_itself_has_nobody_to_ask(monkeypatch):
+    """Solanum answers 906 while its services are split off; a wrong password is a 904."""
+    abort = lambda client, chunk: client.numeric("906", "SASL authentication aborted")  # noqa: E731
+    monkeypatch.setattr(Client, "authenticate", abort)
+    ircd = Ircd(caps=FULL, accounts=ACCOUNTS)
+    async with ircd.serving():
+        error = await refused(network_of(ircd, sasl={"account": "bridge", "password": "secretpassword"}))
+        assert isinstance(error, Disconnected)
 
 
 async def test_a_puppet_signs_in_as_its_owner_says(caps):
