@@ -48,7 +48,8 @@ async def copy(source_url: str, target_url: str, key: SealingKey) -> dict[str, i
 async def backup(url: str, path: Path | str) -> None:
     """Write the store, as it is at one moment, into a new SQLite file (mode 0600). The bridge may be running.
 
-    The sealing key is not part of it: keep that, too. Raises ConfigError; also where a newer bridgekit has written it.
+    The sealing key is not part of it: keep that, too. Raises ConfigError; also where a newer bridgekit has written it,
+    or it is damaged.
     """
     path = Path(path)
     if path.exists():
@@ -80,6 +81,9 @@ def _backup_sqlite(source: Path, draft: Path) -> None:
         # All pages in one step are one moment; in WAL mode that keeps no writer waiting.
         reading.backup(writing)
         writing.execute("PRAGMA journal_mode = DELETE")  # one file, without -wal and -shm
+        found = writing.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":  # pages are copied as they are, damage and all, and nobody looks at a backup before it is needed
+        raise unusable(f"The database {source} is damaged: no backup of it was written. Restore an earlier one.")
 
 
 def _forget_compared(draft: Path) -> None:

@@ -152,6 +152,18 @@ async def test_before_an_upgrade_the_old_database_is_kept_as_it_is(tmp_path: Pat
         assert kept.execute("SELECT version FROM schema_version").fetchall() == [(1,)]
 
 
+async def test_a_damaged_database_leaves_no_backup_that_looks_like_one(tmp_path: Path, key: SealingKey):
+    store = await Store.open(f"sqlite:///{tmp_path / 'store.db'}", key)
+    await store.commit(*(store.kv.put("a", str(n), bytes(5000)) for n in range(200)))
+    await store.close()
+    with (tmp_path / "store.db").open("r+b") as file:
+        file.seek(-300_000, 2)
+        file.write(b"\xff" * 100_000)
+    with pytest.raises(ConfigError, match="is damaged: no backup of it was written"):
+        await backup(f"sqlite:///{tmp_path / 'store.db'}", tmp_path / "backup.db")
+    assert not list(tmp_path.glob("backup*"))
+
+
 async def test_a_backup_of_a_running_store_is_one_moment_in_one_file(
     url: str, key: SealingKey, tmp_path: Path
 ):
