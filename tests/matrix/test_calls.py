@@ -118,6 +118,7 @@ async def test_account_data_is_the_users_own():
 async def test_an_upgraded_room_is_followed_both_ways():
     async with one_room() as (hs, client, room):
         assert await client.successor(room) is None
+        assert await client.replacer(room) is None
         assert await client.predecessor(room) is None
         alice = hs.user("alice")
         old = ChatId(await alice.create_room(preset="public_chat"))
@@ -125,6 +126,7 @@ async def test_an_upgraded_room_is_followed_both_ways():
         new = ChatId(await alice.upgrade(old, "11"))
         await client.join(new)
         assert await client.successor(old) == new
+        assert await client.replacer(old) == alice.id
         assert await client.predecessor(new) == old
 
 

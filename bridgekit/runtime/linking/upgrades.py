@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from bridgekit.contract.errors import BridgeError, MatrixError
+from bridgekit.contract.errors import BridgeError, MatrixError, MatrixRefused
 from bridgekit.contract.ids import ChatId, PersonId, PortalKey
 from bridgekit.core import wording
 from bridgekit.matrix.client import MatrixClient
@@ -148,7 +148,10 @@ class Upgrades:
 
     async def _that_know(self, old: ChatId) -> list[str]:
         """Servers that know the room which replaced this one; an id alone may not tell (MSC4291)."""
-        found = await self._client.replacer(old)
+        try:
+            found = await self._client.replacer(old)
+        except MatrixRefused:  # the bot is not in it
+            found = None
         return [found.partition(":")[2]] if found is not None else []
 
     async def _ask(self, old: ChatId, new: ChatId) -> None:

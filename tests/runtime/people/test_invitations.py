@@ -116,12 +116,17 @@ async def test_a_fault_of_the_bridge_leaves_nobody_in_front_of_an_invitation(
         assert await bridge.store.inbox.count_parked() == 1
 
 
-async def test_a_room_whose_successor_cannot_be_entered_yet_is_followed_later(tmp_path: Path) -> None:
-    """The new room may be another server's, which does not answer for a while."""
+@pytest.mark.parametrize("knows", [True, False])
+async def test_a_room_whose_successor_cannot_be_entered_yet_is_followed_later(
+    tmp_path: Path, knows: bool
+) -> None:
+    """The new room may be another server's, which does not answer for a while. `knows`: who replaced the old one."""
     town = Town()
     async with town_world(tmp_path, town) as place, place.bridge():
         alice, room = await linked(place)
         rule = place.homeserver.fault(JOINS, NO_ANSWER, times=7)
+        if not knows:
+            place.homeserver.fault("GET */state/m.room.tombstone*", Fail(status=403, errcode="M_FORBIDDEN"))
         new = await alice.upgrade(room, "11")
         await said(place, lambda e: e.room_id == new and membership(BOT, "join")(e))
         await alice.send(new, "here?")
