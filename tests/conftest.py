@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -26,6 +28,15 @@ Server = TypeVar("Server")
 # How long an example takes says something of the machine, and nothing of what is tested.
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")
+
+MEMORY = Path("/dev/shm")
+"""Where what tests write lies in memory (Linux). Nobody pulls the plug here, so no commit has to wait for a disk."""
+
+
+def pytest_configure() -> None:
+    """Put all files of the tests and of their servers into memory, unless TMPDIR says where or there is little room."""
+    if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 1024**3:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 
 def run_for_all_tests(launch: Callable[[], AbstractAsyncContextManager[Server]]) -> Iterator[Server]:
