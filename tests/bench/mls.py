@@ -128,10 +128,13 @@ class MlsRs:
 class Rine:
     """It stores each step in files of its own; they lie in memory where the system has /dev/shm."""
 
-    def _client(self) -> Any:
-        store = tempfile.mkdtemp(
+    def __init__(self) -> None:
+        self._stores = tempfile.TemporaryDirectory(
             prefix="bridgekit-bench-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None
         )
+
+    def _client(self) -> Any:
+        store = tempfile.mkdtemp(dir=self._stores.name)
         return rine_mls.MlsClient(store, os.urandom(32), rine_mls.CIPHER_SUITE_CLASSICAL)
 
     def meet(self, size: int) -> None:
