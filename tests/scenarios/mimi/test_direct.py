@@ -219,3 +219,20 @@ async def test_who_declines_is_not_talked_to_and_the_one_who_asked_reads_so(lab:
             lambda: any("do not agree" in body for body in cora.said_by(at_a, lab.a.bot)), WITHIN
         )
         assert not [body for *_, body in dan.read if body == "do you hear me?"]
+
+
+@pytest.mark.timeout(600)
+async def test_who_takes_it_back_before_there_is_an_answer_leaves_no_invitation(lab: Lab, tmp_path: Path):
+    """Whatever power the homeserver's rooms give to who is asked into them."""
+    async with two(lab, tmp_path, "directgil", "directhal") as (gil, hal):
+        at_a = await opened(lab.a, gil, hal)
+        at_b = await invited(hal)
+        await gil.client.room_leave(at_a)
+        await hal.until(lambda: hal.client.invited_rooms.keys() - {at_b}, WITHIN)
+        (told,) = hal.client.invited_rooms.keys() - {at_b}  # where the bot speaks to him alone
+        await hal.client.join(told)
+        await hal.until(
+            lambda: any("taken back asking" in body for body in hal.said_by(told, lab.b.bot)), WITHIN
+        )
+        await hal.client.join(at_b)
+        assert at_b not in (await hal.client.joined_rooms()).rooms
