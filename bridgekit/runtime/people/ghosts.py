@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Set
 from typing import Any
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -60,7 +61,7 @@ class Ghosts:
         self._banned: set[tuple[ChatId, PersonId]] = set()
         self._retired: set[tuple[ChatId, PersonId]] = set()
         self._names: dict[tuple[NetworkId, PersonId, str], str] = {}
-        self._locks: dict[PersonId, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[PersonId, asyncio.Lock] = WeakValueDictionary()
         self.moved: Callable[[ChatId, PersonId], None] = lambda *_: None
         """Called when a ghost has entered a room or is not wanted there: nobody need see to that any more."""
         self.arrived: Callable[[ChatId, PersonId], None] = lambda *_: None
