@@ -82,9 +82,7 @@ def _backup_sqlite(source: Path, draft: Path) -> None:
         reading.backup(writing)
         writing.execute("PRAGMA journal_mode = DELETE")  # one file, without -wal and -shm
         found = writing.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if (
-        found != "ok"
-    ):  # pages are copied as they are, damage and all, and nobody looks at a backup before it is needed
+    if found != "ok":  # pages are copied as they are, and nobody looks at a backup before it is needed
         raise unusable(
             f"The database {source} is damaged: no backup of it was written. Restore an earlier one."
         )
