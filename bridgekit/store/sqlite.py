@@ -86,8 +86,12 @@ def open_connection(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=5
     )
-    for pragma in _PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}")
+    try:
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+    except sqlite3.Error:
+        connection.close()
+        raise
     # As PostgreSQL has it: for migrations.
     connection.create_function("sha256", 1, lambda value: hashlib.sha256(value).digest(), deterministic=True)
     return connection
@@ -118,7 +122,7 @@ class SqliteDriver:
     @classmethod
     async def open(cls, path: Path) -> SqliteDriver:
         """Open the file, made with mode 0600 if it is missing. Raises ConfigError."""
-        lock = -1
+        lock, writer = -1, None
         try:
             lock = _take_lock(path)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -131,6 +135,8 @@ class SqliteDriver:
                 "PRAGMA busy_timeout = 500"
             )  # it tries again by itself: a stop need not wait for it
         except BaseException as error:
+            if writer is not None:
+                writer.close()
             if lock >= 0:
                 os.close(lock)
             if isinstance(error, OSError | sqlite3.Error):

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -200,6 +201,8 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path: Path, key: Sealin
     with pytest.raises(ConfigError, match="not a database") as refused:
         await Store.open(f"sqlite:///{tmp_path}/store.db", key)
     assert not refused.value.passing
+    held = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+    assert not [path for path in held if path.startswith(str(tmp_path))], "nothing is left open"
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, errno.ENOSPC])
