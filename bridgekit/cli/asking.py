@@ -56,6 +56,13 @@ async def _ask(url: str, token: str, method: str = "GET", body: str = "") -> int
         ):
             print((await answer.text()).rstrip("\n"))
             return 0 if answer.ok else 1
-    except (aiohttp.ClientError, TimeoutError):
+    except TimeoutError:
+        print(
+            f"The bridge has not answered at {url} for {SECONDS} seconds, and may still do what it was asked: it waits "
+            "for the homeserver or a network. `bridgekit check` says what is wrong.",
+            file=sys.stderr,
+        )
+        return 1
+    except aiohttp.ClientError:
         print(f"The bridge does not answer at {url}. It has to run.", file=sys.stderr)
         return 1

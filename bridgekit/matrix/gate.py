@@ -90,11 +90,13 @@ class Gate:
         self._inside += 1
         return self._epoch
 
-    def leave(self, epoch: Epoch, ok: bool | None, *, certain: bool = False, kind: str = "") -> None:
+    def leave(
+        self, epoch: Epoch, ok: bool | None, *, certain: bool = False, kind: str = "", why: str = ""
+    ) -> None:
         """The call is over: it was answered (True), the homeserver failed it (False), or nobody knows (None).
 
         `certain`: the failure is the homeserver's and not perhaps this one call's. `kind`: what was called, where an
-        answer came.
+        answer came. `why`: what went wrong, for the log.
         """
         if kind:
             self._tell(kind, ok)
@@ -110,7 +112,7 @@ class Gate:
                 else:
                     self._lost += 1
                 if certain or self._lost + len(self._broken) >= DOUBTS:
-                    self._close()
+                    self._close(why)
         if self._waiters:
             self._wake()
 
@@ -179,11 +181,11 @@ class Gate:
         self._failures += 1
         self._next_probe = self._now() + delay * (0.5 + self._dice() / 2)
 
-    def _close(self) -> None:
+    def _close(self, why: str) -> None:
         if not self._away:
             self._away = True
             self._lost_at = self._now()
-            log.warning("homeserver_lost")
+            log.warning("homeserver_lost", reason=why)
             self._changed(False)
         self._turn(0)
         self.clear = False

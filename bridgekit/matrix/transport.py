@@ -190,6 +190,7 @@ class Homeserver:
         ok: bool | None = None
         certain = False
         status = 0
+        why = ""
         clock = asyncio.get_running_loop().time
         started = clock()
         try:
@@ -223,6 +224,7 @@ class Homeserver:
                 # A proxy's 502 says that the homeserver is away; the homeserver's own, that somebody else is.
                 ok = None if isinstance(error, ElsewhereUnavailable) else False
                 certain = status in (502, 503, 504)
+                why = f"HTTP status {status}"
             else:
                 ok = True
                 if isinstance(error, MatrixRateLimited):
@@ -230,13 +232,13 @@ class Homeserver:
                     gate.hold(user, seconds, everybody=b"M_LIMIT_EXCEEDED" not in answer.body)
             raise error
         except NotSent as reason:
-            ok, certain = False, True
+            ok, certain, why = False, True, str(reason)
             raise _unreachable(str(reason), sent=False) from reason
         except AnswerLost as reason:
-            ok = False
+            ok, why = False, str(reason)
             raise _unreachable(str(reason), sent=True) from reason
         finally:
-            gate.leave(epoch, ok, certain=certain, kind=call if status else "")
+            gate.leave(epoch, ok, certain=certain, kind=call if status else "", why=why)
             self.metrics.answered(call, status, clock() - started)
 
     def _estranged(self, reason: str) -> None:

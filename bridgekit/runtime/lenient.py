@@ -18,7 +18,7 @@ async def allowed(call: Coroutine[Any, Any, object]) -> bool:
     try:
         await call
     except MatrixRefused as error:
-        log.info("not_allowed_in_room", errcode=error.errcode)
+        log.debug("not_allowed_in_room", reason=error.notice)
         return False
     return True
 

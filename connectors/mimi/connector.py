@@ -8,7 +8,7 @@ from bridgekit.contract.connector import Host, LoginField, Manifest, Network
 from bridgekit.contract.errors import ConfigError
 from connectors.mimi.config import MimiConfig
 
-MISSING = "MIMI needs what its extra brings: pip install 'bridgekit[mimi]'."
+MISSING = "MIMI needs what is not installed: pip install 'cbor2>=6.3' 'markdown-it-py>=4'."
 
 
 class MimiConnector:

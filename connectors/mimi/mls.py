@@ -369,6 +369,6 @@ def installed() -> MemberEngine:
     try:
         module = import_module("bridgekit_mls")
     except ImportError:
-        why = "MIMI needs its MLS engine, which is not installed: pip install 'bridgekit[mimi]'."
+        why = "MIMI needs its MLS engine, which is not installed: `make mls`, or docs/operating.md (Installing)."
         raise ConfigError([("", why)]) from None
     return _Installed(module)

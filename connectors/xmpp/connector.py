@@ -8,7 +8,7 @@ from bridgekit.contract.connector import Host, LoginField, Manifest, Network
 from bridgekit.contract.errors import ConfigError
 from connectors.xmpp.config import XmppConfig
 
-MISSING = "XMPP needs the package slixmpp, which is not installed: pip install 'bridgekit[xmpp]'."
+MISSING = "XMPP needs the package slixmpp, which is not installed: pip install 'slixmpp>=1.10'."
 
 
 class XmppConnector:

@@ -26,7 +26,7 @@ from connectors.xmpp.watch import Watch
 if TYPE_CHECKING:
     from connectors.xmpp.session import XmppSession
 
-MISSING = "OMEMO needs the package slixmpp-omemo, which is not installed: pip install 'bridgekit[omemo]'."
+MISSING = "OMEMO needs the package slixmpp-omemo, which is not installed: pip install 'slixmpp-omemo>=2.2'."
 MEMBERS_SECONDS = 60.0
 ASKED_SECONDS = 300.0
 """How long it is believed that somebody has no device; whoever says something encrypted has one."""

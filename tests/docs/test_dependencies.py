@@ -27,3 +27,22 @@ def test_no_lock_file_names_an_index(repository: Path):
     locks = list(repository.glob("requirements*.lock"))
     assert len(locks) == 4
     assert [lock.name for lock in locks if "://" in lock.read_text()] == []
+
+
+def test_whoever_lacks_a_package_is_told_of_the_very_one_and_never_to_fetch_bridgekit(repository: Path):
+    """On PyPI `bridgekit` is somebody else's: pip takes it instead of ours, in search of an extra of that name."""
+    extras = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    declared = {requirement for extra in extras.values() for requirement in extra}
+    told = set()
+    for pattern in (
+        "README.md",
+        "bridgekit/**/*.py",
+        "connectors/**/*.py",
+        "connectors/**/*.md",
+        "docs/**/*.md",
+    ):
+        for file in repository.glob(pattern):
+            for words in re.findall(r"pip install ((?:['\"][^'\"]+['\"] ?)+)", file.read_text()):
+                told |= set(re.findall(r"['\"]([^'\"]+)['\"]", words))
+    assert told
+    assert told <= declared

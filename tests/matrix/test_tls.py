@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from structlog.testing import capture_logs
 
 from bridgekit.contract.errors import HomeserverUnavailable
 from bridgekit.matrix.client import MatrixClient
@@ -77,8 +78,13 @@ async def test_calls_and_files_go_through_tls_below_a_path(certificate):
                 assert await client.send("!r:x", "m.x", {"n": n}, txn=f"{n}") == f"${n}"  # type: ignore[arg-type]
             assert await client.upload(b"abc", "text/plain") == "mxc://x/3"
         async with MatrixClient(url, "t", bot=BOT, backoff=BACKOFF) as client:
-            with pytest.raises(HomeserverUnavailable, match=r"(?i)certificate") as caught:
+            with (
+                capture_logs() as logs,
+                pytest.raises(HomeserverUnavailable, match=r"(?i)certificate") as caught,
+            ):
                 await client.send("!r:x", "m.x", {}, txn="1", patient=False)  # type: ignore[arg-type]
             assert caught.value.certain
+        (lost,) = [line for line in logs if line["event"] == "homeserver_lost"]
+        assert "certificate" in lost["reason"].lower(), "an admin reads why, and not only that"
     finally:
         await server.close()

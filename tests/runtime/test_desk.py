@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
-from bridgekit.admin.server import LARGEST
+from bridgekit.admin.server import LARGEST, serve
 from bridgekit.cli import asking
+from bridgekit.config import Address
 from bridgekit.contract.connector import LoginField, OwnAccounts
-from bridgekit.contract.ids import NetworkId
+from bridgekit.contract.ids import NetworkId, PortalKey
 from bridgekit.runtime.bridge import Bridge
 from tests.runtime.fake_network import TALK, Town, says
 from tests.runtime.running import BOT, by, ghost, invited, said, town_world, until
@@ -260,6 +263,18 @@ async def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
             assert answer.status == 413
 
 
+async def test_what_matrix_says_and_no_chat_gets_counts_as_on_its_way_to_networks(tmp_path: Path) -> None:
+    async with town_world(tmp_path, Town()) as place, place.bridge() as bridge:
+        alice, room = await linked_room(place)
+        bridge.registry.set_state(PortalKey(TALK_NETWORK, TALK), "closed", "It is closed.", 0)
+        await alice.send(room, "hello?")
+        await said(place, by(BOT, "Not delivered"))
+        value = bridge.metrics.registry.get_sample_value
+        there = {"network": "matrix", "direction": "to_network", "fate": "failed"}
+        assert value("bridgekit_messages_total", there) == 1
+        assert not value("bridgekit_messages_total", there | {"direction": "to_matrix"})
+
+
 async def test_the_command_prints_the_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with town_world(tmp_path, Town()) as place, place.bridge() as bridge:
         _, room = await linked_room(place)
@@ -272,3 +287,20 @@ async def test_the_command_prints_the_answer(tmp_path: Path, capsys: pytest.Capt
         assert "cannot be read" in capsys.readouterr().out
     assert await asking._ask(url, "") == 1
     assert capsys.readouterr().err == f"The bridge does not answer at {url}. It has to run.\n"
+
+
+async def test_the_command_tells_a_bridge_that_waits_from_one_that_does_not_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def waits(_request: web.Request) -> web.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    app = web.Application()
+    app.router.add_get("/api/v1/rooms", waits)
+    monkeypatch.setattr(asking, "SECONDS", 0.5)
+    async with serve(app, Address("127.0.0.1", 0)) as address:
+        assert await asking._ask(f"http://{address}/api/v1/rooms", "") == 1
+    told = capsys.readouterr().err
+    assert "may still do what it was asked" in told
+    assert "It has to run" not in told

@@ -389,16 +389,17 @@ class Exposures:
 
     async def _set(self, room: ChatId, change: Change, refused: set[str]) -> bool:
         """Make one change; False where the homeserver does not let the bot."""
+        setting = _type(change) or "directory"
         try:
             if isinstance(change, SetState):
                 await self._client.put_state(room, change.type, change.content)
             else:
                 await self._client.set_directory_visibility(room, change.public)
         except MatrixRefused as error:
-            log.info("exposure_refused", errcode=error.errcode, setting=_type(change) or "directory")
+            log.info("exposure_refused", room=room, setting=setting, reason=error.notice)
             refused.add(_type(change))
             return False
-        log.info("exposure_set", setting=_type(change) or "directory", value=_in_words(change))
+        log.info("exposure_set", room=room, setting=setting, value=_in_words(change))
         return True
 
     async def _judge(

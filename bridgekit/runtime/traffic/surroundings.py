@@ -412,7 +412,8 @@ class RoomSurroundings:
         if isinstance(case.fact, facts.Message):
             seconds = time.monotonic() - case.started
             for outcome in case.outcomes:
-                outgoing = outcome.side.network != MATRIX
+                # What is refused has the side where it was said, and would have gone the other way.
+                outgoing = (outcome.side.network != MATRIX) != (outcome.side == case.origin)
                 network = outcome.side.network if outgoing else case.origin.network
                 direction = Direction.TO_NETWORK if outgoing else Direction.TO_MATRIX
                 self._metrics.message(network, direction, outcome.fate.value, seconds)

@@ -66,7 +66,8 @@ def _with_extra(command: Callable[[argparse.Namespace], int]) -> Callable[[argpa
     def checked(words: argparse.Namespace) -> int:
         for module in ("cbor2", "markdown_it"):
             if find_spec(module) is None:
-                raise ConfigError([("", "This needs what the extra brings: pip install 'bridgekit[mimi]'.")])
+                why = "This needs what is not installed: pip install 'cbor2>=6.3' 'markdown-it-py>=4'."
+                raise ConfigError([("", why)])
         return command(words)
 
     return checked
