@@ -30,7 +30,8 @@ settings.register_profile("any-machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any-machine")
 
 MEMORY = Path("/dev/shm")
-"""Where what tests write lies in memory (Linux). Nobody pulls the plug here, so no commit has to wait for a disk."""
+"""Where what tests write lies in memory (Linux): nobody pulls the plug here, so few commits have to wait for a disk."""
+DISK = tempfile.gettempdir()
 
 
 def pytest_configure() -> None:
@@ -92,6 +93,14 @@ def ngircd() -> Iterator[Ngircd]:
 def inspircd() -> Iterator[Inspircd]:
     """A modern IRC server with services shared by all tests: choose channels and nicks that nobody else has."""
     yield from run_for_all_tests(run_inspircd)
+
+
+@pytest.fixture
+def on_disk() -> Iterator[Path]:
+    """A folder where each commit waits for the disk, for who is killed at random: the moments between two writes are as
+    long as they are for an admin."""
+    with tempfile.TemporaryDirectory(prefix="bridgekit-killed-", dir=DISK) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -31,16 +31,16 @@ def run_and_kill(what: str, path: Path, progress: str, dice: random.Random) -> N
         assert process.wait() == -signal.SIGKILL
 
 
-def test_a_sender_killed_at_any_moment_uses_no_key_twice_and_loses_no_epoch(tmp_path: Path):
+def test_a_sender_killed_at_any_moment_uses_no_key_twice_and_loses_no_epoch(on_disk: Path):
     alice, bob = Client.of("alice"), Client.of("bob")
     hers, his = meeting(alice, bob)
-    database = Database(tmp_path / "alice.db")
+    database = Database(on_disk / "alice.db")
     database.begin(alice.identity, hers)
     del hers
     dice = random.Random(20261128)
     last = 0
     for _ in range(KILLS):
-        run_and_kill("send", tmp_path / "alice.db", "outbox", dice)
+        run_and_kill("send", on_disk / "alice.db", "outbox", dice)
         for number, message in database.after("outbox", last):
             received = his.process(message)
             if number % 7 == 0:
@@ -57,10 +57,10 @@ def test_a_sender_killed_at_any_moment_uses_no_key_twice_and_loses_no_epoch(tmp_
     assert agree(after, his)
 
 
-def test_a_receiver_killed_at_any_moment_reads_each_message_once_and_in_order(tmp_path: Path):
+def test_a_receiver_killed_at_any_moment_reads_each_message_once_and_in_order(on_disk: Path):
     alice, bob = Client.of("alice"), Client.of("bob")
     hers, his = meeting(alice, bob)
-    database = Database(tmp_path / "bob.db")
+    database = Database(on_disk / "bob.db")
     database.begin(bob.identity, his)
     del his
     dice = random.Random(19700101)
@@ -75,7 +75,7 @@ def test_a_receiver_killed_at_any_moment_reads_each_message_once_and_in_order(tm
             else:
                 database.put("inbox", hers.encrypt(b"%d" % number))
                 expected.append(b"%d" % number)
-        run_and_kill("receive", tmp_path / "bob.db", "heard", dice)
+        run_and_kill("receive", on_disk / "bob.db", "heard", dice)
     after = database.group()
     heard = [said for (said,) in database.connection.execute("select said from heard order by id")]
     assert heard == expected[: len(heard)]

@@ -35,12 +35,12 @@ def database(request: pytest.FixtureRequest) -> Postgres | None:
 
 @pytest.mark.timeout(300 + 4 * MESSAGES / RATE)
 async def test_whatever_happens_each_message_arrives_once_or_its_sender_is_told(
-    database: Postgres | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    database: Postgres | None, on_disk: Path, capsys: pytest.CaptureFixture[str]
 ):
-    store = await database.create_database() if database is not None else f"sqlite:///{tmp_path}/bridge.db"
+    store = await database.create_database() if database is not None else f"sqlite:///{on_disk}/bridge.db"
     with capsys.disabled():  # first, so that a run that hangs can be had again
         sys.stdout.write(f"\nBRIDGEKIT_LEDGER_SEED={SEED}\n")
-    async with stage(tmp_path, store=store) as here:
+    async with stage(on_disk, store=store) as here:
         await here.ready()
         await here.slow_down()
         kills, outages = trouble.draw_kills(SEED, KILLS), trouble.draw_outages(SEED, MESSAGES / RATE)
@@ -56,7 +56,7 @@ async def test_whatever_happens_each_message_arrives_once_or_its_sender_is_told(
         breaks = sum(isinstance(outage, trouble.IrcdDown) for outage in outages)
         assert len(here.heard.told("FAIL_RETRIABLE")) <= trouble.most_uncertain(len(kills), breaks)
         assert await here.bridge.stop() == 0
-    left = await Store.open(store, key=SealingKey.load_or_create(tmp_path / "bridge.key"))
+    left = await Store.open(store, key=SealingKey.load_or_create(on_disk / "bridge.key"))
     try:
         assert (await left.inbox.count(), await left.inbox.count_parked()) == (0, 0)
     finally:

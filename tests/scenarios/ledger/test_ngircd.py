@@ -123,9 +123,9 @@ async def _read_for_ever(client: LineClient) -> None:
 
 
 async def test_without_history_only_what_died_in_the_bridges_hands_is_missing(
-    ngircd: Ngircd, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ngircd: Ngircd, on_disk: Path, capsys: pytest.CaptureFixture[str]
 ):
-    bridge = BridgeProcess(tmp_path)
+    bridge = BridgeProcess(on_disk)
     dice = random.Random(SEED)
     with capsys.disabled():
         sys.stdout.write(f"\nBRIDGEKIT_LEDGER_SEED={SEED}\n")
