@@ -23,7 +23,7 @@ from connectors.irc.ident import IdentServer
 from connectors.irc.memory import Memory
 from connectors.irc.protocol.roll import Channel, without_owner
 from connectors.irc.protocol.state import State
-from connectors.irc.registering import NoSignIn, Papers, register
+from connectors.irc.registering import NoSignIn, Papers, TooMany, register
 from connectors.irc.services import Plea
 from connectors.irc.session import IrcSession
 from connectors.irc.words.compose import OutLine, Settings
@@ -371,6 +371,9 @@ class IrcNetwork:
                         raise  # a server without capabilities has never had any
                     why = SERVICES_AWAY if self.memory.signs_in else SERVICES_MISSING
                     raise Disconnected(why, retry_after=SERVICES_LATER) from error
+                except TooMany:
+                    self._ceiling = (max(1, len(self.puppets) - (login is None)), self.host.now() + FEWER_FOR)
+                    raise
                 session = IrcSession(
                     self, connection, reader, papers, login=login, unread=unread, early=list(early), owed=owed
                 )

@@ -24,12 +24,19 @@ SECONDS = 60.0
 SIGN_IN_SECONDS = 15.0
 """So long services may take to answer who comes in without them as well."""
 
+WHY_SECONDS = 2.0
+"""So long a server that has banned us may take to say why."""
+
 RFC_NICKLEN = 9
 """RFC 1459, 1.2: so long a nick may be everywhere."""
 _TOO_LONG = re.compile(r"too long(?:\D*(\d{1,3}))?", re.IGNORECASE)
 """ngircd: "Nickname too long, max. 9 characters"."""
 _MOTD_ENDS = {"376", "422"}
 _NICK_REFUSED = {"432", "433", "436", "437"}
+
+
+class TooMany(Disconnected):
+    """The server lets in no more connections of ours."""
 
 
 class NoSignIn(LoginRejected):
@@ -80,6 +87,7 @@ class _Registering:
         self._wanted = wanted_nick(papers.nick, reader.state, suffix=papers.suffix)
         self._tried = [self._wanted]
         self._asked: set[str] = set()
+        self._banned = ""
         self._sign_in: SignIn | None = None
         self._owed = papers.sasl
         self._ended = False
@@ -99,7 +107,13 @@ class _Registering:
         # In one piece: a server that turns us away at once says why, and a second write would lose that
         self._connection.write(b"".join(first))
         while True:
-            lines = await self._connection.lines()
+            try:
+                async with asyncio.timeout(WHY_SECONDS if self._banned else None):
+                    lines = await self._connection.lines()
+            except (Disconnected, TimeoutError):
+                if self._banned:
+                    raise self._closed() from None
+                raise
             for i, raw in enumerate(lines):
                 try:
                     line = parse(raw)
@@ -111,6 +125,12 @@ class _Registering:
                 self._note(reading)
                 if self._take(line, reading):
                     return lines[i + 1 :]
+
+    def _closed(self, words: str = "") -> Disconnected | LoginRejected:
+        """What the server's last words say, with what it said of a ban before."""
+        if not self._banned:
+            return closed(words)
+        return closed(f"{self._banned} {words}", Closing.BANNED)
 
     @property
     def owed(self) -> Credentials | None:
@@ -154,11 +174,13 @@ class _Registering:
             case "464":
                 raise LoginRejected(explain(line))
             case "465" | "466":
-                raise closed(line.param(-1), Closing.BANNED)
+                self._banned = line.param(
+                    -1
+                )  # InspIRCd tells why, and that it passes, in the ERROR behind it
             case "PRIVMSG" if bouncer.lost(line):  # the welcome comes when it is back
                 self.silence = "The bouncer has no connection to IRC."
             case "ERROR":
-                raise closed(line.param(0))
+                raise self._closed(line.param(0))
             case command if command in _MOTD_ENDS and self._state.registered:
                 return True
             case _:
@@ -266,9 +288,7 @@ def closed(reason: str, otherwise: Closing = Closing.OTHER) -> Disconnected | Lo
         case Closing.THROTTLED:
             return Disconnected(f"The IRC server asks to connect less often: {words}", retry_after=120.0)
         case Closing.TOO_MANY:
-            return Disconnected(
-                f"The IRC server has too many connections from here: {words}", retry_after=300.0
-            )
+            return TooMany(f"The IRC server has too many connections from here: {words}", retry_after=300.0)
         case Closing.KILLED:
             return Disconnected(f"An IRC operator ended the connection: {words}", retry_after=300.0)
         case Closing.OTHER:

@@ -138,14 +138,15 @@ _CLOSINGS: tuple[tuple[Closing, re.Pattern[str]], ...] = tuple(
         ),
         (
             Closing.THROTTLED,
-            r"throttl|too fast|try(?:ing)? (?:again|to reconnect|later)|reconnect(?:ing)? too",
+            r"throttl|too fast|too many times|try(?:ing)? (?:again|to reconnect|later)|reconnect(?:ing)? too",
         ),
         (
             Closing.BANNED,
             r"\b[gkzdq]\W?lined?\b|\bshun|\bbanned\b|\bakill|\bdnsbl\b|not welcome|blacklist|bad user info"
             r"|\bk-?line|autokill|access denied|not authori[sz]ed|\bdrone|\bproxy\b",
         ),
-        (Closing.KILLED, r"\bkill(?:ed)?\b|nickname regained|ghost command|collision"),
+        (Closing.OTHER, r"collision"),  # two halves of a network met: nobody wanted it so
+        (Closing.KILLED, r"\bkill(?:ed)?\b|nickname regained|ghost command"),
     )
 )
 

@@ -347,6 +347,22 @@ async def test_after_too_many_connections_fewer_are_tried():
                     pass
 
 
+async def test_whom_a_full_server_turns_away_the_others_do_not_follow():
+    """Each knock counts for those who ban who knocks too often."""
+    ircd = Ircd()
+    async with ircd.serving():
+        network = network_of(ircd, puppets=FAST)
+        async with network.connect(login_of("a")):
+            ircd.refuse = "Too many connections from your host"
+            with pytest.raises(Disconnected, match="too many connections from here"):
+                async with network.connect(login_of("b")):
+                    pass
+            ircd.refuse = ""
+            with pytest.raises(Disconnected, match="Too many people"):
+                async with network.connect(login_of("c")):
+                    pass
+
+
 async def test_where_puppets_are_not_allowed_a_login_is_refused():
     ircd = Ircd()
     async with ircd.serving():

@@ -141,7 +141,7 @@ async def test_a_wrong_server_password_is_the_owners_to_correct(caps):
     [
         ("You are banned from this server- Temporary K-line 60 min. - spam (2026/11/29)", LoginBanned),
         ("Go away", LoginBanned),
-        ("You are banned: too many connections from your host", Disconnected),
+        ("You are banned: too many connections from your host", registering.TooMany),
     ],
 )
 async def test_a_ban_that_comes_as_a_numeric_is_a_ban_too(monkeypatch, words, kind):
@@ -154,6 +154,23 @@ async def test_a_ban_that_comes_as_a_numeric_is_a_ban_too(monkeypatch, words, ki
         assert words in error.notice
 
 
+async def test_why_a_server_has_banned_us_may_stand_in_its_last_word_alone(monkeypatch):
+    """InspIRCd's connectban, to whoever comes back too often at once: for some minutes."""
+    why = "Z-lined: Your IP range has been attempting to connect too many times in too short a duration. Wait a while."
+
+    def refuse(client: Client) -> None:
+        client.numeric("465", "You're banned!")
+        client.fail(f"Closing link: (x@127.0.0.1) [{why}]")
+
+    monkeypatch.setattr(Client, "try_register", refuse)
+    ircd = Ircd()
+    async with ircd.serving():
+        error = await refused(network_of(ircd))
+        assert type(error) is Disconnected
+        assert why in error.notice
+        assert error.retry_after == 120.0
+
+
 @pytest.mark.parametrize(
     ("words", "kind", "at_least"),
     [
@@ -161,7 +178,7 @@ async def test_a_ban_that_comes_as_a_numeric_is_a_ban_too(monkeypatch, words, ki
         ("You are banned from this server", LoginBanned, None),
         ("Trying to reconnect too fast.", Disconnected, 60),
         ("Throttled: Reconnecting too fast", Disconnected, 60),
-        ("Too many connections from your IP", Disconnected, 200),
+        ("Too many connections from your IP", registering.TooMany, 200),
         ("Server shutting down", Disconnected, 0.0),
     ],
 )

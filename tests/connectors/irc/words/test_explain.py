@@ -75,6 +75,7 @@ def test_every_sentence_is_whole_whatever_the_server_leaves_out(numeric: str) ->
         ("Too many connections from your IP", Closing.TOO_MANY),
         ("Closing Link: host (Killed (oper (reason)))", Closing.KILLED),
         ("Closing Link: host (Nickname regained by services)", Closing.KILLED),
+        ("Closing Link: host (Killed (irc.example (Nick collision)))", Closing.OTHER),
         ("Closing Link: host (Ping timeout: 240 seconds)", Closing.OTHER),
         ("Closing Link: host (Quit: bye)", Closing.OTHER),
         ("", Closing.OTHER),
