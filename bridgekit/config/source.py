@@ -62,6 +62,9 @@ def read(path: Path) -> Source:
         if len(text) > MAX_BYTES:
             raise ConfigError([("", f"{path} is larger than a config can be ({len(text)} bytes)")])
         document = YAML(typ="rt", pure=True).load(text.decode())
+    except FileNotFoundError:
+        why = f"{path} is not there: `bridgekit init` writes one, `--config FILE` names another"
+        raise ConfigError([("", why)]) from None
     except OSError as error:
         raise ConfigError([("", f"{path} cannot be read: {(error.strerror or 'error').lower()}")]) from None
     except UnicodeDecodeError:

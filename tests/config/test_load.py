@@ -335,8 +335,10 @@ def test_a_file_that_is_no_config_gets_one_sentence(tmp_path: Path, text: str, w
 
 
 def test_a_file_that_cannot_be_read_gets_one_sentence(tmp_path: Path):
-    with pytest.raises(ConfigError, match="cannot be read: no such file or directory"):
+    with pytest.raises(ConfigError, match=r"nothing\.yaml is not there: `bridgekit init` writes one"):
         load(tmp_path / "nothing.yaml", {}, CONNECTORS)
+    with pytest.raises(ConfigError, match="cannot be read: is a directory"):
+        load(tmp_path, {}, CONNECTORS)
     (tmp_path / "latin.yaml").write_bytes(b"a: \xe9")
     with pytest.raises(ConfigError, match="not UTF-8"):
         load(tmp_path / "latin.yaml", {}, CONNECTORS)

@@ -63,7 +63,7 @@ class LinkCommands:
         if len(words) != 2 + bool(secret) + len(asked) or any(PASSWORD in word for word in words[:2]):
             wrong.append(
                 f"Say `!bridge link <network> <chat>`, with `{PASSWORD}...` where it has one, and what its operators "
-                f"shall be asked for besides: {', '.join(scopes)}."
+                f"shall be asked for besides: {', '.join(scope for scope in scopes if scope not in WANTED)}."
             )
         network, name = (NetworkId(words[0]), words[1]) if len(words) > 1 else (NetworkId(""), "")
         try:
