@@ -182,6 +182,12 @@ class Network(Protocol):
         sender: then nobody is written to by strangers there."""
         ...
 
+    @property
+    def retells(self) -> bool:
+        """Whether a message may be told again, with the same id, as if it were new, also after a restart: what is not
+        marked as `replayed` is looked for among all that ever crossed, too, and not among the recent alone."""
+        ...
+
     def connect(self, login: Login | None) -> AbstractAsyncContextManager[Session]:
         """Open a session; `login=None` is the relay. Raises Disconnected or LoginRejected."""
         ...

@@ -28,8 +28,8 @@ class Message(FactBase, frozen=True, kw_only=True):
     """Somebody said something.
 
     `id` deduplicates: the same message read twice (a replay, two connections) has the same id. `replayed` marks
-    what comes from the network's history. `own` is the login whose account spoke, where a person used their own
-    account from elsewhere.
+    what comes from the network's history; where more may come twice, `Network.retells` says so. `own` is the login
+    whose account spoke, where a person used their own account from elsewhere.
     """
 
     sender: Person

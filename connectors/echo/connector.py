@@ -82,6 +82,7 @@ class EchoNetwork:
 
     own_accounts = OwnAccounts.ON_REQUEST
     asks_first = False
+    retells = False
 
     def __init__(self, config: EchoConfig, host: Host) -> None:
         self._config = config

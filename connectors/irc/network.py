@@ -80,6 +80,11 @@ class IrcNetwork:
         return False
 
     @property
+    def retells(self) -> bool:
+        """What is not in a history comes once."""
+        return False
+
+    @property
     def own_accounts(self) -> OwnAccounts:
         """As the config has it."""
         match self.config.puppets.mode:

@@ -38,6 +38,9 @@ class MimiNetwork:
     # Who speaks in a shared room has a client here without an account; it is for being reached by name.
     own_accounts = OwnAccounts.ON_REQUEST
     asks_first = True
+    # Whoever does not know whether the hub took something says it again, in another epoch perhaps; and what was heard
+    # is told before its seat is stored.
+    retells = True
 
     def __init__(self, config: MimiConfig, host: Host) -> None:
         self._config = config

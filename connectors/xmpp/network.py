@@ -103,6 +103,11 @@ class XmppNetwork:
         return False
 
     @property
+    def retells(self) -> bool:
+        """What comes again bears the time of its delay (XEP-0203), and is a replay."""
+        return False
+
+    @property
     def own_accounts(self) -> OwnAccounts:
         """On request: who logs in, or starts a conversation."""
         return OwnAccounts.ON_REQUEST if self.config.own_accounts else OwnAccounts.OFF

@@ -63,6 +63,7 @@ class Town:
     def __init__(self, own_accounts: OwnAccounts = OwnAccounts.ON_REQUEST) -> None:
         self.own_accounts = own_accounts
         self.asks_first = False
+        self.retells = False
         self.fields: tuple[LoginField, ...] = ()
         self.can = EVERYTHING
         self.visibility: Visibility | None = EVERYBODYS
@@ -206,6 +207,10 @@ class TownNetwork:
     @property
     def asks_first(self) -> bool:
         return self._town.asks_first
+
+    @property
+    def retells(self) -> bool:
+        return self._town.retells
 
     @asynccontextmanager
     async def connect(self, login: Login | None) -> AsyncIterator[TownSession]:

@@ -179,6 +179,7 @@ class PlazaNetwork:
 
     own_accounts = OwnAccounts.ON_REQUEST
     asks_first = False
+    retells = False
 
     def __init__(self, plaza: Plaza) -> None:
         self._plaza = plaza

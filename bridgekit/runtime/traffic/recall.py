@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact
-from bridgekit.contract.ids import MATRIX, ChatId, MessageId, PortalKey
+from bridgekit.contract.ids import MATRIX, ChatId, MessageId, NetworkId, PortalKey
 from bridgekit.contract.text import excerpt
 from bridgekit.contract.verbs import Retract
 from bridgekit.core.model import matrix_side
@@ -33,7 +33,8 @@ class Ids:
 class Recall:
     """The messages of one room: the recent ones in memory, all of them by their copies in the store.
 
-    `sides` are the room's links; `words` reads who said what from a Matrix event, for quotes.
+    `sides` are the room's links; `words` reads who said what from a Matrix event, for quotes; `retells` is of
+    networks (`Network.retells`).
     """
 
     def __init__(
@@ -43,11 +44,13 @@ class Recall:
         *,
         sides: Callable[[ChatId], list[PortalKey]],
         words: Callable[[ChatId, MessageId], Awaitable[tuple[str, str]]],
+        retells: Callable[[NetworkId], bool],
     ) -> None:
         self.room = room
         self._store = store
         self._sides = sides
         self._words = words
+        self._retells = retells
         self._recent = Recent()
 
     def name(self, tracked: Tracked, side: PortalKey, ids: tuple[MessageId, ...]) -> None:
@@ -60,10 +63,10 @@ class Recall:
         return tracked is not None and tracked.pending is not None
 
     async def is_known(self, case: Case, fact: facts.Message) -> bool:
-        """Whether this very message came before: read twice, or replayed from a network's history."""
+        """Whether this very message came before: read twice, told again, or replayed from a network's history."""
         if (tracked := self._recent.find(case.origin, fact.id)) is not None:
             return tracked.number != case.number
-        if not fact.replayed and not case.recovering:
+        if not (fact.replayed or case.recovering or self._retells(case.origin.network)):
             return False
         copies = await self._store.copies.of(case.origin.network, case.origin.chat, fact.id)
         return any(c.message != case.number and c.room == self.room for c in copies)

@@ -367,6 +367,10 @@ class RoomSurroundings:
             await self._portals.announce(link.key, "This chat is no longer bridged to Matrix.")
             await self._portals.unlink(link.key, reason="the bridge was removed from the room")
 
+    def retells(self, network: NetworkId) -> bool:
+        there = self._networks.get(network)
+        return there is not None and there.retells
+
     def muster(self, room: ChatId, origin: PortalKey, decided: Plan) -> None:
         """Ghosts that are to come when there is time, and roles: nobody waits for them."""
         alone = len(decided.arrivals) == 1  # somebody came in; a roster names those who are there

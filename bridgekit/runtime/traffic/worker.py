@@ -47,7 +47,9 @@ class Worker:
         self._queue: deque[Case] = deque()
         self._wake = asyncio.Event()
         self._slack = asyncio.Event()
-        self._recall = Recall(room, around.store, sides=around.sides, words=around.words)
+        self._recall = Recall(
+            room, around.store, sides=around.sides, words=around.words, retells=around.retells
+        )
         self._endings = Endings(room, around)
         self._carrying = Carrying(room, around, self._recall, self._endings, ended=self._slack.set)
         self._keyless = Keyless(room, around, self._endings, again=self.offer)

@@ -95,6 +95,7 @@ class NamingContract:
 
     def test_it_is_known_whether_people_are_asked_first(self, network: Network) -> None:
         assert network.asks_first in (True, False)
+        assert network.retells in (True, False)
 
     @pytest.mark.parametrize("who", ["", "somebody", *HOSTILE])
     def test_anybody_may_be_asked_about_whether_they_are_a_service(self, network: Network, who: str) -> None:

@@ -84,6 +84,7 @@ class OverheardNetwork:
         self._peer = peer
         self.own_accounts = inner.own_accounts
         self.asks_first = inner.asks_first
+        self.retells = inner.retells
 
     @asynccontextmanager
     async def connect(self, login: Login | None) -> AsyncIterator[OverheardSession]:

@@ -67,6 +67,7 @@ class Line:
 
     own_accounts = OwnAccounts.ON_REQUEST
     asks_first = False
+    retells = False
 
     def __init__(self) -> None:
         self.calls: list[Call] = []

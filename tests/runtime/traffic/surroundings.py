@@ -67,6 +67,7 @@ class Around:
         self.redacted: frozenset[MessageId] = frozenset()  # what was taken back while the bridge was down
         self.tasks: set[asyncio.Task[None]] = set()
         self.width = 1
+        self.retelling: frozenset[NetworkId] = frozenset()
         self.mark = True  # "sending" is written down before a verb leaves
         self._count = 0
 
@@ -117,6 +118,9 @@ class Around:
 
     def pipeline(self, side: PortalKey) -> int:
         return self.width
+
+    def retells(self, network: NetworkId) -> bool:
+        return network in self.retelling
 
     def sides(self, room: ChatId) -> list[PortalKey]:
         return [view.key for view in self.views[1:]]

@@ -363,6 +363,19 @@ async def test_what_history_replays_after_a_restart_is_passed_on_once(scenes: Op
     assert await after.store.inbox.count() == 0
 
 
+async def test_what_is_told_again_after_a_restart_as_if_it_were_new_is_passed_on_once(scenes: Open):
+    before = scenes()
+    await before.hear(CHANNEL, said(CHANNEL, ADA, "m1"))
+    await before.quiet()
+    await before.stop()
+    after = scenes()
+    after.around.retelling = frozenset({CHANNEL.network})
+    await after.hear(CHANNEL, said(CHANNEL, ADA, "m1"), said(CHANNEL, ADA, "m2"))
+    await after.quiet()
+    assert after.said(MATRIX_SIDE) == ["m2"]
+    assert await after.store.inbox.count() == 0
+
+
 # Failures ---------------------------------------------------------------------------------------------------
 
 
