@@ -6,6 +6,7 @@ import hmac
 import json
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -112,6 +113,16 @@ class Synapse:
         await self.stop()
         await self.start()
 
+    def _registered(self) -> list[str]:
+        """The registration files, copied as they are now: the folder of a bridge that has gone is gone as well."""
+        copies = []
+        for number, registration in enumerate(self.registrations):
+            copy = self.folder / f"registration-{number}.yaml"
+            if registration.exists():
+                shutil.copyfile(registration, copy)
+            copies.append(str(copy))
+        return copies
+
     async def add_appservice(self, registration: Path) -> None:
         """Make the homeserver know one more registration file; it restarts for that (about 2 s)."""
         if registration not in self.registrations:
@@ -182,7 +193,7 @@ class Synapse:
             "signing_key_path": str(self.folder / "signing.key"),
             "registration_shared_secret": self._registration_secret,
             "macaroon_secret_key": self._macaroon_secret,
-            "app_service_config_files": [str(path) for path in self.registrations],
+            "app_service_config_files": self._registered(),
             "trusted_key_servers": [],
             "report_stats": False,
             "enable_registration": False,
