@@ -49,6 +49,8 @@ class MimiNetwork:
         self._assets: Assets | None = None
         self._provider: MimiSession | None = None
         self._up = asyncio.Event()
+        # Who leaves while the provider comes up waits: it has read already who does, and cannot be told yet.
+        self._coming_up = asyncio.Lock()
         host.opens_files(self._opened)
 
     @asynccontextmanager
@@ -58,8 +60,9 @@ class MimiNetwork:
         With a login: one of those who are hosted here, as soon as the provider is up.
         """
         if login is None:
-            async with self._running() as provider:
-                self._provider = provider
+            async with AsyncExitStack() as stack:
+                async with self._coming_up:
+                    provider = self._provider = await stack.enter_async_context(self._running())
                 self._up.set()
                 try:
                     yield provider
@@ -78,10 +81,11 @@ class MimiNetwork:
     async def take_leave(self, login: Login) -> None:
         """They are reached here no more: direct rooms are left and keys forgotten, now or once we are up."""
         user = uris.hosted(self._config.domain, login.owner)
-        if self._provider is None:
-            await self._host.put_all(parted(user))
-        else:
-            await self._provider.tenants.parting.begin(user)
+        async with self._coming_up:
+            if self._provider is None:
+                await self._host.put_all(parted(user))
+            else:
+                await self._provider.tenants.parting.begin(user)
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[MimiSession]:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
-from bridgekit.contract.ids import NetworkId
+from bridgekit.contract.ids import LoginId, NetworkId, PersonId
+from bridgekit.contract.people import Login
 from bridgekit.runtime.bridge import Bridge
 from bridgekit.testing.homeserver import Human
+from bridgekit.testing.host import FakeHost
 from connectors.mimi.clients.accounts import LEFT
+from connectors.mimi.clients.parting import PREFIX
 from connectors.mimi.clients.tenants import Tenants
+from connectors.mimi.network import MimiNetwork
 from connectors.mimi.session import MimiSession
 from tests.connectors.mimi.engine.test_bridges import Pair, of_somebody, pair
 from tests.connectors.mimi.engine.test_direct_rooms import (
@@ -28,6 +34,7 @@ from tests.runtime.running import BOT, World, by, has_fate, membership, said, un
 __all__ = ["in_clear", "pair"]  # the fixtures
 
 MIMI = NetworkId("mimi")
+BOBS = Login(id=LoginId("mimi/@bob:hs.test"), owner=PersonId("@bob:hs.test"), fields={})
 
 
 def tenants(bridge: Bridge) -> Tenants:
@@ -55,6 +62,10 @@ async def nothing_is_kept_of(bridge: Bridge, name: str) -> None:
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise AssertionError(f"Still kept: {kept}") from None
+
+
+async def bob_is_asked(b: Bridge) -> None:
+    await until(lambda: b.accounts.is_ready(MIMI) and tenants(b)._provider.consents(BOB).waiting)
 
 
 async def log_out(place: World, human: Human) -> None:
@@ -113,6 +124,7 @@ async def test_a_hub_that_was_away_hears_of_it_when_it_is_back(pair: Pair):
     async with pair.a.bridge(), pair.b.bridge():
         alice, at_a, bob, _ = await together(pair)
     async with pair.b.bridge() as b:
+        await until(lambda: b.accounts.is_ready(MIMI))
         await log_out(pair.b, bob)
         assert [d.other for d in tenants(b).directs.of_user(BOB)] == [ALICE], "nobody could be told"
     async with pair.a.bridge() as a:
@@ -124,6 +136,59 @@ async def test_a_hub_that_was_away_hears_of_it_when_it_is_back(pair: Pair):
             await until(lambda: tenants(b).directs.of_user(BOB) == [])
 
 
+@asynccontextmanager
+async def serving(network: MimiNetwork) -> AsyncIterator[None]:
+    """The provider comes up, and runs."""
+
+    async def run() -> None:
+        async with network.connect(None) as session:
+            await session.run(lambda fact: None)
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(run())
+        yield
+        task.cancel()
+
+
+class Hesitant(FakeHost):
+    """The first answer to the question who is leaving is given, and arrives only once it may."""
+
+    def __init__(self) -> None:
+        super().__init__("mimi")
+        self.answered, self.may_arrive = asyncio.Event(), asyncio.Event()
+
+    async def items(self, prefix: str = "") -> dict[str, bytes]:
+        found = await super().items(prefix)
+        if prefix == PREFIX and not self.answered.is_set():
+            self.answered.set()
+            await self.may_arrive.wait()
+        return found
+
+
+async def test_who_takes_their_account_away_while_the_provider_comes_up_is_gone_without_a_restart(
+    pair: Pair,
+):
+    """It has read already who leaves, and is not there yet to be told."""
+    host = Hesitant()
+    network = MimiNetwork(pair.b.networks["mimi"]["config"], host)
+    async with serving(network):
+        await host.answered.wait()
+        leaving = asyncio.create_task(network.take_leave(BOBS))
+        await asyncio.sleep(0)  # it begins
+        host.may_arrive.set()
+        await leaving
+        await until(lambda: f"{PREFIX}{BOB}" not in host.kept)
+
+
+async def test_who_takes_their_account_away_while_the_provider_is_down_is_gone_once_it_is_up(pair: Pair):
+    host = FakeHost("mimi")
+    network = MimiNetwork(pair.b.networks["mimi"]["config"], host)
+    await network.take_leave(BOBS)
+    assert f"{PREFIX}{BOB}" in host.kept
+    async with serving(network):
+        await until(lambda: f"{PREFIX}{BOB}" not in host.kept)
+
+
 async def test_a_question_is_taken_back_with_the_account_of_who_asked(pair: Pair):
     """5.7 (cancel); and the room in which nobody would ever be is none of the hub's any more."""
     async with pair.a.bridge() as a, pair.b.bridge() as b:
@@ -132,7 +197,7 @@ async def test_a_question_is_taken_back_with_the_account_of_who_asked(pair: Pair
         at_a = await opened(pair.a, alice, BOB)
         await agreed(pair.a, alice, at_a, BOB)
         await alice.send(at_a, "hello")
-        await until(lambda: tenants(b)._provider.consents(BOB).waiting)
+        await bob_is_asked(b)
         await log_out(pair.a, alice)
         await until(lambda: not tenants(b)._provider.consents(BOB).entries)
         await until(lambda: tenants(a)._provider._rooms == {})
@@ -162,7 +227,7 @@ async def test_who_agrees_and_speaks_before_they_are_brought_in_makes_no_second_
         await account(pair.b, "bob")
         alice = await pair.a.homeserver.user("alice").ready()
         await opened(pair.a, alice, BOB)
-        await until(lambda: tenants(b)._provider.consents(BOB).waiting)
+        await bob_is_asked(b)
         bob = tenants(b).account(BOB)
         await bob.begin(ALICE)
         room = await bob.together(ALICE)
@@ -180,7 +245,7 @@ async def test_who_agreed_and_is_not_brought_in_makes_a_room_after_a_while(
         async with pair.a.bridge():
             alice = await pair.a.homeserver.user("alice").ready()
             await opened(pair.a, alice, BOB)
-            await until(lambda: tenants(b)._provider.consents(BOB).waiting)
+            await bob_is_asked(b)
         bob = tenants(b).account(BOB)
         await bob.begin(ALICE)
         await bob.begin(ALICE)
