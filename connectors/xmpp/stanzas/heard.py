@@ -25,8 +25,9 @@ UNREAD = "A message was said here that the bridge cannot read."
 LONGEST = 300_000
 """Characters of a body that are read; an ellipsis stands for the rest."""
 LONGEST_SUBJECT = 5000
-LONGEST_HINT = 200
 """The same of a subject: a room's state on Matrix is small."""
+LONGEST_HINT = 200
+"""The same of why something is hidden."""
 MOST_REACTIONS = 50
 _STATES = frozenset({"active", "composing", "paused", "inactive", "gone"})
 
