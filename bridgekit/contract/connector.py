@@ -142,7 +142,7 @@ class Session(Protocol):
         ...
 
     async def run(self, emit: Emit) -> None:
-        """Read until cancelled. Raise Disconnected to be restarted with backoff, LoginRejected to stop."""
+        """Read until cancelled. Raise Disconnected to be restarted with backoff, LoginRejected to stay away."""
         ...
 
     async def perform(self, verb: Verb) -> Sent | None:

@@ -3,7 +3,7 @@
 BridgeError -- ConfigError
             +- MatrixError:     HomeserverUnavailable (retry) . MatrixRateLimited (retry after) . MatrixForbidden
             |                   . MatrixRefused
-            +- RemoteError:     Disconnected (retry) . RateLimited . LoginRejected (stop, tell) - LoginBanned
+            +- RemoteError:     Disconnected (retry) . RateLimited . LoginRejected (tell, stay away) - LoginBanned
             |                   . SendRejected . SendUncertain . PeerMisbehaved
             +- EncryptionError: Undecryptable . WouldDowngrade
             +- PolicyError:     WouldExpose . NotAllowed
@@ -86,7 +86,11 @@ class RateLimited(RemoteError):
 
 
 class LoginRejected(RemoteError):
-    """The account cannot be used: stop, and tell its owner."""
+    """The account cannot be used: its owner is told, and nobody waits for it.
+
+    `retry_after`: seconds after which the network may say otherwise, and is asked once more, ever more seldom;
+    None where nothing but a change on our own side can mend it.
+    """
 
 
 class LoginBanned(LoginRejected):

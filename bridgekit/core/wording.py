@@ -746,6 +746,19 @@ def report_settled(number: int) -> str:
     return f"Report {number} is closed, and forgotten."
 
 
+# Accounts -----------------------------------------------------------------------------------------------------
+
+
+def tried_again(reason: str) -> str:
+    """Why an account is turned away, and that it is not for ever."""
+    return f"{reason.rstrip('.')}. The bridge tries again by itself, ever more seldom: once a day at last."
+
+
+def turned_us_away(label: str, reason: str) -> str:
+    """The admins: a network does not take the bridge's own account."""
+    return f"{label} has turned the bridge away, and nothing passes to it or from it until that is mended: {reason}"
+
+
 # Other bridges --------------------------------------------------------------------------------------------------
 
 

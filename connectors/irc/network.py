@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 
 from bridgekit.contract.connector import Host, OwnAccounts
-from bridgekit.contract.errors import Disconnected, LoginRejected
+from bridgekit.contract.errors import Disconnected, LoginBanned, LoginRejected
 from bridgekit.contract.facts import Edit, Fact, Message, Reaction, Receipt, Retraction, Typing, Unreaction
 from bridgekit.contract.ids import ChatId, LoginId, PersonId
 from bridgekit.contract.people import Login
@@ -23,7 +23,7 @@ from connectors.irc.ident import IdentServer
 from connectors.irc.memory import Memory
 from connectors.irc.protocol.roll import Channel, without_owner
 from connectors.irc.protocol.state import State
-from connectors.irc.registering import NoSignIn, Papers, TooMany, register
+from connectors.irc.registering import REJECTED_SECONDS, NoSignIn, Papers, TooMany, register
 from connectors.irc.services import Plea
 from connectors.irc.session import IrcSession
 from connectors.irc.words.compose import OutLine, Settings
@@ -37,6 +37,8 @@ MAX_EARLY = 200
 KILLED_AGAIN = 600.0
 """An operator who ends a connection twice within so many seconds means it."""
 FEWER_FOR = 3600.0
+OUTLAWED_SECONDS = 1800.0
+"""Seconds until a puppet asks again whether the network has taken back its ban of the bridge."""
 SERVICES_AWAY = "The IRC network offers no sign-in for now: its services are away. Signing in is required."
 SERVICES_MISSING = (
     "The IRC network offers no sign-in, and signing in is required: its services are away, or it has none."
@@ -70,6 +72,7 @@ class IrcNetwork:
         self._next_connect = 0.0
         self._connecting: set[LoginId] = set()
         self._killed: dict[LoginId | None, float] = {}
+        self._ban = ""  # why the relay is not let in: until it is, none of us goes there
         self._ceiling: tuple[int, float] = (config.puppets.max_connections, 0.0)
 
     # -- contract
@@ -102,6 +105,8 @@ class IrcNetwork:
         papers = self._papers(login)
         async with contextlib.AsyncExitStack() as stack:
             if login is not None:
+                if self._ban:
+                    raise Disconnected(self._ban, retry_after=OUTLAWED_SECONDS)
                 await stack.enter_async_context(self._turn(login))
             ident = await self._hold_ident(stack)
             server = self.config.servers[self._server % len(self.config.servers)]
@@ -110,6 +115,9 @@ class IrcNetwork:
             except Disconnected as error:
                 self._server += 1
                 self.host.log.info("irc_connect_failed", server=server.address, reason=error.notice)
+                raise
+            except LoginBanned as error:
+                self._outlawed(login, error)
                 raise
             yield session
 
@@ -280,18 +288,22 @@ class IrcNetwork:
         """The server closed a session with an ERROR: what that means in the light of what went before."""
         who = session.login.id if session.login else None
         now = self.host.now()
+        self._outlawed(session.login, error)
         match closing(words):
             case Closing.KILLED:
                 before, self._killed[who] = self._killed.get(who, 0.0), now
                 if now - before < KILLED_AGAIN:
-                    return LoginRejected(
-                        f"IRC operators ended the connection twice; the bridge stays away. {error.notice}"
-                    )
+                    words = f"IRC operators ended the connection twice; the bridge stays away. {error.notice}"
+                    return LoginRejected(words, retry_after=REJECTED_SECONDS)
             case Closing.TOO_MANY:
                 self._ceiling = (max(1, len(self.puppets) - 1), now + FEWER_FOR)
             case _:
                 pass
         return error
+
+    def _outlawed(self, login: Login | None, error: Disconnected | LoginRejected) -> None:
+        if login is None and isinstance(error, LoginBanned):
+            self._ban = error.notice
 
     def tick(self) -> None:
         """Write down what changed, every now and then."""
@@ -399,7 +411,7 @@ class IrcNetwork:
             self.memory.keep_signed_in()
         self.memory.save()  # before anything is said under that nick
         if session.login is None:
-            self.relay = session
+            self.relay, self._ban = session, ""
         else:
             self.puppets[session.login.id] = session
             self.renamed(session)

@@ -24,6 +24,9 @@ SECONDS = 60.0
 SIGN_IN_SECONDS = 15.0
 """So long services may take to answer who comes in without them as well."""
 
+REJECTED_SECONDS = 3600.0
+"""After this long, whoever has turned us away may think otherwise: most bans pass, and passwords are set right."""
+
 WHY_SECONDS = 2.0
 """So long a server that has banned us may take to say why."""
 
@@ -172,7 +175,7 @@ class _Registering:
                     self._shorten(int(long[1]) if long[1] else RFC_NICKLEN)
                 self._wanted_is_taken()
             case "464":
-                raise LoginRejected(explain(line))
+                raise LoginRejected(explain(line), retry_after=REJECTED_SECONDS)
             case "465" | "466":
                 self._banned = line.param(
                     -1
@@ -255,7 +258,7 @@ class _Registering:
                 raise NoSignIn("The IRC server has nobody who could sign us in now, and that is required.")
             case Outcome.REFUSED | Outcome.UNUSABLE if credentials is not None and credentials.required:
                 self._send("QUIT")
-                raise LoginRejected(refusal(outcome))
+                raise refused(outcome)
             case Outcome.REFUSED | Outcome.UNUSABLE:
                 self._owed = None  # services ban whoever tries a wrong password often
             case Outcome.AWAY:
@@ -271,11 +274,12 @@ class _Registering:
         return credentials is not None and credentials.services and self._connection.secure and not offered
 
 
-def refusal(outcome: Outcome) -> str:
+def refused(outcome: Outcome) -> LoginRejected:
     """What to tell whom the server did not let sign in."""
     unusable = outcome is Outcome.UNUSABLE
     why = "offers no SASL mechanism that can be used" if unusable else "refused the account's sign-in"
-    return f"The IRC server {why}, and signing in is required: check the account and password."
+    words = f"The IRC server {why}, and signing in is required: check the account and password."
+    return LoginRejected(words, retry_after=REJECTED_SECONDS)
 
 
 def closed(reason: str, otherwise: Closing = Closing.OTHER) -> Disconnected | LoginRejected:
@@ -284,7 +288,8 @@ def closed(reason: str, otherwise: Closing = Closing.OTHER) -> Disconnected | Lo
     why = closing(reason)
     match otherwise if why is Closing.OTHER else why:
         case Closing.BANNED:
-            return LoginBanned(f"The IRC network has banned this connection: {words}")
+            notice = f"The IRC network has banned this connection: {words}"
+            return LoginBanned(notice, retry_after=REJECTED_SECONDS)
         case Closing.THROTTLED:
             return Disconnected(f"The IRC server asks to connect less often: {words}", retry_after=120.0)
         case Closing.TOO_MANY:

@@ -13,7 +13,6 @@ from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.connector import Emit
 from bridgekit.contract.errors import (
     Disconnected,
-    LoginRejected,
     PeerMisbehaved,
     RateLimited,
     RemoteError,
@@ -46,7 +45,7 @@ from connectors.irc.protocol.changes import (
 from connectors.irc.protocol.nicks import wanted_nick
 from connectors.irc.protocol.roll import Channel
 from connectors.irc.protocol.wire import Line, build, parse
-from connectors.irc.registering import Papers, closed, refusal
+from connectors.irc.registering import Papers, closed, refused
 from connectors.irc.services import Services
 from connectors.irc.signing_in import Credentials, Outcome, SignIn
 from connectors.irc.upkeep import Pulse, Sign, WantedNick, idles
@@ -463,7 +462,7 @@ class IrcSession:
             case _:
                 self._log.warning("irc_not_identified", service="SASL", answer=outcome.value)
                 if self._owed.required:
-                    raise LoginRejected(refusal(outcome))
+                    raise refused(outcome)
         self._owed = None
         return True
 

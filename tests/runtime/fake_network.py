@@ -72,7 +72,7 @@ class Town:
         self.history: list[Fact] = []
         self.behave: Callable[[LoginId | None, Verb], Awaitable[None]] | None = None
         self.rejected: dict[PersonId, str] = {}
-        self.rejection: type[BridgeError] = LoginRejected
+        self.rejection: Callable[[str], BridgeError] = LoginRejected
         self.ban = ""  # why the relay is no longer let in
         self.up = True
         self.lingers = 0.0  # seconds that a connection takes to end

@@ -66,6 +66,7 @@ def assemble(parts: Parts) -> None:
         label=parts.label,
         spawn=parts.spawn,
         waits=parts.accounts.invited,
+        admins=lambda: parts.config.admins(),
     )
     parts.standing = StandingLinks(
         parts.client, parts.store, parts.registry, parts.portals, bot=parts.me, spawn=parts.spawn

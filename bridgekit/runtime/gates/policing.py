@@ -17,7 +17,7 @@ from bridgekit.core.policies import TYPES, Policies, ban_event
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.lenient import quiet
 from bridgekit.runtime.networks.accounts import Accounts
-from bridgekit.runtime.networks.sessions import Supervised
+from bridgekit.runtime.networks.sessions import State, Supervised
 from bridgekit.runtime.people.ghosts import Ghosts
 from bridgekit.runtime.registry import Registry
 from bridgekit.tasks import Spawn
@@ -165,7 +165,8 @@ class PolicyLists:
 
     def session_changed(self, supervised: Supervised) -> None:
         """An account was rejected: where its network has banned it, that is written down for others to follow."""
-        if supervised.banned and supervised.login is not None and self._write_to:
+        banned = supervised.banned and supervised.state is State.REJECTED
+        if banned and supervised.login is not None and self._write_to:
             self._spawn(self._write(supervised.login.owner, supervised.id, supervised.reason))
 
     async def _write(self, user: PersonId, network: NetworkId, reason: str) -> None:

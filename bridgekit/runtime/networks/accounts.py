@@ -11,6 +11,7 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import LoginId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.meeting import IsInvited, TakesLeave
 from bridgekit.contract.people import Login
+from bridgekit.core import wording
 from bridgekit.runtime.networks.sessions import State, Supervised
 from bridgekit.runtime.registry import Registry
 from bridgekit.store import LoginRow
@@ -181,6 +182,9 @@ class Accounts:
     def status(self, network: NetworkId, login: LoginId | None = None) -> str:
         """How a session is, for people."""
         state, reason = self.state(network, login)
+        supervised = self.sessions.get((network, login))
+        if supervised is not None and supervised.state is State.REJECTED and not supervised.is_final:
+            reason = wording.tried_again(reason)
         return f"{state}: {reason}" if reason else state
 
     def states(self) -> dict[tuple[NetworkId, str], int]:

@@ -1,8 +1,8 @@
-"""Owners of accounts: what they are told of their account on a network."""
+"""Owners of accounts, and the admins for the bridge's own: what they are told of an account on a network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -38,6 +38,7 @@ class Owners:
         label: Callable[[NetworkId], str],
         spawn: Spawn,
         waits: Callable[[PortalKey, PersonId], object],
+        admins: Callable[[], Collection[PersonId]],
     ) -> None:
         self._registry = registry
         self._asked = asked
@@ -48,15 +49,32 @@ class Owners:
         self._label = label
         self._spawn = spawn
         self._waits = waits
+        self._admins = admins
+        self._turned_away: set[NetworkId] = set()  # the bridge itself, and the admins were told
 
     def session_changed(self, supervised: Supervised) -> None:
         """A session is up, lost or rejected."""
         if supervised.state is State.WAITING:
             self._metrics.reconnect(supervised.id)
-        if supervised.login is not None and supervised.state in (State.REJECTED, State.READY):
-            self._spawn(self._login_changed(supervised.login.id, supervised.reason))
+        if supervised.state not in (State.REJECTED, State.READY):
+            return
+        again = supervised.state is State.REJECTED and not supervised.is_final
+        if supervised.login is not None:
+            self._spawn(self._login_changed(supervised.login.id, supervised.reason, again=again))
+        elif supervised.state is State.READY:
+            self._turned_away.discard(supervised.id)
+        elif supervised.id not in self._turned_away:
+            self._turned_away.add(supervised.id)
+            self._spawn(self._turned_us_away(supervised.id, supervised.reason, again=again))
 
-    async def _login_changed(self, login: LoginId, rejected: str) -> None:
+    async def _turned_us_away(self, network: NetworkId, reason: str, *, again: bool) -> None:
+        why = wording.tried_again(reason) if again else reason
+        try:
+            await self._rooms.tell_all(self._admins(), wording.turned_us_away(self._label(network), why))
+        except BridgeError as error:
+            log.warning("admins_not_told", network=network, reason=error.notice)
+
+    async def _login_changed(self, login: LoginId, rejected: str, *, again: bool) -> None:
         """Keep whether a login is of use; its owner is told once of each reason why it is not."""
         row = self._registry.logins.get(login)
         state = "rejected" if rejected else "wanted"
@@ -64,7 +82,8 @@ class Owners:
             return
         await self._registry.put_login(msgspec.structs.replace(row, state=state, reason=rejected))
         if rejected:
-            words = f"Your account on {self._label(row.network)} cannot be used: {rejected}"
+            why = wording.tried_again(rejected) if again else rejected
+            words = f"Your account on {self._label(row.network)} cannot be used: {why}"
             await self._rooms.tell(row.login.owner, words)
 
     async def invited(self, network: NetworkId, login: LoginId | None, fact: facts.Invitation) -> None:

@@ -1,4 +1,4 @@
-"""Sessions: connected, kept alive, restarted with backoff and jitter, and stopped where a login is no use."""
+"""Sessions: connected, kept alive, restarted with backoff and jitter, and left alone where a login is no use."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ FIRST_WAIT = 1.0
 LONGEST_WAIT = 300.0
 STEADY = 60.0
 """A session that lasted this long (s) starts its backoff anew."""
+LONGEST_STAY = 86_400.0
+"""A login that was rejected and may be of use later is asked about once in this time (s) at last."""
 
 
 class State(StrEnum):
     CONNECTING = "connecting"
     READY = "ready"
     WAITING = "waiting"  # for the next try
-    REJECTED = "rejected"
+    REJECTED = "rejected"  # nobody waits for it, whether or not it is tried again
     STOPPED = "stopped"
 
 
@@ -51,6 +53,7 @@ class Supervised:
         self.state = State.CONNECTING
         self.reason = ""
         self.banned = False  # its network has banned it
+        self.is_final = True  # where it is rejected: nobody tries again
         self.reconnects = 0
         self.joined: set[ChatId] = set()  # the chats that this session was told to enter
         self.session: Session | None = None
@@ -71,25 +74,17 @@ class Supervised:
         return self.login.id if self.login else None
 
     async def run(self) -> None:
-        """Hold the session until cancelled; returns where the login was rejected."""
-        wait = FIRST_WAIT
+        """Hold the session until cancelled; returns where the login was rejected for good."""
+        wait, refusals = FIRST_WAIT, 0
         loop = asyncio.get_running_loop()
         while True:
             self._ready_at = math.inf  # the time that a connection takes does not make it steady
+            retry: Disconnected | LoginRejected
             try:
                 await self._once()
                 retry = Disconnected("The session ended.")
-            except Disconnected as error:
+            except (Disconnected, LoginRejected) as error:
                 retry = error
-            except LoginRejected as error:
-                self.session = None
-                self.banned = isinstance(error, LoginBanned)
-                log.error(
-                    "session_rejected", network=self.id, own=self.login is not None, reason=error.notice
-                )
-                self._set(State.REJECTED, error.notice)
-                self._settled.set()
-                return
             except Exception as error:
                 log.exception("session_fault", network=self.id, kind=type(error).__name__)
                 retry = Disconnected("The connector has a fault; the log says more.")
@@ -98,20 +93,49 @@ class Supervised:
             self._doors.clear()
             self._settled.clear()
             if loop.time() - self._ready_at > STEADY:
-                wait = FIRST_WAIT
-            pause = max(retry.retry_after or 0.0, wait * self._dice.uniform(0.5, 1.0))
-            wait = min(wait * 2, LONGEST_WAIT)
-            self.reconnects += 1
-            self._set(State.WAITING, retry.notice)
-            log.warning("session_lost", network=self.id, retry_in=round(pause, 1), reason=retry.notice)
+                wait, refusals = FIRST_WAIT, 0
+            if isinstance(retry, LoginRejected):
+                pause = self._rejected(retry, refusals)
+                if pause is None:
+                    return
+                refusals += 1
+            else:
+                pause = max(retry.retry_after or 0.0, wait * self._dice.uniform(0.5, 1.0))
+                wait = min(wait * 2, LONGEST_WAIT)
+                self.reconnects += 1
+                self._set(State.WAITING, retry.notice)
+                log.warning("session_lost", network=self.id, retry_in=round(pause, 1), reason=retry.notice)
             await self._sleep(pause)
 
+    def _rejected(self, error: LoginRejected, refusals: int) -> float | None:
+        """Seconds until it is tried again, twice as long each time; None: for good.
+
+        Everybody hears of it at once, and nobody of the tries: until one goes well, it stays rejected.
+        """
+        pause = None
+        if error.retry_after is not None:
+            doubled = error.retry_after * 2.0 ** min(refusals, 16)
+            pause = min(doubled, LONGEST_STAY) * self._dice.uniform(1.0, 1.5)
+        self.banned, self.is_final = isinstance(error, LoginBanned), pause is None
+        log.error(
+            "session_rejected",
+            network=self.id,
+            own=self.login is not None,
+            reason=error.notice,
+            retry_in=round(pause) if pause is not None else None,
+        )
+        self._set(State.REJECTED, error.notice)
+        self._settled.set()
+        return pause
+
     async def _once(self) -> None:
-        self._set(State.CONNECTING, "")
+        if self.state is not State.REJECTED:
+            self._set(State.CONNECTING, "")
         self._lost.clear()
         async with self._network.connect(self.login) as session:
             self.session = session
             self._ready_at = asyncio.get_running_loop().time()
+            self.banned = False
             self._set(State.READY, "")
             self._settled.set()
             log.info("session_ready", network=self.id, own=self.login is not None)

@@ -13,7 +13,7 @@ class Closing(StrEnum):
     """Why a server ends a connection."""
 
     THROTTLED = "throttled"  # wait longer
-    BANNED = "banned"  # stop, tell the user and the admin
+    BANNED = "banned"  # stay away for hours, tell the user and the admin
     TOO_MANY = "too_many"  # fewer connections at a time
     KILLED = "killed"  # somebody wanted it so: wait, and stop if it happens again
     OTHER = "other"

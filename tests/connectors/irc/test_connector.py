@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from bridgekit.contract.connector import API_VERSION
-from bridgekit.contract.errors import Disconnected, LoginRejected, SendRejected
+from bridgekit.contract.errors import Disconnected, LoginBanned, LoginRejected, SendRejected
 from bridgekit.contract.facts import Change, ChatOpened, Invitation, Membership, Message
 from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Content, Person
@@ -361,6 +361,25 @@ async def test_whom_a_full_server_turns_away_the_others_do_not_follow():
             with pytest.raises(Disconnected, match="Too many people"):
                 async with network.connect(login_of("c")):
                     pass
+
+
+async def test_a_network_that_has_banned_the_bridge_does_not_see_its_people_either():
+    """A hundred puppets that knock from the same address are no way to have a ban lifted."""
+    ircd = Ircd()
+    async with ircd.serving():
+        network = network_of(ircd, puppets={"connects_per_second": 1000})
+        ircd.refuse = "K-Lined: spam"
+        with pytest.raises(LoginBanned):
+            async with network.connect(None):
+                pass
+        tries = len(ircd.received)
+        with pytest.raises(Disconnected, match="K-Lined: spam"):
+            async with network.connect(login_of("carol")):
+                pass
+        assert len(ircd.received) == tries
+        ircd.refuse = ""
+        async with network.connect(None), network.connect(login_of("carol")):
+            pass
 
 
 async def test_where_puppets_are_not_allowed_a_login_is_refused():

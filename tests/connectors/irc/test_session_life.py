@@ -197,7 +197,7 @@ async def test_a_quiet_server_that_answers_is_not_dead(caps, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "kind", "retry"),
     [
-        ("K-Lined", LoginBanned, None),
+        ("K-Lined", LoginBanned, 3600.0),
         ("Killed (op (bye))", Disconnected, 300.0),
         ("Ping timeout", Disconnected, 0.0),
     ],

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from bridgekit.contract.errors import Disconnected, LoginRejected, SendRejected
+from bridgekit.contract.errors import Disconnected, LoginBanned, LoginRejected, SendRejected
 from bridgekit.contract.facts import ChatOpened, ChatVisibility, Membership, Message, Roster, Topic
 from bridgekit.contract.ids import ChatId
 from bridgekit.contract.people import Content
@@ -14,10 +14,12 @@ from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Join, PostMessage, Sent, SetTopic
 from connectors.irc import deliveries, services
 from connectors.irc.puppets import address_of
+from connectors.irc.registering import REJECTED_SECONDS
 from connectors.irc.testing.certificate import write_certificate
 from connectors.irc.testing.harness import MemoryHost, login_of, network_of, running
-from connectors.irc.testing.inspircd import WEBIRC_PASSWORD, Inspircd
+from connectors.irc.testing.inspircd import OPERATOR, WEBIRC_PASSWORD, Inspircd
 from connectors.irc.testing.ircd import Ircd
+from connectors.irc.testing.lines import line_client
 from connectors.irc.testing.ngircd import Ngircd
 
 _numbers = itertools.count(1)
@@ -159,6 +161,31 @@ async def test_nickserv_with_real_services(inspircd):
     async with running(network) as bridge:
         await bridge.fact(ChatOpened)
         assert bridge.session.state.account == account
+
+
+async def test_a_real_ban_passes(inspircd):
+    """A K-line with a duration: who is there is put out, who comes is turned away, and some seconds later is not."""
+    network = network_of(at(inspircd.port), nick=f"banned{next(_numbers)}", username="banned")
+    async with line_client(inspircd.port) as operator:
+        await operator.register("kliner")
+        await operator.send("OPER {} {}".format(*OPERATOR))
+        await operator.expect(" 381 ")
+        async with running(network) as bridge:
+            await operator.send("KLINE *banned@* 5s :spam from you")
+            turned_away = [await bridge.ended()]
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    async with network.connect(None):
+                        break
+                except LoginBanned as error:
+                    turned_away.append(error)
+                await asyncio.sleep(0.5)
+    assert len(turned_away) > 1
+    for why in turned_away:
+        assert type(why) is LoginBanned
+        assert "spam from you" in why.notice
+        assert why.retry_after == REJECTED_SECONDS
 
 
 async def _until(condition) -> None:

@@ -174,8 +174,8 @@ async def test_why_a_server_has_banned_us_may_stand_in_its_last_word_alone(monke
 @pytest.mark.parametrize(
     ("words", "kind", "at_least"),
     [
-        ("K-Lined: spam", LoginBanned, None),
-        ("You are banned from this server", LoginBanned, None),
+        ("K-Lined: spam", LoginBanned, 3600),
+        ("You are banned from this server", LoginBanned, 3600),
         ("Trying to reconnect too fast.", Disconnected, 60),
         ("Throttled: Reconnecting too fast", Disconnected, 60),
         ("Too many connections from your IP", registering.TooMany, 200),
@@ -183,7 +183,7 @@ async def test_why_a_server_has_banned_us_may_stand_in_its_last_word_alone(monke
     ],
 )
 async def test_the_servers_last_word_decides_about_the_next_try(caps, words, kind, at_least):
-    """translation.md IRC 17: throttled -> wait; K-line -> stop; too many connections -> fewer at a time."""
+    """Throttled: wait; K-lined: stay away, for hours; too many connections: fewer at a time."""
     ircd = Ircd(caps=caps)
     ircd.refuse = words
     async with ircd.serving():

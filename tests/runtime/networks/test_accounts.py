@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +279,22 @@ async def test_whom_the_network_has_banned_is_not_heard_through_the_relay(tmp_pa
         await dave.send(room, "I am heard")
         await town.until(lambda: "I am heard" in " ".join(town.said()))
         assert "and now?" not in " ".join(town.said())
+
+
+async def test_the_admins_hear_once_that_a_network_has_turned_the_bridge_away(tmp_path: Path) -> None:
+    town = Town()
+    town.ban = "You are banned from this town: spam"
+    town.rejection = partial(LoginBanned, retry_after=0.01)
+    why = "You are banned from this town: spam. The bridge tries again by itself, ever more seldom: once a day at last."
+    told = f"Town has turned the bridge away, and nothing passes to it or from it until that is mended: {why}"
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        event = await said(place, by(BOT, told))
+        assert ALICE_ID in place.homeserver.members(event.room_id)
+        assert bridge.accounts.status(TOWN) == f"rejected: {why}"
+        await until(lambda: len(town.logins) > 3)
+        assert [e.body for e in place.homeserver.events() if told in e.body] == [told]
+        town.ban = ""
+        await until(lambda: bridge.accounts.is_ready(TOWN))
 
 
 async def test_an_account_that_was_away_when_its_owner_left_leaves_when_it_is_back(

@@ -14,13 +14,13 @@ from structlog.testing import capture_logs
 from bridgekit.contract import facts, verbs
 from bridgekit.contract.capabilities import Capabilities
 from bridgekit.contract.connector import Emit, OwnAccounts
-from bridgekit.contract.errors import Disconnected, LoginRejected, SendRejected
+from bridgekit.contract.errors import Disconnected, LoginBanned, LoginRejected, SendRejected
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId
 from bridgekit.contract.people import Content, Login, Person
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Sent, Verb
 from bridgekit.runtime.networks import sessions
-from bridgekit.runtime.networks.sessions import FIRST_WAIT, LONGEST_WAIT, State, Supervised
+from bridgekit.runtime.networks.sessions import FIRST_WAIT, LONGEST_STAY, LONGEST_WAIT, State, Supervised
 
 POST = verbs.PostMessage(chat=ChatId("#a"), content=Content(text=plain("hello")))
 LOGIN = Login(id=LoginId("login-1"), owner=PersonId("@ann:example.org"))
@@ -273,6 +273,53 @@ async def test_why_an_account_was_rejected_stands_in_the_log_once(watching: Star
     assert entry["network"] == "example"
     assert entry["own"] is (login is not None)
     assert entry["reason"] == "The network has banned this connection."
+
+
+BANNED = LoginBanned("You are banned: spam", retry_after=3600.0)
+
+
+async def test_a_ban_is_asked_about_ever_more_seldom(watching: Start):
+    watch = watching(share=0.0)
+    watch.most_pauses = 2000  # three years and more
+    watch.line.refuse = lambda: BANNED
+    await watch.until(lambda: len(watch.pauses) == 2000)
+    assert watch.pauses[:6] == [3600.0 * 2**n for n in range(5)] + [LONGEST_STAY]
+    assert watch.pauses[-1] == LONGEST_STAY
+
+
+async def test_of_a_ban_everybody_hears_once_and_nobody_waits(watching: Start):
+    watch = watching()
+    watch.line.refuse = lambda: BANNED
+    await watch.until(lambda: len(watch.pauses) == 3)
+    assert watch.states == [(State.REJECTED, "You are banned: spam")]
+    with pytest.raises(LoginRejected, match="spam"):
+        await watch.supervised.perform(POST)
+    assert watch.supervised.banned
+    assert not watch.supervised.is_final
+
+
+@pytest.mark.parametrize("where", ["connecting", "reading"])
+async def test_who_was_banned_is_back_when_the_ban_is_over(watching: Start, where: str):
+    watch = watching()
+    if where == "connecting":
+        tries = iter([BANNED, BANNED])
+        watch.line.refuse = lambda: next(tries, None)
+        await watch.ready()
+    else:
+        (await watch.ready()).over.set_exception(BANNED)
+        await watch.ready(2)
+    assert not watch.supervised.banned
+    assert watch.states[-2:] == [(State.REJECTED, "You are banned: spam"), (State.READY, "")]
+    assert watch.supervised.reconnects == 0
+
+
+async def test_who_is_let_in_and_banned_at_once_is_no_guest_again(watching: Start):
+    """A network that bans behind the welcome (a DNSBL, an operator's script) is not asked every hour for ever."""
+    watch = watching(share=0.0)
+    (await watch.ready()).over.set_exception(BANNED)
+    (await watch.ready(2)).over.set_exception(BANNED)
+    await watch.until(lambda: len(watch.pauses) == 2)
+    assert watch.pauses == [3600.0, 7200.0]
 
 
 async def test_a_verb_that_is_withdrawn_costs_no_connection(watching: Start):
