@@ -57,10 +57,6 @@ class Contacts:
         known = await self.of(ours)
         if bond is not Bond.ASKED:
             self._told.discard((ours, theirs))
-        asking = [one for one, its in known.items() if its is Bond.ASKED]
-        if bond is Bond.ASKED and theirs not in known and len(asking) >= MOST_ASKING:
-            del known[asking[0]]
-            self._told.discard((ours, asking[0]))
         if bond is None:
             known.pop(theirs, None)
         elif theirs not in known and len(known) >= MOST:
@@ -90,10 +86,10 @@ class Contacts:
                 self._present(session, "", ours, theirs)
             return
         guest = self._network.guest(ours)
+        owner = guest or (session if session.login is not None else None)
         known = (await self.of(ours)).get(theirs)
         if kind == "unsubscribe":
-            await self.put(ours, theirs, None)
-            self._present(session, "unsubscribed", ours, theirs)
+            await self._forget(session, owner, ours, theirs)
         elif kind == "probe":
             if known is not Bond.FRIEND:
                 self._present(session, "unsubscribed", ours, theirs)
@@ -101,17 +97,40 @@ class Contacts:
                 self._present(session, "", ours, theirs)
         elif known is Bond.FRIEND:
             self._present(session, "subscribed", ours, theirs)
-        elif (guest is None and session.login is None) or not await self.put(ours, theirs, Bond.ASKED):
+        elif owner is None or not await self._may_ask(session, owner, ours, theirs):
             self._present(session, "unsubscribed", ours, theirs)
         elif (ours, theirs) not in self._told:
             self._told.add((ours, theirs))
-            (guest or session).tell(self._request(theirs))
+            owner.tell(self._request(theirs))
 
-    def _request(self, theirs: str) -> facts.Invitation:
-        """Somebody asks to be a contact."""
-        asks = Person(id=PersonId(theirs), name=theirs.partition("@")[0], account=theirs)
+    async def _may_ask(
+        self, session: XmppSession, owner: Guest | XmppSession, ours: str, theirs: str
+    ) -> bool:
+        """Whether one more may ask; the oldest of too many gives way to them."""
+        known = await self.of(ours)
+        asking = [one for one, its in known.items() if its is Bond.ASKED]
+        if theirs not in known and len(asking) >= MOST_ASKING:
+            await self._forget(session, owner, ours, asking[0])
+        return await self.put(ours, theirs, Bond.ASKED)
+
+    async def _forget(
+        self, session: XmppSession, owner: Guest | XmppSession | None, ours: str, theirs: str
+    ) -> None:
+        """They are a stranger again; an answer of which nobody would hear is not waited for any more."""
+        known = (await self.of(ours)).get(theirs)
+        await self.put(ours, theirs, None)
+        self._present(session, "unsubscribed", ours, theirs)
+        if known is Bond.ASKED and owner is not None:
+            owner.tell(self._request(theirs, withdrawn=True))
+
+    def _request(self, theirs: str, *, withdrawn: bool = False) -> facts.Invitation:
+        """Somebody asks to be a contact, or does no more."""
         return facts.Invitation(
-            chat=ChatId(theirs), at=int(self._host.now() * 1000), private=True, sender=asks
+            chat=ChatId(theirs),
+            at=int(self._host.now() * 1000),
+            private=True,
+            sender=Person(id=PersonId(theirs), name=theirs.partition("@")[0], account=theirs),
+            withdrawn=withdrawn,
         )
 
     def _present(self, session: XmppSession, kind: str, ours: str, theirs: str) -> None:

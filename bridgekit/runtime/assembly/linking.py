@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bridgekit.runtime.commands.management import ManagementRooms
+from bridgekit.runtime.linking.contacts import Contacts
 from bridgekit.runtime.linking.making import Making
 from bridgekit.runtime.linking.portals import Portals
 from bridgekit.runtime.linking.standing import StandingLinks
@@ -56,13 +57,22 @@ def assemble(parts: Parts) -> None:
         describe=parts.opening.describe,
         tell=parts.management.tell,
     )
+    contacts = Contacts(
+        parts.client,
+        parts.registry,
+        parts.accounts,
+        parts.portals,
+        parts.directs,
+        direct=parts.making.direct,
+        spawn=parts.spawn,
+    )
     parts.owners = Owners(
         parts.registry,
         parts.management,
         parts.networks,
         parts.metrics,
-        asked=parts.making.asked,
-        withdrawn=parts.making.withdrawn,
+        asked=contacts.asked,
+        withdrawn=contacts.withdrawn,
         label=parts.label,
         spawn=parts.spawn,
         waits=parts.accounts.invited,

@@ -18,8 +18,6 @@ from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Kind, Person
 from bridgekit.contract.policy import Entry, Exposure
-from bridgekit.core import wording
-from bridgekit.core.direct import Direct
 from bridgekit.core.exposure import HISTORY
 from bridgekit.core.ghosts import Namespace
 from bridgekit.core.protection import SEALED
@@ -235,43 +233,6 @@ class Making:
         else:
             return None
         return await self.direct(side, person, row.login.owner) if person is not None else None
-
-    async def asked(self, side: PortalKey, person: Person, owner: PersonId) -> None:
-        """Somebody on a network asks to be a contact: the owner of the account is asked into the conversation.
-
-        Joining it is a yes and declining it a no, which the session hears as Join and Leave; who talks with them
-        already has said yes.
-        """
-        link = self._registry.links.get(side)
-        if link is None and self._directs.policy(side.network) is Direct.OFF:
-            no = verbs.Leave(chat=side.chat)
-            await quiet(self._sessions[side.network, side.receiver].perform, no)
-        elif link is None and side not in self._portals.making:
-            making: asyncio.Future[ChatId | None] = asyncio.get_running_loop().create_future()
-            self._portals.making[side] = making
-            room: ChatId | None = None
-            try:
-                room = await self.direct(side, person, owner)
-            finally:
-                making.set_result(room)
-                del self._portals.making[side]
-        elif link is not None and owner in await self._client.joined_members(link.room):
-            supervised = self._sessions[side.network, side.receiver]
-            await quiet(supervised.perform, verbs.Join(chat=side.chat))
-
-    async def withdrawn(self, side: PortalKey, person: Person, owner: PersonId) -> bool:
-        """Who asked to be a contact asks no more: an invitation that the owner has not answered is taken back, as far
-        as the room lets the bridge, and the room is given up; False where there is none."""
-        if (making := self._portals.making.get(side)) is not None:
-            await making
-        link = self._registry.links.get(side)
-        member = link and await self._client.state(link.room, "m.room.member", owner)
-        if link is None or not member or member.get("membership") != "invite":
-            return False
-        why = wording.asks_no_more(person.name)
-        await allowed(self._client.kick(link.room, owner, reason=why))
-        await self._portals.unlink(side, reason=why, leave=False)
-        return True
 
     async def direct(self, side: PortalKey, person: Person, owner: PersonId) -> ChatId:
         """Make the room of a direct chat and ask its owner in."""

@@ -89,7 +89,7 @@ class Owners:
     async def invited(self, network: NetworkId, login: LoginId | None, fact: facts.Invitation) -> None:
         """An account was asked into a chat, or is no more: its owner is told, and nothing is joined by itself.
 
-        A private chat is a person who asks to be a contact: see `Making.asked` and `withdrawn`.
+        A private chat is a person who asks to be a contact: see `linking.contacts`.
         """
         row = self._registry.logins.get(login) if login is not None else None
         if row is None:

@@ -27,8 +27,17 @@ def contacts() -> tuple[Contacts, Any, list[Fact]]:
     )
 
 
-async def ask(found: Contacts, session: Any, who: str) -> None:
-    await found._asked(session, make("presence", wire.CLIENT, from_=who, to=ANN, type="subscribe"))
+async def ask(found: Contacts, session: Any, who: str, kind: str = "subscribe") -> None:
+    await found._asked(session, make("presence", wire.CLIENT, from_=who, to=ANN, type=kind))
+
+
+def waiting(told: list[Fact]) -> list[str]:
+    """Who has asked and not taken it back, as far as it was told."""
+    asking = dict[str, bool]()
+    for fact in told:
+        assert isinstance(fact, facts.Invitation)
+        asking[fact.chat] = not fact.withdrawn
+    return [who for who, asks in asking.items() if asks]
 
 
 async def test_who_asks_twice_is_told_of_once():
@@ -52,3 +61,28 @@ async def test_made_up_addresses_leave_room_for_friends():
     assert known["friend@x.test"] is Bond.FRIEND
     assert len(known) == MOST_ASKING + 1
     assert f"nobody{MOST_ASKING + 19}@x.test" in known
+
+
+async def test_who_takes_the_request_back_asks_no_more():
+    """RFC 6121, 3.3: unsubscribe. Of a friend it ends what was agreed, and there is nothing to take back."""
+    found, session, told = contacts()
+    await ask(found, session, "bob@x.test")
+    assert waiting(told) == ["bob@x.test"]
+    for _ in range(2):
+        await ask(found, session, "bob@x.test", "unsubscribe")
+    assert waiting(told) == []
+    assert len(told) == 2
+    await ask(found, session, "bob@x.test")
+    await found.answer(session, ANN, "bob@x.test", True)
+    await ask(found, session, "bob@x.test", "unsubscribe")
+    assert len(told) == 3
+
+
+async def test_who_gives_way_to_others_that_ask_is_asked_about_no_more():
+    """Nobody would hear of an answer to them."""
+    found, session, told = contacts()
+    for i in range(MOST_ASKING + 2):
+        await ask(found, session, f"nobody{i}@x.test")
+    assert (
+        waiting(told) == list(await found.of(ANN)) == [f"nobody{i}@x.test" for i in range(2, MOST_ASKING + 2)]
+    )

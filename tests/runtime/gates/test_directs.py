@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from bridgekit.contract.facts import Invitation, Message
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Kind, Person, Role
 from bridgekit.contract.verbs import Leave, PostMessage
+from bridgekit.core.rates import Rate
 from bridgekit.runtime.bridge import Bridge
+from bridgekit.runtime.linking import contacts
 from bridgekit.testing.homeserver import Human
 from tests.runtime.fake_network import TALK, Town, now, person, says
 from tests.runtime.gates.test_consenting import roster, told
@@ -19,6 +22,7 @@ from tests.runtime.running import (
     BOT,
     World,
     by,
+    emptied,
     ghost,
     has_fate,
     linked,
@@ -295,6 +299,62 @@ async def test_who_asks_to_be_a_contact_no_more_takes_the_invitation_back(tmp_pa
         town.emit(whispers("thanks"), login=ALICE)
         await said(place, by(BOB, "thanks"))
         assert not town.done(Leave)
+
+
+def asks_for_contact(name: str, *, withdrawn: bool = False) -> Invitation:
+    return Invitation(
+        chat=ChatId(f"dm:{name.lower()}"), at=now(), private=True, sender=person(name), withdrawn=withdrawn
+    )
+
+
+async def heard(bridge: Bridge) -> None:
+    """Whatever was emitted so far has come to its end."""
+    await bridge.store.commit(bridge.store.kv.put("test", "everything before", b""))
+    await emptied(bridge)
+
+
+def asked_by(bridge: Bridge) -> set[str]:
+    return {link.chat for link in bridge.registry.links}
+
+
+async def test_of_many_who_ask_to_be_contacts_some_wait_and_who_asks_no_more_meanwhile_is_not_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Addresses cost nothing. After a restart the network tells of whoever still waits."""
+    monkeypatch.setattr(contacts, "PER_OWNER", Rate(2, 3_600_000))
+    town = Town()
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge() as bridge:
+            alice = await signed_in(place, town, bridge)
+            for name in ("Ann", "Bob", "Cid", "Dan"):
+                town.emit(asks_for_contact(name), login=ALICE)
+            await heard(bridge)
+            assert asked_by(bridge) == {"dm:ann", "dm:bob"}
+            town.emit(asks_for_contact("Cid", withdrawn=True), login=ALICE)
+            await heard(bridge)
+            assert len(place.homeserver.invitations(alice.id)) == 2  # nothing is said of it, either
+        monkeypatch.setattr(contacts, "PER_OWNER", Rate(1, 50))
+        async with place.bridge() as bridge:
+            await until(lambda: ALICE in town.sessions)
+            for name in ("Dan", "Eve", "Fay"):
+                town.emit(asks_for_contact(name), login=ALICE)
+            await until(lambda: asked_by(bridge) == {"dm:ann", "dm:bob", "dm:dan", "dm:eve", "dm:fay"})
+
+
+async def test_who_asks_and_takes_it_back_on_and_on_is_not_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contacts, "PER_PERSON", Rate(1, 3_600_000))
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        await signed_in(place, town, bridge)
+        for _ in range(3):
+            town.emit(asks_for_contact("Bob"), asks_for_contact("Bob", withdrawn=True), login=ALICE)
+        town.emit(asks_for_contact("Ann"), login=ALICE)
+        await heard(bridge)
+        assert asked_by(bridge) == {"dm:ann"}
+        notices = [e for e in place.homeserver.events() if by(BOT, "taken back asking")(e)]
+        assert len([e for e in notices if e.type == "m.room.message"]) == 1
 
 
 async def test_who_has_talked_may_talk_again_also_after_a_restart(tmp_path: Path) -> None:
