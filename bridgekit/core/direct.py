@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 import msgspec
 
 from bridgekit.contract import facts
+from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import NetworkId, PersonId
 from bridgekit.contract.people import Content, Kind, Person
 from bridgekit.core import wording
+from bridgekit.core.bearers import Bearers, InSight, is_namesake, seen_with
 
 
 class Direct(StrEnum):
@@ -97,6 +99,10 @@ class Blocks:
     def __init__(self, rows: Iterable[Block] = ()) -> None:
         self._people: dict[tuple[NetworkId, PersonId, PersonId], Block] = {}
         self._accounts: dict[tuple[NetworkId, str, PersonId], Block] = {}
+        self._unbound: dict[
+            tuple[NetworkId, PersonId], set[PersonId]
+        ] = {}  # owners, where no account is known
+        self._bearers = Bearers()
         for row in rows:
             self._add(row)
 
@@ -104,11 +110,21 @@ class Blocks:
         self._people[row.network, row.person, row.owner] = row
         if row.account:
             self._accounts[row.network, row.account, row.owner] = row
+            self._bind(row)
+        else:
+            self._unbound.setdefault((row.network, row.person), set()).add(row.owner)
 
     def _drop(self, rows: Iterable[Block]) -> None:
         for row in rows:
             self._people.pop((row.network, row.person, row.owner), None)
             self._accounts.pop((row.network, row.account, row.owner), None)
+            self._bind(row)
+
+    def _bind(self, row: Block) -> None:
+        owners = self._unbound.get((row.network, row.person), set())
+        owners.discard(row.owner)
+        if not owners:
+            self._unbound.pop((row.network, row.person), None)
 
     def covers(self, network: NetworkId, person: Person, owner: PersonId) -> bool:
         """Whether `owner` may not write to the person: under this id, or with this account."""
@@ -131,16 +147,54 @@ class Blocks:
         sender = said.sender
         mine = {row.owner: row for row in self._mine(network, sender)}
         if word.blocks:
-            if whom in mine or "" in mine:
-                return Answered(words=wording.blocked_already(whom if whom in mine else ""))
-            row = Block(network=network, person=sender.id, account=sender.account or "", owner=whom, at=now)
+            known = mine.get(whom) or mine.get(PersonId(""))
+            if known is not None and (known.account or not sender.account):
+                return Answered(words=wording.blocked_already(known.owner))
+            to_block = whom if known is None else known.owner
+            row = Block(
+                network=network, person=sender.id, account=sender.account or "", owner=to_block, at=now
+            )
             self._add(row)
-            return Answered(words=wording.blocked(whom), put=row)
+            self._bearers.gave(network, sender.id)
+            words = wording.blocked(whom) if known is None else wording.blocked_with_account(known.owner)
+            return Answered(words=words, put=row)
         if whom and "" in mine:
             return Answered(words=wording.blocked_already(""))
         gone = tuple(row for row in mine.values() if not whom or row.owner == whom)
         self._drop(gone)
         return Answered(words=wording.unblocked(whom) if gone else wording.NOT_BLOCKED, remove=gone)
+
+    def learn(self, network: NetworkId, fact: Fact, in_sight: InSight) -> list[tuple[Person, Answered]]:
+        """What a fact tells of the accounts of those who block somebody without one: whoever signs in under the eyes of
+        the bridge, or comes back with the account of that very name, takes their wish along to other names.
+
+        `in_sight` is how it is after the fact.
+        """
+        self._bearers.hear(network, fact, in_sight)
+        return [
+            (person, answered)
+            for person in (seen_with(fact) if self._unbound else ())
+            if person.account
+            for answered in self._bound(network, person, person.account, in_sight)
+        ]
+
+    def _bound(
+        self, network: NetworkId, person: Person, account: str, in_sight: InSight
+    ) -> Iterator[Answered]:
+        owners = self._unbound.get((network, person.id))
+        if not owners:
+            return
+        same = self._bearers.is_same(network, person.id) and in_sight(network, person.id)
+        if not same and not is_namesake(account, person.id):
+            return
+        for owner in sorted(owners):
+            row = msgspec.structs.replace(self._people[network, person.id, owner], account=account)
+            self._add(row)
+            yield Answered(words=wording.blocked_with_account(owner), put=row)
+
+    def lost(self, network: NetworkId) -> None:
+        """The connection to a network is gone: nobody is in sight."""
+        self._bearers.lost(network)
 
     def forget(self, network: NetworkId, person: PersonId) -> tuple[Block, ...]:
         """Somebody is erased: the rows that were theirs."""

@@ -15,6 +15,7 @@ from bridgekit.contract.people import Content, Kind, Person
 from bridgekit.contract.text import plain
 from bridgekit.core import wording
 from bridgekit.core.answers import Word, word_in
+from bridgekit.core.bearers import Bearers, InSight, is_namesake, seen_with
 from bridgekit.core.model import NOTHING, RELAY, Action, Context, Plan
 
 
@@ -35,18 +36,13 @@ class OptOut(msgspec.Struct, frozen=True, kw_only=True):
     at: int
 
 
-InSight = Callable[[NetworkId, PersonId], bool]
-"""Whether somebody is in a chat that the bridge sees."""
-
-
 class OptOuts:
     """Who has opted out, on all networks."""
 
     def __init__(self, rows: Iterable[OptOut] = ()) -> None:
         self._names: dict[tuple[NetworkId, PersonId], dict[str, OptOut]] = {}  # by account
         self._accounts: Counter[tuple[NetworkId, str]] = Counter()
-        # Who has been in sight ever since they said so: whatever account they sign in to, it is them.
-        self._near: set[tuple[NetworkId, PersonId]] = set()
+        self._bearers = Bearers()
         for row in rows:
             self.add(row)
 
@@ -71,7 +67,7 @@ class OptOuts:
         rows = self._names.get((network, person.id))
         if not rows:
             return False
-        return not person.account or "" in rows or (network, person.id) in self._near
+        return not person.account or "" in rows or self._bearers.is_same(network, person.id)
 
     def hear(self, network: NetworkId, fact: Fact, now: int) -> Heard | None:
         """`!optout` or `!optin`, said in a chat or in private; None where it is neither."""
@@ -88,7 +84,7 @@ class OptOuts:
                     return Heard(words=wording.OUT_WITH_ACCOUNT if out else wording.ALREADY_IN)
                 for row in mine:
                     self._drop(row)
-                self._near.discard((network, sender.id))
+                self._bearers.took_back(network, sender.id)
                 return Heard(words=wording.OPTED_IN, remove=tuple(mine))
             case _:
                 return None
@@ -99,7 +95,7 @@ class OptOuts:
             return Heard(words=wording.ALREADY_OUT)
         row = OptOut(network=network, person=sender.id, account=account, at=now)
         self.add(row)
-        self._near.add((network, sender.id))
+        self._bearers.gave(network, sender.id)
         return Heard(words=wording.ALREADY_OUT if out else wording.OPTED_OUT, put=row)
 
     def learn(self, network: NetworkId, fact: Fact, in_sight: InSight) -> list[tuple[Person, Heard]]:
@@ -108,18 +104,10 @@ class OptOuts:
 
         `in_sight` is how it is after the fact. Whoever went may come back as somebody else.
         """
-        match fact:
-            case facts.Roster() | facts.ChatClosed():
-                self._near = {one for one in self._near if one[0] != network or in_sight(*one)}
-            case facts.Membership(person=person) | facts.Message(sender=person):
-                # Who was in no chat when they said so would be gone without a word.
-                if (network, person.id) in self._near and not in_sight(network, person.id):
-                    self._near.discard((network, person.id))
-            case _:
-                pass
+        self._bearers.hear(network, fact, in_sight)
         return [
             (person, heard)
-            for person in _bearers(fact)
+            for person in seen_with(fact)
             if person.account and (heard := self._bound(network, person, person.account, in_sight))
         ]
 
@@ -128,8 +116,8 @@ class OptOuts:
         if not rows or account in rows:
             return None
         named = rows.get("")
-        same = (network, person.id) in self._near and in_sight(network, person.id)
-        if not same and (named is None or account.lower() != person.id.lower()):
+        same = self._bearers.is_same(network, person.id) and in_sight(network, person.id)
+        if not same and (named is None or not is_namesake(account, person.id)):
             return None
         row = msgspec.structs.replace(named or next(iter(rows.values())), account=account)
         if named is not None:
@@ -141,7 +129,7 @@ class OptOuts:
 
     def lost(self, network: NetworkId) -> None:
         """The connection to a network is gone: nobody is in sight."""
-        self._near = {one for one in self._near if one[0] != network}
+        self._bearers.lost(network)
 
     def _mine(self, network: NetworkId, person: Person) -> list[OptOut]:
         """What the person may take back: an account's wish takes that account, not just its name."""
@@ -161,21 +149,6 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
     words: str
     put: OptOut | None = None
     remove: tuple[OptOut, ...] = ()
-
-
-def _bearers(fact: Fact) -> Iterable[Person]:
-    """Whose account a fact tells as it is now."""
-    match fact:
-        case facts.Message(replayed=False, own=None, sender=person):
-            return (person,)
-        case facts.Membership(change=facts.Change.JOIN, person=person):
-            return (person,)
-        case facts.Profile(person=person) | facts.RoleChange(person=person):
-            return (person,)
-        case facts.Roster(members=members):
-            return (member.person for member in members)
-        case _:
-            return ()
 
 
 Covers = Callable[[NetworkId, Person], bool]

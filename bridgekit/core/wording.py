@@ -452,6 +452,15 @@ def blocked(owner: str) -> str:
     )
 
 
+def blocked_with_account(owner: str) -> str:
+    """Whoever blocks `owner` without an account has signed in to one."""
+    return (
+        f"You are signed in now: that {owner or 'nobody on Matrix'} {'cannot' if owner else 'can'} write to you in "
+        f"private by this bridge holds wherever this account is used. Say !unblock {owner or 'all'}, in private and "
+        f"signed in to it, to change that."
+    )
+
+
 def blocked_already(owner: str) -> str:
     """It is so already."""
     return (

@@ -53,6 +53,7 @@ class Consequences:
             self._parts.exposures.visibilities.lost(supervised.id)  # while the bridge was away
         if supervised.login is None and supervised.state is not State.READY:
             self._parts.consenting.optouts.lost(supervised.id)
+            self._parts.directs.lost(supervised.id)
         self._parts.owners.session_changed(supervised)
         self._parts.readers.session_changed(supervised)
         self._parts.policies.session_changed(supervised)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridgekit.contract.facts import Message
+from bridgekit.contract.facts import Change, Membership, Message, Profile
 from bridgekit.contract.ids import ChatId, LoginId, MessageId, NetworkId, PersonId
 from bridgekit.contract.people import Content, Kind, Person
 from bridgekit.contract.text import plain
@@ -152,6 +152,65 @@ def test_an_account_blocks_under_every_name_and_takes_it_back_under_every_name()
 def test_who_has_only_the_name_takes_nothing_back_of_an_account() -> None:
     blocks = Blocks([row(ALICE, account="robert")])
     assert said(blocks, "!unblock").remove == ()
+    assert blocks.covers(TOWN, BOB, ALICE)
+
+
+SIGNED_IN = Person(id=BOB.id, name="Bob", account="robert")
+ELSEWHERE = Person(id=PersonId("rob"), name="rob", account="robert")
+HERE = ChatId("#here")
+
+
+def signs_in(person: Person = SIGNED_IN) -> Profile:
+    return Profile(chat=HERE, at=8, person=person)
+
+
+def in_sight(network: NetworkId, person: PersonId) -> bool:
+    return True
+
+
+def nowhere(network: NetworkId, person: PersonId) -> bool:
+    return False
+
+
+def test_who_blocks_somebody_and_then_signs_in_is_not_written_to_wherever_the_account_is_used() -> None:
+    blocks = Blocks()
+    said(blocks, "!block")
+    [(person, bound)] = blocks.learn(TOWN, signs_in(), in_sight)
+    assert person == SIGNED_IN
+    assert bound.put == row(ALICE, account="robert")
+    assert "wherever this account is used" in bound.words
+    assert blocks.covers(TOWN, ELSEWHERE, ALICE)
+    assert not blocks.covers(TOWN, ELSEWHERE, CAROL)
+    assert blocks.learn(TOWN, signs_in(), in_sight) == []
+    assert said(blocks, "!unblock", sender=ELSEWHERE).remove == (row(ALICE, account="robert"),)
+    assert not blocks.covers(TOWN, SIGNED_IN, ALICE)
+
+
+def test_who_says_so_again_signed_in_is_not_written_to_wherever_the_account_is_used() -> None:
+    blocks = Blocks([row(ALICE)])
+    assert said(blocks, "!block", sender=SIGNED_IN).put == row(ALICE, account="robert")
+    assert blocks.covers(TOWN, ELSEWHERE, ALICE)
+    assert said(blocks, "!block", sender=SIGNED_IN).put is None
+
+
+def test_all_that_somebody_blocks_is_bound() -> None:
+    blocks = Blocks([row(ALICE), row(CAROL)])
+    namesake = Person(id=BOB.id, name="Bob", account="Bob")
+    bound = blocks.learn(TOWN, signs_in(namesake), nowhere)  # of that very name: also after a restart
+    assert [answered.put for _, answered in bound] == [row(ALICE, account="Bob"), row(CAROL, account="Bob")]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_who_takes_the_name_of_somebody_who_went_blocks_nobody_with_their_own_account(gone: bool) -> None:
+    """The name alone cannot be written to, as before; whoever bears it now is somebody else elsewhere."""
+    blocks = Blocks()
+    said(blocks, "!block")
+    if gone:
+        blocks.learn(TOWN, Membership(chat=HERE, at=8, person=BOB, change=Change.LEAVE), nowhere)
+    else:
+        blocks.lost(TOWN)
+    assert blocks.learn(TOWN, signs_in(), in_sight) == []
+    assert not blocks.covers(TOWN, ELSEWHERE, ALICE)
     assert blocks.covers(TOWN, BOB, ALICE)
 
 

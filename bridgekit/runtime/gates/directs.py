@@ -189,7 +189,9 @@ class Directs:
     # From the network ------------------------------------------------------------------------------------------
 
     def hear(self, side: PortalKey, fact: Fact) -> bool:
-        """A private fact, the moment it is read; True where it goes no further, and then its sender knows."""
+        """A fact, the moment it is read; True where it goes no further: it is private, and its sender knows."""
+        for person, learned in self._blocks.learn(side.network, fact, self._is_in_sight):
+            self._spawn(self._heard(PortalKey(side.network, side.chat), person, learned))
         if not fact.private:
             return False
         message = fact if isinstance(fact, facts.Message) and fact.own is None else None
@@ -210,6 +212,13 @@ class Directs:
             self._answer(side, message, wording.OUT_SO_NOT_PASSED_ON)
             return True
         return False
+
+    def _is_in_sight(self, network: NetworkId, person: PersonId) -> bool:
+        return any(True for _ in self._crowds.where(network, person))
+
+    def lost(self, network: NetworkId) -> None:
+        """The connection to a network is gone: whoever has a name there later may be somebody else."""
+        self._blocks.lost(network)
 
     async def lets_in(self, side: PortalKey, message: facts.Message, owner: PersonId) -> bool:
         """Whether words for which there is no room yet may make one; where not, their sender knows. Raises

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bridgekit.contract.facts import Invitation, Message
+from bridgekit.contract.facts import Invitation, Message, Profile
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Kind, Person, Role
 from bridgekit.contract.verbs import Leave, PostMessage
@@ -467,6 +467,25 @@ async def test_who_blocks_with_an_account_is_not_reached_by_another_name(tmp_pat
         await town.until(lambda: any("nobody on Matrix" in line for line in told(town, "robert")))
         await asks(alice)
         assert await declined(place) == TAKES_NONE
+
+
+async def test_who_blocks_and_signs_in_then_is_not_reached_by_another_name_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    town = Town()
+    async with town_world(tmp_path, town, members="active") as place:
+        async with place.bridge():
+            alice, _ = await linked(place)
+            town.emit(roster((person("Robert"), Role.NONE)), whispers("!block", person("Robert")))
+            await town.until(lambda: any("nobody on Matrix" in line for line in told(town, "robert")))
+            town.emit(Profile(chat=TALK, at=now(), person=person("Robert", account="bobby")))
+            await town.until(lambda: any("this account is used" in line for line in told(town, "robert")))
+        async with place.bridge() as bridge:
+            await until(lambda: None in town.sessions)
+            town.emit(roster((person("Bob", account="bobby"), Role.NONE)))
+            await until(lambda: bridge._parts.crowds.of(TALK_THERE).known)
+            await asks(alice)
+            assert await declined(place) == TAKES_NONE
 
 
 async def test_in_a_chat_the_word_is_for_whoever_else_listens_there(tmp_path: Path) -> None:
