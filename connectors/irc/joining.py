@@ -17,6 +17,8 @@ TOGETHER = 8
 SECONDS = 30.0
 RETRY = (60.0, 120.0, 300.0, 600.0)
 """Seconds before each further try; the last one for ever."""
+SELDOM = 12 * 3600.0
+"""Seconds before each further try where a person has to act: they may have, and nobody tells us."""
 _LOST = "The connection to IRC was lost before the channel was joined."
 
 
@@ -131,7 +133,8 @@ class Joining:
         door.asked = False
         door.closed = explain(line, door.name)
         door.members_only = line.command == "477"
-        door.retry_at = None if final else self._loop.time() + RETRY[min(door.tries, len(RETRY) - 1)]
+        pause = SELDOM if final else RETRY[min(door.tries, len(RETRY) - 1)]
+        door.retry_at = self._loop.time() + pause
         door.tries += 1
         self._tell(door, SendRejected(door.closed))
         return first

@@ -200,7 +200,9 @@ class IrcNetwork:
         if nickserv is None:
             return None
         password = read_secret(nickserv.password)
-        return Plea(nickserv.service, f"IDENTIFY {password}", password) if password else None
+        # Without an account it is the present nick's; not all services take one, so only where that is another nick
+        known_as = "" if session.state.is_me(self.config.nick) else f"{self.config.nick} "
+        return Plea(nickserv.service, f"IDENTIFY {known_as}{password}", password) if password else None
 
     def spoke(self, session: IrcSession, lines: Sequence[OutLine]) -> None:
         """A puppet is about to say this, in case the relay must tell it from what its person says elsewhere."""

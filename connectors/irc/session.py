@@ -121,6 +121,7 @@ class IrcSession:
         self._services = Services(partial(self._send, Priority.URGENT), self._log)
         self._owed = owed  # how to sign in as soon as there is somebody to take it
         self._sasl_came = asyncio.Event()
+        self._renamed = asyncio.Event()  # to what we want to be called
 
     # -- contract
 
@@ -384,6 +385,9 @@ class IrcSession:
             case Renamed(own=True):
                 self.network.memory.keep_own(self.state.nick, self.login)
                 self.network.renamed(self)
+                self._wanted.notice(change)
+                if self._wanted.is_ours:
+                    self._renamed.set()
             case Quit(own=True, reason=reason):
                 # Whoever keeps the socket open behind it (a bouncer, say) has nobody on the network for us.
                 raise self.network.ended(self, closed(reason), reason)
@@ -423,15 +427,19 @@ class IrcSession:
         answered = await self._identify()
         channels = await self.network.channels_of(self)
         self._joining.want(channels)
-        if answered:
-            return
-        while not answered:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(services.AGAIN):
-                    await self._sasl_came.wait()
-            self._sasl_came.clear()
-            answered = await (self._sign_in() if "sasl" in self.state.caps else self._identify())
-        self._joining.identified()
+        while True:
+            while not answered:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(services.AGAIN):
+                        await self._sasl_came.wait()
+                self._sasl_came.clear()
+                answered = await (self._sign_in() if "sasl" in self.state.caps else self._identify())
+            if self.state.account:
+                self._wanted.identified()
+            self._joining.identified()
+            await self._renamed.wait()
+            self._renamed.clear()
+            answered = await self._identify()
 
     async def _identify(self) -> bool:
         """False where the services are away."""

@@ -272,6 +272,26 @@ async def test_a_closed_door_is_told_once_and_knocked_at_again(caps, monkeypatch
         await bridge.fact(ChatOpened, chat=ChatId("#shut"))
 
 
+@pytest.mark.parametrize("why", ["474", "475", "477", "489", "470"])
+async def test_a_door_that_a_person_has_to_open_is_knocked_at_seldom_and_not_never(monkeypatch, why):
+    """A ban that was lifted, a key or a mode that was taken away: nobody tells a bridge of it."""
+    monkeypatch.setattr(upkeep, "TICK", 0.02)
+    monkeypatch.setattr(joining, "SELDOM", 0.05)
+    monkeypatch.setattr(joining, "RETRY", (3600.0,))
+    ircd = Ircd()
+    shut = ircd.channel("#shut")
+    if why == "470":
+        shut.forward = "##shut"
+    else:
+        shut.refuse = why
+    async with ircd.serving(), running(network_of(ircd, MemoryHost(["#shut"]))) as bridge:
+        assert (await bridge.fact(ChatClosed)).final
+        await ircd.heard("^JOIN #shut", count=3)
+        assert len([closed for closed in bridge.all(ChatClosed) if closed.chat == "#shut"]) == 1
+        shut.forward = shut.refuse = ""
+        await bridge.fact(ChatOpened, chat=ChatId("#shut"))
+
+
 @pytest.mark.parametrize("login", [None, login_of("carol")])
 async def test_a_channel_to_which_a_forward_leads_is_left_again(caps, login):
     """Nobody linked it, so nobody there knows that a bridge reads along."""

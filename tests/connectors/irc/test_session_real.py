@@ -163,6 +163,18 @@ async def test_nickserv_with_real_services(inspircd):
         assert bridge.session.state.account == account
 
 
+async def test_real_services_identify_us_though_the_nick_was_taken_when_we_came(inspircd):
+    """IDENTIFY without an account means the nick that one has at the moment: with a suffix, nobody's."""
+    account = f"kurt{next(_numbers)}"
+    await inspircd.register_account(account, "secretpw")
+    network = network_of(at(inspircd.port), nick=account, nickserv={"password": "secretpw"})
+    async with line_client(inspircd.port) as squatter:
+        await squatter.register(account)
+        async with running(network) as bridge:
+            assert bridge.session.me.name == f"{account}_"
+            await _until(lambda: bridge.session.state.account == account)
+
+
 async def test_a_real_ban_passes(inspircd):
     """A K-line with a duration: who is there is put out, who comes is turned away, and some seconds later is not."""
     network = network_of(at(inspircd.port), nick=f"banned{next(_numbers)}", username="banned")

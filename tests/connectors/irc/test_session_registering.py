@@ -277,6 +277,38 @@ async def test_what_is_said_before_the_relay_is_identified_waits_for_it(caps):
             assert spoken == ["PRIVMSG NickServ :IDENTIFY secretpassword", "JOIN #a", "PRIVMSG #a early"]
 
 
+async def test_who_gets_the_wanted_nick_back_is_identified_for_it(caps, monkeypatch):
+    """Not all services take an account's name: those know only the nick that one has."""
+    monkeypatch.setattr(services, "SECONDS", 0.1)
+    ircd = Ircd(caps=caps)
+    ircd.user("NickServ", service=True)
+    holder = ircd.user("bridge", "#a")
+    async with ircd.serving():
+        network = network_of(ircd, MemoryHost(["#a"]), nickserv={"password": "secretpassword"})
+        async with running(network) as bridge:
+            await ircd.heard("IDENTIFY bridge secretpassword")
+            await bridge.fact(ChatOpened)
+            ircd.accounts = dict(ACCOUNTS)
+            holder.quit()
+            await ircd.until(lambda: bridge.session.me.name == "bridge")
+            await ircd.until(lambda: ircd.find("bridge").account == "bridge")
+
+
+async def test_who_is_renamed_again_and_again_fights_ever_more_seldom(caps, monkeypatch):
+    """Services give a nick that is registered to who has not identified another one, after a grace period."""
+    monkeypatch.setattr(upkeep, "TICK", 0.005)
+    monkeypatch.setattr(upkeep, "REGAIN", 0.01)
+    ircd = Ircd(caps=caps)
+    async with ircd.serving(), running(network_of(ircd)) as bridge:
+        client, began = ircd.client("bridge"), asyncio.get_running_loop().time()
+        for number in range(5):
+            ircd.rename(client.user, f"Guest{number}")
+            await ircd.until(lambda: bridge.session.me.name.startswith("Guest"))
+            await ircd.until(lambda: bridge.session.me.name == "bridge")
+        # A lower bound is safe on any machine: five waits, each twice as long as the one before
+        assert asyncio.get_running_loop().time() - began >= 0.01 * (2 + 4 + 8 + 16 + 32)
+
+
 async def test_services_that_never_answer_do_not_keep_the_bridge_out(caps, monkeypatch):
     monkeypatch.setattr(services, "SECONDS", 0.1)
     ircd = Ircd(caps=caps)
