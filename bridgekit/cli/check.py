@@ -123,8 +123,8 @@ def _tell_of_new(files: list[Path]) -> bool:
 
 async def _left(store: Store, config: Config) -> list[str]:
     """What the database holds and the config does not, in sentences."""
+    from bridgekit.runtime.linking.remains import remains
     from bridgekit.runtime.linking.succession import bot_before
-    from bridgekit.runtime.networks.remains import remains
     from bridgekit.runtime.registry import Registry
 
     registry = Registry(store)

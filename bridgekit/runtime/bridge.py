@@ -24,6 +24,7 @@ from bridgekit.matrix.addressee import ELSEWHERE
 from bridgekit.matrix.appservice import Appservice
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.fetch import fetch_remote
+from bridgekit.matrix.files import Fetch
 from bridgekit.matrix.media import PublicMedia
 from bridgekit.matrix.unredacted import Unredacted
 from bridgekit.runtime.assembly import assemble
@@ -32,7 +33,6 @@ from bridgekit.runtime.intake.heartbeat import Heartbeat
 from bridgekit.runtime.parts import Parts
 from bridgekit.runtime.people.erasure import Report
 from bridgekit.runtime.registry import Registry
-from bridgekit.runtime.traffic.files import Fetch
 from bridgekit.store import SealingKey, Store
 from bridgekit.tasks import Tasks
 

@@ -17,10 +17,11 @@ from bridgekit.core.model import Permission
 from bridgekit.matrix.addressee import Addressee
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.engine import Engine
+from bridgekit.matrix.files import Fetch, Files
 from bridgekit.matrix.links import Links
 from bridgekit.matrix.speakers import Speakers
+from bridgekit.matrix.titles import Titles
 from bridgekit.runtime.commands.bot import Bot
-from bridgekit.runtime.commands.management import ManagementRooms
 from bridgekit.runtime.commands.meeting import Meeting
 from bridgekit.runtime.desk import Desk
 from bridgekit.runtime.encryption.protecting import Protecting
@@ -30,6 +31,7 @@ from bridgekit.runtime.gates.consenting import Consenting
 from bridgekit.runtime.gates.directs import Directs
 from bridgekit.runtime.gates.exposure import Exposures
 from bridgekit.runtime.gates.holding import Holding
+from bridgekit.runtime.gates.loops import Loops
 from bridgekit.runtime.gates.passage import Passage
 from bridgekit.runtime.gates.policing import PolicyLists
 from bridgekit.runtime.gates.readers import Readers
@@ -39,16 +41,15 @@ from bridgekit.runtime.intake.arrivals import Arrivals
 from bridgekit.runtime.intake.overdue import Overdue
 from bridgekit.runtime.intake.reception import Reception
 from bridgekit.runtime.linking.making import Making
+from bridgekit.runtime.linking.management import ManagementRooms
 from bridgekit.runtime.linking.opening import Opening
 from bridgekit.runtime.linking.portals import Portals
+from bridgekit.runtime.linking.remains import Remains
 from bridgekit.runtime.linking.standing import StandingLinks
 from bridgekit.runtime.linking.succession import Succession
-from bridgekit.runtime.linking.titles import Titles
 from bridgekit.runtime.linking.upgrades import Upgrades
 from bridgekit.runtime.networks.accounts import Accounts
-from bridgekit.runtime.networks.doorstep import Doorstep
 from bridgekit.runtime.networks.owners import Owners
-from bridgekit.runtime.networks.remains import Remains
 from bridgekit.runtime.networks.reports import Reports
 from bridgekit.runtime.people.erasure import Erasure
 from bridgekit.runtime.people.ghosts import Ghosts
@@ -58,10 +59,9 @@ from bridgekit.runtime.people.names import Names
 from bridgekit.runtime.people.powers import Powers
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.rules import Rules
+from bridgekit.runtime.traffic.doorstep import Doorstep
 from bridgekit.runtime.traffic.echoes import Echoes
 from bridgekit.runtime.traffic.fates import Fates
-from bridgekit.runtime.traffic.files import Fetch, Files
-from bridgekit.runtime.traffic.loops import Loops
 from bridgekit.runtime.traffic.matrix_side import MatrixSide
 from bridgekit.runtime.traffic.pending import Pending
 from bridgekit.runtime.traffic.performing import Performing

@@ -15,8 +15,8 @@ from bridgekit.admin.server import serve
 from bridgekit.config import Address, Config
 from bridgekit.contract.connector import Connector
 from bridgekit.matrix.fetch import fetch_remote
+from bridgekit.matrix.files import Fetch
 from bridgekit.runtime.bridge import Bridge
-from bridgekit.runtime.traffic.files import Fetch
 from bridgekit.testing.homeserver import Event, FakeHomeserver, Human
 from bridgekit.testing.servers.process import free_port
 from connectors.echo.connector import EchoConfig

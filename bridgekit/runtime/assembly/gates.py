@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bridgekit.contract.ids import NetworkId
 from bridgekit.core.crowd import Crowds
+from bridgekit.matrix.titles import Titles
 from bridgekit.runtime.consequences import Consequences, drop
 from bridgekit.runtime.gates.consenting import Consenting
 from bridgekit.runtime.gates.directs import Directs
@@ -15,7 +16,6 @@ from bridgekit.runtime.gates.shielding import Shields
 from bridgekit.runtime.linking.backfill import backfill
 from bridgekit.runtime.linking.opening import Opening
 from bridgekit.runtime.linking.spaces import Spaces
-from bridgekit.runtime.linking.titles import Titles
 from bridgekit.runtime.parts import Parts
 
 

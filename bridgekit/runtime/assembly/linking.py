@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from bridgekit.runtime.commands.management import ManagementRooms
 from bridgekit.runtime.linking.contacts import Contacts
 from bridgekit.runtime.linking.making import Making
+from bridgekit.runtime.linking.management import ManagementRooms
 from bridgekit.runtime.linking.portals import Portals
+from bridgekit.runtime.linking.remains import Remains
 from bridgekit.runtime.linking.standing import StandingLinks
 from bridgekit.runtime.linking.succession import Succession
 from bridgekit.runtime.linking.upgrades import Upgrades
 from bridgekit.runtime.networks.owners import Owners
-from bridgekit.runtime.networks.remains import Remains
 from bridgekit.runtime.parts import Parts
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bridgekit.runtime.consequences import Consequences
 from bridgekit.runtime.encryption.protecting import Protecting
+from bridgekit.runtime.gates.loops import Loops
 from bridgekit.runtime.gates.underway import UnderWay
 from bridgekit.runtime.networks.accounts import Accounts
 from bridgekit.runtime.networks.host import NetworkHost
 from bridgekit.runtime.parts import Parts
-from bridgekit.runtime.traffic.loops import Loops
 from bridgekit.runtime.traffic.performing import Performing
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bridgekit.matrix.addressee import Addressee
 from bridgekit.matrix.crypto.engine import Engine
+from bridgekit.matrix.files import Files
 from bridgekit.matrix.speakers import Speakers
 from bridgekit.runtime.consequences import Consequences
 from bridgekit.runtime.encryption.ownwords import OwnWords
@@ -17,7 +18,6 @@ from bridgekit.runtime.people.members import Members
 from bridgekit.runtime.people.pictures import Pictures
 from bridgekit.runtime.people.powers import Powers
 from bridgekit.runtime.traffic.echoes import Echoes
-from bridgekit.runtime.traffic.files import Files
 from bridgekit.runtime.traffic.matrix_side import MatrixSide
 
 

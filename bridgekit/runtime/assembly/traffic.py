@@ -9,9 +9,9 @@ from bridgekit.runtime.intake.arrivals import Arrivals
 from bridgekit.runtime.intake.overdue import Overdue
 from bridgekit.runtime.intake.reception import Reception
 from bridgekit.runtime.linking.invitations import Invitations
-from bridgekit.runtime.networks.doorstep import Doorstep
 from bridgekit.runtime.parts import Parts
 from bridgekit.runtime.people.names import Names
+from bridgekit.runtime.traffic.doorstep import Doorstep
 from bridgekit.runtime.traffic.fates import Fates
 from bridgekit.runtime.traffic.pending import Pending
 from bridgekit.runtime.traffic.rooms import Rooms

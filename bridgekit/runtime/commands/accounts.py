@@ -13,8 +13,8 @@ from bridgekit.runtime.gates.directs import Directs
 from bridgekit.runtime.lenient import allowed
 from bridgekit.runtime.linking.making import Making
 from bridgekit.runtime.linking.portals import Portals
+from bridgekit.runtime.linking.remains import Remains
 from bridgekit.runtime.networks.accounts import Accounts
-from bridgekit.runtime.networks.remains import Remains
 from bridgekit.runtime.registry import Registry
 
 

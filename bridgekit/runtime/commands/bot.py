@@ -13,13 +13,13 @@ from bridgekit.core.commands import split_words
 from bridgekit.core.rates import Buckets, Rate
 from bridgekit.core.scopes import Scope
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.titles import Titles
 from bridgekit.runtime.clock import now
 from bridgekit.runtime.commands.links import PASSWORD
 from bridgekit.runtime.commands.rights import Command, Rights
 from bridgekit.runtime.gates.consenting import Consenting
 from bridgekit.runtime.gates.exposure import Exposures
 from bridgekit.runtime.linking.portals import Portals
-from bridgekit.runtime.linking.titles import Titles
 from bridgekit.runtime.registry import WAITING, Registry
 from bridgekit.runtime.traffic.cases import Case
 

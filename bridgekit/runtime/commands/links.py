@@ -14,7 +14,7 @@ from bridgekit.runtime.commands.rights import Command, Rights
 from bridgekit.runtime.encryption.protecting import Protecting
 from bridgekit.runtime.gates.consenting import Consenting
 from bridgekit.runtime.linking.portals import Portals
-from bridgekit.runtime.networks.remains import Remains
+from bridgekit.runtime.linking.remains import Remains
 from bridgekit.runtime.registry import OPEN, Registry
 
 PASSWORD = "password="

@@ -16,8 +16,8 @@ from bridgekit.runtime.gates.consenting import Consenting
 from bridgekit.runtime.gates.directs import Directs
 from bridgekit.runtime.gates.readers import Readers
 from bridgekit.runtime.gates.shielding import Shields
+from bridgekit.runtime.linking.remains import Remains
 from bridgekit.runtime.networks.accounts import Accounts
-from bridgekit.runtime.networks.remains import Remains
 from bridgekit.runtime.registry import OPEN, WAITING, Registry
 from bridgekit.store.rows import Link
 

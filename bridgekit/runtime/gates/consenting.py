@@ -35,9 +35,9 @@ from bridgekit.core.questions import (
     Weigh,
 )
 from bridgekit.core.scopes import Consent, Policy, Scope, agreed_since, without_person
+from bridgekit.matrix.titles import Titles
 from bridgekit.runtime.clock import now
 from bridgekit.runtime.lenient import quiet
-from bridgekit.runtime.linking.titles import Titles
 from bridgekit.runtime.networks.accounts import Key
 from bridgekit.runtime.networks.sessions import Supervised
 from bridgekit.runtime.registry import Registry

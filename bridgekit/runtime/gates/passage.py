@@ -23,11 +23,11 @@ from bridgekit.runtime.gates.consenting import Consenting
 from bridgekit.runtime.gates.directs import Directs
 from bridgekit.runtime.gates.exposure import Exposures
 from bridgekit.runtime.gates.holding import Holding
+from bridgekit.runtime.gates.loops import Loops
 from bridgekit.runtime.gates.readers import Readers
 from bridgekit.runtime.gates.shielding import Shields
 from bridgekit.runtime.registry import WAITING, Registry
 from bridgekit.runtime.traffic.cases import ABOUT_CROWD, ABOUT_LINK, Case
-from bridgekit.runtime.traffic.loops import Loops
 from bridgekit.tasks import Spawn
 
 NOBODY = PersonId("")

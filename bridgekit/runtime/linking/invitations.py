@@ -18,9 +18,9 @@ from bridgekit.core.plan import STRANGER
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.clock import now
 from bridgekit.runtime.commands.bot import Bot
-from bridgekit.runtime.commands.management import ManagementRooms
 from bridgekit.runtime.lenient import quiet
 from bridgekit.runtime.linking.making import Making
+from bridgekit.runtime.linking.management import ManagementRooms
 from bridgekit.runtime.linking.standing import StandingLinks
 from bridgekit.runtime.linking.upgrades import Upgrades
 from bridgekit.runtime.people.ghosts import Ghosts

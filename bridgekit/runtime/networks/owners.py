@@ -15,7 +15,7 @@ from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.ids import LoginId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Person
 from bridgekit.core import wording
-from bridgekit.runtime.commands.management import ManagementRooms
+from bridgekit.runtime.linking.management import ManagementRooms
 from bridgekit.runtime.networks.sessions import State, Supervised
 from bridgekit.runtime.registry import Registry
 from bridgekit.tasks import Spawn

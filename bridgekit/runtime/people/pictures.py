@@ -12,8 +12,8 @@ from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.ids import PersonId
 from bridgekit.contract.people import File
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.matrix.files import Files
 from bridgekit.runtime.people.ghosts import Ghosts
-from bridgekit.runtime.traffic.files import Files
 from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)

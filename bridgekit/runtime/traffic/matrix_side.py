@@ -25,6 +25,7 @@ from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.contents import SOURCE, avatar_content
 from bridgekit.matrix.fetch import FetchRefused
+from bridgekit.matrix.files import Files
 from bridgekit.matrix.sending import PUPPET
 from bridgekit.matrix.speakers import Speakers
 from bridgekit.runtime.clock import now
@@ -35,7 +36,6 @@ from bridgekit.runtime.people.pictures import Pictures
 from bridgekit.runtime.people.powers import Powers
 from bridgekit.runtime.traffic.cases import Overtaken, Step, source_of
 from bridgekit.runtime.traffic.echoes import Echoes
-from bridgekit.runtime.traffic.files import Files
 from bridgekit.runtime.traffic.recall import Ids
 
 log = structlog.get_logger(__name__)

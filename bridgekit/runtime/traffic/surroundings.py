@@ -35,6 +35,7 @@ from bridgekit.runtime.encryption.protecting import Protecting
 from bridgekit.runtime.encryption.secrecy import Secrecy
 from bridgekit.runtime.gates.directs import DIRECT, Directs
 from bridgekit.runtime.gates.exposure import Exposures
+from bridgekit.runtime.gates.loops import Loops
 from bridgekit.runtime.gates.passage import Passage
 from bridgekit.runtime.gates.policing import PolicyLists
 from bridgekit.runtime.gates.readers import Readers
@@ -52,7 +53,6 @@ from bridgekit.runtime.people.powers import Powers
 from bridgekit.runtime.registry import CLOSED, Registry
 from bridgekit.runtime.traffic.cases import Case, Fate, Outcome, Step, Tracked
 from bridgekit.runtime.traffic.fates import Fates
-from bridgekit.runtime.traffic.loops import Loops
 from bridgekit.runtime.traffic.pending import Pending
 from bridgekit.runtime.traffic.performing import Performing
 from bridgekit.runtime.traffic.recall import Ids

@@ -15,12 +15,12 @@ from bridgekit.contract.people import Content, Person
 from bridgekit.core.commands import command_in
 from bridgekit.core.protection import given
 from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
-from bridgekit.runtime.encryption.glances import Glances, stops
-from bridgekit.runtime.encryption.keyless import Keyless
 from bridgekit.runtime.traffic.around import Surroundings
 from bridgekit.runtime.traffic.carrying import STOPPED, TAKEN_BACK, Carrying
 from bridgekit.runtime.traffic.cases import TOLD, Case, Fate, Outcome
 from bridgekit.runtime.traffic.endings import Endings
+from bridgekit.runtime.traffic.glances import Glances, stops
+from bridgekit.runtime.traffic.keyless import Keyless
 from bridgekit.runtime.traffic.recall import Recall, names_messages
 from bridgekit.store.ids import new_id
 

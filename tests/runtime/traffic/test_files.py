@@ -93,7 +93,7 @@ async def test_a_homeserver_that_asks_to_slow_down_gets_the_file_a_little_later_
         event = await said(place, by(ghost("bob"), "my cat"))
         assert event.content["msgtype"] == "m.image"
         assert asked == ["/cat.png"] * 3  # a stream is read once
-        monkeypatch.setattr("bridgekit.runtime.traffic.files.SECONDS", 0.5)
+        monkeypatch.setattr("bridgekit.matrix.files.SECONDS", 0.5)
         place.homeserver.fault("POST */upload", RateLimit(retry_after_ms=60_000))
         town.emit(says("Bob", "another", file=File(uri=f"{url}/cat.png", name="cat.png")))
         event = await said(place, by(ghost("bob"), "another"))

@@ -10,7 +10,7 @@ import pytest
 
 from bridgekit.contract.ids import ChatId
 from bridgekit.matrix.crypto import contents
-from bridgekit.runtime.encryption import keyless
+from bridgekit.runtime.traffic import keyless
 from tests.runtime.fake_network import Town
 from tests.runtime.running import (
     BOT,
