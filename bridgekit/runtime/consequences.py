@@ -12,11 +12,11 @@ from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.ids import MATRIX, ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.core import wording
 from bridgekit.core.scopes import Scope
+from bridgekit.runtime.cases import Case, Fate, Outcome
 from bridgekit.runtime.clock import now
 from bridgekit.runtime.networks.sessions import State, Supervised
 from bridgekit.runtime.parts import Parts
 from bridgekit.runtime.registry import WAITING
-from bridgekit.runtime.traffic.cases import Case, Fate, Outcome
 from bridgekit.store import Store
 from bridgekit.store.ids import new_id
 from bridgekit.store.rows import Link

@@ -14,6 +14,7 @@ from bridgekit.core.rates import Buckets, Rate
 from bridgekit.core.scopes import Scope
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.titles import Titles
+from bridgekit.runtime.cases import Case
 from bridgekit.runtime.clock import now
 from bridgekit.runtime.commands.links import PASSWORD
 from bridgekit.runtime.commands.rights import Command, Rights
@@ -21,7 +22,6 @@ from bridgekit.runtime.gates.consenting import Consenting
 from bridgekit.runtime.gates.exposure import Exposures
 from bridgekit.runtime.linking.portals import Portals
 from bridgekit.runtime.registry import WAITING, Registry
-from bridgekit.runtime.traffic.cases import Case
 
 EXPLANATIONS = Rate(1, 10_000)
 """In one remote chat, so that nobody can make the bridge flood it."""

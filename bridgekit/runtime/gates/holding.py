@@ -11,8 +11,8 @@ import structlog
 from bridgekit.contract.facts import Message
 from bridgekit.contract.ids import MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.core.gate import Cause, Held, Ledger
+from bridgekit.runtime.cases import Case
 from bridgekit.runtime.clock import now
-from bridgekit.runtime.traffic.cases import Case
 from bridgekit.store import Store
 from bridgekit.store.rows import InboxRow
 from bridgekit.tasks import Spawn

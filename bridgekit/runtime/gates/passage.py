@@ -18,6 +18,7 @@ from bridgekit.core.commands import command_in
 from bridgekit.core.crowd import Crowds
 from bridgekit.core.gate import Cause
 from bridgekit.core.shield import Quarantined, Refused, Wait
+from bridgekit.runtime.cases import ABOUT_CROWD, ABOUT_LINK, Case
 from bridgekit.runtime.encryption.protecting import Protecting
 from bridgekit.runtime.gates.consenting import Consenting
 from bridgekit.runtime.gates.directs import Directs
@@ -27,7 +28,6 @@ from bridgekit.runtime.gates.loops import Loops
 from bridgekit.runtime.gates.readers import Readers
 from bridgekit.runtime.gates.shielding import Shields
 from bridgekit.runtime.registry import WAITING, Registry
-from bridgekit.runtime.traffic.cases import ABOUT_CROWD, ABOUT_LINK, Case
 from bridgekit.tasks import Spawn
 
 NOBODY = PersonId("")

@@ -28,10 +28,10 @@ from bridgekit.core.shield import (
     Wait,
     without_nodder,
 )
+from bridgekit.runtime.cases import Case
 from bridgekit.runtime.clock import now
 from bridgekit.runtime.gates.holding import Holding
 from bridgekit.runtime.registry import Registry
-from bridgekit.runtime.traffic.cases import Case
 from bridgekit.store import Store
 from bridgekit.store.rows import Link
 from bridgekit.tasks import Spawn

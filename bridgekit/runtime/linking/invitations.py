@@ -16,6 +16,7 @@ from bridgekit.core.ghosts import Namespace
 from bridgekit.core.model import Permission
 from bridgekit.core.plan import STRANGER
 from bridgekit.matrix.client import MatrixClient
+from bridgekit.runtime.cases import Case
 from bridgekit.runtime.clock import now
 from bridgekit.runtime.commands.bot import Bot
 from bridgekit.runtime.lenient import quiet
@@ -25,7 +26,6 @@ from bridgekit.runtime.linking.standing import StandingLinks
 from bridgekit.runtime.linking.upgrades import Upgrades
 from bridgekit.runtime.people.ghosts import Ghosts
 from bridgekit.runtime.registry import Registry
-from bridgekit.runtime.traffic.cases import Case
 from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)

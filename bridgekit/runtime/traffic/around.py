@@ -11,8 +11,9 @@ from bridgekit.contract.verbs import Sent
 from bridgekit.core.model import Context, Plan
 from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
-from bridgekit.runtime.traffic.cases import Case, Step, Tracked
+from bridgekit.runtime.cases import Case, Tracked
 from bridgekit.runtime.traffic.recall import Ids
+from bridgekit.runtime.traffic.steps import Step
 from bridgekit.store import Store
 
 

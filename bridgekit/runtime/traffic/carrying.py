@@ -16,11 +16,12 @@ from bridgekit.contract.ids import MATRIX, ChatId, MessageId, PersonId, PortalKe
 from bridgekit.contract.text import excerpt
 from bridgekit.contract.verbs import Sent
 from bridgekit.core.model import Action
+from bridgekit.runtime.cases import Case, Fate, Outcome, Tracked
 from bridgekit.runtime.traffic.around import Surroundings
-from bridgekit.runtime.traffic.cases import Case, Elsewhere, Fate, GoesBack, Outcome, Step, Tracked
 from bridgekit.runtime.traffic.endings import Endings, trace
 from bridgekit.runtime.traffic.lanes import Lane
 from bridgekit.runtime.traffic.recall import Recall
+from bridgekit.runtime.traffic.steps import Elsewhere, GoesBack, Step
 from bridgekit.store.statements import Write
 
 log = structlog.get_logger(__name__)

@@ -11,7 +11,7 @@ from bridgekit.contract.ids import MATRIX, MessageId
 from bridgekit.matrix import translate
 from bridgekit.matrix.sending import PUPPET, SOURCE
 from bridgekit.matrix.transactions import RawEvent
-from bridgekit.runtime.traffic.cases import number_of
+from bridgekit.runtime.traffic.steps import number_of
 from bridgekit.store import Store
 
 REDACTED = "bridge.puppet_redacted"

@@ -12,8 +12,8 @@ import structlog
 
 from bridgekit.contract import facts
 from bridgekit.contract.ids import ChatId
+from bridgekit.runtime.cases import Case, Fate, Outcome
 from bridgekit.runtime.traffic.around import Surroundings
-from bridgekit.runtime.traffic.cases import Case, Fate, Outcome
 from bridgekit.store import StoreError
 
 log = structlog.get_logger(__name__)

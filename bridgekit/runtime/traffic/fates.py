@@ -16,7 +16,7 @@ from bridgekit.contract.ids import ChatId, MessageId, NetworkId, PersonId
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.sending import SOURCE
 from bridgekit.matrix.translate import Encrypted, Unreadable
-from bridgekit.runtime.traffic.cases import Case, Fate
+from bridgekit.runtime.cases import Case, Fate
 from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)

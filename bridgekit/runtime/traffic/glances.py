@@ -9,8 +9,8 @@ from bridgekit.contract import facts
 from bridgekit.contract.ids import MATRIX
 from bridgekit.core.commands import command_in
 from bridgekit.matrix.translate import Encrypted
+from bridgekit.runtime.cases import Case
 from bridgekit.runtime.traffic.around import Surroundings
-from bridgekit.runtime.traffic.cases import Case
 
 
 class Glances:

@@ -11,9 +11,10 @@ from bridgekit.contract.errors import EncryptionError, PeerMisbehaved
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.matrix.translate import Encrypted
+from bridgekit.runtime.cases import Case, Fate, Outcome
 from bridgekit.runtime.traffic.around import Surroundings
-from bridgekit.runtime.traffic.cases import TOLD, Case, Fate, Outcome
 from bridgekit.runtime.traffic.endings import Endings, quietly
+from bridgekit.runtime.traffic.steps import TOLD
 
 log = structlog.get_logger(__name__)
 

@@ -13,7 +13,7 @@ from bridgekit.contract.errors import BridgeError, HomeserverUnavailable, Matrix
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, PortalKey
 from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
-from bridgekit.runtime.traffic.cases import Case
+from bridgekit.runtime.cases import Case
 from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)

@@ -34,9 +34,9 @@ from bridgekit.runtime.people.joins import Joins
 from bridgekit.runtime.people.pictures import LIMIT as PICTURE_LIMIT
 from bridgekit.runtime.people.pictures import Pictures
 from bridgekit.runtime.people.powers import Powers
-from bridgekit.runtime.traffic.cases import Overtaken, Step, source_of
 from bridgekit.runtime.traffic.echoes import Echoes
 from bridgekit.runtime.traffic.recall import Ids
+from bridgekit.runtime.traffic.steps import Overtaken, Step, source_of
 
 log = structlog.get_logger(__name__)
 

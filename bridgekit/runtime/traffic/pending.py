@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, NetworkId, PortalKey
 from bridgekit.core.model import RELAY
+from bridgekit.runtime.cases import Case
 from bridgekit.runtime.linking.portals import Portals
 from bridgekit.runtime.networks.accounts import Key
 from bridgekit.runtime.networks.sessions import State, Supervised
-from bridgekit.runtime.traffic.cases import TOLD, Case
 from bridgekit.runtime.traffic.fates import SPOKEN, Fates
+from bridgekit.runtime.traffic.steps import TOLD
 from bridgekit.store import Store
 from bridgekit.tasks import Spawn
 

@@ -31,6 +31,7 @@ from bridgekit.core.membership import Mode
 from bridgekit.core.model import RELAY, Context, Permission, SideView, matrix_side
 from bridgekit.core.protection import SEALED, may_not_reach
 from bridgekit.matrix.links import Links
+from bridgekit.runtime.cases import Case, Tracked
 from bridgekit.runtime.clock import now
 from bridgekit.runtime.encryption.protecting import Protecting
 from bridgekit.runtime.gates.policing import PolicyLists
@@ -40,9 +41,9 @@ from bridgekit.runtime.networks.sessions import Supervised
 from bridgekit.runtime.people.ghosts import Ghosts
 from bridgekit.runtime.people.members import Members
 from bridgekit.runtime.registry import OPEN, PAUSED, WAITING, Registry
-from bridgekit.runtime.traffic.cases import Case, Elsewhere, GoesBack, Overtaken, Step, Tracked
 from bridgekit.runtime.traffic.matrix_side import MatrixSide
 from bridgekit.runtime.traffic.recall import Ids
+from bridgekit.runtime.traffic.steps import Elsewhere, GoesBack, Overtaken, Step
 from bridgekit.store import Store
 from bridgekit.store.rows import Link
 

@@ -10,7 +10,9 @@ from bridgekit.contract.ids import MATRIX, ChatId, MessageId, NetworkId, PortalK
 from bridgekit.contract.text import excerpt
 from bridgekit.contract.verbs import Retract
 from bridgekit.core.model import matrix_side
-from bridgekit.runtime.traffic.cases import Case, Recent, Step, Tracked
+from bridgekit.runtime.cases import Case, Tracked
+from bridgekit.runtime.traffic.recent import Recent
+from bridgekit.runtime.traffic.steps import Step
 from bridgekit.store import Store
 from bridgekit.store.rows import Copy
 from bridgekit.store.statements import Write

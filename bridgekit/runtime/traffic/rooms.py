@@ -17,11 +17,11 @@ from bridgekit.contract.facts import FLEETING, Fact
 from bridgekit.contract.ids import MATRIX, ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.matrix import translate
 from bridgekit.runtime import clock
+from bridgekit.runtime.cases import Case, amended
 from bridgekit.runtime.people.names import Names
 from bridgekit.runtime.registry import Registry
 from bridgekit.runtime.traffic.amendments import Amendments
 from bridgekit.runtime.traffic.around import Surroundings
-from bridgekit.runtime.traffic.cases import Case, amended
 from bridgekit.runtime.traffic.lobby import FIRST_WAIT, LONGEST_WAIT, Lobby, Unlinked
 from bridgekit.runtime.traffic.worker import Worker
 from bridgekit.store import Store

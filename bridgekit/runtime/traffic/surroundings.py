@@ -29,6 +29,7 @@ from bridgekit.core.roles import shifts
 from bridgekit.matrix import translate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.matrix.crypto.incoming import KeyMissing
+from bridgekit.runtime.cases import Case, Fate, Outcome, Tracked
 from bridgekit.runtime.clock import now
 from bridgekit.runtime.commands.bot import Bot
 from bridgekit.runtime.encryption.protecting import Protecting
@@ -51,11 +52,11 @@ from bridgekit.runtime.people.members import Members
 from bridgekit.runtime.people.names import Names, localpart
 from bridgekit.runtime.people.powers import Powers
 from bridgekit.runtime.registry import CLOSED, Registry
-from bridgekit.runtime.traffic.cases import Case, Fate, Outcome, Step, Tracked
 from bridgekit.runtime.traffic.fates import Fates
 from bridgekit.runtime.traffic.pending import Pending
 from bridgekit.runtime.traffic.performing import Performing
 from bridgekit.runtime.traffic.recall import Ids
+from bridgekit.runtime.traffic.steps import Step
 from bridgekit.runtime.traffic.withdrawn import Withdrawn
 from bridgekit.store import Store
 

@@ -15,13 +15,14 @@ from bridgekit.contract.people import Content, Person
 from bridgekit.core.commands import command_in
 from bridgekit.core.protection import given
 from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
+from bridgekit.runtime.cases import Case, Fate, Outcome
 from bridgekit.runtime.traffic.around import Surroundings
 from bridgekit.runtime.traffic.carrying import STOPPED, TAKEN_BACK, Carrying
-from bridgekit.runtime.traffic.cases import TOLD, Case, Fate, Outcome
 from bridgekit.runtime.traffic.endings import Endings
 from bridgekit.runtime.traffic.glances import Glances, stops
 from bridgekit.runtime.traffic.keyless import Keyless
 from bridgekit.runtime.traffic.recall import Recall, names_messages
+from bridgekit.runtime.traffic.steps import TOLD
 from bridgekit.store.ids import new_id
 
 log = structlog.get_logger(__name__)

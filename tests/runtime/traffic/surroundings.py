@@ -19,8 +19,9 @@ from bridgekit.core.model import Context, Plan, SideView, matrix_side
 from bridgekit.core.plan import plan
 from bridgekit.matrix.crypto.incoming import KeyMissing
 from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
-from bridgekit.runtime.traffic.cases import Case, Fate, Step, Tracked
+from bridgekit.runtime.cases import Case, Fate, Tracked
 from bridgekit.runtime.traffic.recall import Ids
+from bridgekit.runtime.traffic.steps import Step
 from bridgekit.runtime.traffic.worker import Worker
 from bridgekit.store import InboxRow, Store, new_id
 

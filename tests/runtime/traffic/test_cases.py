@@ -7,7 +7,9 @@ import asyncio
 from bridgekit.contract.ids import ChatId, LoginId, MessageId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.policy import Protection
 from bridgekit.core.model import Known
-from bridgekit.runtime.traffic.cases import Recent, Tracked, source_of
+from bridgekit.runtime.cases import Tracked
+from bridgekit.runtime.traffic.recent import Recent
+from bridgekit.runtime.traffic.steps import source_of
 
 CHANNEL = PortalKey(NetworkId("ircnet"), ChatId("#a"))
 PARROT = PortalKey(NetworkId("parrot"), ChatId("#b"))

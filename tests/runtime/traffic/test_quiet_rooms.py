@@ -14,8 +14,8 @@ import pytest
 from bridgekit.contract.ids import ChatId, NetworkId, PortalKey
 from bridgekit.core.model import SideView
 from bridgekit.runtime.bridge import Bridge
+from bridgekit.runtime.cases import Case
 from bridgekit.runtime.traffic import matrix_side
-from bridgekit.runtime.traffic.cases import Case
 from bridgekit.store import SealingKey, Store, StoreError, new_id
 from tests.runtime.fake_network import TALK, Town, says
 from tests.runtime.running import by, emptied, ghost, linked, town_world, until

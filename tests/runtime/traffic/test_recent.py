@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from bridgekit.contract.ids import MATRIX, ChatId, MessageId, PersonId, PortalKey
-from bridgekit.runtime.traffic.cases import Recent, Tracked
+from bridgekit.runtime.cases import Tracked
+from bridgekit.runtime.traffic.recent import Recent
 
 SIDE = PortalKey(MATRIX, ChatId("!room:example.org"))
 

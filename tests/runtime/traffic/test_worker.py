@@ -17,9 +17,10 @@ from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Sent
 from bridgekit.core.model import SideView
 from bridgekit.core.plan import NOT_YOURS
+from bridgekit.runtime.cases import Case, Fate
 from bridgekit.runtime.traffic import worker as worker_module
 from bridgekit.runtime.traffic.carrying import STOPPED
-from bridgekit.runtime.traffic.cases import Case, Fate, Step
+from bridgekit.runtime.traffic.steps import Step
 from bridgekit.store import Copy, SealingKey, Store
 from tests.runtime.traffic.surroundings import (
     ADA,

@@ -14,7 +14,8 @@ from bridgekit.contract.ids import MATRIX, MessageId, PersonId, PortalKey
 from bridgekit.contract.people import Person
 from bridgekit.contract.verbs import PostMessage, Sent
 from bridgekit.core.model import SideView
-from bridgekit.runtime.traffic.cases import Fate, Step
+from bridgekit.runtime.cases import Fate
+from bridgekit.runtime.traffic.steps import Step
 from bridgekit.store import SealingKey, Store
 from tests.runtime.traffic.surroundings import (
     ANN,

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
-import zlib
-from collections import OrderedDict
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 
@@ -16,26 +12,14 @@ from bridgekit.contract import facts
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import MessageId, PersonId, PortalKey
 from bridgekit.contract.policy import Protection
-from bridgekit.contract.verbs import Leave
-from bridgekit.core.model import Action, Known
+from bridgekit.core.model import Known
 from bridgekit.matrix.translate import Encrypted, StateChanged, Unreadable
-from bridgekit.runtime.traffic.lanes import Turn
 from bridgekit.store import StoreError
 
 ABOUT_LINK = (facts.ChatVisibility, facts.ChatOpened, facts.ChatClosed, facts.Resync)
 """What is about the chat itself: the bridge hears it whether anything may pass or not."""
 ABOUT_CROWD = (facts.Membership, facts.Profile, facts.Roster, facts.RoleChange, facts.RolesGiven)
 """Who is there, and as what: the bridge knows it by heart, and shows it when the link opens."""
-TOLD = 0
-"""The step, in the outbox, under which it stands that the sender was told what was not the end; no verb has it."""
-
-
-class Elsewhere(Exception):
-    """The room was replaced while this was on its way there: nothing was done, and it is to be done in the other."""
-
-
-class GoesBack(Exception):
-    """The link's gate was closed while this was on its way: nothing was done, and it waits with all that is held."""
 
 
 class Fate(StrEnum):
@@ -175,50 +159,6 @@ class Tracked:
         return self.ids.get(side, ())
 
 
-class Recent:
-    """The messages of one room that are worth keeping in memory, the oldest of which fall out first."""
-
-    def __init__(self, limit: int = 256) -> None:
-        self._limit = limit
-        self._numbers: OrderedDict[int, Tracked] = OrderedDict()
-        self._ids: dict[tuple[PortalKey, MessageId], Tracked] = {}
-
-    def add(self, tracked: Tracked) -> None:
-        self._numbers[tracked.number] = tracked
-        while len(self._numbers) > self._limit:
-            oldest = next(iter(self._numbers.values()))
-            if oldest.pending is not None or not (oldest.written is None or oldest.written.done()):
-                break  # still on its way, to a side or to the disk: somebody may ask for it
-            self.remove(oldest)
-
-    def remove(self, tracked: Tracked) -> None:
-        """It is worth keeping no more."""
-        del self._numbers[tracked.number]
-        for side, ids in tracked.ids.items():
-            for one in ids:
-                self._ids.pop((side, one), None)
-
-    def name(self, tracked: Tracked, side: PortalKey, ids: tuple[MessageId, ...]) -> None:
-        """The message is called `ids` on `side`."""
-        tracked.ids[side] = ids
-        if tracked.number in self._numbers:
-            for one in ids:
-                self._ids[(side, one)] = tracked
-
-    def find(self, side: PortalKey, id: MessageId) -> Tracked | None:
-        return self._ids.get((side, id))
-
-    def numbered(self, number: int) -> Tracked | None:
-        return self._numbers.get(number)
-
-    def reaction(self, parent: int, sender: PersonId, key: str) -> Tracked | None:
-        """The newest reaction `key` of `sender` to the message `parent`."""
-        for tracked in reversed(self._numbers.values()):
-            if tracked.parent == parent and tracked.key == key and tracked.sender == sender:
-                return tracked
-        return None
-
-
 class Case:
     """One fact from the inbox until all that follows from it has a fate."""
 
@@ -304,75 +244,3 @@ class Case:
 def amended(fact: object) -> MessageId | None:
     """The earlier message that a fact edits or takes back."""
     return fact.target if isinstance(fact, facts.Edit | facts.Retraction) else None
-
-
-class Step:
-    """One action of a case, as it travels in a lane."""
-
-    __slots__ = (
-        "action",
-        "actor",
-        "begun",
-        "case",
-        "edits",
-        "marked",
-        "nth",
-        "revises",
-        "said_anew",
-        "stopped",
-        "task",
-        "turn",
-        "waits",
-        "worded",
-    )
-
-    def __init__(self, case: Case, action: Action, nth: int = 1) -> None:
-        self.case = case
-        self.action = action
-        self.actor = action.actor
-        self.nth = nth  # of the actions for this side with a verb of this kind
-        self.marked = False  # "sending" is on disk
-        self.revises: tuple[Tracked, asyncio.Future[None]] | None = None  # what it is an edit of
-        self.said_anew = False  # the edit became a message of its own
-        self.turn: Turn | None = None  # while it is under way in a lane
-        self.task: asyncio.Task[Any] | None = None  # that performs it, on a network
-        self.worded = False  # what a network is given of it stands
-        self.edits: tuple[Step, ...] = ()  # what came before that: it is said as the last of them has it
-        self.begun = False  # a network has been given something of it
-        self.waits = False  # until all is planned that may change it
-        self.stopped = ""  # why it is not wanted any more, for its sender
-
-    @property
-    def index(self) -> int:
-        """A number that is the same when the fact is planned again after a restart."""
-        return zlib.crc32(f"{self.action.side}|{type(self.action.verb).__name__}|{self.nth}".encode())
-
-    @property
-    def event(self) -> MessageId | None:
-        """The Matrix event that has its words."""
-        return self.edits[-1].case.event if self.edits else self.case.event
-
-    @property
-    def shows(self) -> bool:
-        """Whether something of what is said or done in a chat would be seen in the room."""
-        if self.case.hides or isinstance(self.action.verb, Leave):
-            return False
-        return not isinstance(self.case.fact, ABOUT_LINK)
-
-
-class Overtaken(Exception):
-    """The way into the room was closed while something was got ready for it; nothing was sent."""
-
-
-def source_of(number: int, side: PortalKey) -> str:
-    """What marks a sent event so that it is found again after a crash: unique for message and side."""
-    return f"{number:x}@{side.chat}" if side.receiver else f"{number:x}"
-
-
-_NUMBERED = re.compile(r"([0-7]?[0-9a-f]{1,15})[@.]").match
-
-
-def number_of(source: str) -> int:
-    """The number of the fact that a sent event was made from; 0 for what is no source."""
-    found = _NUMBERED(source)
-    return int(found[1], 16) if found else 0
