@@ -76,7 +76,7 @@ def assemble(parts: Parts, consequences: Consequences) -> None:
         parts.crowds,
         parts.networks,
         parts.accounts.sessions,
-        portals=lambda: parts.portals,
+        other_end=lambda network, chat: parts.portals.other_end(network, chat),
         policy=parts.rules.direct,
         optouts=lambda: parts.consenting.optouts,
         label=parts.label,

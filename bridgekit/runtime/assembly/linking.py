@@ -68,15 +68,15 @@ def assemble(parts: Parts) -> None:
     )
     parts.owners = Owners(
         parts.registry,
-        parts.management,
         parts.networks,
         parts.metrics,
+        tell=parts.management.tell,
+        tell_admins=lambda words: parts.management.tell_all(parts.config.admins(), words),
         asked=contacts.asked,
         withdrawn=contacts.withdrawn,
         label=parts.label,
         spawn=parts.spawn,
         waits=parts.accounts.invited,
-        admins=lambda: parts.config.admins(),
     )
     parts.standing = StandingLinks(
         parts.client, parts.store, parts.registry, parts.portals, bot=parts.me, spawn=parts.spawn

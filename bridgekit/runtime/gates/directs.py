@@ -24,7 +24,6 @@ from bridgekit.core.rates import Buckets, Rate
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.clock import now
 from bridgekit.runtime.lenient import quiet
-from bridgekit.runtime.linking.portals import Portals
 from bridgekit.runtime.networks.accounts import Key
 from bridgekit.runtime.networks.sessions import Supervised
 from bridgekit.runtime.people.ghosts import Ghosts
@@ -49,8 +48,8 @@ ROOMS = 200
 class Directs:
     """Which private conversations may begin, and in which of them something may be said.
 
-    `tell` speaks to one person of a network in the bridge's own name; `counted` is told of each message that was
-    turned away.
+    `other_end` is with whom a private chat is, as far as names tell; `tell` speaks to one person of a network in the
+    bridge's own name; `counted` is told of each message that was turned away.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class Directs:
         networks: Mapping[NetworkId, Network],
         sessions: Mapping[Key, Supervised],
         *,
-        portals: Callable[[], Portals],
+        other_end: Callable[[NetworkId, ChatId], Person | None],
         policy: Callable[[NetworkId], Direct],
         optouts: Callable[[], OptOuts],
         label: Callable[[NetworkId], str],
@@ -80,7 +79,7 @@ class Directs:
         self._crowds = crowds
         self._networks = networks
         self._sessions = sessions
-        self._portals = portals
+        self._other_end = other_end
         self._optouts = optouts
         self._label = label
         self._tell = tell
@@ -171,7 +170,7 @@ class Directs:
         network = link.key.network
         if self.policy(network) is Direct.OFF:
             return wording.no_conversations(self._label(network))
-        person = self._portals().other_end(network, link.key.chat)
+        person = self._other_end(network, link.key.chat)
         return self._unwilling(self._owner(link.key), network, person) if person is not None else ""
 
     def _unwilling(self, owner: PersonId, network: NetworkId, person: Person) -> str:

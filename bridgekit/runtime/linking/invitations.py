@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -18,7 +18,6 @@ from bridgekit.core.plan import STRANGER
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.cases import Case
 from bridgekit.runtime.clock import now
-from bridgekit.runtime.commands.bot import Bot
 from bridgekit.runtime.lenient import quiet
 from bridgekit.runtime.linking.making import Making
 from bridgekit.runtime.linking.management import ManagementRooms
@@ -38,6 +37,12 @@ TOLD_AFTER = 3
 PATIENCE_MS = 24 * 3_600_000
 
 
+class Greet(Protocol):
+    """Say who the bot is on entering a room, where `case` has invited it."""
+
+    async def __call__(self, room: ChatId, case: Case, *, direct: bool) -> None: ...
+
+
 class Invitations:
     """The homeserver itself is waited for in each call; what is tried again here is what it cannot do alone."""
 
@@ -50,10 +55,10 @@ class Invitations:
         management: ManagementRooms,
         standing: StandingLinks,
         upgrades: Upgrades,
-        bot: Bot,
         namespace: Namespace,
         *,
         me: PersonId,
+        greet: Greet,
         permission: Callable[[PersonId], Permission],
         spawn: Spawn,
     ) -> None:
@@ -64,9 +69,9 @@ class Invitations:
         self._management = management
         self._standing = standing
         self._upgrades = upgrades
-        self._bot = bot
         self._namespace = namespace
         self._me = me
+        self._greet = greet
         self._permission = permission
         self._spawn = spawn
 
@@ -134,7 +139,7 @@ class Invitations:
         await self._standing.welcome(room)
         if direct:
             await self._management.keep(room, inviter, made=False)
-        await self._bot.greet(room, case, direct=direct)
+        await self._greet(room, case, direct=direct)
 
     async def _decline(self, room: ChatId, who: PersonId, why: str) -> None:
         log.warning("invitation_not_followed", reason=why)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -15,7 +15,6 @@ from bridgekit.contract.errors import BridgeError
 from bridgekit.contract.ids import LoginId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Person
 from bridgekit.core import wording
-from bridgekit.runtime.linking.management import ManagementRooms
 from bridgekit.runtime.networks.sessions import State, Supervised
 from bridgekit.runtime.registry import Registry
 from bridgekit.tasks import Spawn
@@ -24,32 +23,32 @@ log = structlog.get_logger(__name__)
 
 
 class Owners:
-    """Tells them in their management rooms."""
+    """Hears what concerns one of them, or all admins: `tell` and `tell_admins` say it to them alone."""
 
     def __init__(
         self,
         registry: Registry,
-        rooms: ManagementRooms,
         networks: Mapping[NetworkId, Network],
         metrics: Metrics,
         *,
+        tell: Callable[[PersonId, str], Awaitable[None]],
+        tell_admins: Callable[[str], Awaitable[None]],
         asked: Callable[[PortalKey, Person, PersonId], Coroutine[Any, Any, None]],
         withdrawn: Callable[[PortalKey, Person, PersonId], Coroutine[Any, Any, bool]],
         label: Callable[[NetworkId], str],
         spawn: Spawn,
         waits: Callable[[PortalKey, PersonId], object],
-        admins: Callable[[], Collection[PersonId]],
     ) -> None:
         self._registry = registry
         self._asked = asked
         self._withdrawn = withdrawn
-        self._rooms = rooms
+        self._tell = tell
+        self._tell_admins = tell_admins
         self._networks = networks
         self._metrics = metrics
         self._label = label
         self._spawn = spawn
         self._waits = waits
-        self._admins = admins
         self._turned_away: set[NetworkId] = set()  # the bridge itself, and the admins were told
 
     def session_changed(self, supervised: Supervised) -> None:
@@ -70,7 +69,7 @@ class Owners:
     async def _turned_us_away(self, network: NetworkId, reason: str, *, again: bool) -> None:
         why = wording.tried_again(reason) if again else reason
         try:
-            await self._rooms.tell_all(self._admins(), wording.turned_us_away(self._label(network), why))
+            await self._tell_admins(wording.turned_us_away(self._label(network), why))
         except BridgeError as error:
             log.warning("admins_not_told", network=network, reason=error.notice)
 
@@ -84,7 +83,7 @@ class Owners:
         if rejected:
             why = wording.tried_again(rejected) if again else rejected
             words = f"Your account on {self._label(row.network)} cannot be used: {why}"
-            await self._rooms.tell(row.login.owner, words)
+            await self._tell(row.login.owner, words)
 
     async def invited(self, network: NetworkId, login: LoginId | None, fact: facts.Invitation) -> None:
         """An account was asked into a chat, or is no more: its owner is told, and nothing is joined by itself.
@@ -101,18 +100,18 @@ class Owners:
                 if not fact.withdrawn:
                     await self._asked(side, fact.sender, row.login.owner)
                 elif await self._withdrawn(side, fact.sender, row.login.owner):
-                    await self._rooms.tell(row.login.owner, wording.asks_no_more(fact.sender.name))
+                    await self._tell(row.login.owner, wording.asks_no_more(fact.sender.name))
             except BridgeError as error:
                 log.warning("contact_not_asked", network=network, reason=error.notice)
             return
         name = fact.name or self._networks[network].chat_name(fact.chat)
         if fact.withdrawn:
             words = wording.asks_in_no_more(fact.sender.name, name, self._label(network))
-            await self._rooms.tell(row.login.owner, words)
+            await self._tell(row.login.owner, words)
             return
         waits = self._waits(PortalKey(network, fact.chat), row.login.owner)
         decline = f"\nOr decline: !bridge decline {network} {name}" if waits else ""
-        await self._rooms.tell(
+        await self._tell(
             row.login.owner,
             f"{fact.sender.name} asks you into {name} on {self._label(network)}. To take part, invite me to a "
             f"room and say there: !bridge link {network} {name}{decline}",

@@ -30,7 +30,6 @@ from bridgekit.core.ghosts import Namespace
 from bridgekit.core.optout import OptOut, OptOuts
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.clock import now
-from bridgekit.runtime.linking.portals import Portals
 from bridgekit.runtime.networks.accounts import Accounts
 from bridgekit.runtime.people.ghosts import Ghosts
 from bridgekit.runtime.people.powers import GIVEN
@@ -88,9 +87,9 @@ class _Wish(msgspec.Struct, frozen=True, kw_only=True):
 class Erasure:
     """Erases people of networks by their ghosts' user ids, and Matrix users by their own; taken up after a restart.
 
-    `forget` and `unknown` make other parts forget a person, and one message of a room; `describe` lets a link's room
-    say anew what it is bridged to. `lasting` (ms) is how long a link to a file works at most; `account` is what
-    somebody of a network is signed in to now, "" where that is not known.
+    `forget` and `unknown` make other parts forget a person, and one message of a room; `unlink` takes a link apart and
+    says why; `describe` lets a link's room say anew what it is bridged to. `lasting` (ms) is how long a link to a file
+    works at most; `account` is what somebody of a network is signed in to now, "" where that is not known.
     """
 
     def __init__(
@@ -100,11 +99,11 @@ class Erasure:
         registry: Registry,
         ghosts: Ghosts,
         accounts: Accounts,
-        portals: Portals,
         namespace: Namespace,
         *,
         bot: PersonId,
         optouts: Callable[[], OptOuts],
+        unlink: Callable[[PortalKey, str], Awaitable[None]],
         forget: Callable[[NetworkId, PersonId], Awaitable[None]],
         unknown: Callable[[ChatId, int], None],
         describe: Callable[[Link], Awaitable[None]],
@@ -119,7 +118,7 @@ class Erasure:
         self._registry = registry
         self._ghosts = ghosts
         self._accounts = accounts
-        self._portals = portals
+        self._unlink = unlink
         self._namespace = namespace
         self._bot = bot
         self._optouts = optouts
@@ -378,7 +377,7 @@ class Erasure:
         """A Matrix user's own accounts and direct chats, and what was kept of them."""
         for row in [row for row in self._registry.logins.values() if row.login.owner == user]:
             for link in [k for k in self._registry.links if k.receiver == row.login.id]:
-                await self._portals.unlink(link, reason="its owner was erased")
+                await self._unlink(link, "its owner was erased")
             await self._accounts.close(row.network, row.login.id)
         given = await self._store.kv.items(GIVEN)
         mine = [key for key in given if key.endswith(f" {user}")]
