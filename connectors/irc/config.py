@@ -324,7 +324,7 @@ class IrcConfig(Section):
     )
     ident_listen: Annotated[str, AfterValidator(_listen)] | None = Field(
         default=None,
-        description='Address of the ident server, such as "0.0.0.0:113".',
+        description='Address of the ident server, such as "[::]:113" (IPv6 and IPv4) or "0.0.0.0:113".',
     )
 
     @model_validator(mode="after")

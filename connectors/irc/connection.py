@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from itertools import zip_longest
 from typing import cast
 
-from bridgekit.contract.errors import Disconnected, LoginRejected
+from bridgekit.contract.errors import Disconnected
 from connectors.irc.config import Server
 from connectors.irc.ident import IdentServer
 
@@ -23,6 +23,8 @@ MAX_UNFINISHED = 1 << 15
 CONNECT_SECONDS = 30.0
 ADDRESS_SECONDS = 5.0
 """For one address of a server while there are others: a route may swallow all that is sent there."""
+RENEWED_SECONDS = 60.0
+"""Until our own certificate's files are read again where they were no use."""
 _IP_FREEBIND = 15  # linux/in.h: bind to an address of a routed prefix that no interface has
 
 Address = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
@@ -175,12 +177,13 @@ async def opened(
 ) -> AsyncIterator[Connection]:
     """A connection to `server`, from the address `local` if given, known to `ident` as `user` from its first packet.
 
-    Raises Disconnected where there is no connection to be had, LoginRejected where our own certificate is no use.
+    Raises Disconnected where there is no connection to be had.
     """
     try:
         context = server.context()
     except OSError as error:
-        raise LoginRejected(f"The TLS files for {server.address} cannot be used: {_words(error)}.") from error
+        words = f"The TLS files for {server.address} cannot be used: {_words(error)}."
+        raise Disconnected(words, retry_after=RENEWED_SECONDS) from error  # they may be being renewed
     ports: tuple[int, int] | None = None
     with contextlib.ExitStack() as stack:
         try:
@@ -246,6 +249,8 @@ def _by_turns(found: Sequence[Resolved]) -> list[Resolved]:
 
 
 def _words(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.replace("_", " ").lower()
     if error.errno and not isinstance(error, ssl.SSLError | socket.gaierror):
         return os.strerror(error.errno)
     return error.strerror or str(error) or type(error).__name__

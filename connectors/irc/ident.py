@@ -22,11 +22,15 @@ def ident_of(user: str, length: int = 10) -> str:
 
 
 class IdentServer:
-    """Answers for the sockets that were announced to it. `address` is "host:port", IPv6 hosts in brackets."""
+    """Answers for the sockets that were announced to it. `address` is "host:port", IPv6 hosts in brackets.
+
+    "[::]:113" is every address of both families, as with other servers; asyncio would take it for IPv6 alone.
+    """
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
-        self._host = host.strip("[]") or None
+        host = host.strip("[]")
+        self._host = None if host in ("", "::") else host
         self._port = int(port)
         self._server: asyncio.Server | None = None
         self._users: dict[tuple[int, int], str] = {}

@@ -258,7 +258,7 @@ class _Registering:
                 raise NoSignIn("The IRC server has nobody who could sign us in now, and that is required.")
             case Outcome.REFUSED | Outcome.UNUSABLE if credentials is not None and credentials.required:
                 self._send("QUIT")
-                raise refused(outcome)
+                raise refused(outcome, credentials)
             case Outcome.REFUSED | Outcome.UNUSABLE:
                 self._owed = None  # services ban whoever tries a wrong password often
             case Outcome.AWAY:
@@ -274,11 +274,14 @@ class _Registering:
         return credentials is not None and credentials.services and self._connection.secure and not offered
 
 
-def refused(outcome: Outcome) -> LoginRejected:
+def refused(outcome: Outcome, credentials: Credentials) -> LoginRejected:
     """What to tell whom the server did not let sign in."""
     unusable = outcome is Outcome.UNUSABLE
     why = "offers no SASL mechanism that can be used" if unusable else "refused the account's sign-in"
-    words = f"The IRC server {why}, and signing in is required: check the account and password."
+    check = "check the account and password"
+    if credentials.certificate and not credentials.password:
+        check = "the account has to know our certificate, and a renewed one anew (NickServ CERT ADD)"
+    words = f"The IRC server {why}, and signing in is required: {check}."
     return LoginRejected(words, retry_after=REJECTED_SECONDS)
 
 

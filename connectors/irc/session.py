@@ -470,7 +470,7 @@ class IrcSession:
             case _:
                 self._log.warning("irc_not_identified", service="SASL", answer=outcome.value)
                 if self._owed.required:
-                    raise refused(outcome)
+                    raise refused(outcome, self._owed)
         self._owed = None
         return True
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def write_certificate(folder: Path, name: str) -> tuple[Path, Path]:
+def write_certificate(folder: Path, name: str, *, lasts: timedelta = timedelta(days=30)) -> tuple[Path, Path]:
     """Make a self-signed certificate for 127.0.0.1, localhost and `name`; the paths of certificate and key (PEM).
 
     Whoever trusts the certificate file itself (as a CA file) can verify the server.
@@ -30,7 +30,7 @@ def write_certificate(folder: Path, name: str) -> tuple[Path, Path]:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=30))
+        .not_valid_after(now + lasts)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
         .sign(key, hashes.SHA256())

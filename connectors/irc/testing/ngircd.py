@@ -24,7 +24,6 @@ _CONFIG = """\
     Network = PlainLab
     Listen = 127.0.0.1
     Ports = {port}
-    WebircPassword = {webirc}
 [Limits]
     MaxConnections = 0
     MaxConnectionsIP = 0
@@ -37,6 +36,7 @@ _CONFIG = """\
 [Options]
     DNS = no
     Ident = no
+    WebircPassword = {webirc}
     PAM = no
     OperCanUseMode = yes
 [Operator]

@@ -4,11 +4,12 @@ import asyncio
 
 import pytest
 
+from bridgekit.testing.servers.process import free_port
 from connectors.irc.ident import IdentServer, ident_of
 
 
-async def ask(server: IdentServer, question: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+async def ask(server: IdentServer, question: bytes, host: str = "127.0.0.1") -> bytes:
+    reader, writer = await asyncio.open_connection(host, server.port)
     writer.write(question)
     answer = await reader.read()
     writer.close()
@@ -26,6 +27,14 @@ async def test_an_announced_socket_is_named(server):
     """RFC 1413: `<port-on-server>, <port-on-client> : USERID : <opsys> : <user-id>`."""
     server.announce(40001, 6667, "alice1a2b3")
     assert await ask(server, b"40001, 6667\r\n") == b"40001 , 6667 : USERID : UNIX : alice1a2b3\r\n"
+
+
+@pytest.mark.parametrize("address", ["[::]", ""])
+async def test_a_server_asks_from_the_family_that_we_came_by(address):
+    async with IdentServer(f"{address}:{free_port()}").held() as server:
+        server.announce(40001, 6667, "alice1a2b3")
+        for host in ("127.0.0.1", "::1"):
+            assert b"alice1a2b3" in await ask(server, b"40001, 6667\r\n", host)
 
 
 async def test_an_unknown_socket_has_no_user(server):

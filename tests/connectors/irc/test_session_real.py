@@ -87,11 +87,11 @@ async def test_two_puppets_talk_in_private(real):
         assert message.sender.id == one.session.me.id
 
 
-async def test_webirc_gives_each_user_an_address_that_can_be_banned(inspircd):
-    """InspIRCd believes the gateway's address and looks host names up by itself."""
+async def test_webirc_gives_each_user_an_address_that_can_be_banned(real):
+    """Both believe the gateway's address, and look host names up by themselves."""
     number = next(_numbers)
     puppets = {**FAST, "webirc": {"password": WEBIRC_PASSWORD}}
-    network = network_of(at(inspircd.port), puppets=puppets)
+    network = network_of(at(real.port), puppets=puppets)
     hosts = []
     for name in (f"fritz{number}", f"franz{number}"):
         async with running(network, login_of(name)) as puppet:
@@ -125,8 +125,17 @@ async def test_sasl_external_with_real_services(inspircd, tmp_path):
     server = {"host": "localhost", "port": inspircd.tls_port, "tls_ca_file": str(inspircd.certificate)}
     server |= {"tls_cert_file": str(certificate), "tls_key_file": str(key)}
     sasl = {"account": account, "mechanism": "external"}
-    async with running(network_of(at(0), servers=[server], nick=f"{account}x", sasl=sasl)) as bridge:
+    network = network_of(at(0), servers=[server], nick=f"{account}x", sasl=sasl)
+    async with running(network) as bridge:
         assert bridge.session.me.account == account
+    renewed = write_certificate(tmp_path, "client")
+    with pytest.raises(LoginRejected, match="CERT ADD") as refused:
+        async with network.connect(None):
+            pass
+    assert refused.value.retry_after
+    await inspircd.add_certificate(account, "secretpw", renewed)
+    async with network.connect(None) as session:
+        assert session.me.account == account
 
 
 async def test_real_services_that_are_away_at_the_first_start_need_nobody(inspircd, monkeypatch):

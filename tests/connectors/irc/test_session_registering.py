@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -369,8 +370,8 @@ async def test_why_services_did_not_identify_us_stands_in_the_log_without_the_pa
     assert "hunter2" not in str(logs)
 
 
-def secure_ircd(folder: Path, **settings) -> tuple[Ircd, Path]:
-    certificate, key = write_certificate(folder, "irc.test")
+def secure_ircd(folder: Path, lasts: timedelta = timedelta(days=30), **settings) -> tuple[Ircd, Path]:
+    certificate, key = write_certificate(folder, "irc.test", lasts=lasts)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     return Ircd(tls=context, **settings), certificate
@@ -431,6 +432,42 @@ async def test_a_certificate_that_nobody_vouches_for_gets_no_word_from_us(tmp_pa
         assert isinstance(error, Disconnected)
         assert "not to be trusted" in error.notice
         assert ircd.lines() == []
+
+
+async def test_a_certificate_that_has_run_out_gets_no_word_from_us_and_its_successor_does(tmp_path):
+    """The file that the config names is read for each connection: whoever renews it restarts nothing."""
+    ircd, certificate = secure_ircd(tmp_path, caps=FULL, lasts=timedelta(seconds=-1))
+    async with ircd.serving():
+        server = {"host": "localhost", "port": ircd.port, "tls_ca_file": str(certificate)}
+        network = network_of(ircd, servers=[server])
+        error = await refused(network)
+        assert isinstance(error, Disconnected)
+        assert "certificate has expired" in error.notice
+        assert ircd.lines() == []
+        assert ircd.tls is not None
+        ircd.tls.load_cert_chain(*write_certificate(tmp_path, "irc.test"))
+        async with network.connect(None):
+            pass
+
+
+async def test_our_certificate_is_waited_for_while_it_is_renewed(tmp_path):
+    """Whoever renews it writes the certificate and its key one after the other."""
+    ircd, trusted = secure_ircd(tmp_path, caps=FULL)
+    ircd.external_account = "bridge"
+    certificate, key = write_certificate(tmp_path, "client")
+    async with ircd.serving():
+        server = {"host": "localhost", "port": ircd.port, "tls_ca_file": str(trusted)}
+        server |= {"tls_cert_file": str(certificate), "tls_key_file": str(key)}
+        network = network_of(ircd, servers=[server], sasl={"mechanism": "external"})
+        (tmp_path / "new").mkdir()
+        renewed, its_key = write_certificate(tmp_path / "new", "client")
+        renewed.rename(certificate)
+        error = await refused(network)
+        assert type(error) is Disconnected
+        assert "cannot be used" in error.notice
+        its_key.rename(key)
+        async with network.connect(None):
+            pass
 
 
 async def test_the_next_server_is_tried_when_one_cannot_be_reached():
