@@ -127,12 +127,9 @@ class IrcNetwork:
         if name[:1] in self._chantypes:
             if not _CHANNEL.fullmatch(name):
                 return None
-            chat = self.identity.chat(name)
-            if self.relay is None or chat != self.identity.fold(
-                name
-            ):  # how names fold is not, or may not stay, so
-                self.identity.learn(name)
-            return chat, False
+            if self.relay is None or self.relay.state.channel(name) is None:
+                self.identity.learn(name)  # as it is meant, until the network says how it is written
+            return self.identity.chat(name), False
         if not NICK.fullmatch(name):
             return None
         person = self.relay.people.peek(name) if self.relay is not None else None

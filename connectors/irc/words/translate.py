@@ -167,7 +167,8 @@ class Reader:
     def _changed(self, change: Change, at: int, *, split: bool) -> list[Fact]:
         match change:
             case changes.SupportChanged():
-                self.people.set_casemapping(self.state.support.casemapping)
+                if "CASEMAPPING" in self.state.support.tokens:  # not every server says it in its first line
+                    self.people.set_casemapping(self.state.support.casemapping)
             case changes.Came():
                 if change.own:
                     self._open.pop(self._chat(change.channel), None)

@@ -444,6 +444,26 @@ async def test_a_link_of_the_config_means_the_channel_as_it_is_written_there():
             assert ircd.lines("^JOIN") == ["JOIN #foo[1]"]
 
 
+async def test_a_channel_is_entered_by_the_name_that_was_asked_for():
+    """InspIRCd says CASEMAPPING=rfc1459, and takes #a~ and #a^ for two channels."""
+    ircd = Ircd()
+    async with ircd.serving():
+        host = MemoryHost()
+        network = network_of(ircd, host)
+        async with running(network) as relay:
+            named = network.chat_id("#Ab[c]~")
+            assert named is not None
+            await relay.session.perform(Join(chat=named[0]))
+            assert ircd.lines("^JOIN") == ["JOIN #Ab[c]~"]
+            assert (await relay.fact(ChatOpened)).chat == named[0]
+            assert network.chat_id("#AB[C]~") == named
+            assert network.chat_name(named[0]) == "#Ab[c]~"
+        host.linked.append(named[0])
+        async with running(network_of(ircd, MemoryHost(host.linked, host.kept))) as relay:
+            await relay.fact(ChatOpened)
+            assert ircd.lines("^JOIN") == ["JOIN #Ab[c]~"] * 2
+
+
 async def test_people_are_the_same_after_a_restart():
     ircd = Ircd(caps=FULL)
     bob = ircd.user("bob", "#c", account="bob")

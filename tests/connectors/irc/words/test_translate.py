@@ -11,12 +11,13 @@ from bridgekit.contract.facts import (
     ChatVisibility,
     Invitation,
     Membership,
+    Message,
     Profile,
     RoleChange,
     Roster,
     Topic,
 )
-from bridgekit.contract.ids import ChatId, PersonId
+from bridgekit.contract.ids import ChatId, LoginId, PersonId
 from bridgekit.contract.people import Member, Person, Role
 from bridgekit.contract.policy import Entry, Exposure, Visibility
 from connectors.irc.protocol.state import State
@@ -30,6 +31,11 @@ BOB = Person(id=PersonId("bob"), name="bob", bot=True)
 OPEN = Visibility(
     exposure=Exposure.SHARED, entry=Entry.OPEN, listed=True, moderated=False, known=True, detail="+nt"
 )
+
+
+def senders(one: Reader, *script: str) -> list[PersonId]:
+    """Who said what the lines bring."""
+    return [fact.sender.id for fact in read(one, *script) if isinstance(fact, Message)]
 
 
 def test_a_chat_opens_when_names_topic_and_modes_are_known() -> None:
@@ -176,6 +182,19 @@ def test_a_nick_change_is_a_new_name_of_the_same_person() -> None:
     ]
     assert read(one, ":me!~m@my.host NICK :me2") == []
     assert one.state.nick == "me2"
+
+
+def test_a_connection_that_does_not_know_yet_how_names_fold_mixes_up_nobody() -> None:
+    """irc2 (IRCnet) says CASEMAPPING in the second line of its ISUPPORT: what folds alike until then is not one."""
+    whole = Identity()
+    relay = Reader(State("me"), whole.view("relay"))
+    read(relay, *HELLO, ":me!m@h JOIN #c", ":s 353 me = #c :me bob[ carol", ":carol!c@h NICK :bob{")
+    said = ":bob[!b@h PRIVMSG #c :one", ":bob{!c@h PRIVMSG #c :two"
+    before = senders(relay, *said)
+    puppet = Reader(State("dan"), whole.view("login/dan"), login=LoginId("dan"))
+    read(puppet, ":s 001 dan :Welcome", ":s 005 dan RFC2812 PREFIX=(ov)@+ MODES=3 :are supported")
+    assert senders(relay, *said) == before == ["bob[", "carol"]
+    assert (relay.people.nick(PersonId("bob[")), relay.people.nick(PersonId("carol"))) == ("bob[", "bob{")
 
 
 def test_an_account_is_news_of_the_person() -> None:
