@@ -33,6 +33,7 @@ def assemble(parts: Parts) -> None:
     )
     parts.making = Making(
         parts.client,
+        parts.store,
         parts.registry,
         parts.ghosts,
         parts.accounts,

@@ -13,7 +13,7 @@ import structlog
 from bridgekit.contract import facts, verbs
 from bridgekit.contract.connector import Network, Session
 from bridgekit.contract.devices import KeepsDevices
-from bridgekit.contract.errors import RemoteError
+from bridgekit.contract.errors import MatrixRefused, RemoteError
 from bridgekit.contract.facts import Fact
 from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.contract.people import Kind, Person
@@ -25,7 +25,7 @@ from bridgekit.core.rates import Buckets, Rate
 from bridgekit.core.roomnames import room_name
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.clock import now
-from bridgekit.runtime.gates.directs import Directs
+from bridgekit.runtime.gates.directs import DIRECT, Directs
 from bridgekit.runtime.gates.exposure import Exposures
 from bridgekit.runtime.lenient import allowed, quiet
 from bridgekit.runtime.linking.opening import Opening
@@ -33,6 +33,7 @@ from bridgekit.runtime.linking.portals import Portals
 from bridgekit.runtime.networks.accounts import Accounts
 from bridgekit.runtime.people.ghosts import Ghosts
 from bridgekit.runtime.registry import OPEN, Registry
+from bridgekit.store import Store
 from bridgekit.store.rows import Link, Portal
 
 SECRET: list[dict[str, Any]] = [
@@ -66,6 +67,8 @@ GUARDED = {
 """No power that somebody has for their role on the network is enough to open the room."""
 BRIDGE, OWNER = 100, 99
 """Power levels in a room of a direct chat that the bridge makes."""
+MAKING = "bridge.making"
+"""Where the room of a direct chat is kept while it is being made: no network is called so."""
 OPEN_SECONDS, LEARN_SECONDS = 5.0, 15.0
 """In which an account that was just opened may be there, and may have looked for the devices of a chat."""
 KNOCKS = Rate(10, 60_000)
@@ -80,6 +83,7 @@ class Making:
     def __init__(
         self,
         client: MatrixClient,
+        store: Store,
         registry: Registry,
         ghosts: Ghosts,
         accounts: Accounts,
@@ -104,6 +108,7 @@ class Making:
         self._opening = opening
         self._exposures = exposures
         self._client = client.patient
+        self._store = store
         self._registry = registry
         self._ghosts = ghosts
         self._accounts = accounts
@@ -239,6 +244,23 @@ class Making:
         await self._learn(side)
         ghost = self._namespace.mxid(side.network, person.id)
         await self._ghosts.exist(ghost, side.network, person)
+        begun = await self._begun(side)
+        room = begun or await self._make_direct(side, ghost, person)
+        await self._entrust(room, ghost, owner)
+        await self._enter(room, ghost)
+        member = await self._client.state(room, "m.room.member", owner) if begun else None
+        if member is None:
+            # Last of all, because an answer may be right behind it; `invite` cannot say that the room is a direct one.
+            member = {"membership": "invite", "is_direct": True}
+            await self._client.put_state(room, "m.room.member", member, state_key=owner)
+        await self._made_direct(side, room, person, owner, made=True)
+        self._store.commit(self._store.kv.put(MAKING, _place(side), None))
+        if member.get("membership") == "join":  # before it was known whose room that is
+            self._store.commit(self._store.kv.put(DIRECT, room, b"joined"))
+            self._wanted(side)
+        return room
+
+    async def _make_direct(self, side: PortalKey, ghost: PersonId, person: Person) -> ChatId:
         room = await self._client.create_room(
             preset="private_chat",
             visibility="private",
@@ -247,13 +269,19 @@ class Making:
             invite=[ghost],
             initial_state=self._begins(side),
         )
-        await self._entrust(room, ghost, owner)
-        await self._enter(room, ghost)
-        # Last of all, because an answer may be right behind it; `invite` cannot say that the room is a direct one.
-        invitation = {"membership": "invite", "is_direct": True}
-        await self._client.put_state(room, "m.room.member", invitation, state_key=owner)
-        await self._made_direct(side, room, person, owner, made=True)
+        await self._store.commit(self._store.kv.put(MAKING, _place(side), room.encode()))
         return room
+
+    async def _begun(self, side: PortalKey) -> ChatId | None:
+        """The room that was being made for the chat when the bridge, or the homeserver, was interrupted."""
+        kept = await self._store.kv.get(MAKING, _place(side))
+        room = ChatId(kept.decode()) if kept is not None else None
+        if room is None or room in self._registry.portals:
+            return None
+        with contextlib.suppress(MatrixRefused):
+            if self._bot in await self._client.joined_members(room):
+                return room
+        return None
 
     async def _entrust(self, room: ChatId, ghost: PersonId, owner: PersonId) -> None:
         """The owner may do there whatever the bridge may. With as much power as its own (`trusted_private_chat`) an
@@ -366,3 +394,7 @@ class Making:
             f"Only your own account can speak to people on {self._label(network)}: "
             f"write `login {network}` to {self._bot} first."
         )
+
+
+def _place(side: PortalKey) -> str:
+    return f"{side.network} {side.receiver} {side.chat}"

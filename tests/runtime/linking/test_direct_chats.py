@@ -157,6 +157,34 @@ async def test_the_room_of_a_direct_chat_that_cannot_be_made_now_is_made_later(t
         await said(place, by(ghost("bob"), "hello"), 10)
 
 
+async def never(*_: object, **__: object) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("joins", [False, True])
+async def test_a_room_whose_making_was_interrupted_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, joins: bool
+) -> None:
+    """The owner was asked in, and nothing on disk says of which chat the room is."""
+    town = Town()
+    async with town_world(tmp_path, town, direct="anyone") as place:
+        async with place.bridge() as bridge:
+            alice = place.homeserver.user("alice")
+            await bridge.accounts.open(TOWN, alice.id)  # type: ignore[arg-type]
+            await until(lambda: ALICE in town.sessions)
+            monkeypatch.setattr(bridge.portals, "made", never)
+            town.emit(says("Bob", "hello", chat=DIRECT.chat, private=True), login=ALICE)
+            [room] = await invitations(place, alice)
+            if joins:
+                await alice.join(room)
+        async with place.bridge() as bridge:
+            hello = await said(place, by(ghost("bob"), "hello"))
+            assert hello.room_id == room
+            assert place.homeserver.invitations(alice.id) == ([] if joins else [room])
+            assert await bridge.store.kv.items("bridge.making") == {}
+            assert bool(await bridge.store.kv.items("bridge.talked")) is joins
+
+
 async def test_a_room_that_the_homeserver_refuses_parks_the_words_instead_of_losing_them(
     tmp_path: Path,
 ) -> None:
