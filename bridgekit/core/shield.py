@@ -100,13 +100,16 @@ class Shield:
         self._until: dict[PersonId, int] = {}  # what of a person waits ends then
         self._refused: dict[str, int] = {}  # by name, since the room was told last
         self._known: set[PersonId] = set()
+        self._vouched: dict[
+            PersonId, int
+        ] = {}  # until when what was said under a name is somebody's who is trusted
         self._barred: set[PersonId] = set()
         self._asked: set[PersonId] = set()
         self._full: set[PersonId] = set()
 
     def message(self, person: Person, role: Role, now: int, *, waiting: int = 0) -> Ruling:
         """Somebody of the network says something (or edits, or reacts), of whom `waiting` facts are held already."""
-        if (ruling := self.stranger(person, role)) is not PASS:
+        if (ruling := self.stranger(person, role, now)) is not PASS:
             if isinstance(ruling, Quarantined) and waiting >= self.rules.first:
                 return self._enough(person)
             return ruling
@@ -132,11 +135,11 @@ class Shield:
         tell = wording.too_fast(seconds) if self._tell.take(person.id, now) else ""
         return Wait(now + wait, wording.too_fast(seconds), tell)
 
-    def stranger(self, person: Person, role: Role) -> Ruling:
-        """Whether they may be heard at all: what does not depend on how much they say."""
+    def stranger(self, person: Person, role: Role, at: int) -> Ruling:
+        """Whether what came `at` may be heard at all: what does not depend on how much they say."""
         if person.id in self._barred:
             return Refused(wording.REJECTED)
-        if not self._is_stranger(person, role):
+        if not self._is_stranger(person, role) or at <= self._vouched.get(person.id, -1):
             return PASS
         first = person.id not in self._asked
         self._asked.add(person.id)
@@ -190,9 +193,16 @@ class Shield:
         self._asked.discard(person)
         self._full.discard(person)
 
-    def is_known(self, person: PersonId) -> bool:
-        """Whether an operator nodded."""
-        return person in self._known
+    def vouch(self, person: PersonId, until: int) -> None:
+        """They have a voice or an account now: what they said before goes on. Whoever bears the name later and has
+        neither is a stranger."""
+        self._vouched[person] = until
+        self._asked.discard(person)
+        self._full.discard(person)
+
+    def is_free(self, person: PersonId, since: int) -> bool:
+        """Whether what waits `since` then need not wait any more: an operator nodded, or it was of no stranger."""
+        return person in self._known or since <= self._vouched.get(person, -1)
 
     def reject(self, person: PersonId) -> None:
         """An operator does not want it: what is held is refused, and so is all that follows."""

@@ -391,6 +391,18 @@ def test_an_account_or_a_role_makes_no_stranger_unless_everybody_is_one():
     assert strict.message(known, Role.NONE, NOW) == PASS
 
 
+def test_what_is_said_under_a_name_is_vouched_for_until_then_alone():
+    guard = shield(quarantine=Quarantine.STRANGERS)
+    guard.message(EVE, Role.NONE, NOW)
+    guard.vouch(EVE.id, NOW + 5)
+    assert guard.is_free(EVE.id, NOW)
+    assert guard.message(EVE, Role.NONE, NOW + 5) == PASS
+    assert not guard.is_free(EVE.id, NOW + 6)
+    assert guard.message(EVE, Role.NONE, NOW + 6) == Quarantined(
+        wording.STRANGER_WAITS, ask=wording.quarantined("Eve", "#a"), tell=wording.STRANGER_WAITS
+    )
+
+
 # Rates ------------------------------------------------------------------------------------------------------
 
 

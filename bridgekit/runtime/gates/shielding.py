@@ -150,7 +150,9 @@ class Shields:
         role = self._crowds.of(side).role(person) if side.receiver is None else None
         at = case.accepted or now()
         if role is None or (case.released or (isinstance(fact, facts.Message) and fact.replayed)):
-            ruling = shield.stranger(fact.sender, role) if role is not None else shield.speed(fact.sender, at)
+            ruling = (
+                shield.stranger(fact.sender, role, at) if role is not None else shield.speed(fact.sender, at)
+            )
         else:
             waiting = self._holding().count(side, person)
             ruling = shield.message(fact.sender, role, at, waiting=waiting)
@@ -170,7 +172,7 @@ class Shields:
                 log.warning("flood_refused", network=side.network)
                 self._tell_room(side, f"⚠ {tell}")
             case Pass() if self._holding().ahead(side, person) is Cause.QUARANTINE:
-                shield.accept(person)  # they have a voice or an account now
+                shield.vouch(person, now())
             case _:
                 pass
         return ruling
@@ -239,7 +241,7 @@ class Shields:
         if row.cause is Cause.RATE and self._due.get(row.number, 0) <= now():
             self._due.pop(row.number, None)
             return True
-        return row.cause is Cause.QUARANTINE and shield.is_known(row.person)
+        return row.cause is Cause.QUARANTINE and shield.is_free(row.person, row.since)
 
     # Nods ------------------------------------------------------------------------------------------------------
 

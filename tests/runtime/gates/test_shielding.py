@@ -169,6 +169,20 @@ async def test_a_strangers_words_wait_until_a_moderator_of_the_room_nods(tmp_pat
         assert (nod.side, nod.person, nod.accepted, nod.by) == (SIDE, PersonId("eve"), True, alice.id)
 
 
+async def test_who_signs_in_needs_no_nod_and_whoever_has_the_name_later_does(tmp_path: Path) -> None:
+    town = Town()
+    rules = shield(quarantine="strangers")
+    async with town_world(tmp_path, town, shield=rules) as place, place.bridge() as bridge:
+        _, room = await linked(place)
+        town.emit(says("Eve", "first"))
+        await held(bridge, 1)
+        town.emit(says("Eve", "second", sender=person("Eve", account="eve")))
+        await said(place, by(ghost("eve"), "second"))
+        town.emit(says("Eve", "buy!"))
+        await held(bridge, 1)
+        assert lines(place, room) == ["first", "second"]
+
+
 async def test_who_is_not_wanted_is_not_heard_and_a_restart_forgets_neither_them_nor_the_others(
     tmp_path: Path,
 ) -> None:
