@@ -22,6 +22,8 @@ LIMIT = 10 * 1024 * 1024
 """Bytes of a picture."""
 PAUSE = 3600.0
 """Seconds until a picture that could not be had is tried again."""
+REMEMBERED = 1000
+"""Pictures that were stored last. Those that some ghost shows are found by that ghost, too."""
 
 
 class Pictures:
@@ -79,6 +81,8 @@ class Pictures:
                 if not found:
                     found = (await self._files.bring(picture, None, limit=LIMIT, only="image/")).uri
                     self._stored[source] = found
+                    if len(self._stored) > REMEMBERED:
+                        del self._stored[next(iter(self._stored))]
                 return found
         finally:
             if not lock.locked():

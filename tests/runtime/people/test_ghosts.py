@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -12,6 +13,7 @@ from structlog.testing import capture_logs
 
 from bridgekit.contract.facts import Change, Membership, Profile, Roster
 from bridgekit.contract.people import File, Member
+from bridgekit.runtime.people import pictures
 from bridgekit.runtime.traffic import matrix_side
 from bridgekit.testing.homeserver import Delay, Fail
 from tests.runtime.fake_network import TALK, Town, now, person, says
@@ -281,3 +283,27 @@ async def test_a_matrix_user_who_is_renamed_is_heard_under_the_new_name(tmp_path
             pass
         await alice.send(room, "three")
         await town.until(lambda: "<Al> three" in town.said())
+
+
+async def test_of_pictures_that_were_stored_the_last_ones_are_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is a new one with each new face, for years."""
+    monkeypatch.setattr(pictures, "REMEMBERED", 2)
+    brought = list[str]()
+
+    async def bring(picture: File, *_: object, **__: object) -> File:
+        brought.append(picture.uri)
+        return File(uri=f"mxc://{picture.uri}", name="", mime="image/png")
+
+    ghosts: Any = SimpleNamespace(picture_from=lambda source: "")
+    stored = pictures.Pictures(
+        SimpleNamespace(patient=None),  # type: ignore[arg-type]
+        ghosts,
+        SimpleNamespace(bring=bring),  # type: ignore[arg-type]
+        spawn=lambda work: None,
+    )
+    for source in ("a", "b", "a", "c", "a", "c"):
+        await stored._mxc(File(uri=source, name="", mime="image/png"))
+    assert brought == ["a", "b", "c", "a"]
+    assert len(stored._stored) == 2
