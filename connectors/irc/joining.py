@@ -143,6 +143,12 @@ class Joining:
         """Knock again where only who is signed in comes in."""
         self._ask([door for door in self._doors.values() if not door.asked and door.members_only])
 
+    def invited(self, channel: str) -> None:
+        """Somebody opens a door that was closed to us; not to where we were put out, which everybody could."""
+        door = self._doors.get(self._state.fold(channel))
+        if door is not None and door.retry_at is not None and self._state.channel(channel) is None:
+            self._ask([door])
+
     def tick(self) -> None:
         """Knock again where it is time."""
         now = self._loop.time()

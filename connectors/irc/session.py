@@ -296,6 +296,8 @@ class IrcSession:
                     self._history.refused(line)
                 case "PRIVMSG" if bouncer.lost(line):
                     raise Disconnected("The bouncer has lost its own connection to IRC.")
+                case "INVITE" if self.state.is_me(line.param(0)):
+                    self._joining.invited(line.param(1))
                 case "AUTHENTICATE" | "NOTICE" | "900" | "902" | "903" | "904" | "905" | "906" | "907":
                     self._services.read(line)
                 case _ if (

@@ -56,7 +56,7 @@ _SENTENCES: dict[str, str] = {
     "474": "The bridge is banned from {channel}: ask an operator to lift the ban.",
     "475": "{channel} needs a key (its password): link it again with the right one.",
     "476": "{channel} cannot be a channel's name on this network.",
-    "477": "{channel} lets in only who is signed in: register the nick and sign in with NickServ or SASL.",
+    "477": "{channel} is only for who is signed in: register the nick and sign in with NickServ or SASL.",
     "478": "The ban list of {channel} is full: an operator has to remove some.",
     "480": "{channel} lets nobody join for the moment because too many came at once: try again in a minute.",
     "481": "Only the network's operators may do that.",

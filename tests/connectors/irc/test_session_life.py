@@ -272,6 +272,33 @@ async def test_a_closed_door_is_told_once_and_knocked_at_again(caps, monkeypatch
         await bridge.fact(ChatOpened, chat=ChatId("#shut"))
 
 
+async def test_who_was_asked_to_invite_the_bridge_does_not_wait_for_it(caps, monkeypatch):
+    """The room reads "ask an operator to invite the bridge": whoever does sees it come."""
+    monkeypatch.setattr(joining, "RETRY", (3600.0,))
+    ircd = Ircd(caps=caps)
+    ircd.channel("#shut").refuse = "473"
+    async with ircd.serving(), running(network_of(ircd, MemoryHost(["#shut"]))) as bridge:
+        await bridge.fact(ChatClosed)
+        ircd.channel("#shut").refuse = ""
+        ircd.user("op").invite("bridge", "#else")
+        ircd.user("op").invite("bridge", "#shut")
+        await bridge.fact(ChatOpened, chat=ChatId("#shut"))
+        assert ircd.lines("^JOIN") == ["JOIN #shut", "JOIN #shut"]
+
+
+async def test_an_invitation_is_no_way_back_in_for_whom_an_operator_put_out(caps):
+    """Everybody may invite into a channel that is open."""
+    ircd = Ircd(caps=caps)
+    async with bridge_in(ircd) as bridge:
+        op = ircd.user("op", "#c")
+        op.kick("#c", "bridge", "enough")
+        await bridge.fact(ChatClosed)
+        op.invite("bridge", "#c")
+        await bridge.fact(Invitation)
+        await ircd.drained()
+        assert ircd.lines("^JOIN") == ["JOIN #c"]
+
+
 @pytest.mark.parametrize("why", ["474", "475", "477", "489", "470"])
 async def test_a_door_that_a_person_has_to_open_is_knocked_at_seldom_and_not_never(monkeypatch, why):
     """A ban that was lifted, a key or a mode that was taken away: nobody tells a bridge of it."""
