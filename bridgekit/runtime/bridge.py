@@ -46,9 +46,10 @@ CLOSE_SECONDS = 3.0
 """Of these, the last: for the listeners and the store."""
 LEAST_SECONDS = 0.5
 """For each part in any case."""
-DAY = 86_400
+HOUR, DAY = 3_600.0, 86_400
 ASK_AGAIN_SECONDS = 30.0
-"""Between two looks whether the homeserver still speaks to another process."""
+"""Between two looks whether the homeserver still speaks to another process, and before the first whether it sends keys
+by now; twice as long from each of these to the next, an hour at most."""
 
 
 class Bridge:
@@ -266,6 +267,11 @@ class Bridge:
             await asyncio.sleep(ASK_AGAIN_SECONDS)
             await self.engine.start()
         self._parts.readying.all()
+        pause = ASK_AGAIN_SECONDS
+        while self.engine.trouble:  # a homeserver that was restarted with other settings, say
+            await asyncio.sleep(pause)
+            await self.engine.start()
+            pause = min(pause * 2, HOUR)
 
     def reload(self, config: Config) -> list[str]:
         """Take over what can change while the bridge runs; says, as sentences, what needs a restart."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -47,6 +48,8 @@ LOOKED_AT = 3
 PROBE = "org.bridgekit.probe"
 """What the bot sends to itself, to see whether the homeserver passes such events on."""
 PROBE_SECONDS = 30.0
+PROBE_AGAIN_SECONDS = 2.0
+"""Until the second one; twice as long from each to the next."""
 UNREACHED = (
     "The homeserver does not send the bridge what is meant for its devices, so it gets no keys of encrypted rooms. On "
     "Synapse, turn on experimental_features.msc2409_to_device_messages_enabled and msc3202_transaction_extensions, and "
@@ -100,6 +103,7 @@ class Engine:
         self._is_ours = is_ours
         self.trouble = ""  # why the bridge cannot take part in encrypted rooms, as far as is known
         self._reached = asyncio.Event()
+        self._probes = itertools.count(1)
         self._are_counted = False  # the homeserver says how many keys ours have left
         self._told = encrypted
         self._speakers = speakers
@@ -175,9 +179,8 @@ class Engine:
         trouble = ""
         try:
             bot = await self.machines.of(self._bot)
-            await self._calls.send(PROBE, [(bot.user, bot.device, {})], user=bot.user, device=bot.device)
             async with asyncio.timeout(PROBE_SECONDS):
-                await self._reached.wait()
+                await self._probe(bot)
             await self.machines.check_all()
         except TimeoutError:
             trouble = UNREACHED
@@ -186,6 +189,21 @@ class Engine:
         if trouble and trouble != self.trouble:
             log.warning("encryption_unavailable", reason=trouble)
         self.trouble = trouble
+
+    async def _probe(self, bot: Machine) -> None:
+        """Return when the homeserver has passed on what the bot sent to itself. Raises MatrixError.
+
+        Once is not enough: a probe in a transaction that fails is forgotten (catchup), and until it has repeated what
+        came while the bridge was away, Synapse (1.163) fails all others without trying.
+        """
+        pause = PROBE_AGAIN_SECONDS
+        while not self._reached.is_set():
+            probe = {"number": next(self._probes)}  # what says the same is taken for the same (catchup)
+            await self._calls.send(PROBE, [(bot.user, bot.device, probe)], user=bot.user, device=bot.device)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._reached.wait()
+            pause *= 2
 
     @property
     def works(self) -> bool:
@@ -418,6 +436,8 @@ class Engine:
         """What else comes for a device."""
         if type == PROBE and sender == self._bot:
             self._reached.set()
+            if self.trouble:
+                log.info("encryption_available")
             self.trouble = ""
         elif type == "m.room_key_request":
             self._giving.asked(machine, sender, content)

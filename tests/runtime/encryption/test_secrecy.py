@@ -600,6 +600,46 @@ async def test_a_homeserver_that_sends_no_keys_is_told(
             assert bridge._health()["encryption"].ok is False
 
 
+async def test_what_the_homeserver_forgot_of_a_restart_is_no_lack_of_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Synapse (1.163) forgets the to-device events of a transaction that failed, and so the first that is sent to a
+    bridge which was away while somebody spoke."""
+    monkeypatch.setattr(engine, "PROBE_AGAIN_SECONDS", 0.05)
+    async with town_world(tmp_path, Town()) as place:
+        delivery = place.homeserver.deliveries["bridgekit"]
+        forgotten: list[str] = []
+        pass_on = delivery.on_to_device
+
+        def forget_first(user: str, device: str, event: dict[str, Any]) -> None:
+            if forgotten:
+                pass_on(user, device, event)
+            else:
+                forgotten.append(event["type"])
+
+        monkeypatch.setattr(delivery, "on_to_device", forget_first)
+        async with running(place) as bridge:
+            await until(lambda: bridge.engine.works or bridge.engine.trouble)
+            assert forgotten == [engine.PROBE]
+            assert bridge._health()["encryption"].ok is True
+
+
+async def test_a_homeserver_that_sends_keys_by_now_is_believed_without_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr("bridgekit.runtime.bridge.ASK_AGAIN_SECONDS", 0.05)
+    async with town_world(tmp_path, Town()) as place:
+        delivery = place.homeserver.deliveries["bridgekit"]
+        pass_on = delivery.on_to_device
+        monkeypatch.setattr(delivery, "on_to_device", lambda *_: None)
+        async with running(place) as bridge:
+            await until(lambda: bridge.engine.trouble)
+            monkeypatch.setattr(delivery, "on_to_device", pass_on)
+            await until(lambda: bridge.engine.works)
+            assert bridge._health()["encryption"].ok is True
+
+
 async def test_a_ghost_can_be_verified_in_the_room(tmp_path: Path) -> None:
     """What a client does: a request in the room, then start, key and mac as events that refer to it."""
     async with scene(tmp_path) as now:
