@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
@@ -39,6 +40,7 @@ class Unit(msgspec.Struct, frozen=True, eq=False):
 
 def settle(units: Sequence[Unit], errors: dict[int, Exception]) -> int:
     """Resolve the units' futures; `errors` are by position. Return how many failed. Failures are logged here."""
+    failures: Counter[tuple[tuple[str, ...], str]] = Counter()
     for position, unit in enumerate(units):
         future = unit.future
         if position not in errors:
@@ -46,8 +48,8 @@ def settle(units: Sequence[Unit], errors: dict[int, Exception]) -> int:
                 future.set_result(None)
             continue
         error = errors[position]
-        tables = sorted({write.statement.table.name for write in unit.writes})
-        log.error("store_write_failed", tables=tables, error=type(error).__name__)
+        tables = tuple(sorted({write.statement.table.name for write in unit.writes}))
+        failures[tables, type(error).__name__] += 1
         if not future.done():
             # The type alone: a database's own words may quote the values.
             refused = StoreError(f"The database refused a write ({type(error).__name__}).")
@@ -55,6 +57,8 @@ def settle(units: Sequence[Unit], errors: dict[int, Exception]) -> int:
             failed.__cause__ = error if failed is not error else None
             future.set_exception(failed)
             future.exception()  # it is logged: asyncio need not complain that nobody looked
+    for (names, kind), count in failures.items():
+        log.error("store_write_failed", tables=list(names), error=kind, units=count)
     return len(errors)
 
 

@@ -169,7 +169,7 @@ class PostgresDriver:
 
     async def _write(self, units: list[Unit]) -> None:
         errors: dict[int, Exception] = {}
-        slow = asyncio.get_running_loop().call_later(_SLOW, self._wait, "it does not answer")
+        slow = asyncio.get_running_loop().call_later(_SLOW, self._miss)
         try:
             async with self._writing:
                 errors = await self._persist(partial(self._group, units), writes=True)
@@ -189,6 +189,11 @@ class PostgresDriver:
         if self.trouble is None:
             log.error("store_waits", reason=reason)
         self.trouble = f"The database cannot be used: {reason}."
+
+    def _miss(self) -> None:
+        """A write has had no answer for a while. Where one says why, that is known better."""
+        if self.trouble is None:
+            self._wait("it does not answer")
 
     async def _group(self, units: list[Unit]) -> dict[int, Exception]:
         """Write the group; return the error of each unit that could not be, by position."""
@@ -334,4 +339,7 @@ def _passes(error: BaseException) -> bool:
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "it does not answer"
-    return str(error).rstrip(".") or type(error).__name__
+    if isinstance(error, asyncpg.InternalClientError):  # it ended just as something was asked
+        return "the connection was lost"
+    said = str(error).partition("\n")[0]  # the details and hints come in further lines
+    return said.rstrip(".") or type(error).__name__

@@ -15,6 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridgekit.store import SealingKey, Store
+from bridgekit.store import postgres as postgresql
 from bridgekit.testing.servers.postgres import postgres as run_postgres
 from tests.store.samples import inbox_row
 
@@ -180,6 +181,56 @@ async def test_a_database_that_hangs_is_told_before_it_breaks(frozen: Store, mon
             await asyncio.sleep(0.02)
     assert frozen.trouble == "The database cannot be used: it does not answer."
     await frozen.close(within=0.1)
+
+
+async def test_why_a_database_is_away_is_said_as_long_as_it_is(
+    key: SealingKey, monkeypatch: pytest.MonkeyPatch
+):
+    """A database that refuses answers: that it does not is no news, and not true."""
+    tries: list[str] = []
+    connect = postgresql.connect
+
+    async def counted(dsn: str, **more: bool) -> asyncpg.Connection:
+        tries.append(dsn)
+        return await connect(dsn, **more)
+
+    async with run_postgres() as server:
+        monkeypatch.setattr(postgresql, "_SLOW", 0.1)
+        store = await Store.open(await server.create_database(), key)
+        monkeypatch.setattr(postgresql, "connect", counted)
+        await store.commit(store.kv.put("a", "written", b""))
+        server.kill()
+        lost = store.commit(store.kv.put("a", "waits", b""))
+        await away(store, True)
+        said: set[str | None] = set()
+        async with asyncio.timeout(60):
+            while len(tries) < 6:
+                said.add(store.trouble)
+                await asyncio.sleep(0.01)
+        await store.close(within=0.1)
+        assert lost.exception() is not None
+    assert not [reason for reason in said if "does not answer" in str(reason)]
+
+
+async def test_what_was_not_written_for_one_reason_is_one_line_of_the_log(frozen: Store):
+    """A bridge in whose rooms much is said has thousands of writes under way when it stops."""
+    frozen.commit(frozen.kv.put("a", "lost", b""))
+    for row in (inbox_row(), inbox_row()):
+        frozen.commit(frozen.inbox.add(row))
+    with capture_logs() as logged:
+        await frozen.close(within=0.1)
+    told = [entry for entry in logged if entry["event"] == "store_write_failed"]
+    assert sorted((entry["tables"], entry["units"]) for entry in told) == [(["inbox"], 2), (["kv"], 1)]
+
+
+def test_a_reason_is_one_line_for_people():
+    """PostgreSQL adds lines with hints; asyncpg tells of its insides where a connection ends as something is asked."""
+    full = asyncpg.DiskFullError("could not extend file: No space left on device.")
+    full.hint = "Check free disk space."
+    assert "\n" in str(full)
+    assert postgresql._reason(full) == "could not extend file: No space left on device"
+    inside = asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
+    assert postgresql._reason(inside) == "the connection was lost"
 
 
 async def test_a_store_whose_file_somebody_else_holds_closes_and_says_what_was_not_written(
