@@ -29,7 +29,9 @@ RUN uv build --wheel --no-build-isolation --out-dir /dist \
 FROM python:3.12-slim
 LABEL org.opencontainers.image.title="bridgekit" \
       org.opencontainers.image.licenses="Apache-2.0"
-RUN useradd --system --uid 10001 --home-dir /data --create-home bridgekit
+RUN groupadd --gid 10001 bridgekit \
+ && useradd --no-log-init --uid 10001 --gid 10001 --home-dir /data --shell /usr/sbin/nologin bridgekit \
+ && install --directory --owner 10001 --group 10001 --mode 0700 /data
 COPY --from=build /opt/bridgekit /opt/bridgekit
 ENV PATH="/opt/bridgekit/bin:$PATH" \
     PYTHONUNBUFFERED=1 \
