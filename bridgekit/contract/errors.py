@@ -5,7 +5,7 @@ BridgeError -- ConfigError
             |                   . MatrixRefused
             +- RemoteError:     Disconnected (retry) . RateLimited . LoginRejected (tell, stay away) - LoginBanned
             |                   . SendRejected . SendUncertain . PeerMisbehaved
-            +- EncryptionError: Undecryptable . WouldDowngrade
+            +- EncryptionError: Undecryptable
             +- PolicyError:     WouldExpose . NotAllowed
 Anything else is a bug: its traceback is logged, it is counted, and the one fact it struck is parked.
 """
@@ -117,10 +117,6 @@ class EncryptionError(BridgeError):
 
 class Undecryptable(EncryptionError):
     """There is no key for it, yet."""
-
-
-class WouldDowngrade(EncryptionError):
-    """It would go to a weaker side, and no admin of the room has agreed to that."""
 
 
 class PolicyError(BridgeError):

@@ -138,11 +138,6 @@ class Allowed(msgspec.Struct, frozen=True, kw_only=True):
         return "can_join" if self.bound.guests else "forbidden"
 
     @property
-    def invite_only(self) -> bool:
-        """Nobody gets in without being asked in."""
-        return self.bound.join is JoinRule.INVITE
-
-    @property
     def listed(self) -> bool:
         """Whether the room may stand in a public room directory."""
         return self.bound.listed
@@ -156,11 +151,6 @@ class Allowed(msgspec.Struct, frozen=True, kw_only=True):
     def media(self) -> bool:
         """Whether files may be passed on."""
         return self.bound.media
-
-    @property
-    def present_only(self) -> bool:
-        """Nobody may read who is not seen in the chats themselves: the presence gate has to stand."""
-        return self.bound.history is Exposure.PRESENT
 
     def may_pass(self, link: PortalKey) -> bool:
         """Whether anything may pass from and to the link at all."""

@@ -96,11 +96,6 @@ class Namespace:
             return None
         return network, ChatId(name)
 
-    def regexes(self) -> dict[str, str]:
-        """For the registration: the expressions of `users` and `aliases`."""
-        start, end = re.escape(self.prefix), re.escape(self.server)
-        return {"users": f"@{start}.*:{end}", "aliases": f"#{start}.*:{end}"}
-
     def _parts(self, start: str, whole: str) -> tuple[NetworkId, str] | None:
         if not whole.startswith(start) or not whole.endswith(self._end):
             return None

@@ -17,7 +17,6 @@ class Kind(StrEnum):
 
     USER = "m.policy.rule.user"
     SERVER = "m.policy.rule.server"
-    ROOM = "m.policy.rule.room"
 
 
 _TYPES: dict[str, Kind] = {
@@ -25,10 +24,8 @@ _TYPES: dict[str, Kind] = {
     # What lists were written with before the specification had them.
     "m.room.rule.user": Kind.USER,
     "m.room.rule.server": Kind.SERVER,
-    "m.room.rule.room": Kind.ROOM,
     "org.matrix.mjolnir.rule.user": Kind.USER,
     "org.matrix.mjolnir.rule.server": Kind.SERVER,
-    "org.matrix.mjolnir.rule.room": Kind.ROOM,
 }
 TYPES = frozenset(_TYPES)
 """The state events of a policy list."""
@@ -133,10 +130,6 @@ class Policies:
         """The rule that bars a ghost by its user id. A ban of the bridge's own server is no ban of everybody on the
         other networks."""
         return self._find(Kind.USER, ghost)
-
-    def bars_room(self, room: str) -> Rule | None:
-        """The rule that bars a room id or alias."""
-        return self._find(Kind.ROOM, room)
 
     def _find(self, kind: Kind, entity: str) -> Rule | None:
         if exact := self._exact[kind].get(entity):

@@ -14,7 +14,7 @@ import msgspec
 
 from bridgekit.contract.errors import MatrixRefused
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
-from bridgekit.matrix.calls import CS, Calls, json_object, none_if_missing
+from bridgekit.matrix.calls import CS, Calls
 from bridgekit.matrix.crypto.contents import Sealed
 from bridgekit.matrix.sending import Sending
 from bridgekit.matrix.shapes import Identity, Json, Ping, Versions
@@ -215,30 +215,6 @@ class MatrixClient(Calls):
         decode = msgspec.json.Decoder(Identity).decode
         path = f"{CS}/account/whoami"
         return await self._call("whoami", "GET", path, None, decode, user=user, timeout=timeout)
-
-    async def account_data(
-        self, type: str, *, room: ChatId | None = None, user: PersonId | None = None
-    ) -> Json | None:
-        """The user's account data of that type, for one room or all in all; None where there is none."""
-        path = self._account_data(type, room, user)
-        return await none_if_missing(self._call("account_data", "GET", path, None, json_object, user=user))
-
-    async def put_account_data(
-        self,
-        type: str,
-        content: Mapping[str, Any],
-        *,
-        room: ChatId | None = None,
-        user: PersonId | None = None,
-    ) -> None:
-        """Replace it."""
-        await self._call(
-            "account_data", "PUT", self._account_data(type, room, user), content, json_object, user=user
-        )
-
-    def _account_data(self, type: str, room: ChatId | None, user: PersonId | None) -> str:
-        scope = "" if room is None else f"/rooms/{quoted(room)}"
-        return f"{CS}/user/{quoted(user or self.bot)}{scope}/account_data/{quoted(type)}"
 
     # the homeserver
 

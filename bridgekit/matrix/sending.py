@@ -70,7 +70,6 @@ class Sending:
         self._homeserver = homeserver
         self._scans: dict[ChatId, _Scan] = {}
         self._locks: dict[ChatId, asyncio.Lock] = {}
-        self.scans = 0  # looks made, for metrics and tests
 
     async def send(
         self,
@@ -157,7 +156,6 @@ class Sending:
 
     async def _read_back(self, room: ChatId, since: int, user: PersonId | None) -> _Scan:
         scan = _Scan(asyncio.get_running_loop().time(), since)
-        self.scans += 1
         query: dict[str, str | int] = {"dir": "b", "limit": PAGE}
         left = MOST_SINCE if since else MOST_UNKNOWN
         while left > 0:

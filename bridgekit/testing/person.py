@@ -194,11 +194,6 @@ class Person:
         found: dict[str, Any] = await self.call("GET", f"/rooms/{_q(room)}/state/{_q(type)}/{_q(key)}")
         return found
 
-    async def whole_state(self, room: str) -> list[dict[str, Any]]:
-        """Every state event of the room."""
-        found: list[dict[str, Any]] = await self.call("GET", f"/rooms/{_q(room)}/state")
-        return found
-
     async def members(self, room: str) -> dict[str, str]:
         """Who is in the room, and their names in it."""
         joined = (await self.call("GET", f"/rooms/{_q(room)}/joined_members"))["joined"]

@@ -35,9 +35,6 @@ class Deliveries:
         self._waiting[to, id], self._why[to, id] = waiter, why
         return waiter
 
-    def is_waiting(self, to: str, id: str) -> bool:
-        return (to, id) in self._waiting
-
     def arrived(self, to: str, id: str, name: MessageId) -> bool:
         """The room showed it to everybody; False where nobody waits for that."""
         waiter = self._waiting.get((to, id))

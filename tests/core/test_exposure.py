@@ -139,8 +139,7 @@ def test_what_the_modes_and_the_consents_allow(visibility: Visibility, scopes: s
 def test_unknown_counts_as_secret_whatever_else_is_said():
     rumour = Visibility(exposure=Exposure.WORLD_READABLE, entry=Entry.OPEN, listed=True, known=False)
     room = allowed(OPEN, [view(rumour, consent(*Scope))], NOW, made=True)
-    assert room.present_only
-    assert room.bound == Bound(media=True)
+    assert room.bound == Bound(history=Exposure.PRESENT, media=True)
 
 
 def test_by_default_the_admin_lets_nobody_show_anything_to_the_world():

@@ -114,14 +114,6 @@ def test_an_alias_is_what_people_would_type() -> None:
     assert NAMESPACE.parse_alias("#chat:example.org") is None
 
 
-def test_the_registration_claims_ghosts_and_aliases_and_nobody_else() -> None:
-    found = NAMESPACE.regexes()
-    assert re.fullmatch(found["users"], NAMESPACE.mxid(NetworkId("irc"), PersonId("Alice")))
-    assert re.fullmatch(found["aliases"], NAMESPACE.alias(NetworkId("irc"), "#chat"))
-    assert not re.fullmatch(found["users"], "@alice:example.org")
-    assert not re.fullmatch(found["users"], "@_bk_irc_alice:exampleXorg")
-
-
 @pytest.mark.parametrize("network", ["", "a_b", "A", "1a", "a" * 33])
 def test_what_is_no_network_has_no_ghosts(network: str) -> None:
     with pytest.raises(ValueError, match="not a network"):

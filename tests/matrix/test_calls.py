@@ -104,17 +104,6 @@ async def test_the_directory_is_kept():
         assert hs.unknown_calls == []
 
 
-async def test_account_data_is_the_users_own():
-    async with one_room() as (hs, client, room):
-        assert await client.account_data("m.direct", user=GHOST) is None
-        await client.put_account_data("m.direct", {"@a:b": [room]}, user=GHOST)
-        await client.put_account_data("org.x", {"r": 1}, room=room)
-        assert await client.account_data("m.direct", user=GHOST) == {"@a:b": [room]}
-        assert await client.account_data("m.direct") is None
-        assert await client.account_data("org.x", room=room) == {"r": 1}
-        assert hs.unknown_calls == []
-
-
 async def test_an_upgraded_room_is_followed_both_ways():
     async with one_room() as (hs, client, room):
         assert await client.successor(room) is None

@@ -62,7 +62,6 @@ class Verification:
         self._transaction = transaction
         self._sas: Sas | None = Sas()
         self._key = self._sas.public_key.to_base64()
-        self._their_key = ""
         self._start: Json = {}
         self._established: EstablishedSas | None = None
         self._answered = False
@@ -150,7 +149,7 @@ class Verification:
             self._established = self._sas.diffie_hellman(Curve25519PublicKey.from_base64(key))
         except ValueError:
             raise Cancelled("m.invalid_message", "the key is none") from None
-        self._sas, self._their_key = None, key
+        self._sas = None
         # Who sent the start comes first.
         info = "|".join(
             (

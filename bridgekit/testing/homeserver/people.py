@@ -144,11 +144,6 @@ class Human:
         await self.ready()
         await self._acts.set_profile(self.id, "displayname", name)
 
-    async def set_avatar(self, url: str | None) -> None:
-        """Change one's picture, in every room."""
-        await self.ready()
-        await self._acts.set_profile(self.id, "avatar_url", url)
-
     async def _member(self, room: str, user: str, membership: str, **more: Any) -> str:
         await self.ready()
         content = {"membership": membership, **more}

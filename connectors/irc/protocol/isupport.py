@@ -70,7 +70,6 @@ class Support:
         self.nicklen = max(1, _number(get("NICKLEN", ""), 9))
         self.topiclen = max(1, _number(get("TOPICLEN", ""), 307))
         self.kicklen = max(1, _number(get("KICKLEN", ""), 255))
-        self.channellen = max(1, _number(get("CHANNELLEN", ""), 200))
         self.linelen = min(max(512, _number(get("LINELEN", ""), 512)), 8192)
         self.modes = max(1, _number(get("MODES", ""), 3))
         self.network = get("NETWORK", "")

@@ -8,9 +8,6 @@ from connectors.xmpp.stanzas import wire
 from connectors.xmpp.stanzas.jids import normal
 from connectors.xmpp.stanzas.wire import core, find, local, words
 
-GONE_FOR_GOOD = frozenset({"forbidden", "registration-required", "gone", "not-allowed"})
-"""Conditions that another try does not change."""
-
 _JOIN = {
     "conflict": "Every nick that the bridge tried in {chat} is taken.",
     "forbidden": "The bridge is banned from {chat}: ask its admins to let it in.",

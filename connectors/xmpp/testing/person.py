@@ -128,10 +128,6 @@ class Person:
         """A stanza as it is."""
         self._xmpp.send_raw(xml)
 
-    def send_unchecked(self, stanza: Element) -> None:
-        """The same from an element."""
-        self._xmpp.send_raw(tostring(stanza, encoding="unicode"))
-
     def new_id(self) -> str:
         return f"{self.name}-{next(self._numbers)}"
 
