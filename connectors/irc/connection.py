@@ -204,9 +204,9 @@ async def opened(
                 retry_after=300.0,
             ) from error
         except TimeoutError as error:
-            raise Disconnected(f"{server.address} does not answer.", retry_after=10.0) from error
+            raise Disconnected(f"{server.address} does not answer{_to(local)}.", retry_after=10.0) from error
         except OSError as error:
-            raise Disconnected(f"{server.address} cannot be reached: {_words(error)}.") from error
+            raise Disconnected(f"{server.address} cannot be reached: {_words(error)}{_to(local)}.") from error
         connection = Connection(wire, encoding=encoding)
         try:
             yield connection
@@ -246,6 +246,11 @@ def _by_turns(found: Sequence[Resolved]) -> list[Resolved]:
     preferred = [one for one in found if one[0] == found[0][0]]
     others = [one for one in found if one[0] != found[0][0]]
     return [one for pair in zip_longest(preferred, others) for one in pair if one is not None]
+
+
+def _to(local: str | None) -> str:
+    """What to look at where a connection comes from an address of its own."""
+    return f" (to {local}: the server needs IPv6, and that network a route to this machine)" if local else ""
 
 
 def _words(error: OSError) -> str:

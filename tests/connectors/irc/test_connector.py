@@ -12,7 +12,7 @@ from bridgekit.contract.ids import ChatId, PersonId
 from bridgekit.contract.people import Content, Person
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import Join, Leave, PostMessage, Sent, ShowProfile
-from connectors.irc import upkeep
+from connectors.irc import connection, upkeep
 from connectors.irc.config import IrcConfig
 from connectors.irc.connector import connector
 from connectors.irc.puppets import address_of, realname_of
@@ -297,6 +297,23 @@ async def test_a_puppet_connects_from_its_own_address():
         network.config = network.config.model_copy(update={"puppets": own})
         async with network.connect(login_of("alice")):
             assert ircd.client("alice[m]").peer[0] == "::1"
+    finally:
+        await ircd.stop()
+
+
+async def test_whose_own_address_leads_nowhere_reads_what_is_missing(monkeypatch):
+    """The relay is well all the while: that the server does not answer would send the admin the wrong way."""
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.3)
+    ircd = Ircd()
+    puppets = {**FAST, "ipv6_prefix": "2001:db8:1:2::/64"}
+    missing = r"to 2001:db8:1:2:[0-9a-f:]+: the server needs IPv6, and that network a route to this machine"
+    await ircd.start(host="::1")
+    try:
+        for host in ("::1", "127.0.0.1"):
+            server = {"host": host, "port": ircd.port, "tls": False}
+            with pytest.raises(Disconnected, match=missing):
+                async with network_of(ircd, servers=[server], puppets=puppets).connect(login_of("alice")):
+                    pass
     finally:
         await ircd.stop()
 
