@@ -304,8 +304,8 @@ async def test_who_is_renamed_again_and_again_fights_ever_more_seldom(caps, monk
         client, began = ircd.client("bridge"), asyncio.get_running_loop().time()
         for number in range(5):
             ircd.rename(client.user, f"Guest{number}")
-            await ircd.until(lambda: bridge.session.me.name.startswith("Guest"))
-            await ircd.until(lambda: bridge.session.me.name == "bridge")
+            await ircd.heard("^NICK bridge$", count=number + 2)
+            await ircd.until(lambda: client.user.nick == bridge.session.me.name == "bridge")
         # A lower bound is safe on any machine: five waits, each twice as long as the one before
         assert asyncio.get_running_loop().time() - began >= 0.01 * (2 + 4 + 8 + 16 + 32)
 

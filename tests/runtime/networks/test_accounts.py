@@ -18,6 +18,7 @@ from bridgekit.contract.ids import ChatId, LoginId, MessageId, NetworkId, Person
 from bridgekit.contract.people import Content, Person
 from bridgekit.contract.text import plain
 from bridgekit.contract.verbs import EditMessage, Join, Leave, PostMessage, React, Retract
+from bridgekit.runtime.networks import sessions
 from bridgekit.runtime.networks.sessions import Supervised
 from bridgekit.testing.homeserver import Fail, Human
 from tests.runtime.fake_network import TALK, Town, TownConfig, TownConnector, now, person, says
@@ -281,7 +282,10 @@ async def test_whom_the_network_has_banned_is_not_heard_through_the_relay(tmp_pa
         assert "and now?" not in " ".join(town.said())
 
 
-async def test_the_admins_hear_once_that_a_network_has_turned_the_bridge_away(tmp_path: Path) -> None:
+async def test_the_admins_hear_once_that_a_network_has_turned_the_bridge_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "LONGEST_STAY", 0.05)
     town = Town()
     town.ban = "You are banned from this town: spam"
     town.rejection = partial(LoginBanned, retry_after=0.01)
