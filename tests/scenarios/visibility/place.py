@@ -282,7 +282,7 @@ async def code_for(who: Peer) -> str:
 async def place(
     *, rooms: bool = False, homeserver: dict[str, Any] | None = None, **section: Any
 ) -> AsyncIterator[Place]:
-    """One Synapse of its own, ngircd, InspIRCd with services (with `rooms`: Prosody instead), and a bridge that asks
+    """One Synapse of its own, ngircd, InspIRCd with services (with `rooms`: Prosody as well), and a bridge that asks
     before it links; `section` is what its config says of each network besides, `homeserver` what Synapse's says."""
     async with AsyncExitStack() as stack:
         ports: dict[str, int] = {}
@@ -300,9 +300,8 @@ async def place(
                 "gate": "relay-allowed",  # who may read Matrix, and not who sits in the room, is looked at here
                 **section,
             }
-        else:
-            ports[PLAIN] = (await stack.enter_async_context(ngircd())).port
-            ports[MODERN] = (await stack.enter_async_context(inspircd())).port
+        ports[PLAIN] = (await stack.enter_async_context(ngircd())).port
+        ports[MODERN] = (await stack.enter_async_context(inspircd())).port
         folder = stack.enter_context(private_directory("visibility"))
         (folder / "synapse").mkdir()
         (folder / "bridge").mkdir()

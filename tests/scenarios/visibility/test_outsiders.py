@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import pytest
@@ -16,12 +17,17 @@ HISTORY = "m.room.history_visibility"
 _numbers = itertools.count(1)
 
 
-async def secret(here: Place, alice: Person, room: str, bob: Owner, *, shown: bool = True) -> str:
-    """Bob says something that no outsider may read; the event that members see."""
+def whisper(here: Place, bob: Owner) -> str:
+    """Bob says something that no outsider may read."""
     word = f"secret-{next(_numbers)}-word"
     here.secrets.append(word)
     bob.say(word)
-    return (await alice.reads(room, word)).id if shown else ""
+    return word
+
+
+async def secret(here: Place, alice: Person, room: str, bob: Owner) -> str:
+    """The same, where it passes: the event that members see."""
+    return (await alice.reads(room, whisper(here, bob))).id
 
 
 async def talks_while_opened(here: Place, alice: Person, room: str, bob: Owner) -> list[str]:
@@ -58,86 +64,121 @@ async def becomes(alice: Person, room: str, wanted: tuple[str, str], seconds: fl
             await asyncio.sleep(0.1)
 
 
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize(
-    ("network", "shuts"),
-    [
-        pytest.param(PLAIN, None, id="plain"),
-        pytest.param(MODERN, None, id="modern"),
-        pytest.param(XMPP, {"publicroom": "0"}, id="xmpp-hidden"),
-        pytest.param(XMPP, {"membersonly": "1"}, id="xmpp-members-only"),
-    ],
-)
-async def test_no_outsider_is_given_what_the_chat_did_not_open(
-    network: str, shuts: dict[str, str] | None
-) -> None:
-    async with place(rooms=network == XMPP) as here:
-        bob = await here.owner(network, "bob", shuts=shuts)
-        alice = await here.person("alice")
-        bot = here.bridge.bot
-        room = await alice.create_room(
-            preset="public_chat",
-            invite=[bot],
-            visibility="public",
-            power_level_content_override={"users": {bot: 100}},
-        )
-        await alice.sees(room, lambda e: e.sender == bot and e.kind == "m.notice", what="the bot")
+@dataclass
+class Scene:
+    """One room that is linked to one chat; Alice is its creator, and Bob owns the chat."""
+
+    here: Place
+    name: str
+    network: str
+    alice: Person
+    bob: Owner
+    room: str
+
+    async def tries(self, step: str, event: str) -> None:
+        await self.here.tries(f"{self.name}, {step}", self.room, event, self.alice)
+
+    async def secret(self) -> str:
+        return await secret(self.here, self.alice, self.room, self.bob)
+
+    async def opened_to_the_world(self) -> None:
+        await self.alice.set_state(self.room, HISTORY, {"history_visibility": "world_readable"})
+
+
+async def scene(here: Place, name: str, network: str, shuts: dict[str, str] | None) -> Scene:
+    bob = await here.owner(network, "bob", shuts=shuts)
+    alice = await here.person("alice")
+    bot = here.bridge.bot
+    room = await alice.create_room(
+        preset="public_chat",
+        invite=[bot],
+        visibility="public",
+        power_level_content_override={"users": {bot: 100}},
+    )
+    await alice.sees(room, lambda e: e.sender == bot and e.kind == "m.notice", what="the bot")
+    return Scene(here, name, network, alice, bob, room)
+
+
+async def is_linked_shut_and_opened_to_the_world(at: Scene) -> None:
+    alice, room, bob = at.alice, at.room, at.bob
+
+    # Link without consent: nothing passes, to members neither.
+    await alice.say(room, f"!bridge link {at.network} {bob.chat}")
+    await alice.sees(room, lambda e: "nothing passes yet" in e.body, what="the answer")
+    whisper(at.here, bob)
+    await bob.asked()
+    first = await alice.say(room, "anybody?")
+    await at.tries("link without consent", first)
+    assert not [e for e in alice.seen.all if "secret-" in e.body]
+
+    # Consent: who is there reads, who comes later does not.
+    await bob.agree()
+    await alice.sees(room, lambda e: "has agreed to: bridge, media" in e.body, what="the consent")
+    await becomes(alice, room, ("joined", "public"))
+    await at.tries("consent", await at.secret())
+
+    # Secret (+s, hidden, members-only): the door is shut before another word is shown.
+    await bob.shut()
+    event = await at.secret()
+    assert await visibility(alice, room) == ("joined", "invite")
+    await at.tries("made secret", event)
+
+    # The Matrix side opens it to the world while Bob talks: put back before another word is shown, and what went
+    # through before the bridge knew is taken back.
+    words = await talks_while_opened(at.here, alice, room, bob)
+    await becomes(alice, room, ("joined", "invite"))
+    await alice.sees(room, lambda e: "more open than its chats allow" in e.body, what="why it was put back")
+    event = await at.secret()
+    kept, gone = await shown(alice, room, words)
+    assert (len(kept) + gone, kept) == (40, [word for word in words if word in kept])
+    await at.tries("world_readable", event)
+
+
+async def is_put_back_opened_again_and_revoked(at: Scene) -> None:
+    alice, room, bob = at.alice, at.room, at.bob
+
+    # A restart, while the room was opened: nothing passes before it is closed again.
+    await becomes(alice, room, ("joined", "invite"))
+    event = await at.secret()
+    await at.tries("restart", event)
+
+    # Open again: when it has been calm the door opens too, and the past stays closed.
+    await bob.open()
+    await becomes(alice, room, ("joined", "public"), 90)
+    await at.tries("opened again", event)
+
+    # Consent taken back: nothing passes from that moment on.
+    bob.say("!bridge revoke")
+    word = whisper(at.here, bob)
+    await alice.sees(room, lambda e: "has taken back the consent" in e.body, what="the revocation")
+    await at.tries("revoked", event)
+    assert word not in "".join(e.body for e in alice.seen.all)
+
+
+@pytest.mark.timeout(600)
+async def test_no_outsider_is_given_what_the_chat_did_not_open() -> None:
+    """Four chats at once: each of them waits until it is calm."""
+    async with place(rooms=True) as here:
         await here.strangers()
-
-        # Link without consent: nothing passes, to members neither.
-        await alice.say(room, f"!bridge link {network} {bob.chat}")
-        await alice.sees(room, lambda e: "nothing passes yet" in e.body, what="the answer")
-        await secret(here, alice, room, bob, shown=False)
-        await bob.asked()
-        first = await alice.say(room, "anybody?")
-        await here.tries("link without consent", room, first, alice)
-        assert not [e for e in alice.seen.all if "secret-" in e.body]
-
-        # Consent: who is there reads, who comes later does not.
-        await bob.agree()
-        await alice.sees(room, lambda e: "has agreed to: bridge, media" in e.body, what="the consent")
-        await becomes(alice, room, ("joined", "public"))
-        event = await secret(here, alice, room, bob)
-        await here.tries("consent", room, event, alice)
-
-        # Secret (+s, hidden, members-only): the door is shut before another word is shown.
-        await bob.shut()
-        event = await secret(here, alice, room, bob)
-        assert await visibility(alice, room) == ("joined", "invite")
-        await here.tries("made secret", room, event, alice)
-
-        # The Matrix side opens it to the world while Bob talks: put back before another word is shown, and what went
-        # through before the bridge knew is taken back.
-        words = await talks_while_opened(here, alice, room, bob)
-        await becomes(alice, room, ("joined", "invite"))
-        await alice.sees(
-            room, lambda e: "more open than its chats allow" in e.body, what="why it was put back"
-        )
-        event = await secret(here, alice, room, bob)
-        kept, gone = await shown(alice, room, words)
-        assert (len(kept) + gone, kept) == (40, [word for word in words if word in kept])
-        await here.tries("world_readable", room, event, alice)
-
-        # A restart, while the room was opened: nothing passes before it is closed again.
+        scenes = [
+            await scene(here, name, network, shuts)
+            for name, network, shuts in (
+                ("plain", PLAIN, None),
+                ("modern", MODERN, None),
+                ("xmpp, hidden", XMPP, {"publicroom": "0"}),
+                ("xmpp, members only", XMPP, {"membersonly": "1"}),
+            )
+        ]
+        async with asyncio.TaskGroup() as group:
+            for at in scenes:
+                group.create_task(is_linked_shut_and_opened_to_the_world(at), name=at.name)
         await here.bridge.stop()
-        await alice.set_state(room, HISTORY, {"history_visibility": "world_readable"})
+        for at in scenes:
+            await at.opened_to_the_world()
         await here.bridge.start()
-        await becomes(alice, room, ("joined", "invite"))
-        event = await secret(here, alice, room, bob)
-        await here.tries("restart", room, event, alice)
-
-        # Open again: when it has been calm the door opens too, and the past stays closed.
-        await bob.open()
-        await becomes(alice, room, ("joined", "public"), 90)
-        await here.tries("opened again", room, event, alice)
-
-        # Consent taken back: nothing passes from that moment on.
-        bob.say("!bridge revoke")
-        await secret(here, alice, room, bob, shown=False)
-        await alice.sees(room, lambda e: "has taken back the consent" in e.body, what="the revocation")
-        await here.tries("revoked", room, event, alice)
-        assert here.secrets[-1] not in "".join(e.body for e in alice.seen.all)
-        del event
+        async with asyncio.TaskGroup() as group:
+            for at in scenes:
+                group.create_task(is_put_back_opened_again_and_revoked(at), name=at.name)
 
 
 @pytest.mark.timeout(400)
