@@ -144,8 +144,10 @@ class Bridge:
         self.members, self.doorstep, self.erasure = parts.members, parts.doorstep, parts.erasure
         self._watch()
         parts.remains.tell()
-        networks = list({*parts.networks, *parts.remains.all()})
-        await self.ghosts.load(networks, list(self.registry.portals))
+        await parts.clearing.load()
+        networks = {*parts.networks, *parts.remains.all(), *parts.clearing.networks}
+        rooms = dict.fromkeys([*self.registry.portals, *parts.clearing.rooms])
+        await self.ghosts.load(list(networks), list(rooms))
         await self.engine.load()
         await parts.echoes.load()
         await parts.protecting.load()
@@ -178,6 +180,7 @@ class Bridge:
         self._tasks.spawn(parts.reports.keep_telling())
         parts.exposures.start()
         parts.upgrades.start()
+        parts.clearing.resume()
         self._tasks.spawn(self._parts.members.keep_retiring(lambda: self.config.members.retire_after // DAY))
 
     async def _open_store(self, config: Config) -> SealingKey:

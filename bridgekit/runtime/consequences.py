@@ -80,7 +80,7 @@ class Consequences:
             ):
                 self._parts.joins.forget(link.room, side.network)
                 self._parts.spawn(
-                    self._parts.portals.clear_out(link.room, side.network, "the chat does not want it")
+                    self._parts.clearing.clear(link.room, side.network, "the chat does not want it")
                 )
         elif link.state == WAITING:
             self._parts.spawn(self._opened(link))

@@ -40,6 +40,7 @@ from bridgekit.runtime.gates.underway import UnderWay
 from bridgekit.runtime.intake.arrivals import Arrivals
 from bridgekit.runtime.intake.overdue import Overdue
 from bridgekit.runtime.intake.reception import Reception
+from bridgekit.runtime.linking.clearing import Clearing
 from bridgekit.runtime.linking.making import Making
 from bridgekit.runtime.linking.management import ManagementRooms
 from bridgekit.runtime.linking.opening import Opening
@@ -110,6 +111,7 @@ class Parts:
     succession: Succession
     owners: Owners
     standing: StandingLinks
+    clearing: Clearing
     remains: Remains
     upgrades: Upgrades
 

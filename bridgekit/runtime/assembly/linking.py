@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bridgekit.runtime.linking.clearing import Clearing
 from bridgekit.runtime.linking.contacts import Contacts
 from bridgekit.runtime.linking.making import Making
 from bridgekit.runtime.linking.management import ManagementRooms
@@ -15,6 +16,13 @@ from bridgekit.runtime.parts import Parts
 
 
 def assemble(parts: Parts) -> None:
+    parts.clearing = Clearing(
+        parts.store,
+        parts.registry,
+        parts.ghosts,
+        shows=lambda side: side in parts.exposures.cleared,
+        spawn=parts.spawn,
+    )
     parts.portals = Portals(
         parts.client,
         parts.registry,
@@ -28,6 +36,7 @@ def assemble(parts: Parts) -> None:
         opening=lambda: parts.opening,
         joins=parts.joins,
         members=parts.members,
+        clearing=parts.clearing,
         protecting=parts.protecting,
         spawn=parts.spawn,
     )

@@ -26,6 +26,7 @@ from bridgekit.matrix.sending import SOURCE
 from bridgekit.runtime.clock import now
 from bridgekit.runtime.encryption.protecting import Protecting
 from bridgekit.runtime.lenient import allowed, quiet
+from bridgekit.runtime.linking.clearing import Clearing
 from bridgekit.runtime.linking.opening import Opening
 from bridgekit.runtime.networks.accounts import Accounts
 from bridgekit.runtime.networks.sessions import State
@@ -38,8 +39,6 @@ from bridgekit.tasks import Spawn
 
 log = structlog.get_logger(__name__)
 
-AFTERWARDS = 3.0
-"""Seconds after which nothing that was under way when a link was taken apart can still let a ghost in."""
 ENTER_SECONDS = 30.0
 
 
@@ -61,6 +60,7 @@ class Portals:
         opening: Callable[[], Opening],
         joins: Joins,
         members: Members,
+        clearing: Clearing,
         protecting: Protecting,
         spawn: Spawn,
     ) -> None:
@@ -78,6 +78,7 @@ class Portals:
         self._opening = opening
         self._joins = joins
         self._members = members
+        self._clearing = clearing
         self._protecting = protecting
         self._spawn = spawn
         self._entering: dict[PortalKey, list[asyncio.Future[facts.ChatOpened]]] = {}
@@ -330,6 +331,12 @@ class Portals:
         link = self._registry.links.get(side)
         if link is None:
             raise NotAllowed("There is no such link.")
+        last = not any(
+            other.key.network == side.network and other.key != side
+            for other in self._registry.links_of(link.room)
+        )
+        if last:
+            await self._clearing.promise(link.room, side.network, reason)
         await self._registry.remove_link(side)
         await self._protecting.unlinked(link, reason)
         for (network, login), supervised in self._sessions.items():
@@ -338,12 +345,14 @@ class Portals:
                 supervised.joined.discard(side.chat)
                 self._spawn(quiet(supervised.perform, verbs.Leave(chat=side.chat, reason=reason)))
         gone = self._members.unlinked(link.room, side)
-        if not any(other.key.network == side.network for other in self._registry.links_of(link.room)):
+        if last:
             self._joins.forget(link.room, side.network)
-            self._spawn(self.clear_out(link.room, side.network, reason))
+            self._spawn(self._clearing.clear(link.room, side.network, reason))
         else:
             ghosts = [self._namespace.mxid(side.network, person) for person in gone]
-            self._spawn(self._let_go(link.room, ghosts, reason))
+            self._spawn(
+                self._clearing.let_go(link.room, ghosts, reason, lambda: side in self._registry.links)
+            )
         await self._opening().end(link)
         if side.receiver is None:
             await self.drop_aliases(link)
@@ -373,19 +382,6 @@ class Portals:
         for link in [link for link in self._registry.links.values() if link.key.receiver == login]:
             await self.unlink(link.key, reason="its owner logged out")
         await self._accounts.close(network, login)
-
-    async def clear_out(self, room: ChatId, network: NetworkId, reason: str) -> None:
-        """Let the network's ghosts leave, one after the other: it is no hurry. And once more for those who were
-        on their way in."""
-        for pause in (0.0, AFTERWARDS):
-            await asyncio.sleep(pause)
-            found = [(g, self._ghosts.row(g)) for g in sorted(self._ghosts.present(room))]
-            ours = [ghost for ghost, row in found if row is not None and row.network == network]
-            await self._let_go(room, ours, reason)
-
-    async def _let_go(self, room: ChatId, ghosts: list[PersonId], reason: str) -> None:
-        for ghost in ghosts:
-            await quiet(self._ghosts.leave, ghost, room, reason)
 
     async def say(self, room: ChatId, words: str, *, source: str | None = None, since: int = 0) -> None:
         """Something that the bridge itself has to say in a room; with a `source`, once (see MatrixClient.send)."""

@@ -11,12 +11,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bridgekit.contract.facts import ChatClosed, ChatOpened, Missed, Resync
+from bridgekit.contract.facts import ChatClosed, ChatOpened, Missed, Resync, Roster
 from bridgekit.contract.ids import ChatId, LoginId, NetworkId, PortalKey
+from bridgekit.contract.people import Member
 from bridgekit.contract.policy import Entry, Exposure, Visibility
 from bridgekit.contract.verbs import FetchHistory, Join, Leave, PostMessage, Verb
+from bridgekit.runtime.bridge import Bridge
+from bridgekit.runtime.linking.clearing import CLEARING
 from bridgekit.testing.homeserver import Delay, Fail, Refused
-from tests.runtime.fake_network import TALK, Town, now, says
+from tests.runtime.fake_network import TALK, Town, now, person, says
 from tests.runtime.running import (
     BOT,
     SERVER,
@@ -489,6 +492,64 @@ async def test_a_room_that_puts_the_bridge_out_is_unlinked(tmp_path: Path) -> No
         await until(lambda: not bridge.registry.links)
         await until(lambda: ghost("bob") not in place.homeserver.joined(room))
         assert [leave.chat for leave in town.done(Leave)] == ["#talk"]
+
+
+PEOPLE = "Bob", "Carl", "Dora"
+
+
+def everybody() -> Roster:
+    return Roster(chat=TALK, at=now(), members=tuple(Member(person=person(name)) for name in PEOPLE))
+
+
+def ghosts_in(place: World, room: str) -> set[str]:
+    return {ghost(name.lower()) for name in PEOPLE} & set(place.homeserver.joined(room))
+
+
+async def cleared(bridge: Bridge) -> None:
+    """Return when there is no room that ghosts have yet to leave."""
+    async with asyncio.timeout(60):
+        while await bridge.store.kv.items(CLEARING):  # noqa: ASYNC110 - the database tells nobody
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("by_alias", [False, True], ids=["linked", "made"])
+async def test_the_ghosts_of_an_unlinked_room_leave_it_be_it_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_alias: bool
+) -> None:
+    monkeypatch.setattr("bridgekit.runtime.linking.clearing.AFTERWARDS", 0.2)
+    town = Town()
+    town.visible[TALK] = OPEN
+    async with town_world(tmp_path, town) as place:
+        async with place.bridge() as bridge:
+            room = await place.homeserver.user("carol").join(ALIAS) if by_alias else (await linked(place))[1]
+            town.emit(everybody())
+            await until(lambda: len(ghosts_in(place, room)) == 3)
+            slow = place.homeserver.fault("POST */leave", Delay(seconds=60))
+            await bridge.portals.unlink(PortalKey(TOWN, TALK))
+        assert len(ghosts_in(place, room)) == 3
+        place.homeserver.heal(slow)
+        async with place.bridge() as bridge:
+            await until(lambda: not ghosts_in(place, room))
+            await cleared(bridge)
+
+
+async def test_who_comes_by_a_new_link_is_not_taken_out_for_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridgekit.runtime.linking.clearing.AFTERWARDS", 1.0)
+    town = Town()
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        town.emit(everybody())
+        await until(lambda: len(ghosts_in(place, room)) == 3)
+        await alice.send(room, "!bridge unlink")
+        await until(lambda: not ghosts_in(place, room))
+        await alice.send(room, "!bridge link town #talk")
+        await until(lambda: bridge.parts.passage.passing)
+        town.emit(everybody())
+        await until(lambda: len(ghosts_in(place, room)) == 3)
+        await cleared(bridge)
+        assert len(ghosts_in(place, room)) == 3
 
 
 async def test_the_room_of_the_bot_itself_is_not_linked(tmp_path: Path) -> None:
