@@ -130,6 +130,8 @@ async def test_a_direct_chat_whose_owner_left_begins_anew_with_the_next_message(
             town.emit(says("Bob", "three", chat=DIRECT.chat, private=True), login=ALICE)
             [first] = await invitations(place, alice)
             await alice.join(first)
+            await said(place, by(ghost("bob"), "three"))
+            await emptied(bridge)
         async with place.bridge() as bridge:
             await until(lambda: ALICE in town.sessions)
             await alice.leave(first)
