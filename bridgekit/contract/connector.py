@@ -184,8 +184,8 @@ class Network(Protocol):
 
     @property
     def retells(self) -> bool:
-        """Whether a message may be told again, with the same id, as if it were new, also after a restart: what is not
-        marked as `replayed` is looked for among all that ever crossed, too, and not among the recent alone."""
+        """Whether a message or an edit may be told again, with the same id, as if it were new, also after a restart:
+        what is not marked as `replayed` is looked for among all that ever crossed, and not among the recent alone."""
         ...
 
     def connect(self, login: Login | None) -> AbstractAsyncContextManager[Session]:

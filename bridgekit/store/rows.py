@@ -28,12 +28,13 @@ class ParkedRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Copy(msgspec.Struct, frozen=True, kw_only=True):
-    """One side's copy of one message or reaction.
+    """One side's copy of one message or reaction, or that there was an edit.
 
     `message` (from `new_id()`) is the same for all copies; `origin` marks the copy that somebody wrote there.
     `part` counts up where one message took several on this side. A reaction (`kind` is "reaction") names the
-    message under which it stands (`parent`) and what it says (`key`). `protection` is what the origin gave when it was
-    said; where that is not known, the most that there is, because unknown means secret.
+    message under which it stands (`parent`) and what it says (`key`). An edit (`kind` is "edit") is kept where it may
+    be told again, by its origin alone; `parent` is the message that it edits. `protection` is what the origin gave when
+    it was said; where that is not known, the most that there is, because unknown means secret.
     """
 
     message: int

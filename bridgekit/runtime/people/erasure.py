@@ -252,7 +252,7 @@ class Erasure:
             if taken is None:
                 return False
             fates[self._name(place[0]), taken] += 1
-        report.messages += 1
+        report.messages += copies[0].kind != "edit"
         for (name, taken), count in fates.items():
             tally = report.taken_back if taken else report.kept
             tally[name] = tally.get(name, 0) + count

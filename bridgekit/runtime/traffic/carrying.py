@@ -89,6 +89,8 @@ class Carrying:
         fact = case.fact
         lanes = [self._lane(action.side) for action in actions]  # may ask a connector, which may fail
         self._recall.track(case, said, known)
+        if writes := self._recall.edited(case, said, known):
+            self._around.store.commit(*writes)
         case.open = len(actions)
         self.under_way += 1
         self._started[case.number] = case.started

@@ -64,11 +64,17 @@ class Recall:
         tracked = self._recent.find(side, id)
         return tracked is not None and tracked.pending is not None
 
-    async def is_known(self, case: Case, fact: facts.Message) -> bool:
-        """Whether this very message came before: read twice, told again, or replayed from a network's history."""
-        if (tracked := self._recent.find(case.origin, fact.id)) is not None:
-            return tracked.number != case.number
-        if not (fact.replayed or case.recovering or self._retells(case.origin.network)):
+    async def is_known(self, case: Case, fact: facts.Message | facts.Edit) -> bool:
+        """Whether this very message, or edit, came before: read twice, told again, or replayed from a network's
+        history."""
+        if fact.id is None:
+            return False
+        if isinstance(fact, facts.Message):
+            if (tracked := self._recent.find(case.origin, fact.id)) is not None:
+                return tracked.number != case.number
+            if not (fact.replayed or case.recovering or self._retells(case.origin.network)):
+                return False
+        elif not self._retells(case.origin.network):
             return False
         copies = await self._store.copies.of(case.origin.network, case.origin.chat, fact.id)
         return any(c.message != case.number and c.room == self.room for c in copies)
@@ -115,7 +121,7 @@ class Recall:
     async def _recalled(self, copies: list[Copy]) -> Tracked | None:
         """A message that fell out of memory, from its copies; its words are still in the Matrix room."""
         origin = next((c for c in copies if c.origin), None)
-        if origin is None or any(c.room != self.room for c in copies):
+        if origin is None or origin.kind == "edit" or any(c.room != self.room for c in copies):
             return None
         sides: dict[PortalKey, list[MessageId]] = {}
         for copy in copies:
@@ -174,6 +180,28 @@ class Recall:
         self._recent.add(tracked)
         if id:
             self._recent.name(tracked, case.origin, (id,))
+
+    def edited(self, case: Case, fact: Fact, known: dict[MessageId, Tracked]) -> list[Write]:
+        """The write by which an edit is known where it may be told again: it may become a message of its own."""
+        if not isinstance(fact, facts.Edit) or fact.id is None or not self._retells(case.origin.network):
+            return []
+        return [
+            self._store.copies.add(
+                Copy(
+                    message=case.number,
+                    room=self.room,
+                    side=case.origin.network,
+                    chat=case.origin.chat,
+                    id=fact.id,
+                    sender=fact.sender.id,
+                    at=fact.at,
+                    origin=True,
+                    kind="edit",
+                    parent=known[fact.target].number if fact.target in known else 0,
+                    protection=case.protection,
+                )
+            )
+        ]
 
     def unsay(self, tracked: Tracked) -> None:
         """The message was taken back: no answer to it quotes its words any more."""

@@ -230,7 +230,7 @@ class Worker:
         if self._came_in_clear(case) and (why := self._around.in_clear(self.room)):
             self._refuse_clear(case, why)
             return
-        if isinstance(case.fact, facts.Message) and await self._recall.is_known(case, case.fact):
+        if isinstance(case.fact, facts.Message | facts.Edit) and await self._recall.is_known(case, case.fact):
             self._endings.finish(case)
             return
         if (work := self._around.observe(self.room, case)) is not None:

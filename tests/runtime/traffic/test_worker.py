@@ -216,9 +216,16 @@ async def test_a_reply_to_what_failed_is_said_without_an_id(scene: Scene):
     assert (words(answer.verb), answer.ids.reply) == ("answer", None)
 
 
-def edit(origin: PortalKey, sender: Person, target: str, text: str) -> facts.Edit:
+def edit(
+    origin: PortalKey, sender: Person, target: str, text: str, id: MessageId | None = None
+) -> facts.Edit:
     return facts.Edit(
-        chat=origin.chat, at=6, sender=sender, target=MessageId(target), content=Content(text=plain(text))
+        chat=origin.chat,
+        at=6,
+        sender=sender,
+        target=MessageId(target),
+        content=Content(text=plain(text)),
+        id=id,
     )
 
 
@@ -374,6 +381,28 @@ async def test_what_is_told_again_after_a_restart_as_if_it_were_new_is_passed_on
     await after.hear(CHANNEL, said(CHANNEL, ADA, "m1"), said(CHANNEL, ADA, "m2"))
     await after.quiet()
     assert after.said(MATRIX_SIDE) == ["m2"]
+    assert await after.store.inbox.count() == 0
+
+
+@pytest.mark.parametrize("target", ["m1", "from before the link"])
+async def test_an_edit_that_is_told_again_after_a_restart_is_passed_on_once(scenes: Open, target: str):
+    """Where there are no edits, it is a message of its own."""
+    e1, e2 = MessageId("e1"), MessageId("e2")
+    before = scenes()
+    before.around.retelling = frozenset({CHANNEL.network})
+    await before.hear(CHANNEL, said(CHANNEL, ADA, "m1"), edit(CHANNEL, ADA, target, "better", e1))
+    await before.quiet()
+    await before.stop()
+    after = scenes()
+    after.around.retelling = frozenset({CHANNEL.network})
+    await after.hear(
+        CHANNEL,
+        edit(CHANNEL, ADA, target, "better", e1),
+        edit(CHANNEL, ADA, target, "best", e2),
+        said(CHANNEL, ADA, "m2", reply_to=e1),
+    )
+    await after.quiet()
+    assert after.said(MATRIX_SIDE) == ["best", "m2"]
     assert await after.store.inbox.count() == 0
 
 
