@@ -36,6 +36,8 @@ CHUNK = 500
 """Rows that are read from disk at a time."""
 STALLED = 2.0
 """Seconds without a single fate after which a stopping bridge waits no longer."""
+REMEMBERED = 10_000
+"""Chats of which it is known how much was handed over, from which on those with nothing left are forgotten."""
 SETTLE = 10.0
 """Seconds that a room which was replaced is waited for; what is still under way then comes back to the new one."""
 GRACE = 1.5
@@ -81,6 +83,7 @@ class Rooms:
         self._tasks: dict[ChatId, asyncio.Task[None]] = {}
         self._spilled: dict[PortalKey, int] = {}  # how often something was left on disk
         self._newest: dict[PortalKey, int] = {}  # the last row that was handed over
+        self._most = REMEMBERED
         self._writing: dict[PortalKey, int] = {}  # how many are on their way to the disk, and not handed over
         self._amendments = Amendments(store)
         self._early: dict[PortalKey, set[int]] = {}  # rows that were handed over before their turn on disk
@@ -195,7 +198,7 @@ class Rooms:
             self._leave(side, case)
             return
         if isinstance(case.fact, facts.Invitation):
-            self._newest[side] = case.number
+            self._handed(side, case.number)
             self._spawn(self._follow(case, case.fact))
             return
         if room is None or side in self._lobby:
@@ -204,7 +207,7 @@ class Rooms:
                 self._leave(side, case)
             else:
                 if case.durable:
-                    self._newest[side] = case.number
+                    self._handed(side, case.number)
                 self._lobby.wait(side, case)
             return
         worker = self.worker(room)
@@ -236,8 +239,27 @@ class Rooms:
 
     def _offer(self, worker: Worker, side: PortalKey, case: Case) -> None:
         if case.durable:
-            self._newest[side] = max(case.number, self._newest.get(side, 0))
+            self._handed(side, case.number)
         worker.offer(case)
+
+    def _handed(self, side: PortalKey, number: int) -> None:
+        self._newest[side] = max(number, self._newest.get(side, 0))
+        if len(self._newest) >= self._most and not self._stopping:
+            self._most *= 2  # so that one look at a time is under way
+            self._spawn(self._forget_idle())
+
+    async def _forget_idle(self) -> None:
+        """Of what has nothing left on disk, nor on its way there, nobody need know how much was handed over: whoever
+        writes to the bridge once is not remembered for years."""
+        before = dict(self._newest)
+        # Behind all that was written until now: it is on disk then, and handed over unless it is done.
+        await self._store.commit(self._store.inbox.done(0))
+        waiting = set(await self._store.inbox.sides())
+        for side, number in before.items():
+            busy = side in waiting or side in self._spilled or side in self._writing
+            if not busy and self._newest.get(side) == number:
+                del self._newest[side]
+        self._most = max(REMEMBERED, 2 * len(self._newest))
 
     def room_of(self, side: PortalKey) -> ChatId | None:
         """The Matrix room that a side belongs to."""

@@ -13,15 +13,18 @@ from typing import Any
 import pytest
 
 from bridgekit.contract.connector import OwnAccounts
-from bridgekit.contract.ids import ChatId, LoginId, PersonId
-from bridgekit.contract.people import Person
+from bridgekit.contract.ids import MATRIX, ChatId, LoginId, NetworkId, PersonId, PortalKey
+from bridgekit.contract.people import Kind, Person
 from bridgekit.contract.verbs import PostMessage, Verb
 from bridgekit.runtime.bridge import Bridge
+from bridgekit.runtime.traffic import rooms, worker
 from bridgekit.store.rows import InboxRow
 from bridgekit.store.traffic import Inbox
 from bridgekit.testing.homeserver import Delay
 from tests.runtime.fake_network import Town, says
 from tests.runtime.running import STATUS, by, emptied, ghost, has_fate, linked, said, town_world, until
+
+TOWN = NetworkId("town")
 
 
 async def parked_one(bridge: Bridge) -> None:
@@ -391,3 +394,41 @@ async def test_a_bridge_that_starts_while_the_homeserver_is_away_delivers_when_i
             await town.until(lambda: town.said() == ["<alice> hello"])
             heard = [e.body for e in place.homeserver.messages(room) if e.sender == ghost("bob")]
             assert heard == numbered(3)
+
+
+async def test_whoever_wrote_once_is_not_remembered_for_ever_and_nothing_is_said_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Addresses cost nothing: each is a chat of its own, of which it is known how much was handed over."""
+    monkeypatch.setattr(rooms, "REMEMBERED", 8)
+    monkeypatch.setattr(worker, "IN_MEMORY", 20)
+    monkeypatch.setattr(worker, "UNDER_WAY", 3)
+    town, opened = Town(), asyncio.Event()
+
+    async def behave(login: LoginId | None, verb: Verb) -> None:
+        if login is None and isinstance(verb, PostMessage) and verb.content.kind is not Kind.NOTICE:
+            await opened.wait()
+
+    async with town_world(tmp_path, town) as place, place.bridge() as bridge:
+        alice, room = await linked(place)
+        carol = place.homeserver.user("carol")
+        await bridge.accounts.open(TOWN, PersonId(carol.id))
+        own = LoginId(f"town/{carol.id}")
+        await until(lambda: own in town.sessions)
+        town.behave = behave
+        for line in numbered(5):
+            await alice.send(room, line)
+        await until(lambda: bridge.rooms.depth()[0] >= 5)
+        for stranger in range(40):
+            town.emit(says("Eve", "buy!", chat=f"dm:eve{stranger}", private=True), login=own)
+            await until(lambda so_far=stranger: bridge._parts.directs.turned_away[TOWN] > so_far)  # type: ignore[misc]
+        await until(lambda: len(bridge.rooms._newest) < 40)
+        assert PortalKey(MATRIX, ChatId(room)) in bridge.rooms._newest
+        for line in numbered(40, 5):
+            await alice.send(room, line)
+        # More than memory holds: it is read from disk, from behind what was handed over.
+        await until(lambda: bridge.rooms._spilled)
+        opened.set()
+        await town.until(lambda: len(town.said()) >= 45)
+        await emptied(bridge)
+        assert town.said() == [f"<alice> {line}" for line in numbered(45)]
