@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ from connectors.irc.protocol.casemap import fold
 )
 def test_each_casemapping_folds_its_own_characters(mapping: str, folded: str) -> None:
     assert fold("#A[]\\~é", mapping) == folded
+    assert fold(string.ascii_uppercase, mapping) == string.ascii_lowercase
 
 
 @given(st.text(), st.sampled_from(["rfc1459", "rfc1459-strict", "ascii"]))

@@ -118,6 +118,7 @@ def test_what_is_built_parses_back(middle: list[str], last: str, tags: dict[str,
 @example(["#c", "a\r\nQUIT"], {})
 @example(["#c\nQUIT", "a"], {})
 @example(["#c", "a\0"], {})
+@example(["#c", "a\rQUIT"], {})
 @example(["#c"], {"a": "\r\nQUIT"})
 @example(["#c"], {"a\r\nQUIT": ""})
 def test_nothing_that_is_built_is_more_than_one_line(params: list[str], tags: dict[str, str]) -> None:

@@ -92,6 +92,11 @@ def test_decode_takes_anything_and_leaves_no_control_character(raw: str) -> None
     assert all(0 <= s.start < s.end <= len(text.body) for s in text.spans)
 
 
+def test_no_code_lasts_beyond_its_line() -> None:
+    """draft/multiline: the lines of a message come joined, and each was written by itself."""
+    assert decode("\x02one\ntwo") == Text("one\ntwo", (Span(0, 3, Style.BOLD),))
+
+
 @given(st.text(max_size=40))
 def test_encode_of_plain_words_adds_nothing(body: str) -> None:
     assert all(c == "\n" or c not in encode(Text(body)) for c in map(chr, [*range(32), 127]))
