@@ -24,31 +24,32 @@ class Rules:
     is as it was at the start."""
 
     def __init__(self, config: Config, networks: Mapping[NetworkId, Network]) -> None:
-        """`networks` are those of the config; it may be filled later, before anything is asked."""
-        self._sections = self._now = config.networks
+        """`networks` are those of the config; it may be filled later, before `read`, without which nothing is known
+        of single links."""
+        self._sections = config.networks
         self._networks = networks
-        self._of_links: dict[PortalKey, Mode] = {}
+        self._links: dict[PortalKey, StaticLink] = {}  # what the config says of single links
         self._of_networks: dict[NetworkId, Mode] = {}
         self._grants: frozenset[NetworkId] = frozenset()
         self.gates: dict[NetworkId, GateRules] = {}
 
     def read(self, config: Config) -> None:
         """Take over what may change while the bridge runs."""
-        self._now = config.networks
         self._grants = frozenset(id for id, section in config.networks.items() if section.grant_roles)
         self._of_networks = {id: section.members for id, section in config.networks.items()}
-        self._of_links = {
-            PortalKey(id, found[0]): link.members
+        # By what the config calls it: what a chat calls itself is for its own people to choose.
+        self._links = {
+            PortalKey(id, found[0]): link
             for id, section in config.networks.items()
             for link in section.links
-            if link.members is not None
-            and id in self._networks
-            and (found := self._networks[id].chat_id(link.chat)) is not None
+            if id in self._networks and (found := self._networks[id].chat_id(link.chat)) is not None
         }
 
     def mode(self, side: PortalKey) -> Mode:
         """Whose ghosts are wanted in the room of a link."""
-        return self._of_links.get(side) or self._of_networks.get(side.network, Mode.GRADUAL)
+        own = self._links.get(side)
+        of_link = own.members if own is not None else None
+        return of_link or self._of_networks.get(side.network, Mode.GRADUAL)
 
     def grants(self, network: NetworkId) -> bool:
         """Whether a role that is given in Matrix is given on the network too."""
@@ -78,7 +79,7 @@ class Rules:
         section = self._sections.get(link.key.network)
         if section is None:
             return SECRET
-        bound, own = _bound(section.ceiling), self._own(link)
+        bound, own = _bound(section.ceiling), self._links.get(link.key)
         return bound.meet(_bound(own.ceiling)) if own is not None and own.ceiling is not None else bound
 
     def shield(self, link: Link) -> ShieldRules | None:
@@ -86,7 +87,7 @@ class Rules:
         section = self._sections.get(link.key.network)
         if section is None:
             return None
-        own = self._own(link)
+        own = self._links.get(link.key)
         wanted = (own.shield if own is not None else None) or section.shield
         if wanted is None:
             return None
@@ -97,19 +98,6 @@ class Rules:
             patience=wanted.patience * 1000,
             quarantine=wanted.quarantine,
         )
-
-    def _own(self, link: Link) -> StaticLink | None:
-        """What the config says of this link alone."""
-        section = self._now.get(link.key.network)
-        return (
-            next((one for one in section.links if self._is_of(one.chat, link.key)), None) if section else None
-        )
-
-    def _is_of(self, name: str, side: PortalKey) -> bool:
-        """Whether the config means this chat by `name`: what the chat calls itself is for its own people to choose."""
-        network = self._networks.get(side.network)
-        found = network.chat_id(name) if network is not None else None
-        return found is not None and side == PortalKey(side.network, found[0])
 
 
 def _bound(ceiling: Ceiling) -> Bound:

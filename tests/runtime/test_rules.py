@@ -11,7 +11,7 @@ from bridgekit.contract.ids import ChatId, NetworkId, PersonId, PortalKey
 from bridgekit.core.exposure import JoinRule
 from bridgekit.runtime.rules import Rules
 from bridgekit.store.rows import Link
-from tests.runtime.fake_network import Town, TownConfig, TownConnector
+from tests.runtime.fake_network import Town, TownConfig, TownConnector, TownNetwork
 from tests.runtime.running import config
 
 TOWN = NetworkId("town")
@@ -23,7 +23,10 @@ def rules(folder: Path, **of_link: object) -> Rules:
     section = {"connector": "town", "config": TownConfig(), "links": [written]}
     connector = TownConnector(Town())
     networks: dict[NetworkId, Network] = {TOWN: connector.network(TownConfig(), None)}  # type: ignore[arg-type]
-    return Rules(config(folder, "http://127.0.0.1:1", 0, {"town": section}), networks)
+    written_down = config(folder, "http://127.0.0.1:1", 0, {"town": section})
+    found = Rules(written_down, networks)
+    found.read(written_down)
+    return found
 
 
 def link(chat: str, name: str) -> Link:
@@ -54,3 +57,13 @@ def test_a_chat_that_calls_itself_like_another_has_not_its_rules(tmp_path: Path)
     found = rules(tmp_path, ceiling={"join": "invite"}, shield={"person": "3/10s"})
     assert found.ceiling(link("#other", "#talk")).join is JoinRule.PUBLIC
     assert found.shield(link("#other", "#talk")) is None
+
+
+def test_a_link_is_found_among_many_without_asking_what_each_of_them_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 2,000 links, that was four million questions at the start and at each reload."""
+    found = rules(tmp_path, ceiling={"join": "invite"})
+    monkeypatch.setattr(TownNetwork, "chat_id", lambda *_: pytest.fail("it was known already"))
+    assert found.ceiling(link("#talk", "#talk")).join is JoinRule.INVITE
+    assert found.shield(link("#other", "#other")) is None

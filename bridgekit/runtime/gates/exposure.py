@@ -41,6 +41,7 @@ from bridgekit.core.scopes import Consent, Policy, Scope, in_force
 from bridgekit.matrix.client import MatrixClient
 from bridgekit.runtime.clock import now
 from bridgekit.runtime.gates.looking import look
+from bridgekit.runtime.gates.surveying import Surveying
 from bridgekit.runtime.gates.takingback import TakingBack
 from bridgekit.runtime.gates.underway import UnderWay
 from bridgekit.runtime.gates.visibilities import Visibilities
@@ -118,6 +119,7 @@ class Exposures:
         self._stops: dict[PortalKey, int] = {}  # how often a link was stopped, for comparisons under way
         self._unclaimed: dict[ChatId, list[str]] = {}  # what was put back, and nobody was told of yet
         self._weighing: dict[ChatId, bool] = {}  # True: look once more when done
+        self._surveying = Surveying()
         self._locks: dict[ChatId, asyncio.Lock] = {}
         self._raised: dict[
             ChatId, PersonId
@@ -205,7 +207,7 @@ class Exposures:
 
     def _weigh_all(self) -> None:
         for room in {link.room for link in self._registry.links.values()}:
-            self.weigh(room)
+            self._in_turn(room)
 
     async def _end_grace(self) -> None:
         await asyncio.sleep(GRACE)
@@ -263,6 +265,15 @@ class Exposures:
 
     def weigh(self, room: ChatId) -> None:
         """Compare a room with what its chats allow, soon; many calls in a moment are one."""
+        self._in_turn(room)
+        self.hurry(room)
+
+    def hurry(self, room: ChatId) -> None:
+        """Somebody waits for a room that is to be compared: it goes before those for which nobody does."""
+        if room in self._weighing:
+            self._surveying.hurry(room)
+
+    def _in_turn(self, room: ChatId) -> None:
         if room in self._weighing:
             self._weighing[room] = True
             return
@@ -272,7 +283,7 @@ class Exposures:
     def _weigh_of(self, side: PortalKey) -> None:
         link = self._registry.links.get(side)
         if link is not None:
-            self.weigh(link.room)
+            self._in_turn(link.room)
 
     async def _weigh_until_done(self, room: ChatId) -> None:
         told = ""
@@ -280,7 +291,8 @@ class Exposures:
             while True:
                 self._weighing[room] = False
                 try:
-                    await self.weighed(room)
+                    async with self._surveying.turn(room):
+                        await self.weighed(room)
                 except BridgeError as error:
                     if error.notice != told:  # and not every five seconds for a room that is gone
                         told = error.notice

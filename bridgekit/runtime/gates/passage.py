@@ -158,6 +158,7 @@ class Passage:
                 case _:
                     self._holding.passed(case.number)
                     return False
+        self._exposures.hurry(link.room)
         if side.receiver is None:
             self._exposures.visibilities.spoken(side)
         self._hold(case, person, *held)
