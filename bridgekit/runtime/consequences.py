@@ -82,11 +82,12 @@ class Consequences:
                 self._parts.spawn(
                     self._parts.clearing.clear(link.room, side.network, "the chat does not want it")
                 )
-        elif link.state == WAITING:
-            self._parts.spawn(self._opened(link))
-            return
         else:
-            self._parts.exposures.doubt(side)  # the room may show more than they agree to now
+            # The room may show more than they agree to now, and a comparison under way knows nothing of it.
+            self._parts.exposures.doubt(side)
+            if link.state == WAITING:
+                self._parts.spawn(self._opened(link))
+                return
         self._parts.exposures.weigh(link.room)
 
     async def _unsaid(self, link: Link) -> None:

@@ -651,6 +651,42 @@ async def test_words_that_were_held_when_it_was_taken_back_are_not_shown_after_a
         assert shown(place, room) == ["hello", "hello again"]
 
 
+async def test_a_comparison_that_began_before_the_consent_does_not_shut_the_chat_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was said between it and the next one went nowhere, though the chat had agreed."""
+    town = Town()
+    async with asked(tmp_path, town) as (place, bridge, _, _room):
+        town.emit(whispers("Olga", f"{await code(town)} yes", OLGA))
+        await said(place, by(BOT, "has agreed to: "))
+        await until(lambda: SIDE in bridge.parts.exposures.cleared)
+        began, may_go_on = asyncio.Event(), asyncio.Event()
+
+        tell = Exposures._tell
+
+        async def slowly(exposures: Exposures, *words: Any) -> None:
+            began.set()
+            await may_go_on.wait()
+            await tell(exposures, *words)
+
+        monkeypatch.setattr(Exposures, "_tell", slowly)
+        town.emit(says("Olga", "!bridge revoke", sender=OLGA))
+        await began.wait()
+        await agrees_again(place, town)
+        states: list[str] = []
+        set_state = bridge.registry.set_state
+
+        def spied(key: PortalKey, state: str, reason: str, now: int) -> bool:
+            states.append(state)
+            return set_state(key, state, reason, now)
+
+        monkeypatch.setattr(bridge.registry, "set_state", spied)
+        town.emit(says("Bob", "hello"))
+        may_go_on.set()
+        await said(place, by(ghost("bob"), "hello"))
+        assert set(states) == {"open"}
+
+
 async def test_nothing_that_was_said_under_a_consent_that_is_gone_is_shown_under_the_next_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
