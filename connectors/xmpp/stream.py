@@ -27,6 +27,10 @@ logging.getLogger("slixmpp").setLevel(logging.CRITICAL)
 CONNECT_SECONDS = 20.0
 ASK_SECONDS = 20.0
 RESUME_SECONDS = 30.0
+UNKNOWN_SECONDS = 300.0
+"""After so long, a server that does not know the component may: its admin writes it down, or sets the secret right."""
+REFUSED_SECONDS = 3600.0
+"""The same of an account: passwords are set right, and blocks end."""
 LOST = "The connection to the XMPP server was lost."
 MOST_EARLY = 20_000
 """Stanzas that may wait until somebody reads."""
@@ -315,7 +319,8 @@ async def _opened(
     def stream_error(error: Any) -> None:
         match error["condition"]:
             case "not-authorized":
-                fail(LoginRejected("The XMPP server does not know this component, or the secret is wrong."))
+                words = "The XMPP server does not know this component, or the secret is wrong."
+                fail(LoginRejected(words, retry_after=UNKNOWN_SECONDS))
             case "conflict":
                 fail(Disconnected("Somebody else is connected to the XMPP server under this address."))
             case other:
@@ -326,10 +331,10 @@ async def _opened(
     xmpp.add_event_handler(usable, lambda _: _resolve(ready))
     xmpp.add_event_handler("connection_failed", failed)
     xmpp.add_event_handler("stream_error", stream_error)
-    xmpp.add_event_handler(
-        "failed_all_auth",
-        lambda _: fail(LoginRejected("The XMPP server refused the address or the password.")),
+    refused = LoginRejected(
+        "The XMPP server refused the address or the password.", retry_after=REFUSED_SECONDS
     )
+    xmpp.add_event_handler("failed_all_auth", lambda _: fail(refused))
     xmpp.add_event_handler(
         "ssl_invalid_chain",
         lambda _: fail(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from bridgekit.contract import facts
-from bridgekit.contract.errors import SendRejected
+from bridgekit.contract.errors import LoginRejected, SendRejected
 from bridgekit.contract.ids import ChatId, MessageId, PersonId
 from bridgekit.contract.people import Content, Role
 from bridgekit.contract.people import Person as Someone
@@ -18,6 +18,7 @@ from bridgekit.contract.verbs import Invite, PostMessage, SetName
 from bridgekit.testing.host import FakeHost
 from connectors.xmpp.session import XmppSession
 from connectors.xmpp.stanzas import wire
+from connectors.xmpp.stream import REFUSED_SECONDS, UNKNOWN_SECONDS, client
 from connectors.xmpp.testing.ejabberd import Ejabberd
 from connectors.xmpp.testing.person import Person, person
 from connectors.xmpp.testing.prosody import ROOMS, Prosody
@@ -67,6 +68,26 @@ async def place(request: pytest.FixtureRequest, server: Prosody | Ejabberd) -> A
         await bob.configure(room, persistentroom="1")
         await inside.join(room)
         yield Place(server, inside, bob, ChatId(room))
+
+
+async def test_a_server_that_does_not_know_the_component_is_asked_again_later(server: Prosody | Ejabberd):
+    """XEP-0114: its admin has yet to write it down, or to set the secret right."""
+    with pytest.raises(
+        LoginRejected, match="does not know this component, or the secret is wrong"
+    ) as refused:
+        async with component(server.component_port, FakeHost(), secret="another"):
+            pass
+    assert refused.value.retry_after == UNKNOWN_SECONDS
+
+
+async def test_an_account_that_is_refused_is_tried_again_much_later(server: Prosody | Ejabberd):
+    jid, _ = await server.register("mistyped")
+    with pytest.raises(LoginRejected, match="refused the address or the password") as refused:
+        async with client(
+            jid, "another", host="127.0.0.1", port=server.port, direct=False, ca_file=server.certificate
+        ):
+            pass
+    assert refused.value.retry_after == REFUSED_SECONDS
 
 
 async def test_who_is_there_is_who_is_there(place: Place):

@@ -266,7 +266,9 @@ async def test_who_asks_to_be_a_contact_waits_for_the_answer(lab: Lab, network: 
         await bob.sees(lambda s: s.type == "subscribed" and s.sender == address, "subscribed")
         await bob.sees(lambda s: s.type == "" and s.sender.startswith(f"{address}/"), "her presence")
         eve.send(f"<presence type='unsubscribe' to={quoteattr(address)}/>")  # 3.3: she asks no more
-        await alice.sees(room, lambda e: "has taken back asking to talk with you" in e.body, what="that eve did")
+        await alice.sees(
+            room, lambda e: "has taken back asking to talk with you" in e.body, what="that eve did"
+        )
         eve.send(f"<presence type='subscribe' to={quoteattr(address)}/>")
         await alice.leave((await alice.invitation())[0])
         await eve.sees(lambda s: s.type == "unsubscribed" and s.sender == address, "unsubscribed")
