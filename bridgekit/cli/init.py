@@ -125,7 +125,8 @@ class _Interview:
             return ""
         name, _, connector = word.partition("=")
         installed = Installed()
-        used: set[str] = set()
+        used = {f"{name}.consent"}
+        consent = given.get(f"{name}.consent", "required")
 
         def answer(path: str, info: FieldInfo) -> str | None:
             key = f"{name}.{path}"
@@ -141,7 +142,8 @@ class _Interview:
             return self.ask(question).strip() or usual if usual else self._required(question)
 
         try:
-            section = template.network(name, connector, installed[connector].manifest.config, answer)
+            model = installed[connector].manifest.config
+            section = template.network(name, connector, model, answer, consent)
         except KeyError as error:
             self.missing.append((f"networks.{name}", f"--set {name}.{error.args[0]}=VALUE is required"))
             return ""

@@ -75,9 +75,9 @@ log:
 """
 
 CONSENT = [
-    "    consent: required  # required: an operator of a chat agrees before it is linked; announced: the chat is told;"
+    "    consent: {consent}  # required: an operator of a chat agrees before it is linked; announced: the chat is told;"
     " off: the chats are yours",
-    "    # ceiling: {history: shared, join: public, listed: true, media: true}  # how open its rooms may be at most",
+    "    # ceiling: {{history: shared, join: public, listed: true, media: true}}  # how open its rooms may be at most",
     "    # direct: known  # private conversations: between people who share a linked chat; anyone; off",
     "    # gate: pause  # who has no account of their own in the chat: pause, kick or relay-allowed",
 ]
@@ -111,13 +111,13 @@ def quoted(value: str) -> str:
     return value if plain and not words else json.dumps(value, ensure_ascii=False)
 
 
-def network(name: str, connector: str, model: type[BaseModel], answer: Answer) -> str:
+def network(name: str, connector: str, model: type[BaseModel], answer: Answer, consent: str) -> str:
     """One network's section: what is required with its answer, everything else as a comment with its default.
 
     Raises KeyError with the path of a required key that has no answer.
     """
     lines = [f"  {name}:", f"    connector: {connector}", *_section(model, "", answer, 4)]
-    lines += CONSENT
+    lines += [line.format(consent=quoted(consent)) for line in CONSENT]
     lines += ["    # links:", '    #   - {chat: "...", room: "!room-id or #alias:example.org"}']
     return "\n".join(lines) + "\n"
 

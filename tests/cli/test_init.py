@@ -19,7 +19,8 @@ def test_flags_are_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = tmp_path / "new"
     status = main(
         f"init --dir {folder} --server-name example.org --admin @ada:example.org "
-        "--homeserver-url http://10.0.0.1:8008 --network parrot=echo --set parrot.times=2".split()
+        "--homeserver-url http://10.0.0.1:8008 --network parrot=echo --set parrot.times=2 "
+        "--set parrot.consent=off".split()
     )
     assert status == 0
     assert "bridgekit check" in capsys.readouterr().out
@@ -29,6 +30,7 @@ def test_flags_are_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert config.permission("@bob:example.org") == "user"
     assert config.permission("@eve:elsewhere.example") == "relay"
     assert config.networks["parrot"].config.times == 2  # type: ignore[index]
+    assert config.networks["parrot"].consent == "off"  # type: ignore[index]
     assert (
         registration.read(folder / "registration.yaml")["as_token"]
         == config.appservice.as_token.get_secret_value()
@@ -87,6 +89,7 @@ def test_everything_that_is_missing_is_told_at_once(tmp_path: Path, capsys: pyte
         (["--network", "parrot"], "--network: parrot is not NAME=CONNECTOR"),
         (["--network", "parrot=ecko"], "no connector called `ecko` is installed; did you mean `echo`?"),
         (["--network", "parrot=echo", "--set", "parrot.tims=2"], "no key parrot.tims; did you mean `parrot.times`?"),
+        (["--network", "parrot=echo", "--set", "parrot.consent=of"], "networks.parrot.consent: "),
         (["--network", "parrot=echo", "--set", "parrot.times"], "--set: parrot.times is not KEY=VALUE"),
         (["--network", "parrot=echo", "--set", "parrot.times=9"], "networks.parrot.times: must be 5 or less"),
         (["--network", "parrot=echo", "--homeserver-url", "example.org"], "homeserver.url: must be an http://"),
