@@ -48,8 +48,8 @@ $(SYNAPSE_VENV)/.stamp: $(VENV)/.uv requirements-synapse.lock
 servers: ## IRC and XMPP servers, services and PostgreSQL by apt, where that is allowed
 	@scripts/install-servers
 
-clients: ## Chromium by apt and clients by npm (for test), where that is allowed
-	@scripts/install-servers browser
+clients: ## Chromium and two newer IRC servers by apt, web clients by npm (for test), where that is allowed
+	@scripts/install-servers tests
 	@scripts/install-clients
 
 check: venv ## ruff, mypy --strict, import-linter, hadolint; where cargo is, rustfmt and clippy
