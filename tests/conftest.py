@@ -18,6 +18,9 @@ from bridgekit.testing.servers.postgres import postgres as run_postgres
 from bridgekit.testing.servers.process import ServerUnavailable
 from bridgekit.testing.servers.synapse import Synapse
 from bridgekit.testing.servers.synapse import synapse as run_synapse
+from connectors.irc.testing.ergo import Ergo
+from connectors.irc.testing.ergo import ergo as run_ergo
+from connectors.irc.testing.ergo import find_binary as find_ergo
 from connectors.irc.testing.inspircd import Inspircd
 from connectors.irc.testing.inspircd import inspircd as run_inspircd
 from connectors.irc.testing.ngircd import Ngircd
@@ -93,6 +96,17 @@ def ngircd() -> Iterator[Ngircd]:
 def inspircd() -> Iterator[Inspircd]:
     """A modern IRC server with services shared by all tests: choose channels and nicks that nobody else has."""
     yield from run_for_all_tests(run_inspircd)
+
+
+@pytest.fixture(scope="session")
+def ergo() -> Iterator[Ergo]:
+    """An IRC server with every extension shared by all tests: choose channels and nicks that nobody else has. Not every
+    system has one: where there is none, its tests are skipped, in CI as well."""
+    try:
+        find_ergo()
+    except ServerUnavailable as missing:
+        pytest.skip(str(missing))
+    yield from run_for_all_tests(run_ergo)
 
 
 @pytest.fixture

@@ -179,6 +179,8 @@ class IrcNetwork:
         """Where the session should be: (channel, key)."""
         if session.login is None:
             chats: Sequence[str] = [chat for chat in await self.host.chats() if chat[:1] in self._chantypes]
+            for chat in chats:
+                self.identity.keep(chat)
         else:
             chats = self.memory.channels(session.login.id)
         names = [self.identity.channel(chat) for chat in chats]

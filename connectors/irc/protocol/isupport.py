@@ -55,7 +55,11 @@ class Support:
 
     def _read(self) -> None:
         get = self.tokens.get
-        self.casemapping = casemap.known(get("CASEMAPPING", casemap.RFC1459).lower())
+        # Ergo names the mapping for all names in UTF8MAPPING, and in CASEMAPPING what is true of ASCII
+        wide = get("UTF8MAPPING", "").lower() == casemap.RFC8265
+        self.casemapping = (
+            casemap.RFC8265 if wide else casemap.known(get("CASEMAPPING", casemap.RFC1459).lower())
+        )
         self.chantypes = get("CHANTYPES", "#&")
         prefix = _PREFIX.fullmatch(get("PREFIX", "(ov)@+"))
         pairs = tuple(zip(prefix[1], prefix[2], strict=False)) if prefix else ()

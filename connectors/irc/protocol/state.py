@@ -80,7 +80,7 @@ class State:
 
     def is_me(self, nick: str) -> bool:
         """Whether `nick` is ours now."""
-        mine = self.nick  # folding keeps the length, so most others are told apart without it
+        mine = self.nick  # a server names us as we did: most others are told apart by the length
         return nick == mine or (len(nick) == len(mine) and self.fold(nick) == self.fold(mine))
 
     def is_channel(self, name: str) -> bool:

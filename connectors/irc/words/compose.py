@@ -116,13 +116,15 @@ def capabilities(state: State, chat: ChatId, settings: Settings) -> Capabilities
     if can_tag("typing", state):
         can.add(verbs.SetTyping)
     pointing = tags and state.msgids and can_tag("draft/reply", state)
-    if pointing and can_tag("draft/react", state):
+    speakers = settings.relays and channel and bool(separators(state, chat))
+    if (
+        pointing and can_tag("draft/react", state) and not speakers
+    ):  # a TAGMSG would be the relay's own reaction
         can |= {verbs.React, verbs.Unreact}
     if "draft/message-redaction" in state.caps and state.msgids:
         can.add(verbs.Retract)
     if "draft/chathistory" in state.caps:
         can.add(verbs.FetchHistory)
-    speakers = settings.relays and channel and bool(separators(state, chat))
     multiline = "draft/multiline" in state.caps and not speakers  # RELAYMSG is a line each
     return Capabilities(
         verbs=frozenset(can),

@@ -96,6 +96,13 @@ class Identity:
             self._index()
             self.version += 1
 
+    def keep(self, chat: str) -> None:
+        """That chat is there already, and may have been named by another casemapping than today's."""
+        if chat not in self._channels and chat != self.fold(chat):
+            self._channels[chat] = chat
+            self._index()
+            self.version += 1
+
     def _index(self) -> None:
         self._chats = {}
         for chat, name in self._channels.items():
@@ -122,9 +129,10 @@ class Identity:
                 self._remember(PersonId(person), trace, "")
 
     def set_casemapping(self, mapping: str) -> None:
-        """Fold by `mapping` from now on, in every view."""
+        """Fold by `mapping` from now on, in every view. After rfc8265, ascii is nothing new: a server tells each
+        connection ascii first, and the wider one some lines later."""
         mapping = casemap.known(mapping)
-        if mapping == self.mapping:
+        if mapping == self.mapping or (mapping, self.mapping) == (casemap.ASCII, casemap.RFC8265):
             return
         self.mapping = mapping
         self.version += 1

@@ -16,6 +16,7 @@ from connectors.irc import deliveries, services
 from connectors.irc.puppets import address_of
 from connectors.irc.registering import REJECTED_SECONDS
 from connectors.irc.testing.certificate import write_certificate
+from connectors.irc.testing.ergo import Ergo
 from connectors.irc.testing.harness import MemoryHost, login_of, network_of, running
 from connectors.irc.testing.inspircd import OPERATOR, WEBIRC_PASSWORD, Inspircd
 from connectors.irc.testing.ircd import Ircd
@@ -37,10 +38,10 @@ def at(port: int) -> Ircd:
     return ircd
 
 
-@pytest.fixture(params=["ngircd", "inspircd"])
-def real(request) -> Ngircd | Inspircd:
+@pytest.fixture(params=["ngircd", "inspircd", "ergo"])
+def real(request) -> Ngircd | Inspircd | Ergo:
     server = request.getfixturevalue(request.param)
-    assert isinstance(server, Ngircd | Inspircd)
+    assert isinstance(server, Ngircd | Inspircd | Ergo)
     return server
 
 
@@ -53,7 +54,7 @@ async def test_relay_and_puppet_talk_and_know_what_became_of_it(real, monkeypatc
         assert (await relay.fact(ChatVisibility)).visibility.known
         await relay.fact(Roster)
         sent = await relay.session.perform(post("hello", channel))
-        modern = isinstance(real, Inspircd)
+        modern = not isinstance(real, Ngircd)
         assert isinstance(sent, Sent)
         assert (sent.id is not None) == modern
         results = await asyncio.gather(

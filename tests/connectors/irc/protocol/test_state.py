@@ -115,6 +115,14 @@ def test_another_casemapping_folds_everything_anew() -> None:
     assert set(one.state.users) == {"me"}
 
 
+def test_names_beyond_ascii_are_folded_where_the_server_says_how() -> None:
+    one = reader(":s 001 me :x", ":s 005 me CASEMAPPING=ascii :are supported", ":me!m@h JOIN #Ünï")
+    assert set(one.state.channels) == {"#Ünï"}
+    read(one, ":s 005 me UTF8MAPPING=rfc8265 UTF8ONLY :are supported")
+    assert set(one.state.channels) == {"#ünï"}
+    assert one.state.is_me("ME")
+
+
 def test_who_left_all_our_channels_is_forgotten() -> None:
     one = in_channel(":me!~m@my.host JOIN #d", ":alice!a@h JOIN #d")
     read(one, ":alice!a@h PART #c")

@@ -317,6 +317,14 @@ def test_who_speaks_in_others_names_has_no_batches_for_their_many_lines() -> Non
     assert not compose.capabilities(one.state, C, Settings(relays=False)).speakers
 
 
+def test_who_speaks_in_others_names_reacts_in_words_that_carry_the_name() -> None:
+    """RELAYMSG has no tags: by TAGMSG it would be the relay that reacts."""
+    one = in_channel(*enable("message-tags", "draft/relaymsg", values="message-tags draft/relaymsg=/"), SEEN)
+    reactions = {verbs.React, verbs.Unreact}
+    assert not reactions & compose.capabilities(one.state, C, SETTINGS).verbs
+    assert reactions <= compose.capabilities(one.state, C, Settings(relays=False)).verbs
+
+
 def test_what_a_chat_can_carry_follows_the_server() -> None:
     plain_server = compose.capabilities(in_channel().state, C, Settings(tls=False))
     assert plain_server.verbs == {

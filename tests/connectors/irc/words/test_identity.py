@@ -289,3 +289,18 @@ def test_a_channel_whose_name_is_anothers_id_is_a_chat_of_its_own():
     identity.learn("#a{")
     other = identity.chat("#a{")
     assert (other == "#a{", identity.channel(other), identity.chat("#a[")) == (False, "#a{", "#a{")
+
+
+def test_a_chat_whose_channel_the_network_folds_otherwise_now_stays_that_chat():
+    """A bridge that knew no rfc8265 linked #Ünï by that name."""
+    identity = Identity()
+    identity.set_casemapping("ascii")
+    identity.set_casemapping("rfc8265")
+    assert identity.chat("#Neü") == "#neü"
+    identity.keep("#Ünï")
+    identity.learn("#ÜNÏ")
+    later = Identity()
+    later.restore(identity.export())
+    assert (later.chat("#ünï"), later.channel("#Ünï")) == ("#Ünï", "#ÜNÏ")
+    later.set_casemapping("ascii")  # the first lines of the next connection
+    assert later.chat("#ünï") == "#Ünï"
