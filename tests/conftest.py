@@ -25,6 +25,9 @@ from connectors.irc.testing.inspircd import Inspircd
 from connectors.irc.testing.inspircd import inspircd as run_inspircd
 from connectors.irc.testing.ngircd import Ngircd
 from connectors.irc.testing.ngircd import ngircd as run_ngircd
+from connectors.irc.testing.soju import Soju
+from connectors.irc.testing.soju import find_binaries as find_soju
+from connectors.irc.testing.soju import soju as run_soju
 
 Server = TypeVar("Server")
 
@@ -107,6 +110,19 @@ def ergo() -> Iterator[Ergo]:
     except ServerUnavailable as missing:
         pytest.skip(str(missing))
     yield from run_for_all_tests(run_ergo)
+
+
+@pytest.fixture(scope="session")
+def soju() -> Iterator[Soju]:
+    """A bouncer shared by all tests: `await soju.add_account(...)` gives one that nobody else has.
+
+    Not every Debian has it: where it is not installed, its tests are skipped, also in CI.
+    """
+    try:
+        find_soju()
+    except ServerUnavailable as missing:
+        pytest.skip(str(missing))
+    yield from run_for_all_tests(run_soju)
 
 
 @pytest.fixture

@@ -191,7 +191,7 @@ class IrcNetwork:
         if session.login is not None:  # signed in by SASL, or the server has none
             fields = session.login.fields
             password = fields.get("password", "")
-            if not password or "sasl" in session.state.caps.offered or not secure:
+            if not password or not session.owes or "sasl" in session.state.caps.offered or not secure:
                 return None
             account = fields.get("account") or fields.get("nick") or session.state.nick
             return Plea("NickServ", f"IDENTIFY {account} {password}", password)

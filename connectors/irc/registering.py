@@ -30,6 +30,8 @@ REJECTED_SECONDS = 3600.0
 WHY_SECONDS = 2.0
 """So long a server that has banned us may take to say why."""
 
+BOUNCER_ALONE = "The bouncer has no connection to IRC."
+
 RFC_NICKLEN = 9
 """RFC 1459, 1.2: so long a nick may be everywhere."""
 _TOO_LONG = re.compile(r"too long(?:\D*(\d{1,3}))?", re.IGNORECASE)
@@ -95,6 +97,8 @@ class _Registering:
         self._owed = papers.sasl
         self._ended = False
         self._patience: asyncio.TimerHandle | None = None
+        self._greeted = False
+        self._has_network = False
         self.silence = "The IRC server took the connection and did not welcome us."
 
     async def run(self) -> list[bytes]:
@@ -181,14 +185,33 @@ class _Registering:
                     -1
                 )  # InspIRCd tells why, and that it passes, in the ERROR behind it
             case "PRIVMSG" if bouncer.lost(line):  # the welcome comes when it is back
-                self.silence = "The bouncer has no connection to IRC."
+                self.silence = BOUNCER_ALONE
+            case "BOUNCER":
+                return self._bounced(line)
             case "ERROR":
                 raise self._closed(line.param(0))
             case command if command in _MOTD_ENDS and self._state.registered:
-                return True
+                self._greeted = True
+                return self._is_in
             case _:
                 pass
         return False
+
+    def _bounced(self, line: Line) -> bool:
+        """soju welcomes us with or without a network behind it; True when we are in."""
+        there = bouncer.has_network(line, self._state.support.netid)
+        if there is None:
+            return False
+        self._has_network = there
+        if not there:
+            self.silence = BOUNCER_ALONE
+        return self._is_in
+
+    @property
+    def _is_in(self) -> bool:
+        """Welcomed, and a bouncer that tells such things has its network."""
+        tells = bouncer.NOTIFIES in self._state.caps and bool(self._state.support.netid)
+        return self._greeted and (self._has_network or not tells)
 
     def _welcome(self) -> None:
         """Without capabilities, nobody has asked us to sign in yet."""

@@ -138,6 +138,15 @@ class IrcSession:
         """Whether the person may speak with this account from another client too: there is a bouncer between."""
         return bouncer.offers(self.state.caps.offered)
 
+    @property
+    def owes(self) -> bool:
+        """Whether nobody took its credentials by SASL yet.
+
+        Whom soju has let in so is not signed in to the network by that, and may find no SASL offered any more: the
+        password is the bouncer's, and no business of the network's services.
+        """
+        return self._owed is not None
+
     def capabilities(self, chat: ChatId) -> Capabilities:
         """What can be done in `chat` now."""
         if self._told_at != self.state.changes:
@@ -294,7 +303,7 @@ class IrcSession:
                     raise self.network.ended(self, closed(line.param(0)), line.param(0))
                 case "FAIL" if line.param(0) == "CHATHISTORY":
                     self._history.refused(line)
-                case "PRIVMSG" if bouncer.lost(line):
+                case "PRIVMSG" | "BOUNCER" if bouncer.lost(line, self.state.support.netid):
                     raise Disconnected("The bouncer has lost its own connection to IRC.")
                 case "INVITE" if self.state.is_me(line.param(0)):
                     self._joining.invited(line.param(1))

@@ -30,6 +30,8 @@ WANTED: frozenset[str] = frozenset(
         "sasl",
         "server-time",
         "setname",
+        "soju.im/bouncer-networks",
+        "soju.im/bouncer-networks-notify",
         "standard-replies",
         "userhost-in-names",
         "znc.in/playback",

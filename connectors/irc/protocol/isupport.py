@@ -77,6 +77,9 @@ class Support:
         self.linelen = min(max(512, _number(get("LINELEN", ""), 512)), 8192)
         self.modes = max(1, _number(get("MODES", ""), 3))
         self.network = get("NETWORK", "")
+        self.netid = get(
+            "BOUNCER_NETID", ""
+        )  # a bouncer's own name for the network that we are on through it
         self.bot = get("BOT", "")[:1]  # the user mode, and the flag in WHO, that marks bots
         self.whox = "WHOX" in self.tokens
         self.utf8only = "UTF8ONLY" in self.tokens
