@@ -104,11 +104,19 @@ async def test_webirc_gives_each_user_an_address_that_can_be_banned(real):
     ]
 
 
+@pytest.fixture(params=["inspircd", "ergo"])
+def accounts(request) -> Inspircd | Ergo:
+    server = request.getfixturevalue(request.param)
+    assert isinstance(server, Inspircd | Ergo)
+    return server
+
+
 @pytest.mark.parametrize("mechanism", ["auto", "plain"])
-async def test_sasl_with_real_services_over_tls(inspircd, mechanism):
+async def test_sasl_with_real_services_over_tls(accounts, mechanism):
+    """By itself, that is by SCRAM-SHA-256 on Ergo."""
     account = f"gina{next(_numbers)}"
-    await inspircd.register_account(account, "secretpw")
-    server = {"host": "localhost", "port": inspircd.tls_port, "tls_ca_file": str(inspircd.certificate)}
+    await accounts.register_account(account, "secretpw")
+    server = {"host": "localhost", "port": accounts.tls_port, "tls_ca_file": str(accounts.certificate)}
     sasl = {"account": account, "password": "secretpw", "mechanism": mechanism}
     async with running(network_of(at(0), servers=[server], nick=account, sasl=sasl)) as bridge:
         assert bridge.session.me.account == account
@@ -118,12 +126,12 @@ async def test_sasl_with_real_services_over_tls(inspircd, mechanism):
             pass
 
 
-async def test_sasl_external_with_real_services(inspircd, tmp_path):
+async def test_sasl_external_with_real_services(accounts, tmp_path):
     account = f"hans{next(_numbers)}"
-    await inspircd.register_account(account, "secretpw")
+    await accounts.register_account(account, "secretpw")
     certificate, key = write_certificate(tmp_path, "client")
-    await inspircd.add_certificate(account, "secretpw", (certificate, key))
-    server = {"host": "localhost", "port": inspircd.tls_port, "tls_ca_file": str(inspircd.certificate)}
+    await accounts.add_certificate(account, "secretpw", (certificate, key))
+    server = {"host": "localhost", "port": accounts.tls_port, "tls_ca_file": str(accounts.certificate)}
     server |= {"tls_cert_file": str(certificate), "tls_key_file": str(key)}
     sasl = {"account": account, "mechanism": "external"}
     network = network_of(at(0), servers=[server], nick=f"{account}x", sasl=sasl)
@@ -134,7 +142,7 @@ async def test_sasl_external_with_real_services(inspircd, tmp_path):
         async with network.connect(None):
             pass
     assert refused.value.retry_after
-    await inspircd.add_certificate(account, "secretpw", renewed)
+    await accounts.add_certificate(account, "secretpw", renewed)
     async with network.connect(None) as session:
         assert session.me.account == account
 

@@ -15,14 +15,15 @@ from bridgekit.testing.servers.bridge import BridgeProcess
 from bridgekit.testing.servers.process import private_directory
 from bridgekit.testing.servers.synapse import Account, Synapse
 from bridgekit.testing.servers.synapse import synapse as run_synapse
+from connectors.irc.testing.ergo import Ergo
 from connectors.irc.testing.inspircd import Inspircd
 from connectors.irc.testing.ngircd import Ngircd
 from tests.scenarios.irc.peer import Peer, peer
 
 STATUS = "com.beeper.message_send_status"
-PLAIN, MODERN, CAREFUL = "plain", "modern", "careful"
-LABEL = {PLAIN: "Plain", MODERN: "Modern", CAREFUL: "Careful"}
-RELAY = {PLAIN: "plainbridge", MODERN: "modernbridge", CAREFUL: "carefulbridge"}
+PLAIN, MODERN, CAREFUL, ERGO = "plain", "modern", "careful", "ergo"
+LABEL = {PLAIN: "Plain", MODERN: "Modern", CAREFUL: "Careful", ERGO: "Ergo"}
+RELAY = {PLAIN: "plainbridge", MODERN: "modernbridge", CAREFUL: "carefulbridge", ERGO: "ergobridge"}
 """The relay's nick on each network."""
 
 BANS = "#bans:hs.test"
@@ -36,6 +37,7 @@ class Lab:
     synapse: Synapse
     ngircd: Ngircd
     inspircd: Inspircd
+    ergo: Ergo | None = None
     bridge: BridgeProcess
     keeper: Account
     """Whose policy list holds on the bridge: the room BANS."""
@@ -57,13 +59,14 @@ class Lab:
             yield one
 
     def port(self, network: str) -> int:
-        return self.inspircd.port if network == MODERN else self.ngircd.port
+        servers = {MODERN: self.inspircd, ERGO: self.ergo}
+        return (servers.get(network) or self.ngircd).port
 
     def peer(
         self, network: str, stem: str = "bob", *channels: str, **more: Any
     ) -> AbstractAsyncContextManager[Peer]:
         """Somebody new on an IRC network; on the modern one with a client that reads tags."""
-        return peer(self.port(network), self.new(stem), *channels, tags=network == MODERN, **more)
+        return peer(self.port(network), self.new(stem), *channels, tags=network in (MODERN, ERGO), **more)
 
     async def room(self, owner: Person, **options: Any) -> str:
         """A public room of theirs with the bot in it, which may do there what it needs to."""
@@ -132,15 +135,18 @@ async def until(holds: Callable[[], object], seconds: float = 60) -> None:
 
 
 @asynccontextmanager
-async def laboratory(ngircd: Ngircd, inspircd: Inspircd) -> AsyncIterator[Lab]:
-    """The bridge on all of them, and a Synapse of its own, while the block lasts."""
+async def laboratory(ngircd: Ngircd, inspircd: Inspircd, ergo: Ergo | None = None) -> AsyncIterator[Lab]:
+    """The bridge on both of them, or on Ergo alone, and a Synapse of its own, while the block lasts."""
+    networks = {PLAIN: _plain(ngircd), MODERN: _with_tls(MODERN, inspircd), CAREFUL: _careful(ngircd)}
+    if ergo is not None:
+        networks = {ERGO: _with_tls(ERGO, ergo)}
     async with run_synapse() as synapse:
         with private_directory("scenarios") as folder:
             bridge = BridgeProcess(
                 folder,
                 homeserver_url=synapse.base_url,
                 server_name=synapse.server_name,
-                networks={PLAIN: _plain(ngircd), MODERN: _modern(inspircd), CAREFUL: _careful(ngircd)},
+                networks=networks,
                 permissions={f"@bridgeadmin:{synapse.server_name}": "admin", synapse.server_name: "user"},
                 moderation={"policy_lists": [BANS], "write_bans_to": BANS},
             )
@@ -148,7 +154,9 @@ async def laboratory(ngircd: Ngircd, inspircd: Inspircd) -> AsyncIterator[Lab]:
             await synapse.add_appservice(Path(bridge.registration))
             await bridge.start()
             try:
-                yield Lab(synapse=synapse, ngircd=ngircd, inspircd=inspircd, bridge=bridge, keeper=keeper)
+                yield Lab(
+                    synapse=synapse, ngircd=ngircd, inspircd=inspircd, ergo=ergo, bridge=bridge, keeper=keeper
+                )
             finally:
                 await bridge.stop()
 
@@ -181,10 +189,10 @@ def _careful(server: Ngircd) -> dict[str, Any]:
     return careful
 
 
-def _modern(server: Inspircd) -> dict[str, Any]:
+def _with_tls(network: str, server: Inspircd | Ergo) -> dict[str, Any]:
     return {
-        "name": LABEL[MODERN],
-        "nick": RELAY[MODERN],
+        "name": LABEL[network],
+        "nick": RELAY[network],
         "servers": [{"host": "127.0.0.1", "port": server.tls_port, "tls_ca_file": str(server.certificate)}],
         **_COMMON,
     }
