@@ -157,7 +157,7 @@ class _Registering:
         for change in reading.changes:
             match change:
                 case CapsListed():
-                    self._request(self._state.caps.requests())
+                    self._request(self._state.caps.requests(exclude=self._unwanted))
                 case CapsChanged(enabled=enabled, refused=refused) if not self._ended:
                     self._asked -= enabled | refused
                     if len(refused) > 1:  # a NAK names the whole list: one bad name spoils the others
@@ -239,6 +239,12 @@ class _Registering:
             self._send("CAP", "REQ", names)
         if not self._asked:
             self._start_sasl()
+
+    @property
+    def _unwanted(self) -> frozenset[str]:
+        """soju plays back to a person what was said to them meanwhile, unless their client says that it will ask."""
+        asks = self._reader.hearing.login is None or not bouncer.offers(self._state.caps.offered)
+        return frozenset() if asks else frozenset({"draft/chathistory"})
 
     def _end(self) -> None:
         if not self._ended:

@@ -185,6 +185,35 @@ async def test_the_bouncers_password_is_no_business_of_the_networks_services(soj
             assert [line for line in phone.seen if PASSWORD in line] == []
 
 
+async def test_what_was_said_to_a_puppet_while_it_was_away_is_told_once(soju: Soju, ngircd: Ngircd):
+    async with behind(soju, ngircd) as lab:
+        login, bob = await lab.add_person(), lab.bob
+        nick = login.fields["nick"]
+        async with running(lab.network, login) as puppet:
+            await lab.until_in(puppet.session)
+            await puppet.session.perform(post("hello", lab.channel))
+            await bob.expect(":hello")
+        await bob.send(f"PRIVMSG {nick} :away 0")
+        await bob.send(f"PRIVMSG {nick} :away 1")
+        await bob.send(f"PRIVMSG {lab.channel} :said to all")
+        async with lab.other_client(nick) as phone:
+            await phone.send(f"PRIVMSG {lab.friend} :from the phone")
+            await bob.expect("from the phone")
+        async with running(lab.network, login) as puppet:
+            await puppet.fact(Message, count=3)
+            await bob.send(f"PRIVMSG {nick} :live")
+            await puppet.fact(Message, replayed=False)
+            assert puppet.said == ["away 0", "away 1", "from the phone", "live"]
+            assert [message.own for message in puppet.all(Message)] == [None, None, login.id, None]
+            await puppet.session.perform(
+                post("bye", lab.channel)
+            )  # its echo comes behind soju's question for "live"
+        async with running(lab.network, login) as puppet:
+            await bob.send(f"PRIVMSG {nick} :live again")
+            await puppet.fact(Message)
+            assert puppet.said == ["live again"]
+
+
 @pytest.mark.parametrize("whose", ["relay", "puppet"])
 async def test_a_bouncer_that_loses_the_network_and_has_it_back(soju: Soju, ngircd: Ngircd, whose: str):
     async with behind(soju, ngircd) as lab:
