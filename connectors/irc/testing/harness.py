@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeVar
 
-from bridgekit.contract.facts import Fact, Message
+from bridgekit.contract.facts import ChatOpened, Fact, Message
 from bridgekit.contract.ids import ChatId, LoginId, PersonId
 from bridgekit.contract.people import Login
 from bridgekit.testing.host import FakeHost
@@ -33,7 +33,7 @@ class Running:
     def __init__(self, session: IrcSession) -> None:
         self.session = session
         self.facts: list[Fact] = []
-        self.task: asyncio.Task[None] | None = None
+        self.task = asyncio.create_task(session.run(self.emit), name="irc-run")
         self._came = asyncio.Event()
 
     def emit(self, fact: Fact) -> None:
@@ -65,7 +65,6 @@ class Running:
 
     async def ended(self, seconds: float = 60.0) -> BaseException | None:
         """Wait until `run` is over; what it raised."""
-        assert self.task is not None
         await asyncio.wait([self.task], timeout=seconds)
         if not self.task.done():
             raise TimeoutError("the session goes on")
@@ -89,9 +88,16 @@ async def running(network: IrcNetwork, login: Login | None = None) -> AsyncItera
     """Connect and run for the length of an `async with`."""
     async with network.connect(login) as session:
         running = Running(session)
-        running.task = asyncio.create_task(session.run(running.emit), name="irc-run")
         try:
             yield running
         finally:
             running.task.cancel()
             await asyncio.wait([running.task])
+
+
+@contextlib.asynccontextmanager
+async def bridge_in(ircd: Ircd, **config: Any) -> AsyncIterator[Running]:
+    """The bridge in `#c`, on a server that serves as long."""
+    async with ircd.serving(), running(network_of(ircd, MemoryHost(["#c"]), **config)) as bridge:
+        await bridge.fact(ChatOpened)
+        yield bridge

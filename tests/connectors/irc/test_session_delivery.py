@@ -16,7 +16,7 @@ from connectors.irc.deliveries import Deliveries
 from connectors.irc.flood import Flood, Limits
 from connectors.irc.protocol.outline import Settings
 from connectors.irc.protocol.wire import parse
-from connectors.irc.testing.harness import MemoryHost, Running, network_of, running
+from connectors.irc.testing.harness import Running, bridge_in
 from connectors.irc.testing.ircd import FULL, PLAIN, Ircd
 from connectors.irc.words import compose
 from tests.connectors.irc.reading import enable, in_channel
@@ -34,13 +34,6 @@ def caps(request) -> dict[str, str]:
 
 def post(words: str, chat: str = "#c", **fields) -> PostMessage:
     return PostMessage(chat=ChatId(chat), content=Content(text=plain(words)), **fields)
-
-
-@contextlib.asynccontextmanager
-async def bridge_in(ircd: Ircd, **config):
-    async with ircd.serving(), running(network_of(ircd, MemoryHost(["#c"]), **config)) as bridge:
-        await bridge.fact(ChatOpened)
-        yield bridge
 
 
 async def fates(bridge: Running, *verbs: Verb) -> list[Sent | BaseException | None]:
